@@ -1,0 +1,128 @@
+"""The answer's way to the client: its head, and its body with framing that is valid for the client's HTTP version.
+
+In the usual case both sides have the same framing and the received bytes are the sent bytes. Only where they
+can't be (an HTTP/1.0 client of a chunked answer, an answer that ends with the connection) is the payload
+taken out and wrapped anew.
+
+Beside the passing bytes the last few KiB of the payload are kept: the usage stands there, and what ends with
+an empty line stands between two events of a stream.
+"""
+
+from __future__ import annotations
+
+from proxy.errors import GatewayError
+from proxy.framing import Body, CloseBody
+from proxy.headers import FRAMING_NAMES, ResponseHead, without
+
+# How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
+# usage is below 1 KiB; the upper bound counts towards the memory of every open stream.
+TAIL_BYTES = 8 << 10
+_GATHERED_BYTES = 16 << 10
+# The first event of a stream of the Anthropic API holds the input tokens.
+_HEAD_BYTES = 2 << 10
+
+AS_IT_CAME, REWRAPPED, UNWRAPPED = range(3)
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+KEEP_ALIVE_EVENT = b": keep-alive\n\n"
+
+
+class Answer:
+    """One answer on its way from a provider's connection to a client.
+
+    :param minor: the client's HTTP minor version.
+    """
+
+    __slots__ = ("_gathered", "_seen", "body", "first", "head", "mode", "payload", "received_bytes")
+
+    def __init__(self, head: ResponseHead, body: Body, minor: int) -> None:
+        self.head = head
+        self.body = body
+        self.payload: list[bytes] = []
+        body.payload = self.payload
+        self.first = b""  # the payload's first bytes, once they are no longer in the tail
+        self.received_bytes = 0  # with framing
+        self._gathered = 0
+        self._seen = 0  # pieces of the payload that were there before the last feed
+        if not minor and not (head.length is not None or body.done):
+            self.mode = UNWRAPPED
+        elif isinstance(body, CloseBody):
+            self.mode = REWRAPPED
+        else:
+            self.mode = AS_IT_CAME
+
+    def head_bytes(self, ours: bytes, keep_alive: bool, minor: int) -> bytes:
+        """The response head for the client.
+
+        :param ours: the gateway's own header lines, without a CRLF at the end.
+        :param keep_alive: the client's connection stays open afterwards.
+        """
+        head = self.head
+        lines = head.lines
+        if self.mode != AS_IT_CAME:
+            lines = without(lines, FRAMING_NAMES)
+            if self.mode == REWRAPPED:
+                lines.append(b"Transfer-Encoding: chunked")
+        if not keep_alive:
+            connection = b"Connection: close\r\n\r\n"
+        elif minor:
+            connection = b"\r\n"
+        else:
+            connection = b"Connection: keep-alive\r\n\r\n"
+        status = b"HTTP/1.1 %d %b" % (head.status, head.reason)
+        return b"\r\n".join((status, *lines, ours, connection))
+
+    def is_self_delimiting(self) -> bool:
+        """The client can tell the end of the answer without the connection being closed."""
+        return self.mode != UNWRAPPED
+
+    def pass_on(self, data: bytes) -> bytes:
+        """What goes to the client for ``data``, which ``self.body`` has just been fed (and cut to what passes)."""
+        body = self.body
+        size = len(data)
+        if self.mode == AS_IT_CAME:
+            if body.closing:
+                data += body.closing
+        else:
+            data = self._wrap(b"".join(self.payload[self._seen :]))
+        self.received_bytes += size
+        self._gathered += size
+        if self._gathered > _GATHERED_BYTES:
+            self._cut_back()
+        self._seen = len(self.payload)
+        return data
+
+    def _wrap(self, fresh: bytes) -> bytes:
+        if self.mode == UNWRAPPED:
+            return fresh
+        wrapped = b"%x\r\n%b\r\n" % (len(fresh), fresh) if fresh else b""
+        return wrapped + b"0\r\n\r\n" if self.body.done else wrapped
+
+    def _cut_back(self) -> None:
+        kept = b"".join(self.payload)
+        if not self.first:
+            self.first = kept[:_HEAD_BYTES]
+        kept = kept[-TAIL_BYTES:]
+        self.payload[:] = [kept]
+        self._gathered = len(kept)
+
+    def tail(self) -> bytes:
+        """The last bytes of the payload; all of it if it was short."""
+        return b"".join(self.payload)
+
+    def is_between_events(self) -> bool:
+        """An event stream stands at the end of an event and of a chunk, so that an event of ours may follow."""
+        if not self.head.event_stream or self.head.encoded or not self.body.at_boundary:
+            return False
+        end = b"".join(self.payload[-4:])[-4:]
+        return not end or end.endswith(_EVENT_ENDS)
+
+    def wrap_event(self, event: bytes, last: bool) -> bytes:
+        """An event of ours, framed for the client. Only where :meth:`is_between_events`."""
+        if self.mode == UNWRAPPED:
+            return event
+        return b"%x\r\n%b\r\n%b" % (len(event), event, b"0\r\n\r\n" if last else b"")
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The last event of a stream that a provider broke off, and the end of the message."""
+        return self.wrap_event(b"data: %b\n\n" % error.envelope(), last=True)
+

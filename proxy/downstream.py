@@ -1,0 +1,383 @@
+"""A client's connection: heads, framing of request bodies, pipelining, and the hand-over to aiohttp.
+
+    READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
+       └─ any other request: the connection becomes aiohttp's, which closes it after its answer
+    REFUSED   an error was answered before the request's end: what is left of it is read and dropped, a
+              little of it for the sake of the connection, else until the client closes
+
+What a request means is the exchange's business. Only one exchange runs at a time; bytes of a further request
+wait until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from proxy.errors import BadRequest, GatewayError, Unavailable
+from proxy.exchange import Exchange
+from proxy.framing import ChunkedBody, FramingError, LengthBody
+from proxy.gateway import PROXIED
+from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, read_request_head
+from proxy.upstream import HIGH_WATER_BYTES
+
+if TYPE_CHECKING:
+    from proxy.gateway import Gateway
+
+READING, BODY, WAITING, REFUSED, CLOSED = range(5)
+
+# So much of a refused body is read for the connection to stay usable.
+_DRAIN_BYTES = 64 << 10
+# A client that still sends while it is told no gets so long to read the answer before a reset destroys it.
+_LINGER_S = 2.0
+# Bytes of pipelined requests that wait; above it, reading stops.
+_PIPELINE_BYTES = 64 << 10
+_NEVER = float("inf")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the module's text. All times are monotonic seconds."""
+
+    __slots__ = (
+        "_body",
+        "_body_at",
+        "_buffer",
+        "_exchange",
+        "_head",
+        "_head_begun",
+        "_paused",
+        "_payload",
+        "_phase",
+        "gateway",
+        "transport",
+        "wake_at",
+    )
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.wake_at = _NEVER
+        self._phase = READING
+        self._head_begun = False
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._body: LengthBody | ChunkedBody | None = None
+        self._payload: list[bytes] = []
+        self._body_at = 0.0  # when the last piece of the body came
+        self._exchange: Exchange | None = None
+        self._paused = False
+
+    # ------------------------------------------------------------------ asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        gateway = self.gateway
+        gateway.connections.add(self)
+        if len(gateway.connections) > gateway.config.server.max_connections or gateway.draining:
+            text = "The gateway is shutting down." if gateway.draining else "Too many connections."
+            self.answer_error(
+                Unavailable(text, code="overloaded", retry_after_s=1), gateway.next_request_id()
+            )
+            return
+        self._await_head(monotonic())
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == BODY:
+            self._on_body(data)
+        elif phase == READING:
+            if self._buffer:
+                data = self._buffer + data
+                self._buffer = b""
+            self._on_head(data)
+        elif phase == WAITING:
+            self._buffer += data
+            if len(self._buffer) > _PIPELINE_BYTES:
+                self.pause_reading(True)
+        elif phase == REFUSED:
+            self._on_refused(data)
+
+    def eof_received(self) -> bool:
+        return False  # a client that has closed its side is taken to have left: both look the same
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gateway.connections.discard(self)
+        self._phase = CLOSED
+        self.wake_at = _NEVER
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_client_full(True)
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_client_full(False)
+
+    # ------------------------------------------------------------------ requests
+
+    def _await_head(self, now: float) -> None:
+        self._phase = READING
+        self._head_begun = False
+        self.wake_at = now + self.gateway.timeouts.keep_alive_s
+
+    def _on_head(self, data: bytes) -> None:
+        if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
+            data = data[2:]
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        if end < 0:
+            if len(data) >= MAX_HEAD_BYTES:
+                self._refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
+            elif data:
+                self._buffer = data
+                if not self._head_begun:  # from here the shorter limit counts, however slowly the rest drips
+                    self._head_begun = True
+                    self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
+            return
+        try:
+            head = read_request_head(data[:end])
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        route = PROXIED.get(head.path) if head.method == b"POST" else None
+        if route is None:
+            self._hand_over(data)
+            return
+        self._head = head
+        exchange = self._exchange = Exchange(self.gateway, self, head, *route)
+        try:
+            exchange.begin()
+        except GatewayError as error:
+            self._set_body(head)
+            self._refuse(error)
+            return
+        self._set_body(head)
+        self._phase = BODY
+        rest = data[end + 4 :]
+        if head.expect and not rest:
+            self.transport.write(_CONTINUE)
+        if rest or self._body is not None and self._body.done:
+            self._on_body(rest)
+        else:
+            self._await_body(monotonic())
+
+    def _set_body(self, head: RequestHead) -> None:
+        if head.chunked:
+            self._body = ChunkedBody()
+            self._payload = self._body.payload = []
+        else:
+            self._body = LengthBody(head.length or 0)
+
+    def _await_body(self, now: float) -> None:
+        self._body_at = now
+        self.wake_by(now + self.gateway.timeouts.client_body_s)
+
+    def _on_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        try:
+            taken = body.feed(data)
+        except FramingError as error:
+            self._refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
+            return
+        if taken < len(data):
+            self._buffer = data[taken:]
+            data = data[:taken]
+        if isinstance(body, ChunkedBody):
+            data = b"".join(self._payload)
+            self._payload.clear()
+        if body.done:
+            self._phase = WAITING
+        try:
+            exchange.on_body(data, body.done)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        if not body.done and self._phase == BODY:
+            self._await_body(monotonic())
+
+    def _hand_over(self, data: bytes) -> None:
+        """Not a proxied POST: from here the connection is aiohttp's, as if it had been from the start."""
+        protocol = self.gateway.control()
+        self.gateway.connections.discard(self)
+        self._phase = CLOSED
+        self.wake_at = _NEVER
+        if self._paused:
+            self.transport.resume_reading()
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(data)
+
+    # ------------------------------------------------------------------ what the exchange calls
+
+    def keeps_alive(self) -> bool:
+        """The client wants the connection kept, and so do we."""
+        return self._head is not None and self._head.keep_alive and not self.gateway.draining
+
+    def wake_by(self, when: float) -> None:
+        """Have :meth:`on_wake` called at ``when`` at the latest."""
+        self.wake_at = min(self.wake_at, when)
+
+    def pause_reading(self, pause: bool) -> None:
+        """Stop or go on reading from the client."""
+        if pause != self._paused and self._phase != CLOSED:
+            self._paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self._body_at = monotonic()
+                self.transport.resume_reading()
+
+    def on_exchange_done(self, reusable: bool) -> None:
+        """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
+        keep = reusable and self.keeps_alive()
+        self._exchange = self._head = self._body = None
+        if keep:
+            self._next()
+        elif self._phase == WAITING:
+            self._phase = CLOSED
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _next(self) -> None:
+        self._await_head(monotonic())
+        self.pause_reading(False)
+        if self._buffer:
+            # Not from here: the stack would grow with every request of a long pipeline.
+            asyncio.get_running_loop().call_soon(self._on_pipelined)
+
+    def _on_pipelined(self) -> None:
+        if self._phase == READING and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._on_head(data)
+
+    def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
+        """Answer with an error of the gateway's own.
+
+        :param names: further header lines, each with its CRLF.
+        """
+        complete = self._phase == WAITING or self._can_drain()
+        keep = complete and not error.close and self.keeps_alive()
+        if error.retry_after_s is not None:
+            names += b"Retry-After: %d\r\n" % error.retry_after_s
+        if keep and self._head is not None and not self._head.minor:
+            names += b"Connection: keep-alive\r\n"
+        self.transport.write(
+            gateway_response(
+                error.status,
+                error.envelope(),
+                request_id,
+                extra=names,
+                should_retry=error.should_retry,
+                close=not keep,
+            )
+        )
+        if keep and self._phase == WAITING:
+            self.on_exchange_done(True)
+            return
+        self._exchange = None
+        if keep:
+            self._phase = REFUSED
+            self.wake_at = monotonic() + self.gateway.timeouts.client_body_s
+            self.pause_reading(False)
+        else:
+            self._head = self._body = None
+            self._linger()
+
+    def cut(self, gently: bool) -> None:
+        """End a connection in the middle of an answer, so that nobody takes what came for the whole of it.
+
+        :param gently: the framing shows the cut, so what is written may still go out. Otherwise the client
+            is told with a reset, as a plain close would be the end of the answer (RFC 9112 section 8).
+        """
+        self._phase = CLOSED
+        self._exchange = None
+        if gently:
+            self.transport.close()
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    # ------------------------------------------------------------------ refusals and time
+
+    def _refuse(self, error: GatewayError) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.abandon()
+            self.answer_error(error, exchange.request_id)
+        else:
+            self.answer_error(error, self.gateway.next_request_id())
+
+    def _can_drain(self) -> bool:
+        """What is left of the request is little, known, and on its way without our asking for it."""
+        body = self._body
+        asked = self._head is None or not self._head.expect
+        return asked and isinstance(body, LengthBody) and body.remaining <= _DRAIN_BYTES
+
+    def _on_refused(self, data: bytes) -> None:
+        """Read and drop what is left of a refused request."""
+        body = self._body
+        if body is None:
+            return  # until the client closes, or time is up
+        taken = body.feed(data)
+        if body.done:
+            self._buffer = data[taken:]
+            self._head = self._body = None
+            self._next()
+
+    def _linger(self) -> None:
+        """Close, but let a client that still sends read the answer first (RFC 9112 section 9.6)."""
+        self._phase = REFUSED
+        self._buffer = b""
+        self.wake_at = monotonic() + _LINGER_S
+        self.pause_reading(False)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close a connection without a request in it."""
+        if self._phase == READING and not self._head_begun:
+            self.transport.close()
+
+    def on_wake(self, now: float) -> None:
+        """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
+        self.wake_at = _NEVER
+        phase = self._phase
+        if phase == READING:
+            if self._head_begun:
+                limit = self.gateway.timeouts.client_head_s
+                self._refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
+            else:
+                self.transport.close()
+        elif phase == REFUSED:
+            self.transport.abort()
+        elif self._exchange is not None:
+            self._wake_exchange(now)
+
+    def _wake_exchange(self, now: float) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        due = _NEVER
+        if self._phase == BODY and not self._paused and exchange.answer is None:
+            limit = self.gateway.timeouts.client_body_s
+            due = self._body_at + limit
+            if now >= due:
+                self._refuse(BadRequest(f"Nothing of the body came for {limit:g} s.", status=408, close=True))
+                return
+        self.wake_by(min(due, exchange.on_wake(now)))
+
+    def __repr__(self) -> str:
+        names = ("reading", "body", "waiting", "refused", "closed")
+        return f"<ClientConnection {names[self._phase]} {self._exchange!r}>"

@@ -1,0 +1,128 @@
+"""What can go wrong with a request, as one tree.
+
+    GatewayError                 carries everything the answer's envelope needs
+    ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 417, 431)
+    ├── UnknownModel      404    a name that is no id, alias or short name
+    ├── ProviderError     502/503/504   every attempt failed
+    └── Unavailable       503    the gateway itself sheds load or drains
+
+``source`` says whose fault it is (``downstream`` is the client's side, ``upstream`` the provider's), so that
+health tables, logs and retries never have to guess from a status. The errors are made where the fault is
+found and turned into bytes in one place, :meth:`GatewayError.envelope`.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+DOWNSTREAM, UPSTREAM, GATEWAY = "downstream", "upstream", "gateway"
+
+
+class GatewayError(Exception):
+    """An answer the gateway gives by itself.
+
+    :param message: one sentence that names the fault and the way out.
+    :param status: HTTP status of the answer.
+    :param type: ``error.type`` of the envelope (the contract's error table lists them).
+    :param code: ``error.code``, or None.
+    :param param: the request field at fault, or None.
+    :param source: ``downstream``, ``upstream`` or ``gateway``.
+    :param retry_after_s: whole seconds for ``Retry-After``, or None.
+    :param close: the connection can't be used again (framing is lost, or the body was not read).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 500,
+        type: str = "api_error",
+        code: str | None = None,
+        param: str | None = None,
+        source: str = GATEWAY,
+        retry_after_s: int | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.type = type
+        self.code = code
+        self.param = param
+        self.source = source
+        self.retry_after_s = retry_after_s
+        self.close = close
+
+    @property
+    def should_retry(self) -> bool:
+        """What ``x-should-retry`` tells the official SDKs: the same request may succeed a moment later."""
+        return self.status in (408, 429) or self.status >= 500
+
+    def envelope(self) -> bytes:
+        """The JSON body every error of this gateway has."""
+        return orjson.dumps(
+            {"error": {"message": self.message, "type": self.type, "code": self.code, "param": self.param}}
+        )
+
+
+class BadRequest(GatewayError):
+    """The client's request is at fault."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(
+            message,
+            status=status,
+            type="invalid_request_error",
+            code=code,
+            param=param,
+            source=DOWNSTREAM,
+            close=close,
+        )
+
+
+class UnknownModel(GatewayError):
+    """The request names a model that is neither an id, an alias nor a short name."""
+
+    def __init__(self, name: str, nearest: str | None) -> None:
+        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        super().__init__(
+            f"The model '{name}' does not exist here.{hint} GET /v1/models lists all names.",
+            status=404,
+            type="not_found_error",
+            code="model_not_found",
+            param="model",
+            source=DOWNSTREAM,
+        )
+
+
+class ProviderError(GatewayError):
+    """No provider gave an answer that can be passed on."""
+
+    def __init__(
+        self, message: str, *, status: int, code: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(
+            message,
+            status=status,
+            type="provider_error",
+            code=code,
+            source=UPSTREAM,
+            retry_after_s=retry_after_s,
+        )
+
+
+class Unavailable(GatewayError):
+    """The gateway can't take the request now: too many connections, or it drains."""
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int) -> None:
+        super().__init__(
+            message, status=503, type="provider_error", code=code, retry_after_s=retry_after_s, close=True
+        )

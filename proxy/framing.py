@@ -1,0 +1,237 @@
+"""Follows the framing of a message body and says where the message ends (RFC 9112 sections 6 and 7).
+
+The bytes themselves are passed on as they were received. What runs beside them is one of three small objects
+with the same face:
+
+``feed(data) -> int``
+    How many leading bytes of ``data`` belong to this message. Fewer than ``len(data)`` only when it is done.
+``done``
+    The message is complete.
+``passed``
+    After ``feed``: how many leading bytes of ``data`` may be passed on as they are. Less than what was
+    consumed only where trailers are dropped; ``closing`` is then what ends the message in their place.
+``payload``
+    If set to a list, ``feed`` appends the pieces of the body without their framing.
+
+Strict on purpose: a line end is CRLF, a chunk size is hexadecimal digits and nothing else. What two parsers
+could read differently is an error here, for the provider's side as for the client's.
+"""
+
+from __future__ import annotations
+
+# A chunk-size line holds up to 16 digits and extensions nobody uses; longer ones are an attack on memory.
+MAX_SIZE_LINE_BYTES = 256
+MAX_SIZE_DIGITS = 15
+# Trailers are read only to be dropped.
+MAX_TRAILER_BYTES = 16 << 10
+
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_EXTENSION_CHARS = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
+# Providers send the same few chunk sizes over and over; a look-up is four times as fast as a strict parse.
+_SIZES: dict[bytes, int] = {}
+_MAX_CACHED_SIZES = 4096
+
+
+class FramingError(ValueError):
+    """The body's framing is broken; where the message ends can't be known any more."""
+
+
+class LengthBody:
+    """A body of ``Content-Length`` bytes."""
+
+    __slots__ = ("closing", "done", "passed", "payload", "remaining")
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = length == 0
+        self.passed = 0
+        self.closing = b""
+        self.payload: list[bytes] | None = None
+
+    def feed(self, data: bytes) -> int:
+        """Consume what belongs to this body. See the module's text."""
+        taken = len(data)
+        if taken >= self.remaining:
+            taken = self.remaining
+            self.done = True
+        self.remaining -= taken
+        self.passed = taken
+        if self.payload is not None and taken:
+            self.payload.append(data if taken == len(data) else data[:taken])
+        return taken
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether something may be put between what came and what follows: never inside a counted body."""
+        return False
+
+
+class CloseBody:
+    """A body that ends where the provider closes (HTTP/1.0, or neither length nor chunks)."""
+
+    __slots__ = ("closing", "done", "passed", "payload")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.passed = 0
+        self.closing = b""
+        self.payload: list[bytes] | None = None
+
+    def feed(self, data: bytes) -> int:
+        """Everything belongs to this body. See the module's text."""
+        self.passed = len(data)
+        if self.payload is not None and data:
+            self.payload.append(data)
+        return len(data)
+
+    @property
+    def at_boundary(self) -> bool:
+        """There are no chunks to cut through."""
+        return True
+
+
+_SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+
+
+class ChunkedBody:
+    """A chunked body. Raises :exc:`FramingError` where it is not exactly as RFC 9112 section 7.1 says."""
+
+    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "closing", "done", "passed", "payload")
+
+    def __init__(self) -> None:
+        self._state = _SIZE
+        self._left = 0
+        self._line = b""  # a size line, chunk end or trailer line that a read cut in two
+        self._trailer_bytes = 0
+        self.done = False
+        self.passed = 0
+        self.closing = b""
+        self.payload: list[bytes] | None = None
+
+    def feed(self, data: bytes) -> int:
+        """Consume what belongs to this body. See the module's text.
+
+        :raises FramingError: the framing is broken; nothing of ``data`` may be passed on.
+        """
+        end = len(data)
+        pos = 0
+        payload = self.payload
+        while pos < end:
+            state = self._state
+            if state == _SIZE and not self._line:
+                eol = data.find(b"\r\n", pos, pos + MAX_SIZE_LINE_BYTES)
+                if eol < 0:
+                    pos = self._partial_size(data, pos)
+                    continue
+                size = _SIZES.get(data[pos:eol])
+                if size is None:
+                    size = _parse_size(data[pos:eol])
+                begin = eol + 2
+                stop = begin + size
+                if size and stop + 2 <= end:  # a whole chunk in one read: the common case
+                    if data[stop] != 13 or data[stop + 1] != 10:
+                        raise FramingError("a chunk does not end where its size says")
+                    if payload is not None:
+                        payload.append(data[begin:stop])
+                    pos = stop + 2
+                    continue
+                self._start_chunk(size)
+                pos = begin
+            elif state == _SIZE:
+                pos = self._partial_size(data, pos)
+            elif state == _DATA:
+                taken = min(self._left, end - pos)
+                if payload is not None:
+                    payload.append(data[pos : pos + taken])
+                pos += taken
+                self._left -= taken
+                if not self._left:
+                    self._state = _DATA_END
+            elif state == _DATA_END:
+                pos = self._chunk_end(data, pos)
+            else:
+                return self._trailers(data, pos)
+        self.passed = pos
+        return pos
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a chunk of ours may be put between what came and what follows."""
+        return self._state == _SIZE and not self._line and not self.done
+
+    def _start_chunk(self, size: int) -> None:
+        self._left = size
+        self._state = _DATA if size else _TRAILER
+
+    def _partial_size(self, data: bytes, pos: int) -> int:
+        """A size line cut by the end of a read: keep its beginning, or complete the one that was kept."""
+        eol = data.find(b"\n", pos)
+        stop = len(data) if eol < 0 else eol + 1
+        self._line += data[pos:stop]
+        if len(self._line) > MAX_SIZE_LINE_BYTES:
+            raise FramingError("a chunk-size line is too long")
+        if eol >= 0:
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n"):
+                raise FramingError("a chunk-size line does not end with CRLF")
+            self._start_chunk(_parse_size(line[:-2]))
+        return stop
+
+    def _chunk_end(self, data: bytes, pos: int) -> int:
+        stop = min(pos + 2 - len(self._line), len(data))
+        self._line += data[pos:stop]
+        if not b"\r\n".startswith(self._line):
+            raise FramingError("a chunk does not end where its size says")
+        if len(self._line) == 2:
+            self._line = b""
+            self._state = _SIZE
+        return stop
+
+    def _trailers(self, data: bytes, pos: int) -> int:
+        """Behind the last chunk: trailer lines, all dropped, and the empty line that ends the message."""
+        self.passed = pos
+        while pos < len(data):
+            eol = data.find(b"\n", pos)
+            stop = len(data) if eol < 0 else eol + 1
+            self._line += data[pos:stop]
+            self._trailer_bytes += stop - pos
+            if self._trailer_bytes > MAX_TRAILER_BYTES:
+                raise FramingError("the trailers are too long")
+            pos = stop
+            if eol < 0:
+                break
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n"):
+                raise FramingError("a trailer line does not end with CRLF")
+            if line == b"\r\n":
+                self.done = True
+                self.closing = b"\r\n"
+                break
+        # The usual end has no trailers and came whole: it passes as it is.
+        if self.done and self._trailer_bytes == 2 and pos - self.passed == 2:
+            self.passed = pos
+            self.closing = b""
+        return pos
+
+
+def _parse_size(line: bytes) -> int:
+    """The size in a chunk-size line (without its CRLF).
+
+    :raises FramingError: anything but hexadecimal digits, optionally followed by extensions.
+    """
+    digits, semicolon, extension = line.partition(b";")
+    if semicolon:
+        digits = digits.rstrip(b" \t")  # RFC 9112 7.1.1 allows white space before an extension ("BWS")
+        if extension.translate(None, _EXTENSION_CHARS):
+            raise FramingError("a chunk extension holds a control character")
+    if not digits or len(digits) > MAX_SIZE_DIGITS or not _HEX.issuperset(digits):
+        raise FramingError(f"{bytes(line[:32])!r} is no chunk size")
+    size = int(digits, 16)
+    if not semicolon:
+        if len(_SIZES) >= _MAX_CACHED_SIZES:
+            _SIZES.clear()
+        _SIZES[line] = size
+    return size
+
+
+Body = LengthBody | ChunkedBody | CloseBody

@@ -1,0 +1,363 @@
+"""Message heads as bytes: which header passes, what is refused, and how a head is read and written.
+
+A head is split into lines and each line is looked up whole in a table of lines seen before: clients and
+providers repeat most of their lines to the letter, and one look-up answers "well-formed?", "may it pass?" and
+"do we need its value?" at once. Only a line never seen is taken apart. Lines that pass keep their bytes:
+order, spelling and repetition.
+
+Strict on purpose (RFC 9112 sections 2.2, 3.2, 5, 6.3 and 11): whatever two programs could read differently
+is refused and the connection closed, so that nothing can be smuggled past the gateway.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.errors import BadRequest
+
+MAX_HEAD_BYTES = 32 << 10
+MAX_HEADERS = 200
+
+_TOKEN = bytes(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
+
+# Lines longer than this are not remembered, nor are the fields that differ with every request.
+_MAX_CACHED_LINE = 200
+_MAX_CACHED_LINES = 2048
+_VOLATILE = frozenset(
+    b"content-length traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
+    b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
+)
+
+_PASS, _DROP, _USE, _USE_AND_PASS = range(4)
+
+# What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
+# Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
+# organisation or project named by a client would be billed on the operator's key.
+_REQUEST_RULES = {
+    **dict.fromkeys(
+        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie forwarded "
+        b"via x-real-ip http2-settings".split(),
+        _DROP,
+    ),
+    **dict.fromkeys(
+        b"host connection content-length transfer-encoding expect content-encoding accept-encoding "
+        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization openai-project".split(),
+        _USE,
+    ),
+}
+_RESPONSE_RULES = {
+    **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), _DROP),
+    b"connection": _USE,
+    **dict.fromkeys(
+        b"content-length transfer-encoding content-type content-encoding retry-after".split(), _USE_AND_PASS
+    ),
+}
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE_FORM = re.compile(rb"(?i:https?)://[^/?#]*")
+
+Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
+
+
+class HeadError(ValueError):
+    """A provider's head that is not HTTP/1.x as the RFC has it."""
+
+
+class _Lines:
+    """The table of lines seen before, for one direction."""
+
+    def __init__(self, rules: dict[bytes, int], prefixes: tuple[bytes, ...]) -> None:
+        self.rules = rules
+        self.dropped_prefixes = prefixes
+        self.passing: set[bytes] = set()
+        self.special: dict[bytes, Field] = {}
+
+    def take_apart(self, line: bytes) -> Field:
+        """Check and classify a line never seen.
+
+        :raises HeadError: the line is no header field, or holds a character no field may hold.
+        """
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN):
+            raise HeadError(f"{bytes(line[:40])!r} is no header field")
+        if value.translate(None, _VALUE):
+            raise HeadError(f"the header '{name.decode()}' holds a control character")
+        name = name.lower()
+        rule = self.rules.get(name, _PASS)
+        if rule == _PASS and name.startswith(self.dropped_prefixes):
+            rule = _USE
+        field = (rule, name, value.strip(b" \t"))
+        if len(line) <= _MAX_CACHED_LINE and name not in _VOLATILE:
+            if len(self.passing) + len(self.special) >= _MAX_CACHED_LINES:
+                self.passing.clear()
+                self.special.clear()
+            if rule == _PASS:
+                self.passing.add(line)
+            else:
+                self.special[line] = field
+        return field
+
+
+_request_lines = _Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
+_response_lines = _Lines(_RESPONSE_RULES, (b"x-inferoute-",))
+
+
+class RequestHead:
+    """A client's request head, checked.
+
+    ``lines`` are the raw header lines that may reach a provider. ``length`` is None for a chunked body and
+    for no body at all (``chunked`` tells which).
+    """
+
+    __slots__ = (
+        "accept_encoding",
+        "chunked",
+        "content_encoding",
+        "credentials",
+        "expect",
+        "inferoute",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "path",
+        "query",
+    )
+
+    def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.minor = minor
+        self.keep_alive = minor == 1
+        self.chunked = False
+        self.length: int | None = None
+        self.expect = b""
+        self.content_encoding = b""
+        self.accept_encoding = b""
+        self.credentials: list[tuple[bytes, bytes]] = []  # name in lower case, value
+        self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
+        self.lines: list[bytes] = []
+
+
+def read_request_head(head: bytes) -> RequestHead:
+    """Read a request head, ``head`` being everything before the empty line.
+
+    :raises BadRequest: 400 for anything malformed or ambiguous; ``close`` is always set.
+    """
+    lines = head.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(lines[0])
+    if not match:
+        raise _bad("The request line is not HTTP/1.1.")
+    method, target, minor = match.groups()
+    if target[:1] != b"/" and target != b"*":
+        absolute = _ABSOLUTE_FORM.match(target)
+        if not absolute:
+            raise _bad("The request target must be a path.")
+        target = target[absolute.end() :]
+        target = target if target[:1] == b"/" else b"/" + target
+    path, _, query = target.partition(b"?")
+    request = RequestHead(method, path, query, 1 if minor == b"1" else 0)
+    del lines[0]
+    if len(lines) > MAX_HEADERS:
+        raise _bad(f"More than {MAX_HEADERS} headers.", 431)
+    passing, special = _request_lines.passing, _request_lines.special
+    keep = request.lines
+    seen: list[Field] = []
+    for line in lines:
+        if line in passing:
+            keep.append(line)
+            continue
+        field = special.get(line)
+        if field is None:
+            try:
+                field = _request_lines.take_apart(line)
+            except HeadError as error:
+                raise _bad(f"{error}.") from None
+            if field[0] == _PASS:
+                keep.append(line)
+                continue
+        if field[0] == _USE:
+            seen.append(field)
+    _use_request_fields(request, seen)
+    return request
+
+
+def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:
+    hosts = 0
+    framed = False
+    for _, name, value in fields:
+        if name == b"host":
+            hosts += 1
+            if not _HOST.fullmatch(value):
+                raise _bad("The Host header is malformed.")
+        elif name == b"content-length":
+            if framed or not _LENGTH.fullmatch(value):
+                raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
+            framed = True
+            request.length = int(value)
+        elif name == b"transfer-encoding":
+            if framed or value.lower() != b"chunked" or not request.minor:
+                raise _bad("The only Transfer-Encoding is 'chunked', alone, said once, in HTTP/1.1.")
+            framed = request.chunked = True
+        elif name == b"connection":
+            _use_connection(request, value)
+        elif name == b"expect":
+            request.expect = value.lower()
+        elif name == b"content-encoding":
+            request.content_encoding = value.lower()
+        elif name == b"accept-encoding":
+            request.accept_encoding = value
+        elif name.startswith(b"x-inferoute-"):
+            request.inferoute.append((name, value))
+        elif not name.startswith(b"x-forwarded-"):
+            request.credentials.append((name, value))
+    if hosts != 1 and (hosts or request.minor):
+        raise _bad("Exactly one Host header is needed.")
+
+
+def _use_connection(request: RequestHead, value: bytes) -> None:
+    """RFC 9110 7.6.1: what the Connection header names goes no further than this hop."""
+    for option in value.lower().split(b","):
+        option = option.strip(b" \t")  # noqa: PLW2901
+        if option == b"close":
+            request.keep_alive = False
+        elif option == b"keep-alive":
+            request.keep_alive = True
+        elif option and option != b"upgrade":
+            request.lines[:] = without(request.lines, frozenset((option,)))
+
+
+def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The header lines whose name (lower case) is not among ``names``."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def _bad(message: str, status: int = 400) -> BadRequest:
+    return BadRequest(message, status=status, code="bad_head", close=True)
+
+
+class ResponseHead:
+    """A provider's response head, checked.
+
+    ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
+    ``Transfer-Encoding``), in their order.
+    """
+
+    __slots__ = (
+        "chunked",
+        "encoded",
+        "event_stream",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "reason",
+        "retry_after",
+        "status",
+    )
+
+    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.keep_alive = minor == 1
+        self.chunked = False
+        self.length: int | None = None
+        self.event_stream = False
+        self.encoded = False
+        self.retry_after = b""
+        self.lines: list[bytes] = []
+
+
+def read_response_head(head: bytes) -> ResponseHead:
+    """Read a provider's response head, ``head`` being everything before the empty line.
+
+    :raises HeadError: it is not HTTP/1.x, or its framing is ambiguous.
+    """
+    lines = head.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if not match:
+        raise HeadError("the answer is not HTTP/1.1")
+    minor, status, reason = match.groups()
+    response = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
+    passing, special = _response_lines.passing, _response_lines.special
+    keep = response.lines
+    del lines[0]
+    seen: list[Field] = []
+    for line in lines:
+        if line in passing:
+            keep.append(line)
+            continue
+        field = special.get(line) or _response_lines.take_apart(line)
+        if field[0] == _PASS:
+            keep.append(line)
+        elif field[0] == _USE_AND_PASS:
+            keep.append(line)
+            seen.append(field)
+        elif field[0] == _USE:
+            seen.append(field)
+    for _, name, value in seen:
+        _use_response_field(response, name, value)
+    return response
+
+
+def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
+    if name == b"content-length":
+        if response.chunked or response.length is not None or not _LENGTH.fullmatch(value):
+            raise HeadError("the answer's Content-Length is malformed, said twice, or beside a Transfer-Encoding")
+        response.length = int(value)
+    elif name == b"transfer-encoding":
+        if response.chunked or response.length is not None or value.lower() != b"chunked":
+            raise HeadError("the answer's Transfer-Encoding is not 'chunked' alone")
+        response.chunked = True
+    elif name == b"content-type":
+        response.event_stream = value[:17].lower() == b"text/event-stream"
+    elif name == b"content-encoding":
+        response.encoded = value.lower() not in (b"", b"identity")
+    elif name == b"retry-after":
+        response.retry_after = value
+    elif name == b"connection":
+        for option in value.lower().split(b","):
+            option = option.strip(b" \t")  # noqa: PLW2901
+            if option == b"close":
+                response.keep_alive = False
+            elif option == b"keep-alive":
+                response.keep_alive = True
+            elif option and option not in (b"content-length", b"transfer-encoding"):
+                response.lines[:] = without(response.lines, frozenset((option,)))
+
+
+FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))
+REASONS = {
+    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
+    404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 411: b"Length Required",
+    413: b"Content Too Large", 417: b"Expectation Failed", 422: b"Unprocessable Content",
+    429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
+}  # fmt: skip
+
+
+def gateway_response(
+    status: int, body: bytes, request_id: bytes, *, extra: bytes = b"", should_retry: bool, close: bool
+) -> bytes:
+    """An answer of the gateway's own, whole.
+
+    :param extra: further header lines, each with its CRLF.
+    """
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+            % (status, REASONS.get(status, b"Unknown"), len(body)),
+            b"X-Inferoute-Request-Id: %b\r\nx-request-id: %b\r\n" % (request_id, request_id),
+            b"x-should-retry: true\r\n" if should_retry else b"x-should-retry: false\r\n",
+            extra,
+            b"Connection: close\r\n\r\n" if close else b"\r\n",
+            body,
+        )
+    )

@@ -1,0 +1,269 @@
+"""Connections to providers, and the pool that keeps the idle ones.
+
+A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the exchange's business,
+which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
+``on_response_data``, ``on_upstream_lost``). It belongs to one exchange at a time, or to the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, Any, cast
+
+from proxy.config import ProviderConfig
+from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
+from proxy.headers import MAX_HEAD_BYTES, HeadError, ResponseHead, read_response_head
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+
+# Providers and the balancers before them close idle connections after 60 s and more. Leaving a little earlier
+# keeps most requests off a connection that is being closed at that very moment.
+IDLE_EXPIRY_S = 55.0
+# Write buffer above which the other side's reading pauses, per direction.
+HIGH_WATER_BYTES = 64 << 10
+# Interim answers before the real one. None is useful to us; many are an attack.
+_MAX_INTERIM = 8
+
+
+class ProviderConnection(asyncio.Protocol):
+    """One connection to a provider."""
+
+    __slots__ = (
+        "answered",
+        "body",
+        "buffer",
+        "exchange",
+        "idle_since",
+        "interim",
+        "pool",
+        "served",
+        "spoiled",
+        "transport",
+    )
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.exchange: Exchange | None = None
+        self.body: Body | None = None  # of the answer being received
+        self.buffer = b""  # an incomplete head
+        self.answered = False  # a byte of the answer has come
+        self.interim = 0
+        self.served = 0  # finished exchanges: above 0 the connection is a reused one
+        self.spoiled = False  # it sent more than it should have: never to be used again
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.pool.open.add(self)
+
+    def start(self, exchange: Exchange) -> None:
+        """Begin an exchange on this connection."""
+        assert self.exchange is None
+        self.exchange = exchange
+        self.body = None
+        self.answered = False
+        self.interim = 0
+
+    def release(self, reusable: bool, now: float) -> None:
+        """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
+        self.exchange = None
+        self.served += 1
+        if reusable and not self.spoiled and not self.transport.is_closing():
+            self.pool.put(self, now)
+        else:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.transport.abort()  # a provider has nothing to say unasked
+            return
+        self.answered = True
+        if self.body is None:
+            data = self._read_head(exchange, data)
+            if not data or self.exchange is not exchange:
+                return
+        body = self.body
+        assert body is not None
+        try:
+            taken = body.feed(data)
+        except FramingError as error:
+            exchange.on_upstream_lost(f"broken framing: {error}")
+            return
+        if taken < len(data):
+            # More bytes than the message has: they are dropped, and later the connection with them.
+            self.spoiled = True
+        exchange.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> bytes:
+        """Returns what follows the head (b"" if nothing does, or the exchange is over)."""
+        if self.buffer:
+            data = self.buffer + data
+            self.buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > MAX_HEAD_BYTES:
+                    exchange.on_upstream_lost("the answer's head is too long")
+                else:
+                    self.buffer = data
+                return b""
+            try:
+                head = read_response_head(data[:end])
+                self.body = self._body_of(head)
+            except HeadError as error:
+                exchange.on_upstream_lost(str(error))
+                return b""
+            data = data[end + 4 :]
+            if self.body is not None:
+                break
+        if not exchange.on_response_head(head, self.body, bool(data) or self.body.done):
+            return b""
+        if self.body.done:
+            if data:
+                self.spoiled = True
+            exchange.on_response_data(b"", self.body)
+            return b""
+        return data
+
+    def _body_of(self, head: ResponseHead) -> Body | None:
+        """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""
+        status = head.status
+        if status < 200:
+            self.interim += 1
+            if status == 101 or self.interim > _MAX_INTERIM:
+                raise HeadError("the provider answered with a protocol switch or too many interim answers")
+            return None
+        if status in (204, 304):
+            return LengthBody(0)
+        if head.chunked:
+            return ChunkedBody()
+        if head.length is not None:
+            return LengthBody(head.length)
+        head.keep_alive = False
+        return CloseBody()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.on_upstream_full(True)
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.on_upstream_full(False)
+
+    def eof_received(self) -> bool:
+        if isinstance(self.body, CloseBody) and self.exchange is not None:
+            self.body.done = True
+            self.exchange.on_response_data(b"", self.body)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.forget(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
+
+    def __repr__(self) -> str:
+        state = "idle" if self.exchange is None else "answering" if self.answered else "awaiting"
+        return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"
+
+
+class ConnectionPool:
+    """All connections to one provider. Idle ones are taken newest first, so that the oldest can expire."""
+
+    def __init__(self, provider: ProviderConfig, context: ssl.SSLContext | None, connect_s: float) -> None:
+        self.name = provider.name
+        self.open: set[ProviderConnection] = set()
+        self._provider = provider
+        self._context = context
+        self._connect_s = connect_s
+        self._idle: list[ProviderConnection] = []
+        self._dials: set[asyncio.Task[None]] = set()
+
+    def take(self) -> ProviderConnection | None:
+        """An idle connection, or None: then :meth:`dial`."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def put(self, connection: ProviderConnection, now: float) -> None:
+        """Keep a connection whose exchange ended cleanly."""
+        connection.idle_since = now
+        self._idle.append(connection)
+
+    def forget(self, connection: ProviderConnection) -> None:
+        """The connection is closed."""
+        self.open.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+    def dial(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Open a connection for ``exchange``, which hears of it through on_connected or on_connect_failed."""
+        task = asyncio.get_running_loop().create_task(self._dial(exchange))
+        self._dials.add(task)  # the loop keeps only weak references
+        task.add_done_callback(self._dials.discard)
+        return task
+
+    async def _dial(self, exchange: Exchange) -> None:
+        provider = self._provider
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if self._context is not None:
+            options = {"ssl": self._context, "server_hostname": provider.host}
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: ProviderConnection(self), provider.host, provider.port, **options
+                )
+        except TimeoutError:
+            exchange.on_connect_failed(f"no connection within {self._connect_s:g} s")
+        except ssl.SSLCertVerificationError as error:
+            exchange.on_connect_failed(f"TLS: {error.verify_message}")
+        except ssl.SSLError as error:
+            exchange.on_connect_failed(f"TLS: {error.reason or error}")
+        except OSError as error:
+            exchange.on_connect_failed(error.strerror or str(error) or type(error).__name__)
+        else:
+            exchange.on_connected(connection)
+
+    def expire(self, now: float) -> None:
+        """Close connections idle for too long. ``now`` is monotonic seconds."""
+        idle = self._idle
+        while idle and now - idle[0].idle_since > IDLE_EXPIRY_S:
+            idle.pop(0).transport.abort()
+
+    async def close(self) -> None:
+        """Close everything."""
+        for connection in list(self.open):
+            connection.transport.abort()
+        for task in list(self._dials):
+            task.cancel()
+        if self._dials:
+            await asyncio.wait(self._dials)
+
+    def snapshot(self) -> dict[str, int]:
+        """Counts for metrics and tests."""
+        return {"open": len(self.open), "idle": len(self._idle), "dialling": len(self._dials)}
+
+    def __repr__(self) -> str:
+        return f"<ConnectionPool {self.name} {self.snapshot()}>"
+
+
+def ssl_context(provider: ProviderConfig) -> ssl.SSLContext | None:
+    """The TLS settings for a provider; None for plain HTTP. One per provider, so that sessions are shared.
+
+    :raises OSError: ``ca_file`` can't be read. :raises ssl.SSLError: it holds no certificate.
+    """
+    if provider.scheme != "https":
+        return None
+    context = ssl.create_default_context(cafile=provider.ca_file or None)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
