@@ -1,4 +1,4 @@
-"""The answer's way to the client: its head, and its body with framing that is valid for the client's HTTP version.
+"""The answer's way to the client: its head, and its body framed as the client's HTTP version has it.
 
 In the usual case both sides have the same framing and the received bytes are the sent bytes. Only where they
 can't be (an HTTP/1.0 client of a chunked answer, an answer that ends with the connection) is the payload
@@ -58,7 +58,7 @@ class Answer:
         """
         head = self.head
         lines = head.lines
-        if self.mode != AS_IT_CAME:
+        if self.mode != AS_IT_CAME or head.status == 204:  # a 204 has no framing (RFC 9110 8.6, 9112 6.1)
             lines = without(lines, FRAMING_NAMES)
             if self.mode == REWRAPPED:
                 lines.append(b"Transfer-Encoding: chunked")
@@ -76,7 +76,7 @@ class Answer:
         return self.mode != UNWRAPPED
 
     def pass_on(self, data: bytes) -> bytes:
-        """What goes to the client for ``data``, which ``self.body`` has just been fed (and cut to what passes)."""
+        """What goes to the client for ``data``, which ``self.body`` was just fed (and cut to what passes)."""
         body = self.body
         size = len(data)
         if self.mode == AS_IT_CAME:
@@ -99,7 +99,7 @@ class Answer:
 
     def _cut_back(self) -> None:
         kept = b"".join(self.payload)
-        if not self.first:
+        if not self.first and len(kept) > TAIL_BYTES:
             self.first = kept[:_HEAD_BYTES]
         kept = kept[-TAIL_BYTES:]
         self.payload[:] = [kept]
@@ -110,10 +110,12 @@ class Answer:
         return b"".join(self.payload)
 
     def is_between_events(self) -> bool:
-        """An event stream stands at the end of an event and of a chunk, so that an event of ours may follow."""
+        """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""
         if not self.head.event_stream or self.head.encoded or not self.body.at_boundary:
             return False
-        end = b"".join(self.payload[-4:])[-4:]
+        # Only what was passed on counts: a read with broken framing may have left pieces behind it.
+        seen = self._seen
+        end = b"".join(self.payload[max(seen - 4, 0) : seen])[-4:]
         return not end or end.endswith(_EVENT_ENDS)
 
     def wrap_event(self, event: bytes, last: bool) -> bytes:

@@ -163,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
         rest = data[end + 4 :]
         if head.expect and not rest:
             self.transport.write(_CONTINUE)
-        if rest or self._body is not None and self._body.done:
+        if rest or (self._body is not None and self._body.done):
             self._on_body(rest)
         else:
             self._await_body(monotonic())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from proxy.answer import KEEP_ALIVE_EVENT, Answer
 from proxy.catalog import Deployment, Pool
 from proxy.config import STRATEGIES
-from proxy.errors import BadRequest, GatewayError, ProviderError
+from proxy.errors import BadRequest, ProviderError
 from proxy.framing import Body
 from proxy.headers import RequestHead, ResponseHead, without
 from proxy.meters import Row
@@ -297,7 +297,10 @@ class Exchange:
             start, literal = insertion(b"".join(pieces), literal)
             end = start
         body = splice(pieces, start, end, literal)
-        parts = [self.gateway.request_head(deployment, self.path, head.query), b"\r\n".join(lines)]
+        parts: list[bytes | memoryview] = [
+            self.gateway.request_head(deployment, self.path, head.query),
+            b"\r\n".join(lines),
+        ]
         if head.length is not None:
             size = head.length + len(literal) - (end - start)
             parts.append(b"\r\nContent-Length: %d\r\n\r\n" % size if lines else b"Content-Length: %d\r\n\r\n" % size)
@@ -378,8 +381,8 @@ class Exchange:
         answer = self.answer = Answer(head, body, self.head.minor)
         # With the request not yet complete (an early answer) neither connection can be used again.
         keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.body_done
-        names = self._names(b"%d" % head.status, now)
-        self.pending_head = answer.head_bytes(names, keep_alive, self.head.minor)
+        ours = b"X-Inferoute-Request-Id: %b\r\n%b" % (self.request_id, self._names(b"%d" % head.status, now))
+        self.pending_head = answer.head_bytes(ours, keep_alive, self.head.minor)
         if not more:
             self._flush_head()
         self.deadline_at = float("inf")
@@ -390,9 +393,8 @@ class Exchange:
         """Our header lines of a routed answer: who served it, and the story of the attempt."""
         assert self.deployment is not None and self.pool is not None
         gateway = self.gateway
-        names = b"%b\r\nX-Inferoute-Request-Id: %b\r\nX-Inferoute-Attempts: %b:%b:%dms" % (
+        names = b"%b\r\nX-Inferoute-Attempts: %b:%b:%dms" % (
             gateway.response_names(self.deployment, self.pool),
-            self.request_id,
             self.deployment.provider.name.encode(),
             outcome,
             (now - self.chosen_at) * 1000,

@@ -32,7 +32,7 @@ _PATHS = {
     b"/embeddings": "embeddings",
     b"/responses": "responses",
     b"/messages": "messages",
-    b"/messages/count_tokens": "messages",
+    b"/messages/count_tokens": "count_tokens",
     b"/images/generations": "images",
     b"/audio/speech": "speech",
     b"/moderations": "moderations",

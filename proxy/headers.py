@@ -18,7 +18,7 @@ from proxy.errors import BadRequest
 MAX_HEAD_BYTES = 32 << 10
 MAX_HEADERS = 200
 
-_TOKEN = bytes(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
 
 # Lines longer than this are not remembered, nor are the fields that differ with every request.
@@ -36,13 +36,14 @@ _PASS, _DROP, _USE, _USE_AND_PASS = range(4)
 # organisation or project named by a client would be billed on the operator's key.
 _REQUEST_RULES = {
     **dict.fromkeys(
-        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie forwarded "
-        b"via x-real-ip http2-settings".split(),
+        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
+        b"forwarded via x-real-ip http2-settings".split(),
         _DROP,
     ),
     **dict.fromkeys(
         b"host connection content-length transfer-encoding expect content-encoding accept-encoding "
-        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization openai-project".split(),
+        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization "
+        b"openai-project".split(),
         _USE,
     ),
 }
@@ -54,11 +55,16 @@ _RESPONSE_RULES = {
     ),
 }
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
+# No "#" in a target: some would cut it off there, others not.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\"$-~]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+# What a Connection header can say without naming a header that is to be dropped.
+_NOT_NAMES = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding"))
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE_FORM = re.compile(rb"(?i:https?)://[^/?#]*")
+_ABSOLUTE_FORM = re.compile(
+    rb"(?i:https?)://(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?(?=[/?]|$)"
+)
 
 Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
 
@@ -188,9 +194,10 @@ def read_request_head(head: bytes) -> RequestHead:
     return request
 
 
-def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:
+def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # noqa: PLR0912
     hosts = 0
     framed = False
+    options = b""
     for _, name, value in fields:
         if name == b"host":
             hosts += 1
@@ -206,31 +213,43 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:
                 raise _bad("The only Transfer-Encoding is 'chunked', alone, said once, in HTTP/1.1.")
             framed = request.chunked = True
         elif name == b"connection":
-            _use_connection(request, value)
+            options = options + b"," + value if options else value
         elif name == b"expect":
             request.expect = value.lower()
         elif name == b"content-encoding":
             request.content_encoding = value.lower()
         elif name == b"accept-encoding":
-            request.accept_encoding = value
+            seen = request.accept_encoding
+            request.accept_encoding = seen + b", " + value if seen else value
         elif name.startswith(b"x-inferoute-"):
             request.inferoute.append((name, value))
         elif not name.startswith(b"x-forwarded-"):
             request.credentials.append((name, value))
     if hosts != 1 and (hosts or request.minor):
         raise _bad("Exactly one Host header is needed.")
+    if options:
+        _use_connection(request, options)
 
 
-def _use_connection(request: RequestHead, value: bytes) -> None:
-    """RFC 9110 7.6.1: what the Connection header names goes no further than this hop."""
-    for option in value.lower().split(b","):
-        option = option.strip(b" \t")  # noqa: PLW2901
-        if option == b"close":
-            request.keep_alive = False
-        elif option == b"keep-alive":
-            request.keep_alive = True
-        elif option and option != b"upgrade":
-            request.lines[:] = without(request.lines, frozenset((option,)))
+def _use_connection(head: RequestHead | ResponseHead, value: bytes) -> None:
+    """What all Connection headers of a head say, joined by commas.
+
+    "close" wins over "keep-alive" (RFC 9112 9.3), and what else is named goes no further than this hop
+    (RFC 9110 7.6.1), except for the framing, which is never the sender's to remove. All names go in one pass:
+    a head has room for 16,000 of them.
+    """
+    value = value.lower()
+    if value == b"keep-alive":  # nearly always
+        head.keep_alive = True
+        return
+    options = {option.strip(b" \t") for option in value.split(b",")}
+    if b"close" in options:
+        head.keep_alive = False
+    elif b"keep-alive" in options:
+        head.keep_alive = True
+    options -= _NOT_NAMES
+    if options:
+        head.lines[:] = without(head.lines, frozenset(options))
 
 
 def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
@@ -302,35 +321,34 @@ def read_response_head(head: bytes) -> ResponseHead:
             seen.append(field)
         elif field[0] == _USE:
             seen.append(field)
+    options = b""
     for _, name, value in seen:
-        _use_response_field(response, name, value)
+        if name == b"connection":
+            options = options + b"," + value if options else value
+        else:
+            _use_response_field(response, name, value)
+    if options:
+        _use_connection(response, options)
     return response
 
 
 def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
     if name == b"content-length":
         if response.chunked or response.length is not None or not _LENGTH.fullmatch(value):
-            raise HeadError("the answer's Content-Length is malformed, said twice, or beside a Transfer-Encoding")
+            raise HeadError("the Content-Length is malformed, said twice, or beside a Transfer-Encoding")
         response.length = int(value)
     elif name == b"transfer-encoding":
         if response.chunked or response.length is not None or value.lower() != b"chunked":
             raise HeadError("the answer's Transfer-Encoding is not 'chunked' alone")
+        if not response.minor:
+            raise HeadError("an HTTP/1.0 answer has a Transfer-Encoding (RFC 9112 section 6.1)")
         response.chunked = True
     elif name == b"content-type":
-        response.event_stream = value[:17].lower() == b"text/event-stream"
+        response.event_stream = value.partition(b";")[0].rstrip(b" \t").lower() == b"text/event-stream"
     elif name == b"content-encoding":
-        response.encoded = value.lower() not in (b"", b"identity")
+        response.encoded = response.encoded or value.lower() not in (b"", b"identity")
     elif name == b"retry-after":
         response.retry_after = value
-    elif name == b"connection":
-        for option in value.lower().split(b","):
-            option = option.strip(b" \t")  # noqa: PLW2901
-            if option == b"close":
-                response.keep_alive = False
-            elif option == b"keep-alive":
-                response.keep_alive = True
-            elif option and option not in (b"content-length", b"transfer-encoding"):
-                response.lines[:] = without(response.lines, frozenset((option,)))
 
 
 FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))

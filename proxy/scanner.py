@@ -231,7 +231,6 @@ class ModelScanner:
                 "The body spells its 'model' key with escapes. Write it plainly.",
                 code="escaped_model_key",
                 param="model",
-                close=True,
             )
         if self.found:
             raise duplicate_model()
@@ -322,7 +321,6 @@ def duplicate_model() -> BadRequest:
         "The body says 'model' more than once at its top level. Say it once.",
         code="duplicate_model",
         param="model",
-        close=True,
     )
 
 

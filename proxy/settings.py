@@ -1,0 +1,169 @@
+"""The settings of routes.toml as frozen values, with their defaults. :mod:`proxy.config` exports them.
+
+Units stand last in the names: ``_s`` seconds, ``_bytes``, ``_usd_per_mtok`` dollars per million tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENDPOINTS = (
+    "chat",
+    "completions",
+    "embeddings",
+    "responses",
+    "messages",
+    "images",
+    "speech",
+    "moderations",
+    "rerank",
+)
+STRATEGIES = ("cost", "latency", "availability", "round-robin")
+CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
+AUTHS = ("bearer", "x-api-key", "api-key", "none", "passthrough")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One listening address: TCP (``host`` and ``port``) or a Unix socket (``path``)."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8080),)
+    socket_mode: int = 0o660
+    workers: int = 1
+    max_body_bytes: int = 64 << 20
+    max_connections: int = 10_000
+    lame_duck_s: float = 0.0
+    drain_timeout_s: float = 30.0
+    cors_origins: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    server_timing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    listen: Listen = Listen("127.0.0.1", 8081)
+    token_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    path: str = "tokenhub.db"
+    redis_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EjectConfig:
+    consecutive_failures: int = 5
+    error_rate: float = 0.5
+    base_s: float = 10.0
+    max_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingConfig:
+    strategy: str = "latency"
+    failover: bool = True
+    max_attempts: int = 3
+    replay_limit_bytes: int = 1 << 20
+    half_life_s: float = 30.0
+    retry_budget: float = 0.2
+    keepalive_s: float = 0.0  # 0: off
+    eject: EjectConfig = EjectConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsConfig:
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 120.0
+    client_head_s: float = 10.0
+    client_body_s: float = 30.0
+    client_write_s: float = 120.0
+    keep_alive_s: float = 75.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    name: str
+    base_url: str  # as written, without a trailing slash
+    scheme: str  # "http" or "https"
+    host: str  # without brackets
+    port: int
+    base_path: str  # "/v1"; "" for none
+    api_key_env: str = ""
+    api_key_file: str = ""
+    auth: str = "bearer"  # bearer, x-api-key, api-key, none, passthrough
+    headers: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = ()
+    ca_file: str = ""
+    case_insensitive_keys: bool = False
+    endpoints: frozenset[str] = frozenset({"chat", "completions", "embeddings"})
+    request_stream_usage: bool = False
+    compression: str = "identity"  # or "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    id: str
+    provider: str
+    upstream: str
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    input_price_usd_per_mtok: float | None = None
+    cached_input_price_usd_per_mtok: float | None = None
+    output_price_usd_per_mtok: float | None = None
+    capabilities: frozenset[str] = frozenset({"chat"})
+    dimensions: int | None = None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AliasConfig:
+    name: str
+    models: tuple[str, ...]  # ids, short names or other aliases, as written
+    strategy: str | None = None
+    split: tuple[tuple[str, int], ...] = ()
+    sticky: str | None = None
+    peek: bool = False
+    hedge: str | float | None = None  # "p95" or seconds
+    keepalive_s: float | None = None  # None: as [routing]
+    on_disconnect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    webhook_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorConfig:
+    mode: str = "never"  # auto, never, always
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    server: ServerConfig
+    admin: AdminConfig
+    auth: AuthConfig
+    state: StateConfig
+    routing: RoutingConfig
+    timeouts: TimeoutsConfig
+    providers: dict[str, ProviderConfig]
+    models: dict[str, ModelConfig]
+    aliases: dict[str, AliasConfig]
+    alerts: AlertsConfig
+    simulator: SimulatorConfig

@@ -1,0 +1,259 @@
+"""Reads the provider's token counts from the end of an answer, and prices them.
+
+Only the last few KiB of an answer are kept while it streams past, so the readers here work on a tail whose
+beginning may be missing. They rest on one fact: in valid JSON the bytes ``"usage"`` without a backslash
+before them are one whole string token (an unescaped quote that closed a string could not be followed by a
+letter). If the tail from there on, with the missing opening put in front, is valid JSON up to its end, the
+token is a key at exactly the depth of that opening. Text that a model wrote has its quotes escaped and can't
+pass.
+
+Counts are normalised: ``input_tokens`` includes cached ones and cache writes, ``output_tokens`` includes
+reasoning, whatever the provider's own convention.
+
+Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import ceil
+from typing import Any, NamedTuple
+
+import orjson
+
+from proxy.config import ModelConfig
+
+# No answer has a billion tokens: a larger number is garbage and must not reach a key's budget.
+_MAX_COUNT = 1_000_000_000
+# How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
+# tail that is full of them from costing a parse each.
+_MAX_CANDIDATES = 8
+_KEY = b'"usage"'
+_BACKSLASH = 0x5C
+
+# Tokens per byte of English JSON text, where nothing was observed.
+TOKENS_PER_BYTE = 0.25
+# Bytes of an event stream per token: a chat chunk with one token has 200 to 300 bytes, Anthropic's deltas
+# carry several tokens in 120.
+_STREAM_BYTES_PER_TOKEN = 160
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer.
+
+    ``cached_tokens`` and ``cache_write_tokens`` are parts of ``input_tokens``, ``reasoning_tokens`` of
+    ``output_tokens``. ``estimated``: counted by us from bytes, not by the provider.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+class Prices(NamedTuple):
+    """Prices of a model in pico-USD (1e-12) per token; None where the configuration has none."""
+
+    input_pusd: int | None
+    cached_pusd: int | None
+    output_pusd: int | None
+
+
+def prices_of(model: ModelConfig) -> Prices:
+    """The model's prices as integers: exact up to six decimals of a USD per million tokens."""
+    given = _pusd_per_token(model.input_price_usd_per_mtok)
+    cached = _pusd_per_token(model.cached_input_price_usd_per_mtok)
+    return Prices(
+        given, given if cached is None else cached, _pusd_per_token(model.output_price_usd_per_mtok)
+    )
+
+
+def price_nusd(usage: Usage, prices: Prices) -> int | None:
+    """What an answer costs in nano-USD, rounded half up; None where a price that it needs is unknown.
+
+    Cached tokens cost the cached price, cache writes the input price (providers ask a quarter more; there is
+    no setting for that yet), reasoning is output.
+    """
+    if prices.input_pusd is None or prices.cached_pusd is None:
+        return None
+    cost_pusd = (usage.input_tokens - usage.cached_tokens) * prices.input_pusd
+    cost_pusd += usage.cached_tokens * prices.cached_pusd
+    if usage.output_tokens:
+        if prices.output_pusd is None:
+            return None
+        cost_pusd += usage.output_tokens * prices.output_pusd
+    return (cost_pusd + 500) // 1000
+
+
+def estimate(body_bytes: int, tokens_per_byte: float, output_bytes: int, *, streamed: bool = False) -> Usage:
+    """A usage for an answer that reported none.
+
+    :param body_bytes: size of the request body, base64 data URLs left out.
+    :param tokens_per_byte: as observed for the deployment, else :data:`TOKENS_PER_BYTE`.
+    :param output_bytes: size of the answer's body.
+    :param streamed: the answer is an event stream, most of which is wrapping.
+    """
+    per_byte = 1 / _STREAM_BYTES_PER_TOKEN if streamed else TOKENS_PER_BYTE
+    return Usage(
+        input_tokens=ceil(body_bytes * tokens_per_byte),
+        output_tokens=ceil(output_bytes * per_byte),
+        estimated=True,
+    )
+
+
+def read_plain(tail: bytes, endpoint: str) -> Usage | None:
+    """The usage of a JSON answer.
+
+    :param tail: the last bytes of its body, up to its end; all of them where they fit.
+    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
+    :returns: None if the answer has no top-level ``usage``, or it lies before the tail.
+    """
+    depth_proven, found = _read_suffix(tail, b"{")
+    if not depth_proven:
+        # The key may be spelled with escapes, or stand behind too many others: ask the parser, if all is
+        # here. (A true tail never parses as an object: its last brace closes one that began before it.)
+        body = _loads(tail)
+        found = body.get("usage") if isinstance(body, dict) else None
+    return _from_object(found, endpoint)
+
+
+def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
+    """The usage of an event stream: that of the last event which has one.
+
+    :param tail: the last bytes of the stream; its first event may be cut at the front.
+    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
+    :param head: the first bytes of the stream where they are not in the tail. Only ``messages`` needs them:
+        its input tokens come with the first event, its output tokens with the last but one.
+    :returns: None if no event in reach has a usage. Without the first event of ``messages`` the input tokens
+        may be 0.
+    """
+    blocks = _blocks(tail)
+    last: dict[str, Any] | None = None
+    for position in range(len(blocks) - 1, -1, -1):
+        last = _event_usage(blocks[position], endpoint, is_cut=position == 0)
+        if last is not None:
+            break
+    if endpoint != "messages":
+        return _from_object(last, endpoint)
+    start = _message_start(head) or _message_start(tail)
+    # message_delta counts up to the end and wins, but need not repeat what message_start said.
+    merged = {**(start or {}), **{name: value for name, value in (last or {}).items() if value is not None}}
+    return _from_object(merged, endpoint)
+
+
+def _blocks(stream: bytes) -> list[bytes]:
+    """The events of a stream, with LF line ends. JSON has no bare CR in strings: none is content."""
+    if b"\r" in stream:
+        stream = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return stream.split(b"\n\n")
+
+
+def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any] | None:
+    """The usage object of one event; ``is_cut``: its beginning may be missing."""
+    if b"usage" not in block:
+        return None
+    event = _loads(_data(block))
+    if isinstance(event, dict):
+        if endpoint == "responses":
+            event = event.get("response")
+        elif event.get("type") == "message_start":
+            event = event.get("message")
+        found = event.get("usage") if isinstance(event, dict) else None
+    elif is_cut and event is None:
+        # response.completed repeats the whole answer and is often longer than the tail.
+        last_line = block.rstrip(b"\n").rpartition(b"\n")[2]
+        found = _read_suffix(last_line, b'{"":{' if endpoint == "responses" else b"{")[1]
+    else:
+        found = None
+    return found if isinstance(found, dict) else None
+
+
+def _message_start(stream: bytes) -> dict[str, Any] | None:
+    """The usage in the ``message_start`` event of the Anthropic API, if that event is whole in ``stream``."""
+    for block in _blocks(stream):
+        if b"message_start" in block:
+            event = _loads(_data(block))
+            if isinstance(event, dict) and event.get("type") == "message_start":
+                message = event.get("message")
+                usage = message.get("usage") if isinstance(message, dict) else None
+                return usage if isinstance(usage, dict) else None
+    return None
+
+
+def _data(block: bytes) -> bytes:
+    """The data of one event: its ``data`` lines, joined (WHATWG HTML, 9.2.6)."""
+    return b"\n".join(line[5:] for line in block.split(b"\n") if line.startswith(b"data:"))
+
+
+def _read_suffix(tail: bytes, opening: bytes) -> tuple[bool, Any]:
+    """Find the last ``"usage"`` key that lies exactly as deep as ``opening`` opens.
+
+    :param opening: ``{``, or ``{"":{`` for a key within the outer object's last but one brace.
+    :returns: whether one was proven to lie there, and its value.
+    """
+    end = len(tail)
+    for _ in range(_MAX_CANDIDATES):
+        end = tail.rfind(_KEY, 0, end)
+        if end < 0:
+            break
+        if end and tail[end - 1] == _BACKSLASH:
+            continue
+        found = _loads(opening + tail[end:])
+        if found is not None:
+            return True, (found[""] if len(opening) > 1 else found)["usage"]
+    return False, None
+
+
+def _loads(data: bytes) -> Any:
+    """The JSON value, or None if it is not valid (JSON's own null is of no use here either)."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _from_object(found: Any, endpoint: str) -> Usage | None:
+    """Read a usage object of any of the known shapes; None if nothing in it is a count."""
+    if not isinstance(found, dict):
+        return None
+    if _count(found, "prompt_tokens") is None and _count(found, "completion_tokens") is None:
+        return _from_input_shape(found)
+    given = _count(found, "prompt_tokens") or 0
+    output = _count(found, "completion_tokens") or 0
+    if endpoint in ("chat", "completions"):
+        # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
+        # charge for it; their total tells.
+        output = max(output, (_count(found, "total_tokens") or 0) - given)
+    cached = _count(found.get("prompt_tokens_details"), "cached_tokens") or 0
+    reasoning = _count(found.get("completion_tokens_details"), "reasoning_tokens") or 0
+    return Usage(given, min(cached, given), 0, output, min(reasoning, output))
+
+
+def _from_input_shape(found: dict[str, Any]) -> Usage | None:
+    """The shapes with ``input_tokens``: Responses, images (cached ones within), Anthropic (cached apart)."""
+    given = _count(found, "input_tokens")
+    output = _count(found, "output_tokens")
+    if given is None and output is None:
+        # Embedding and rerank APIs exist that report only a total.
+        total = _count(found, "total_tokens")
+        return None if total is None else Usage(input_tokens=total)
+    read = _count(found, "cache_read_input_tokens") or 0
+    written = _count(found, "cache_creation_input_tokens") or 0
+    given = (given or 0) + read + written
+    cached = read or _count(found.get("input_tokens_details"), "cached_tokens") or 0
+    output = output or 0
+    reasoning = _count(found.get("output_tokens_details"), "reasoning_tokens") or 0
+    return Usage(given, min(cached, given), written, output, min(reasoning, output))
+
+
+def _count(holder: Any, name: str) -> int | None:
+    """A plausible count, or None. ``type`` and not isinstance: True is an int to Python, and no count."""
+    value = holder.get(name) if isinstance(holder, dict) else None
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+
+
+def _pusd_per_token(usd_per_mtok: float | None) -> int | None:
+    """1 USD per 1e6 tokens is 1e6 times 1e-12 USD per token. Decimal of repr: 0.1 is meant as written."""
+    return None if usd_per_mtok is None else round(Decimal(repr(usd_per_mtok)) * 1_000_000)

@@ -1,0 +1,78 @@
+"""Fixtures: a gateway in the test's own loop, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import uvloop
+
+from proxy.config import parse
+from proxy.server import Server
+from tests.fakes import RawClient, ScriptedProvider
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Everything runs on the loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[ScriptedProvider]:
+    async with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest.fixture(autouse=True)
+async def _clients_leave() -> AsyncIterator[None]:
+    yield
+    while RawClient.opened:
+        client = RawClient.opened.pop()
+        client.close()
+        with contextlib.suppress(ConnectionError):
+            await client.writer.wait_closed()
+
+
+Start = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """``await start(text, **environ)``: a running gateway; its address is ``server.addresses[0]``.
+
+    Afterwards nothing may be left running: the counters of every row and pool are looked at.
+    """
+    servers: list[Server] = []
+
+    async def make(text: str, **environ: str) -> Server:
+        if "listen" not in text:
+            text = '[server]\nlisten = ["127.0.0.1:0"]\n' + text
+        server = Server(parse(text), environ)
+        servers.append(server)
+        await server.start()
+        return server
+
+    yield make
+    for server in servers:
+        gateway = getattr(server, "gateway", None)
+        if gateway is None:
+            continue
+        for connection in list(gateway.connections):
+            connection.transport.abort()
+        await until(lambda gateway=gateway: not gateway.connections)
+        for deployment in gateway.catalog.deployments.values():
+            for row in deployment.rows().values():
+                assert row.in_flight == 0, row
+                assert row.awaiting == 0, row
+        await server.close()
+
+
+async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
+    """Let the loop run until ``condition`` holds."""
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.005)

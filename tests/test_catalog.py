@@ -1,0 +1,346 @@
+"""Names to pools by the rules of the contract's section 1, and the rows of /v1/models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from proxy.catalog import Catalog, Deployment
+from proxy.config import (
+    ENDPOINTS,
+    AdminConfig,
+    AlertsConfig,
+    AliasConfig,
+    AuthConfig,
+    Config,
+    ModelConfig,
+    ProviderConfig,
+    RoutingConfig,
+    ServerConfig,
+    SimulatorConfig,
+    StateConfig,
+    TimeoutsConfig,
+)
+from proxy.errors import BadRequest, GatewayError, UnknownModel
+
+EVERYWHERE = frozenset(ENDPOINTS)
+
+
+def provider(name: str, endpoints: Iterable[str] = ("chat", "completions", "embeddings")) -> ProviderConfig:
+    return ProviderConfig(
+        name, f"https://{name}.test/v1", "https", f"{name}.test", 443, "/v1", endpoints=frozenset(endpoints)
+    )
+
+
+def model(id: str, *capabilities: str, upstream: str = "", **facts: Any) -> ModelConfig:
+    owner, _, rest = id.partition("/")
+    return ModelConfig(
+        id, owner, upstream or rest, capabilities=frozenset(capabilities or ("chat",)), **facts
+    )
+
+
+def config(
+    providers: Iterable[ProviderConfig],
+    models: Iterable[ModelConfig],
+    aliases: Iterable[AliasConfig] = (),
+    routing: RoutingConfig | None = None,
+) -> Config:
+    return Config(
+        ServerConfig(),
+        AdminConfig(),
+        AuthConfig(),
+        StateConfig(),
+        routing or RoutingConfig(),
+        TimeoutsConfig(),
+        {one.name: one for one in providers},
+        {one.id: one for one in models},
+        {one.name: one for one in aliases},
+        AlertsConfig(),
+        SimulatorConfig(),
+    )
+
+
+PROVIDERS = (provider("openai", EVERYWHERE), provider("anthropic", ("chat", "messages")), provider("azure"))
+MODELS = (
+    model(
+        "openai/gpt-4o", "chat", "vision", "tools", upstream="gpt-4o-2024-08-06", context_window=128_000,
+        max_output_tokens=16_384, input_price_usd_per_mtok=2.5, output_price_usd_per_mtok=10.0,
+    ),
+    model("azure/gpt-4o", "chat", "tools", context_window=64_000),
+    model("anthropic/claude", "chat", "vision", "tools", context_window=200_000),
+    model("openai/embed-small", "embeddings", context_window=8191, input_price_usd_per_mtok=0.02),
+    model("azure/embed-small", "embeddings"),
+    model("openai/embed-large", "embeddings"),
+)  # fmt: skip
+ALIASES = (
+    AliasConfig("premium", ("openai/gpt-4o", "anthropic/claude")),
+    AliasConfig("cheap", ("premium", "gpt-4o"), strategy="cost", keepalive_s=7.0),
+    AliasConfig("vectors", ("embed-small",)),
+    AliasConfig("mixed-vectors", ("embed-small", "openai/embed-large")),
+    AliasConfig("half", (), split=(("openai/gpt-4o", 90), ("anthropic/claude", 10))),
+    AliasConfig("everything", ("gpt-4o", "embed-small")),
+)
+ALL_USABLE = {"openai": True, "anthropic": True, "azure": True}
+
+
+def catalog(usable: dict[str, bool] | None = None, previous: Catalog | None = None) -> Catalog:
+    return Catalog(config(PROVIDERS, MODELS, ALIASES), ALL_USABLE if usable is None else usable, 17, previous)
+
+
+def ids(members: Iterable[Deployment]) -> list[str]:
+    return [member.id for member in members]
+
+
+def refusal(found: Catalog, name: str | None, endpoint: str, strategy: str | None = None) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        found.resolve(name, endpoint, strategy)
+    return caught.value
+
+
+def test_an_id_is_pinned_whatever_the_header_says() -> None:
+    for strategy in (None, "cost"):
+        pool = catalog().resolve("openai/gpt-4o", "chat", strategy)
+        assert (pool.kind, pool.strategy, ids(pool.members)) == ("pinned", "pinned", ["openai/gpt-4o"])
+        assert pool.one_model
+    assert pool.members[0].upstream_literal == b'"gpt-4o-2024-08-06"'
+
+
+def test_short_names_aliases_and_auto() -> None:
+    found = catalog()
+    short = found.resolve("gpt-4o", "chat", None)
+    assert (short.kind, short.strategy, short.one_model) == ("short", "latency", True)
+    assert ids(short.members) == ["openai/gpt-4o", "azure/gpt-4o"]
+    alias = found.resolve("premium", "chat", "availability")
+    assert (alias.kind, alias.strategy, alias.one_model) == ("alias", "availability", False)
+    assert ids(alias.members) == ["openai/gpt-4o", "anthropic/claude"]
+    auto = found.resolve("auto", "chat", None)
+    assert (auto.kind, ids(auto.members)) == ("auto", ["openai/gpt-4o", "azure/gpt-4o", "anthropic/claude"])
+    nameless = found.resolve(None, "chat", "latency")
+    assert nameless is auto
+    assert ids(found.resolve("half", "chat", None).members) == ids(alias.members)
+
+
+def test_aliases_expand_each_member_once_in_order() -> None:
+    pool = catalog().resolve("cheap", "chat", None)
+    assert ids(pool.members) == ["openai/gpt-4o", "anthropic/claude", "azure/gpt-4o"]
+    assert (pool.strategy, pool.keepalive_s) == ("cost", 7.0)
+    assert catalog().resolve("cheap", "chat", "latency").strategy == "latency"
+
+
+def test_an_alias_may_shadow_the_short_name_it_lists() -> None:
+    aliases = (AliasConfig("gpt-4o", ("gpt-4o",), strategy="cost"),)
+    found = Catalog(config(PROVIDERS, MODELS, aliases), ALL_USABLE, 0)
+    pool = found.resolve("gpt-4o", "chat", None)
+    assert (pool.kind, pool.strategy) == ("alias", "cost")
+    assert ids(pool.members) == ["openai/gpt-4o", "azure/gpt-4o"]
+
+
+def test_an_id_comes_before_a_short_name_that_looks_like_it() -> None:
+    models = (*MODELS, ModelConfig("router/openai/gpt-4o", "router", "x"))
+    found = Catalog(config((*PROVIDERS, provider("router")), models), ALL_USABLE, 0)
+    assert found.deployments["router/openai/gpt-4o"].short == "openai/gpt-4o"
+    assert found.resolve("openai/gpt-4o", "chat", None).kind == "pinned"
+
+
+def test_a_request_without_model_and_strategy_is_told_both_ways_out() -> None:
+    error = refusal(catalog(), None, "chat")
+    assert (error.status, error.code) == (400, "model_required")
+    assert "`model`" in error.message
+    assert "X-Inferoute-Strategy" in error.message
+
+
+def test_an_unknown_strategy_lists_the_known() -> None:
+    error = refusal(catalog(), "gpt-4o", "chat", "fastest")
+    assert error.status == 400
+    for name in ("cost", "latency", "availability", "round-robin"):
+        assert name in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("opnai/gpt-4o", "openai/gpt-4o"), ("GPT-4o", "gpt-4o"), ("Premium", "premium"), ("claud", "claude")],
+)
+def test_an_unknown_name_is_told_the_nearest(name: str, hint: str) -> None:
+    error = refusal(catalog(), name, "chat")
+    assert isinstance(error, UnknownModel)
+    assert f"'{hint}'" in error.message
+
+
+def test_unknown_names_are_never_kept() -> None:
+    found = catalog()
+    for number in range(50):
+        assert "Did you mean" not in refusal(found, f"{number}" * 300, "chat").message
+    assert len(refusal(found, "x" * 100_000, "chat").message) < 500
+    assert not found._found
+    assert not found._pools
+
+
+def test_a_resolved_name_is_the_same_object_again() -> None:
+    found = catalog()
+    pool = found.resolve("premium", "chat", None)
+    assert found.resolve("premium", "chat", None) is pool
+    # The default spelled out shares the round-robin turns too.
+    assert found.resolve("premium", "chat", "latency") is pool
+    assert found.resolve("premium", "chat", "cost") is not pool
+
+
+@pytest.mark.parametrize("name", ["auto", "mixed-vectors"])
+def test_vectors_of_different_models_dont_mix(name: str) -> None:
+    error = refusal(catalog(), name, "embeddings")
+    assert (error.status, error.code) == (400, "mixed_models")
+    assert "embed-small" in error.message
+
+
+def test_one_model_at_several_providers_serves_embeddings() -> None:
+    for name in ("embed-small", "vectors", "everything"):
+        pool = catalog().resolve(name, "embeddings", None)
+        assert ids(pool.members) == ["openai/embed-small", "azure/embed-small"]
+        assert pool.one_model
+        assert pool.min_context is None  # a batch is many prompts
+    left_out = catalog().resolve("everything", "embeddings", None).left_out
+    assert [(one.id, why) for one, why in left_out] == [
+        ("openai/gpt-4o", "doesn't serve embeddings"),
+        ("azure/gpt-4o", "doesn't serve embeddings"),
+    ]
+
+
+def test_auto_is_no_name_for_vectors_even_with_one_model() -> None:
+    found = Catalog(config(PROVIDERS[:1], (MODELS[0], MODELS[3])), ALL_USABLE, 0)
+    assert refusal(found, None, "embeddings", "cost").code == "mixed_models"
+
+
+def test_an_endpoint_that_a_name_doesnt_serve_is_refused_with_those_it_does() -> None:
+    for name in ("openai/embed-small", "embed-small", "vectors"):
+        error = refusal(catalog(), name, "chat")
+        assert isinstance(error, BadRequest)
+        assert (error.status, error.code) == (400, "unsupported_endpoint")
+        assert "embeddings" in error.message
+    assert refusal(catalog(), "auto", "rerank").code == "unsupported_endpoint"
+
+
+def test_what_a_deployment_serves_follows_provider_and_capabilities() -> None:
+    found = catalog().deployments
+    assert found["openai/gpt-4o"].endpoints == {"chat", "completions", "responses", "messages"}
+    assert found["anthropic/claude"].endpoints == {"chat", "messages"}
+    assert found["anthropic/claude"].can_serve("count_tokens")
+    assert not found["azure/gpt-4o"].can_serve("count_tokens")
+    assert found["openai/embed-small"].endpoints == {"embeddings"}
+    only = Deployment(model("openai/x", "completions", "images"), PROVIDERS[0], usable=True)
+    assert only.endpoints == {"completions", "images"}
+    counting = catalog().resolve("premium", "count_tokens", None)
+    assert ids(counting.members) == ["openai/gpt-4o", "anthropic/claude"]
+
+
+def test_members_without_credentials_are_left_out_but_not_all_and_not_pinned() -> None:
+    found = catalog({"openai": True})
+    pool = found.resolve("premium", "chat", None)
+    assert ids(pool.members) == ["openai/gpt-4o"]
+    assert pool.left_out == ((found.deployments["anthropic/claude"], "has no credentials"),)
+    assert ids(found.resolve("anthropic/claude", "chat", None).members) == ["anthropic/claude"]
+    nobody = catalog({})
+    assert len(nobody.resolve("premium", "chat", None).members) == 2
+    # Mixed stays mixed, whoever has credentials at the moment.
+    assert refusal(catalog({"azure": True}), "mixed-vectors", "embeddings").code == "mixed_models"
+
+
+def test_credentials_may_come_and_go() -> None:
+    found = catalog({"openai": True})
+    assert len(found.resolve("premium", "chat", None).members) == 1
+    found.set_usable("anthropic", True)
+    assert len(found.resolve("premium", "chat", None).members) == 2
+    found.set_usable("openai", False)
+    assert ids(found.resolve("premium", "chat", None).members) == ["anthropic/claude"]
+
+
+def test_pools_know_what_needs_checking() -> None:
+    found = catalog()
+    short = found.resolve("gpt-4o", "chat", None)
+    assert (short.needs_vision_check, short.needs_tools_check, short.min_context) == (True, False, 64_000)
+    assert short.streamed_rows[1] is found.deployments["azure/gpt-4o"].row("chat", True)
+    assert short.plain_rows[0] is found.deployments["openai/gpt-4o"].row("chat", False)
+    assert "gpt-4o short latency" in repr(short)
+
+
+def test_a_reload_keeps_the_rows_of_what_is_still_the_same() -> None:
+    old = catalog()
+    old.resolve("gpt-4o", "chat", None).streamed_rows[0].sent(1.0)
+    new = catalog(previous=old)
+    row = new.resolve("gpt-4o", "chat", None).streamed_rows[0]
+    assert row.in_flight == 1
+    # A row made late, by a request that still runs on the old catalog, is the new one's too.
+    assert old.deployments["azure/gpt-4o"].row("embeddings", False) is new.deployments["azure/gpt-4o"].row(
+        "embeddings", False
+    )
+    moved = config(PROVIDERS, (model("openai/gpt-4o", upstream="gpt-5"),))
+    assert Catalog(moved, ALL_USABLE, 0, old).deployments["openai/gpt-4o"].row("chat", True).in_flight == 0
+
+
+def test_a_reload_follows_a_changed_half_life() -> None:
+    old = catalog()
+    tau_s = old.deployments["openai/gpt-4o"].row("chat", True).first_byte_s.tau_s
+    new = Catalog(config(PROVIDERS, MODELS, routing=RoutingConfig(half_life_s=60.0)), ALL_USABLE, 0, old)
+    assert new.deployments["openai/gpt-4o"].row("chat", True).first_byte_s.tau_s == pytest.approx(2 * tau_s)
+    assert list(new.deployments["openai/gpt-4o"].rows()) == [("chat", True)]
+
+
+def test_keepalive_comes_from_the_alias_or_the_routing() -> None:
+    routing = RoutingConfig(keepalive_s=15.0)
+    aliases = (AliasConfig("off", ("gpt-4o",), keepalive_s=0.0), AliasConfig("as", ("gpt-4o",)))
+    found = Catalog(config(PROVIDERS, MODELS, aliases, routing), ALL_USABLE, 0)
+    assert found.resolve("off", "chat", None).keepalive_s == 0.0
+    assert found.resolve("as", "chat", None).keepalive_s == 15.0
+    assert found.resolve("gpt-4o", "chat", None).keepalive_s == 15.0
+
+
+def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
+    rows = {row["id"]: row for row in catalog().models()}
+    assert list(rows) == [one.id for one in MODELS] + [one.name for one in ALIASES]
+    assert rows["openai/gpt-4o"] == {
+        "id": "openai/gpt-4o",
+        "object": "model",
+        "created": 17,
+        "owned_by": "openai",
+        "context_window": 128_000,
+        "max_output_tokens": 16_384,
+        "capabilities": {
+            "chat": True, "completions": True, "embeddings": False, "responses": True, "messages": True,
+            "images": False, "speech": False, "moderations": False, "rerank": False,
+            "tools": True, "vision": True,
+        },
+        "pricing": {"input": 2.5, "output": 10.0},
+    }  # fmt: skip
+    assert rows["azure/gpt-4o"]["pricing"] is None
+    assert rows["openai/embed-small"]["pricing"] == {"input": 0.02, "output": None}
+    alias = rows["cheap"]
+    assert (alias["owned_by"], alias["context_window"], alias["pricing"]) == ("tokenhub", 64_000, None)
+    assert alias["capabilities"]["vision"] is True
+    assert set(alias) == set(rows["openai/gpt-4o"])
+
+
+def test_one_row_by_any_name_that_can_be_sent() -> None:
+    found = catalog()
+    by_id, short = found.model("openai/gpt-4o"), found.model("gpt-4o")
+    assert by_id is not None
+    assert short is not None
+    assert (by_id["owned_by"], short["owned_by"], short["id"]) == ("openai", "tokenhub", "gpt-4o")
+    assert found.model("premium") == found.models()[len(MODELS)]
+    assert found.model("nope") is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        config(PROVIDERS, MODELS, (AliasConfig("a", ("nope",)),)),
+        config(PROVIDERS, MODELS, (AliasConfig("a", ("b",)), AliasConfig("b", ("a",)))),
+        config((), MODELS[:1]),
+    ],
+)
+def test_a_configuration_that_parse_would_refuse_is_refused(broken: Config) -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        Catalog(broken, {}, 0)
+
+
+def test_repr_names_what_is_missing() -> None:
+    assert repr(catalog({}).deployments["openai/gpt-4o"]) == "<Deployment openai/gpt-4o without credentials>"
