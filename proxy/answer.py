@@ -127,4 +127,3 @@ class Answer:
     def error_event(self, error: GatewayError) -> bytes:
         """The last event of a stream that a provider broke off, and the end of the message."""
         return self.wrap_event(b"data: %b\n\n" % error.envelope(), last=True)
-

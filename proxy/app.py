@@ -6,6 +6,7 @@ A connection comes here with its first such request and is closed after the answ
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from proxy.errors import BadRequest, GatewayError, UnknownModel
 from proxy.gateway import PROXIED, Gateway
+from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
 
 log = logging.getLogger("tokenhub.app")
 GATEWAY = web.AppKey("gateway", Gateway)
@@ -34,6 +36,55 @@ def data_app(gateway: Gateway) -> web.Application:
     app.router.add_get("/readyz", _readyz)
     app.on_response_prepare.append(_prepare)
     return app
+
+
+class ControlProtocol(web.RequestHandler):
+    """aiohttp's side of a connection that was handed over.
+
+    Heads were checked before, so its limits are ours; and what its parser still doesn't take (an unknown
+    method, say) is answered in the envelope, not in aiohttp's plain text.
+    """
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, server: web.Server, gateway: Gateway) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # its AppRunner passes None too
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._gateway = gateway
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what aiohttp can't parse, or fails at by itself."""
+        if status >= 500:
+            log.error("a fault in the answer to a request", exc_info=exc)
+            error = GatewayError("The gateway failed at this request; its log says more.", status=status)
+        else:
+            text = "The request has a method, a framing or an Expect that is not known here."
+            error = BadRequest(text, status=status)
+        response = _error_response(error, self._gateway.next_request_id().decode())
+        response.headers["X-Inferoute-Request-Id"] = response.headers["x-request-id"]
+        response.headers["Connection"] = "close"
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one that aiohttp made before the application was asked is put in the envelope."""
+        if resp.status >= 400 and resp.content_type != "application/json":
+            resp = self.handle_error(request, resp.status)
+        return await super().finish_response(request, resp, start_time)
 
 
 async def _models(request: web.Request) -> web.Response:
@@ -67,7 +118,9 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer has an id; and the connection can't return to the data plane, so it closes."""
-    response.headers["X-Inferoute-Request-Id"] = request[_REQUEST_ID]
+    if _REQUEST_ID in request:
+        response.headers["X-Inferoute-Request-Id"] = request[_REQUEST_ID]
+    response.headers["Connection"] = "close"  # aiohttp has written its own headers before this
     response.force_close()
 
 
@@ -89,21 +142,25 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         log.exception("a fault in the answer to %s %s", request.method, request.path)
         answer = GatewayError("The gateway failed at this request; its log says more.")
-    headers = {
-        "x-request-id": request[_REQUEST_ID],
-        "x-should-retry": "true" if answer.should_retry else "false",
-    }
+    response = _error_response(answer, request[_REQUEST_ID])
     if allow:
-        headers["Allow"] = allow
+        response.headers["Allow"] = allow
+    return response
+
+
+def _error_response(error: GatewayError, request_id: str) -> web.Response:
+    headers = {"x-request-id": request_id, "x-should-retry": "true" if error.should_retry else "false"}
     return web.Response(
-        body=answer.envelope(), status=answer.status, content_type="application/json", headers=headers
+        body=error.envelope(), status=error.status, content_type="application/json", headers=headers
     )
 
 
 def _translate(request: web.Request, status: int, allow: str) -> GatewayError:
     if allow:
         return BadRequest(
-            f"{request.method} is not for {request.path}; allowed: {allow}.", status=405, code="method_not_allowed"
+            f"{request.method} is not for {request.path}; allowed: {allow}.",
+            status=405,
+            code="method_not_allowed",
         )
     if status == 404:
         return GatewayError(

@@ -12,6 +12,7 @@ is refused and the connection closed, so that nothing can be smuggled past the g
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 from proxy.errors import BadRequest
 
@@ -28,6 +29,8 @@ _VOLATILE = frozenset(
     b"content-length traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
+
+_MAX_LENGTH_DIGITS = 18
 
 _PASS, _DROP, _USE, _USE_AND_PASS = range(4)
 
@@ -58,7 +61,6 @@ _RESPONSE_RULES = {
 # No "#" in a target: some would cut it off there, others not.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\"$-~]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 # What a Connection header can say without naming a header that is to be dropped.
 _NOT_NAMES = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding"))
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -66,6 +68,7 @@ _ABSOLUTE_FORM = re.compile(
     rb"(?i:https?)://(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?(?=[/?]|$)"
 )
 
+_T = TypeVar("_T")
 Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
 
 
@@ -81,6 +84,8 @@ class _Lines:
         self.dropped_prefixes = prefixes
         self.passing: set[bytes] = set()
         self.special: dict[bytes, Field] = {}
+        # Names as they were spelled -> rule, lower case, whether the line is worth remembering.
+        self._names: dict[bytes, tuple[int, bytes, bool]] = {}
 
     def take_apart(self, line: bytes) -> Field:
         """Check and classify a line never seen.
@@ -88,16 +93,14 @@ class _Lines:
         :raises HeadError: the line is no header field, or holds a character no field may hold.
         """
         name, colon, value = line.partition(b":")
-        if not colon or not name or name.translate(None, _TOKEN):
-            raise HeadError(f"{bytes(line[:40])!r} is no header field")
         if value.translate(None, _VALUE):
-            raise HeadError(f"the header '{name.decode()}' holds a control character")
-        name = name.lower()
-        rule = self.rules.get(name, _PASS)
-        if rule == _PASS and name.startswith(self.dropped_prefixes):
-            rule = _USE
+            raise HeadError(f"the header {bytes(name[:40])!r} holds a control character")
+        known = self._names.get(name) if colon else None
+        if known is None:
+            known = self._check_name(name, colon, line)
+        rule, name, memorable = known
         field = (rule, name, value.strip(b" \t"))
-        if len(line) <= _MAX_CACHED_LINE and name not in _VOLATILE:
+        if memorable and len(line) <= _MAX_CACHED_LINE:
             if len(self.passing) + len(self.special) >= _MAX_CACHED_LINES:
                 self.passing.clear()
                 self.special.clear()
@@ -107,9 +110,33 @@ class _Lines:
                 self.special[line] = field
         return field
 
+    def _check_name(self, name: bytes, colon: bytes, line: bytes) -> tuple[int, bytes, bool]:
+        if not colon or not name or name.translate(None, _TOKEN):
+            raise HeadError(f"{bytes(line[:40])!r} is no header field")
+        lower = name.lower()
+        rule = self.rules.get(lower, _PASS)
+        if rule == _PASS and lower.startswith(self.dropped_prefixes):
+            rule = _USE
+        known = (rule, lower, lower not in _VOLATILE)
+        if len(name) <= _MAX_CACHED_LINE:
+            _remember(self._names, name, known)
+        return known
+
+
+def _is_length(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS
+
+
+def _remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
+    if len(table) >= _MAX_CACHED_LINES:
+        table.clear()
+    table[key] = value
+
 
 _request_lines = _Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
 _response_lines = _Lines(_RESPONSE_RULES, (b"x-inferoute-",))
+_first_lines: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}  # of requests: see _read_request_line
+_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
 
 class RequestHead:
@@ -119,21 +146,12 @@ class RequestHead:
     for no body at all (``chunked`` tells which).
     """
 
-    __slots__ = (
-        "accept_encoding",
-        "chunked",
-        "content_encoding",
-        "credentials",
-        "expect",
-        "inferoute",
-        "keep_alive",
-        "length",
-        "lines",
-        "method",
-        "minor",
-        "path",
-        "query",
-    )
+    # What most requests leave as it is stands here, once.
+    chunked = False
+    length: int | None = None
+    expect = b""
+    content_encoding = b""
+    accept_encoding = b""
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
         self.method = method
@@ -141,11 +159,6 @@ class RequestHead:
         self.query = query
         self.minor = minor
         self.keep_alive = minor == 1
-        self.chunked = False
-        self.length: int | None = None
-        self.expect = b""
-        self.content_encoding = b""
-        self.accept_encoding = b""
         self.credentials: list[tuple[bytes, bytes]] = []  # name in lower case, value
         self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
         self.lines: list[bytes] = []
@@ -157,18 +170,7 @@ def read_request_head(head: bytes) -> RequestHead:
     :raises BadRequest: 400 for anything malformed or ambiguous; ``close`` is always set.
     """
     lines = head.split(b"\r\n")
-    match = _REQUEST_LINE.fullmatch(lines[0])
-    if not match:
-        raise _bad("The request line is not HTTP/1.1.")
-    method, target, minor = match.groups()
-    if target[:1] != b"/" and target != b"*":
-        absolute = _ABSOLUTE_FORM.match(target)
-        if not absolute:
-            raise _bad("The request target must be a path.")
-        target = target[absolute.end() :]
-        target = target if target[:1] == b"/" else b"/" + target
-    path, _, query = target.partition(b"?")
-    request = RequestHead(method, path, query, 1 if minor == b"1" else 0)
+    request = RequestHead(*(_first_lines.get(lines[0]) or _read_request_line(lines[0])))
     del lines[0]
     if len(lines) > MAX_HEADERS:
         raise _bad(f"More than {MAX_HEADERS} headers.", 431)
@@ -194,6 +196,25 @@ def read_request_head(head: bytes) -> RequestHead:
     return request
 
 
+def _read_request_line(line: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """Method, path, query and minor version."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if not match:
+        raise _bad("The request line is not HTTP/1.1.")
+    method, target, minor = match.groups()
+    if target[:1] != b"/" and target != b"*":
+        absolute = _ABSOLUTE_FORM.match(target)
+        if not absolute:
+            raise _bad("The request target must be a path.")
+        target = target[absolute.end() :]
+        target = target if target[:1] == b"/" else b"/" + target
+    path, _, query = target.partition(b"?")
+    parts = (method, path, query, 1 if minor == b"1" else 0)
+    if not query and len(line) <= _MAX_CACHED_LINE:
+        _remember(_first_lines, line, parts)
+    return parts
+
+
 def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # noqa: PLR0912
     hosts = 0
     framed = False
@@ -204,7 +225,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
             if not _HOST.fullmatch(value):
                 raise _bad("The Host header is malformed.")
         elif name == b"content-length":
-            if framed or not _LENGTH.fullmatch(value):
+            if framed or not _is_length(value):
                 raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
             framed = True
             request.length = int(value)
@@ -268,29 +289,18 @@ class ResponseHead:
     ``Transfer-Encoding``), in their order.
     """
 
-    __slots__ = (
-        "chunked",
-        "encoded",
-        "event_stream",
-        "keep_alive",
-        "length",
-        "lines",
-        "minor",
-        "reason",
-        "retry_after",
-        "status",
-    )
+    # What most answers leave as it is stands here, once.
+    chunked = False
+    length: int | None = None
+    event_stream = False
+    encoded = False
+    retry_after = b""
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
         self.keep_alive = minor == 1
-        self.chunked = False
-        self.length: int | None = None
-        self.event_stream = False
-        self.encoded = False
-        self.retry_after = b""
         self.lines: list[bytes] = []
 
 
@@ -300,11 +310,7 @@ def read_response_head(head: bytes) -> ResponseHead:
     :raises HeadError: it is not HTTP/1.x, or its framing is ambiguous.
     """
     lines = head.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(lines[0])
-    if not match:
-        raise HeadError("the answer is not HTTP/1.1")
-    minor, status, reason = match.groups()
-    response = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
+    response = ResponseHead(*(_status_lines.get(lines[0]) or _read_status_line(lines[0])))
     passing, special = _response_lines.passing, _response_lines.special
     keep = response.lines
     del lines[0]
@@ -332,9 +338,21 @@ def read_response_head(head: bytes) -> ResponseHead:
     return response
 
 
+def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
+    """Status, reason and minor version."""
+    match = _STATUS_LINE.fullmatch(line)
+    if not match:
+        raise HeadError("the answer is not HTTP/1.1")
+    minor, status, reason = match.groups()
+    parts = (int(status), reason or b"", 1 if minor == b"1" else 0)
+    if len(line) <= _MAX_CACHED_LINE:
+        _remember(_status_lines, line, parts)
+    return parts
+
+
 def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
     if name == b"content-length":
-        if response.chunked or response.length is not None or not _LENGTH.fullmatch(value):
+        if response.chunked or response.length is not None or not _is_length(value):
             raise HeadError("the Content-Length is malformed, said twice, or beside a Transfer-Encoding")
         response.length = int(value)
     elif name == b"transfer-encoding":

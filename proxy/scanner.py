@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -42,14 +42,14 @@ _ANY_SPELLING = re.compile(
 _ANY_CASE = re.compile(
     rb'"(?:m|\\u00[46]d)(?:o|\\u00[46]f)(?:d|\\u00[46]4)(?:e|\\u00[46]5)(?:l|\\u00[46]c)"'
 )
+# The usual member: nothing in it that would need decoding.
+_PLAIN_MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+"([!#-\[\]-~]{1,256}+)"')
 _LONGEST_SPELLING = 32
-_WHITE = b" \t\r\n"
 _WHITE_RUN = re.compile(rb"[ \t\r\n]*+")
 _OPENING = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+([\"}]?)")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpan:
+class ModelSpan(NamedTuple):
     """Where the model's value stands: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
 
     start: int
@@ -165,6 +165,8 @@ class ModelScanner:
 
         :raises BadRequest: the body is no JSON object, its model is no usable string, or is said twice.
         """
+        if last and not self._fed and self._find_plain(piece):
+            return
         if self._carry:
             piece = self._carry + piece
             self._fed -= len(self._carry)
@@ -185,8 +187,28 @@ class ModelScanner:
         if piece and not self._carry:
             self._last = piece[-1]
 
+    def _find_plain(self, body: bytes) -> bool:
+        """The common case in one look: a whole body that says ``model`` once, plainly. False: look properly."""
+        key = body.find(_KEY)
+        if key <= 0 or body[key - 1] == 0x5C or not (body[0] == 0x7B or _OPENING.match(body)):
+            return False
+        end = len(body)
+        if _find(body, _KEY, key + len(_KEY), end) >= 0 or _find(body, _ESCAPE, 0, end) >= 0:
+            return False
+        member = _PLAIN_MEMBER.match(body, key)
+        if member is None:
+            return False
+        if key > 2:  # not right behind the opening bracket: count
+            self._counter.feed(body, 0, key)
+            if self._counter.depth != 1:
+                self._counter = BracketCounter()
+                return False
+        start, stop = member.span(1)
+        self.found = ModelSpan(start - 1, stop + 1, member[1].decode())
+        return True
+
     def _begin(self, piece: bytes, last: bool) -> bool:
-        head = piece.lstrip(_WHITE)[:1]
+        head = piece[_skip_white(piece, 0) :][:1]
         if head == b"{":
             self._begun = True
         elif head or last:

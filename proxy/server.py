@@ -21,7 +21,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from proxy.app import data_app
+from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
 from proxy.config import Config, Listen, ProviderConfig
 from proxy.downstream import ClientConnection
@@ -169,7 +169,7 @@ class Server:
 
     def _control(self) -> asyncio.Protocol:
         assert self._runner is not None and self._runner.server is not None
-        return self._runner.server()
+        return ControlProtocol(self._runner.server, self.gateway)
 
     async def _listen(self, listen: Listen) -> None:
         loop = asyncio.get_running_loop()

@@ -218,10 +218,10 @@ def _from_object(found: Any, endpoint: str) -> Usage | None:
     """Read a usage object of any of the known shapes; None if nothing in it is a count."""
     if not isinstance(found, dict):
         return None
-    if _count(found, "prompt_tokens") is None and _count(found, "completion_tokens") is None:
+    given, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
+    if given is None and output is None:
         return _from_input_shape(found)
-    given = _count(found, "prompt_tokens") or 0
-    output = _count(found, "completion_tokens") or 0
+    given, output = given or 0, output or 0
     if endpoint in ("chat", "completions"):
         # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
         # charge for it; their total tells.

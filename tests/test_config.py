@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from configcases import BASE, P, marked, mistakes_of
+from tests.configcases import BASE, P, marked, mistakes_of
 
 from proxy import config
 from proxy.config import Config, ConfigError, Listen, parse, without_effect

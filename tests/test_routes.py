@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from configcases import BASE, M, P, marked, mistakes_of
+from tests.configcases import BASE, M, P, marked, mistakes_of
 
 # One « a mistake; the message of the (only) mistake contains the second part.
 MISTAKES = [

@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from configcases import BASE
+from tests.configcases import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

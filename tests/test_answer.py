@@ -1,0 +1,432 @@
+"""Answers on their way to clients of both HTTP versions, with every framing, at every split."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import httptools
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy import answer as module
+from proxy.answer import (
+    _GATHERED_BYTES,
+    _HEAD_BYTES,
+    AS_IT_CAME,
+    KEEP_ALIVE_EVENT,
+    REWRAPPED,
+    TAIL_BYTES,
+    UNWRAPPED,
+    Answer,
+)
+from proxy.errors import ProviderError
+from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
+from proxy.headers import ResponseHead, read_response_head
+
+OURS = b"X-Inferoute-Request-Id: r1\r\nX-Inferoute-Provider: openai"
+ERROR = ProviderError("The provider 'a' broke\noff.", status=502, code="provider_broke_off")
+
+
+class Client:
+    """A client with llhttp, strict, of an HTTP/1.1 connection."""
+
+    def __init__(self, data: bytes) -> None:
+        self.body = b""
+        self.complete = False
+        self.behind = b""
+        self.lines: list[tuple[bytes, bytes]] = []
+        self.parser = httptools.HttpResponseParser(self)
+        head, mark, rest = data.partition(b"\r\n\r\n")
+        self.parser.feed_data(head + mark)
+        for i in range(len(rest)):
+            if self.complete:
+                self.behind = rest[i:]
+                return
+            self.parser.feed_data(rest[i : i + 1])
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def events_of(stream: bytes) -> list[bytes]:
+    """The data of every complete event, as the WHATWG's algorithm has it; comments are no events."""
+    assert not stream.startswith(b"\xef\xbb\xbf")
+    events, data = [], []
+    for line in re.split(rb"\r\n|\n|\r", stream)[:-1]:
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif not line and data:
+            events.append(b"\n".join(data))
+            data = []
+    return events
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+def chunked(pieces: list[bytes]) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+
+
+def feed(answer: Answer, data: bytes) -> bytes:
+    """As :meth:`proxy.upstream.ProviderConnection.data_received` does it."""
+    body = answer.body
+    body.feed(data)
+    return answer.pass_on(data if body.passed == len(data) else data[: body.passed])
+
+
+CHUNKED, LENGTH, CLOSE = b"Transfer-Encoding: chunked", b"Content-Length: %d", b""
+
+
+def begin(framing: bytes, minor: int, *lines: bytes, size: int = 0, status: bytes = b"200 OK") -> Answer:
+    framing = framing % size if b"%" in framing else framing
+    head = read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines, *([framing] if framing else []))))
+    return Answer(head, body_of(head), minor)
+
+
+def body_of(head: ResponseHead) -> Body:
+    if head.status == 204:
+        return LengthBody(0)
+    if head.chunked:
+        return ChunkedBody()
+    return CloseBody() if head.length is None else LengthBody(head.length)
+
+
+def finish(answer: Answer) -> bytes:
+    """The provider closes, where that is the end."""
+    if not isinstance(answer.body, CloseBody):
+        return b""
+    answer.body.done = True
+    return answer.pass_on(b"")
+
+
+MODES = [
+    (CHUNKED, 1, AS_IT_CAME),
+    (LENGTH, 1, AS_IT_CAME),
+    (CLOSE, 1, REWRAPPED),
+    (CHUNKED, 0, UNWRAPPED),
+    (LENGTH, 0, AS_IT_CAME),
+    (CLOSE, 0, UNWRAPPED),
+]
+
+
+# ------------------------------------------------------------------ heads
+
+
+@pytest.mark.parametrize(("framing", "minor", "mode"), MODES)
+def test_modes(framing, minor, mode):
+    answer = begin(framing, minor, size=5)
+    assert answer.mode == mode
+    assert answer.is_self_delimiting() is (mode != UNWRAPPED)
+
+
+@pytest.mark.parametrize(("framing", "minor", "mode"), MODES)
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_head_bytes(framing, minor, mode, keep_alive):
+    answer = begin(framing, minor, b"A: 1", b"Connection: close", b"a:2", size=5)
+    lines_before = list(answer.head.lines)
+    sent = answer.head_bytes(OURS, keep_alive, minor)
+    head, end, rest = sent.partition(b"\r\n\r\n")
+    assert (end, rest) == (b"\r\n\r\n", b"")
+    status, *lines = head.split(b"\r\n")
+    assert status == b"HTTP/1.1 200 OK"
+    framing_line = {AS_IT_CAME: [framing.replace(b"%d", b"5")], REWRAPPED: [CHUNKED], UNWRAPPED: []}[mode]
+    connection = [b"Connection: close"] if not keep_alive else [] if minor else [b"Connection: keep-alive"]
+    assert lines == [b"A: 1", b"a:2", *framing_line, *OURS.split(b"\r\n"), *connection]
+    assert answer.head.lines == lines_before
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+@pytest.mark.parametrize("framing", [CHUNKED, LENGTH, CLOSE])
+def test_an_answer_without_a_body_has_no_framing(framing, minor):
+    answer = begin(framing, minor, size=5, status=b"204 No Content")
+    sent = answer.head_bytes(OURS, True, minor)
+    assert b"Content-Length" not in sent
+    assert b"Transfer-Encoding" not in sent
+    assert sent.startswith(b"HTTP/1.1 204 No Content\r\n")
+    assert answer.is_self_delimiting()
+    assert answer.pass_on(b"") == b""
+    assert Client(sent).complete
+    assert b"Content-Length: 0" in begin(LENGTH, minor).head_bytes(OURS, True, minor)
+
+
+def test_reason_phrases_pass():
+    assert (
+        begin(LENGTH, 1, status=b"418 I'm a caf\xe9").head_bytes(OURS, True, 1)[:22]
+        == b"HTTP/1.1 418 I'm a caf"
+    )
+    assert begin(LENGTH, 1, status=b"529").head_bytes(OURS, True, 1).startswith(b"HTTP/1.1 529 \r\n")
+
+
+# ------------------------------------------------------------------ bodies
+
+
+def deliver(answer: Answer, minor: int, wire: list[bytes]) -> bytes:
+    """All that a client receives."""
+    sent = answer.head_bytes(OURS, answer.is_self_delimiting(), minor)
+    for piece in wire:
+        if answer.body.done:
+            break
+        sent += feed(answer, piece)
+    return sent + finish(answer)
+
+
+payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
+trailers = st.sampled_from([b"", b"X-Sum: 1\r\n", b"A:\r\nB: c\r\n"])
+
+
+@given(
+    st.sampled_from(MODES),
+    payloads,
+    trailers,
+    st.lists(st.integers(0, 1 << 12), max_size=8),
+    st.booleans(),
+    st.sampled_from(
+        [(TAIL_BYTES, _GATHERED_BYTES, _HEAD_BYTES), (16, 32, 8), (8, 64, 20), (1, 2, 1), (30, 31, 9)]
+    ),
+)
+@settings(max_examples=800, deadline=None)
+def test_every_payload_arrives_whole_at_any_split(case, pieces, trailer, cuts, every_byte, limits):
+    framing, minor, mode = case
+    payload = b"".join(pieces)
+    wire = chunked(pieces) + b"0\r\n" + trailer + b"\r\n" if framing == CHUNKED else payload
+    behind = b"" if framing == CLOSE else b"HTTP/1.1 200 OK\r\n"
+    split = bytewise(wire + behind) if every_byte else pieces_of(wire + behind, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        tail_bytes, gathered_bytes, head_bytes = limits
+        patch.setattr(module, "TAIL_BYTES", tail_bytes)
+        patch.setattr(module, "_GATHERED_BYTES", gathered_bytes)
+        patch.setattr(module, "_HEAD_BYTES", head_bytes)
+        answer = begin(framing, minor, size=len(payload))
+        assert answer.mode == mode
+        sent = deliver(answer, minor, split)
+    tail = answer.tail()
+    assert payload.endswith(tail)
+    assert len(tail) >= min(len(payload), tail_bytes)
+    assert len(tail) <= max(gathered_bytes, tail_bytes)
+    # The beginning is there in full, in one of the two.
+    assert (answer.first or tail)[:head_bytes] == payload[:head_bytes]
+    assert bool(answer.first) == (len(tail) < len(payload))
+    assert len(answer.first) <= head_bytes
+    if mode == UNWRAPPED:
+        assert sent.partition(b"\r\n\r\n")[2] == payload
+    else:
+        client = Client(sent)
+        assert (client.complete, client.body, client.behind) == (True, payload, b"")
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5), st.sampled_from(MODES))
+@settings(max_examples=60, deadline=None)
+def test_what_is_kept_of_a_long_answer_is_bounded_at_every_moment(sizes, case):
+    framing, minor, mode = case
+    pieces = [bytes([i + 65]) * size for i, size in enumerate(sizes)]
+    payload = b"".join(pieces)
+    answer = begin(framing, minor, size=len(payload))
+    sent = b""
+    received = 0
+    for piece in [chunked([piece]) for piece in pieces] if framing == CHUNKED else pieces:
+        sent += feed(answer, piece)
+        received += len(piece)
+        assert len(answer.tail()) <= _GATHERED_BYTES
+        assert answer.received_bytes == received
+    assert payload.endswith(answer.tail())
+    assert len(answer.tail()) >= min(len(payload), TAIL_BYTES)
+    if len(payload) > _GATHERED_BYTES:
+        assert answer.first == payload[:_HEAD_BYTES]
+    if mode == UNWRAPPED:
+        assert sent == payload
+
+
+def test_small_chunks_cut_back_early_lose_neither_beginning_nor_end():
+    """Framing counts towards what gathers: the first cut finds less payload than a tail holds."""
+    answer = begin(CHUNKED, 1)
+    payload = b""
+    for i in range(6000):
+        letter = bytes([97 + i % 26])
+        payload += letter
+        feed(answer, b"1\r\n" + letter + b"\r\n")
+        assert (answer.first or answer.tail())[:_HEAD_BYTES] == payload[:_HEAD_BYTES]
+        assert answer.tail()[-TAIL_BYTES:] == payload[-TAIL_BYTES:]
+
+
+def test_bytes_are_passed_on_uncopied_where_framing_is_the_same():
+    answer = begin(CHUNKED, 1)
+    data = chunked([b"x" * 100])
+    answer.body.feed(data)
+    assert answer.pass_on(data) is data
+
+
+# ------------------------------------------------------------------ between events
+
+EVENTS = [
+    b'data: {"a":1}\n\n',
+    b": comment\n\n",
+    b"event: x\ndata: b\ndata: c\n\n",
+    b"data: [DONE]\n\n",
+]
+STREAM_TYPE = b"Content-Type: text/event-stream; charset=utf-8"
+
+
+def line_ends(end: bytes) -> list[bytes]:
+    return [event.replace(b"\n", end) for event in EVENTS]
+
+
+def as_chunks(events: list[bytes]) -> tuple[bytes, set[int]]:
+    """One event a chunk: the wire and where our own chunk fits in."""
+    wire, places = b"", {0}
+    for event in events:
+        wire += chunked([event])
+        places.add(len(wire))
+    return wire, places
+
+
+def as_ragged_chunks(events: list[bytes]) -> tuple[bytes, set[int]]:
+    """Chunks that end anywhere: now inside an event, now between its last two bytes, now at its end."""
+    wire, places = b"", {0}
+    for i, event in enumerate(events):
+        at = (len(event) - 1, 3, len(event) - 2, len(event))[i % 4]
+        wire += chunked([event[:at], event[at:]])
+        places.add(len(wire))
+    return wire, places
+
+
+def plain(events: list[bytes]) -> tuple[bytes, set[int]]:
+    wire, places = b"", {0}
+    for event in events:
+        wire += event
+        places.add(len(wire))
+    return wire, places
+
+
+SHAPES = [(CHUNKED, as_chunks), (CHUNKED, as_ragged_chunks), (CLOSE, plain)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(("framing", "shape"), SHAPES)
+@pytest.mark.parametrize("minor", [0, 1])
+def test_is_between_events_at_every_position_and_what_is_put_there_is_well_formed(end, framing, shape, minor):
+    events = line_ends(end)
+    wire, places = shape(events)
+    stream = b"".join(events)
+    for at in range(len(wire) + 1):
+        for pieces in ([wire[:at]], bytewise(wire[:at]), [wire[: at // 2], wire[at // 2 : at]]):
+            answer = begin(framing, minor, STREAM_TYPE)
+            sent = answer.head_bytes(OURS, answer.is_self_delimiting(), minor)
+            sent += b"".join(feed(answer, piece) for piece in pieces)
+            assert answer.is_between_events() == (at in places), wire[:at]
+            if at not in places:
+                continue
+            broken = sent + answer.error_event(ERROR)
+            body = assert_whole(answer, broken)
+            *before, last = events_of(body)
+            assert before == events_of(stream)[: len(before)]
+            assert json.loads(last) == json.loads(ERROR.envelope())
+            # and a comment, behind which the stream goes on
+            sent += answer.wrap_event(KEEP_ALIVE_EVENT, last=False)
+            sent += b"".join(feed(answer, byte) for byte in bytewise(wire[at:]))
+            sent += feed(answer, b"0\r\n\r\n") if framing == CHUNKED else finish(answer)
+            assert events_of(assert_whole(answer, sent)) == events_of(stream)
+
+
+def assert_whole(answer: Answer, sent: bytes) -> bytes:
+    """The client takes it for a complete message; returns its body."""
+    if not answer.is_self_delimiting():
+        return sent.partition(b"\r\n\r\n")[2]
+    client = Client(sent)
+    assert client.complete
+    assert not client.behind
+    return client.body
+
+
+@given(
+    st.lists(st.sampled_from(EVENTS + line_ends(b"\r\n")), max_size=6),
+    st.lists(st.integers(0, 500), max_size=6),
+    st.lists(st.integers(0, 500), max_size=6),
+)
+@settings(max_examples=200, deadline=None)
+def test_is_between_events_with_any_chunking_at_any_split(events, chunk_cuts, cuts):
+    stream = b"".join(events)
+    wire = chunked(pieces_of(stream, chunk_cuts))
+    answer = begin(CHUNKED, 1, STREAM_TYPE)
+    sent = answer.head_bytes(OURS, True, 1)
+    for piece in pieces_of(wire, cuts):
+        sent += feed(answer, piece)
+        body = Client(sent).body
+        if answer.is_between_events():
+            assert not body or body.endswith((b"\n\n", b"\r\n\r\n"))
+            assert events_of(Client(sent + answer.error_event(ERROR)).body)[:-1] == events_of(body)
+    assert answer.is_between_events() or not stream.endswith((b"\n\n", b"\r\n\r\n"))
+
+
+def test_only_plain_event_streams_with_room_for_an_event():
+    assert begin(CHUNKED, 1, STREAM_TYPE).is_between_events()
+    assert not begin(CHUNKED, 1, b"Content-Type: application/json").is_between_events()
+    assert not begin(CHUNKED, 1, STREAM_TYPE, b"Content-Encoding: gzip").is_between_events()
+    assert not begin(LENGTH, 1, STREAM_TYPE, size=100).is_between_events()
+    done = begin(CHUNKED, 1, STREAM_TYPE)
+    feed(done, chunked([b"data: 1\n\n"]) + b"0\r\n\r\n")
+    assert not done.is_between_events()
+
+
+def test_between_events_also_right_after_a_cut_back():
+    answer = begin(CHUNKED, 1, STREAM_TYPE)
+    event = b"data: " + b"x" * 1000 + b"\n\n"
+    for _ in range(40):
+        feed(answer, chunked([event]))
+        assert answer.is_between_events()
+        feed(answer, chunked([event[:-1]]))
+        assert not answer.is_between_events()
+        feed(answer, chunked([event[-1:]]))
+        assert answer.is_between_events()
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("minor", [0, 1])
+def test_broken_framing_is_judged_by_what_the_client_has(end, minor):
+    """What a broken read would have completed was not passed on, and counts for nothing."""
+    event = b"data: 1" + end
+    wire = chunked([event, event])
+    for at in range(len(wire) + 1):
+        answer = begin(CHUNKED, minor, STREAM_TYPE)
+        sent = answer.head_bytes(OURS, minor == 1, minor)
+        if at:
+            sent += feed(answer, wire[:at])
+        before = answer.is_between_events()
+        assert before == (at in (0, len(wire) // 2, len(wire)))
+        with pytest.raises(FramingError):
+            answer.body.feed(wire[at:] + b"garbage\r\n")
+        assert answer.is_between_events() == before
+        if before:
+            body = assert_whole(answer, sent + answer.error_event(ERROR))
+            assert len(events_of(body)) == at // (len(wire) // 2) + 1
+    # a broken read whose good part is not the end of an event
+    answer = begin(CHUNKED, minor, STREAM_TYPE)
+    feed(answer, chunked([event]))
+    with pytest.raises(FramingError):
+        answer.body.feed(chunked([b"data: half"]) + b"garbage\r\n")
+    assert answer.is_between_events()
+
+
+def test_wrap_event():
+    args: dict[str, Any] = {"last": False}
+    assert begin(CHUNKED, 1).wrap_event(KEEP_ALIVE_EVENT, **args) == b"e\r\n: keep-alive\n\n\r\n"
+    assert begin(CLOSE, 1).wrap_event(b"x", last=True) == b"1\r\nx\r\n0\r\n\r\n"
+    assert begin(CHUNKED, 0).wrap_event(b"x", last=True) == b"x"
+    assert begin(CLOSE, 0).error_event(ERROR) == b"data: " + ERROR.envelope() + b"\n\n"

@@ -1,0 +1,87 @@
+"""Each error's facts, and the envelope every official SDK reads."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.errors import (
+    DOWNSTREAM,
+    GATEWAY,
+    UPSTREAM,
+    BadRequest,
+    GatewayError,
+    ProviderError,
+    Unavailable,
+    UnknownModel,
+)
+
+ERRORS = [
+    (GatewayError("m"), 500, "api_error", None, None, GATEWAY, None, False),
+    (
+        GatewayError("m", status=429, type="rate_limit_error", code="c", source=DOWNSTREAM, retry_after_s=3),
+        429, "rate_limit_error", "c", None, DOWNSTREAM, 3, False,
+    ),
+    (BadRequest("m"), 400, "invalid_request_error", None, None, DOWNSTREAM, None, False),
+    (
+        BadRequest("m", status=413, code="c", param="p", close=True),
+        413, "invalid_request_error", "c", "p", DOWNSTREAM, None, True,
+    ),
+    (
+        UnknownModel("gtp-4o", "gpt-4o"),
+        404, "not_found_error", "model_not_found", "model", DOWNSTREAM, None, False,
+    ),
+    (ProviderError("m", status=502, code="c"), 502, "provider_error", "c", None, UPSTREAM, None, False),
+    (
+        ProviderError("m", status=503, retry_after_s=7),
+        503, "provider_error", None, None, UPSTREAM, 7, False,
+    ),
+    (
+        Unavailable("m", code="overloaded", retry_after_s=1),
+        503, "provider_error", "overloaded", None, GATEWAY, 1, True,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "code", "param", "source", "retry_after_s", "close"), ERRORS
+)
+def test_facts_and_envelope(error, status, kind, code, param, source, retry_after_s, close):
+    assert isinstance(error, GatewayError)
+    assert (error.status, error.source, error.retry_after_s, error.close) == (
+        status,
+        source,
+        retry_after_s,
+        close,
+    )
+    assert json.loads(error.envelope()) == {
+        "error": {"message": error.message, "type": kind, "code": code, "param": param}
+    }
+    assert str(error) == error.message
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_should_retry(status):
+    may_pass = status in (408, 429) or status >= 500
+    assert GatewayError("m", status=status).should_retry is may_pass
+    assert BadRequest("m", status=status).should_retry is may_pass
+
+
+def test_an_envelope_is_one_line_of_utf_8_whatever_the_message():
+    message = 'é "quoted" \\ 日本 \n\r\n\x00 \u2028 😀'
+    envelope = BadRequest(message).envelope()
+    assert not set(envelope) & set(b"\r\n\x00")  # it must fit on a "data:" line
+    assert json.loads(envelope.decode())["error"]["message"] == message
+
+
+def test_unknown_model_suggests_the_nearest_name_if_there_is_one():
+    assert UnknownModel("gtp-4o", "gpt-4o").message == (
+        "The model 'gtp-4o' does not exist here. Did you mean 'gpt-4o'? GET /v1/models lists all names."
+    )
+    assert "Did you mean" not in UnknownModel("x", None).message
+
+
+def test_the_tree():
+    for kind in (BadRequest, UnknownModel, ProviderError, Unavailable):
+        assert kind.__bases__ == (GatewayError,)

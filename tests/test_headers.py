@@ -1,0 +1,814 @@
+"""Heads against llhttp, against the contract's lists, and against the cache of lines seen before."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httptools
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from proxy import headers
+from proxy.errors import BadRequest
+from proxy.headers import (
+    MAX_HEADERS,
+    REASONS,
+    HeadError,
+    RequestHead,
+    ResponseHead,
+    gateway_response,
+    read_request_head,
+    read_response_head,
+    without,
+)
+
+
+class Reader:
+    """llhttp, strict: the oracle. ``accepted``: it took the whole head."""
+
+    def __init__(self, parser_class: Any, head: bytes) -> None:
+        self.accepted = False
+        self.target = self.reason = self.body = b""
+        self.complete = False
+        self.lines: list[tuple[bytes, bytes]] = []
+        self.parser = parser_class(self)
+        try:
+            self.parser.feed_data(head)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.error = error
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.accepted = True
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def request(
+    *lines: bytes, line: bytes = b"POST /v1/chat/completions HTTP/1.1", host: bool = True
+) -> RequestHead:
+    return read_request_head(b"\r\n".join((line, *([b"Host: a.example"] if host else []), *lines)))
+
+
+def response(*lines: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
+    return read_response_head(b"\r\n".join((line, *lines)))
+
+
+def refused(*lines: bytes, **kw: Any) -> BadRequest:
+    with pytest.raises(BadRequest) as raised:
+        request(*lines, **kw)
+    assert raised.value.close
+    assert raised.value.status in (400, 431)
+    return raised.value
+
+
+REQUEST_FACTS = (
+    "method path query minor keep_alive chunked length expect content_encoding accept_encoding credentials "
+    "inferoute lines"
+).split()
+RESPONSE_FACTS = (
+    "status reason minor keep_alive chunked length event_stream encoded retry_after lines".split()
+)
+
+
+def facts(head: RequestHead | ResponseHead) -> dict[str, Any]:
+    names = REQUEST_FACTS if isinstance(head, RequestHead) else RESPONSE_FACTS
+    return {name: getattr(head, name) for name in names}
+
+
+def pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+
+
+def options_of(lines: list[tuple[bytes, bytes]]) -> set[bytes]:
+    """What all Connection headers together say."""
+    values = [value for name, value in lines if name.lower() == b"connection"]
+    return {option.strip(b" \t").lower() for option in b",".join(values).split(b",")} - {b""}
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables():
+    clear()
+
+
+def clear() -> None:
+    for table in (*line_tables(), *other_tables()):
+        table.clear()
+
+
+def line_tables() -> list[Any]:
+    both = (headers._request_lines, headers._response_lines)
+    return [table for lines in both for table in (lines.passing, lines.special)]
+
+
+def other_tables() -> list[Any]:
+    names = [headers._request_lines._names, headers._response_lines._names]
+    return [*names, headers._first_lines, headers._status_lines]
+
+
+# ------------------------------------------------------------------ request lines
+
+
+def test_a_plain_request():
+    head = request(
+        b"Content-Length: 12", b"Content-Type: application/json", line=b"POST /v1/x?a=1&b=?c HTTP/1.1"
+    )
+    assert (head.method, head.path, head.query, head.minor) == (b"POST", b"/v1/x", b"a=1&b=?c", 1)
+    assert (head.length, head.chunked, head.keep_alive) == (12, False, True)
+    assert head.lines == [b"Content-Type: application/json"]
+    assert (head.expect, head.content_encoding, head.accept_encoding) == (b"", b"", b"")
+    assert (head.credentials, head.inferoute) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", b"/", b""),
+        (b"/a?", b"/a", b""),
+        (b"/a%20b?c%3Fd", b"/a%20b", b"c%3Fd"),
+        (b"//a", b"//a", b""),
+        (b"/?x=http://b/", b"/", b"x=http://b/"),
+        (b"*", b"*", b""),
+        (b"http://a.example/v1/x?y=z", b"/v1/x", b"y=z"),
+        (b"HTTPS://a.example:443/v1", b"/v1", b""),
+        (b"http://[::1]:80/v1", b"/v1", b""),
+        (b"http://a.example", b"/", b""),
+        (b"http://a.example?x", b"/", b"x"),
+    ],
+)
+def test_targets(target, path, query):
+    head = request(line=b"POST " + target + b" HTTP/1.1")
+    assert (head.path, head.query) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"POST",
+        b"POST /",
+        b"POST / ",
+        b"POST / HTTP/2.0",
+        b"POST / HTTP/1.2",
+        b"POST / HTTP/1.10",
+        b"POST / HTTP/0.9",
+        b"POST / http/1.1",
+        b"POST / Http/1.1",
+        b"POST / HTTP/1",
+        b"POST / HTTP/1.1 ",
+        b"POST  / HTTP/1.1",
+        b"POST /  HTTP/1.1",
+        b" POST / HTTP/1.1",
+        b"POST\t/ HTTP/1.1",
+        b"POST / a HTTP/1.1",
+        b"P(ST / HTTP/1.1",
+        b"P" * 33 + b" / HTTP/1.1",
+        b"POST /\x00 HTTP/1.1",
+        b"POST /\x7f HTTP/1.1",
+        b"POST /\xc3\xa9 HTTP/1.1",
+        b"POST /a\rb HTTP/1.1",
+        b"POST /a\n HTTP/1.1",
+        b"POST / HTTP/1.1\n",
+        b"POST / HTTP/1.1\r",
+        b"POST /a#b HTTP/1.1",
+        b"POST /a?b#c HTTP/1.1",
+        b"POST a HTTP/1.1",
+        b"POST *a HTTP/1.1",
+        b"POST ?a HTTP/1.1",
+        b"CONNECT a.example:443 HTTP/1.1",
+        b"POST a.example:443 HTTP/1.1",
+        b"POST ftp://a.example/ HTTP/1.1",
+        b"POST http:/a.example/ HTTP/1.1",
+        b"POST http:///v1 HTTP/1.1",
+        b"POST http://user:pw@a.example/ HTTP/1.1",
+        b"POST http://a<b/ HTTP/1.1",
+        b"POST http://a.example\\@b/ HTTP/1.1",
+        b"POST http://a.example:x/ HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
+        b"PRI * HTTP/2.0",
+    ],
+)
+def test_request_lines_that_are_refused(line):
+    refused(line=line)
+
+
+# ------------------------------------------------------------------ request headers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        (b"Host: a", b"Host: a"),
+        (b"Host: a", b"HOST: b"),
+        (b"Host: a b",),
+        (b"Host: a, b",),
+        (b"Host: a/b",),
+        (b"Host: a@b",),
+        (b"Host: a:b",),
+        (b"Host: a:999999",),
+        (b"Host: [::1",),
+        (b"Host: [x]",),
+        (b"Host: \xff",),
+        (b"Host : a",),
+        (b"Host",),
+    ],
+)
+def test_exactly_one_well_formed_host(lines):
+    refused(*lines, host=False)
+    if lines:
+        refused(*lines, host=False, line=b"POST / HTTP/1.0")
+
+
+@pytest.mark.parametrize("host", [b"", b"a", b"A.example:8080", b"[::1]:80", b"127.0.0.1:", b"a_b.c", b"%41"])
+def test_hosts(host):
+    assert request(b"hOST:\t" + host + b" ", host=False).lines == []
+
+
+def test_http_1_0_needs_no_host_and_keeps_alive_only_when_asked():
+    assert not request(host=False, line=b"POST / HTTP/1.0").keep_alive
+    assert not request(b"Connection: close, keep-alive", line=b"POST / HTTP/1.0").keep_alive
+    head = request(b"Connection: Keep-Alive", line=b"POST / HTTP/1.0")
+    assert (head.keep_alive, head.minor) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "keep_alive"),
+    [
+        ((), True),
+        ((b"Connection: keep-alive",), True),
+        ((b"Connection: close",), False),
+        ((b"Connection: CLOSE ",), False),
+        ((b"Connection: x,\tclose ,y",), False),
+        ((b"Connection: close, keep-alive",), False),
+        ((b"Connection: keep-alive, close",), False),
+        ((b"Connection: close", b"Connection: keep-alive"), False),
+        ((b"Connection: keep-alive", b"Connection: close"), False),
+        ((b"Connection:",), True),
+        ((b"Connection: ,,",), True),
+        ((b"Connection: upgrade", b"Upgrade: websocket"), True),
+    ],
+)
+def test_close_wins(lines, keep_alive):
+    head = request(*lines)
+    assert (head.keep_alive, head.lines) == (keep_alive, [])
+    assert response(*lines).keep_alive is keep_alive
+
+
+def test_connection_names_other_headers():
+    head = request(
+        b"X-Hop: 1",
+        b"Connection: x-hop, Keep-Alive ,X-OTHER",
+        b"X-Kept: 2",
+        b"x-Other: 3",
+        b"Connection: x-late",
+        b"X-LATE: 4",
+    )
+    assert head.lines == [b"X-Kept: 2"]
+    head = request(b"Connection: content-length, host, transfer-encoding", b"Content-Length: 5")
+    assert head.length == 5
+
+
+def test_many_names_in_a_connection_header_cost_one_pass():
+    lines = [b"a%d:" % i for i in range(MAX_HEADERS - 3)]
+    request(*lines)
+    begun = time.process_time()
+    head = request(b"Connection: a5," + b"b," * 14_000, *lines)
+    assert time.process_time() - begun < 0.1  # a pass for each name took half a second
+    assert head.lines == [line for line in lines if line != b"a5:"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"X",
+        b": x",
+        b" : x",
+        b"X : x",
+        b"X\t: x",
+        b" X: x",
+        b"\tX: x",
+        b" folded",
+        b"X(: x",
+        b"X\x00: x",
+        b"X\xff: x",
+        b"X\n: x",
+        b"\nX: x",
+        b"X: a\x00b",
+        b"X: a\nb",
+        b"X: a\rb",
+        b"X: a\r",
+        b"X: a\x01",
+        b"X: a\x1f",
+        b"X: a\x7f",
+        b"X: a\x0bb",
+        b"X: a\nContent-Length: 5",
+        b'"X": x',
+        b"X Y: x",
+        b"POST / HTTP/1.1",
+    ],
+)
+def test_lines_that_are_no_header(line):
+    for _ in range(2):  # and not remembered as good
+        refused(line)
+        refused(b"A: b", line, b"C: d")
+        with pytest.raises(HeadError):
+            response(line)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"a", b" a ", b"\ta\t", b"a\tb", b"caf\xc3\xa9", b"\xff", b'a:b;c="d"', b"a" * 5000]
+)
+def test_values_pass_as_they_are(value):
+    for _ in range(2):
+        assert request(b"X-Y:" + value).lines == [b"X-Y:" + value]
+        assert response(b"X-Y:" + value).lines == [b"X-Y:" + value]
+
+
+def test_too_many_headers():
+    assert request(*[b"a: b"] * (MAX_HEADERS - 1)).lines == [b"a: b"] * (MAX_HEADERS - 1)
+    assert refused(*[b"a: b"] * MAX_HEADERS).status == 431
+
+
+FRAMINGS = [
+    (b"Content-Length: 5", b"Content-Length: 5"),
+    (b"Content-Length: 5", b"content-length: 6"),
+    (b"Content-Length: 5, 5",),
+    (b"Content-Length: +5",),
+    (b"Content-Length: -5",),
+    (b"Content-Length: 5 5",),
+    (b"Content-Length: 0x5",),
+    (b"Content-Length: 5_0",),
+    (b"Content-Length: 5.0",),
+    (b"Content-Length:",),
+    (b"Content-Length: 1" + b"0" * 18,),
+    (b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    (b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+    (b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    (b"Transfer-Encoding: chunked, chunked",),
+    (b"Transfer-Encoding: gzip, chunked",),
+    (b"Transfer-Encoding: gzip",),
+    (b"Transfer-Encoding: identity",),
+    (b"Transfer-Encoding: chunked;a=b",),
+    (b"Transfer-Encoding: xchunked",),
+    (b'Transfer-Encoding: "chunked"',),
+    (b"Transfer-Encoding:",),
+]
+
+
+@pytest.mark.parametrize("lines", FRAMINGS)
+def test_ambiguous_framing(lines):
+    for _ in range(2):
+        refused(*lines)
+        with pytest.raises(HeadError):
+            response(*lines)
+
+
+def test_framing():
+    assert request(b"Content-Length: 007").length == 7
+    assert request(b"Content-Length:\t7 ").length == 7
+    assert request(b"Content-Length: " + b"9" * 18).length == 10**18 - 1
+    head = request(b"TRANSFER-ENCODING:Chunked ")
+    assert (head.length, head.chunked, head.lines) == (None, True, [])
+    head = request()
+    assert (head.length, head.chunked) == (None, False)
+
+
+def test_no_transfer_encoding_in_http_1_0():
+    refused(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0")
+    with pytest.raises(HeadError):
+        response(b"Transfer-Encoding: chunked", line=b"HTTP/1.0 200 OK")
+    assert request(b"Content-Length: 3", line=b"POST / HTTP/1.0").length == 3
+    assert response(b"Content-Length: 3", line=b"HTTP/1.0 200 OK").length == 3
+
+
+# SPEC section 3, RFC 9110 7.6.1: what of a client goes no further.
+DROPPED_OF_CLIENT = [
+    b"Cookie: a=b", b"Forwarded: for=1.2.3.4", b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https",
+    b"X-FORWARDED-ANYTHING: 1", b"Keep-Alive: timeout=5", b"Proxy-Connection: keep-alive", b"TE: trailers",
+    b"Trailer: X", b"Upgrade: h2c", b"HTTP2-Settings: x", b"Proxy-Authorization: Basic x", b"Via: 1.1 a",
+    b"X-Real-IP: 1.2.3.4", b"Connection: keep-alive", b"Expect: 100-continue", b"Accept-Encoding: gzip",
+    b"Authorization: Bearer th-x", b"X-API-Key: th-x", b"api-key: th-x", b"X-Goog-Api-Key: th-x",
+    b"X-TokenHub-Key: th-x", b"OpenAI-Organization: org", b"openai-project: p", b"X-Inferoute-Strategy: cost",
+    b"x-inferoute-anything: 1",
+]  # fmt: skip
+PASSING_OF_CLIENT = [
+    b"Content-Type: application/json", b"Accept: text/event-stream", b"User-Agent: OpenAI/Python 1.60",
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"tracestate: a=b",
+    b"OpenAI-Beta: x",
+    b"anthropic-version: 2023-06-01", b"X-Stainless-Lang: python", b"Idempotency-Key: 1", b"X-Request-Id: 1",
+    b"x-inferoute: 1", b"X-Forwarded: 1", b"Cookies: 1", b"Cache-Control: no-store", b"Origin: https://a",
+]  # fmt: skip
+
+
+def test_what_of_a_client_passes_in_order_spelling_and_repetition():
+    lines = [line for pair in zip(PASSING_OF_CLIENT, DROPPED_OF_CLIENT, strict=False) for line in pair]
+    lines += DROPPED_OF_CLIENT[len(PASSING_OF_CLIENT) :] + PASSING_OF_CLIENT[:3]
+    for _ in range(2):
+        assert request(*lines).lines == PASSING_OF_CLIENT + PASSING_OF_CLIENT[:3]
+
+
+@pytest.mark.parametrize("line", DROPPED_OF_CLIENT)
+def test_what_of_a_client_is_dropped(line):
+    name, _, value = line.partition(b":")
+    for spelled in (line, name.upper() + b":" + value, name.lower() + b": " + value + b"\t"):
+        assert request(spelled, spelled).lines == []
+
+
+def test_credentials_and_own_headers_are_handed_on():
+    head = request(
+        b"Authorization: Bearer a", b"X-Api-Key: b", b"api-key: c", b"X-Goog-Api-Key: d",
+        b"X-Tokenhub-Key: e",
+        b"OpenAI-Organization: f", b"OpenAI-Project: g", b"X-Forwarded-For: h", b"Cookie: i",
+    )  # fmt: skip
+    assert head.credentials == [
+        (b"authorization", b"Bearer a"), (b"x-api-key", b"b"), (b"api-key", b"c"), (b"x-goog-api-key", b"d"),
+        (b"x-tokenhub-key", b"e"), (b"openai-organization", b"f"), (b"openai-project", b"g"),
+    ]  # fmt: skip
+    head = request(b"X-Inferoute-Strategy: Cost", b"x-inferoute-TIMEOUT:\t2.5 ")
+    assert head.inferoute == [(b"x-inferoute-strategy", b"Cost"), (b"x-inferoute-timeout", b"2.5")]
+
+
+def test_values_that_are_looked_at():
+    head = request(b"Expect: 100-Continue", b"Content-Encoding: GZip", b"Accept-Encoding: gzip, br")
+    assert (head.expect, head.content_encoding, head.accept_encoding) == (
+        b"100-continue",
+        b"gzip",
+        b"gzip, br",
+    )
+    assert request(b"Accept-Encoding: gzip", b"accept-encoding: br").accept_encoding == b"gzip, br"
+
+
+def test_without():
+    lines = [b"A: 1", b"b:2", b"A-B: 3", b"a:4"]
+    assert without(lines, frozenset((b"a",))) == [b"b:2", b"A-B: 3"]
+    assert without(lines, frozenset()) == lines
+    assert len(lines) == 4
+
+
+# ------------------------------------------------------------------ response heads
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "reason", "minor"),
+    [
+        (b"HTTP/1.1 200 OK", 200, b"OK", 1),
+        (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
+        (b"HTTP/1.1 200 ", 200, b"", 1),
+        (b"HTTP/1.1 200", 200, b"", 1),
+        (b"HTTP/1.1 529 \xc3\xbcberlastet\t!", 529, b"\xc3\xbcberlastet\t!", 1),
+        (b"HTTP/1.1 100 Continue", 100, b"Continue", 1),
+        (b"HTTP/1.1 999  two", 999, b" two", 1),
+    ],
+)
+def test_status_lines(line, status, reason, minor):
+    head = response(line=line)
+    assert (head.status, head.reason, head.minor, head.keep_alive) == (status, reason, minor, minor == 1)
+    assert (head.length, head.chunked, head.event_stream, head.encoded, head.lines) == (
+        None,
+        False,
+        False,
+        False,
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"HTTP/1.1", b"HTTP/1.1 ", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 099 OK",
+        b"HTTP/1.1 2x0 OK",
+        b"HTTP/1.1  200 OK", b"HTTP/1.1\t200 OK", b"HTTP/1.1 200\tOK", b"HTTP/1.1 200OK", b" HTTP/1.1 200 OK",
+        b"http/1.1 200 OK", b"HTTP/2 200", b"HTTP/2.0 200 OK", b"HTTP/1.2 200 OK", b"HTTP/0.9 200 OK",
+        b"HTTP/1.1 +20 OK", b"HTTP/1.1 -20 OK", b"HTTP/1.1 200 O\x00K", b"HTTP/1.1 200 O\rK",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 O\x7fK", b"ICY 200 OK", b"<html>", b"RTSP/1.0 200 OK", b"\nHTTP/1.1 200 OK",
+    ],
+)  # fmt: skip
+def test_what_is_no_status_line(line):
+    with pytest.raises(HeadError):
+        response(line=line)
+
+
+def test_what_of_a_provider_passes_and_what_not():
+    passing = [
+        b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"content-TYPE: application/json", b"Set-Cookie: a=b",
+        b"set-cookie: c=d", b"Server: x", b"openai-processing-ms: 5", b"X-RateLimit-Limit-Requests: 5",
+        b"Retry-After: 5", b"Content-Encoding: br", b"Cache-Control: no-cache", b"x-request-id: req_1",
+        b"Via: 1.1 b", b"WWW-Authenticate: Bearer", b"Content-Length: 5",
+    ]  # fmt: skip
+    dropped = [
+        b"Connection: keep-alive, X-Hop", b"Keep-Alive: timeout=5", b"Proxy-Connection: x", b"Upgrade: h2",
+        b"Proxy-Authenticate: x", b"TE: x", b"Trailer: x", b"X-HOP: 1", b"X-Inferoute-Provider: evil",
+        b"x-inferoute-request-id: evil",
+    ]  # fmt: skip
+    lines = [line for pair in zip(passing, dropped, strict=False) for line in pair] + passing[len(dropped) :]
+    for _ in range(2):
+        head = response(*lines)
+        assert head.lines == passing
+        assert (head.length, head.encoded, head.retry_after) == (5, True, b"5")
+
+
+def test_a_provider_cannot_have_the_framing_removed():
+    head = response(b"Connection: content-length, Transfer-Encoding, x", b"Content-Length: 5", b"X: y")
+    assert (head.lines, head.length) == ([b"Content-Length: 5"], 5)
+    head = response(b"Transfer-Encoding: Chunked", b"Connection: transfer-encoding")
+    assert (head.lines, head.chunked) == ([b"Transfer-Encoding: Chunked"], True)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream; charset=utf-8", True),
+        (b"text/event-stream ;charset=utf-8", True),
+        (b"text/event-stream;", True),
+        (b"text/event-streams", False),
+        (b"text/event", False),
+        (b"application/json", False),
+        (b"", False),
+    ],
+)
+def test_event_streams(value, is_one):
+    assert response(b"Content-Type: " + value).event_stream is is_one
+
+
+def test_content_encoding_of_an_answer():
+    assert not response(b"Content-Encoding: Identity").encoded
+    assert not response(b"Content-Encoding:").encoded
+    assert response(b"Content-Encoding: gzip").encoded
+    assert response(b"Content-Encoding: gzip", b"Content-Encoding: identity").encoded
+
+
+# ------------------------------------------------------------------ differential: llhttp
+
+_NAMES = (
+    b"Host Connection Content-Length Transfer-Encoding Cookie X-Forwarded-For Authorization Accept-Encoding "
+    b"Expect Content-Type User-Agent X-Inferoute-Strategy X-Stainless-Lang traceparent Upgrade TE a "
+    b"Keep-Alive X-A Content-Encoding Retry-After Set-Cookie"
+)
+names = st.sampled_from(_NAMES.decode().split()).flatmap(
+    lambda name: st.sampled_from([name, name.lower(), name.upper()])
+)
+field_values = st.one_of(
+    st.sampled_from(
+        ["", "5", "0", "05", "+5", "5, 5", "chunked", "Chunked", "gzip, chunked", "a.example",
+        "a.example:80", "close",
+         "keep-alive", "x-a, close", "X-A", "upgrade", "websocket", "100-continue", "\tx ", "a\tb",
+         "text/event-stream"]
+    ),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
+)  # fmt: skip
+field_lines = st.builds("{}:{}{}".format, names, st.sampled_from(["", " ", "\t "]), field_values).map(
+    str.encode
+)
+harms = st.one_of(
+    st.sampled_from(
+        [b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"\x00", b"\x0b", b"\x7f", b"\xff", b",", b"+", b"\r\n ",
+        b"\r\n\t",
+         b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"HTTP/1.1", b"#", b"?", b"//", b"@",
+         b"1", b"0"]
+    ),
+    st.binary(min_size=1, max_size=2),
+)  # fmt: skip
+# Ours takes any method (an unknown one is a 405 or 404, not a 400); llhttp takes those on its list.
+METHODS = (b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH")
+
+
+@st.composite
+def heads(draw, first_lines):
+    """A head that is nearly always well-formed, without its empty line."""
+    lines = [draw(first_lines), *draw(st.lists(field_lines, max_size=5))]
+    if draw(st.booleans()):
+        lines.insert(1, b"Host: a.example")
+    return b"\r\n".join(lines)
+
+
+@st.composite
+def harmed(draw, source):
+    head = draw(source)
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(head)))
+        head = head[:at] + draw(st.one_of(harms, st.just(b""))) + head[at + draw(st.integers(0, 2)) :]
+    return head.partition(b"\r\n\r\n")[0]  # the first empty line ends a head: our callers cut there too
+
+
+request_heads = heads(
+    st.builds(
+        "{} {} HTTP/1.{}".format,
+        st.sampled_from([method.decode() for method in METHODS]),
+        st.sampled_from(
+            ["/", "/v1/chat/completions", "/a?b=c", "http://a.example/x?y", "http://a:80", "*", "/%00"]
+        ),
+        st.sampled_from("110"),
+    ).map(str.encode)
+)
+response_heads = heads(
+    st.builds(
+        "HTTP/1.{} {}{}".format,
+        st.sampled_from("110"),
+        st.sampled_from(["200", "404", "503", "100", "204"]),
+        st.sampled_from([" OK", " ", "", " Not Found"]),
+    ).map(str.encode)
+)
+
+USED_OF_CLIENT = {line.partition(b":")[0].lower() for line in DROPPED_OF_CLIENT} | {
+    b"host", b"content-length", b"transfer-encoding", b"content-encoding",
+}  # fmt: skip
+DROPPED_OF_PROVIDER = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"te",
+    b"trailer",
+    b"upgrade",
+}
+
+
+def path_and_query(target: bytes) -> tuple[bytes, bytes]:
+    """Of a target in origin-form, absolute-form or asterisk-form."""
+    if target[:1] not in (b"/", b"*"):
+        rest = target.partition(b"://")[2]
+        target = rest[min(rest.find(mark) if mark in rest else len(rest) for mark in (b"/", b"?")) :]
+        target = target if target.startswith(b"/") else b"/" + target
+    path, _, query = target.partition(b"?")
+    return path, query
+
+
+@given(harmed(request_heads))
+@settings(max_examples=1500, deadline=None)
+def test_requests_never_laxer_than_llhttp_and_read_alike(head):
+    reader = Reader(httptools.HttpRequestParser, head + b"\r\n\r\n")
+    try:
+        ours = read_request_head(head)
+    except BadRequest:
+        return
+    assume(ours.method in METHODS)
+    assert reader.accepted, reader.error
+    assert reader.parser.get_method() == ours.method
+    assert reader.parser.get_http_version() == f"1.{ours.minor}"
+    assert path_and_query(reader.target) == (ours.path, ours.query)
+    lower = [(name.lower(), value) for name, value in reader.lines]
+    options = options_of(lower)
+    assert pairs(ours.lines) == [
+        (name, value)
+        for name, value in reader.lines
+        if name.lower() not in USED_OF_CLIENT | options - {b"close"}
+        and not name.lower().startswith((b"x-inferoute-", b"x-forwarded-"))
+    ]
+    assert [int(value) for name, value in lower if name == b"content-length"] == (
+        [] if ours.length is None else [ours.length]
+    )
+    assert [name for name, _ in lower if name == b"transfer-encoding"] == [
+        b"transfer-encoding"
+    ] * ours.chunked
+    assert ours.keep_alive == (b"close" not in options and (ours.minor == 1 or b"keep-alive" in options))
+    assert ours.inferoute == [field for field in lower if field[0].startswith(b"x-inferoute-")]
+    assert ours.credentials == [field for field in lower if field[0] == b"authorization"]
+
+
+@given(harmed(response_heads))
+@settings(max_examples=1500, deadline=None)
+def test_responses_never_laxer_than_llhttp_and_read_alike(head):
+    reader = Reader(httptools.HttpResponseParser, head + b"\r\n\r\n")
+    try:
+        ours = read_response_head(head)
+    except HeadError:
+        return
+    assert reader.accepted, reader.error
+    assert reader.parser.get_status_code() == ours.status
+    assert reader.parser.get_http_version() == f"1.{ours.minor}"
+    assert reader.reason == ours.reason
+    lower = [(name.lower(), value) for name, value in reader.lines]
+    options = options_of(lower)
+    hidden = DROPPED_OF_PROVIDER | options - {b"content-length", b"transfer-encoding", b"close"}
+    assert pairs(ours.lines) == [
+        (name, value)
+        for name, value in reader.lines
+        if name.lower() not in hidden and not name.lower().startswith(b"x-inferoute-")
+    ]
+    assert [int(value) for name, value in lower if name == b"content-length"] == (
+        [] if ours.length is None else [ours.length]
+    )
+    assert ours.chunked == (b"transfer-encoding" in dict(lower))
+    assert ours.keep_alive == (b"close" not in options and (ours.minor == 1 or b"keep-alive" in options))
+
+
+# ------------------------------------------------------------------ the tables of lines seen before
+
+
+def verdict(read: Any, head: bytes) -> Any:
+    try:
+        return facts(read(head))
+    except (BadRequest, HeadError) as error:
+        return str(error)
+
+
+@given(harmed(request_heads), harmed(response_heads))
+@settings(max_examples=300, deadline=None)
+def test_the_second_look_is_like_the_first(one, other):
+    for head in (one, other):  # each head through both readers: their tables must not mix
+        clear()
+        first = [verdict(read, head) for read in (read_request_head, read_response_head)]
+        again = [verdict(read, head) for read in (read_request_head, read_response_head)]
+        assert again == first
+
+
+def test_what_was_read_is_not_shared_with_the_table():
+    one = request(b"A: 1", b"B: 2")
+    one.lines.clear()
+    assert request(b"A: 1", b"B: 2").lines == [b"A: 1", b"B: 2"]
+
+
+def test_tables_are_bounded_and_a_flood_changes_nothing():
+    lines = (
+        b"Content-Type: text/event-stream",
+        b"Connection: x-a",
+        b"X-A: 1",
+        b"X-B: 2",
+        b"Content-Length: 5",
+    )
+    asked, answered = facts(request(*lines)), facts(response(*lines))
+    for i in range(3 * headers._MAX_CACHED_LINES):
+        request(b"X-%d: 1" % i, b"Authorization: %d" % i, line=b"POST /%d HTTP/1.1" % i)
+        response(b"X-%d: 1" % i, b"Content-Type: %d" % i, line=b"HTTP/1.1 200 %d" % i)
+        passing, special, response_passing, response_special = map(len, line_tables())
+        assert passing + special <= headers._MAX_CACHED_LINES
+        assert response_passing + response_special <= headers._MAX_CACHED_LINES
+        assert max(map(len, other_tables())) <= headers._MAX_CACHED_LINES
+    assert facts(request(*lines)) == asked
+    assert facts(response(*lines)) == answered
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Length: 5", b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1",
+        b"Set-Cookie: a=1",
+        b"X-A: " + b"b" * headers._MAX_CACHED_LINE, b"Authorization: " + b"b" * headers._MAX_CACHED_LINE,
+    ],
+)  # fmt: skip
+def test_what_differs_every_time_or_is_long_is_not_remembered(line):
+    request(line, host=False, line=b"POST / HTTP/1.0")
+    response(line)
+    assert not any(line_tables())
+
+
+def test_long_names_and_first_lines_are_not_remembered():
+    long = b"a" * (headers._MAX_CACHED_LINE + 1)
+    for _ in range(2):
+        assert request(long + b": 1", line=b"POST /" + long + b" HTTP/1.0", host=False).path == b"/" + long
+        assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
+        assert not any(line_tables())
+        assert not any(other_tables())
+
+
+# ------------------------------------------------------------------ answers of the gateway
+
+
+@pytest.mark.parametrize("status", [*REASONS, 599])
+@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("should_retry", [True, False])
+@pytest.mark.parametrize("body", [b"{}", b'{"error":{"message":"\xc3\xa9"}}'])
+def test_gateway_response(status, close, should_retry, body):
+    sent = gateway_response(
+        status,
+        body,
+        b"req-1",
+        extra=b"Retry-After: 3\r\nAllow: POST\r\n",
+        should_retry=should_retry,
+        close=close,
+    )
+    reader = Reader(httptools.HttpResponseParser, sent)
+    assert reader.complete
+    assert reader.parser.get_status_code() == status
+    assert reader.reason == REASONS.get(status, b"Unknown")
+    assert reader.body == body
+    assert reader.lines == [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"X-Inferoute-Request-Id", b"req-1"),
+        (b"x-request-id", b"req-1"),
+        (b"x-should-retry", b"true" if should_retry else b"false"),
+        (b"Retry-After", b"3"),
+        (b"Allow", b"POST"),
+        *([(b"Connection", b"close")] if close else []),
+    ]
+    plain = gateway_response(status, body, b"req-1", should_retry=should_retry, close=close)
+    assert Reader(httptools.HttpResponseParser, plain).complete

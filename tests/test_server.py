@@ -1,0 +1,453 @@
+"""Starting, listening, and stopping; every socket, certificate and file is real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import stat
+import time
+
+import pytest
+import trustme
+
+from proxy.config import Listen, parse
+from proxy.server import Server, StartError, check_auth, is_local, read_key, show, simulates
+from tests.conftest import until
+from tests.fakes import Call, RawClient, post
+
+BODY = b'{"model":"mock/m"}'
+
+
+def config(url: str, server: str = "", provider: str = "", more: str = "") -> str:
+    listen = "" if "listen" in server else 'listen = ["127.0.0.1:0"]\n'
+    return (
+        f'[server]\n{listen}{server}\n[providers.mock]\nbase_url = "{url}"\napi_key_env = "MOCK_KEY"\n{provider}\n'
+        f'[models."mock/m"]\n{more}\n'
+    )
+
+
+# ---------------------------------------------------------------------- what needs no socket
+
+
+@pytest.mark.parametrize(
+    ("listen", "local"),
+    [
+        (Listen("127.0.0.1", 1), True),
+        (Listen("127.9.9.9", 1), True),
+        (Listen("::1", 1), True),
+        (Listen("localhost", 1), True),
+        (Listen(path="/run/x.sock"), True),
+        (Listen("0.0.0.0", 1), False),
+        (Listen("::", 1), False),
+        (Listen("10.0.0.1", 1), False),
+        (Listen("localhost.example.com", 1), False),
+        (Listen("gateway", 1), False),
+        (Listen("", 1), False),
+    ],
+)
+def test_is_local(listen, local):
+    assert is_local(listen) is local
+
+
+@pytest.mark.parametrize(
+    ("listen", "text"),
+    [
+        (Listen("127.0.0.1", 80), "http://127.0.0.1:80"),
+        (Listen("::1", 80), "http://[::1]:80"),
+        (Listen(path="/run/x.sock"), "unix:/run/x.sock"),
+    ],
+)
+def test_show(listen, text):
+    assert show(listen) == text
+
+
+def provider_of(lines: str):
+    text = f'[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n{lines}\n[models."p/m"]\n'
+    return parse(text).providers["p"]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [("sk-1", "sk-1"), ("  sk-1\n", "sk-1"), ("", None), (" \n", None), ("sk-!\"#$%&'()*+,-./", "sk-!\"#$%&'()*+,-./")],
+)
+def test_a_key_from_the_environment_or_a_file(tmp_path, value, key):
+    assert read_key(provider_of('api_key_env = "K"'), {"K": value}) == key
+    file = tmp_path / "key"
+    file.write_text(value)
+    assert read_key(provider_of(f'api_key_file = "{file}"'), {}) == key
+
+
+def test_no_key_is_none(tmp_path):
+    assert read_key(provider_of('api_key_env = "K"'), {}) is None
+    assert read_key(provider_of('auth = "none"'), {"K": "k"}) is None
+
+
+@pytest.mark.parametrize("value", ["two words", "a\r\nX-Evil: 1", "tab\tin", "ключ", "nul\0", "del\x7f"])
+def test_a_key_that_is_no_headers_value_is_refused_without_being_told(value):
+    with pytest.raises(StartError, match="provider 'p'") as caught:
+        read_key(provider_of('api_key_env = "K"'), {"K": value})
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "binary"])
+def test_a_key_file_that_cannot_be_read(tmp_path, kind):
+    file = tmp_path / "key"
+    if kind == "directory":
+        file.mkdir()
+    elif kind == "binary":
+        file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StartError, match=str(file)) as caught:
+        read_key(provider_of(f'api_key_file = "{file}"'), {})
+    assert "'p'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "auth", "listen", "simulated"),
+    [
+        ("never", None, "bearer", "127.0.0.1:1", False),
+        ("never", "k", "bearer", "127.0.0.1:1", False),
+        ("always", None, "bearer", "127.0.0.1:1", True),
+        ("always", "k", "none", "0.0.0.0:1", True),
+        ("auto", None, "bearer", "127.0.0.1:1", True),
+        ("auto", None, "bearer", "unix:/tmp/x.sock", True),
+        ("auto", None, "x-api-key", "[::1]:1", True),
+        ("auto", "k", "bearer", "127.0.0.1:1", False),
+        ("auto", None, "none", "127.0.0.1:1", False),
+        ("auto", None, "passthrough", "127.0.0.1:1", False),
+        ("auto", None, "bearer", "0.0.0.0:1", False),
+        ("auto", None, "bearer", '127.0.0.1:1", "0.0.0.0:1', False),
+    ],
+)
+def test_when_the_simulator_answers(mode, key, auth, listen, simulated):
+    text = config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', f'auth = "{auth}"', f'[simulator]\nmode = "{mode}"')
+    assert simulates(parse(text), {"mock": key}) is simulated
+
+
+@pytest.mark.parametrize(
+    ("listen", "more", "refused"),
+    [
+        ("127.0.0.1:1", "", False),
+        ("unix:/tmp/x.sock", "", False),
+        ("0.0.0.0:1", "", True),
+        ("[::]:1", "", True),
+        ('127.0.0.1:1", "10.1.2.3:4', "", True),
+        ("0.0.0.0:1", "[auth]\nrequired = false", False),
+        ("127.0.0.1:1", "[auth]\nrequired = true", False),
+    ],
+)
+def test_a_public_listener_needs_authentication(listen, more, refused):
+    given = parse(config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=more))
+    if not refused:
+        check_auth(given)
+        return
+    with pytest.raises(StartError, match="required = false") as caught:
+        check_auth(given)
+    assert "http://127.0.0.1" not in str(caught.value).split("can be reached")[0]
+
+
+# ---------------------------------------------------------------------- listening
+
+
+async def test_a_refused_start_leaves_nothing_listening(start):
+    with pytest.raises(StartError):
+        await start(config("http://127.0.0.1:1/v1", 'listen = ["0.0.0.0:0"]'))
+
+
+async def test_several_listeners_of_both_kinds(provider, start, tmp_path):
+    path = tmp_path / "gateway.sock"
+    text = config(provider.url, f'listen = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "unix:{path}"]')
+    server = await start(text, MOCK_KEY="k")
+    assert [bool(listen.port) for listen in server.addresses] == [True, True, True, False]
+    for index in range(4):
+        client = await RawClient.connect(server, index)
+        await client.post(BODY)
+        assert (await client.response())[0] == 200
+        await client.send(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+        assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize("mode", ["0660", "0600", "0666"])
+async def test_a_unix_sockets_mode(start, tmp_path, mode):
+    path = tmp_path / "gateway.sock"
+    before = os.umask(0o022)
+    os.umask(before)
+    server = await start(config("http://127.0.0.1:1/v1", f'listen = ["unix:{path}"]\nsocket_mode = "{mode}"'))
+    assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+    after = os.umask(before)
+    assert after == before
+    await server.close()
+    assert not path.exists()
+
+
+async def test_a_stale_unix_socket_is_replaced(start, tmp_path):
+    path = tmp_path / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    assert path.exists()
+    server = await start(config("http://127.0.0.1:1/v1", f'listen = ["unix:{path}"]'))
+    client = await RawClient.connect(server)
+    await client.send(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
+
+
+async def test_a_unix_socket_in_use_is_left_to_its_owner(start, tmp_path):
+    path = tmp_path / "gateway.sock"
+    text = config("http://127.0.0.1:1/v1", f'listen = ["unix:{path}"]')
+    first = await start(text)
+    second = Server(parse(text), {})
+    with pytest.raises(StartError, match=f"unix:{path}.*already"):
+        await second.start()
+    await second.close()
+    client = await RawClient.connect(first)
+    await client.send(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
+
+
+async def test_a_file_in_the_sockets_place_is_left_alone(start, tmp_path):
+    path = tmp_path / "precious.txt"
+    path.write_text("data")
+    server = Server(parse(config("http://127.0.0.1:1/v1", f'listen = ["unix:{path}"]')), {})
+    with pytest.raises(StartError, match="in use"):
+        await server.start()
+    await server.close()
+    assert path.read_text() == "data"
+
+
+async def test_a_socket_in_a_directory_that_is_not_there(start, tmp_path):
+    with pytest.raises(StartError, match=f"unix:{tmp_path}/no/gateway.sock: No such file"):
+        await start(config("http://127.0.0.1:1/v1", f'listen = ["unix:{tmp_path}/no/gateway.sock"]'))
+
+
+async def test_an_address_in_use_is_told_clearly(start):
+    first = await start(config("http://127.0.0.1:1/v1"))
+    address = f"127.0.0.1:{first.addresses[0].port}"
+    with pytest.raises(StartError) as caught:
+        await start(config("http://127.0.0.1:1/v1", f'listen = ["{address}"]'))
+    text = str(caught.value)
+    assert text.startswith(f"Can't listen on http://{address}: ")
+    assert "in use" in text
+    assert "\n" not in text
+
+
+async def test_a_host_that_is_not_ours(start):
+    with pytest.raises(StartError, match="Can't listen on http://192.0.2.1:1: "):
+        await start(config("http://127.0.0.1:1/v1", 'listen = ["192.0.2.1:1"]', more="[auth]\nrequired = false"))
+
+
+async def test_too_many_connections(provider, start):
+    server = await start(config(provider.url, "max_connections = 2"), MOCK_KEY="k")
+    clients = [await RawClient.connect(server) for _ in range(2)]
+    await until(lambda: len(server.gateway.connections) == 2)
+    refused = await RawClient.connect(server)
+    status, fields, body = await refused.response()
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["code"]) == (503, "provider_error", "overloaded")
+    assert (fields[b"retry-after"], fields[b"connection"]) == (b"1", b"close")
+    assert fields[b"x-request-id"] == fields[b"x-inferoute-request-id"]
+    assert await refused.rest() == b""
+    for client in clients:  # those that are in are served
+        await client.post(BODY)
+        assert (await client.response())[0] == 200
+    refused.close()
+    clients[0].close()
+    await until(lambda: len(server.gateway.connections) == 1)
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    assert (await client.response())[0] == 200
+
+
+async def test_the_simulator_answers_and_says_so(start):
+    text = config("https://api.example.com/v1", more='[simulator]\nmode = "auto"')
+    server = await start(text)
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', extra=b"x-sim-latency-ms: 0\r\n")
+    status, fields, _ = await client.response()
+    assert (status, fields[b"x-inferoute-simulated"]) == (200, b"1")
+    await client.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
+
+
+# ---------------------------------------------------------------------- stopping
+
+
+def streaming(step: asyncio.Event):
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        await step.wait()
+        await call.send(b"4\r\nlast\r\n0\r\n\r\n")
+        await call.gone()
+
+    return script
+
+
+async def test_drain_closes_idle_connections_and_lets_a_stream_finish(provider, start):
+    step = asyncio.Event()
+    provider.script = streaming(step)
+    server = await start(config(provider.url), MOCK_KEY="k")
+    idle, busy = await RawClient.connect(server), await RawClient.connect(server)
+    await busy.post(BODY)
+    await busy.head()
+    await until(lambda: len(server.gateway.connections) == 2)
+    drain = asyncio.create_task(server.drain())
+    assert await idle.rest() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.connect(server)
+    assert not drain.done()
+    step.set()
+    assert await Call(busy.reader, busy.writer, 0).chunks() == b"firstlast"
+    assert await busy.rest() == b""  # and closed
+    await asyncio.wait_for(drain, 5)
+
+
+async def test_drain_with_a_head_begun_serves_that_request(provider, start):
+    server = await start(config(provider.url), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    whole = post(BODY)
+    await client.send(whole[:20])
+    await until(lambda: any(c._head_begun for c in server.gateway.connections))
+    drain = asyncio.create_task(server.drain())
+    await asyncio.sleep(0)
+    await client.send(whole[20:])
+    status, fields, _ = await client.response()
+    assert (status, fields[b"connection"]) == (200, b"close")
+    assert await client.rest() == b""
+    await asyncio.wait_for(drain, 5)
+
+
+async def test_drain_ends_with_its_time(provider, start):
+    provider.script = streaming(asyncio.Event())
+    server = await start(config(provider.url, 'drain_timeout = "100ms"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    await client.head()
+    begun = time.monotonic()
+    await asyncio.wait_for(server.drain(), 5)
+    assert time.monotonic() - begun >= 0.1
+    await server.close()
+    assert not (await client.rest()).endswith(b"0\r\n\r\n")
+
+
+async def test_a_lame_duck_still_accepts(provider, start):
+    server = await start(config(provider.url, 'lame_duck = "300ms"'), MOCK_KEY="k")
+    kept = await RawClient.connect(server)
+    drain = asyncio.create_task(server.drain())
+    await asyncio.sleep(0)
+    probe = await RawClient.connect(server)
+    await probe.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await probe.response())[0] == 503
+    for client in (kept, await RawClient.connect(server)):
+        await client.post(BODY)
+        status, fields, _ = await client.response()
+        assert status == 200
+        assert b"connection" not in fields
+    assert not drain.done()
+    assert await kept.rest() == b""
+    await asyncio.wait_for(drain, 5)
+
+
+async def test_stopping_does_not_wait_for_a_handed_over_connection(start):
+    server = await start(config("http://127.0.0.1:1/v1"), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(b"POST /unknown HTTP/1.1\r\nHost: g\r\nContent-Length: 1000\r\n\r\nfirst")
+    assert (await client.response())[0] == 404  # aiohttp waits for the rest of the body now
+    await asyncio.wait_for(server.drain(), 2)
+    await asyncio.wait_for(server.close(), 3)
+
+
+# ---------------------------------------------------------------------- TLS to a provider
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def tls_provider(ca):
+    """A provider with a certificate for ``localhost`` of a private authority; its port and what it counted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    seen = {"connections": 0, "alpn": None}
+    context.set_alpn_protocols(["h2", "http/1.1"])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        call = Call(reader, writer, seen["connections"])
+        seen["connections"] += 1
+        seen["alpn"] = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        try:
+            while True:
+                _, body = await call.request()
+                await call.answer(body * 1000)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "localhost", 0, ssl=context, family=socket.AF_INET)
+    seen["port"] = server.sockets[0].getsockname()[1]
+    yield seen
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_private_ca(tls_provider, start, ca, tmp_path):
+    file = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    url = f"https://localhost:{tls_provider['port']}/v1"
+    server = await start(config(url, provider=f'ca_file = "{file}"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    for _ in range(3):
+        await client.post(BODY)
+        status, _, body = await client.response()
+        assert (status, body) == (200, b'{"model":"m"}' * 1000)
+    assert tls_provider["connections"] == 1
+    assert tls_provider["alpn"] == "http/1.1"  # HTTP/2 was on offer, and is nothing we speak
+
+
+@pytest.mark.parametrize(
+    ("host", "with_ca", "reason"),
+    [("localhost", False, "certificate"), ("127.0.0.1", True, "IP address mismatch")],
+    ids=["unknown CA", "wrong host"],
+)
+async def test_a_certificate_that_does_not_hold(tls_provider, start, ca, tmp_path, host, with_ca, reason):
+    file = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    url = f"https://{host}:{tls_provider['port']}/v1"
+    server = await start(config(url, provider=f'ca_file = "{file}"' if with_ca else ""), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    status, fields, body = await client.response()
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (503, "provider_unreachable")
+    assert "TLS" in error["message"]
+    assert reason in error["message"]
+    assert fields[b"x-inferoute-attempts"].startswith(b"mock:connect:")
+    assert tls_provider["connections"] == 0
+    await until(lambda: not any(server.gateway.providers["mock"].pool.snapshot().values()))
+
+
+async def test_tls_to_a_port_that_speaks_plain_http(provider, start):
+    server = await start(config(f"https://localhost:{provider.port}/v1"), MOCK_KEY="k")
+
+    async def script(call: Call) -> None:
+        await call.reader.read(1)
+        await call.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    provider.script = script
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    status, _, body = await client.response()
+    assert (status, json.loads(body)["error"]["code"]) == (503, "provider_unreachable")
+
+
+@pytest.mark.parametrize("kind", ["missing", "no certificate"])
+async def test_a_ca_file_that_is_none(start, tmp_path, kind):
+    file = tmp_path / "ca.pem"
+    if kind != "missing":
+        file.write_text("hello")
+    with pytest.raises(StartError, match="ca_file of provider 'mock'"):
+        await start(config("https://localhost:1/v1", provider=f'ca_file = "{file}"'), MOCK_KEY="k")
