@@ -18,6 +18,7 @@ from proxy.headers import FRAMING_NAMES, ResponseHead, without
 # usage is below 1 KiB; the upper bound counts towards the memory of every open stream.
 TAIL_BYTES = 8 << 10
 _GATHERED_BYTES = 16 << 10
+_GATHERED_PIECES = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
 _HEAD_BYTES = 2 << 10
 
@@ -86,7 +87,7 @@ class Answer:
             data = self._wrap(b"".join(self.payload[self._seen :]))
         self.received_bytes += size
         self._gathered += size
-        if self._gathered > _GATHERED_BYTES:
+        if self._gathered > _GATHERED_BYTES or len(self.payload) > _GATHERED_PIECES:
             self._cut_back()
         self._seen = len(self.payload)
         return data

@@ -42,8 +42,19 @@ class Deployment:
     """
 
     __slots__ = (
-        "_half_life_s", "_rows", "capabilities", "context_window", "endpoints", "id", "model", "prices",
-        "provider", "short", "upstream_literal", "usable", "weight",
+        "_half_life_s",
+        "_rows",
+        "capabilities",
+        "context_window",
+        "endpoints",
+        "id",
+        "model",
+        "prices",
+        "provider",
+        "short",
+        "upstream_literal",
+        "usable",
+        "weight",
     )
 
     def __init__(
@@ -106,8 +117,21 @@ class Pool:
     """
 
     __slots__ = (
-        "alias", "endpoint", "indices", "keepalive_s", "kind", "left_out", "members", "min_context", "name",
-        "needs_tools_check", "needs_vision_check", "one_model", "plain_rows", "strategy", "streamed_rows",
+        "alias",
+        "endpoint",
+        "indices",
+        "keepalive_s",
+        "kind",
+        "left_out",
+        "members",
+        "min_context",
+        "name",
+        "needs_tools_check",
+        "needs_vision_check",
+        "one_model",
+        "plain_rows",
+        "strategy",
+        "streamed_rows",
         "turns",
     )
 

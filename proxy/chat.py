@@ -73,7 +73,9 @@ async def chat(
         f"total {time.monotonic() - begun:.2f} s",
     ]
     if usage:
-        parts.append(f"tokens {usage.get('prompt_tokens', '?')} in, {usage.get('completion_tokens', '?')} out")
+        parts.append(
+            f"tokens {usage.get('prompt_tokens', '?')} in, {usage.get('completion_tokens', '?')} out"
+        )
     parts.append(f"cost ${cost:.6f}" if cost is not None else "cost unknown")
     if response.headers.get("X-Inferoute-Simulated"):
         parts.append("SIMULATED, nothing was charged")

@@ -146,7 +146,15 @@ def _chat(args: argparse.Namespace) -> int:
     key = os.environ.get("TOKENHUB_API_KEY", "")
     try:
         return asyncio.run(
-            chat(args.model, args.prompt, url=args.url, listen=listen, key=key, strategy=args.strategy, wait_s=args.wait)
+            chat(
+                args.model,
+                args.prompt,
+                url=args.url,
+                listen=listen,
+                key=key,
+                strategy=args.strategy,
+                wait_s=args.wait,
+            )
         )
     except ChatError as error:
         raise CommandError(str(error)) from None
@@ -162,7 +170,8 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tokenhub", description="A self-hosted gateway for LLM APIs that streams bodies straight through."
+        prog="tokenhub",
+        description="A self-hosted gateway for LLM APIs that streams bodies straight through.",
     )
     parser.add_argument("--version", action="version", version=f"tokenhub {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -179,13 +188,22 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", metavar="F", help="default: ./routes.toml, then $TOKENHUB_CONFIG")
         return command
 
-    serve = add("serve", _serve, "Run the gateway.", "tokenhub serve --config routes.toml --listen 127.0.0.1:8080")
-    serve.add_argument(
-        "--listen", metavar="A", action="append", help="host:port or unix:/path, in place of the file's; repeatable"
+    serve = add(
+        "serve", _serve, "Run the gateway.", "tokenhub serve --config routes.toml --listen 127.0.0.1:8080"
     )
-    serve.add_argument("--workers", metavar="N", type=int, help="this version runs one; others are only warned about")
+    serve.add_argument(
+        "--listen",
+        metavar="A",
+        action="append",
+        help="host:port or unix:/path, in place of the file's; repeatable",
+    )
+    serve.add_argument(
+        "--workers", metavar="N", type=int, help="this version runs one; others are only warned about"
+    )
 
-    check = add("check", _check, "Check a configuration file and name every mistake.", "tokenhub check routes.toml")
+    check = add(
+        "check", _check, "Check a configuration file and name every mistake.", "tokenhub check routes.toml"
+    )
     check.add_argument("file", metavar="FILE", nargs="?", help="default: as --config")
 
     add("models", _models, "List the configured models.", "tokenhub models")
@@ -198,9 +216,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     talk.add_argument("model", metavar="MODEL", help="an id (openai/gpt-4o), a short name, an alias, or auto")
     talk.add_argument("prompt", metavar="PROMPT")
-    talk.add_argument("--url", help="the gateway, such as http://127.0.0.1:8080; default: the file's first listener")
+    talk.add_argument(
+        "--url", help="the gateway, such as http://127.0.0.1:8080; default: the file's first listener"
+    )
     talk.add_argument("--strategy", metavar="S", help="cost, latency, availability or round-robin")
-    talk.add_argument("--wait", metavar="S", type=float, default=0.0, help="seconds to wait for a gateway that starts")
+    talk.add_argument(
+        "--wait", metavar="S", type=float, default=0.0, help="seconds to wait for a gateway that starts"
+    )
 
     simulate = add(
         "simulate", _simulate, "Run the provider simulator alone.", "tokenhub simulate --port 9000 --speed 0"

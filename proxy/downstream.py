@@ -21,7 +21,7 @@ from proxy.errors import BadRequest, GatewayError, Unavailable
 from proxy.exchange import Exchange
 from proxy.framing import ChunkedBody, FramingError, LengthBody
 from proxy.gateway import PROXIED
-from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, read_request_head
+from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, recall_request_head
 from proxy.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
                     self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
             return
         try:
-            head = read_request_head(data[:end])
+            head, length = recall_request_head(data[:end])
         except GatewayError as error:
             self._refuse(error)
             return
@@ -151,29 +151,43 @@ class ClientConnection(asyncio.Protocol):
             self._hand_over(data)
             return
         self._head = head
-        exchange = self._exchange = Exchange(self.gateway, self, head, *route)
+        self._exchange = Exchange(self.gateway, self, head, length, *route)
+        self._begin(self._exchange, head, length, data, end + 4)
+
+    def _begin(
+        self, exchange: Exchange, head: RequestHead, length: int | None, data: bytes, begin: int
+    ) -> None:
+        """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
         try:
             exchange.begin()
         except GatewayError as error:
-            self._set_body(head)
+            self._set_body(head, length)
             self._refuse(error)
+            if len(data) > begin:
+                self.data_received(data[begin:])
             return
-        self._set_body(head)
+        if length and len(data) - begin >= length:  # all of it came at once
+            stop = begin + length
+            if len(data) > stop:
+                self._buffer = data[stop:]
+            self._phase = WAITING
+            self._pass_body(exchange, data[begin:stop], True)
+            return
+        self._set_body(head, length)
         self._phase = BODY
-        rest = data[end + 4 :]
-        if head.expect and not rest:
+        if head.expect and len(data) == begin:
             self.transport.write(_CONTINUE)
-        if rest or (self._body is not None and self._body.done):
-            self._on_body(rest)
+        if length == 0 or len(data) > begin:
+            self._on_body(data[begin:])
         else:
             self._await_body(monotonic())
 
-    def _set_body(self, head: RequestHead) -> None:
+    def _set_body(self, head: RequestHead, length: int | None) -> None:
         if head.chunked:
             self._body = ChunkedBody()
             self._payload = self._body.payload = []
         else:
-            self._body = LengthBody(head.length or 0)
+            self._body = LengthBody(length or 0)
 
     def _await_body(self, now: float) -> None:
         self._body_at = now
@@ -185,7 +199,9 @@ class ClientConnection(asyncio.Protocol):
         try:
             taken = body.feed(data)
         except FramingError as error:
-            self._refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
+            self._refuse(
+                BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True)
+            )
             return
         if taken < len(data):
             self._buffer = data[taken:]
@@ -195,13 +211,15 @@ class ClientConnection(asyncio.Protocol):
             self._payload.clear()
         if body.done:
             self._phase = WAITING
-        try:
-            exchange.on_body(data, body.done)
-        except GatewayError as error:
-            self._refuse(error)
-            return
+        self._pass_body(exchange, data, body.done)
         if not body.done and self._phase == BODY:
             self._await_body(monotonic())
+
+    def _pass_body(self, exchange: Exchange, piece: bytes, done: bool) -> None:
+        try:
+            exchange.on_body(piece, done)
+        except GatewayError as error:
+            self._refuse(error)
 
     def _hand_over(self, data: bytes) -> None:
         """Not a proxied POST: from here the connection is aiohttp's, as if it had been from the start."""

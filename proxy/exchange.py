@@ -4,9 +4,9 @@
     (body gathers until    (no idle connection:        (request on its way;          (committed: finished,
      the model is known)    one is dialled)             nothing answered yet)         or cut)
 
-Any state goes to DONE when the client leaves, a deadline passes or an error is answered. Calls come from two
-sides, :class:`proxy.downstream.ClientConnection` and :class:`proxy.upstream.ProviderConnection`; both hold the
-exchange only as long as it is theirs.
+Any state goes to DONE when the client leaves, a deadline passes or an error is answered. Calls come from
+two sides, :class:`proxy.downstream.ClientConnection` and :class:`proxy.upstream.ProviderConnection`; both
+hold the exchange only as long as it is theirs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from proxy.catalog import Deployment, Pool
 from proxy.config import STRATEGIES
 from proxy.errors import BadRequest, ProviderError
 from proxy.framing import Body
-from proxy.headers import RequestHead, ResponseHead, without
+from proxy.headers import RequestHead, ResponseHead
 from proxy.meters import Row
 from proxy.scanner import (
     ModelScanner,
+    ModelSpan,
     data_url_bytes,
+    find_plain,
     has_images,
     insertion,
     refuse_case_variants,
@@ -38,7 +40,7 @@ from proxy.usage import price_nusd, read_events, read_plain
 
 if TYPE_CHECKING:
     from proxy.downstream import ClientConnection
-    from proxy.gateway import Gateway
+    from proxy.gateway import Gateway, Provider
 
 log = logging.getLogger("tokenhub.exchange")
 
@@ -48,8 +50,8 @@ HOLDING, CONNECTING, AWAITING, ANSWERING, DONE = range(5)
 _DIAL_BUFFER_BYTES = 64 << 10
 # Below this size one joined write beats several.
 _JOIN_BYTES = 64 << 10
-# Estimated prompts so far below a pool's smallest window need no closer look at what the bytes are.
-_BYTES_PER_TOKEN_LEAST = 1
+# Bodies below this are not searched for data URLs: an image that small changes no figure.
+_URLS_FROM_BYTES = 8 << 10
 
 
 class Exchange:
@@ -57,15 +59,19 @@ class Exchange:
 
     # What most exchanges never change is here, once: setting it in each would cost half a microsecond.
     state = HOLDING
-    scanner: ModelScanner
+    scanner: ModelScanner | None = None
+    found: ModelSpan | None = None
     held: list[bytes] | None  # body pieces not sent yet, or kept for a redial
     body_bytes = 0
     body_done = False
     learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
     asked_strategy: str | None = None
     pool: Pool | None = None
-    deployment: Deployment | None = None
     row: Row | None = None
+    # Set with the choice, and not looked at before.
+    deployment: Deployment
+    provider: Provider
+    served_by: bytes  # the header lines of the answer that name them
     dial: asyncio.Task[None] | None = None
     upstream: ProviderConnection | None = None
     redialled = False
@@ -80,16 +86,22 @@ class Exchange:
     keepalive_s = 0.0
 
     def __init__(
-        self, gateway: Gateway, client: ClientConnection, head: RequestHead, endpoint: str, path: bytes
+        self,
+        gateway: Gateway,
+        client: ClientConnection,
+        head: RequestHead,
+        length: int | None,
+        endpoint: str,
+        path: bytes,
     ) -> None:
         self.gateway = gateway
         self.client = client
         self.head = head
+        self.length = length  # of the body; None: it is chunked, or there is none
         self.endpoint = endpoint
         self.path = path  # below the provider's base path
         self.request_id = gateway.next_request_id()
         self.begun_at = monotonic()
-        self.scanner = ModelScanner()
         self.held = []
         self.first_byte_s = gateway.timeouts.first_byte_s
 
@@ -121,12 +133,10 @@ class Exchange:
             )
         if head.expect not in (b"", b"100-continue"):
             raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
-        if head.length is None and not head.chunked:
-            raise BadRequest(
-                "The request needs a Content-Length or a chunked body.", status=411, close=True
-            )
-        if head.length is not None:
-            self._check_size(head.length)
+        if self.length is None and not head.chunked:
+            raise BadRequest("The request needs a Content-Length or a chunked body.", status=411, close=True)
+        if self.length is not None:
+            self._check_size(self.length)
 
     def _check_size(self, size: int) -> None:
         if size > self.gateway.max_body_bytes:
@@ -149,7 +159,10 @@ class Exchange:
         self.body_done = done
         if self.head.chunked:
             self._check_size(self.body_bytes)
-        self.scanner.feed(piece, done)
+        if done and self.scanner is None:
+            self.found = find_plain(piece)
+        if self.found is None or self.scanner is not None:
+            self._scan(piece, done)
         if self.upstream is not None:
             self._send_on(piece)
             return
@@ -157,35 +170,37 @@ class Exchange:
         if piece:
             self.held.append(piece)
         if self.state == HOLDING:
-            if done or (self.scanner.found is not None and self._is_settled()):
+            if done or (self.found is not None and self._is_settled()):
                 self._choose()
         elif not done and self.body_bytes > _DIAL_BUFFER_BYTES:
             self.client.pause_reading(True)
 
+    def _scan(self, piece: bytes, done: bool) -> None:
+        """Look for the model in a body that comes in pieces, or is not of the common form."""
+        scanner = self.scanner
+        if scanner is None:
+            scanner = self.scanner = ModelScanner()
+        scanner.feed(piece, done)
+        self.found = scanner.found
+
     def _is_settled(self) -> bool:
         """Nothing still to come of the body can change where it goes or what is sent."""
-        if self.pool is None:
-            self._resolve()
-        assert self.pool is not None
-        members = self.pool.members
+        members = (self.pool or self._resolve()).members
         return len(members) == 1 and not members[0].provider.case_insensitive_keys
 
-    def _resolve(self) -> None:
-        found = self.scanner.found
-        name = found.name if found is not None else None
+    def _resolve(self) -> Pool:
+        name = None if self.found is None else self.found.name
         self.pool = self.gateway.catalog.resolve(name, self.endpoint, self.asked_strategy)
+        return self.pool
 
     def _choose(self) -> None:
         """Pick the deployment and start the attempt."""
         held = self.held
         assert held is not None
         body = held[0] if len(held) == 1 else b"".join(held)
-        if self.pool is None:
-            if self.scanner.found is None:
-                insertion(body, b"")  # what is not JSON is told so, not asked for a model
-            self._resolve()
-        pool = self.pool
-        assert pool is not None
+        if self.found is None:
+            insertion(body, b"")  # what is not JSON is told so, not asked for a model
+        pool = self.pool or self._resolve()
         now = self.chosen_at = monotonic()
         streamed = body.startswith(b"true", value_of(body, b'"stream"'))
         members = pool.members
@@ -196,11 +211,13 @@ class Exchange:
         if self.body_done:
             if deployment.provider.case_insensitive_keys:
                 refuse_case_variants(body)
-            if not self.learn_bytes:
-                self.learn_bytes = self.body_bytes - data_url_bytes(body)
+            self.learn_bytes = self.body_bytes
+            if self.body_bytes > _URLS_FROM_BYTES:
+                self.learn_bytes -= data_url_bytes(body)
         self.deployment = deployment
+        self.served_by = self.gateway.response_names(deployment, pool)
         self.keepalive_s = pool.keepalive_s
-        provider = self.gateway.providers[deployment.provider.name]
+        provider = self.provider = self.gateway.providers[deployment.provider.name]
         if not provider.has_credentials:
             source = deployment.provider.api_key_env or deployment.provider.api_key_file or "api_key_env"
             raise ProviderError(
@@ -208,8 +225,8 @@ class Exchange:
                 status=502,
                 code="provider_auth_failed",
             )
-        self.row = deployment.row(self.endpoint, streamed)
-        self.row.sent(now)
+        row = self.row = deployment.row(self.endpoint, streamed)
+        row.sent(now)
         self.state = CONNECTING
         self.deadline_at = now + self.first_byte_s
         self.client.wake_by(self.deadline_at)
@@ -220,18 +237,16 @@ class Exchange:
             self.dial = provider.pool.dial(self)
 
     def _facts(self, body: bytes, pool: Pool, streamed: bool, now: float) -> Facts:
-        urls = 0
-        if pool.min_context is not None and len(body) > pool.min_context * _BYTES_PER_TOKEN_LEAST:
-            urls = data_url_bytes(body)
-        self.learn_bytes = len(body) - urls
+        # A token is at least a byte: below the smallest window nothing needs a closer look.
+        is_large = pool.min_context is not None and len(body) > pool.min_context
         return Facts(
-            endpoint=self.endpoint,
-            streamed=streamed,
-            body_bytes=len(body),
-            images=pool.needs_vision_check and has_images(body),
-            tools=pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
-            data_url_bytes=urls,
-            now=now,
+            self.endpoint,
+            streamed,
+            len(body),
+            pool.needs_vision_check and has_images(body),
+            pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
+            data_url_bytes(body) if is_large else 0,
+            now,
         )
 
     # ------------------------------------------------------------------ the attempt
@@ -255,37 +270,23 @@ class Exchange:
 
     def _send(self, connection: ProviderConnection, pieces: list[bytes]) -> None:
         """The head, and as much of the body as is there, with the model put in."""
-        deployment, head = self.deployment, self.head
-        assert deployment is not None
-        provider = self.gateway.providers[deployment.provider.name]
-        lines = without(head.lines, provider.overrides) if provider.overrides else head.lines
-        if provider.passthrough:
-            lines = lines + [b"%b: %b" % field for field in head.credentials if field[0] != b"x-tokenhub-key"]
-        if provider.pass_encoding and head.accept_encoding:
-            lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
-        found = self.scanner.found
-        literal = deployment.upstream_literal
+        head, provider = self.head, self.provider
+        prepared = head.prepared.get(provider)
+        if prepared is None:
+            prepared = head.prepared[provider] = provider.prepare(head, self.path)
+        found = self.found
+        literal = self.deployment.upstream_literal
         if found is not None:
             start, end = found.start, found.end
         else:
             start, literal = insertion(b"".join(pieces), literal)
             end = start
         body = splice(pieces, start, end, literal)
-        parts: list[bytes | memoryview] = [
-            self.gateway.request_head(deployment, self.path, head.query),
-            b"\r\n".join(lines),
-        ]
-        if head.length is not None:
-            size = head.length + len(literal) - (end - start)
-            parts.append(b"\r\nContent-Length: %d\r\n\r\n" % size if lines else b"Content-Length: %d\r\n\r\n" % size)
-            parts += body
+        if self.length is not None:
+            framing = b"Content-Length: %d\r\n\r\n" % (self.length + len(literal) - (end - start))
+            parts: list[bytes | memoryview] = [prepared, framing, *body]
         else:
-            parts.append(b"\r\nTransfer-Encoding: chunked\r\n\r\n" if lines else b"Transfer-Encoding: chunked\r\n\r\n")
-            whole = b"".join(body)
-            if whole:
-                parts.append(b"%x\r\n%b\r\n" % (len(whole), whole))
-            if self.body_done:
-                parts.append(b"0\r\n\r\n")
+            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", _chunk(b"".join(body), self.body_done)]
         if self.body_bytes <= _JOIN_BYTES:
             connection.transport.write(b"".join(parts))
         else:
@@ -300,11 +301,7 @@ class Exchange:
                 self.held = None
             elif piece:
                 self.held.append(piece)
-        if not self.head.chunked:
-            connection.transport.write(piece)
-        else:
-            wrapped = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-            connection.transport.write(wrapped + b"0\r\n\r\n" if self.body_done else wrapped)
+        connection.transport.write(_chunk(piece, self.body_done) if self.head.chunked else piece)
 
     def on_upstream_full(self, full: bool) -> None:
         """The provider's connection takes no more, or takes again: pause or resume the client."""
@@ -342,10 +339,8 @@ class Exchange:
 
         :param more: bytes of the body, or its end, follow at once.
         """
-        assert self.deployment is not None and self.pool is not None
-        assert self.row is not None and self.upstream is not None
-        if head.status == 401 and not self.gateway.providers[self.deployment.provider.name].passthrough:
-            log.error("provider %s refused the operator's key (401)", self.deployment.provider.name)
+        if head.status == 401 and not self.provider.passthrough:
+            log.error("provider %s refused the operator's key (401)", self.provider.config.name)
             self._fail("401", "refused the gateway's key", 502, "provider_auth_failed")
             return False
         now = monotonic()
@@ -365,15 +360,8 @@ class Exchange:
 
     def _names(self, outcome: bytes, now: float) -> bytes:
         """Our header lines of a routed answer: who served it, and the story of the attempt."""
-        assert self.deployment is not None and self.pool is not None
-        gateway = self.gateway
-        names = b"%b\r\nX-Inferoute-Attempts: %b:%b:%dms" % (
-            gateway.response_names(self.deployment, self.pool),
-            self.deployment.provider.name.encode(),
-            outcome,
-            (now - self.chosen_at) * 1000,
-        )
-        if gateway.server_timing:
+        names = b"%b%b:%dms" % (self.served_by, outcome, (now - self.chosen_at) * 1000)
+        if self.gateway.server_timing:
             own, provider = (self.chosen_at - self.begun_at) * 1000, (now - self.chosen_at) * 1000
             names += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own, provider)
         return names
@@ -383,7 +371,7 @@ class Exchange:
         self.pending_head = b""
 
     def on_response_data(self, data: bytes, body: Body) -> None:
-        """A part of the answer's body came; ``body`` has been fed with it and knows whether it was the last."""
+        """A part of the answer's body came; ``body`` was fed with it and knows whether it was the last."""
         answer = self.answer
         assert answer is not None
         now = self.progress_at = monotonic()
@@ -401,19 +389,20 @@ class Exchange:
             self._end(answer, now)
 
     def _on_first_byte(self, answer: Answer, now: float) -> None:
-        assert self.row is not None
+        row = self.row
+        assert row is not None
         self.first_byte_at = now
         if answer.head.status < 400:
-            self.row.first_byte(now - self.chosen_at, now)
+            row.first_byte(now - self.chosen_at, now)
         else:
-            self.row.left_awaiting()
+            row.left_awaiting()
 
     def _account(self, answer: Answer, now: float) -> None:
         """Feed the live tables from a finished answer. It comes before its last byte goes out."""
         row, deployment = self.row, self.deployment
-        assert row is not None and deployment is not None
+        assert row is not None
         status = answer.head.status
-        # A request's own mistake (4xx) is a success of the provider; 408 and 429 are its state, not the request.
+        # A request's own mistake (4xx) is a success of the provider; 408 and 429 are not the request's.
         success = status < 500 and status not in (401, 408, 429)
         row.finished(now, success, None if success else f"HTTP {status}")
         if status >= 400 or answer.head.encoded:
@@ -459,8 +448,7 @@ class Exchange:
 
     def _fail(self, outcome: str, what: str, status: int, code: str) -> None:
         """The attempt failed before its answer began."""
-        assert self.deployment is not None
-        name = self.deployment.provider.name
+        name = self.provider.config.name
         log.warning("%s: provider %s %s", self.request_id.decode(), name, what)
         self.abandon(f"{outcome}: {what}")
         names = self._names(outcome.encode(), monotonic())
@@ -469,9 +457,9 @@ class Exchange:
 
     def _break_off(self, what: str) -> None:
         """The answer can't be completed: tell the client in a way that no one can take for its end."""
-        assert self.answer is not None and self.deployment is not None
+        assert self.answer is not None
         answer = self.answer
-        name = self.deployment.provider.name
+        name = self.provider.config.name
         log.warning("%s: provider %s %s", self.request_id.decode(), name, what)
         self.abandon(what)
         if self.pending_head:
@@ -530,6 +518,12 @@ class Exchange:
             self.client.transport.write(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
             self.kept_alive_at = now
         return now + self.keepalive_s
+
+
+def _chunk(data: bytes, last: bool) -> bytes:
+    """``data`` as a chunk, and the end of the body behind it if it is the last."""
+    wrapped = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return wrapped + b"0\r\n\r\n" if last else wrapped
 
 
 def _seconds(value: bytes) -> float:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from proxy.catalog import Catalog, Deployment, Pool
 from proxy.config import Config, ProviderConfig
+from proxy.headers import RequestHead, without
 from proxy.upstream import ConnectionPool, ssl_context
 
 if TYPE_CHECKING:
@@ -79,9 +80,25 @@ class Provider:
         self._base = quote(config.base_path, safe="/%:@!$&'()*+,;=-._~").encode()
 
     def head(self, path: bytes, client_query: bytes) -> bytes:
-        """Request line and our own header lines for a request to ``path``."""
+        """Request line and our own header lines for a request to ``path`` (below the base path)."""
         query = b"&".join(part for part in (self._query, client_query) if part)
-        return b"POST %b%b%b%b HTTP/1.1\r\n%b" % (self._base, path, b"?" if query else b"", query, self._fixed)
+        return b"POST %b%b%b%b HTTP/1.1\r\n%b" % (
+            self._base,
+            path,
+            b"?" if query else b"",
+            query,
+            self._fixed,
+        )
+
+    def prepare(self, head: RequestHead, path: bytes) -> bytes:
+        """The head of the request to this provider for a client's, all but its framing."""
+        lines = without(head.lines, self.overrides) if self.overrides else head.lines
+        if self.passthrough:
+            own = [b"%b: %b" % field for field in head.credentials if field[0] != b"x-tokenhub-key"]
+            lines = lines + own
+        if self.pass_encoding and head.accept_encoding:
+            lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
+        return self.head(path, head.query) + b"".join(line + b"\r\n" for line in lines)
 
 
 class Gateway:
@@ -113,35 +130,26 @@ class Gateway:
         self.draining = False  # nothing new is taken
         self._id_prefix = b"req_" + secrets.token_hex(6).encode()
         self._ids = itertools.count(1)
-        self._heads: dict[tuple[str, bytes], bytes] = {}
         self._names: dict[tuple[str, str], bytes] = {}
 
     def next_request_id(self) -> bytes:
         """An id unique over processes and restarts."""
         return b"%b%08x" % (self._id_prefix, next(self._ids))
 
-    def request_head(self, deployment: Deployment, path: bytes, query: bytes) -> bytes:
-        """Request line and our own header lines for ``deployment``."""
-        provider = self.providers[deployment.provider.name]
-        if query:  # a client's query is not ours to remember
-            return provider.head(path, query)
-        head = self._heads.get((provider.config.name, path))
-        if head is None:
-            head = self._heads[provider.config.name, path] = provider.head(path, b"")
-        return head
-
     def response_names(self, deployment: Deployment, pool: Pool) -> bytes:
-        """The header lines of an answer that say who served it (no CRLF at the end)."""
+        """The header lines that say who served an answer, up to where the story of its attempts begins."""
         names = self._names.get((deployment.id, pool.strategy))
         if names is None:
-            simulated = self.providers[deployment.provider.name].simulated
-            names = "X-Inferoute-Provider: {}\r\nX-Inferoute-Model: {}\r\nX-Inferoute-Strategy: {}{}".format(
-                deployment.provider.name,
-                deployment.id,
-                pool.strategy,
-                "\r\nX-Inferoute-Simulated: 1" if simulated else "",
-            ).encode()
-            self._names[deployment.id, pool.strategy] = names
+            provider = deployment.provider.name
+            lines = [
+                f"X-Inferoute-Provider: {provider}",
+                f"X-Inferoute-Model: {deployment.id}",
+                f"X-Inferoute-Strategy: {pool.strategy}",
+                f"X-Inferoute-Attempts: {provider}:",
+            ]
+            if self.providers[provider].simulated:
+                lines.insert(0, "X-Inferoute-Simulated: 1")
+            names = self._names[deployment.id, pool.strategy] = "\r\n".join(lines).encode()
         return names
 
     def is_ready(self) -> bool:
@@ -149,7 +157,9 @@ class Gateway:
         return not self.unready and any(p.has_credentials for p in self.providers.values())
 
     def tick(self, now: float) -> None:
-        """Called every 100 ms: whatever waits for a point in time is looked at here. ``now``: monotonic seconds.
+        """Called every 100 ms: whatever waits for a point in time is looked at here.
+
+        :param now: monotonic seconds.
 
         One pass over all connections costs less than a timer per request: 2,000 of them take about 0.1 ms.
         """

@@ -25,6 +25,7 @@ _VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
 # Lines longer than this are not remembered, nor are the fields that differ with every request.
 _MAX_CACHED_LINE = 200
 _MAX_CACHED_LINES = 2048
+_MAX_CACHED_HEAD = 4096
 _VOLATILE = frozenset(
     b"content-length traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
@@ -69,7 +70,7 @@ _ABSOLUTE_FORM = re.compile(
 )
 
 _T = TypeVar("_T")
-Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
+Field = tuple[int, bytes, bytes]  # rule, name in lower case, value (empty where nobody needs it)
 
 
 class HeadError(ValueError):
@@ -99,7 +100,7 @@ class _Lines:
         if known is None:
             known = self._check_name(name, colon, line)
         rule, name, memorable = known
-        field = (rule, name, value.strip(b" \t"))
+        field = (rule, name, b"" if rule == _PASS else value.strip(b" \t"))
         if memorable and len(line) <= _MAX_CACHED_LINE:
             if len(self.passing) + len(self.special) >= _MAX_CACHED_LINES:
                 self.passing.clear()
@@ -135,6 +136,7 @@ def _remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
 
 _request_lines = _Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
 _response_lines = _Lines(_RESPONSE_RULES, (b"x-inferoute-",))
+_known_heads: dict[bytes, RequestHead] = {}  # without the digits of the length
 _first_lines: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}  # of requests: see _read_request_line
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
@@ -152,6 +154,7 @@ class RequestHead:
     expect = b""
     content_encoding = b""
     accept_encoding = b""
+    repeats = True  # no header in it that differs with every request, but for the length
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
         self.method = method
@@ -162,6 +165,42 @@ class RequestHead:
         self.credentials: list[tuple[bytes, bytes]] = []  # name in lower case, value
         self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
         self.lines: list[bytes] = []
+        # Made of it for each provider, by whoever sends it on; it lives as long as the head is remembered.
+        self.prepared: dict[object, bytes] = {}
+
+
+def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
+    """:func:`read_request_head`, and the Content-Length; a head seen before is not read again.
+
+    A client's requests mostly have the same head to the letter, but for the length. The result is shared by
+    all of them and not to be changed.
+    """
+    at = head.find(b"-Length: ")
+    if at < 0:
+        at = head.find(b"-length: ")
+    if at < 0:
+        request = _known_heads.get(head)
+        if request is not None:
+            return request, None
+        digits, key = b"", head
+    else:
+        begin = at + 9
+        stop = head.find(b"\r\n", begin)
+        if stop < 0:
+            stop = len(head)
+        digits = head[begin:stop]
+        key = head[:begin] + head[stop:]
+        request = _known_heads.get(key)
+        if request is not None and _is_length(digits):
+            return request, int(digits)
+    request = read_request_head(head)
+    # Only where what was cut out is the length: with any other header, or a length that was written in a way
+    # not looked for, the key would stand for heads that differ.
+    name = head[head.rfind(b"\n", 0, max(at, 0)) + 1 : at + 7].lower()
+    is_length = name == b"content-length" if at >= 0 else request.length is None
+    if request.repeats and is_length and len(key) <= _MAX_CACHED_HEAD:
+        _remember(_known_heads, key, request)
+    return request, request.length
 
 
 def read_request_head(head: bytes) -> RequestHead:
@@ -189,6 +228,8 @@ def read_request_head(head: bytes) -> RequestHead:
                 raise _bad(f"{error}.") from None
             if field[0] == _PASS:
                 keep.append(line)
+                if field[1] in _VOLATILE:
+                    request.repeats = False
                 continue
         if field[0] == _USE:
             seen.append(field)
@@ -236,9 +277,9 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
         elif name == b"connection":
             options = options + b"," + value if options else value
         elif name == b"expect":
-            request.expect = value.lower()
+            request.expect += value.lower()  # said twice it is none we know
         elif name == b"content-encoding":
-            request.content_encoding = value.lower()
+            request.content_encoding += value.lower()
         elif name == b"accept-encoding":
             seen = request.accept_encoding
             request.accept_encoding = seen + b", " + value if seen else value

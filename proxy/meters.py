@@ -42,8 +42,15 @@ class Charges:
     """
 
     __slots__ = (
-        "body_bytes", "cached_tokens", "input_tokens", "output_tokens", "ratios", "requests", "stamp_s",
-        "tau_s", "usd",
+        "body_bytes",
+        "cached_tokens",
+        "input_tokens",
+        "output_tokens",
+        "ratios",
+        "requests",
+        "stamp_s",
+        "tau_s",
+        "usd",
     )
 
     def __init__(self, tau_s: float) -> None:
@@ -98,8 +105,16 @@ class Row:
     """
 
     __slots__ = (
-        "awaiting", "charges", "finished_count", "first_byte_s", "in_flight", "last_error", "last_error_s",
-        "output_s_per_token", "success", "used_s",
+        "awaiting",
+        "charges",
+        "finished_count",
+        "first_byte_s",
+        "in_flight",
+        "last_error",
+        "last_error_s",
+        "output_s_per_token",
+        "success",
+        "used_s",
     )
 
     def __init__(self, half_life_s: float) -> None:

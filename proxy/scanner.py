@@ -36,12 +36,8 @@ _BLOCK_BYTES = 8 << 10
 _KEY = b'"model"'
 # Every way to spell the letters of "model" with escapes begins with these bytes.
 _ESCAPE = b"\\u006"
-_ANY_SPELLING = re.compile(
-    rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"'
-)
-_ANY_CASE = re.compile(
-    rb'"(?:m|\\u00[46]d)(?:o|\\u00[46]f)(?:d|\\u00[46]4)(?:e|\\u00[46]5)(?:l|\\u00[46]c)"'
-)
+_ANY_SPELLING = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"')
+_ANY_CASE = re.compile(rb'"(?:m|\\u00[46]d)(?:o|\\u00[46]f)(?:d|\\u00[46]4)(?:e|\\u00[46]5)(?:l|\\u00[46]c)"')
 # The usual member: nothing in it that would need decoding.
 _PLAIN_MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+"([!#-\[\]-~]{1,256}+)"')
 _LONGEST_SPELLING = 32
@@ -98,9 +94,7 @@ class BracketCounter:
         outside = b"".join(parts[1::2] if self._in_string else parts[0::2])
         if not len(parts) & 1:
             self._in_string = not self._in_string
-        self.depth += (
-            outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
-        )
+        self.depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
 
 
 def _ends_escaping(data: bytes, start: int, end: int) -> bool:
@@ -126,6 +120,29 @@ def _find(data: bytes, needle: bytes, start: int, end: int) -> int:
 
 
 _SEEK, _AFTER_KEY, _BEFORE_VALUE, _IN_VALUE = range(4)
+
+
+def find_plain(body: bytes) -> ModelSpan | None:
+    """The common case in one look: a whole body that says ``model`` once, plainly, at its top level.
+
+    None says nothing but that a :class:`ModelScanner` has to look properly.
+    """
+    key = body.find(_KEY)
+    if key <= 0 or body[key - 1] == 0x5C:
+        return None
+    end = len(body)
+    if _find(body, _KEY, key + len(_KEY), end) >= 0 or _find(body, _ESCAPE, 0, end) >= 0:
+        return None
+    member = _PLAIN_MEMBER.match(body, key)
+    if member is None or not _OPENING.match(body):
+        return None
+    if key > 1:  # not right behind the opening bracket: count
+        counter = BracketCounter()
+        counter.feed(body, 0, key)
+        if counter.depth != 1:
+            return None
+    start, stop = member.span(1)
+    return ModelSpan(start - 1, stop + 1, member[1].decode())
 
 
 class ModelScanner:
@@ -165,8 +182,6 @@ class ModelScanner:
 
         :raises BadRequest: the body is no JSON object, its model is no usable string, or is said twice.
         """
-        if last and not self._fed and self._find_plain(piece):
-            return
         if self._carry:
             piece = self._carry + piece
             self._fed -= len(self._carry)
@@ -187,32 +202,12 @@ class ModelScanner:
         if piece and not self._carry:
             self._last = piece[-1]
 
-    def _find_plain(self, body: bytes) -> bool:
-        """The common case in one look: a whole body that says ``model`` once, plainly. False: look properly."""
-        key = body.find(_KEY)
-        if key <= 0 or body[key - 1] == 0x5C or not (body[0] == 0x7B or _OPENING.match(body)):
-            return False
-        end = len(body)
-        if _find(body, _KEY, key + len(_KEY), end) >= 0 or _find(body, _ESCAPE, 0, end) >= 0:
-            return False
-        member = _PLAIN_MEMBER.match(body, key)
-        if member is None:
-            return False
-        if key > 2:  # not right behind the opening bracket: count
-            self._counter.feed(body, 0, key)
-            if self._counter.depth != 1:
-                self._counter = BracketCounter()
-                return False
-        start, stop = member.span(1)
-        self.found = ModelSpan(start - 1, stop + 1, member[1].decode())
-        return True
-
     def _begin(self, piece: bytes, last: bool) -> bool:
         head = piece[_skip_white(piece, 0) :][:1]
         if head == b"{":
             self._begun = True
         elif head or last:
-            raise malformed("the body must be one JSON object, such as {\"model\": ..., ...}")
+            raise malformed('the body must be one JSON object, such as {"model": ..., ...}')
         return self._begun
 
     def _seek(self, piece: bytes, pos: int, keys: Iterator[tuple[int, int]], last: bool) -> int:
@@ -450,5 +445,7 @@ def data_url_bytes(body: bytes) -> int:
 
 
 def has_images(body: bytes) -> bool:
-    """Whether a chat body asks for eyes: a content part of an image type, in any of the providers' spellings."""
-    return any(_find(body, mark, 0, len(body)) >= 0 for mark in (b'"image_url"', b'"input_image"', b'"image"'))
+    """Whether a chat body asks for eyes: a content part of an image type, in any provider's spelling."""
+    return any(
+        _find(body, mark, 0, len(body)) >= 0 for mark in (b'"image_url"', b'"input_image"', b'"image"')
+    )

@@ -33,6 +33,8 @@ log = logging.getLogger("tokenhub.server")
 TICK_S = 0.1
 _BACKLOG = 4096
 _DRAIN_POLL_S = 0.05
+# What was handed to aiohttp is answered at once; all it may still wait for is the rest of a body nobody wants.
+_HANDED_OVER_S = 0.5
 
 
 class StartError(Exception):
@@ -62,14 +64,16 @@ def read_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None
     elif provider.api_key_file:
         try:
             key = Path(provider.api_key_file).read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise StartError(
-                f"The key of provider '{provider.name}' can't be read: {error.strerror}: "
-                f"{provider.api_key_file}"
+                f"The key of provider '{provider.name}' can't be read: {reason}: {provider.api_key_file}"
             ) from None
     key = key.strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise StartError(f"The key of provider '{provider.name}' holds white space or other characters no key has.")
+        raise StartError(
+            f"The key of provider '{provider.name}' holds white space or other characters no key has."
+        )
     return key or None
 
 
@@ -94,8 +98,8 @@ def check_auth(config: Config) -> None:
     public = [show(listen) for listen in config.server.listen if not is_local(listen)]
     if public and config.auth.required:
         raise StartError(
-            f"{', '.join(public)} can be reached by others, and this version has no keys yet to keep them out. "
-            "Listen on 127.0.0.1 or a Unix socket, or say [auth] required = false."
+            f"{', '.join(public)} can be reached by others, and this version has no keys yet to keep them "
+            "out. Listen on 127.0.0.1 or a Unix socket, or say [auth] required = false."
         )
 
 
@@ -143,7 +147,7 @@ class Server:
         usable = {name: provider.has_credentials for name, provider in providers.items()}
         catalog = Catalog(config, usable, int(time.time()))
         self.gateway = Gateway(config, catalog, providers, self._control, random.Random())
-        self._runner = web.AppRunner(data_app(self.gateway), access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=_HANDED_OVER_S)
         await self._runner.setup()
         for listen in config.server.listen:
             await self._listen(listen)
@@ -212,7 +216,7 @@ class Server:
         """Close everything at once."""
         for listener in self._listeners:
             listener.close()
-        for listen in self.config.server.listen:
+        for listen in self.addresses:  # not the configured ones: another process may own those
             if listen.path:
                 with contextlib.suppress(OSError):
                     os.unlink(listen.path)

@@ -1,7 +1,7 @@
 """Connections to providers, and the pool that keeps the idle ones.
 
-A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the exchange's business,
-which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
+A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the exchange's
+business, which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
 ``on_response_data``, ``on_upstream_lost``). It belongs to one exchange at a time, or to the pool.
 """
 

@@ -28,9 +28,7 @@ class Call:
         return head, await self.body(head)
 
     async def body(self, head: bytes) -> bytes:
-        fields = dict(
-            line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
-        )
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
         if fields.get(b"transfer-encoding") == b"chunked":
             return await self.chunks()
         return await self.reader.readexactly(int(fields.get(b"content-length", b"0")))
@@ -148,7 +146,7 @@ class RawClient:
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def response(self) -> tuple[int, dict[bytes, bytes], bytes]:
-        """Status, headers (names in lower case; repeated ones joined by a comma) and body, chunks taken out."""
+        """Status, headers (lower case; repeated ones joined by a comma) and body, chunks taken out."""
         head = await self.head()
         status = int(head.split(b" ", 2)[1])
         fields: dict[bytes, bytes] = {}
@@ -177,9 +175,13 @@ class RawClient:
 
 
 def post(body: bytes, path: bytes = b"/v1/chat/completions", extra: bytes = b"") -> bytes:
-    return b"POST %b HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b" % (
-        path,
-        len(body),
-        extra,
-        body,
+    return (
+        b"POST %b HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n%b\r\n%b"
+        % (
+            path,
+            len(body),
+            extra,
+            body,
+        )
     )

@@ -47,7 +47,9 @@ async def ask(server, request: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
     return answer
 
 
-async def get(server, path: str, method: str = "GET", extra: str = "") -> tuple[int, dict[bytes, bytes], bytes]:
+async def get(
+    server, path: str, method: str = "GET", extra: str = ""
+) -> tuple[int, dict[bytes, bytes], bytes]:
     return await ask(server, f"{method} {path} HTTP/1.1\r\nHost: g\r\n{extra}\r\n".encode())
 
 
@@ -195,7 +197,15 @@ async def test_head_is_get_without_its_body(start, path, status):
 async def test_every_answer_has_an_id_of_its_own(start):
     server = await start(TEXT, MOCK_KEY="k")
     ids = set()
-    for path in ("/v1/models", "/v1/models/best", "/v1/models/none", "/healthz", "/readyz", "/", "/v1/responses"):
+    for path in (
+        "/v1/models",
+        "/v1/models/best",
+        "/v1/models/none",
+        "/healthz",
+        "/readyz",
+        "/",
+        "/v1/responses",
+    ):
         ids.add((await get(server, path))[1][b"x-inferoute-request-id"])
     assert len(ids) == 7
 
@@ -207,7 +217,7 @@ async def test_every_answer_has_an_id_of_its_own(start):
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\n",
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
-        b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{\"}",
+        b'POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{"}',
     ],
     ids=["whole", "unsent", "chunked", "large", "broken"],
 )

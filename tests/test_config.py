@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.configcases import BASE, P, marked, mistakes_of
 
 from proxy import config
 from proxy.config import Config, ConfigError, Listen, parse, without_effect
+from tests.configcases import BASE, P, marked, mistakes_of
 
 SHIPPED = Path(__file__).parent.parent / "routes.toml"
 

@@ -14,9 +14,8 @@ from tests.fakes import Call, RawClient, post
 
 def config(provider, *, models=("mock/m",), extra="", more=""):
     listed = "\n".join(f'[models."{name}"]\ninput_price = 1\noutput_price = 2' for name in models)
-    return (
-        f'[providers.mock]\nbase_url = "{provider.url}"\napi_key_env = "MOCK_KEY"\n{extra}\n{more}\n{listed}\n'
-    )
+    base = f'[providers.mock]\nbase_url = "{provider.url}"\napi_key_env = "MOCK_KEY"'
+    return f"{base}\n{extra}\n{more}\n{listed}\n"
 
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}], "model" : "mock/m","x":1.50}'
@@ -113,7 +112,9 @@ async def test_chunked_requests_stay_chunked(provider, start):
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.connect(server)
     head = b"POST /chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunks = b"".join(b"%x;ext\r\n%b\r\n" % (len(BODY[i : i + 7]), BODY[i : i + 7]) for i in range(0, len(BODY), 7))
+    chunks = b"".join(
+        b"%x;ext\r\n%b\r\n" % (len(BODY[i : i + 7]), BODY[i : i + 7]) for i in range(0, len(BODY), 7)
+    )
     for stream in (head + chunks + b"0\r\nTrailer: dropped\r\n\r\n",):
         await client.send(stream)
         assert (await client.response())[2] == SENT
@@ -219,7 +220,9 @@ async def test_a_stream_passes_as_it_comes_and_unchanged(provider, start):
 
     async def script(call: Call) -> None:
         await call.request()
-        await call.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        await call.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         for part in parts:
             await step.wait()
             step.clear()
@@ -267,7 +270,9 @@ async def test_broken_answers(provider, start, answer, status, code):
     assert (await client.response())[0] == 200
 
 
-@pytest.mark.parametrize("status", [b"400 Bad", b"403 No", b"404 None", b"429 Slow", b"500 Oops", b"503 Busy"])
+@pytest.mark.parametrize(
+    "status", [b"400 Bad", b"403 No", b"404 None", b"429 Slow", b"500 Oops", b"503 Busy"]
+)
 async def test_a_providers_own_error_passes_untouched(provider, start, status):
     async def script(call: Call) -> None:
         await call.request()
@@ -330,7 +335,10 @@ async def test_a_stale_connection_is_redialled_once(provider, start):
     [
         (b"", True),
         (b"9\r\ndata: a\n\n\r\n", True),
-        (b"a\r\ndata: a\r\n\r\n\r\n", True),  # a chunk that ends in the wrong place: nothing of it was passed on
+        (
+            b"a\r\ndata: a\r\n\r\n\r\n",
+            True,
+        ),  # a chunk that ends in the wrong place: nothing of it was passed on
         (b"b\r\ndata: a\r\n\r\n\r\n", True),
         (b"8\r\ndata: a\n\r\n", False),
         (b"9\r\ndata: a\n\n", False),
@@ -341,7 +349,9 @@ async def test_a_stale_connection_is_redialled_once(provider, start):
 async def test_a_stream_that_breaks_off(provider, start, sent, clean):
     async def script(call: Call) -> None:
         await call.request()
-        await call.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        await call.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         await call.send(sent)
 
     provider.script = script
@@ -535,7 +545,10 @@ async def test_backpressure_holds_the_client_back(provider, start):
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.connect(server)
     head = b'{"model":"mock/m","a":"'
-    await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % (size + len(head) + 2))
+    await client.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n"
+        % (size + len(head) + 2)
+    )
     await client.send(head)
     writing = asyncio.ensure_future(client.send(b"x" * size + b'"}'))
     done, _ = await asyncio.wait({writing}, timeout=1.0)
@@ -665,7 +678,9 @@ async def test_passthrough_sends_the_clients_own_key(provider, start):
     text = config(provider).replace('api_key_env = "MOCK_KEY"', 'auth = "passthrough"')
     server = await start(text)
     client = await RawClient.connect(server)
-    await client.post(BODY, extra=b"Authorization: Bearer mine\r\nX-TokenHub-Key: th-1\r\nOpenAI-Project: p\r\n")
+    await client.post(
+        BODY, extra=b"Authorization: Bearer mine\r\nX-TokenHub-Key: th-1\r\nOpenAI-Project: p\r\n"
+    )
     status, _, body = await client.response()
     assert (status, body) == (401, b'{"error":"yours"}')
     head = seen[0][0].lower()

@@ -269,7 +269,7 @@ def mutations(draw, source):
 
 
 @given(mutations(messages().map(lambda message: message[0])), st.lists(st.integers(0, 1 << 12), max_size=8))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_never_laxer_than_llhttp(wire, cuts):
     reader = Reader(HEAD + wire)
     verdicts = []

@@ -103,9 +103,7 @@ def test_retuning_keeps_what_was_learned() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.floats(-0.01, 1e5), st.integers(0, 10**8), st.integers(0, 10**9), st.integers(0, 10**9)
-        ),
+        st.tuples(st.floats(-0.01, 1e5), st.integers(0, 10**8), st.integers(0, 10**9), st.integers(0, 10**9)),
         max_size=20,
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.configcases import BASE, M, P, marked, mistakes_of
 
 # One « a mistake; the message of the (only) mistake contains the second part.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 import time
 
 import pytest
@@ -26,7 +27,8 @@ from proxy.scanner import (
 # Strings that look like what the scanner searches for, so that the dangerous cases are the common ones.
 nasty = st.sampled_from(
     [
-        "model", '"model"', '"model":', '\\"model\\":', "model\\", "\\", '"', '{"model":"x"}', "}", "{", "[", "]",
+        "model", '"model"', '"model":', '\\"model\\":', "model\\", "\\", '"', '{"model":"x"}', "}", "{",
+        "[", "]",
         "\\u006dodel", "mod", "é", "日本", "😀", "\\\\", '\\"', "\n", "\u2028", "Model", '":{"', "null",
     ]
 )  # fmt: skip
@@ -42,8 +44,11 @@ values = st.recursive(
 white = st.sampled_from(["", " ", "\n", "\t \r\n", "   " * 20])
 
 
+PLAIN = st.just('"model"')
+
+
 @st.composite
-def bodies(draw, models=1, spelling=st.just('"model"')):
+def bodies(draw, models=1, spelling=PLAIN):
     """A JSON object as bytes with ``models`` top-level model members at drawn places."""
     members = [
         (json.dumps(k, ensure_ascii=draw(st.booleans())), v)
@@ -55,15 +60,13 @@ def bodies(draw, models=1, spelling=st.just('"model"')):
         members.insert(draw(st.integers(0, len(members))), (draw(spelling), name))
     ascii_only = draw(st.booleans())
     gap = lambda: draw(white)  # noqa: E731
-    parts = [
-        f"{gap()}{k}{gap()}:{gap()}{json.dumps(v, ensure_ascii=ascii_only)}{gap()}" for k, v in members
-    ]
+    parts = [f"{gap()}{k}{gap()}:{gap()}{json.dumps(v, ensure_ascii=ascii_only)}{gap()}" for k, v in members]
     return (gap() + "{" + (",".join(parts) or gap()) + "}" + gap()).encode("utf-8", "surrogatepass")
 
 
 def pieces_of(body: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(c % (len(body) + 1) for c in cuts), len(body)]
-    return [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [body[a:b] for a, b in pairwise(edges)]
 
 
 def scan(pieces: list[bytes]) -> ModelSpan | None:
@@ -150,7 +153,9 @@ def test_valid_bodies_that_mislead_simple_searches(body):
         assert found.name == "x"
 
 
-@pytest.mark.parametrize("body", [b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}']
+)
 def test_a_body_that_is_no_object_is_refused(body):
     with pytest.raises(BadRequest, match="not valid JSON"):
         scan([body])
@@ -176,7 +181,9 @@ def test_escapes_in_the_value_are_decoded_and_names_are_bounded():
         scan([b'{"model":"a\nb"}'])
 
 
-@pytest.mark.parametrize("body", [b'{"a":}', b"{a:1}", b'{"a":1', b'{"a":1}}', b'{"a":"\xff"}', "{}".encode("utf-16")])
+@pytest.mark.parametrize(
+    "body", [b'{"a":}', b"{a:1}", b'{"a":1', b'{"a":1}}', b'{"a":"\xff"}', "{}".encode("utf-16")]
+)
 def test_insertion_refuses_what_is_not_json(body):
     with pytest.raises(BadRequest, match="not valid JSON"):
         insertion(body, b'"m"')
@@ -200,7 +207,9 @@ def test_value_of_agrees_with_a_parser(body, key):
         assert value == parsed[key]
 
 
-@pytest.mark.parametrize("variant", ['"Model"', '"MODEL"', '"\\u004dodel"', '"m\\u004Fdel"', '"moDel"', '"\\u006dodel"'])
+@pytest.mark.parametrize(
+    "variant", ['"Model"', '"MODEL"', '"\\u004dodel"', '"m\\u004Fdel"', '"moDel"', '"\\u006dodel"']
+)
 def test_case_variants(variant):
     refuse_case_variants(b'{"model":"x","a":{"Model":1},"b":"Model","c":"\\\\"}')
     for body in (f'{{"model":"x",{variant} :"y"}}', f'{{{variant}:"y"}}'):
@@ -292,11 +301,15 @@ def test_the_model_is_swapped_and_nothing_else(body, cuts):
 # ------------------------------------------------------------------ what a body holds
 
 data_urls = st.builds(
-    "data:{};base64,{}".format, st.sampled_from(["image/png", "audio/wav", ""]), st.text("AZaz09+/=", max_size=30)
+    "data:{};base64,{}".format,
+    st.sampled_from(["image/png", "audio/wav", ""]),
+    st.text("AZaz09+/=", max_size=30),
 )
 
 
-@given(st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6), st.sampled_from([4, 8192]))
+@given(
+    st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6), st.sampled_from([4, 8192])
+)
 @settings(max_examples=200, deadline=None)
 def test_data_url_bytes_counts_the_urls_and_no_text(strings, block):
     body = json.dumps({"model": "x", "messages": strings}).encode()

@@ -71,7 +71,13 @@ def provider_of(lines: str):
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("sk-1", "sk-1"), ("  sk-1\n", "sk-1"), ("", None), (" \n", None), ("sk-!\"#$%&'()*+,-./", "sk-!\"#$%&'()*+,-./")],
+    [
+        ("sk-1", "sk-1"),
+        ("  sk-1\n", "sk-1"),
+        ("", None),
+        (" \n", None),
+        ("sk-!\"#$%&'()*+,-./", "sk-!\"#$%&'()*+,-./"),
+    ],
 )
 def test_a_key_from_the_environment_or_a_file(tmp_path, value, key):
     assert read_key(provider_of('api_key_env = "K"'), {"K": value}) == key
@@ -122,7 +128,8 @@ def test_a_key_file_that_cannot_be_read(tmp_path, kind):
     ],
 )
 def test_when_the_simulator_answers(mode, key, auth, listen, simulated):
-    text = config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', f'auth = "{auth}"', f'[simulator]\nmode = "{mode}"')
+    text = config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=f'[simulator]\nmode = "{mode}"')
+    text = text.replace('api_key_env = "MOCK_KEY"', f'auth = "{auth}"')
     assert simulates(parse(text), {"mock": key}) is simulated
 
 
@@ -234,7 +241,9 @@ async def test_an_address_in_use_is_told_clearly(start):
 
 async def test_a_host_that_is_not_ours(start):
     with pytest.raises(StartError, match="Can't listen on http://192.0.2.1:1: "):
-        await start(config("http://127.0.0.1:1/v1", 'listen = ["192.0.2.1:1"]', more="[auth]\nrequired = false"))
+        await start(
+            config("http://127.0.0.1:1/v1", 'listen = ["192.0.2.1:1"]', more="[auth]\nrequired = false")
+        )
 
 
 async def test_too_many_connections(provider, start):
@@ -263,7 +272,9 @@ async def test_the_simulator_answers_and_says_so(start):
     text = config("https://api.example.com/v1", more='[simulator]\nmode = "auto"')
     server = await start(text)
     client = await RawClient.connect(server)
-    await client.post(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', extra=b"x-sim-latency-ms: 0\r\n")
+    await client.post(
+        b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', extra=b"x-sim-latency-ms: 0\r\n"
+    )
     status, fields, _ = await client.response()
     assert (status, fields[b"x-inferoute-simulated"]) == (200, b"1")
     await client.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")

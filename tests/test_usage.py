@@ -39,8 +39,12 @@ FAKE = '", "usage": {"prompt_tokens": 9, "completion_tokens": 9}}'
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=8) | st.sampled_from(["usage", FAKE]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["usage", "id", "", "a\\"]) | st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["usage", "id", "", "a\\"]) | st.text(max_size=4), inner, max_size=4
+        )
+    ),
     max_leaves=12,
 )
 counts = st.integers(-2, 2000) | st.booleans() | st.none() | st.floats(0, 9) | st.just(10**12)

@@ -6,7 +6,6 @@ import random
 import re
 
 import pytest
-from tests.configcases import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from proxy import values
 from proxy.config import ConfigError, Mistake, parse, without_effect
 from proxy.positions import Positions
 from proxy.validate import Names, Notes, Table, check_aliases, quoted
+from tests.configcases import BASE
 
 
 def test_error_sorts_and_drops_repeats() -> None:
