@@ -78,6 +78,8 @@ class Exchange:
     answer: Answer | None = None
     pending_head = b""
     chosen_at = 0.0
+    asked_at = 0.0  # when the last of the request was sent: from here the provider's time counts
+    upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
     first_byte_at = 0.0
     progress_at = 0.0
     kept_alive_at = 0.0
@@ -201,7 +203,7 @@ class Exchange:
         if self.found is None:
             insertion(body, b"")  # what is not JSON is told so, not asked for a model
         pool = self.pool or self._resolve()
-        now = self.chosen_at = monotonic()
+        now = self.chosen_at = self.asked_at = monotonic()
         streamed = body.startswith(b"true", value_of(body, b'"stream"'))
         members = pool.members
         if len(members) == 1:
@@ -281,7 +283,10 @@ class Exchange:
         else:
             start, literal = insertion(b"".join(pieces), literal)
             end = start
-        body = splice(pieces, start, end, literal)
+        if len(pieces) == 1 and self.body_bytes <= _JOIN_BYTES:
+            body: list[bytes | memoryview] = [pieces[0][:start], literal, pieces[0][end:]]
+        else:
+            body = splice(pieces, start, end, literal)
         if self.length is not None:
             framing = b"Content-Length: %d\r\n\r\n" % (self.length + len(literal) - (end - start))
             parts: list[bytes | memoryview] = [prepared, framing, *body]
@@ -302,9 +307,14 @@ class Exchange:
             elif piece:
                 self.held.append(piece)
         connection.transport.write(_chunk(piece, self.body_done) if self.head.chunked else piece)
+        if self.body_done:
+            self.asked_at = monotonic()
+            self.deadline_at = self.asked_at + self.first_byte_s
+            self.client.wake_by(self.deadline_at)
 
     def on_upstream_full(self, full: bool) -> None:
         """The provider's connection takes no more, or takes again: pause or resume the client."""
+        self.upstream_full_at = monotonic() if full else 0.0
         if not self.body_done:
             self.client.pause_reading(full)
 
@@ -327,6 +337,7 @@ class Exchange:
         elif stale and self.held is not None and not self.redialled:
             # The provider closed a kept connection just as we used it: nobody's fault, and no attempt.
             self.redialled = True
+            self.upstream_full_at = 0.0
             self.state = CONNECTING
             self.dial = connection.pool.dial(self)
         else:
@@ -393,7 +404,7 @@ class Exchange:
         assert row is not None
         self.first_byte_at = now
         if answer.head.status < 400:
-            row.first_byte(now - self.chosen_at, now)
+            row.first_byte(now - self.asked_at, now)
         else:
             row.left_awaiting()
 
@@ -489,6 +500,10 @@ class Exchange:
         """Look at the deadlines; returns when to look again."""
         timeouts = self.gateway.timeouts
         if self.state in (CONNECTING, AWAITING):
+            if not self.body_done:
+                # The provider can't be late before it has the whole request; but it has to take it.
+                full_at = self.upstream_full_at or now
+                self.deadline_at = full_at + self.first_byte_s
             if now < self.deadline_at:
                 return self.deadline_at
             self._fail("timeout", f"did not answer within {self.first_byte_s:g} s", 504, "provider_timeout")

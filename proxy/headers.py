@@ -27,7 +27,7 @@ _MAX_CACHED_LINE = 200
 _MAX_CACHED_LINES = 2048
 _MAX_CACHED_HEAD = 4096
 _VOLATILE = frozenset(
-    b"content-length traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
+    b"traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
@@ -70,7 +70,10 @@ _ABSOLUTE_FORM = re.compile(
 )
 
 _T = TypeVar("_T")
-Field = tuple[int, bytes, bytes]  # rule, name in lower case, value (empty where nobody needs it)
+Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
+
+
+_PASSES_ONCE: Field = (_PASS, b"", b"")  # a line that passes and will not be seen again
 
 
 class HeadError(ValueError):
@@ -100,7 +103,9 @@ class _Lines:
         if known is None:
             known = self._check_name(name, colon, line)
         rule, name, memorable = known
-        field = (rule, name, b"" if rule == _PASS else value.strip(b" \t"))
+        if rule == _PASS and not memorable:
+            return _PASSES_ONCE
+        field = (rule, name, value.strip(b" \t"))
         if memorable and len(line) <= _MAX_CACHED_LINE:
             if len(self.passing) + len(self.special) >= _MAX_CACHED_LINES:
                 self.passing.clear()
@@ -228,7 +233,7 @@ def read_request_head(head: bytes) -> RequestHead:
                 raise _bad(f"{error}.") from None
             if field[0] == _PASS:
                 keep.append(line)
-                if field[1] in _VOLATILE:
+                if field is _PASSES_ONCE:
                     request.repeats = False
                 continue
         if field[0] == _USE:

@@ -131,10 +131,12 @@ def find_plain(body: bytes) -> ModelSpan | None:
     if key <= 0 or body[key - 1] == 0x5C:
         return None
     end = len(body)
-    if _find(body, _KEY, key + len(_KEY), end) >= 0 or _find(body, _ESCAPE, 0, end) >= 0:
+    if _find(body, _KEY, key + len(_KEY), end) >= 0:
+        return None
+    if body.find(b"\\") >= 0 and _find(body, _ESCAPE, 0, end) >= 0:
         return None
     member = _PLAIN_MEMBER.match(body, key)
-    if member is None or not _OPENING.match(body):
+    if member is None or (body[0] != 0x7B and not _OPENING.match(body)):
         return None
     if key > 1:  # not right behind the opening bracket: count
         counter = BracketCounter()
@@ -369,10 +371,13 @@ def value_of(body: bytes, key: bytes) -> int:
 
     :param key: with its quotes, ``b'"stream"'``. It must hold no backslash.
     """
-    counter = BracketCounter()
-    counted = start = 0
     end = len(body)
-    while (start := _find(body, key, start, end)) >= 0:
+    start = _find(body, key, 0, end)
+    if start < 0:  # most keys asked for are not there
+        return -1
+    counter = BracketCounter()
+    counted = 0
+    while start >= 0:
         stop = start + len(key)
         if start and body[start - 1] != 0x5C:
             colon = _skip_white(body, stop)
@@ -381,7 +386,7 @@ def value_of(body: bytes, key: bytes) -> int:
                 counted = start
                 if counter.depth == 1:
                     return _skip_white(body, colon + 1)
-        start = stop
+        start = _find(body, key, stop, end)
     return -1
 
 

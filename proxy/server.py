@@ -33,7 +33,7 @@ log = logging.getLogger("tokenhub.server")
 TICK_S = 0.1
 _BACKLOG = 4096
 _DRAIN_POLL_S = 0.05
-# What was handed to aiohttp is answered at once; all it may still wait for is the rest of a body nobody wants.
+# What was handed to aiohttp is answered at once; it may only still wait for a body that nobody wants.
 _HANDED_OVER_S = 0.5
 
 

@@ -216,16 +216,19 @@ def _loads(data: bytes) -> Any:
 
 def _from_object(found: Any, endpoint: str) -> Usage | None:
     """Read a usage object of any of the known shapes; None if nothing in it is a count."""
-    if not isinstance(found, dict):
+    if type(found) is not dict:
         return None
-    given, output = _count(found, "prompt_tokens"), _count(found, "completion_tokens")
-    if given is None and output is None:
+    if "prompt_tokens" not in found and "completion_tokens" not in found:
         return _from_input_shape(found)
-    given, output = given or 0, output or 0
+    given, output = _whole(found.get("prompt_tokens")), _whole(found.get("completion_tokens"))
+    if given < 0 and output < 0:
+        return _from_input_shape(found)
+    given = max(given, 0)
+    output = max(output, 0)
     if endpoint in ("chat", "completions"):
         # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
         # charge for it; their total tells.
-        output = max(output, (_count(found, "total_tokens") or 0) - given)
+        output = max(output, _whole(found.get("total_tokens")) - given)
     cached = _count(found.get("prompt_tokens_details"), "cached_tokens") or 0
     reasoning = _count(found.get("completion_tokens_details"), "reasoning_tokens") or 0
     return Usage(given, min(cached, given), 0, output, min(reasoning, output))
@@ -250,8 +253,13 @@ def _from_input_shape(found: dict[str, Any]) -> Usage | None:
 
 def _count(holder: Any, name: str) -> int | None:
     """A plausible count, or None. ``type`` and not isinstance: True is an int to Python, and no count."""
-    value = holder.get(name) if isinstance(holder, dict) else None
-    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+    value = _whole(holder.get(name)) if type(holder) is dict else -1
+    return None if value < 0 else value
+
+
+def _whole(value: Any) -> int:
+    """A plausible count, or -1."""
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else -1
 
 
 def _pusd_per_token(usd_per_mtok: float | None) -> int | None:

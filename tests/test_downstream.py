@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -274,7 +275,7 @@ async def test_requests_are_not_read_without_bound_while_one_runs(provider, star
 
 
 async def pipeline_unread(provider, server, count: int, last: bytes) -> RawClient:
-    """A client that pipelines requests for 200 KB each and reads nothing, once nothing moves any more."""
+    """A client that pipelines requests for 40 KB each and reads nothing, once nothing moves any more."""
     served = 0
 
     async def script(call: Call) -> None:
@@ -286,6 +287,8 @@ async def pipeline_unread(provider, server, count: int, last: bytes) -> RawClien
 
     provider.script = script
     client = await RawClient.connect(server)
+    sock = client.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)  # the system would take 32 MiB
     client.writer.transport.pause_reading()
     await client.send(post(BODY) * count + last)
     previous = -1
@@ -295,16 +298,16 @@ async def pipeline_unread(provider, server, count: int, last: bytes) -> RawClien
     return client
 
 
-LARGE = b"x" * 200_000  # one read of the gateway: the end of an answer and a full buffer come together
+LARGE = b"x" * 40_000  # one read of the gateway: the end of an answer and a full buffer come together
 
 
 async def test_a_pipeline_of_large_answers_waits_for_a_slow_reader(provider, start):
     server = await start(config(provider), MOCK_KEY="k")
-    client = await pipeline_unread(provider, server, 200, b"")
+    client = await pipeline_unread(provider, server, 500, b"")
     connection = next(iter(server.gateway.connections))
     assert connection.transport.get_write_buffer_size() < 2 << 20
     client.writer.transport.resume_reading()
-    for _ in range(200):
+    for _ in range(500):
         assert (await client.response())[2] == LARGE
 
 
@@ -566,9 +569,9 @@ async def test_a_reset_in_the_middle_of_a_body(provider, start):
 
 async def test_a_hand_over_behind_answers_that_are_still_going_out(provider, start, caplog):
     server = await start(config(provider), MOCK_KEY="k")
-    client = await pipeline_unread(provider, server, 60, b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+    client = await pipeline_unread(provider, server, 300, b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
     client.writer.transport.resume_reading()
-    for _ in range(60):
+    for _ in range(300):
         assert (await client.response())[2] == LARGE
     assert (await client.response())[0] == 200
     assert await client.rest() == b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from time import monotonic
 
 import pytest
 
@@ -701,3 +702,48 @@ async def test_server_timing(provider, start):
 
 def test_the_configuration_used_here_is_valid():
     parse('[providers.mock]\nbase_url = "http://127.0.0.1:1/v1"\n[models."mock/m"]\n')
+
+
+async def test_the_first_byte_limit_counts_from_the_end_of_the_request(provider, start):
+    server = await start(config(provider, more='[timeouts]\nfirst_byte = "300ms"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    whole = post(BODY)
+    await client.send(whole[:-3])
+    await until(lambda: provider.connections)
+    exchange = next(iter(server.gateway.connections))._exchange
+    server.gateway.tick(monotonic() + 10)  # a slow upload is not the provider's fault
+    assert exchange.deadline_at > monotonic() + 5
+    await client.send(whole[-3:])
+    assert (await client.response())[2] == SENT
+
+
+async def test_a_provider_that_does_not_take_the_request(provider, start):
+    async def script(call: Call) -> None:
+        call.writer.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    provider.script = script
+    server = await start(config(provider, more='[timeouts]\nfirst_byte = "300ms"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    size = 30 << 20
+    await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % size)
+    writing = asyncio.ensure_future(client.send(b'{"model":"mock/m","a":"' + b"x" * size))
+    status, _, body = await client.response()
+    assert (status, json.loads(body)["error"]["code"]) == (504, "provider_timeout")
+    writing.cancel()
+
+
+async def test_a_fault_of_our_own_is_a_500(provider, start, monkeypatch, caplog):
+    server = await start(config(provider), MOCK_KEY="k")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("what nobody should read")
+
+    monkeypatch.setattr(server.gateway.catalog, "resolve", fail)
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    status, fields, body = await client.response()
+    assert (status, json.loads(body)["error"]["type"]) == (500, "api_error")
+    assert fields[b"connection"] == b"close"
+    assert b"nobody" not in body
+    assert "what nobody should read" in caplog.text

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings

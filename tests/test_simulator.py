@@ -52,7 +52,7 @@ async def ask(port, data):
 async def until(condition):
     """Let the loop run until something has happened; no clock but the one that ends a broken test."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (the simulator's counters wake nobody)
+        while not condition():
             await asyncio.sleep(0)
 
 

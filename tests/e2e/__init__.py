@@ -1,0 +1,103 @@
+"""The installed program, run as its users run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Self
+
+TOKENHUB = str(Path(sys.executable).with_name("tokenhub"))
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment without keys of providers or settings of ours."""
+    ours = ("_API_KEY", "TOKENHUB_")
+    return {k: v for k, v in os.environ.items() if not any(part in k for part in ours)} | more
+
+
+def run(*args: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``tokenhub`` to its end."""
+    return subprocess.run(
+        [TOKENHUB, *args],
+        cwd=cwd,
+        env=environment(**environ),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+class Gateway:
+    """``tokenhub serve`` in a process of its own, as a context.
+
+    Leaving the context ends it with SIGTERM; it has to exit with 0, and without a traceback.
+    """
+
+    def __init__(self, folder: Path, text: str, *args: str, **environ: str) -> None:
+        config = folder / "gateway.toml"
+        config.write_text(text)
+        listen = () if "--listen" in args else ("--listen", "127.0.0.1:0")
+        self._command = [TOKENHUB, "serve", "--config", str(config), *listen, *args]
+        self._environ = environment(**environ)
+        self._folder = folder
+        self._lines: list[str] = []
+        self._listening = threading.Event()
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command, cwd=self._folder, env=self._environ, stderr=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._listening.wait(20), self.log
+        assert self.address, self.log
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.append(line)
+            if "listening on" in line:
+                self.address = line.rsplit(maxsplit=1)[1]
+                self._listening.set()
+        self._listening.set()
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, limit_s: float = 20.0) -> int:
+        """Its exit code."""
+        code = self.process.wait(limit_s)
+        self._reader.join(5)
+        return code
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        try:
+            code = self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.wait()
+            raise
+        finally:
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+        assert code == 0, self.log
+        assert "Traceback" not in self.log, self.log

@@ -1,0 +1,313 @@
+"""Connections to a provider and the pool, with a stand-in for the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.config import parse
+from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection, ssl_context
+from tests.conftest import until
+from tests.fakes import Call, ScriptedProvider
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n"
+
+
+class Exchange:
+    """Records what a connection tells its exchange."""
+
+    def __init__(self) -> None:
+        self.connection: ProviderConnection | None = None
+        self.failed: str | None = None
+        self.lost: str | None = None
+        self.head = None
+        self.data = b""
+        self.done = False
+
+    def on_connected(self, connection: ProviderConnection) -> None:
+        self.connection = connection
+
+    def on_connect_failed(self, why: str) -> None:
+        self.failed = why
+
+    def on_response_head(self, head, body, more) -> bool:
+        self.head = head
+        return True
+
+    def on_response_data(self, data, body) -> None:
+        self.data += data + (body.closing if body.done else b"")
+        self.done = self.done or body.done
+
+    def on_upstream_lost(self, why: str) -> None:
+        self.lost = why
+        assert self.connection is not None
+        self.connection.exchange = None
+        self.connection.transport.abort()
+
+
+def pool_of(url: str, connect_s: float = 2.0) -> ConnectionPool:
+    provider = parse(f'[providers.p]\nbase_url = "{url}"\n[models."p/m"]\n').providers["p"]
+    return ConnectionPool(provider, ssl_context(provider), connect_s)
+
+
+@pytest.fixture
+async def pool(provider: ScriptedProvider):
+    made = pool_of(provider.url)
+    yield made
+    await made.close()
+    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
+
+
+async def dial(pool: ConnectionPool) -> ProviderConnection:
+    exchange = Exchange()
+    await pool.dial(exchange)
+    assert exchange.connection is not None, exchange.failed
+    return exchange.connection
+
+
+async def ask(connection: ProviderConnection) -> Exchange:
+    """One request on a connection; returns its exchange, once it is over one way or the other."""
+    exchange = Exchange()
+    exchange.connection = connection
+    connection.start(exchange)
+    connection.transport.write(REQUEST)
+    await until(lambda: exchange.done or exchange.lost)
+    return exchange
+
+
+def answering(answer: bytes, then_close: bool = False):
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.send(answer)
+            if then_close:
+                return
+
+    return script
+
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def test_the_newest_idle_connection_is_taken_first(pool):
+    first, second, third = [await dial(pool) for _ in range(3)]
+    for now, connection in enumerate((first, second, third)):
+        pool.put(connection, float(now))
+    assert pool.snapshot() == {"open": 3, "idle": 3, "dialling": 0}
+    assert [pool.take() for _ in range(4)] == [third, second, first, None]
+    assert pool.snapshot() == {"open": 3, "idle": 0, "dialling": 0}
+
+
+async def test_idle_connections_expire_the_oldest_first(pool):
+    old, young = await dial(pool), await dial(pool)
+    pool.put(old, 100.0)
+    pool.put(young, 110.0)
+    pool.expire(100.0 + IDLE_EXPIRY_S)
+    assert pool.snapshot()["idle"] == 2
+    pool.expire(100.1 + IDLE_EXPIRY_S)
+    await until(lambda: pool.snapshot() == {"open": 1, "idle": 1, "dialling": 0})
+    assert pool.take() is young
+
+
+async def test_a_connection_that_closes_while_idle_is_forgotten(pool, provider):
+    close = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await close.wait()
+
+    provider.script = script
+    pool.put(await dial(pool), 0.0)
+    close.set()
+    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
+    assert pool.take() is None
+
+
+async def test_a_closing_connection_is_not_taken(pool):
+    good, closing = await dial(pool), await dial(pool)
+    pool.put(good, 0.0)
+    pool.put(closing, 1.0)
+    closing.transport.abort()
+    assert pool.take() is good
+
+
+async def test_what_a_provider_says_unasked_ends_the_connection(pool, provider):
+    speak = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await speak.wait()
+        await call.send(PLAIN)
+        await call.gone()
+
+    provider.script = script
+    pool.put(await dial(pool), 0.0)
+    speak.set()
+    await until(lambda: pool.snapshot()["open"] == 0)
+
+
+async def test_release_keeps_what_ended_cleanly(pool, provider):
+    provider.script = answering(PLAIN)
+    connection = await dial(pool)
+    for served in range(3):
+        assert connection.served == served
+        assert (await ask(connection)).data == b"ok"
+        connection.release(True, float(served))
+        assert pool.take() is connection
+    await ask(connection)
+    connection.release(False, 9.0)
+    await until(lambda: pool.snapshot()["open"] == 0)
+
+
+async def test_bytes_behind_an_answer_spoil_the_connection(pool, provider):
+    provider.script = answering(PLAIN + b"HTTP/1.1 200 OK\r\n")
+    connection = await dial(pool)
+    assert (await ask(connection)).data == b"ok"
+    assert connection.spoiled
+    connection.release(True, 0.0)
+    assert pool.take() is None
+    await until(lambda: pool.snapshot()["open"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "data"),
+    [
+        (PLAIN, b"ok"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + PLAIN, b"ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", b"2\r\nok\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+async def test_answers_whole_and_byte_by_byte(pool, provider, answer, data, split):
+    async def script(call: Call) -> None:
+        await call.request()
+        for byte in answer:
+            await call.send(bytes([byte]))
+            await asyncio.sleep(0)
+        await call.gone()
+
+    provider.script = script if split else answering(answer)
+    exchange = await ask(await dial(pool))
+    assert (exchange.data, exchange.done, exchange.lost) == (data, True, None)
+    for connection in list(pool.open):
+        connection.release(True, 0.0)
+
+
+async def test_an_answer_that_ends_with_its_connection(pool, provider):
+    provider.script = answering(b"HTTP/1.1 200 OK\r\n\r\nall of it", then_close=True)
+    connection = await dial(pool)
+    exchange = await ask(connection)
+    assert (exchange.data, exchange.done) == (b"all of it", True)
+    assert not exchange.head.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "closed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "closed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", "closed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nok", "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "broken framing"),
+        (b"HTTP/1.1 101 Switching\r\n\r\n", "protocol switch"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 9, "interim"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000, "too long"),
+        (b"hello\r\n\r\n", "not HTTP"),
+    ],
+)
+async def test_answers_that_are_none(pool, provider, answer, why):
+    provider.script = answering(answer, then_close=True)
+    exchange = await ask(await dial(pool))
+    assert why in exchange.lost
+    assert not exchange.done
+
+
+async def test_a_dial_to_nobody_says_why():
+    async with ScriptedProvider() as provider:
+        url = provider.url
+    pool = pool_of(url)
+    exchange = Exchange()
+    await pool.dial(exchange)
+    assert "refused" in exchange.failed.lower()
+    assert not any(pool.snapshot().values())
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b.invalid", "x" * 64 + ".invalid"])
+async def test_a_dial_to_a_name_that_is_none(host):
+    pool = pool_of("http://127.0.0.1:1/v1")
+    pool._provider = type("P", (), {"host": host, "port": 1})()
+    exchange = Exchange()
+    await pool.dial(exchange)
+    assert exchange.failed
+    assert not any(pool.snapshot().values())
+
+
+async def test_a_dial_that_takes_too_long(provider):
+    async def script(call: Call) -> None:
+        await call.gone()  # never a handshake
+
+    provider.script = script
+    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
+    exchange = Exchange()
+    await pool.dial(exchange)
+    assert exchange.failed == "no connection within 0.1 s"
+    await until(lambda: not any(pool.snapshot().values()))
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancelled_dial_leaves_nothing(pool, steps):
+    """Cancelled at every point of its way: what was opened is either told of, or closed."""
+    exchange = Exchange()
+    task = pool.dial(exchange)
+    assert pool.snapshot()["dialling"] == 1
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    if exchange.connection is not None:
+        exchange.connection.transport.abort()
+    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
+    assert exchange.failed is None
+
+
+async def test_close_ends_dials_too(provider):
+    async def script(call: Call) -> None:
+        await call.gone()
+
+    provider.script = script
+    pool = pool_of(provider.url.replace("http:", "https:"))
+    exchange = Exchange()
+    task = pool.dial(exchange)
+    await until(lambda: provider.connections)
+    await pool.close()
+    assert task.cancelled()
+    await until(lambda: not any(pool.snapshot().values()))
+    assert (exchange.connection, exchange.failed) == (None, None)
+
+
+async def test_repr_tells_the_state(pool, provider):
+    step = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(PLAIN[:10])
+        await step.wait()
+        await call.send(PLAIN[10:])
+        await call.gone()
+
+    provider.script = script
+    assert repr(pool) == "<ConnectionPool p {'open': 0, 'idle': 0, 'dialling': 0}>"
+    connection = await dial(pool)
+    assert repr(connection) == "<ProviderConnection p idle served=0>"
+    exchange = Exchange()
+    connection.start(exchange)
+    assert repr(connection) == "<ProviderConnection p awaiting served=0>"
+    connection.transport.write(REQUEST)
+    await until(lambda: connection.answered)
+    assert repr(connection) == "<ProviderConnection p answering served=0>"
+    step.set()
+    await until(lambda: exchange.done)
+    connection.release(True, 0.0)
+    assert repr(connection) == "<ProviderConnection p idle served=1>"
+    assert repr(pool) == "<ConnectionPool p {'open': 1, 'idle': 1, 'dialling': 0}>"
