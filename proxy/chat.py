@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
+from aiohttp.http import HttpProcessingError
 
 from proxy.config import Listen
 
@@ -113,13 +114,15 @@ async def _print_stream(
             if "error" in event:
                 raise ChatError(f"the answer broke off: {_message(data)}")
             usage = event.get("usage") or usage
-            for choice in event.get("choices", ()):
-                text = choice.get("delta", {}).get("content")
+            for choice in event.get("choices") or ():
+                text = (choice.get("delta") or {}).get("content")
                 if text:
                     first_s = time.monotonic() - begun if first_s is None else first_s
                     print(text, end="", flush=True)
-    except (aiohttp.ClientError, orjson.JSONDecodeError) as error:
+    except (aiohttp.ClientError, HttpProcessingError) as error:
         raise ChatError(f"the answer broke off: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ChatError(f"the answer broke off: an event is none of the chat API ({error})") from None
     finally:
         print()
     return first_s, usage

@@ -17,6 +17,7 @@ from proxy import __version__
 from proxy.config import Config, ConfigError, Listen, parse, without_effect
 from proxy.values import listen as read_listen
 
+MAX_WORKERS = 1024  # as in the file
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -108,7 +109,8 @@ def _models(args: argparse.Namespace) -> int:
     config = load(args.config)
     rows = [("MODEL", "CONTEXT", "INPUT $/M", "OUTPUT $/M", "CAPABILITIES", "ALIASES")]
     for model in config.models.values():
-        aliases = [name for name, alias in config.aliases.items() if model.id in alias.models]
+        short = model.id.removeprefix(model.provider + "/")
+        aliases = [name for name, alias in config.aliases.items() if {model.id, short} & {*alias.models}]
         rows.append(
             (
                 model.id,
@@ -168,6 +170,12 @@ def _simulate(args: argparse.Namespace) -> int:
     return main_simulate(args.host, args.port, args.seed, args.speed)
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_WORKERS}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenhub",
@@ -198,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         help="host:port or unix:/path, in place of the file's; repeatable",
     )
     serve.add_argument(
-        "--workers", metavar="N", type=int, help="this version runs one; others are only warned about"
+        "--workers", metavar="N", type=_workers, help="this version runs one; others are only warned about"
     )
 
     check = add(
@@ -239,7 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     command: Command = args.run
     try:
-        return command(args)
+        code = command(args)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"tokenhub: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # "tokenhub models | head": what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code

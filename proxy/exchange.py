@@ -33,6 +33,7 @@ from proxy.scanner import (
     refuse_case_variants,
     splice,
     value_of,
+    wants_stream,
 )
 from proxy.strategy import Facts, choose
 from proxy.upstream import ProviderConnection
@@ -204,7 +205,7 @@ class Exchange:
             insertion(body, b"")  # what is not JSON is told so, not asked for a model
         pool = self.pool or self._resolve()
         now = self.chosen_at = self.asked_at = monotonic()
-        streamed = body.startswith(b"true", value_of(body, b'"stream"'))
+        streamed = wants_stream(body)
         members = pool.members
         if len(members) == 1:
             deployment = members[0]

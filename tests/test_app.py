@@ -169,9 +169,9 @@ async def test_a_wrong_method(start, method, path, allow):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/", "/v1/models/", "/v2/models", "/v1/chat/completions/", "/v1/Models", "/favicon.ico",
-     "/v1/images/edits", "/v1/audio/transcriptions", "/v1/realtime", "/metrics", "/admin/v1/keys", "/../etc/passwd",
-     "//v1/models", "/%00", "/%ff", "/" + "x" * 9000],
+    ["/", "/v1", "/v1/", "/v1/models/", "/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/Models",
+     "/v1/images/edits", "/v1/audio/transcriptions", "/v1/realtime", "/metrics", "/admin/v1/keys",
+     "/../etc/passwd", "/favicon.ico", "/%00", "/%ff", "/" + "x" * 9000],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_unknown_path(start, method, path):
@@ -217,7 +217,7 @@ async def test_every_answer_has_an_id_of_its_own(start):
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\n",
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
-        b'POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{"}',
+        b'POST /no HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{"}',
     ],
     ids=["whole", "unsent", "chunked", "large", "broken"],
 )

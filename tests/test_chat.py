@@ -95,7 +95,7 @@ async def test_a_strategy_and_a_key_are_sent(provider, start, capsys):
     server = await start(config(provider).replace('auth = "none"', 'auth = "passthrough"'))
     assert await talk(server, model="both", strategy="round-robin", key="th-1") == 0
     assert "strategy round-robin" in capsys.readouterr().err
-    assert b"Authorization: Bearer th-1\r\n" in seen[0][0]
+    assert b"authorization: bearer th-1\r\n" in seen[0][0].lower()
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
@@ -158,11 +158,10 @@ async def test_an_error_that_is_no_json(provider, start):
         ([delta("half"), b"{broken"], b"0\r\n\r\n"),
         ([delta("half"), b"[1]"], b"0\r\n\r\n"),
         ([delta("half"), b"7"], b"0\r\n\r\n"),
-        ([delta("half"), {"choices": None}], b"0\r\n\r\n"),
         ([delta("half"), {"choices": [7]}], b"0\r\n\r\n"),
         ([delta("half"), delta("x" * 1_000_000), b"{broken"], b"0\r\n\r\n"),
     ],
-    ids=["event", "cut", "error", "json", "list", "number", "null", "choice", "long"],
+    ids=["event", "cut", "error", "json", "list", "number", "choice", "long"],
 )
 async def test_a_stream_that_breaks_off(provider, start, capsys, events, end):
     async def script(call: Call) -> None:
@@ -179,7 +178,9 @@ async def test_a_stream_that_breaks_off(provider, start, capsys, events, end):
 
 
 async def test_a_delta_that_is_none_or_a_choice_without_one(provider, start, capsys):
-    provider.script = streaming(delta("a"), {"choices": [{"delta": None}]}, {"choices": [{}]}, b"[DONE]")
+    provider.script = streaming(
+        delta("a"), {"choices": [{"delta": None}]}, {"choices": [{}]}, {"choices": None}, b"[DONE]"
+    )
     server = await start(config(provider))
     assert await talk(server) == 0
     assert capsys.readouterr().out == "a\n"
@@ -197,9 +198,7 @@ async def test_no_gateway_there():
 async def test_waiting_for_a_gateway_that_starts(provider, start, capsys, tmp_path):
     provider.script = streaming(delta("a"), b"[DONE]")
     listen = Listen(path=f"{tmp_path}/g.sock")
-    talking = asyncio.create_task(
-        chat("m", "Hi", url=None, listen=listen, key="", strategy=None, wait_s=5.0)
-    )
+    talking = asyncio.create_task(chat("m", "Hi", url=None, listen=listen, key="", strategy=None, wait_s=5.0))
     await asyncio.sleep(0.05)
     await start(config(provider, f"unix:{listen.path}"))
     assert await asyncio.wait_for(talking, 5) == 0

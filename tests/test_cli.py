@@ -225,7 +225,7 @@ def test_chat_passes_on_what_it_was_given(folder, capsys, monkeypatch):
 
 def test_chat_without_a_gateway(capsys):
     assert main(["chat", "m", "Hi", "--url", "http://127.0.0.1:1"]) == 1
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert err.startswith("tokenhub: no gateway at http://127.0.0.1:1")
     assert err.count("\n") == 1
 
@@ -249,9 +249,17 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["serv"], ["serve", "--nonsense"], ["check", "a", "b"], ["chat"], ["chat", "m"], ["chat", "m", "Hi", "--wait", "x"]],
+    [
+        [],
+        ["serv"],
+        ["serve", "--nonsense"],
+        ["check", "a", "b"],
+        ["chat"],
+        ["chat", "m"],
+        ["chat", "m", "Hi", "--wait", "x"],
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_wrong_usage(argv, capsys):
     assert "usage: tokenhub" in usage_error(capsys, *argv)
 

@@ -263,7 +263,7 @@ async def test_requests_are_not_read_without_bound_while_one_runs(provider, star
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.connect(server)
     body = b'{"model":"mock/m","x":"' + b"y" * 100_000 + b'"}'
-    writing = asyncio.ensure_future(client.send(b"".join(post(body) for _ in range(200))))
+    writing = asyncio.create_task(client.send(post(body) * 200))
     await until(lambda: provider.connections)
     connection = next(iter(server.gateway.connections))
     await until(lambda: connection._paused)

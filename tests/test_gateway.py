@@ -12,14 +12,18 @@ from proxy.gateway import PROXIED, Gateway, Provider
 from proxy.headers import read_request_head
 
 
-def provider(lines: str = "", *, base_url: str = "https://api.example.com/v1", key: str | None = None) -> Provider:
+def provider(
+    lines: str = "", *, base_url: str = "https://api.example.com/v1", key: str | None = None
+) -> Provider:
     text = f'[providers.p]\nbase_url = "{base_url}"\n{lines}\n[models."p/m"]\n'
     return Provider(parse(text).providers["p"], key, 1.0, simulated=False)
 
 
 def gateway(text: str, simulated: bool = False) -> Gateway:
     config = parse(text)
-    providers = {name: Provider(each, "k", 1.0, simulated=simulated) for name, each in config.providers.items()}
+    providers = {
+        name: Provider(each, "k", 1.0, simulated=simulated) for name, each in config.providers.items()
+    }
     catalog = Catalog(config, dict.fromkeys(providers, True), 0)
     return Gateway(config, catalog, providers, lambda: None, random.Random(0))
 
@@ -46,7 +50,11 @@ a = ["p/m"]
         ("http://api.example.com:443/v1", b"POST /v1/x HTTP/1.1", b"Host: api.example.com:443"),
         ("http://[::1]:8000/v1", b"POST /v1/x HTTP/1.1", b"Host: [::1]:8000"),
         ("http://[::1]/v1", b"POST /v1/x HTTP/1.1", b"Host: [::1]"),
-        ("https://x.com/openai/v1/projects/a%20b", b"POST /openai/v1/projects/a%20b/x HTTP/1.1", b"Host: x.com"),
+        (
+            "https://x.com/openai/v1/projects/a%20b",
+            b"POST /openai/v1/projects/a%20b/x HTTP/1.1",
+            b"Host: x.com",
+        ),
         ("https://x.com/v1beta/openai", b"POST /v1beta/openai/x HTTP/1.1", b"Host: x.com"),
     ],
 )
@@ -93,7 +101,10 @@ def test_no_credentials_needed(auth):
     made = provider(f'auth = "{auth}"')
     assert made.has_credentials
     assert made.passthrough == (auth == "passthrough")
-    assert made.head(b"/x", b"") == b"POST /v1/x HTTP/1.1\r\nHost: api.example.com\r\nAccept-Encoding: identity\r\n"
+    assert (
+        made.head(b"/x", b"")
+        == b"POST /v1/x HTTP/1.1\r\nHost: api.example.com\r\nAccept-Encoding: identity\r\n"
+    )
 
 
 def test_headers_and_compression_of_a_provider():
@@ -161,7 +172,9 @@ def test_ready_needs_one_provider_with_credentials():
     text = TEXT + '[providers.q]\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "Q"\n[models."q/m"]\n'
     config = parse(text)
     for keys, ready in (({}, False), ({"p": "k"}, True), ({"p": "k", "q": "k"}, True)):
-        providers = {n: Provider(each, keys.get(n), 1.0, simulated=False) for n, each in config.providers.items()}
+        providers = {
+            n: Provider(each, keys.get(n), 1.0, simulated=False) for n, each in config.providers.items()
+        }
         made = Gateway(config, Catalog(config, {}, 0), providers, lambda: None, random.Random(0))
         assert made.is_ready() is ready
         made.unready = True

@@ -22,6 +22,7 @@ from proxy.scanner import (
     refuse_case_variants,
     splice,
     value_of,
+    wants_stream,
 )
 
 # Strings that look like what the scanner searches for, so that the dangerous cases are the common ones.
@@ -365,3 +366,27 @@ def test_has_images(body, has_some):
 def test_value_of_looks_at_the_top_level_only(body, value):
     at = value_of(body, b'"stream"')
     assert (None if at < 0 else body[at:]) == value
+
+
+@pytest.mark.parametrize("filler", [0, 40_000])
+@pytest.mark.parametrize(
+    ("member", "wanted"),
+    [
+        (b'"stream": true', True),
+        (b'"stream":\n true', True),
+        (b'"stream": false', False),
+        (b'"x": "stream"', False),
+        (b'"x": "\\"stream\\":true"', False),
+        (b'"streams": true', False),
+    ],
+)
+def test_wants_stream_at_either_end(filler, member, wanted):
+    messages = b'"messages":["' + b"word " * filler + b'"]'
+    assert wants_stream(b"{" + member + b"," + messages + b"}") is wanted
+    assert wants_stream(b"{" + messages + b"," + member + b"}") is wanted
+
+
+def test_data_urls_are_searched_for_only_where_samples_look_like_them():
+    assert data_url_bytes(b'{"a":"' + b"some text " * 9000 + b'"}') == 0
+    url = b";base64," + b"QUJD" * 9000
+    assert data_url_bytes(b'{"a":"' + b"some text " * 9000 + b'","b":"data:image/png' + url + b'"}') == len(url)

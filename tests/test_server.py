@@ -24,8 +24,8 @@ BODY = b'{"model":"mock/m"}'
 def config(url: str, server: str = "", provider: str = "", more: str = "") -> str:
     listen = "" if "listen" in server else 'listen = ["127.0.0.1:0"]\n'
     return (
-        f'[server]\n{listen}{server}\n[providers.mock]\nbase_url = "{url}"\napi_key_env = "MOCK_KEY"\n{provider}\n'
-        f'[models."mock/m"]\n{more}\n'
+        f'[server]\n{listen}{server}\n[providers.mock]\nbase_url = "{url}"\napi_key_env = "MOCK_KEY"\n'
+        f'{provider}\n[models."mock/m"]\n{more}\n'
     )
 
 
@@ -240,7 +240,7 @@ async def test_an_address_in_use_is_told_clearly(start):
 
 
 async def test_a_host_that_is_not_ours(start):
-    with pytest.raises(StartError, match="Can't listen on http://192.0.2.1:1: "):
+    with pytest.raises(StartError, match=r"Can't listen on http://192\.0\.2\.1:1: "):
         await start(
             config("http://127.0.0.1:1/v1", 'listen = ["192.0.2.1:1"]', more="[auth]\nrequired = false")
         )
@@ -379,7 +379,7 @@ def ca() -> trustme.CA:
 
 @pytest.fixture
 async def tls_provider(ca):
-    """A provider with a certificate for ``localhost`` of a private authority; its port and what it counted."""
+    """A provider with a certificate for ``localhost`` of a private authority: its port, and counts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(context)
     seen = {"connections": 0, "alpn": None}

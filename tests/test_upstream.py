@@ -56,7 +56,7 @@ async def pool(provider: ScriptedProvider):
     made = pool_of(provider.url)
     yield made
     await made.close()
-    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
+    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
 
 
 async def dial(pool: ConnectionPool) -> ProviderConnection:
@@ -175,7 +175,10 @@ async def test_bytes_behind_an_answer_spoil_the_connection(pool, provider):
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + PLAIN, b"ok"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", b"2\r\nok\r\n0\r\n\r\n"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            b"2\r\nok\r\n0\r\n\r\n",
+        ),
     ],
 )
 @pytest.mark.parametrize("split", [False, True])
@@ -267,7 +270,7 @@ async def test_a_cancelled_dial_leaves_nothing(pool, steps):
     await asyncio.wait({task})
     if exchange.connection is not None:
         exchange.connection.transport.abort()
-    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
+    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
     assert exchange.failed is None
 
 

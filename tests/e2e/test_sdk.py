@@ -151,7 +151,9 @@ async def test_models_async(aclient):
 
 def served(client: openai.OpenAI, model: str, **headers: str) -> tuple[str, str]:
     raw = client.chat.completions.with_raw_response.create(
-        model=model, messages=HI, extra_headers={name.replace("_", "-"): text for name, text in headers.items()}
+        model=model,
+        messages=HI,
+        extra_headers={name.replace("_", "-"): text for name, text in headers.items()},
     )
     return raw.headers["X-Inferoute-Model"], raw.headers["X-Inferoute-Strategy"]
 
@@ -198,10 +200,14 @@ def test_the_path_without_its_version(gateway):
 # ---------------------------------------------------------------------- the client's mistakes
 
 
-def check(error: openai.APIStatusError, status: int, code: str | None, type: str = "invalid_request_error") -> None:
+def check(
+    error: openai.APIStatusError, status: int, code: str | None, type: str = "invalid_request_error"
+) -> None:
     assert (error.status_code, error.type, error.code) == (status, type, code)
     assert error.request_id == error.response.headers["X-Inferoute-Request-Id"]
-    assert error.response.headers["x-should-retry"] == ("true" if status in (408, 429) or status >= 500 else "false")
+    assert error.response.headers["x-should-retry"] == (
+        "true" if status in (408, 429) or status >= 500 else "false"
+    )
 
 
 def raw(client: openai.OpenAI, body: bytes, path: str = "/chat/completions", **headers: str) -> object:
@@ -279,13 +285,17 @@ def test_a_wrong_method(client):
 
 def test_a_body_too_large(client):
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(model="openai/gpt-4o", messages=[{"role": "user", "content": "x" * 2_000_000}])
+        client.chat.completions.create(
+            model="openai/gpt-4o", messages=[{"role": "user", "content": "x" * 2_000_000}]
+        )
     check(caught.value, 413, "body_too_large")
 
 
 def test_a_head_too_large(client):
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(model="openai/gpt-4o", messages=HI, extra_headers={"x-big": "y" * 40_000})
+        client.chat.completions.create(
+            model="openai/gpt-4o", messages=HI, extra_headers={"x-big": "y" * 40_000}
+        )
     check(caught.value, 431, "bad_head" if caught.value.code else None)
 
 
@@ -327,7 +337,9 @@ def test_a_body_without_its_length(gateway):
 def test_a_providers_own_error_passes(client, status, kind):
     with pytest.raises(kind) as caught:
         client.chat.completions.create(
-            model="openai/gpt-4o", messages=HI, extra_headers={"x-sim-status": str(status), "x-sim-retry-after": "3"}
+            model="openai/gpt-4o",
+            messages=HI,
+            extra_headers={"x-sim-status": str(status), "x-sim-retry-after": "3"},
         )
     assert caught.value.status_code == status
     assert caught.value.response.headers["retry-after"] == "3"
@@ -337,7 +349,9 @@ def test_a_providers_own_error_passes(client, status, kind):
 
 def test_a_refused_operators_key_is_not_the_clients(client):
     with pytest.raises(openai.InternalServerError) as caught:
-        client.chat.completions.create(model="openai/gpt-4o", messages=HI, extra_headers={"x-sim-status": "401"})
+        client.chat.completions.create(
+            model="openai/gpt-4o", messages=HI, extra_headers={"x-sim-status": "401"}
+        )
     check(caught.value, 502, "provider_auth_failed", "provider_error")
     assert "Simulated" not in caught.value.message
 
@@ -440,19 +454,20 @@ def test_a_stream_that_breaks_off_raises(broken_gateway, model):
     got = []
     with sync_client(broken_gateway) as client:
         stream = client.chat.completions.create(model=f"faulty/{model}", messages=HI, stream=True)
-        with pytest.raises(Exception) as caught:  # noqa: B017, PT011 (which one is looked at below)
-            for event in stream:
-                got.append(event.choices[0].delta.content)
+        with pytest.raises(Exception) as caught:
+            got.extend(event.choices[0].delta.content for event in stream)
     assert got == ["hi"]
     if model == "between":
         assert isinstance(caught.value, openai.APIError)
         assert (caught.value.type, caught.value.code) == ("provider_error", "provider_broke_off")
     else:  # the transport's own, whichever httpx the SDK comes with
-        assert isinstance(caught.value, openai.APIError) or type(caught.value).__name__ == "RemoteProtocolError"
+        assert (
+            isinstance(caught.value, openai.APIError) or type(caught.value).__name__ == "RemoteProtocolError"
+        )
 
 
 def test_an_answer_that_breaks_off_raises(broken_gateway):
-    with sync_client(broken_gateway) as client, pytest.raises(Exception) as caught:  # noqa: B017, PT011
+    with sync_client(broken_gateway) as client, pytest.raises(Exception) as caught:
         client.chat.completions.create(model="faulty/short", messages=HI)
     assert isinstance(caught.value, openai.APIError) or type(caught.value).__name__ == "RemoteProtocolError"
 
@@ -473,7 +488,7 @@ def test_the_sdk_does_not_retry_what_can_not(gateway):
             ids.append(response.headers["x-request-id"])
             return super()._should_retry(response)
 
-    with Counting(base_url=gateway.address + "/v1", api_key="any", max_retries=3) as client:
-        with pytest.raises(openai.NotFoundError):
-            client.chat.completions.create(model="nobody/knows", messages=HI)
+    counting = Counting(base_url=gateway.address + "/v1", api_key="any", max_retries=3)
+    with counting, pytest.raises(openai.NotFoundError):
+        counting.chat.completions.create(model="nobody/knows", messages=HI)
     assert len(ids) == 1

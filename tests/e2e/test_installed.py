@@ -1,0 +1,278 @@
+"""The installed program: start, signals, exit codes, and its commands against a running gateway."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from proxy import __version__
+from tests.e2e import ROOT, Gateway, environment, run
+
+TEXT = """
+[server]
+{server}
+[providers.p]
+base_url = "https://api.example.com/v1"
+api_key_env = "P_API_KEY"
+[models."p/m"]
+input_price = 1
+output_price = 1
+[simulator]
+mode = "{mode}"
+"""
+
+
+def text(server: str = "", mode: str = "always") -> str:
+    return TEXT.format(server=server, mode=mode)
+
+
+def request(
+    gateway: Gateway, method: str, path: str, body: object = None, **headers: str
+) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(*gateway.host_and_port, timeout=10)
+    sent = json.dumps(body) if body is not None else None
+    connection.request(method, path, sent, {name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    response.connection = connection  # lives as long as its response
+    return response
+
+
+def stream(gateway: Gateway, delay_ms: int, chunks: int) -> http.client.HTTPResponse:
+    body = {"model": "p/m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    controls = {"x_sim_latency_ms": "0", "x_sim_delay_ms": str(delay_ms), "x_sim_chunks": str(chunks)}
+    response = request(gateway, "POST", "/v1/chat/completions", body, **controls)
+    assert response.status == 200
+    assert response.readline().startswith(b"data: ")
+    return response
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def close(*responses: http.client.HTTPResponse) -> None:
+    for response in responses:
+        response.connection.close()
+        response.close()
+
+
+# ---------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_a_running_stream_finish(tmp_path, number):
+    with Gateway(tmp_path, text()) as gateway:
+        response = stream(gateway, 20, 30)
+        gateway.signal(number)
+        wait_for(lambda: f"{number.name}: draining" in gateway.log)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(gateway.host_and_port, 5)
+        rest = response.read()
+        assert rest.rstrip().endswith(b"data: [DONE]")
+        assert rest.count(b"data: ") > 20
+        close(response)
+        assert gateway.wait() == 0
+    assert gateway.log.rstrip().endswith("stopped")
+
+
+def test_the_second_signal_ends_at_once(tmp_path):
+    with Gateway(tmp_path, text()) as gateway:
+        response = stream(gateway, 1000, 100)
+        gateway.signal(signal.SIGTERM)
+        wait_for(lambda: "draining" in gateway.log)
+        begun = time.monotonic()
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert time.monotonic() - begun < 3
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            response.read()
+        close(response)
+
+
+def test_drain_timeout_ends_what_does_not_end(tmp_path):
+    with Gateway(tmp_path, text('drain_timeout = "200ms"')) as gateway:
+        response = stream(gateway, 1000, 100)
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        close(response)
+    assert "drain_timeout is over: 1 connections are cut" in gateway.log
+
+
+def test_lame_duck_answers_503_at_readyz_and_serves(tmp_path):
+    with Gateway(tmp_path, text('lame_duck = "500ms"')) as gateway:
+        ready = request(gateway, "GET", "/readyz")
+        assert ready.status == 200
+        gateway.signal(signal.SIGTERM)
+        wait_for(lambda: "draining" in gateway.log)
+        probe = request(gateway, "GET", "/readyz")
+        assert probe.status == 503
+        served = stream(gateway, 0, 3)
+        assert b"[DONE]" in served.read()
+        close(ready, probe, served)
+        assert gateway.wait() == 0
+
+
+def test_sighup_ends_nothing(tmp_path):
+    with Gateway(tmp_path, text()) as gateway:
+        gateway.signal(signal.SIGHUP)
+        wait_for(lambda: "SIGHUP" in gateway.log)
+        alive = request(gateway, "GET", "/healthz")
+        assert alive.status == 200
+        close(alive)
+
+
+def test_an_idle_connection_does_not_hold_the_end_up(tmp_path):
+    with Gateway(tmp_path, text()) as gateway, socket.create_connection(gateway.host_and_port, 5) as idle:
+        alive = request(gateway, "GET", "/healthz")
+        close(alive)
+        begun = time.monotonic()
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert time.monotonic() - begun < 3
+        assert idle.recv(1) == b""
+
+
+# ---------------------------------------------------------------------- starts that fail
+
+
+def fails(folder, config: str, *args: str, **environ: str) -> str:
+    """Runs ``serve``, which has to fail; returns the last line of its stderr, which says why."""
+    (folder / "x.toml").write_text(config)
+    done = run("serve", "--config", "x.toml", *args, cwd=folder, **environ)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""
+    return done.stderr.splitlines()[-1]
+
+
+def test_an_address_in_use(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = fails(tmp_path, text(), "--listen", address)
+    assert line.startswith(f"tokenhub: Can't listen on http://{address}: ")
+    assert "in use" in line
+
+
+def test_a_public_address_without_a_word_about_it(tmp_path):
+    line = fails(tmp_path, text('listen = ["0.0.0.0:0"]'))
+    assert "[auth] required = false" in line
+    with Gateway(tmp_path, text() + "[auth]\nrequired = false\n", "--listen", "0.0.0.0:0") as gateway:
+        assert gateway.address.startswith("http://0.0.0.0:")
+
+
+def test_a_key_that_is_none(tmp_path):
+    line = fails(tmp_path, text(mode="never"), "--listen", "127.0.0.1:0", P_API_KEY="two words")
+    assert "provider 'p'" in line
+    assert "two words" not in line
+
+
+def test_mistakes_in_the_file(tmp_path):
+    assert re.match(r"(tokenhub: )?x\.toml:\d+:\d+: ", fails(tmp_path, text("max_bodi = 1")))
+
+
+# ---------------------------------------------------------------------- what its user sees
+
+
+def test_without_keys_the_products_own_file_serves_and_says_that_it_simulates(tmp_path):
+    with Gateway(tmp_path, (ROOT / "routes.toml").read_text()) as gateway:
+        ready = request(gateway, "GET", "/readyz")
+        assert ready.status == 200
+        close(ready)
+    assert "SIMULATED" in gateway.log
+
+
+def test_a_provider_without_a_key_is_named_in_the_log_and_no_key_ever_is(tmp_path):
+    config = (
+        text(mode="never") + '[providers.q]\nbase_url = "http://127.0.0.1:1/v1"\napi_key_env = "Q_API_KEY"\n'
+    )
+    with Gateway(tmp_path, config, P_API_KEY="sk-very-secret") as gateway:
+        unknown = request(
+            gateway, "POST", "/v1/chat/completions", {"model": "x"}, Authorization="Bearer th-client"
+        )
+        assert unknown.status == 404
+        close(unknown)
+    assert "provider q has no key" in gateway.log
+    assert "secret" not in gateway.log
+    assert "th-client" not in gateway.log
+
+
+def test_a_unix_socket(tmp_path):
+    path = tmp_path / "gateway.sock"
+    with Gateway(tmp_path, text(), "--listen", f"unix:{path}") as gateway:
+        assert gateway.address == f"unix:{path}"
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not path.exists()
+
+
+def test_chat_through_it(tmp_path):
+    with Gateway(tmp_path, text()) as gateway:
+        done = run("chat", "m", "Hi?", "--url", gateway.address, "--wait", "5", cwd=tmp_path)
+        assert done.returncode == 0
+        assert done.stdout.strip()
+        assert re.search(
+            r"\[model p/m; strategy \w+; TTFT \d+ ms; total [\d.]+ s; tokens \d+ in, \d+ out; cost \$",
+            done.stderr,
+        )
+        failed = run("chat", "nobody", "Hi?", "--url", gateway.address, cwd=tmp_path)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("tokenhub: 404: The model 'nobody' does not exist")
+
+
+def test_the_other_commands(tmp_path):
+    assert run("--version", cwd=tmp_path).stdout == f"tokenhub {__version__}\n"
+    assert run("nonsense", cwd=tmp_path).returncode == 2
+    assert run("models", cwd=tmp_path).returncode == 1  # no file here
+    found = run("models", cwd=tmp_path, TOKENHUB_CONFIG=str(ROOT / "routes.toml"))
+    assert (found.returncode, "openai/gpt-4o" in found.stdout) == (0, True)
+    checked = run("check", str(ROOT / "routes.toml"), cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_as_a_module(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "--version"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"tokenhub {__version__}\n")
+
+
+def test_a_reader_that_stops_reading_is_no_fault(tmp_path):
+    """``tokenhub models | head -1``: what is left is for nobody, and no traceback either."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "models", "--config", str(ROOT / "routes.toml")],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
