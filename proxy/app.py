@@ -95,7 +95,7 @@ async def _model(request: web.Request) -> web.Response:
     name = request.match_info["id"]
     model = request.app[GATEWAY].catalog.model(name)
     if model is None:
-        raise UnknownModel(name, None)
+        raise UnknownModel(name, request.app[GATEWAY].catalog.nearest(name))
     return json_response(model)
 
 

@@ -16,6 +16,7 @@ import orjson
 
 from proxy.config import ENDPOINTS, STRATEGIES, AliasConfig, Config, ModelConfig, ProviderConfig
 from proxy.errors import BadRequest, UnknownModel
+from proxy.listing import group_row, model_row
 from proxy.meters import Row
 from proxy.usage import prices_of
 
@@ -28,8 +29,6 @@ _PROMPT_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages", "
 _SERVED_WITH = {"count_tokens": "messages"}
 # Which capability serves an endpoint besides the one of its own name.
 _ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
-# What clients ask for beside endpoints; always told, so that false can be read as false.
-_FEATURES = ("tools", "vision")
 # difflib is quadratic, and the name comes from outside: a longer one is no typing slip.
 _MAX_HINT_CHARS = 100
 
@@ -239,16 +238,28 @@ class Catalog:
         Short names are not listed: each would repeat a model that is listed already, and a picker built from
         the list would show it twice. They can be retrieved one by one, since they can be sent.
         """
-        rows = [self._row_of(deployment) for deployment in self.deployments.values()]
-        rows += [self._group_row(name, members) for name, members in self._aliases.items()]
+        rows = [model_row(deployment, self._created) for deployment in self.deployments.values()]
+        rows += [group_row(name, members, self._created) for name, members in self._aliases.items()]
         return rows
 
     def model(self, id: str) -> dict[str, Any] | None:
         """The row of one id, alias or short name; None if there is no such name."""
         if id in self.deployments:
-            return self._row_of(self.deployments[id])
+            return model_row(self.deployments[id], self._created)
         members = self._aliases.get(id) or self._by_short.get(id)
-        return self._group_row(id, members) if members else None
+        return group_row(id, members, self._created) if members else None
+
+    def nearest(self, name: str) -> str | None:
+        """The known name that an unknown one was probably meant to be; None if none is close."""
+        if len(name) > _MAX_HINT_CHARS:
+            return None
+        names = [*self.deployments, *self._aliases, *self._by_short]
+        lower = name.lower()
+        for known in names:
+            if known.lower() == lower:
+                return known
+        close = difflib.get_close_matches(name, names, 1)
+        return close[0] if close else None
 
     def _resolve_new(self, name: str | None, endpoint: str, strategy: str | None) -> Pool:
         if strategy is not None and strategy not in STRATEGIES:
@@ -287,7 +298,7 @@ class Catalog:
             return "auto", tuple(self.deployments.values())
         if name in self._by_short:
             return "short", self._by_short[name]
-        raise UnknownModel(name[: 2 * _MAX_HINT_CHARS], self._nearest(name))
+        raise UnknownModel(name[: 2 * _MAX_HINT_CHARS], self.nearest(name))
 
     def _build(
         self, name: str, kind: str, members: tuple[Deployment, ...], *, endpoint: str, strategy: str
@@ -335,44 +346,6 @@ class Catalog:
             members.update((member.id, member) for member in found)
         return tuple(members.values())
 
-    def _nearest(self, name: str) -> str | None:
-        if len(name) > _MAX_HINT_CHARS:
-            return None
-        names = [*self.deployments, *self._aliases, *self._by_short]
-        lower = name.lower()
-        for known in names:
-            if known.lower() == lower:
-                return known
-        close = difflib.get_close_matches(name, names, 1)
-        return close[0] if close else None
-
-    def _row_of(self, deployment: Deployment) -> dict[str, Any]:
-        model = deployment.model
-        prices = {"input": model.input_price_usd_per_mtok, "output": model.output_price_usd_per_mtok}
-        return {
-            "id": deployment.id,
-            "object": "model",
-            "created": self._created,
-            "owned_by": deployment.provider.name,
-            "context_window": deployment.context_window,
-            "max_output_tokens": model.max_output_tokens,
-            "capabilities": _capabilities((deployment,)),
-            "pricing": None if prices["input"] is None and prices["output"] is None else prices,
-        }
-
-    def _group_row(self, name: str, members: tuple[Deployment, ...]) -> dict[str, Any]:
-        """A name for several: limits that hold for each of them; no price, which depends on the member."""
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "tokenhub",
-            "context_window": _least(member.context_window for member in members),
-            "max_output_tokens": _least(member.model.max_output_tokens for member in members),
-            "capabilities": _capabilities(members),
-            "pricing": None,
-        }
-
 
 def _short_name(model: ModelConfig) -> str:
     """The id's part after the provider: two deployments with the same one are the same model."""
@@ -404,16 +377,3 @@ def _unsupported(name: str, kind: str, members: Iterable[Deployment], endpoint: 
         return f"No configured model serves {endpoint}."
     listed = ", ".join(known for known in ENDPOINTS if known in served) or "nothing"
     return f"The model '{name}' can't be used for {endpoint} here; it serves: {listed}."
-
-
-def _capabilities(members: Iterable[Deployment]) -> dict[str, bool]:
-    """Endpoints and features that at least one member has: where one is needed, the others are skipped."""
-    members = tuple(members)
-    extras = {capability for member in members for capability in member.capabilities}.difference(ENDPOINTS)
-    result = {endpoint: any(endpoint in member.endpoints for member in members) for endpoint in ENDPOINTS}
-    result.update((feature, feature in extras) for feature in sorted({*_FEATURES, *extras}))
-    return result
-
-
-def _least(values: Iterable[int | None]) -> int | None:
-    return min((value for value in values if value is not None), default=None)

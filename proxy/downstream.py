@@ -50,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         "_body_at",
         "_buffer",
         "_exchange",
+        "_full",
         "_head",
         "_head_begun",
         "_paused",
@@ -72,7 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._payload: list[bytes] = []
         self._body_at = 0.0  # when the last piece of the body came
         self._exchange: Exchange | None = None
-        self._paused = False
+        self._paused = False  # reading from the client
+        self._full = False  # the client takes nothing more for now
 
     # ------------------------------------------------------------------ asyncio's calls
 
@@ -130,12 +132,16 @@ class ClientConnection(asyncio.Protocol):
             exchange.abandon()
 
     def pause_writing(self) -> None:
+        self._full = True
         if self._exchange is not None:
             self._exchange.on_client_full(True)
 
     def resume_writing(self) -> None:
+        self._full = False
         if self._exchange is not None:
             self._exchange.on_client_full(False)
+        elif self._phase == WAITING:
+            self._next()
 
     # ------------------------------------------------------------------ requests
 
@@ -277,12 +283,19 @@ class ClientConnection(asyncio.Protocol):
         if keep:
             self._next()
         elif self._phase == WAITING:
-            self._phase = CLOSED
-            self.transport.close()
+            self._close()
         else:
             self._linger()
 
     def _next(self) -> None:
+        """Go on to the next request, once the client has taken enough of the last answer."""
+        if self.gateway.draining:
+            self._close()
+            return
+        if self._full:
+            self._phase = WAITING
+            self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
+            return
         self._await_head(monotonic())
         self.pause_reading(False)
         if self._buffer:
@@ -333,12 +346,11 @@ class ClientConnection(asyncio.Protocol):
         :param gently: the framing shows the cut, so what is written may still go out. Otherwise the client
             is told with a reset, as a plain close would be the end of the answer (RFC 9112 section 8).
         """
-        self._phase = CLOSED
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
+        self._close()
         if gently:
-            self.transport.close()
             return
         sock = self.transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
@@ -383,10 +395,16 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.close()
 
+    def _close(self) -> None:
+        """Close once what was written is out; a client that does not read it is cut after a while."""
+        self._phase = CLOSED
+        self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
+        self.transport.close()
+
     def close_if_idle(self) -> None:
         """Close a connection without a request in it."""
-        if self._phase == READING and not self._head_begun:
-            self.transport.close()
+        if self._phase == READING and not self._head_begun and not self._buffer:
+            self._close()
 
     def on_wake(self, now: float) -> None:
         """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
@@ -397,11 +415,11 @@ class ClientConnection(asyncio.Protocol):
                 limit = self.gateway.timeouts.client_head_s
                 self._refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
             else:
-                self.transport.close()
-        elif phase == REFUSED:
-            self.transport.abort()
+                self._close()
         elif self._exchange is not None:
             self._wake_exchange(now)
+        else:
+            self.transport.abort()
 
     def _wake_exchange(self, now: float) -> None:
         exchange = self._exchange

@@ -17,17 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.answer import KEEP_ALIVE_EVENT, Answer
-from proxy.catalog import Deployment, Pool
-from proxy.config import STRATEGIES
-from proxy.errors import BadRequest, ProviderError
-from proxy.framing import Body
-from proxy.headers import RequestHead, ResponseHead
-from proxy.meters import Row
-from proxy.scanner import (
-    ModelScanner,
-    ModelSpan,
+from proxy.body import (
     data_url_bytes,
-    find_plain,
     has_images,
     insertion,
     refuse_case_variants,
@@ -35,6 +26,13 @@ from proxy.scanner import (
     value_of,
     wants_stream,
 )
+from proxy.catalog import Deployment, Pool
+from proxy.config import STRATEGIES
+from proxy.errors import BadRequest, ProviderError
+from proxy.framing import Body
+from proxy.headers import RequestHead, ResponseHead
+from proxy.meters import Row
+from proxy.scanner import ModelScanner, ModelSpan, find_plain
 from proxy.strategy import Facts, choose
 from proxy.upstream import ProviderConnection
 from proxy.usage import price_nusd, read_events, read_plain
@@ -491,11 +489,11 @@ class Exchange:
         self.client_full_at = now if full else 0.0
         if self.upstream is not None:
             if full:
-                self.upstream.transport.pause_reading()
+                self.upstream.hold_back(True)
                 self.client.wake_by(now + self.gateway.timeouts.client_write_s)
             else:
                 self.progress_at = now
-                self.upstream.transport.resume_reading()
+                self.upstream.hold_back(False)
 
     def on_wake(self, now: float) -> float:
         """Look at the deadlines; returns when to look again."""

@@ -1,9 +1,7 @@
-"""Message heads as bytes: which header passes, what is refused, and how a head is read and written.
+"""Message heads as bytes: what is refused, and how a head is read and written.
 
-A head is split into lines and each line is looked up whole in a table of lines seen before: clients and
-providers repeat most of their lines to the letter, and one look-up answers "well-formed?", "may it pass?" and
-"do we need its value?" at once. Only a line never seen is taken apart. Lines that pass keep their bytes:
-order, spelling and repetition.
+A head is split into lines and each is looked up whole in the tables of :mod:`proxy.lines`. Lines that pass keep
+their bytes: order, spelling and repetition.
 
 Strict on purpose (RFC 9112 sections 2.2, 3.2, 5, 6.3 and 11): whatever two programs could read differently
 is refused and the connection closed, so that nothing can be smuggled past the gateway.
@@ -12,52 +10,26 @@ is refused and the connection closed, so that nothing can be smuggled past the g
 from __future__ import annotations
 
 import re
-from typing import TypeVar
 
 from proxy.errors import BadRequest
+from proxy.lines import (
+    MAX_CACHED_LINE,
+    PASS,
+    PASSES_ONCE,
+    USE,
+    USE_AND_PASS,
+    Field,
+    HeadError,
+    remember,
+    request_lines,
+    response_lines,
+)
 
 MAX_HEAD_BYTES = 32 << 10
 MAX_HEADERS = 200
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
-
-# Lines longer than this are not remembered, nor are the fields that differ with every request.
-_MAX_CACHED_LINE = 200
-_MAX_CACHED_LINES = 2048
 _MAX_CACHED_HEAD = 4096
-_VOLATILE = frozenset(
-    b"traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
-    b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
-)
-
 _MAX_LENGTH_DIGITS = 18
-
-_PASS, _DROP, _USE, _USE_AND_PASS = range(4)
-
-# What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
-# Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
-# organisation or project named by a client would be billed on the operator's key.
-_REQUEST_RULES = {
-    **dict.fromkeys(
-        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
-        b"forwarded via x-real-ip http2-settings".split(),
-        _DROP,
-    ),
-    **dict.fromkeys(
-        b"host connection content-length transfer-encoding expect content-encoding accept-encoding "
-        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization "
-        b"openai-project".split(),
-        _USE,
-    ),
-}
-_RESPONSE_RULES = {
-    **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), _DROP),
-    b"connection": _USE,
-    **dict.fromkeys(
-        b"content-length transfer-encoding content-type content-encoding retry-after".split(), _USE_AND_PASS
-    ),
-}
 
 # No "#" in a target: some would cut it off there, others not.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\"$-~]+) HTTP/1\.([01])")
@@ -69,78 +41,11 @@ _ABSOLUTE_FORM = re.compile(
     rb"(?i:https?)://(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?(?=[/?]|$)"
 )
 
-_T = TypeVar("_T")
-Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
-
-
-_PASSES_ONCE: Field = (_PASS, b"", b"")  # a line that passes and will not be seen again
-
-
-class HeadError(ValueError):
-    """A provider's head that is not HTTP/1.x as the RFC has it."""
-
-
-class _Lines:
-    """The table of lines seen before, for one direction."""
-
-    def __init__(self, rules: dict[bytes, int], prefixes: tuple[bytes, ...]) -> None:
-        self.rules = rules
-        self.dropped_prefixes = prefixes
-        self.passing: set[bytes] = set()
-        self.special: dict[bytes, Field] = {}
-        # Names as they were spelled -> rule, lower case, whether the line is worth remembering.
-        self._names: dict[bytes, tuple[int, bytes, bool]] = {}
-
-    def take_apart(self, line: bytes) -> Field:
-        """Check and classify a line never seen.
-
-        :raises HeadError: the line is no header field, or holds a character no field may hold.
-        """
-        name, colon, value = line.partition(b":")
-        if value.translate(None, _VALUE):
-            raise HeadError(f"the header {bytes(name[:40])!r} holds a control character")
-        known = self._names.get(name) if colon else None
-        if known is None:
-            known = self._check_name(name, colon, line)
-        rule, name, memorable = known
-        if rule == _PASS and not memorable:
-            return _PASSES_ONCE
-        field = (rule, name, value.strip(b" \t"))
-        if memorable and len(line) <= _MAX_CACHED_LINE:
-            if len(self.passing) + len(self.special) >= _MAX_CACHED_LINES:
-                self.passing.clear()
-                self.special.clear()
-            if rule == _PASS:
-                self.passing.add(line)
-            else:
-                self.special[line] = field
-        return field
-
-    def _check_name(self, name: bytes, colon: bytes, line: bytes) -> tuple[int, bytes, bool]:
-        if not colon or not name or name.translate(None, _TOKEN):
-            raise HeadError(f"{bytes(line[:40])!r} is no header field")
-        lower = name.lower()
-        rule = self.rules.get(lower, _PASS)
-        if rule == _PASS and lower.startswith(self.dropped_prefixes):
-            rule = _USE
-        known = (rule, lower, lower not in _VOLATILE)
-        if len(name) <= _MAX_CACHED_LINE:
-            _remember(self._names, name, known)
-        return known
-
 
 def _is_length(value: bytes) -> bool:
     return value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS
 
 
-def _remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
-    if len(table) >= _MAX_CACHED_LINES:
-        table.clear()
-    table[key] = value
-
-
-_request_lines = _Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
-_response_lines = _Lines(_RESPONSE_RULES, (b"x-inferoute-",))
 _known_heads: dict[bytes, RequestHead] = {}  # without the digits of the length
 _first_lines: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}  # of requests: see _read_request_line
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
@@ -204,7 +109,7 @@ def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
     name = head[head.rfind(b"\n", 0, max(at, 0)) + 1 : at + 7].lower()
     is_length = name == b"content-length" if at >= 0 else request.length is None
     if request.repeats and is_length and len(key) <= _MAX_CACHED_HEAD:
-        _remember(_known_heads, key, request)
+        remember(_known_heads, key, request)
     return request, request.length
 
 
@@ -218,7 +123,7 @@ def read_request_head(head: bytes) -> RequestHead:
     del lines[0]
     if len(lines) > MAX_HEADERS:
         raise _bad(f"More than {MAX_HEADERS} headers.", 431)
-    passing, special = _request_lines.passing, _request_lines.special
+    passing, special = request_lines.passing, request_lines.special
     keep = request.lines
     seen: list[Field] = []
     for line in lines:
@@ -228,15 +133,15 @@ def read_request_head(head: bytes) -> RequestHead:
         field = special.get(line)
         if field is None:
             try:
-                field = _request_lines.take_apart(line)
+                field = request_lines.take_apart(line)
             except HeadError as error:
                 raise _bad(f"{error}.") from None
-            if field[0] == _PASS:
+            if field[0] == PASS:
                 keep.append(line)
-                if field is _PASSES_ONCE:
+                if field is PASSES_ONCE:
                     request.repeats = False
                 continue
-        if field[0] == _USE:
+        if field[0] == USE:
             seen.append(field)
     _use_request_fields(request, seen)
     return request
@@ -256,8 +161,8 @@ def _read_request_line(line: bytes) -> tuple[bytes, bytes, bytes, int]:
         target = target if target[:1] == b"/" else b"/" + target
     path, _, query = target.partition(b"?")
     parts = (method, path, query, 1 if minor == b"1" else 0)
-    if not query and len(line) <= _MAX_CACHED_LINE:
-        _remember(_first_lines, line, parts)
+    if not query and len(line) <= MAX_CACHED_LINE:
+        remember(_first_lines, line, parts)
     return parts
 
 
@@ -357,7 +262,7 @@ def read_response_head(head: bytes) -> ResponseHead:
     """
     lines = head.split(b"\r\n")
     response = ResponseHead(*(_status_lines.get(lines[0]) or _read_status_line(lines[0])))
-    passing, special = _response_lines.passing, _response_lines.special
+    passing, special = response_lines.passing, response_lines.special
     keep = response.lines
     del lines[0]
     seen: list[Field] = []
@@ -365,13 +270,13 @@ def read_response_head(head: bytes) -> ResponseHead:
         if line in passing:
             keep.append(line)
             continue
-        field = special.get(line) or _response_lines.take_apart(line)
-        if field[0] == _PASS:
+        field = special.get(line) or response_lines.take_apart(line)
+        if field[0] == PASS:
             keep.append(line)
-        elif field[0] == _USE_AND_PASS:
+        elif field[0] == USE_AND_PASS:
             keep.append(line)
             seen.append(field)
-        elif field[0] == _USE:
+        elif field[0] == USE:
             seen.append(field)
     options = b""
     for _, name, value in seen:
@@ -391,8 +296,8 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
         raise HeadError("the answer is not HTTP/1.1")
     minor, status, reason = match.groups()
     parts = (int(status), reason or b"", 1 if minor == b"1" else 0)
-    if len(line) <= _MAX_CACHED_LINE:
-        _remember(_status_lines, line, parts)
+    if len(line) <= MAX_CACHED_LINE:
+        remember(_status_lines, line, parts)
     return parts
 
 

@@ -17,7 +17,6 @@ Cost: a search for ``"model"`` and one for ``\\u006`` through the body, and the 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -31,21 +30,17 @@ MAX_NAME_BYTES = 1024
 # Searches skip from one interesting byte to the next as long as they lie further apart than this. Single
 # bytes are found at memory speed, longer needles at about 2 GB/s: in a body that is one large image the
 # difference is a factor of ten, in dense text the extra call every 8 KiB costs nothing.
-_BLOCK_BYTES = 8 << 10
+BLOCK_BYTES = 8 << 10
 
-_KEY = b'"model"'
+KEY = b'"model"'
 # Every way to spell the letters of "model" with escapes begins with these bytes.
 _ESCAPE = b"\\u006"
 _ANY_SPELLING = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"')
-_ANY_CASE = re.compile(rb'"(?:m|\\u00[46]d)(?:o|\\u00[46]f)(?:d|\\u00[46]4)(?:e|\\u00[46]5)(?:l|\\u00[46]c)"')
 # The usual member: nothing in it that would need decoding.
 _PLAIN_MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+"([!#-\[\]-~]{1,256}+)"')
 _LONGEST_SPELLING = 32
-_SAMPLE_FROM_BYTES, _SAMPLE_EVERY, _SAMPLE_BYTES = 8 << 10, 2 << 10, 256
 _WHITE_RUN = re.compile(rb"[ \t\r\n]*+")
-_END_BYTES = 8 << 10
-_STREAM_TRUE = re.compile(rb'"stream"[ \t\r\n]*+:[ \t\r\n]*+true')
-_OPENING = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+([\"}]?)")
+OPENING = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+([\"}]?)")
 
 
 class ModelSpan(NamedTuple):
@@ -76,11 +71,11 @@ class BracketCounter:
                 if quote < 0:
                     self._escaped = _ends_escaping(data, pos, end)
                     return
-                if quote - pos > _BLOCK_BYTES:  # a long string: its inside need not be touched
+                if quote - pos > BLOCK_BYTES:  # a long string: its inside need not be touched
                     self._in_string = _ends_escaping(data, pos, quote)
                     pos = quote + 1
                     continue
-            stop = min(pos + _BLOCK_BYTES, end)
+            stop = min(pos + BLOCK_BYTES, end)
             self._feed_block(data[pos:stop])
             pos = stop
 
@@ -108,13 +103,13 @@ def _ends_escaping(data: bytes, start: int, end: int) -> bool:
     return bool((end - pos) & 1)
 
 
-def _find(data: bytes, needle: bytes, start: int, end: int) -> int:
+def find(data: bytes, needle: bytes, start: int, end: int) -> int:
     """``data.find``, but quick over long stretches without the needle's first byte."""
-    if end - start <= _BLOCK_BYTES:
+    if end - start <= BLOCK_BYTES:
         return data.find(needle, start, end)
     first = needle[:1]
     while (start := data.find(first, start, end)) >= 0:
-        stop = start + _BLOCK_BYTES
+        stop = start + BLOCK_BYTES
         hit = data.find(needle, start, min(stop + len(needle) - 1, end))
         if hit >= 0:
             return hit
@@ -130,16 +125,16 @@ def find_plain(body: bytes) -> ModelSpan | None:
 
     None says nothing but that a :class:`ModelScanner` has to look properly.
     """
-    key = body.find(_KEY)
+    key = body.find(KEY)
     if key <= 0 or body[key - 1] == 0x5C:
         return None
     end = len(body)
-    if _find(body, _KEY, key + len(_KEY), end) >= 0:
+    if find(body, KEY, key + len(KEY), end) >= 0:
         return None
-    if body.find(b"\\") >= 0 and _find(body, _ESCAPE, 0, end) >= 0:
+    if body.find(b"\\") >= 0 and find(body, _ESCAPE, 0, end) >= 0:
         return None
     member = _PLAIN_MEMBER.match(body, key)
-    if member is None or (body[0] != 0x7B and not _OPENING.match(body)):
+    if member is None or (body[0] != 0x7B and not OPENING.match(body)):
         return None
     if key > 1:  # not right behind the opening bracket: count
         counter = BracketCounter()
@@ -208,7 +203,7 @@ class ModelScanner:
             self._last = piece[-1]
 
     def _begin(self, piece: bytes, last: bool) -> bool:
-        head = piece[_skip_white(piece, 0) :][:1]
+        head = piece[skip_white(piece, 0) :][:1]
         if head == b"{":
             self._begun = True
         elif head or last:
@@ -224,7 +219,7 @@ class ModelScanner:
             counter.feed(piece, pos, start)
             pos = start
             if counter.depth == 1:
-                self._escaped_key = stop - start != len(_KEY)
+                self._escaped_key = stop - start != len(KEY)
                 self._state = _AFTER_KEY
                 return stop
         if not last:  # what is sent on now can't be counted later
@@ -237,7 +232,7 @@ class ModelScanner:
 
     def _between(self, piece: bytes, pos: int, base: int) -> int:
         """White space, then the colon that makes the token a key; white space, then the value's beginning."""
-        pos = _skip_white(piece, pos)
+        pos = skip_white(piece, pos)
         if pos >= len(piece):
             return -1
         if self._state == _BEFORE_VALUE:
@@ -281,18 +276,18 @@ class ModelScanner:
 def _keys(data: bytes) -> Iterator[tuple[int, int]]:
     """Spans of every token that spells ``model``, in order."""
     end = len(data)
-    if _find(data, _ESCAPE, 0, end) >= 0:
+    if find(data, _ESCAPE, 0, end) >= 0:
         for match in _ANY_SPELLING.finditer(data):
             yield match.span()
         return
     start = 0
-    while (start := _find(data, _KEY, start, end)) >= 0:
-        stop = start + len(_KEY)
+    while (start := find(data, KEY, start, end)) >= 0:
+        stop = start + len(KEY)
         yield start, stop
         start = stop
 
 
-def _skip_white(data: bytes, pos: int) -> int:
+def skip_white(data: bytes, pos: int) -> int:
     """Offset of the first byte from ``pos`` on that is no white space."""
     match = _WHITE_RUN.match(data, pos)
     return match.end() if match else pos
@@ -305,7 +300,7 @@ def _possible_start(data: bytes, pos: int) -> int:
     if quote < 0:
         return end
     tail = data[quote:]
-    return quote if _KEY.startswith(tail) or b"\\" in tail else end
+    return quote if KEY.startswith(tail) or b"\\" in tail else end
 
 
 def _token_length(value: bytes) -> int:
@@ -343,138 +338,4 @@ def duplicate_model() -> BadRequest:
         "The body says 'model' more than once at its top level. Say it once.",
         code="duplicate_model",
         param="model",
-    )
-
-
-def insertion(body: bytes, model_literal: bytes) -> tuple[int, bytes]:
-    """Where and what to insert so that a body without a model has one.
-
-    :returns: an offset and the bytes to put there.
-    :raises BadRequest: the body is no valid JSON object.
-    """
-    match = _OPENING.match(body)
-    if not match:
-        raise malformed("the body must be one JSON object")
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # orjson refuses some valid JSON (1E400, lone surrogates, depth over 1,024): ask one that does not.
-        try:
-            json.loads(body.decode())
-        except RecursionError:
-            pass
-        except ValueError:
-            raise malformed(str(error)) from None
-    comma = b"" if match[1] == b"}" else b","
-    return body.index(b"{") + 1, b'"model":' + model_literal + comma
-
-
-def value_of(body: bytes, key: bytes) -> int:
-    """Offset of the value of the top-level member ``key`` (plain spelling) in a whole body, or -1.
-
-    :param key: with its quotes, ``b'"stream"'``. It must hold no backslash.
-    """
-    end = len(body)
-    start = _find(body, key, 0, end)
-    if start < 0:  # most keys asked for are not there
-        return -1
-    counter = BracketCounter()
-    counted = 0
-    while start >= 0:
-        stop = start + len(key)
-        if start and body[start - 1] != 0x5C:
-            colon = _skip_white(body, stop)
-            if body[colon : colon + 1] == b":":
-                counter.feed(body, counted, start)
-                counted = start
-                if counter.depth == 1:
-                    return _skip_white(body, colon + 1)
-        start = _find(body, key, stop, end)
-    return -1
-
-
-def refuse_case_variants(body: bytes) -> None:
-    """Refuse a second spelling of ``model`` that only differs in case, for servers that would take it.
-
-    Go's JSON decoder matches keys without regard to case: ``"Model"`` would overrule ``"model"``.
-
-    :raises BadRequest: there is one at the top level.
-    """
-    lowered = body.lower()
-    counter = BracketCounter()
-    counted = 0
-    seen = 0
-    for match in _ANY_CASE.finditer(lowered):
-        start, stop = match.span()
-        if start and lowered[start - 1] == 0x5C:
-            continue
-        counter.feed(body, counted, start)
-        counted = start
-        if counter.depth != 1:
-            continue
-        colon = _skip_white(body, stop)
-        if body[colon : colon + 1] == b":":
-            seen += 1
-            if seen > 1 or body[start:stop] != _KEY:
-                raise duplicate_model()
-
-
-def wants_stream(body: bytes) -> bool:
-    """Whether a body asks for a streamed answer: which figures of a deployment count for it.
-
-    Clients write ``stream`` beside the model, before or behind the messages. In a large body only its ends
-    are looked at; what really comes is seen by the answer.
-    """
-    if len(body) <= 2 * _END_BYTES:
-        return body.startswith(b"true", value_of(body, b'"stream"'))
-    for start, end in ((0, _END_BYTES), (len(body) - _END_BYTES, len(body))):
-        at = body.find(b'"stream"', start, end)
-        if at >= 0 and body[at - 1] != 0x5C and _STREAM_TRUE.match(body, at):
-            return True
-    return False
-
-
-def splice(pieces: list[bytes], start: int, end: int, replacement: bytes) -> list[bytes | memoryview]:
-    """The pieces of a body with ``body[start:end]`` replaced. Large pieces are not copied."""
-    out: list[bytes | memoryview] = []
-    placed = False
-    at = 0
-    for piece in pieces:
-        after = at + len(piece)
-        if after <= start or (placed and at >= end):
-            out.append(piece)
-        else:
-            view: bytes | memoryview = piece if len(piece) <= _BLOCK_BYTES else memoryview(piece)
-            if not placed:
-                out.append(view[: start - at])
-                out.append(replacement)
-                placed = True
-            if after > end:
-                out.append(view[end - at :])
-        at = after
-    return out
-
-
-def data_url_bytes(body: bytes) -> int:
-    """How many bytes of a body are base64 data URLs: they are images or sounds and not a prompt's text.
-
-    For estimates. A search through dense text costs 0.5 µs a KiB, so in a large body samples decide whether
-    it is made: base64 has no spaces, text has.
-    """
-    total = start = 0
-    end = len(body)
-    if end > _SAMPLE_FROM_BYTES and all(body.find(b" ", at, at + _SAMPLE_BYTES) >= 0 for at in range(0, end, _SAMPLE_EVERY)):
-        return 0
-    while (start := _find(body, b";base64,", start, end)) >= 0:
-        quote = body.find(b'"', start)
-        stop = end if quote < 0 else quote
-        total += stop - start
-        start = stop
-    return total
-
-
-def has_images(body: bytes) -> bool:
-    """Whether a chat body asks for eyes: a content part of an image type, in any provider's spelling."""
-    return any(
-        _find(body, mark, 0, len(body)) >= 0 for mark in (b'"image_url"', b'"input_image"', b'"image"')
     )

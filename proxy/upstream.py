@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from proxy.config import ProviderConfig
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
-from proxy.headers import MAX_HEAD_BYTES, HeadError, ResponseHead, read_response_head
+from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
+from proxy.lines import HeadError
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -38,6 +39,7 @@ class ProviderConnection(asyncio.Protocol):
         "exchange",
         "idle_since",
         "interim",
+        "is_held_back",
         "pool",
         "served",
         "spoiled",
@@ -54,6 +56,7 @@ class ProviderConnection(asyncio.Protocol):
         self.interim = 0
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
+        self.is_held_back = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,10 +76,20 @@ class ProviderConnection(asyncio.Protocol):
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
         self.exchange = None
         self.served += 1
+        if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
+            self.hold_back(False)
         if reusable and not self.spoiled and not self.transport.is_closing():
             self.pool.put(self, now)
         else:
             self.transport.abort()
+
+    def hold_back(self, hold: bool) -> None:
+        """Stop or go on reading from the provider."""
+        self.is_held_back = hold
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -220,19 +233,21 @@ class ConnectionPool:
         options: dict[str, Any] = {}
         if self._tls is not None:
             options = {"ssl": self._tls, "server_hostname": provider.host}
+        connection = ProviderConnection(self)
         try:
             async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: ProviderConnection(self), provider.host, provider.port, **options
-                )
+                await loop.create_connection(lambda: connection, provider.host, provider.port, **options)
+        except asyncio.CancelledError:
+            self.forget(connection)  # the loop may have made it already, and says nothing of its end
+            raise
         except TimeoutError:
             exchange.on_connect_failed(f"no connection within {self._connect_s:g} s")
         except ssl.SSLCertVerificationError as error:
             exchange.on_connect_failed(f"TLS: {error.verify_message}")
         except ssl.SSLError as error:
             exchange.on_connect_failed(f"TLS: {error.reason or error}")
-        except OSError as error:
-            exchange.on_connect_failed(error.strerror or str(error) or type(error).__name__)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
+            exchange.on_connect_failed(getattr(error, "strerror", None) or str(error))
         else:
             exchange.on_connected(connection)
 

@@ -1,0 +1,115 @@
+"""Header lines: which pass, which are dropped or used, and the tables of lines seen before.
+
+Clients and providers repeat most of their lines to the letter, so one look-up of the whole line answers
+"well-formed?", "may it pass?" and "do we need its value?" at once. Only a line never seen is taken apart.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
+
+# Lines longer than this are not remembered, nor are the fields that differ with every request.
+MAX_CACHED_LINE = 200
+MAX_CACHED_LINES = 2048
+_VOLATILE = frozenset(
+    b"traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
+    b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
+)
+
+PASS, DROP, USE, USE_AND_PASS = range(4)
+
+# What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
+# Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
+# organisation or project named by a client would be billed on the operator's key.
+_REQUEST_RULES = {
+    **dict.fromkeys(
+        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
+        b"forwarded via x-real-ip http2-settings".split(),
+        DROP,
+    ),
+    **dict.fromkeys(
+        b"host connection content-length transfer-encoding expect content-encoding accept-encoding "
+        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization "
+        b"openai-project".split(),
+        USE,
+    ),
+}
+_RESPONSE_RULES = {
+    **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
+    b"connection": USE,
+    **dict.fromkeys(
+        b"content-length transfer-encoding content-type content-encoding retry-after".split(), USE_AND_PASS
+    ),
+}
+
+_T = TypeVar("_T")
+Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
+
+
+PASSES_ONCE: Field = (PASS, b"", b"")  # a line that passes and will not be seen again
+
+
+class HeadError(ValueError):
+    """A provider's head that is not HTTP/1.x as the RFC has it."""
+
+
+class Lines:
+    """The table of lines seen before, for one direction."""
+
+    def __init__(self, rules: dict[bytes, int], prefixes: tuple[bytes, ...]) -> None:
+        self.rules = rules
+        self.dropped_prefixes = prefixes
+        self.passing: set[bytes] = set()
+        self.special: dict[bytes, Field] = {}
+        # Names as they were spelled -> rule, lower case, whether the line is worth remembering.
+        self._names: dict[bytes, tuple[int, bytes, bool]] = {}
+
+    def take_apart(self, line: bytes) -> Field:
+        """Check and classify a line never seen.
+
+        :raises HeadError: the line is no header field, or holds a character no field may hold.
+        """
+        name, colon, value = line.partition(b":")
+        if value.translate(None, _VALUE):
+            raise HeadError(f"the header {bytes(name[:40])!r} holds a control character")
+        known = self._names.get(name) if colon else None
+        if known is None:
+            known = self._check_name(name, colon, line)
+        rule, name, memorable = known
+        if rule == PASS and not memorable:
+            return PASSES_ONCE
+        field = (rule, name, value.strip(b" \t"))
+        if memorable and len(line) <= MAX_CACHED_LINE:
+            if len(self.passing) + len(self.special) >= MAX_CACHED_LINES:
+                self.passing.clear()
+                self.special.clear()
+            if rule == PASS:
+                self.passing.add(line)
+            else:
+                self.special[line] = field
+        return field
+
+    def _check_name(self, name: bytes, colon: bytes, line: bytes) -> tuple[int, bytes, bool]:
+        if not colon or not name or name.translate(None, _TOKEN):
+            raise HeadError(f"{bytes(line[:40])!r} is no header field")
+        lower = name.lower()
+        rule = self.rules.get(lower, PASS)
+        if rule == PASS and lower.startswith(self.dropped_prefixes):
+            rule = USE
+        known = (rule, lower, lower not in _VOLATILE)
+        if len(name) <= MAX_CACHED_LINE:
+            remember(self._names, name, known)
+        return known
+
+
+def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
+    if len(table) >= MAX_CACHED_LINES:
+        table.clear()
+    table[key] = value
+
+
+request_lines = Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
+response_lines = Lines(_RESPONSE_RULES, (b"x-inferoute-",))
