@@ -11,7 +11,7 @@ an empty line stands between two events of a stream.
 from __future__ import annotations
 
 from proxy.errors import GatewayError
-from proxy.framing import Body, CloseBody
+from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -94,8 +94,7 @@ class Answer:
     def _wrap(self, fresh: bytes) -> bytes:
         if self.mode == UNWRAPPED:
             return fresh
-        wrapped = b"%x\r\n%b\r\n" % (len(fresh), fresh) if fresh else b""
-        return wrapped + b"0\r\n\r\n" if self.body.done else wrapped
+        return wrap_chunk(fresh, self.body.done)
 
     def _cut_back(self) -> None:
         kept = b"".join(self.payload)
@@ -122,7 +121,7 @@ class Answer:
         """An event of ours, framed for the client. Only where :meth:`is_between_events`."""
         if self.mode == UNWRAPPED:
             return event
-        return b"%x\r\n%b\r\n%b" % (len(event), event, b"0\r\n\r\n" if last else b"")
+        return wrap_chunk(event, last)
 
     def error_event(self, error: GatewayError) -> bytes:
         """The last event of a stream that a provider broke off, and the end of the message."""

@@ -1,7 +1,7 @@
 """Questions to a whole body and edits of it, without parsing it.
 
-They rest on what :mod:`proxy.scanner` explains: a quoted word that no backslash precedes is a whole string token,
-and its depth is told by the brackets before it.
+They rest on what :mod:`proxy.scanner` explains: a quoted word that no backslash precedes is a whole string
+token, and its depth is told by the brackets before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.scanner import (
 )
 
 _ANY_CASE = re.compile(rb'"(?:m|\\u00[46]d)(?:o|\\u00[46]f)(?:d|\\u00[46]4)(?:e|\\u00[46]5)(?:l|\\u00[46]c)"')
-_END_BYTES = 8 << 10
+_END_BYTES = 8 << 10  # where `stream` is looked for in a large body
 _STREAM_TRUE = re.compile(rb'"stream"[ \t\r\n]*+:[ \t\r\n]*+true')
 _SAMPLE_FROM_BYTES, _SAMPLE_EVERY, _SAMPLE_BYTES = 8 << 10, 2 << 10, 256
 

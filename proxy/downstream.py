@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from proxy.deadlines import look_at
 from proxy.errors import BadRequest, GatewayError, Unavailable
 from proxy.exchange import Exchange
+from proxy.flow import NEVER, ClientFlow
 from proxy.framing import ChunkedBody, FramingError, LengthBody
 from proxy.gateway import PROXIED
 from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, recall_request_head
@@ -38,11 +38,10 @@ _DRAIN_BYTES = 64 << 10
 _LINGER_S = 2.0
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES = 64 << 10
-_NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientFlow):
     """See the module's text. All times are monotonic seconds."""
 
     __slots__ = (
@@ -50,21 +49,14 @@ class ClientConnection(asyncio.Protocol):
         "_body_at",
         "_buffer",
         "_exchange",
-        "_full",
         "_head",
         "_head_begun",
-        "_paused",
         "_payload",
         "_phase",
-        "gateway",
-        "transport",
-        "wake_at",
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
-        self.wake_at = _NEVER
+        super().__init__(gateway)
         self._phase = READING
         self._head_begun = False
         self._buffer = b""
@@ -73,10 +65,6 @@ class ClientConnection(asyncio.Protocol):
         self._payload: list[bytes] = []
         self._body_at = 0.0  # when the last piece of the body came
         self._exchange: Exchange | None = None
-        self._paused = False  # reading from the client
-        self._full = False  # the client takes nothing more for now
-
-    # ------------------------------------------------------------------ asyncio's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
@@ -126,24 +114,22 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.gateway.connections.discard(self)
         self._phase = CLOSED
-        self.wake_at = _NEVER
+        self.wake_at = NEVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.is_full = True
         if self._exchange is not None:
             self._exchange.on_client_full(True)
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.is_full = False
         if self._exchange is not None:
             self._exchange.on_client_full(False)
         elif self._phase == WAITING:
             self._next()
-
-    # ------------------------------------------------------------------ requests
 
     def _await_head(self, now: float) -> None:
         self._phase = READING
@@ -248,33 +234,16 @@ class ClientConnection(asyncio.Protocol):
         protocol = self.gateway.control()
         self.gateway.connections.discard(self)
         self._phase = CLOSED
-        self.wake_at = _NEVER
-        if self._paused:
+        self.wake_at = NEVER
+        if self.is_paused:
             self.transport.resume_reading()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.data_received(data)
 
-    # ------------------------------------------------------------------ what the exchange calls
-
     def keeps_alive(self) -> bool:
         """The client wants the connection kept, and so do we."""
         return self._head is not None and self._head.keep_alive and not self.gateway.draining
-
-    def wake_by(self, when: float) -> None:
-        """Have :meth:`on_wake` called at ``when`` at the latest."""
-        if when < self.wake_at:  # noqa: PLR1730  # min() takes three times as long
-            self.wake_at = when
-
-    def pause_reading(self, pause: bool) -> None:
-        """Stop or go on reading from the client."""
-        if pause != self._paused and self._phase != CLOSED:
-            self._paused = pause
-            if pause:
-                self.transport.pause_reading()
-            else:
-                self._body_at = monotonic()
-                self.transport.resume_reading()
 
     def on_exchange_done(self, reusable: bool) -> None:
         """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
@@ -283,16 +252,16 @@ class ClientConnection(asyncio.Protocol):
         if keep:
             self._next()
         elif self._phase == WAITING:
-            self._close()
+            self.close()
         else:
             self._linger()
 
     def _next(self) -> None:
         """Go on to the next request, once the client has taken enough of the last answer."""
         if self.gateway.draining:
-            self._close()
+            self.close()
             return
-        if self._full:
+        if self.is_full:
             self._phase = WAITING
             self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
             return
@@ -349,15 +318,9 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
-        self._close()
-        if gently:
-            return
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
-    # ------------------------------------------------------------------ refusals and time
+        self.close()
+        if not gently:
+            self.reset()
 
     def _refuse(self, error: GatewayError) -> None:
         exchange = self._exchange
@@ -395,27 +358,26 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _close(self) -> None:
-        """Close once what was written is out; a client that does not read it is cut after a while."""
+    def close(self) -> None:
+        """As of any connection; nothing that still comes is looked at."""
         self._phase = CLOSED
-        self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
-        self.transport.close()
+        super().close()
 
     def close_if_idle(self) -> None:
         """Close a connection without a request in it."""
         if self._phase == READING and not self._head_begun and not self._buffer:
-            self._close()
+            self.close()
 
     def on_wake(self, now: float) -> None:
         """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
-        self.wake_at = _NEVER
+        self.wake_at = NEVER
         phase = self._phase
         if phase == READING:
             if self._head_begun:
                 limit = self.gateway.timeouts.client_head_s
                 self._refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
             else:
-                self._close()
+                self.close()
         elif self._exchange is not None:
             self._wake_exchange(now)
         else:
@@ -424,14 +386,14 @@ class ClientConnection(asyncio.Protocol):
     def _wake_exchange(self, now: float) -> None:
         exchange = self._exchange
         assert exchange is not None
-        due = _NEVER
-        if self._phase == BODY and not self._paused and exchange.answer is None:
+        due = NEVER
+        if self._phase == BODY and not self.is_paused and exchange.answer is None:
             limit = self.gateway.timeouts.client_body_s
-            due = self._body_at + limit
+            due = max(self._body_at, self.resumed_at) + limit
             if now >= due:
                 self._refuse(BadRequest(f"Nothing of the body came for {limit:g} s.", status=408, close=True))
                 return
-        self.wake_by(min(due, exchange.on_wake(now)))
+        self.wake_by(min(due, look_at(exchange, now)))
 
     def __repr__(self) -> str:
         names = ("reading", "body", "waiting", "refused", "closed")

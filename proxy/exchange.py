@@ -16,26 +16,18 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.answer import KEEP_ALIVE_EVENT, Answer
-from proxy.body import (
-    data_url_bytes,
-    has_images,
-    insertion,
-    refuse_case_variants,
-    splice,
-    value_of,
-    wants_stream,
-)
+from proxy.accounting import account
+from proxy.answer import Answer
+from proxy.body import insertion, refuse_case_variants, wants_stream
 from proxy.catalog import Deployment, Pool
-from proxy.config import STRATEGIES
 from proxy.errors import BadRequest, ProviderError
-from proxy.framing import Body
+from proxy.framing import Body, wrap_chunk
 from proxy.headers import RequestHead, ResponseHead
+from proxy.intake import JOIN_BYTES, RequestBody, facts_of, text_bytes
 from proxy.meters import Row
-from proxy.scanner import ModelScanner, ModelSpan, find_plain
-from proxy.strategy import Facts, choose
+from proxy.options import Options, read_options
+from proxy.strategy import choose
 from proxy.upstream import ProviderConnection
-from proxy.usage import price_nusd, read_events, read_plain
 
 if TYPE_CHECKING:
     from proxy.downstream import ClientConnection
@@ -47,10 +39,6 @@ HOLDING, CONNECTING, AWAITING, ANSWERING, DONE = range(5)
 
 # While a connection is being dialled, so much of a body whose model is known is taken from the client.
 _DIAL_BUFFER_BYTES = 64 << 10
-# Below this size one joined write beats several.
-_JOIN_BYTES = 64 << 10
-# Bodies below this are not searched for data URLs: an image that small changes no figure.
-_URLS_FROM_BYTES = 8 << 10
 
 
 class Exchange:
@@ -58,13 +46,8 @@ class Exchange:
 
     # What most exchanges never change is here, once: setting it in each would cost half a microsecond.
     state = HOLDING
-    scanner: ModelScanner | None = None
-    found: ModelSpan | None = None
-    held: list[bytes] | None  # body pieces not sent yet, or kept for a redial
-    body_bytes = 0
-    body_done = False
     learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
-    asked_strategy: str | None = None
+    options: Options
     pool: Pool | None = None
     row: Row | None = None
     # Set with the choice, and not looked at before.
@@ -79,9 +62,7 @@ class Exchange:
     chosen_at = 0.0
     asked_at = 0.0  # when the last of the request was sent: from here the provider's time counts
     upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
-    first_byte_at = 0.0
-    progress_at = 0.0
-    kept_alive_at = 0.0
+    first_byte_at = progress_at = kept_alive_at = 0.0
     deadline_at = float("inf")
     client_full_at = 0.0  # since when the client takes nothing; 0: it does
     keepalive_s = 0.0
@@ -103,10 +84,8 @@ class Exchange:
         self.path = path  # below the provider's base path
         self.request_id = gateway.next_request_id()
         self.begun_at = monotonic()
-        self.held = []
+        self.body = RequestBody()
         self.first_byte_s = gateway.timeouts.first_byte_s
-
-    # ------------------------------------------------------------------ the request
 
     def begin(self) -> None:
         """Check the head of the request.
@@ -114,30 +93,16 @@ class Exchange:
         :raises GatewayError: it can't be served.
         """
         head = self.head
-        for name, value in head.inferoute:
-            if name == b"x-inferoute-strategy":
-                self.asked_strategy = value.decode("latin-1")
-                if self.asked_strategy not in STRATEGIES:
-                    raise BadRequest(
-                        f"X-Inferoute-Strategy must be one of {', '.join(STRATEGIES)}; "
-                        f"'{self.asked_strategy[:40]}' is none.",
-                        code="invalid_strategy",
-                        param="X-Inferoute-Strategy",
-                    )
-            elif name == b"x-inferoute-timeout":
-                self.first_byte_s = min(self.first_byte_s, _seconds(value))
-        if head.content_encoding not in (b"", b"identity"):
-            raise BadRequest(
-                "A compressed request body can't be routed. Send it without Content-Encoding.",
-                code="unsupported_content_encoding",
-                close=True,
-            )
-        if head.expect not in (b"", b"100-continue"):
-            raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
-        if self.length is None and not head.chunked:
-            raise BadRequest("The request needs a Content-Length or a chunked body.", status=411, close=True)
-        if self.length is not None:
-            self._check_size(self.length)
+        options = self.options = head.options or read_options(head)
+        if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
+            self.first_byte_s = options.timeout_s
+        length = self.length
+        if length is None:
+            if not head.chunked:
+                text = "The request needs a Content-Length or a chunked body."
+                raise BadRequest(text, status=411, close=True)
+        elif length > self.gateway.max_body_bytes:
+            self._check_size(length)
 
     def _check_size(self, size: int) -> None:
         if size > self.gateway.max_body_bytes:
@@ -156,33 +121,21 @@ class Exchange:
         """
         if self.state == DONE or self.answer is not None:
             return  # a provider that answered early: what else the client sends goes nowhere
-        self.body_bytes += len(piece)
-        self.body_done = done
-        if self.head.chunked:
-            self._check_size(self.body_bytes)
-        if done and self.scanner is None:
-            self.found = find_plain(piece)
-        if self.found is None or self.scanner is not None:
-            self._scan(piece, done)
+        body = self.body
+        body.scan(piece, done)
+        if self.length is None:
+            self._check_size(body.size)
         if self.upstream is not None:
             self._send_on(piece)
             return
-        assert self.held is not None
+        assert body.held is not None
         if piece:
-            self.held.append(piece)
+            body.held.append(piece)
         if self.state == HOLDING:
-            if done or (self.found is not None and self._is_settled()):
+            if done or (body.found is not None and self._is_settled()):
                 self._choose()
-        elif not done and self.body_bytes > _DIAL_BUFFER_BYTES:
+        elif not done and body.size > _DIAL_BUFFER_BYTES:
             self.client.pause_reading(True)
-
-    def _scan(self, piece: bytes, done: bool) -> None:
-        """Look for the model in a body that comes in pieces, or is not of the common form."""
-        scanner = self.scanner
-        if scanner is None:
-            scanner = self.scanner = ModelScanner()
-        scanner.feed(piece, done)
-        self.found = scanner.found
 
     def _is_settled(self) -> bool:
         """Nothing still to come of the body can change where it goes or what is sent."""
@@ -190,16 +143,15 @@ class Exchange:
         return len(members) == 1 and not members[0].provider.case_insensitive_keys
 
     def _resolve(self) -> Pool:
-        name = None if self.found is None else self.found.name
-        self.pool = self.gateway.catalog.resolve(name, self.endpoint, self.asked_strategy)
+        found = self.body.found
+        name = None if found is None else found.name
+        self.pool = self.gateway.catalog.resolve(name, self.endpoint, self.options.strategy)
         return self.pool
 
     def _choose(self) -> None:
         """Pick the deployment and start the attempt."""
-        held = self.held
-        assert held is not None
-        body = held[0] if len(held) == 1 else b"".join(held)
-        if self.found is None:
+        body = self.body.whole()
+        if self.body.found is None:
             insertion(body, b"")  # what is not JSON is told so, not asked for a model
         pool = self.pool or self._resolve()
         now = self.chosen_at = self.asked_at = monotonic()
@@ -208,13 +160,11 @@ class Exchange:
         if len(members) == 1:
             deployment = members[0]
         else:
-            deployment = choose(pool, self._facts(body, pool, streamed, now), self.gateway.rng)
-        if self.body_done:
+            deployment = choose(pool, facts_of(body, pool, self.endpoint, streamed, now), self.gateway.rng)
+        if self.body.done:
             if deployment.provider.case_insensitive_keys:
                 refuse_case_variants(body)
-            self.learn_bytes = self.body_bytes
-            if self.body_bytes > _URLS_FROM_BYTES:
-                self.learn_bytes -= data_url_bytes(body)
+            self.learn_bytes = text_bytes(body)
         self.deployment = deployment
         self.served_by = self.gateway.response_names(deployment, pool)
         self.keepalive_s = pool.keepalive_s
@@ -237,21 +187,6 @@ class Exchange:
         else:
             self.dial = provider.pool.dial(self)
 
-    def _facts(self, body: bytes, pool: Pool, streamed: bool, now: float) -> Facts:
-        # A token is at least a byte: below the smallest window nothing needs a closer look.
-        is_large = pool.min_context is not None and len(body) > pool.min_context
-        return Facts(
-            self.endpoint,
-            streamed,
-            len(body),
-            pool.needs_vision_check and has_images(body),
-            pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
-            data_url_bytes(body) if is_large else 0,
-            now,
-        )
-
-    # ------------------------------------------------------------------ the attempt
-
     def on_connected(self, connection: ProviderConnection) -> None:
         """A connection is there for this exchange."""
         self.dial = None
@@ -261,12 +196,13 @@ class Exchange:
         self.upstream = connection
         connection.start(self)
         self.state = AWAITING
-        held = self.held
+        body = self.body
+        held = body.held
         assert held is not None
-        if not connection.served or self.body_bytes > self.gateway.replay_limit_bytes:
-            self.held = None  # on a fresh connection nothing can have been lost to a stale keep-alive
+        if not connection.served or body.size > self.gateway.replay_limit_bytes:
+            body.held = None  # on a fresh connection nothing can have been lost to a stale keep-alive
         self._send(connection, held)
-        if not self.body_done:
+        if not body.done:
             self.client.pause_reading(False)
 
     def _send(self, connection: ProviderConnection, pieces: list[bytes]) -> None:
@@ -275,23 +211,14 @@ class Exchange:
         prepared = head.prepared.get(provider)
         if prepared is None:
             prepared = head.prepared[provider] = provider.prepare(head, self.path)
-        found = self.found
-        literal = self.deployment.upstream_literal
-        if found is not None:
-            start, end = found.start, found.end
-        else:
-            start, literal = insertion(b"".join(pieces), literal)
-            end = start
-        if len(pieces) == 1 and self.body_bytes <= _JOIN_BYTES:
-            body: list[bytes | memoryview] = [pieces[0][:start], literal, pieces[0][end:]]
-        else:
-            body = splice(pieces, start, end, literal)
+        body, growth = self.body.with_model(pieces, self.deployment.upstream_literal)
         if self.length is not None:
-            framing = b"Content-Length: %d\r\n\r\n" % (self.length + len(literal) - (end - start))
+            framing = b"Content-Length: %d\r\n\r\n" % (self.length + growth)
             parts: list[bytes | memoryview] = [prepared, framing, *body]
         else:
-            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", _chunk(b"".join(body), self.body_done)]
-        if self.body_bytes <= _JOIN_BYTES:
+            chunk = wrap_chunk(b"".join(body), self.body.done)
+            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
+        if self.body.size <= JOIN_BYTES:
             connection.transport.write(b"".join(parts))
         else:
             connection.transport.writelines(parts)
@@ -300,13 +227,9 @@ class Exchange:
         """A further piece of a body that is already on its way."""
         connection = self.upstream
         assert connection is not None
-        if self.held is not None:
-            if self.body_bytes > self.gateway.replay_limit_bytes:
-                self.held = None
-            elif piece:
-                self.held.append(piece)
-        connection.transport.write(_chunk(piece, self.body_done) if self.head.chunked else piece)
-        if self.body_done:
+        self.body.keep(piece, self.gateway.replay_limit_bytes)
+        connection.transport.write(wrap_chunk(piece, self.body.done) if self.head.chunked else piece)
+        if self.body.done:
             self.asked_at = monotonic()
             self.deadline_at = self.asked_at + self.first_byte_s
             self.client.wake_by(self.deadline_at)
@@ -314,14 +237,14 @@ class Exchange:
     def on_upstream_full(self, full: bool) -> None:
         """The provider's connection takes no more, or takes again: pause or resume the client."""
         self.upstream_full_at = monotonic() if full else 0.0
-        if not self.body_done:
+        if not self.body.done:
             self.client.pause_reading(full)
 
     def on_connect_failed(self, why: str) -> None:
         """No connection could be opened. ``why`` is a short reason without secrets."""
         self.dial = None
         if self.state == CONNECTING:
-            self._fail("connect", f"could not be reached ({why})", 503, "provider_unreachable")
+            self.fail("connect", f"could not be reached ({why})", 503, "provider_unreachable")
 
     def on_upstream_lost(self, why: str) -> None:
         """The provider's connection closed, or its bytes are not HTTP, before the answer was complete."""
@@ -332,17 +255,15 @@ class Exchange:
         connection.exchange = None
         connection.transport.abort()
         if self.answer is not None:
-            self._break_off(f"broke its answer off ({why})")
-        elif stale and self.held is not None and not self.redialled:
+            self.break_off(f"broke its answer off ({why})")
+        elif stale and self.body.held is not None and not self.redialled:
             # The provider closed a kept connection just as we used it: nobody's fault, and no attempt.
             self.redialled = True
             self.upstream_full_at = 0.0
             self.state = CONNECTING
             self.dial = connection.pool.dial(self)
         else:
-            self._fail("reset", f"gave no valid answer ({why})", 502, "provider_bad_answer")
-
-    # ------------------------------------------------------------------ the answer
+            self.fail("reset", f"gave no valid answer ({why})", 502, "provider_bad_answer")
 
     def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
         """The head of the answer came; False if the exchange is over with it.
@@ -351,15 +272,15 @@ class Exchange:
         """
         if head.status == 401 and not self.provider.passthrough:
             log.error("provider %s refused the operator's key (401)", self.provider.config.name)
-            self._fail("401", "refused the gateway's key", 502, "provider_auth_failed")
+            self.fail("401", "refused the gateway's key", 502, "provider_auth_failed")
             return False
         now = monotonic()
-        self.held = None
+        self.body.held = None
         self.state = ANSWERING
         self.progress_at = now
         answer = self.answer = Answer(head, body, self.head.minor)
         # With the request not yet complete (an early answer) neither connection can be used again.
-        keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.body_done
+        keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.body.done
         ours = b"X-Inferoute-Request-Id: %b\r\n%b" % (self.request_id, self._names(b"%d" % head.status, now))
         self.pending_head = answer.head_bytes(ours, keep_alive, self.head.minor)
         if not more:
@@ -392,7 +313,10 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
         if body.done:
-            self._account(answer, now)
+            row = self.row
+            assert row is not None
+            output_s = now - self.first_byte_at
+            account(row, self.deployment, answer, self.endpoint, self.learn_bytes, output_s, now)
         if out:
             self.client.transport.write(out)
         if body.done:
@@ -407,35 +331,16 @@ class Exchange:
         else:
             row.left_awaiting()
 
-    def _account(self, answer: Answer, now: float) -> None:
-        """Feed the live tables from a finished answer. It comes before its last byte goes out."""
-        row, deployment = self.row, self.deployment
-        assert row is not None
-        status = answer.head.status
-        # A request's own mistake (4xx) is a success of the provider; 408 and 429 are not the request's.
-        success = status < 500 and status not in (401, 408, 429)
-        row.finished(now, success, None if success else f"HTTP {status}")
-        if status >= 400 or answer.head.encoded:
-            return
-        if answer.head.event_stream:
-            usage = read_events(answer.tail(), self.endpoint, answer.first)
-            output_s = now - self.first_byte_at
-        else:
-            usage = read_plain(answer.tail(), self.endpoint)
-            output_s = 0.0
-        if usage is not None:
-            cost_nusd = price_nusd(usage, deployment.prices)
-            usd = None if cost_nusd is None else cost_nusd * 1e-9
-            row.charged(now, self.learn_bytes, usage, usd, output_s)
-
     def _end(self, answer: Answer, now: float) -> None:
         self.state = DONE
         connection, self.upstream = self.upstream, None
         assert connection is not None
-        connection.release(answer.head.keep_alive and self.body_done, now)
-        self.client.on_exchange_done(answer.is_self_delimiting() and self.body_done)
+        connection.release(answer.head.keep_alive and self.body.done, now)
+        self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
 
-    # ------------------------------------------------------------------ ends of another kind
+    def is_under_way(self) -> bool:
+        """A provider was chosen, and has not answered yet."""
+        return self.state in (CONNECTING, AWAITING)
 
     def abandon(self, error: str | None = None) -> None:
         """Stop whatever runs upstream: the client left, or is being answered an error of its own."""
@@ -447,7 +352,7 @@ class Exchange:
                 self.row.left_awaiting()
             self.row.finished(monotonic(), failed, error)
         self.state = DONE
-        self.held = None
+        self.body.held = None
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None
@@ -456,7 +361,7 @@ class Exchange:
             connection.exchange = None
             connection.transport.abort()
 
-    def _fail(self, outcome: str, what: str, status: int, code: str) -> None:
+    def fail(self, outcome: str, what: str, status: int, code: str) -> None:
         """The attempt failed before its answer began."""
         name = self.provider.config.name
         log.warning("%s: provider %s %s", self.request_id.decode(), name, what)
@@ -465,7 +370,7 @@ class Exchange:
         error = ProviderError(f"The provider '{name}' {what}.", status=status, code=code)
         self.client.answer_error(error, self.request_id, names + b"\r\n")
 
-    def _break_off(self, what: str) -> None:
+    def break_off(self, what: str) -> None:
         """The answer can't be completed: tell the client in a way that no one can take for its end."""
         assert self.answer is not None
         answer = self.answer
@@ -477,11 +382,9 @@ class Exchange:
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
             self.client.transport.write(answer.error_event(error))
-            self.client.on_exchange_done(answer.is_self_delimiting() and self.body_done)
+            self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:
             self.client.cut(answer.is_self_delimiting())
-
-    # ------------------------------------------------------------------ time and the client's pace
 
     def on_client_full(self, full: bool) -> None:
         """The client takes no more for now, or takes again: pause or resume the provider."""
@@ -494,61 +397,3 @@ class Exchange:
             else:
                 self.progress_at = now
                 self.upstream.hold_back(False)
-
-    def on_wake(self, now: float) -> float:
-        """Look at the deadlines; returns when to look again."""
-        timeouts = self.gateway.timeouts
-        if self.state in (CONNECTING, AWAITING):
-            if not self.body_done:
-                # The provider can't be late before it has the whole request; but it has to take it.
-                full_at = self.upstream_full_at or now
-                self.deadline_at = full_at + self.first_byte_s
-            if now < self.deadline_at:
-                return self.deadline_at
-            self._fail("timeout", f"did not answer within {self.first_byte_s:g} s", 504, "provider_timeout")
-        elif self.state == ANSWERING:
-            if self.client_full_at:
-                due = self.client_full_at + timeouts.client_write_s
-                if now < due:
-                    return due
-                self.abandon()
-                self.client.cut(False)
-                return float("inf")
-            due = self.progress_at + timeouts.idle_s
-            if now >= due:
-                self._break_off(f"sent nothing for {timeouts.idle_s:g} s")
-                return float("inf")
-            return min(due, self._keep_alive(now)) if self.keepalive_s else due
-        return float("inf")
-
-    def _keep_alive(self, now: float) -> float:
-        """Put a comment into an event stream that has been silent; returns when to look again."""
-        answer = self.answer
-        assert answer is not None
-        due = max(self.progress_at, self.kept_alive_at) + self.keepalive_s
-        if now < due:
-            return due
-        if answer.is_between_events():
-            self.client.transport.write(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
-            self.kept_alive_at = now
-        return now + self.keepalive_s
-
-
-def _chunk(data: bytes, last: bool) -> bytes:
-    """``data`` as a chunk, and the end of the body behind it if it is the last."""
-    wrapped = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return wrapped + b"0\r\n\r\n" if last else wrapped
-
-
-def _seconds(value: bytes) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < 1e6:
-        raise BadRequest(
-            "X-Inferoute-Timeout must be a number of seconds above 0, such as 2.5.",
-            code="invalid_timeout",
-            param="X-Inferoute-Timeout",
-        )
-    return seconds

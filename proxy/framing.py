@@ -256,4 +256,10 @@ def _parse_size(line: bytes) -> int:
     return size
 
 
+def wrap_chunk(data: bytes, last: bool) -> bytes:
+    """``data`` as a chunk, and the end of the body behind it if it is the last. Empty data makes no chunk."""
+    wrapped = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return wrapped + b"0\r\n\r\n" if last else wrapped
+
+
 Body = LengthBody | ChunkedBody | CloseBody

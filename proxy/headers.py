@@ -1,7 +1,7 @@
 """Message heads as bytes: what is refused, and how a head is read and written.
 
-A head is split into lines and each is looked up whole in the tables of :mod:`proxy.lines`. Lines that pass keep
-their bytes: order, spelling and repetition.
+A head is split into lines and each is looked up whole in the tables of :mod:`proxy.lines`. Lines that pass
+keep their bytes: order, spelling and repetition.
 
 Strict on purpose (RFC 9112 sections 2.2, 3.2, 5, 6.3 and 11): whatever two programs could read differently
 is refused and the connection closed, so that nothing can be smuggled past the gateway.
@@ -10,6 +10,7 @@ is refused and the connection closed, so that nothing can be smuggled past the g
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from proxy.errors import BadRequest
 from proxy.lines import (
@@ -64,6 +65,7 @@ class RequestHead:
     expect = b""
     content_encoding = b""
     accept_encoding = b""
+    options: Any = None  # what proxy.options has read in it
     repeats = True  # no header in it that differs with every request, but for the length
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
@@ -280,6 +282,8 @@ def read_response_head(head: bytes) -> ResponseHead:
             seen.append(field)
     options = b""
     for _, name, value in seen:
+        if name == b"content-type" and value == b"application/json":  # nothing to learn from the usual
+            continue
         if name == b"connection":
             options = options + b"," + value if options else value
         else:

@@ -47,8 +47,6 @@ _RESPONSE_RULES = {
 
 _T = TypeVar("_T")
 Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
-
-
 PASSES_ONCE: Field = (PASS, b"", b"")  # a line that passes and will not be seen again
 
 
@@ -106,6 +104,7 @@ class Lines:
 
 
 def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
+    """Keep a value in a bounded table, which is cleared when it is full."""
     if len(table) >= MAX_CACHED_LINES:
         table.clear()
     table[key] = value

@@ -134,7 +134,7 @@ def find_plain(body: bytes) -> ModelSpan | None:
     if body.find(b"\\") >= 0 and find(body, _ESCAPE, 0, end) >= 0:
         return None
     member = _PLAIN_MEMBER.match(body, key)
-    if member is None or (body[0] != 0x7B and not OPENING.match(body)):
+    if member is None or not (body[0] == 0x7B or OPENING.match(body)):
         return None
     if key > 1:  # not right behind the opening bracket: count
         counter = BracketCounter()

@@ -29,6 +29,7 @@ _MAX_COUNT = 1_000_000_000
 # tail that is full of them from costing a parse each.
 _MAX_CANDIDATES = 8
 _KEY = b'"usage"'
+_WRITING = ("chat", "completions")
 _BACKSLASH = 0x5C
 
 # Tokens per byte of English JSON text, where nothing was observed.
@@ -221,17 +222,25 @@ def _from_object(found: Any, endpoint: str) -> Usage | None:
     if "prompt_tokens" not in found and "completion_tokens" not in found:
         return _from_input_shape(found)
     given, output = _whole(found.get("prompt_tokens")), _whole(found.get("completion_tokens"))
-    if given < 0 and output < 0:
-        return _from_input_shape(found)
-    given = max(given, 0)
-    output = max(output, 0)
-    if endpoint in ("chat", "completions"):
+    if given < 0 or output < 0:
+        if given == output:
+            return _from_input_shape(found)
+        given, output = max(given, 0), max(output, 0)
+    if endpoint in _WRITING:
         # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
         # charge for it; their total tells.
-        output = max(output, _whole(found.get("total_tokens")) - given)
-    cached = _count(found.get("prompt_tokens_details"), "cached_tokens") or 0
-    reasoning = _count(found.get("completion_tokens_details"), "reasoning_tokens") or 0
-    return Usage(given, min(cached, given), 0, output, min(reasoning, output))
+        rest = _whole(found.get("total_tokens")) - given
+        output = rest if rest > output else output  # here and below: max() is slow
+    cached = reasoning = 0
+    details = found.get("prompt_tokens_details")
+    if details:
+        cached = _count(details, "cached_tokens") or 0
+        cached = given if cached > given else cached
+    details = found.get("completion_tokens_details")
+    if details:
+        reasoning = _count(details, "reasoning_tokens") or 0
+        reasoning = output if reasoning > output else reasoning
+    return Usage(given, cached, 0, output, reasoning)
 
 
 def _from_input_shape(found: dict[str, Any]) -> Usage | None:

@@ -125,6 +125,14 @@ async def test_an_unknown_model(start, id):
     assert error["param"] == "model"
 
 
+@pytest.mark.parametrize(("id", "nearest"), [("MOCK/BIG", "mock/big"), ("bset", "best"), ("qqqqqq", None)])
+async def test_an_unknown_model_is_told_the_nearest(start, id, nearest):
+    server = await start(TEXT, MOCK_KEY="k")
+    error = check_error(await get(server, f"/v1/models/{id}"), 404, "not_found_error", "model_not_found")
+    assert ("Did you mean" in error["message"]) is (nearest is not None)
+    assert nearest is None or f"Did you mean '{nearest}'?" in error["message"]
+
+
 async def test_healthz_and_readyz(start):
     server = await start(TEXT, MOCK_KEY="k")
     for path, answer in (("/healthz", {"status": "ok"}), ("/readyz", {"status": "ready"})):

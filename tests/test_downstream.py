@@ -266,7 +266,7 @@ async def test_requests_are_not_read_without_bound_while_one_runs(provider, star
     writing = asyncio.create_task(client.send(post(body) * 200))
     await until(lambda: provider.connections)
     connection = next(iter(server.gateway.connections))
-    await until(lambda: connection._paused)
+    await until(lambda: connection.is_paused)
     assert len(connection._buffer) < 1 << 20
     go.set()
     for _ in range(200):

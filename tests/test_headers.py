@@ -1,4 +1,4 @@
-"""Heads against llhttp, against the contract's lists, and against the cache of lines seen before."""
+"""Heads against llhttp, and against the contract's lists."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import Any
 import httptools
 import pytest
 from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
-from proxy import headers
 from proxy.errors import BadRequest
 from proxy.headers import (
     MAX_HEADERS,
     REASONS,
-    HeadError,
-    RequestHead,
-    ResponseHead,
     gateway_response,
     read_request_head,
     read_response_head,
     without,
 )
+from proxy.lines import HeadError
+from tests.headcases import METHODS, clear, harmed, request, request_heads, response, response_heads
 
 
 class Reader:
@@ -58,37 +55,12 @@ class Reader:
         self.complete = True
 
 
-def request(
-    *lines: bytes, line: bytes = b"POST /v1/chat/completions HTTP/1.1", host: bool = True
-) -> RequestHead:
-    return read_request_head(b"\r\n".join((line, *([b"Host: a.example"] if host else []), *lines)))
-
-
-def response(*lines: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
-    return read_response_head(b"\r\n".join((line, *lines)))
-
-
 def refused(*lines: bytes, **kw: Any) -> BadRequest:
     with pytest.raises(BadRequest) as raised:
         request(*lines, **kw)
     assert raised.value.close
     assert raised.value.status in (400, 431)
     return raised.value
-
-
-REQUEST_FACTS = (
-    "method", "path", "query", "minor", "keep_alive", "chunked", "length", "expect", "content_encoding",
-    "accept_encoding", "credentials", "inferoute", "lines",
-)  # fmt: skip
-RESPONSE_FACTS = (
-    "status", "reason", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded", "retry_after",
-    "lines",
-)  # fmt: skip
-
-
-def facts(head: RequestHead | ResponseHead) -> dict[str, Any]:
-    names = REQUEST_FACTS if isinstance(head, RequestHead) else RESPONSE_FACTS
-    return {name: getattr(head, name) for name in names}
 
 
 def pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -104,21 +76,6 @@ def options_of(lines: list[tuple[bytes, bytes]]) -> set[bytes]:
 @pytest.fixture(autouse=True)
 def fresh_tables():
     clear()
-
-
-def clear() -> None:
-    for table in (*line_tables(), *other_tables()):
-        table.clear()
-
-
-def line_tables() -> list[Any]:
-    both = (headers._request_lines, headers._response_lines)
-    return [table for lines in both for table in (lines.passing, lines.special)]
-
-
-def other_tables() -> list[Any]:
-    names = [headers._request_lines._names, headers._response_lines._names]
-    return [*names, headers._first_lines, headers._status_lines]
 
 
 # ------------------------------------------------------------------ request lines
@@ -558,76 +515,6 @@ def test_content_encoding_of_an_answer():
 
 # ------------------------------------------------------------------ differential: llhttp
 
-_NAMES = (
-    b"Host Connection Content-Length Transfer-Encoding Cookie X-Forwarded-For Authorization Accept-Encoding "
-    b"Expect Content-Type User-Agent X-Inferoute-Strategy X-Stainless-Lang traceparent Upgrade TE a "
-    b"Keep-Alive X-A Content-Encoding Retry-After Set-Cookie"
-)
-names = st.sampled_from(_NAMES.decode().split()).flatmap(
-    lambda name: st.sampled_from([name, name.lower(), name.upper()])
-)
-field_values = st.one_of(
-    st.sampled_from(
-        ["", "5", "0", "05", "+5", "5, 5", "chunked", "Chunked", "gzip, chunked", "a.example",
-        "a.example:80", "close",
-         "keep-alive", "x-a, close", "X-A", "upgrade", "websocket", "100-continue", "\tx ", "a\tb",
-         "text/event-stream"]
-    ),
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
-)  # fmt: skip
-field_lines = st.builds("{}:{}{}".format, names, st.sampled_from(["", " ", "\t "]), field_values).map(
-    str.encode
-)
-harms = st.one_of(
-    st.sampled_from(
-        [b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"\x00", b"\x0b", b"\x7f", b"\xff", b",", b"+", b"\r\n ",
-        b"\r\n\t",
-         b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"HTTP/1.1", b"#", b"?", b"//", b"@",
-         b"1", b"0"]
-    ),
-    st.binary(min_size=1, max_size=2),
-)  # fmt: skip
-# Ours takes any method (an unknown one is a 405 or 404, not a 400); llhttp takes those on its list.
-METHODS = (b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH")
-
-
-@st.composite
-def heads(draw, first_lines):
-    """A head that is nearly always well-formed, without its empty line."""
-    lines = [draw(first_lines), *draw(st.lists(field_lines, max_size=5))]
-    if draw(st.booleans()):
-        lines.insert(1, b"Host: a.example")
-    return b"\r\n".join(lines)
-
-
-@st.composite
-def harmed(draw, source):
-    head = draw(source)
-    for _ in range(draw(st.integers(0, 2))):
-        at = draw(st.integers(0, len(head)))
-        head = head[:at] + draw(st.one_of(harms, st.just(b""))) + head[at + draw(st.integers(0, 2)) :]
-    return head.partition(b"\r\n\r\n")[0]  # the first empty line ends a head: our callers cut there too
-
-
-request_heads = heads(
-    st.builds(
-        "{} {} HTTP/1.{}".format,
-        st.sampled_from([method.decode() for method in METHODS]),
-        st.sampled_from(
-            ["/", "/v1/chat/completions", "/a?b=c", "http://a.example/x?y", "http://a:80", "*", "/%00"]
-        ),
-        st.sampled_from("110"),
-    ).map(str.encode)
-)
-response_heads = heads(
-    st.builds(
-        "HTTP/1.{} {}{}".format,
-        st.sampled_from("110"),
-        st.sampled_from(["200", "404", "503", "100", "204"]),
-        st.sampled_from([" OK", " ", "", " Not Found"]),
-    ).map(str.encode)
-)
-
 USED_OF_CLIENT = {line.partition(b":")[0].lower() for line in DROPPED_OF_CLIENT} | {
     b"host", b"content-length", b"transfer-encoding", b"content-encoding",
 }  # fmt: skip
@@ -709,75 +596,6 @@ def test_responses_never_laxer_than_llhttp_and_read_alike(head):
     )
     assert ours.chunked == (b"transfer-encoding" in dict(lower))
     assert ours.keep_alive == (b"close" not in options and (ours.minor == 1 or b"keep-alive" in options))
-
-
-# ------------------------------------------------------------------ the tables of lines seen before
-
-
-def verdict(read: Any, head: bytes) -> Any:
-    try:
-        return facts(read(head))
-    except (BadRequest, HeadError) as error:
-        return str(error)
-
-
-@given(harmed(request_heads), harmed(response_heads))
-@settings(max_examples=300, deadline=None)
-def test_the_second_look_is_like_the_first(one, other):
-    for head in (one, other):  # each head through both readers: their tables must not mix
-        clear()
-        first = [verdict(read, head) for read in (read_request_head, read_response_head)]
-        again = [verdict(read, head) for read in (read_request_head, read_response_head)]
-        assert again == first
-
-
-def test_what_was_read_is_not_shared_with_the_table():
-    one = request(b"A: 1", b"B: 2")
-    one.lines.clear()
-    assert request(b"A: 1", b"B: 2").lines == [b"A: 1", b"B: 2"]
-
-
-def test_tables_are_bounded_and_a_flood_changes_nothing():
-    lines = (
-        b"Content-Type: text/event-stream",
-        b"Connection: x-a",
-        b"X-A: 1",
-        b"X-B: 2",
-        b"Content-Length: 5",
-    )
-    asked, answered = facts(request(*lines)), facts(response(*lines))
-    for i in range(3 * headers._MAX_CACHED_LINES):
-        request(b"X-%d: 1" % i, b"Authorization: %d" % i, line=b"POST /%d HTTP/1.1" % i)
-        response(b"X-%d: 1" % i, b"Content-Type: %d" % i, line=b"HTTP/1.1 200 %d" % i)
-        passing, special, response_passing, response_special = map(len, line_tables())
-        assert passing + special <= headers._MAX_CACHED_LINES
-        assert response_passing + response_special <= headers._MAX_CACHED_LINES
-        assert max(map(len, other_tables())) <= headers._MAX_CACHED_LINES
-    assert facts(request(*lines)) == asked
-    assert facts(response(*lines)) == answered
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1",
-        b"Set-Cookie: a=1",
-        b"X-A: " + b"b" * headers._MAX_CACHED_LINE, b"Authorization: " + b"b" * headers._MAX_CACHED_LINE,
-    ],
-)  # fmt: skip
-def test_what_differs_every_time_or_is_long_is_not_remembered(line):
-    request(line, host=False, line=b"POST / HTTP/1.0")
-    response(line)
-    assert not any(line_tables())
-
-
-def test_long_names_and_first_lines_are_not_remembered():
-    long = b"a" * (headers._MAX_CACHED_LINE + 1)
-    for _ in range(2):
-        assert request(long + b": 1", line=b"POST /" + long + b" HTTP/1.0", host=False).path == b"/" + long
-        assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
-        assert not any(line_tables())
-        assert not any(other_tables())
 
 
 # ------------------------------------------------------------------ answers of the gateway

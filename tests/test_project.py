@@ -18,8 +18,9 @@ MAX_FUNCTION_LINES = 70  # a screen
 # Decides purely: no clock, no socket, no file, no log. Time and chance are arguments, so that a test can
 # give them, and a thousand cases run in the time of one socket.
 CORE = frozenset(
-    ["errors", "decay", "scanner", "framing", "headers", "answer", "settings", "values", "validate",
-     "positions", "sections", "routes", "config", "catalog", "meters", "strategy", "usage"]
+    ["errors", "decay", "scanner", "body", "framing", "lines", "headers", "answer", "settings", "values",
+     "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters",
+     "strategy", "usage", "options", "intake", "accounting"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(("cli", "chat", "simulator"))  # commands of people at a terminal

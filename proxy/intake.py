@@ -1,0 +1,96 @@
+"""The body of a request as it comes in: what is held of it, and the model that was found in it."""
+
+from __future__ import annotations
+
+from proxy.body import data_url_bytes, has_images, insertion, splice, value_of
+from proxy.catalog import Pool
+from proxy.scanner import ModelScanner, ModelSpan, find_plain
+from proxy.strategy import Facts
+
+# Bodies below this are not searched for data URLs: an image that small changes no figure.
+_URLS_FROM_BYTES = 8 << 10
+# Below this size pieces are copied together rather than handed on one by one.
+JOIN_BYTES = 64 << 10
+
+
+class RequestBody:
+    """See the module's text. ``size`` and ``done`` tell how much has come, and whether that is all."""
+
+    # Set by what comes; here once, as most bodies come in one piece.
+    size = 0
+    done = False
+    found: ModelSpan | None = None
+    _scanner: ModelScanner | None = None
+
+    def __init__(self) -> None:
+        # Pieces not sent yet, or kept to be sent again; None once that can't be needed any more.
+        self.held: list[bytes] | None = []
+
+    def scan(self, piece: bytes, done: bool) -> None:
+        """Look for the model in the next piece; ``done``: it is the last.
+
+        :raises BadRequest: the body is no JSON object, or says its model twice or in a way not allowed.
+        """
+        self.size += len(piece)
+        self.done = done
+        scanner = self._scanner
+        if scanner is None:
+            if done:
+                found = self.found = find_plain(piece)
+                if found is not None:
+                    return
+            scanner = self._scanner = ModelScanner()
+        scanner.feed(piece, done)
+        self.found = scanner.found
+
+    def keep(self, piece: bytes, limit: int) -> None:
+        """Hold a piece that is sent on, as long as all of them stay below ``limit`` bytes."""
+        if self.held is not None:
+            if self.size > limit:
+                self.held = None
+            elif piece:
+                self.held.append(piece)
+
+    def whole(self) -> bytes:
+        """What is held, as one."""
+        held = self.held
+        assert held is not None
+        return held[0] if len(held) == 1 else b"".join(held)
+
+    def with_model(self, pieces: list[bytes], literal: bytes) -> tuple[list[bytes | memoryview], int]:
+        """``pieces`` of this body with the model's value replaced, or put in, and by how much it grows.
+
+        :param literal: the new value, as JSON.
+        :raises BadRequest: there is no model, and the body is no JSON to put one into.
+        """
+        found = self.found
+        if found is not None:
+            start, end = found.start, found.end
+        else:
+            start, literal = insertion(b"".join(pieces), literal)
+            end = start
+        growth = len(literal) - (end - start)
+        if len(pieces) == 1 and self.size <= JOIN_BYTES:
+            return [pieces[0][:start], literal, pieces[0][end:]], growth
+        return splice(pieces, start, end, literal), growth
+
+
+def text_bytes(body: bytes) -> int:
+    """The size of a body's text: base64 data URLs left out where they matter."""
+    size = len(body)
+    return size - data_url_bytes(body) if size > _URLS_FROM_BYTES else size
+
+
+def facts_of(body: bytes, pool: Pool, endpoint: str, streamed: bool, now: float) -> Facts:
+    """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter."""
+    # A token is at least a byte: below the smallest window nothing needs a closer look.
+    is_large = pool.min_context is not None and len(body) > pool.min_context
+    return Facts(
+        endpoint,
+        streamed,
+        len(body),
+        pool.needs_vision_check and has_images(body),
+        pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
+        data_url_bytes(body) if is_large else 0,
+        now,
+    )

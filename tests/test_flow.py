@@ -1,0 +1,57 @@
+"""Pausing and closing, with a transport that notes what is done to it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from proxy.config import TimeoutsConfig
+from proxy.flow import NEVER, ClientFlow
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def __getattr__(self, name: str):
+        return lambda: self.did.append(name)
+
+
+def flow() -> ClientFlow:
+    made = ClientFlow(SimpleNamespace(timeouts=TimeoutsConfig()))  # type: ignore[arg-type]
+    made.transport = Transport()  # type: ignore[assignment]
+    return made
+
+
+def test_the_earliest_wish_counts():
+    client = flow()
+    assert client.wake_at == NEVER
+    for when, expected in ((5.0, 5.0), (7.0, 5.0), (3.0, 3.0)):
+        client.wake_by(when)
+        assert client.wake_at == expected
+
+
+def test_pausing_twice_is_pausing_once():
+    client = flow()
+    for pause in (False, True, True, False, False):
+        client.pause_reading(pause)
+    assert client.transport.did == ["pause_reading", "resume_reading"]
+    assert client.resumed_at > 0
+    client.transport.closing = True
+    client.pause_reading(True)
+    assert client.is_paused is False
+
+
+def test_closing_has_a_limit():
+    client = flow()
+    client.close()
+    assert client.transport.did == ["close"]
+    assert client.wake_at < NEVER
+    client.reset()
+    assert client.transport.did == ["close", "abort"]

@@ -1,0 +1,96 @@
+"""The tables of lines seen before: a second look is like the first, and a flood stays bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from proxy import lines as lines_module
+from proxy.errors import BadRequest
+from proxy.headers import read_request_head, read_response_head
+from proxy.lines import HeadError
+from tests.headcases import (
+    clear,
+    facts,
+    harmed,
+    line_tables,
+    other_tables,
+    request,
+    request_heads,
+    response,
+    response_heads,
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables():
+    clear()
+
+
+def verdict(read: Any, head: bytes) -> Any:
+    try:
+        return facts(read(head))
+    except (BadRequest, HeadError) as error:
+        return str(error)
+
+
+@given(harmed(request_heads), harmed(response_heads))
+@settings(max_examples=300, deadline=None)
+def test_the_second_look_is_like_the_first(one, other):
+    for head in (one, other):  # each head through both readers: their tables must not mix
+        clear()
+        first = [verdict(read, head) for read in (read_request_head, read_response_head)]
+        again = [verdict(read, head) for read in (read_request_head, read_response_head)]
+        assert again == first
+
+
+def test_what_was_read_is_not_shared_with_the_table():
+    one = request(b"A: 1", b"B: 2")
+    one.lines.clear()
+    assert request(b"A: 1", b"B: 2").lines == [b"A: 1", b"B: 2"]
+
+
+def test_tables_are_bounded_and_a_flood_changes_nothing():
+    lines = (
+        b"Content-Type: text/event-stream",
+        b"Connection: x-a",
+        b"X-A: 1",
+        b"X-B: 2",
+        b"Content-Length: 5",
+    )
+    asked, answered = facts(request(*lines)), facts(response(*lines))
+    for i in range(3 * lines_module.MAX_CACHED_LINES):
+        request(b"X-%d: 1" % i, b"Authorization: %d" % i, line=b"POST /%d HTTP/1.1" % i)
+        response(b"X-%d: 1" % i, b"Content-Type: %d" % i, line=b"HTTP/1.1 200 %d" % i)
+        passing, special, response_passing, response_special = map(len, line_tables())
+        assert passing + special <= lines_module.MAX_CACHED_LINES
+        assert response_passing + response_special <= lines_module.MAX_CACHED_LINES
+        assert max(map(len, other_tables())) <= lines_module.MAX_CACHED_LINES
+    assert facts(request(*lines)) == asked
+    assert facts(response(*lines)) == answered
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1",
+        b"Set-Cookie: a=1",
+        b"X-A: " + b"b" * lines_module.MAX_CACHED_LINE,
+        b"Authorization: " + b"b" * lines_module.MAX_CACHED_LINE,
+    ],
+)  # fmt: skip
+def test_what_differs_every_time_or_is_long_is_not_remembered(line):
+    request(line, host=False, line=b"POST / HTTP/1.0")
+    response(line)
+    assert not any(line_tables())
+
+
+def test_long_names_and_first_lines_are_not_remembered():
+    long = b"a" * (lines_module.MAX_CACHED_LINE + 1)
+    for _ in range(2):
+        assert request(long + b": 1", line=b"POST /" + long + b" HTTP/1.0", host=False).path == b"/" + long
+        assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
+        assert not any(line_tables())
+        assert not any(other_tables())
