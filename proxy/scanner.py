@@ -11,8 +11,9 @@ programs between client and provider may overlook. Both are refused, wherever in
 count runs along with a body that is already being sent, they are found before its last piece is, and a
 provider never holds a whole body with two models.
 
-Cost: a search for ``"model"`` and one for ``\\u006`` through the body, and the bracket count up to the model
-(through everything for a body that comes in pieces, as what was sent on can't be counted later).
+Cost: a search for ``"model"`` and one for ``\\u006`` through the body, and the bracket count up to the last
+key that looks like one. What was sent on can't be looked at later, so of a body in pieces the last 256 KiB
+are kept for a count, and what leaves them is counted whether it is needed or not.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _ESCAPE = b"\\u006"
 _ANY_SPELLING = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"')
 # The usual member: nothing in it that would need decoding.
 _PLAIN_MEMBER = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+"([!#-\[\]-~]{1,256}+)"')
+# So much of a body is kept for a count that may never be needed.
+_UNCOUNTED_BYTES = 256 << 10
 _LONGEST_SPELLING = 32
 _WHITE_RUN = re.compile(rb"[ \t\r\n]*+")
 OPENING = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+([\"}]?)")
@@ -160,6 +163,8 @@ class ModelScanner:
         "_fed",
         "_last",
         "_state",
+        "_uncounted",
+        "_uncounted_bytes",
         "_value",
         "_value_at",
         "found",
@@ -170,6 +175,10 @@ class ModelScanner:
         self._counter = BracketCounter()
         self._begun = False
         self._state = _SEEK
+        # Pieces are counted when a key comes whose depth matters. Most bodies have none behind the model, and
+        # counting costs more than passing them on.
+        self._uncounted: list[tuple[bytes, int, int]] = []
+        self._uncounted_bytes = 0
         self._fed = 0  # bytes fed so far, without the carry
         self._carry = b""  # a possible beginning of a key at the end of the last piece
         self._last = 0  # the byte before the carry or the next piece
@@ -216,19 +225,31 @@ class ModelScanner:
         for start, stop in keys:
             if start < pos or (piece[start - 1] if start else self._last) == 0x5C:
                 continue
+            if self._uncounted:
+                self._count()
             counter.feed(piece, pos, start)
             pos = start
             if counter.depth == 1:
                 self._escaped_key = stop - start != len(KEY)
                 self._state = _AFTER_KEY
                 return stop
-        if not last:  # what is sent on now can't be counted later
+        if not last:
             cut = _possible_start(piece, pos)
-            counter.feed(piece, pos, cut)
+            self._uncounted.append((piece, pos, cut))
+            self._uncounted_bytes += cut - pos
+            if self._uncounted_bytes > _UNCOUNTED_BYTES:
+                self._count()
             self._carry = piece[cut:]
             if self._carry and cut:
                 self._last = piece[cut - 1]
         return -1
+
+    def _count(self) -> None:
+        """Count what was put off: a key has come whose depth matters, or enough is kept for that."""
+        for span in self._uncounted:
+            self._counter.feed(*span)
+        self._uncounted.clear()
+        self._uncounted_bytes = 0
 
     def _between(self, piece: bytes, pos: int, base: int) -> int:
         """White space, then the colon that makes the token a key; white space, then the value's beginning."""
