@@ -419,6 +419,24 @@ async def test_a_private_ca(tls_provider, start, ca, tmp_path):
     assert tls_provider["alpn"] == "http/1.1"  # HTTP/2 was on offer, and is nothing we speak
 
 
+async def test_a_new_connection_resumes_the_last_session(tls_provider, start, ca, tmp_path):
+    file = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    url = f"https://localhost:{tls_provider['port']}/v1"
+    server = await start(config(url, provider=f'ca_file = "{file}"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    pool = server.gateway.providers["mock"].pool
+    reused = []
+    for _ in range(2):
+        await client.post(BODY)
+        assert (await client.response())[0] == 200
+        connection = next(iter(pool.open))
+        reused.append(connection.transport.get_extra_info("ssl_object").session_reused)
+        connection.transport.abort()
+        await until(lambda: not pool.open)
+    assert reused == [False, True]
+
+
 @pytest.mark.parametrize(
     ("host", "with_ca", "reason"),
     [("localhost", False, "certificate"), ("127.0.0.1", True, "IP address mismatch")],

@@ -3,12 +3,14 @@
 import math
 import random
 import statistics
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import simmodels as models
+from proxy.config import parse
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -118,3 +120,8 @@ def test_vectors():
     scale = short[0] / one[0]
     assert list(short) == pytest.approx([scale * number for number in one[:256]], rel=1e-5)
     assert len(models.vector("mistral-embed", b"x")) == 1024
+
+
+def test_every_model_that_ships_has_a_profile_of_its_own():
+    shipped = parse((Path(__file__).parent.parent / "routes.toml").read_text()).models.values()
+    assert [model.upstream for model in shipped if models.profile_of(model.upstream) is models.DEFAULT] == []
