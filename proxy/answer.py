@@ -33,16 +33,17 @@ class Answer:
     :param minor: the client's HTTP minor version.
     """
 
-    first = b""  # the payload's first bytes, once they are no longer in the tail
-    received_bytes = 0  # with framing
-    _gathered = 0
-    _seen = 0  # pieces of the payload that were there before the last feed
+    __slots__ = ("_gathered", "_seen", "body", "first", "head", "mode", "payload", "received_bytes")
 
     def __init__(self, head: ResponseHead, body: Body, minor: int) -> None:
         self.head = head
         self.body = body
         self.payload: list[bytes] = []
         body.payload = self.payload
+        self.first = b""  # the payload's first bytes, once they are no longer in the tail
+        self.received_bytes = 0  # with framing
+        self._gathered = 0
+        self._seen = 0  # pieces of the payload that were there before the last feed
         if not minor and not (head.length is not None or body.done):
             self.mode = UNWRAPPED
         elif isinstance(body, CloseBody):

@@ -242,12 +242,18 @@ class ResponseHead:
     ``Transfer-Encoding``), in their order.
     """
 
-    # What most answers leave as it is stands here, once.
-    chunked = False
-    length: int | None = None
-    event_stream = False
-    encoded = False
-    retry_after = b""
+    __slots__ = (
+        "chunked",
+        "encoded",
+        "event_stream",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "reason",
+        "retry_after",
+        "status",
+    )
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status
@@ -255,6 +261,11 @@ class ResponseHead:
         self.minor = minor
         self.keep_alive = minor == 1
         self.lines: list[bytes] = []
+        self.chunked = False
+        self.length: int | None = None
+        self.event_stream = False
+        self.encoded = False
+        self.retry_after = b""
 
 
 def read_response_head(head: bytes) -> ResponseHead:

@@ -16,15 +16,15 @@ JOIN_BYTES = 64 << 10
 class RequestBody:
     """See the module's text. ``size`` and ``done`` tell how much has come, and whether that is all."""
 
-    # Set by what comes; here once, as most bodies come in one piece.
-    size = 0
-    done = False
-    found: ModelSpan | None = None
-    _scanner: ModelScanner | None = None
+    __slots__ = ("_scanner", "done", "found", "held", "size")
 
     def __init__(self) -> None:
         # Pieces not sent yet, or kept to be sent again; None once that can't be needed any more.
         self.held: list[bytes] | None = []
+        self.size = 0
+        self.done = False
+        self.found: ModelSpan | None = None
+        self._scanner: ModelScanner | None = None
 
     def scan(self, piece: bytes, done: bool) -> None:
         """Look for the model in the next piece; ``done``: it is the last.
