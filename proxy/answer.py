@@ -33,7 +33,7 @@ class Answer:
     :param minor: the client's HTTP minor version.
     """
 
-    __slots__ = ("_gathered", "_seen", "body", "first", "head", "mode", "payload", "received_bytes")
+    __slots__ = ("_gathered", "_seen", "body", "first", "head", "mode", "payload")
 
     def __init__(self, head: ResponseHead, body: Body, minor: int) -> None:
         self.head = head
@@ -41,7 +41,6 @@ class Answer:
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
-        self.received_bytes = 0  # with framing
         self._gathered = 0
         self._seen = 0  # pieces of the payload that were there before the last feed
         if not minor and not (head.length is not None or body.done):
@@ -85,7 +84,6 @@ class Answer:
                 data += body.closing
         else:
             data = self._wrap(b"".join(self.payload[self._seen :]))
-        self.received_bytes += size
         self._gathered += size
         if self._gathered > _GATHERED_BYTES or len(self.payload) > _GATHERED_PIECES:
             self._cut_back()

@@ -102,7 +102,7 @@ class Exchange:
             if not head.chunked:
                 text = "The request needs a Content-Length or a chunked body."
                 raise BadRequest(text, status=411, close=True)
-        elif length > self.gateway.max_body_bytes:
+        else:
             self._check_size(length)
 
     def _check_size(self, size: int) -> None:
@@ -276,7 +276,7 @@ class Exchange:
             self.fail("401", "refused the gateway's key", 502, "provider_auth_failed")
             return False
         now = monotonic()
-        self.body.held = None
+        self.body.forget()
         self.state = ANSWERING
         self.progress_at = now
         answer = self.answer = Answer(head, body, self.head.minor)
@@ -353,7 +353,7 @@ class Exchange:
                 self.row.left_awaiting()
             self.row.finished(monotonic(), failed, error)
         self.state = DONE
-        self.body.held = None
+        self.body.forget()
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None

@@ -251,7 +251,6 @@ class ResponseHead:
         "lines",
         "minor",
         "reason",
-        "retry_after",
         "status",
     )
 
@@ -265,7 +264,6 @@ class ResponseHead:
         self.length: int | None = None
         self.event_stream = False
         self.encoded = False
-        self.retry_after = b""
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -331,8 +329,6 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
         response.event_stream = value.partition(b";")[0].rstrip(b" \t").lower() == b"text/event-stream"
     elif name == b"content-encoding":
         response.encoded = response.encoded or value.lower() not in (b"", b"identity")
-    elif name == b"retry-after":
-        response.retry_after = value
 
 
 FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))

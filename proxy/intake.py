@@ -42,6 +42,13 @@ class RequestBody:
             scanner = self._scanner = ModelScanner()
         scanner.feed(piece, done)
         self.found = scanner.found
+        if done:
+            self._scanner = None
+
+    def forget(self) -> None:
+        """Let go of everything held: an answer may go on for hours, and none of it is needed for that."""
+        self.held = None
+        self._scanner = None
 
     def keep(self, piece: bytes, limit: int) -> None:
         """Hold a piece that is sent on, as long as all of them stay below ``limit`` bytes."""

@@ -40,9 +40,7 @@ _REQUEST_RULES = {
 _RESPONSE_RULES = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
     b"connection": USE,
-    **dict.fromkeys(
-        b"content-length transfer-encoding content-type content-encoding retry-after".split(), USE_AND_PASS
-    ),
+    **dict.fromkeys(b"content-length transfer-encoding content-type content-encoding".split(), USE_AND_PASS),
 }
 
 _T = TypeVar("_T")

@@ -136,10 +136,6 @@ class Row:
             mean.tau_s = tau_from(half_life_s)
         self.charges.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
 
-    def is_unseen(self) -> bool:
-        """No request was ever sent on this row."""
-        return self.used_s == _NEVER
-
     def sent(self, now: float) -> None:
         """An attempt starts. Call it right after the choice: it keeps a burst from all probing one member."""
         self.in_flight += 1

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import ipaddress
 import logging
 import os
 import random
@@ -27,6 +26,7 @@ from proxy.config import Config, Listen, ProviderConfig
 from proxy.downstream import ClientConnection
 from proxy.gateway import Gateway, Provider
 from proxy.simulator import Simulator
+from proxy.values import is_loopback
 
 log = logging.getLogger("tokenhub.server")
 
@@ -43,14 +43,7 @@ class StartError(Exception):
 
 def is_local(listen: Listen) -> bool:
     """Only processes of this machine can connect."""
-    if listen.path:
-        return True
-    if listen.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(listen.host).is_loopback
-    except ValueError:
-        return False
+    return bool(listen.path) or is_loopback(listen.host)
 
 
 def read_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:

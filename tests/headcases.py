@@ -26,7 +26,7 @@ REQUEST_FACTS = (
     "accept_encoding", "credentials", "inferoute", "lines",
 )  # fmt: skip
 RESPONSE_FACTS = (
-    "status", "reason", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded", "retry_after",
+    "status", "reason", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded",
     "lines",
 )  # fmt: skip
 

@@ -240,12 +240,9 @@ def test_what_is_kept_of_a_long_answer_is_bounded_at_every_moment(sizes, case):
     payload = b"".join(pieces)
     answer = begin(framing, minor, size=len(payload))
     sent = b""
-    received = 0
     for piece in [chunked([piece]) for piece in pieces] if framing == CHUNKED else pieces:
         sent += feed(answer, piece)
-        received += len(piece)
         assert len(answer.tail()) <= _GATHERED_BYTES
-        assert answer.received_bytes == received
     assert payload.endswith(answer.tail())
     assert len(answer.tail()) >= min(len(payload), TAIL_BYTES)
     if len(payload) > _GATHERED_BYTES:

@@ -87,3 +87,16 @@ def test_facts_look_only_for_what_matters(checks):
     assert (facts.images, facts.tools) == (checks, checks)
     assert facts.data_url_bytes == (208 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
+
+
+def test_nothing_is_held_once_it_is_not_needed():
+    pieces = [b'{"model":"a","b":"', b"x" * 100_000, b'"}']
+    taken = take(pieces)
+    assert taken._scanner is None  # it keeps the last of a body for a count
+    taken.forget()
+    assert taken.held is None
+    early = RequestBody()
+    early.scan(pieces[0], False)
+    early.keep(pieces[0], 1 << 20)
+    early.forget()
+    assert (early.held, early._scanner) == (None, None)

@@ -12,7 +12,6 @@ from proxy.usage import TOKENS_PER_BYTE, Usage
 
 def test_a_fresh_row_says_that_it_knows_nothing() -> None:
     row = Row(30.0)
-    assert row.is_unseen()
     seen = row.snapshot(5.0)
     for name in ("first_byte_s", "output_tokens_per_s", "output_tokens", "usd_per_request", "age_s"):
         assert seen[name] is None
@@ -63,7 +62,6 @@ def test_a_client_that_left_says_nothing_of_the_provider() -> None:
     row.finished(1.5, None)
     assert row.success.weight == 0.0
     assert (row.in_flight, row.awaiting) == (0, 0)
-    assert not row.is_unseen()
 
 
 def test_estimates_and_odd_usages_teach_nothing_wrong() -> None:
