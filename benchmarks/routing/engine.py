@@ -1,0 +1,230 @@
+"""The simulated clock: requests arrive, a policy picks, members answer or fail, failed requests go on.
+
+The failover loop is the same for all policies: at most ``MAX_ATTEMPTS``, each at another member. A request's
+time is from its arrival to the first byte of a good answer, failed attempts included. One that no attempt
+answered is a failed request; its time counts as what it took, or one time-out where that is more, so that
+failing quickly is no way to be fast.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Protocol
+
+from routing.trace import MAX_ATTEMPTS, TIMEOUT_S, Trace
+from routing.world import Spent, World
+
+_FIRST_BYTE, _END, _FAIL = range(3)
+
+
+class Request:
+    """One client's request. ``tried``: the members that have it or had it."""
+
+    __slots__ = ("arrived_s", "body_bytes", "number", "replica", "tried")
+
+    def __init__(self, number: int, replica: int, arrived_s: float, body_bytes: int) -> None:
+        self.number = number
+        self.replica = replica
+        self.arrived_s = arrived_s
+        self.body_bytes = body_bytes
+        self.tried: tuple[int, ...] = ()
+
+
+class Attempt:
+    """A request at a member. ``handle`` is the policy's own: whatever it needs to find its books again."""
+
+    __slots__ = ("begun_s", "handle", "is_over", "is_queued", "is_running", "member", "request")
+
+    def __init__(self, request: Request, member: int, begun_s: float) -> None:
+        self.request = request
+        self.member = member
+        self.begun_s = begun_s
+        self.handle: Any = None
+        self.is_queued = False  # it waits in the member's queue
+        self.is_running = False  # it has a slot, where the member has slots
+        self.is_over = False  # answered or failed: a time-out that was set for it is void
+
+
+class Policy(Protocol):
+    """One replica's routing. It is told of its own attempts only, each event at its time.
+
+    ``pick`` gets the members tried already in ``request.tried`` and answers None if there is none to ask.
+    An attempt that began ends with ``failed`` or with ``first_byte`` and then ``finished``.
+    """
+
+    def pick(self, request: Request, now: float) -> int | None: ...
+
+    def begun(self, attempt: Attempt, now: float) -> None: ...
+
+    def first_byte(self, attempt: Attempt, now: float) -> None: ...
+
+    def finished(self, attempt: Attempt, spent: Spent, now: float) -> None: ...
+
+    def failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
+        """``kind``: "500", "429" or "timeout"."""
+
+    def repriced(self, prices: list[tuple[float, float, float]], now: float) -> None:
+        """List prices changed; see ``World.list_prices``."""
+
+
+# (trace, world, replica) -> policy; the world is for the oracle alone.
+Factory = Callable[[Trace, World, int], Policy]
+
+
+class Run:
+    """What became of each request, by number."""
+
+    def __init__(self, trace: Trace) -> None:
+        count = len(trace.arrivals_s)
+        self.trace = trace
+        self.first = array("b", bytes(count))  # first pick; -1: none
+        self.best = array("b", bytes(count))  # what the oracle would have picked at that moment
+        self.time_s = array("d", bytes(8 * count))
+        self.usd = array("d", bytes(8 * count))
+        self.attempts = array("b", bytes(count))
+        self.is_failed = bytearray(count)
+        self.asked_watched = bytearray(count)  # any attempt at the watched member
+
+
+class Engine:
+    """One policy on one trace; call :meth:`run` once."""
+
+    def __init__(self, trace: Trace, factory: Factory) -> None:
+        self._trace = trace
+        self._world = World(trace)
+        self._policies = [factory(trace, self._world, replica) for replica in range(trace.cell.replicas)]
+        self._heap: list[tuple[float, int, int, Attempt, Any]] = []
+        self._order = 0
+        self._watched = trace.watched
+        self._result = Run(trace)
+
+    def run(self) -> Run:
+        """Everything until the last stream has ended."""
+        trace, heap = self._trace, self._heap
+        for number, now in enumerate(trace.arrivals_s):
+            while heap and heap[0][0] <= now:
+                self._step()
+            self._advance(now)
+            self._arrive(Request(number, trace.replicas[number], now, trace.body_bytes[number]), now)
+        while heap:
+            self._step()
+        return self._result
+
+    def _advance(self, now: float) -> None:
+        world = self._world
+        if world.next_change_s <= now and world.advance(now):
+            prices = world.list_prices()
+            for policy in self._policies:
+                policy.repriced(prices, now)
+
+    def _step(self) -> None:
+        now, _, kind, attempt, extra = heappop(self._heap)
+        self._advance(now)
+        if kind == _FIRST_BYTE:
+            self._answered(attempt, now)
+        elif kind == _END:
+            self._release(attempt, now)
+            self._policies[attempt.request.replica].finished(attempt, extra, now)
+        elif not attempt.is_over:
+            self._failed(attempt, *extra, now)
+
+    def _push(self, at_s: float, kind: int, attempt: Attempt, extra: Any = None) -> None:
+        self._order += 1
+        heappush(self._heap, (at_s, self._order, kind, attempt, extra))
+
+    def _arrive(self, request: Request, now: float) -> None:
+        result, number = self._result, request.number
+        best = self._world.best(number, now)
+        assert best is not None
+        result.best[number] = best
+        member = self._policies[request.replica].pick(request, now)
+        result.first[number] = -1 if member is None else member
+        self._send(request, member, now)
+
+    def _send(self, request: Request, member: int | None, now: float) -> None:
+        if member is None:
+            self._give_up(request, now)
+            return
+        assert member not in request.tried, "a policy picked a member twice"
+        request.tried = (*request.tried, member)
+        self._result.attempts[request.number] += 1
+        if member == self._watched:
+            self._result.asked_watched[request.number] = 1
+        attempt = Attempt(request, member, now)
+        self._policies[request.replica].begun(attempt, now)
+        world = self._world
+        fault = world.fault(member, request.number)
+        limit = world.members[member].limit
+        if fault == "hang":
+            self._push(now + TIMEOUT_S, _FAIL, attempt, ("timeout", None))
+        elif fault == "error":
+            self._push(now + world.phases[member].error_s, _FAIL, attempt, ("500", None))
+        elif limit is not None and not world.admits(member, now):
+            self._push(now + limit.error_s, _FAIL, attempt, ("429", limit.retry_after_s))
+        else:
+            self._enter(attempt, now)
+
+    def _enter(self, attempt: Attempt, now: float) -> None:
+        """The member takes it: at once, or into its queue."""
+        world, member = self._world, attempt.member
+        server = world.members[member].server
+        if server is not None and world.running[member] >= server.slots:
+            world.queues[member].append(attempt)
+            world.waiting[member] += 1
+            attempt.is_queued = True
+            self._push(attempt.begun_s + TIMEOUT_S, _FAIL, attempt, ("timeout", None))
+            return
+        self._start(attempt, now)
+
+    def _start(self, attempt: Attempt, now: float) -> None:
+        world, member, number = self._world, attempt.member, attempt.request.number
+        world.running[member] += 1
+        attempt.is_running = True
+        at_s = now + world.first_byte_s(member, number)
+        if at_s <= attempt.begun_s + TIMEOUT_S:
+            self._push(at_s, _FIRST_BYTE, attempt)
+        elif not attempt.is_queued:  # one from a queue has its time-out already
+            self._push(attempt.begun_s + TIMEOUT_S, _FAIL, attempt, ("timeout", None))
+        attempt.is_queued = False
+
+    def _answered(self, attempt: Attempt, now: float) -> None:
+        attempt.is_over = True
+        request = attempt.request
+        self._result.time_s[request.number] = now - request.arrived_s
+        spent = self._world.spent(attempt.member, request.number)
+        self._result.usd[request.number] = spent.usd
+        self._policies[request.replica].first_byte(attempt, now)
+        self._push(now + self._world.stream_s(attempt.member, request.number), _END, attempt, spent)
+
+    def _failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
+        attempt.is_over = True
+        request = attempt.request
+        if attempt.is_running:
+            self._release(attempt, now)
+        elif attempt.is_queued:
+            self._world.waiting[attempt.member] -= 1
+        policy = self._policies[request.replica]
+        policy.failed(attempt, kind, retry_after_s, now)
+        if len(request.tried) >= MAX_ATTEMPTS:
+            self._give_up(request, now)
+            return
+        self._send(request, policy.pick(request, now), now)
+
+    def _release(self, attempt: Attempt, now: float) -> None:
+        """A slot comes free: the next of the queue that still waits has it."""
+        world, member = self._world, attempt.member
+        world.running[member] -= 1
+        queue = world.queues[member]
+        while queue:
+            waiting = queue.popleft()
+            assert isinstance(waiting, Attempt)
+            if not waiting.is_over:
+                world.waiting[member] -= 1
+                self._start(waiting, now)
+                return
+
+    def _give_up(self, request: Request, now: float) -> None:
+        self._result.is_failed[request.number] = 1
+        self._result.time_s[request.number] = max(now - request.arrived_s, TIMEOUT_S)

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""How well routing chooses: the real strategies on seeded traces and a simulated clock.
+
+They are compared with an oracle, which knows every member's true mean at each moment, and with what other
+load balancers do. docs/routing.md explains the scenarios and how to read the tables.
+
+    routing_sim.py                                  every scenario, eight seeds, two processes
+    routing_sim.py --quick                          small cells and two seeds: under a minute
+    routing_sim.py --scenario outage,hang --policy tokenhub,peak-ewma
+    routing_sim.py --plots docs/routing --json results.json
+    routing_sim.py --scenarios mine.py              scenarios of your own; see routing/trace.py
+    routing_sim.py --check                          exit 1 if a bar is missed
+
+Same seeds, same figures, on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import sys
+import time
+from dataclasses import asdict
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from routing.bars import verdicts
+from routing.baselines import LATENCY_BASELINES, Baseline, CheapestList, Oracle
+from routing.engine import Engine, Factory
+from routing.measures import ORACLE, CellResult, measure
+from routing.ours import Ours
+from routing.report import bar_table, tables
+from routing.scenarios import SCENARIOS
+from routing.trace import Scenario, build
+
+SEEDS, QUICK_SEEDS = 8, 2
+QUICK_REQUESTS = 7000  # cells above are left out of a quick run
+FACTORIES: dict[str, list[type[Baseline] | type[Ours]]] = {
+    "latency": [Oracle, *LATENCY_BASELINES, Ours],
+    "cost": [Oracle, *LATENCY_BASELINES, CheapestList, Ours],
+}
+
+
+class Task(NamedTuple):
+    """A cell with all its seeds and policies: what one process does at a time."""
+
+    file: str | None
+    scenario: str
+    cell: int
+    seeds: int
+    policies: tuple[str, ...]  # empty: all
+
+
+@cache
+def load(file: str | None) -> dict[str, Scenario]:
+    """The scenarios by name: ours, or those of a file."""
+    found = SCENARIOS if file is None else runpy.run_path(file)["SCENARIOS"]
+    return {scenario.name: scenario for scenario in found}
+
+
+def work(task: Task) -> CellResult:
+    """Run a cell."""
+    scenario = load(task.file)[task.scenario]
+    factories: dict[str, Factory] = {
+        policy.name: policy
+        for policy in FACTORIES[scenario.strategy]
+        if not task.policies or policy.name in (*task.policies, ORACLE)
+    }
+    runs = {name: [] for name in factories}
+    for seed in range(1, task.seeds + 1):
+        trace = build(scenario, scenario.cells[task.cell], seed)
+        for name, factory in factories.items():
+            runs[name].append(Engine(trace, factory).run())
+    return measure(scenario.name, runs)
+
+
+def run_all(tasks: list[Task], jobs: int) -> list[CellResult]:
+    """All cells, in the order given; the longest begin first, so that none is left for the end."""
+
+    def requests(task: Task) -> float:
+        cell = load(task.file)[task.scenario].cells[task.cell]
+        return cell.rate * cell.end_s
+
+    longest_first = sorted(range(len(tasks)), key=lambda index: -requests(tasks[index]))
+    results: dict[int, CellResult] = {}
+    with get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
+        done = pool.imap(work, [tasks[index] for index in longest_first])
+        for index, result in zip(longest_first, done, strict=True):
+            results[index] = result
+            print(f"{len(results)}/{len(tasks)} {result.scenario} {result.cell.label}", file=sys.stderr)
+    return [results[index] for index in range(len(tasks))]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scenario", default="", help="names, with commas between")
+    parser.add_argument("--policy", default="", help="names, with commas between; the oracle always runs")
+    parser.add_argument("--seeds", type=int, help=f"default {SEEDS}")
+    parser.add_argument("--jobs", type=int, default=2, help="processes; default 2")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--scenarios", metavar="FILE", help="a Python file with a list SCENARIOS")
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="draw a picture per scenario (matplotlib)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a bar is missed")
+    parser.add_argument("--list", action="store_true", help="list scenarios and policies")
+    return parser.parse_args()
+
+
+def plan(args: argparse.Namespace) -> list[Task]:
+    """The cells that were asked for."""
+    known = load(args.scenarios)
+    names = args.scenario.split(",") if args.scenario else list(known)
+    policies = tuple(args.policy.split(",")) if args.policy else ()
+    every = {policy.name for of_strategy in FACTORIES.values() for policy in of_strategy}
+    for kind, asked, allowed in (("scenario", names, set(known)), ("policy", policies, every)):
+        unknown = set(asked) - allowed
+        if unknown:
+            sys.exit(f"no such {kind}: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(allowed))}")
+    seeds = args.seeds or (QUICK_SEEDS if args.quick else SEEDS)
+    return [
+        Task(args.scenarios, name, index, seeds, policies)
+        for name in names
+        for index, cell in enumerate(known[name].cells)
+        if not args.quick or cell.rate * cell.end_s <= QUICK_REQUESTS
+    ]
+
+
+def main() -> int:
+    args = parse_arguments()
+    if args.list:
+        for scenario in load(args.scenarios).values():
+            print(f"{scenario.name:12} {scenario.strategy:8} {scenario.about}")
+            print(f"{'':22}{', '.join(cell.label for cell in scenario.cells)}")
+        print("policies:", ", ".join(policy.name for policy in FACTORIES["cost"]))
+        return 0
+    started = time.monotonic()
+    results = run_all(plan(args), max(1, args.jobs))
+    found = verdicts(results)
+    print(tables(results))
+    print(bar_table(found))
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    if args.json:
+        args.json.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    if args.plots:
+        from routing.plots import draw  # matplotlib is needed for this alone
+
+        for path in draw(results, args.plots):
+            print(path, file=sys.stderr)
+    return 1 if args.check and not all(verdict.is_met for verdict in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
