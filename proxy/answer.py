@@ -10,6 +10,8 @@ an empty line stands between two events of a stream.
 
 from __future__ import annotations
 
+import re
+
 from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
@@ -24,6 +26,9 @@ _HEAD_BYTES = 2 << 10
 
 AS_IT_CAME, REWRAPPED, UNWRAPPED = range(3)
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+# What OpenAI's API ends a stream with, and Anthropic's.
+_LAST_EVENT = re.compile(rb'(?:^|[\r\n])data: ?(?:\[DONE\]|\{"type": ?"message_stop" *\})\s*\Z')
+_LAST_EVENT_BYTES = 128
 KEEP_ALIVE_EVENT = b": keep-alive\n\n"
 
 
@@ -106,6 +111,14 @@ class Answer:
     def tail(self) -> bytes:
         """The last bytes of the payload; all of it if it was short."""
         return b"".join(self.payload)
+
+    def is_said_to_end(self) -> bool:
+        """The last event of a stream has passed, if not yet the end of the message."""
+        return (
+            self.head.event_stream
+            and not self.head.encoded
+            and bool(_LAST_EVENT.search(self.tail()[-_LAST_EVENT_BYTES:]))
+        )
 
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""

@@ -9,166 +9,22 @@ one still count in the same rows.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-import orjson
-
-from proxy.config import ENDPOINTS, STRATEGIES, AliasConfig, Config, ModelConfig, ProviderConfig
+from proxy.breaker import Breaker
+from proxy.config import ENDPOINTS, STRATEGIES, Config
+from proxy.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, UnknownModel
 from proxy.listing import group_row, model_row
-from proxy.meters import Row
-from proxy.usage import prices_of
+from proxy.pool import Pool
 
 AUTO = "auto"
+SPLIT = "split"  # the strategy of an alias with shares, where a request asks for no other
 # Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
 ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
-# Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
-_PROMPT_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
-# count_tokens is served where messages is, but has rows of its own: it is quick and writes nothing.
-_SERVED_WITH = {"count_tokens": "messages"}
-# Which capability serves an endpoint besides the one of its own name.
-_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
 # difflib is quadratic, and the name comes from outside: a longer one is no typing slip.
 _MAX_HINT_CHARS = 100
-
-
-class Deployment:
-    """A model at a provider. What a request is finally sent to.
-
-    :param usable: its provider has credentials. Change it through :meth:`Catalog.set_usable`.
-    :param half_life_s: pace of its rows, in seconds.
-    """
-
-    __slots__ = (
-        "_half_life_s",
-        "_rows",
-        "capabilities",
-        "context_window",
-        "endpoints",
-        "id",
-        "model",
-        "prices",
-        "provider",
-        "short",
-        "upstream_literal",
-        "usable",
-        "weight",
-    )
-
-    def __init__(
-        self, model: ModelConfig, provider: ProviderConfig, *, usable: bool, half_life_s: float = 30.0
-    ) -> None:
-        self.id = model.id
-        self.short = _short_name(model)
-        self.model = model
-        self.provider = provider
-        self.upstream_literal: bytes = orjson.dumps(model.upstream)
-        self.prices = prices_of(model)
-        self.context_window = model.context_window
-        self.capabilities = model.capabilities
-        self.endpoints = frozenset(
-            endpoint
-            for endpoint in provider.endpoints
-            if endpoint in model.capabilities or _ALSO_SERVED_BY.get(endpoint) in model.capabilities
-        )
-        self.weight = model.weight
-        self.usable = usable
-        self._half_life_s = half_life_s
-        self._rows: dict[tuple[str, bool], Row] = {}
-
-    def row(self, endpoint: str, streamed: bool) -> Row:
-        """The live row of an endpoint, made at its first use and kept."""
-        row = self._rows.get((endpoint, streamed))
-        if row is None:
-            row = self._rows[endpoint, streamed] = Row(self._half_life_s)
-        return row
-
-    def rows(self) -> dict[tuple[str, bool], Row]:
-        """The rows that exist, by (endpoint, streamed): for tables of people."""
-        return dict(self._rows)
-
-    def can_serve(self, endpoint: str) -> bool:
-        """Whether requests of this endpoint may go here (credentials aside)."""
-        return _SERVED_WITH.get(endpoint, endpoint) in self.endpoints
-
-    def adopt_rows(self, old: Deployment) -> None:
-        """Take over the rows of the same deployment in the catalog before, if it still is the same."""
-        if _address(old) != _address(self):
-            return
-        # The same dict: a request that still runs on the old object may make a row yet.
-        self._rows = old._rows
-        for row in self._rows.values():
-            row.retune(self._half_life_s)
-
-    def __repr__(self) -> str:
-        return f"<Deployment {self.id}{'' if self.usable else ' without credentials'}>"
-
-
-class Pool:
-    """The deployments one request may go to, and what the choice among them needs to know.
-
-    ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
-    the others with the reason. ``one_model``: all members are the same model. ``needs_*_check``: members
-    differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
-    the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
-    the strategy only.
-    """
-
-    __slots__ = (
-        "alias",
-        "endpoint",
-        "indices",
-        "keepalive_s",
-        "kind",
-        "left_out",
-        "members",
-        "min_context",
-        "name",
-        "needs_tools_check",
-        "needs_vision_check",
-        "one_model",
-        "plain_rows",
-        "strategy",
-        "streamed_rows",
-        "turns",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        endpoint: str,
-        members: Sequence[Deployment],
-        strategy: str,
-        *,
-        keepalive_s: float = 0.0,
-        alias: AliasConfig | None = None,
-        left_out: Iterable[tuple[Deployment, str]] = (),
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.endpoint = endpoint
-        self.members = tuple(members)
-        self.strategy = strategy
-        self.keepalive_s = keepalive_s
-        self.alias = alias
-        self.left_out = tuple(left_out)
-        self.one_model = len({member.short for member in self.members}) == 1
-        self.needs_vision_check = self._differ_in("vision")
-        self.needs_tools_check = self._differ_in("tools")
-        windows = [member.context_window for member in self.members if member.context_window is not None]
-        self.min_context = min(windows) if windows and endpoint in _PROMPT_ENDPOINTS else None
-        self.indices = tuple(range(len(self.members)))
-        self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
-        self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
-        self.turns = [0] * len(self.members)
-
-    def _differ_in(self, capability: str) -> bool:
-        return len({capability in member.capabilities for member in self.members}) > 1
-
-    def __repr__(self) -> str:
-        return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"
 
 
 class Catalog:
@@ -177,17 +33,26 @@ class Catalog:
     :param usable: provider name -> has credentials; one that is missing has none.
     :param created: Unix seconds for ``created`` in ``/v1/models``.
     :param previous: the catalog this one replaces; rows of deployments that still exist live on.
+    :param same_keys: providers whose key is the same as in ``previous``: a refused one stays refused.
     :raises ValueError: a model or alias names something unknown (``config.parse`` refuses such a file
         before).
     """
 
     def __init__(
-        self, config: Config, usable: Mapping[str, bool], created: int, previous: Catalog | None = None
+        self,
+        config: Config,
+        usable: Mapping[str, bool],
+        created: int,
+        previous: Catalog | None = None,
+        same_keys: Collection[str] = (),
     ) -> None:
         self._routing = config.routing
         self._created = created
         self.deployments: dict[str, Deployment] = {}
         self._by_short: dict[str, tuple[Deployment, ...]] = {}
+        self.keys: dict[str, Breaker] = {name: key_breaker(config.routing.eject) for name in config.providers}
+        if previous is not None:
+            self.keys |= {name: previous.keys[name] for name in same_keys}
         for model in config.models.values():
             provider = config.providers.get(model.provider)
             if provider is None:
@@ -197,10 +62,12 @@ class Catalog:
                 provider,
                 usable=usable.get(provider.name, False),
                 half_life_s=config.routing.half_life_s,
+                eject=config.routing.eject,
+                key=self.keys[provider.name],
             )
             old = previous.deployments.get(model.id) if previous is not None else None
             if old is not None:
-                deployment.adopt_rows(old)
+                deployment.adopt(old)
             self.deployments[model.id] = deployment
             self._by_short[deployment.short] = (*self._by_short.get(deployment.short, ()), deployment)
         self._alias_configs = dict(config.aliases)
@@ -280,8 +147,11 @@ class Catalog:
         if kind == "pinned":
             strategy = "pinned"
         elif strategy is None:
-            own = self._alias_configs[name].strategy if kind == "alias" else None
-            strategy = own or self._routing.strategy
+            alias = self._alias_configs[name] if kind == "alias" else None
+            if alias is not None and alias.split:
+                strategy = SPLIT
+            else:
+                strategy = (alias and alias.strategy) or self._routing.strategy
         # One pool per strategy in effect, however it was asked for: the turns of round-robin live in it.
         pool = self._pools.get((name, endpoint, strategy))
         if pool is None:
@@ -322,40 +192,44 @@ class Catalog:
             if usable:
                 serving, left_out = usable, left_out + without
         alias = self._alias_configs[name] if kind == "alias" else None
+        shares = [(model, weight, self._find(model)) for model, weight in alias.split] if alias else []
         keepalive_s = self._routing.keepalive_s
         if alias is not None and alias.keepalive_s is not None:
             keepalive_s = alias.keepalive_s
         return Pool(
-            name, kind, endpoint, serving, strategy, keepalive_s=keepalive_s, alias=alias, left_out=left_out
+            name,
+            kind,
+            endpoint,
+            serving,
+            strategy,
+            keepalive_s=keepalive_s,
+            alias=alias,
+            left_out=left_out,
+            shares=shares,
+            fails_over=self._routing.failover,
+            inner=(alias and alias.strategy) or self._routing.strategy,
         )
 
     def _expand(self, alias: str, inside: tuple[str, ...]) -> tuple[Deployment, ...]:
         """The members of an alias in their order, each once; those of the aliases it names in their place."""
         config = self._alias_configs[alias]
         members: dict[str, Deployment] = {}
-        for name in config.models or tuple(name for name, _ in config.split):
-            if name in self.deployments:
-                found: tuple[Deployment, ...] = (self.deployments[name],)
-            elif name in self._alias_configs and name != alias and name not in inside:
+        for name in (*config.models, *(share for share, _ in config.split)):
+            if name not in self.deployments and name in self._alias_configs and name not in (alias, *inside):
                 found = self._expand(name, (*inside, alias))
-            elif name in self._by_short:
-                # Also where an alias shadows a short name and lists it: it means the models then.
-                found = self._by_short[name]
             else:
+                # A short name also where an alias shadows it and lists it: it means the models then.
+                found = self._find(name)
+            if not found:
                 raise ValueError(f"alias '{alias}' names the unknown model '{name}'")
             members.update((member.id, member) for member in found)
         return tuple(members.values())
 
-
-def _short_name(model: ModelConfig) -> str:
-    """The id's part after the provider: two deployments with the same one are the same model."""
-    return model.id.removeprefix(model.provider + "/")
-
-
-def _address(deployment: Deployment) -> tuple[str, str, int, str, str]:
-    """What must stay the same for old measurements to hold."""
-    provider = deployment.provider
-    return provider.scheme, provider.host, provider.port, provider.base_path, deployment.model.upstream
+    def _find(self, name: str) -> tuple[Deployment, ...]:
+        """The deployments of an id or a short name; none if it is neither."""
+        if name in self.deployments:
+            return (self.deployments[name],)
+        return self._by_short.get(name, ())
 
 
 def _split(

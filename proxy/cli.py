@@ -10,11 +10,22 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from proxy import __version__
-from proxy.config import Config, ConfigError, Listen, parse, without_effect
+from proxy.config import AdminConfig, Config, ConfigError, Listen, parse, without_effect
+from proxy.console import (
+    Admin,
+    ConsoleError,
+    connect,
+    list_aliases,
+    remove_alias,
+    set_alias,
+    show_explanation,
+    show_routes,
+    table,
+)
+from proxy.routesfile import RoutesFile, Unreadable
 from proxy.values import listen as read_listen
 
 MAX_WORKERS = 1024  # as in the file
@@ -44,53 +55,52 @@ def config_path(given: str | None) -> Path:
     )
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"can't read {path}: {reason}") from None
-
-
 def load(given: str | None) -> Config:
     """Read and check the configuration.
 
     :raises CommandError: it can't be read, or holds mistakes (all of them are in the text).
     """
-    path = config_path(given)
+    return _load(RoutesFile(config_path(given)))
+
+
+def _load(file: RoutesFile) -> Config:
     try:
-        return parse(_read(path), str(path))
-    except ConfigError as error:
+        return file.load()
+    except (Unreadable, ConfigError) as error:
         raise CommandError(str(error)) from None
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from proxy.server import StartError, serve
+    from proxy.listeners import StartError
+    from proxy.server import serve
 
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    config = load(args.config)
-    changes: dict[str, object] = {}
+    given: dict[str, object] = {}
     if args.listen:
         try:
-            changes["listen"] = tuple(Listen(*read_listen(address)) for address in args.listen)
+            given["listen"] = tuple(Listen(*read_listen(address)) for address in args.listen)
         except ValueError as error:
             args.parser.error(f"--listen: {error}")
     if args.workers is not None:
-        changes["workers"] = args.workers
-    config = replace(config, server=replace(config.server, **changes))  # type: ignore[arg-type]
+        given["workers"] = args.workers
+    file = RoutesFile(config_path(args.config), given)
+    config = _load(file)
     if config.server.workers != 1:
         logging.getLogger("tokenhub").warning("this version runs one worker; workers has no effect yet")
     try:
-        return serve(config)
+        return serve(config, file)
     except StartError as error:
         raise CommandError(str(error)) from None
 
 
 def _check(args: argparse.Namespace) -> int:
     path = config_path(args.file or args.config)
-    text = _read(path)
+    try:
+        text = RoutesFile(path).read().text
+    except Unreadable as error:
+        raise CommandError(str(error)) from None
     try:
         config = parse(text, str(path))
     except ConfigError as error:
@@ -121,22 +131,12 @@ def _models(args: argparse.Namespace) -> int:
                 ",".join(aliases),
             )
         )
-    _print_table(rows, right=(1, 2, 3))
+    print(table(rows, right=(1, 2, 3)))
     return 0
 
 
 def _price(usd: float | None) -> str:
     return "-" if usd is None else f"{usd:.2f}" if round(usd, 2) == usd else f"{usd:g}"
-
-
-def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join(cells).rstrip())
 
 
 def _chat(args: argparse.Namespace) -> int:
@@ -164,6 +164,41 @@ def _chat(args: argparse.Namespace) -> int:
         return 130
 
 
+def _admin(args: argparse.Namespace) -> Admin:
+    """The admin API of the gateway that runs. With ``--admin`` no configuration is needed."""
+    settings = AdminConfig()
+    try:
+        settings = load(args.config).admin
+    except CommandError:
+        if args.admin is None:
+            raise
+    return connect(args.admin, settings, os.environ)
+
+
+def _routes(args: argparse.Namespace) -> int:
+    return show_routes(_admin(args), watch=args.watch)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    return show_explanation(
+        _admin(args),
+        args.model,
+        body=args.body,
+        strategy=args.strategy,
+        endpoint=args.endpoint,
+        stream=args.stream,
+    )
+
+
+def _aliases(args: argparse.Namespace) -> int:
+    admin = _admin(args)
+    if args.action == "list":
+        return list_aliases(admin)
+    if args.action == "remove":
+        return remove_alias(admin, args.name)
+    return set_alias(admin, args.name, args.models, strategy=args.strategy, split=args.split)
+
+
 def _simulate(args: argparse.Namespace) -> int:
     from proxy.simulator import main_simulate
 
@@ -176,16 +211,14 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenhub",
-        description="A self-hosted gateway for LLM APIs that streams bodies straight through.",
-    )
-    parser.add_argument("--version", action="version", version=f"tokenhub {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+class _Commands:
+    """Adds commands to the parser, each with an example in its help."""
 
-    def add(name: str, run: Command, help: str, example: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(self, name: str, run: Command, help: str, example: str) -> argparse.ArgumentParser:
+        command = self._commands.add_parser(
             name,
             help=help,
             description=help,
@@ -196,7 +229,28 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", metavar="F", help="default: ./routes.toml, then $TOKENHUB_CONFIG")
         return command
 
-    serve = add(
+    def add_admin(self, name: str, run: Command, help: str, example: str) -> argparse.ArgumentParser:
+        command = self.add(name, run, help, example)
+        command.add_argument(
+            "--admin", metavar="URL", help="the admin API, such as http://127.0.0.1:8081; default: the file's"
+        )
+        return command
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenhub",
+        description="A self-hosted gateway for LLM APIs that streams bodies straight through.",
+    )
+    parser.add_argument("--version", action="version", version=f"tokenhub {__version__}")
+    commands = _Commands(parser)
+    _add_local(commands)
+    _add_asking(commands)
+    return parser
+
+
+def _add_local(commands: _Commands) -> None:
+    serve = commands.add(
         "serve", _serve, "Run the gateway.", "tokenhub serve --config routes.toml --listen 127.0.0.1:8080"
     )
     serve.add_argument(
@@ -208,15 +262,24 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--workers", metavar="N", type=_workers, help="this version runs one; others are only warned about"
     )
-
-    check = add(
+    check = commands.add(
         "check", _check, "Check a configuration file and name every mistake.", "tokenhub check routes.toml"
     )
     check.add_argument("file", metavar="FILE", nargs="?", help="default: as --config")
+    commands.add("models", _models, "List the configured models.", "tokenhub models")
+    simulate = commands.add(
+        "simulate", _simulate, "Run the provider simulator alone.", "tokenhub simulate --port 9000 --speed 0"
+    )
+    simulate.add_argument("--host", default="127.0.0.1")
+    simulate.add_argument("--port", type=int, default=9000)
+    simulate.add_argument("--seed", type=int, default=0, help="same seed, same answers")
+    simulate.add_argument("--speed", type=float, default=1.0, help="factor on all times; 0: no delays at all")
 
-    add("models", _models, "List the configured models.", "tokenhub models")
 
-    talk = add(
+def _add_asking(commands: _Commands) -> None:
+    """The commands that ask a running gateway."""
+    strategies = "cost, latency, availability or round-robin"
+    talk = commands.add(
         "chat",
         _chat,
         "Stream one answer through a running gateway.",
@@ -227,19 +290,65 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument(
         "--url", help="the gateway, such as http://127.0.0.1:8080; default: the file's first listener"
     )
-    talk.add_argument("--strategy", metavar="S", help="cost, latency, availability or round-robin")
+    talk.add_argument("--strategy", metavar="S", help=strategies)
     talk.add_argument(
         "--wait", metavar="S", type=float, default=0.0, help="seconds to wait for a gateway that starts"
     )
-
-    simulate = add(
-        "simulate", _simulate, "Run the provider simulator alone.", "tokenhub simulate --port 9000 --speed 0"
+    routes = commands.add_admin(
+        "routes", _routes, "Show what a running gateway knows of each model.", "tokenhub routes --watch"
     )
-    simulate.add_argument("--host", default="127.0.0.1")
-    simulate.add_argument("--port", type=int, default=9000)
-    simulate.add_argument("--seed", type=int, default=0, help="same seed, same answers")
-    simulate.add_argument("--speed", type=float, default=1.0, help="factor on all times; 0: no delays at all")
-    return parser
+    routes.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    explain = commands.add_admin(
+        "explain",
+        _explain,
+        "Show where a request would go, and why. Sends nothing.",
+        "tokenhub explain balanced --strategy cost --body request.json",
+    )
+    explain.add_argument("model", metavar="MODEL", help="an id, a short name, an alias, or auto")
+    explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
+    explain.add_argument("--strategy", metavar="S", help=strategies)
+    explain.add_argument("--endpoint", metavar="E", help="chat (the default), completions, embeddings, …")
+    explain.add_argument("--stream", action="store_true", help="as if the request asked for a stream")
+    _add_aliases(commands, strategies)
+
+
+def _add_aliases(commands: _Commands, strategies: str) -> None:
+    aliases = commands.add_admin(
+        "aliases",
+        _aliases,
+        "List, set or remove the aliases of a running gateway, and of its file.",
+        "tokenhub aliases set premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+    )
+    actions = aliases.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+
+    def add(name: str, help: str, description: str, example: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=help,
+            description=description,
+            epilog=f"example:\n  tokenhub aliases {name}{example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    add("list", "list them", "List the aliases.", "")
+    change = add(
+        "set",
+        "make one, or change what is given of one",
+        "Make an alias, or change what is given of one that exists.",
+        " premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+    )
+    change.add_argument("name", metavar="NAME")
+    change.add_argument("models", metavar="MODEL", nargs="*", help="ids, short names or other aliases")
+    change.add_argument("--strategy", metavar="S", help=f'{strategies}; "" for the configured default')
+    change.add_argument(
+        "--split",
+        metavar="MODEL=N",
+        nargs="+",
+        default=[],
+        help="an A/B test by shares: a/x=90 b/y=10",
+    )
+    remove = add("remove", "remove one", "Remove an alias.", " premium")
+    remove.add_argument("name", metavar="NAME")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = command(args)
         sys.stdout.flush()
-    except CommandError as error:
+    except (CommandError, ConsoleError) as error:
         print(f"tokenhub: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # "tokenhub models | head": what is left is for nobody

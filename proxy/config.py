@@ -67,22 +67,13 @@ NO_MODEL = (
 # Settings that are read and checked but change nothing in this version; "*" is any name, and a table stands
 # for all that is in it. A version that gives one of them its effect deletes its line here.
 NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (
-    ("admin",),
     ("server", "workers"),
     ("server", "cors_origins"),
     ("server", "tls_cert"),
     ("server", "tls_key"),
     ("state",),
-    ("routing", "failover"),
-    ("routing", "max_attempts"),
-    ("routing", "retry_budget"),
-    ("routing", "eject"),
     ("alerts",),
     ("providers", "*", "request_stream_usage"),
-    ("aliases", "*", "split"),
-    ("aliases", "*", "sticky"),
-    ("aliases", "*", "peek"),
-    ("aliases", "*", "hedge"),
     ("aliases", "*", "on_disconnect"),
 )
 

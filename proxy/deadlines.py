@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.answer import KEEP_ALIVE_EVENT
+from proxy.retry import PEEKING, TRYING
 
 if TYPE_CHECKING:
+    from proxy.attempt import Attempt
     from proxy.exchange import Exchange
 
 _NEVER = float("inf")
@@ -14,21 +16,36 @@ _NEVER = float("inf")
 
 def look_at(exchange: Exchange, now: float) -> float:
     """Do what is due; returns when to look again. All times are monotonic seconds."""
-    if exchange.answer is not None:
-        return _answering(exchange, now)
-    if not exchange.is_under_way():
+    attempt = exchange.attempt
+    if attempt is None:
         return _NEVER
-    if not exchange.body.done:
-        # The provider can't be late before it has the whole request; but it has to take it.
-        exchange.deadline_at = (exchange.upstream_full_at or now) + exchange.first_byte_s
-    if now < exchange.deadline_at:
-        return exchange.deadline_at
-    what = f"did not answer within {exchange.first_byte_s:g} s"
-    exchange.fail("timeout", what, 504, "provider_timeout")
+    if exchange.answer is not None:
+        return _answering(exchange, attempt, now)
+    if exchange.state == PEEKING:
+        if now < exchange.peek_until:
+            return exchange.peek_until
+        attempt.release()
+        return now + exchange.gateway.timeouts.idle_s
+    if exchange.state == TRYING:
+        for running in (exchange.rival, attempt):  # in the order they began
+            if running is not None:
+                _trying(exchange, running, now)
+    if exchange.state == TRYING:
+        return min(
+            running.deadline_at for running in (exchange.attempt, exchange.rival) if running is not None
+        )
     return _NEVER
 
 
-def _answering(exchange: Exchange, now: float) -> float:
+def _trying(exchange: Exchange, attempt: Attempt, now: float) -> None:
+    if not exchange.body.done:
+        # The provider can't be late before it has the whole request; but it has to take it.
+        attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.first_byte_s
+    if now >= attempt.deadline_at:
+        attempt.on_deadline()
+
+
+def _answering(exchange: Exchange, attempt: Attempt, now: float) -> float:
     timeouts = exchange.gateway.timeouts
     if exchange.client_full_at:
         # The provider's limit rests while we are the ones who paused it.
@@ -38,21 +55,22 @@ def _answering(exchange: Exchange, now: float) -> float:
         exchange.abandon()
         exchange.client.cut(False)
         return _NEVER
-    due = exchange.progress_at + timeouts.idle_s
+    due = attempt.progress_at + timeouts.idle_s
     if now >= due:
-        exchange.break_off(f"sent nothing for {timeouts.idle_s:g} s")
+        exchange.break_off(attempt, f"sent nothing for {timeouts.idle_s:g} s")
         return _NEVER
-    return min(due, _keep_alive(exchange, now)) if exchange.keepalive_s else due
+    keepalive_s = attempt.pool.keepalive_s
+    return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
 
 
-def _keep_alive(exchange: Exchange, now: float) -> float:
+def _keep_alive(exchange: Exchange, attempt: Attempt, now: float, keepalive_s: float) -> float:
     """Put a comment into an event stream that has been silent, between two events only."""
     answer = exchange.answer
     assert answer is not None
-    due = max(exchange.progress_at, exchange.kept_alive_at) + exchange.keepalive_s
+    due = max(attempt.progress_at, exchange.kept_alive_at) + keepalive_s
     if now < due:
         return due
     if answer.is_between_events():
         exchange.client.transport.write(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
         exchange.kept_alive_at = now
-    return now + exchange.keepalive_s
+    return now + keepalive_s

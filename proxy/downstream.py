@@ -88,7 +88,7 @@ class ClientConnection(ClientFlow):
             if self._exchange is not None and self._exchange.answer is not None:
                 self.cut(False)
             else:
-                self._refuse(
+                self.refuse(
                     GatewayError("The gateway failed at this request; its log says more.", close=True)
                 )
 
@@ -142,7 +142,7 @@ class ClientConnection(ClientFlow):
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0:
             if len(data) >= MAX_HEAD_BYTES:
-                self._refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
+                self.refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
             elif data:
                 self._buffer = data
                 if not self._head_begun:  # from here the shorter limit counts, however slowly the rest drips
@@ -152,7 +152,7 @@ class ClientConnection(ClientFlow):
         try:
             head, length = recall_request_head(data[:end])
         except GatewayError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         route = PROXIED.get(head.path) if head.method == b"POST" else None
         if route is None:
@@ -170,7 +170,7 @@ class ClientConnection(ClientFlow):
             exchange.begin()
         except GatewayError as error:
             self._set_body(head, length)
-            self._refuse(error)
+            self.refuse(error)
             if len(data) > begin:
                 self.data_received(data[begin:])
             return
@@ -207,9 +207,7 @@ class ClientConnection(ClientFlow):
         try:
             taken = body.feed(data)
         except FramingError as error:
-            self._refuse(
-                BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True)
-            )
+            self.refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
             return
         if taken < len(data):
             self._buffer = data[taken:]
@@ -227,7 +225,7 @@ class ClientConnection(ClientFlow):
         try:
             exchange.on_body(piece, done)
         except GatewayError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _hand_over(self, data: bytes) -> None:
         """Not a proxied POST: from here the connection is aiohttp's, as if it had been from the start."""
@@ -322,10 +320,11 @@ class ClientConnection(ClientFlow):
         if not gently:
             self.reset()
 
-    def _refuse(self, error: GatewayError) -> None:
+    def refuse(self, error: GatewayError) -> None:
+        """Stop what runs for the request, and tell the client what is wrong with it."""
         exchange = self._exchange
         if exchange is not None:
-            exchange.abandon()
+            exchange.abandon(error.status)
             self.answer_error(error, exchange.request_id)
         else:
             self.answer_error(error, self.gateway.next_request_id())
@@ -375,7 +374,7 @@ class ClientConnection(ClientFlow):
         if phase == READING:
             if self._head_begun:
                 limit = self.gateway.timeouts.client_head_s
-                self._refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
+                self.refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
             else:
                 self.close()
         elif self._exchange is not None:
@@ -391,7 +390,7 @@ class ClientConnection(ClientFlow):
             limit = self.gateway.timeouts.client_body_s
             due = max(self._body_at, self.resumed_at) + limit
             if now >= due:
-                self._refuse(BadRequest(f"Nothing of the body came for {limit:g} s.", status=408, close=True))
+                self.refuse(BadRequest(f"Nothing of the body came for {limit:g} s.", status=408, close=True))
                 return
         self.wake_by(min(due, look_at(exchange, now)))
 

@@ -4,6 +4,7 @@
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 417, 431)
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
+    ├── CoolingDown       429    every provider that could be asked wants patience
     └── Unavailable       503    the gateway itself sheds load or drains
 
 ``source`` says whose fault it is (``downstream`` is the client's side, ``upstream`` the provider's), so that
@@ -12,6 +13,8 @@ found and turned into bytes in one place, :meth:`GatewayError.envelope`.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import orjson
 
@@ -116,6 +119,21 @@ class ProviderError(GatewayError):
             code=code,
             source=UPSTREAM,
             retry_after_s=retry_after_s,
+        )
+
+
+class CoolingDown(GatewayError):
+    """Every member of a pool said when it wants to be asked again, and it is not that late yet."""
+
+    def __init__(self, name: str, wait_s: float) -> None:
+        seconds = max(1, ceil(wait_s))
+        super().__init__(
+            f"Every provider of '{name}' asks for patience. The first may be asked again in {seconds} s.",
+            status=429,
+            type="rate_limit_error",
+            code="providers_cooling_down",
+            source=UPSTREAM,
+            retry_after_s=seconds,
         )
 
 

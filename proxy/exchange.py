@@ -1,12 +1,13 @@
-"""One request, from its head to its last answer byte.
+"""One request, from its head to its last answer byte: whom to ask, what the client gets, when it is over.
 
-    HOLDING   ──choice──►  CONNECTING  ──connected──►  AWAITING  ──answer's head──►  ANSWERING  ──end──►  DONE
-    (body gathers until    (no idle connection:        (request on its way;          (committed: finished,
-     the model is known)    one is dialled)             nothing answered yet)         or cut)
+    HOLDING ──choice──► TRYING ──answer's head──► ANSWERING ──end──► DONE
+    (body gathers        │  ▲ └──► PEEKING ──►┘  (committed: finished, or cut)
+     until the model     └──┘ the next attempt
+     is known)
 
-Any state goes to DONE when the client leaves, a deadline passes or an error is answered. Calls come from
-two sides, :class:`proxy.downstream.ClientConnection` and :class:`proxy.upstream.ProviderConnection`; both
-hold the exchange only as long as it is theirs.
+The table of states and events is :data:`proxy.retry.TABLE`; here is what its actions do. Calls come from two
+sides: :class:`proxy.downstream.ClientConnection`, and the attempts (:mod:`proxy.attempt`), of which one runs
+at a time, or two where a request is hedged.
 """
 
 from __future__ import annotations
@@ -16,103 +17,77 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.accounting import account
 from proxy.answer import Answer
-from proxy.body import insertion, refuse_case_variants, wants_stream
-from proxy.catalog import Deployment, Pool
-from proxy.errors import BadRequest, ProviderError
-from proxy.framing import Body, wrap_chunk
-from proxy.headers import RequestHead, ResponseHead
-from proxy.intake import JOIN_BYTES, RequestBody, facts_of, text_bytes
-from proxy.meters import Row
-from proxy.options import Options, read_options
+from proxy.attempt import Attempt
+from proxy.body import refuse_case_variants, wants_stream
+from proxy.candidates import are_cooling, patience_s
+from proxy.deployment import Deployment
+from proxy.errors import CoolingDown, GatewayError, ProviderError
+from proxy.headers import RequestHead
+from proxy.intake import text_bytes
+from proxy.peek import PEEK_S
+from proxy.pool import Pool
+from proxy.recent import UNSERVED, Finished
+from proxy.record import RESET
+from proxy.request import Request
+from proxy.retry import (
+    BROKEN,
+    CHOSEN,
+    CLEARED,
+    COMMIT,
+    DONE,
+    DOUBT,
+    END,
+    HEAD,
+    HEDGE_DUE,
+    HOLDING,
+    LEFT,
+    NOBODY,
+    TABLE,
+    TRYING,
+    WAIT,
+    Chain,
+    after_failure,
+    story,
+)  # fmt: skip
 from proxy.strategy import choose
-from proxy.upstream import ProviderConnection
 
 if TYPE_CHECKING:
     from proxy.downstream import ClientConnection
-    from proxy.gateway import Gateway, Provider
+    from proxy.gateway import Gateway
 
 log = logging.getLogger("tokenhub.exchange")
 
-HOLDING, CONNECTING, AWAITING, ANSWERING, DONE = range(5)
-
 # While a connection is being dialled, so much of a body whose model is known is taken from the client.
 _DIAL_BUFFER_BYTES = 64 << 10
+# The client left before it had an answer: nginx's number for it, for tables and logs.
+CLIENT_LEFT = 499
 
 
-class Exchange:
+class Exchange(Request):
     """See the module's text. All times are monotonic seconds."""
 
-    # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer", "asked_at", "begun_at", "body", "chosen_at", "client", "client_full_at", "deadline_at",
-        "deployment", "dial", "endpoint", "first_byte_at", "first_byte_s", "gateway", "head", "keepalive_s",
-        "kept_alive_at", "learn_bytes", "length", "options", "path", "pending_head", "pool", "progress_at",
-        "provider", "redialled", "request_id", "row", "served_by", "state", "upstream", "upstream_full_at",
+        "answer", "attempt", "chain", "client", "client_full_at", "hedge_timer", "kept_alive_at",
+        "learn_bytes", "peek_until", "rival", "sent_at", "settled_at", "state",
     )  # fmt: skip
-
-    # Set with the choice and not looked at before; the last is the header lines that name the other two.
-    options: Options
-    deployment: Deployment
-    provider: Provider
-    served_by: bytes
 
     def __init__(
         self, gateway: Gateway, client: ClientConnection, head: RequestHead, length: int | None,
         endpoint: str, path: bytes,
     ) -> None:  # fmt: skip
-        self.gateway = gateway
+        super().__init__(gateway, head, length, endpoint, path)
         self.client = client
-        self.head = head
-        self.length = length  # of the body; None: it is chunked, or there is none
-        self.endpoint = endpoint
-        self.path = path  # below the provider's base path
-        self.request_id = gateway.next_request_id()
-        self.begun_at = monotonic()
-        self.body = RequestBody()
-        self.first_byte_s = gateway.timeouts.first_byte_s
         self.state = HOLDING
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
-        self.pool: Pool | None = None
-        self.row: Row | None = None
-        self.dial: asyncio.Task[None] | None = None
-        self.upstream: ProviderConnection | None = None
-        self.answer: Answer | None = None
-        self.redialled = False
-        self.pending_head = b""
-        self.chosen_at = self.first_byte_at = self.progress_at = self.kept_alive_at = 0.0
-        self.asked_at = 0.0  # when the last of the request was sent: from here the provider's time counts
-        self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
+        self.attempt: Attempt | None = None  # under way, or the last one
+        self.rival: Attempt | None = None  # the first of a hedge, while both run
+        self.chain: Chain | None = None
+        self.answer: Answer | None = None  # what the client gets, from the commit point on
+        self.hedge_timer: asyncio.TimerHandle | None = None
+        self.settled_at = 0.0  # when what the choice needed had come; more of the body may follow
+        self.sent_at = self.kept_alive_at = self.peek_until = 0.0
         self.client_full_at = 0.0  # since when the client takes nothing; 0: it does
-        self.deadline_at = float("inf")
-        self.keepalive_s = 0.0
-
-    def begin(self) -> None:
-        """Check the head of the request.
-
-        :raises GatewayError: it can't be served.
-        """
-        head = self.head
-        options = self.options = head.options or read_options(head)
-        if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
-            self.first_byte_s = options.timeout_s
-        length = self.length
-        if length is None:
-            if not head.chunked:
-                text = "The request needs a Content-Length or a chunked body."
-                raise BadRequest(text, status=411, close=True)
-        else:
-            self._check_size(length)
-
-    def _check_size(self, size: int) -> None:
-        if size > self.gateway.max_body_bytes:
-            raise BadRequest(
-                f"The body is larger than max_body ({self.gateway.max_body_bytes} bytes).",
-                status=413,
-                code="body_too_large",
-                close=True,
-            )
 
     def on_body(self, piece: bytes, done: bool) -> None:
         """A piece of the request body came (without chunk framing); ``done``: it was the last.
@@ -122,264 +97,261 @@ class Exchange:
         """
         if self.state == DONE or self.answer is not None:
             return  # a provider that answered early: what else the client sends goes nowhere
-        body = self.body
-        body.scan(piece, done)
-        if self.length is None:
-            self._check_size(body.size)
-        if self.upstream is not None:
-            self._send_on(piece)
+        self.scan(piece, done)
+        body, attempt = self.body, self.attempt
+        if attempt is not None and attempt.connection is not None:
+            attempt.send_on(piece)
             return
         assert body.held is not None
         if piece:
             body.held.append(piece)
         if self.state == HOLDING:
-            if done or (body.found is not None and self._is_settled()):
+            if done or (body.found is not None and self.is_settled()):
                 self._choose()
-        elif not done and body.size > _DIAL_BUFFER_BYTES:
+        elif done and attempt is not None:
+            attempt.on_request_complete(self.ready_at)
+        elif body.size > _DIAL_BUFFER_BYTES:
             self.client.pause_reading(True)
 
-    def _is_settled(self) -> bool:
-        """Nothing still to come of the body can change where it goes or what is sent."""
-        members = (self.pool or self._resolve()).members
-        return len(members) == 1 and not members[0].provider.case_insensitive_keys
-
-    def _resolve(self) -> Pool:
-        found = self.body.found
-        name = None if found is None else found.name
-        self.pool = self.gateway.catalog.resolve(name, self.endpoint, self.options.strategy)
-        return self.pool
-
     def _choose(self) -> None:
-        """Pick the deployment and start the attempt."""
+        """Pick the deployment and start the first attempt."""
+        pool = self.pool or self.resolve()
         body = self.body.whole()
-        if self.body.found is None:
-            insertion(body, b"")  # what is not JSON is told so, not asked for a model
-        pool = self.pool or self._resolve()
-        now = self.chosen_at = self.asked_at = monotonic()
-        streamed = wants_stream(body)
-        members = pool.members
-        if len(members) == 1:
-            deployment = members[0]
-        else:
-            deployment = choose(pool, facts_of(body, pool, self.endpoint, streamed, now), self.gateway.rng)
-        if self.body.done:
-            if deployment.provider.case_insensitive_keys:
-                refuse_case_variants(body)
-            self.learn_bytes = text_bytes(body)
-        self.deployment = deployment
-        self.served_by = self.gateway.response_names(deployment, pool)
-        self.keepalive_s = pool.keepalive_s
-        provider = self.provider = self.gateway.providers[deployment.provider.name]
-        if not provider.has_credentials:
-            source = deployment.provider.api_key_env or deployment.provider.api_key_file or "api_key_env"
-            raise ProviderError(
-                f"There is no key for the provider '{deployment.provider.name}': set {source}.",
-                status=502,
-                code="provider_auth_failed",
-            )
-        row = self.row = deployment.row(self.endpoint, streamed)
-        row.sent(now)
-        self.state = CONNECTING
-        self.deadline_at = now + self.first_byte_s
-        self.client.wake_by(self.deadline_at)
-        connection = provider.pool.take()
-        if connection is not None:
-            self.on_connected(connection)
-        else:
-            self.dial = provider.pool.dial(self)
-
-    def on_connected(self, connection: ProviderConnection) -> None:
-        """A connection is there for this exchange."""
-        self.dial = None
-        if self.state != CONNECTING:
-            connection.pool.put(connection, monotonic())
-            return
-        self.upstream = connection
-        connection.start(self)
-        self.state = AWAITING
-        body = self.body
-        held = body.held
-        assert held is not None
-        if not connection.served or body.size > self.gateway.replay_limit_bytes:
-            body.held = None  # on a fresh connection nothing can have been lost to a stale keep-alive
-        self._send(connection, held)
-        if not body.done:
-            self.client.pause_reading(False)
-
-    def _send(self, connection: ProviderConnection, pieces: list[bytes]) -> None:
-        """The head, and as much of the body as is there, with the model put in."""
-        head, provider = self.head, self.provider
-        prepared = head.prepared.get(provider)
-        if prepared is None:
-            prepared = head.prepared[provider] = provider.prepare(head, self.path)
-        body, growth = self.body.with_model(pieces, self.deployment.upstream_literal)
-        if self.length is not None:
-            framing = b"Content-Length: %d\r\n\r\n" % (self.length + growth)
-            parts: list[bytes | memoryview] = [prepared, framing, *body]
-        else:
-            chunk = wrap_chunk(b"".join(body), self.body.done)
-            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
-        if self.body.size <= JOIN_BYTES:
-            connection.transport.write(b"".join(parts))
-        else:
-            connection.transport.writelines(parts)
-
-    def _send_on(self, piece: bytes) -> None:
-        """A further piece of a body that is already on its way."""
-        connection = self.upstream
-        assert connection is not None
-        self.body.keep(piece, self.gateway.replay_limit_bytes)
-        connection.transport.write(wrap_chunk(piece, self.body.done) if self.head.chunked else piece)
-        if self.body.done:
-            self.asked_at = monotonic()
-            self.deadline_at = self.asked_at + self.first_byte_s
-            self.client.wake_by(self.deadline_at)
-
-    def on_upstream_full(self, full: bool) -> None:
-        """The provider's connection takes no more, or takes again: pause or resume the client."""
-        self.upstream_full_at = monotonic() if full else 0.0
-        if not self.body.done:
-            self.client.pause_reading(full)
-
-    def on_connect_failed(self, why: str) -> None:
-        """No connection could be opened. ``why`` is a short reason without secrets."""
-        self.dial = None
-        if self.state == CONNECTING:
-            self.fail("connect", f"could not be reached ({why})", 503, "provider_unreachable")
-
-    def on_upstream_lost(self, why: str) -> None:
-        """The provider's connection closed, or its bytes are not HTTP, before the answer was complete."""
-        connection, self.upstream = self.upstream, None
-        if connection is None or self.state == DONE:
-            return
-        stale = connection.served > 0 and not connection.answered
-        connection.exchange = None
-        connection.transport.abort()
-        if self.answer is not None:
-            self.break_off(f"broke its answer off ({why})")
-        elif stale and self.body.held is not None and not self.redialled:
-            # The provider closed a kept connection just as we used it: nobody's fault, and no attempt.
-            self.redialled = True
-            self.upstream_full_at = 0.0
-            self.state = CONNECTING
-            self.dial = connection.pool.dial(self)
-        else:
-            self.fail("reset", f"gave no valid answer ({why})", 502, "provider_bad_answer")
-
-    def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
-        """The head of the answer came; False if the exchange is over with it.
-
-        :param more: bytes of the body, or its end, follow at once.
-        """
-        if head.status == 401 and not self.provider.passthrough:
-            log.error("provider %s refused the operator's key (401)", self.provider.config.name)
-            self.fail("401", "refused the gateway's key", 502, "provider_auth_failed")
-            return False
+        gateway = self.gateway
+        self.settled_at = self.ready_at
         now = monotonic()
+        self.streamed = wants_stream(body)
+        if self.body.done:
+            self.learn_bytes = text_bytes(body)
+        gateway.budget.count_request(now)
+        deployment: Deployment | None
+        if pool.kind == "pinned":  # always sent
+            deployment = pool.members[0]
+        else:
+            deployment = choose(pool, self.facts(pool, body, now), gateway.rng)
+            if deployment is None and self.fallbacks:
+                chain = self._begin_chain(pool, None)
+                deployment = chain.next(self.facts_again, gateway.budget, gateway.rng, now)
+                pool = pool if deployment is None else chain.pool
+        _, self.state = TABLE[self.state, NOBODY if deployment is None else CHOSEN]
+        if deployment is None:
+            self._tell(self._be_patient(pool, now), b"", now)
+            return
+        self._try(deployment, pool, now)
+        if pool.alias is not None and pool.alias.hedge is not None:
+            self._plan_hedge(pool.alias.hedge)
+
+    def _be_patient(self, pool: Pool, now: float) -> GatewayError:
+        return CoolingDown(pool.name, patience_s(pool, now))
+
+    def _try(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
+        """Start an attempt, beside its ``rival`` if there is one.
+
+        :raises GatewayError: this request can't go to this provider.
+        """
+        if deployment.provider.case_insensitive_keys:
+            refuse_case_variants(self.body.whole())
+        attempt = Attempt(self, deployment, pool, now)
+        self.attempt, self.rival = attempt, rival
+        if not deployment.usable:
+            attempt.left(now)
+            source = deployment.provider.api_key_env or deployment.provider.api_key_file or "api_key_env"
+            what = f"has no key: set {source}"
+            self.on_attempt_failed(attempt, "no-key", what, 502, "provider_auth_failed", now)
+            return
+        if self.chain is not None:
+            attempt.deadline_at = min(attempt.deadline_at, self.chain.deadline_s)
+        self.client.wake_by(attempt.deadline_at)
+        attempt.start()
+        self.sent_at = self.sent_at or monotonic()
+
+    def _begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+        limit = self.gateway.max_attempts
+        deadline_s = self.ready_at + limit * self.first_byte_s  # a slow upload is not the providers' time
+        chain = self.chain = Chain(pool, self.fallbacks, first, limit, deadline_s)
+        return chain
+
+    def on_attempt_failed(
+        self, attempt: Attempt, outcome: str, what: str, status: int, code: str, now: float, *,
+        has_answer: bool = False,
+    ) -> bool:  # fmt: skip
+        """Go on to the next attempt, or tell the client. True: the attempt's own answer goes to it."""
+        chain = self.chain or self._begin_chain(attempt.pool, attempt.deployment)
+        rival, following = self.rival, None
+        if rival is None and self.may_follow and self.body.held is not None:
+            following = chain.next(self.facts_again, self.gateway.budget, self.gateway.rng, now)
+        event = after_failure(
+            rival_runs=rival is not None,
+            can_follow=following is not None,
+            has_answer=has_answer,
+            attempts=len(chain.failures) + 1,
+        )
+        action, self.state = TABLE[self.state, event]
+        if action == COMMIT:
+            self._commit(attempt, now)
+            return True
+        attempt.drop()
+        chain.note(attempt.provider.config.name, outcome, what, now - attempt.begun_at)
+        if action == WAIT:
+            self.attempt, self.rival = rival if attempt is self.attempt else self.attempt, None
+        elif following is None:
+            self._give_up(attempt, chain, status, code, now)
+        else:
+            try:
+                self._try(following, chain.pool, now)
+            except GatewayError as error:  # a body that this provider would misread
+                self.client.refuse(error)
+        return False
+
+    def _give_up(self, attempt: Attempt, chain: Chain, status: int, code: str, now: float) -> None:
+        """Nothing is left to try."""
+        names = self._served_by(attempt) + story(chain.failures) + b"\r\n"
+        if len(chain.failures) == 1:
+            failure = chain.failures[0]
+            text = f"The provider '{failure.provider}' {failure.what}."
+            self._tell(ProviderError(text, status=status, code=code), names, now)
+        elif patience_s(chain.pool, now) and are_cooling(chain.pool, now):  # not: nobody there has a key
+            self._tell(self._be_patient(chain.pool, now), names, now)
+        else:
+            error = ProviderError(chain.message(), status=503, code="all_attempts_failed")
+            self._tell(error, names, now)
+
+    def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
+        self._note(error.status, now)
+        self._forget()
+        self.client.answer_error(error, self.request_id, names)
+
+    def _plan_hedge(self, after: str | float) -> None:
+        """Ask a second member if the first leaves us waiting: for so long, or longer than it usually does."""
+        attempt = self.attempt
+        if attempt is None or self.state != TRYING:
+            return
+        delay_s = attempt.row.usual_wait_s() if isinstance(after, str) else after
+        if delay_s is not None:
+            self.hedge_timer = asyncio.get_running_loop().call_later(delay_s, self._on_hedge_due)
+
+    def _on_hedge_due(self) -> None:
+        self.hedge_timer = None
+        attempt = self.attempt
+        if self.state != TRYING or attempt is None or self.rival is not None or self.body.held is None:
+            return
+        if self.body.size > self.gateway.replay_limit_bytes:  # once it is sent, it is not kept for a second
+            return
+        now = monotonic()
+        chain = self.chain or self._begin_chain(attempt.pool, attempt.deployment)
+        second = chain.next(self.facts_again, self.gateway.budget, self.gateway.rng, now, stay=True)
+        if second is not None:
+            _, self.state = TABLE[self.state, HEDGE_DUE]
+            try:
+                self._try(second, chain.pool, now, attempt)
+            except GatewayError as error:
+                log.debug("%s: not hedged: %s", self.request_id.decode(), error)
+
+    def on_head(self, attempt: Attempt, now: float) -> None:
+        """The head of an answer that is no failure: it is the client's, or looked at first."""
+        if self.rival is not None:
+            self._close_loser(self.rival if attempt is self.attempt else self.attempt, now)
+            self.attempt, self.rival = attempt, None
+        alias = attempt.pool.alias
+        if alias is None or not alias.peek or not self.may_follow or not attempt.is_readable_stream():
+            _, self.state = TABLE[self.state, HEAD]
+            self._commit(attempt, now)
+            return
+        _, self.state = TABLE[self.state, DOUBT]
+        attempt.is_peeking = True
+        self.peek_until = now + PEEK_S
+        self.client.wake_by(self.peek_until)
+
+    def _close_loser(self, loser: Attempt | None, now: float) -> None:
+        """The slower one of a hedge is closed at once, so that no tokens are generated for nobody."""
+        chain = self.chain
+        assert loser is not None and chain is not None
+        loser.left(now)
+        loser.drop()
+        chain.note(loser.provider.config.name, "hedged", "was slower than another", now - loser.begun_at)
+
+    def on_cleared(self, attempt: Attempt, now: float) -> None:
+        """The first event of a stream is no error, or was not there in time."""
+        _, self.state = TABLE[self.state, CLEARED]
+        self._commit(attempt, now)
+
+    def _commit(self, attempt: Attempt, now: float) -> None:
+        """From here the answer is this attempt's, whatever happens."""
         self.body.forget()
-        self.state = ANSWERING
-        self.progress_at = now
-        answer = self.answer = Answer(head, body, self.head.minor)
+        if self.hedge_timer is not None:
+            self.hedge_timer.cancel()
+            self.hedge_timer = None
+        attempt.is_peeking = False
+        answer = self.answer = attempt.answer
+        assert answer is not None
         # With the request not yet complete (an early answer) neither connection can be used again.
         keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.body.done
-        ours = b"X-Inferoute-Request-Id: %b\r\n%b" % (self.request_id, self._names(b"%d" % head.status, now))
-        self.pending_head = answer.head_bytes(ours, keep_alive, self.head.minor)
-        if not more:
-            self._flush_head()
-        self.deadline_at = float("inf")
-        self.client.wake_by(now + (self.keepalive_s or self.gateway.timeouts.idle_s))
-        return True
-
-    def _names(self, outcome: bytes, now: float) -> bytes:
-        """Our header lines of a routed answer: who served it, and the story of the attempt."""
-        names = b"%b%b:%dms" % (self.served_by, outcome, (now - self.chosen_at) * 1000)
+        names = self._served_by(attempt)
+        if self.chain is not None and self.chain.failures:
+            names += story(self.chain.failures) + b", "
+        took_ms = (now - attempt.begun_at) * 1000
+        ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
+            self.request_id, names, attempt.provider.name, answer.head.status, took_ms,
+        )  # fmt: skip
         if self.gateway.server_timing:
-            own, provider = (self.chosen_at - self.begun_at) * 1000, (now - self.chosen_at) * 1000
-            names += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own, provider)
-        return names
+            own_ms, upstream_ms = (self.sent_at - self.settled_at) * 1000, (now - self.sent_at) * 1000
+            ours += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own_ms, upstream_ms)
+        attempt.pending = answer.head_bytes(ours, keep_alive, self.head.minor) + attempt.pending
+        self.client.wake_by(now + (attempt.pool.keepalive_s or self.gateway.timeouts.idle_s))
 
-    def _flush_head(self) -> None:
-        self.client.transport.write(self.pending_head)
-        self.pending_head = b""
+    def _served_by(self, attempt: Attempt) -> bytes:
+        return self.routes.response_names(attempt.deployment, attempt.pool)
 
-    def on_response_data(self, data: bytes, body: Body) -> None:
-        """A part of the answer's body came; ``body`` was fed with it and knows whether it was the last."""
-        answer = self.answer
+    def on_end(self, attempt: Attempt, now: float) -> None:
+        """The answer is complete, and out."""
+        answer = attempt.answer
         assert answer is not None
-        now = self.progress_at = monotonic()
-        out = answer.pass_on(data)
-        if not self.first_byte_at:
-            self._on_first_byte(answer, now)
-        if self.pending_head:
-            out = self.pending_head + out
-            self.pending_head = b""
-        if body.done:
-            row = self.row
-            assert row is not None
-            output_s = now - self.first_byte_at
-            account(row, self.deployment, answer, self.endpoint, self.learn_bytes, output_s, now)
-        if out:
-            self.client.transport.write(out)
-        if body.done:
-            self._end(answer, now)
-
-    def _on_first_byte(self, answer: Answer, now: float) -> None:
-        row = self.row
-        assert row is not None
-        self.first_byte_at = now
-        if answer.head.status < 400:
-            row.first_byte(now - self.asked_at, now)
-        else:
-            row.left_awaiting()
-
-    def _end(self, answer: Answer, now: float) -> None:
-        self.state = DONE
-        connection, self.upstream = self.upstream, None
-        assert connection is not None
-        connection.release(answer.head.keep_alive and self.body.done, now)
+        _, self.state = TABLE[self.state, END]
+        self._note(answer.head.status, now)
         self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
 
-    def is_under_way(self) -> bool:
-        """A provider was chosen, and has not answered yet."""
-        return self.state in (CONNECTING, AWAITING)
+    def _note(self, status: int, now: float) -> None:
+        """The end: for the table of the latest requests. From here no attempt is held, since it holds us."""
+        attempt, found, chain = self.attempt, self.body.found, self.chain
+        self.attempt = self.rival = None
+        what = (
+            self.request_id, self.begun_at, self.settled_at, self.sent_at, now, self.endpoint, self.streamed,
+            found and found.name, status, () if chain is None else chain.failures, self.answer is not None,
+        )  # fmt: skip
+        outcome = UNSERVED if attempt is None else attempt.outcome()
+        # Not by calling Finished: that takes twice as long.
+        self.gateway.finished.append(tuple.__new__(Finished, what + outcome))
 
-    def abandon(self, error: str | None = None) -> None:
-        """Stop whatever runs upstream: the client left, or is being answered an error of its own."""
-        if self.state == DONE:
+    def abandon(self, status: int = CLIENT_LEFT) -> None:
+        """Stop whatever runs upstream: the client left, or is being answered ``status`` for its request."""
+        action, self.state = TABLE[self.state, LEFT]
+        if action == WAIT:
             return
-        failed = None if error is None else False
-        if self.row is not None:
-            if not self.first_byte_at:
-                self.row.left_awaiting()
-            self.row.finished(monotonic(), failed, error)
-        self.state = DONE
+        now = monotonic()
+        running = [attempt for attempt in (self.attempt, self.rival) if attempt is not None]
+        for attempt in running:
+            attempt.on_client_left(now)
+            attempt.drop()
+        self._note(status if self.answer is None else self.answer.head.status, now)
+        self._forget()
+
+    def _forget(self) -> None:
         self.body.forget()
-        if self.dial is not None:
-            self.dial.cancel()
-            self.dial = None
-        connection, self.upstream = self.upstream, None
-        if connection is not None:
-            connection.exchange = None
-            connection.transport.abort()
+        if self.hedge_timer is not None:
+            self.hedge_timer.cancel()
+            self.hedge_timer = None
 
-    def fail(self, outcome: str, what: str, status: int, code: str) -> None:
-        """The attempt failed before its answer began."""
-        name = self.provider.config.name
-        log.warning("%s: provider %s %s", self.request_id.decode(), name, what)
-        self.abandon(f"{outcome}: {what}")
-        names = self._names(outcome.encode(), monotonic())
-        error = ProviderError(f"The provider '{name}' {what}.", status=status, code=code)
-        self.client.answer_error(error, self.request_id, names + b"\r\n")
-
-    def break_off(self, what: str) -> None:
+    def break_off(self, attempt: Attempt, what: str) -> None:
         """The answer can't be completed: tell the client in a way that no one can take for its end."""
-        assert self.answer is not None
-        answer = self.answer
-        name = self.provider.config.name
-        log.warning("%s: provider %s %s", self.request_id.decode(), name, what)
-        self.abandon(what)
-        if self.pending_head:
-            self._flush_head()
+        answer = attempt.answer
+        assert answer is not None
+        name = attempt.provider.config.name
+        now = monotonic()
+        attempt.blame(RESET, what, now)
+        _, self.state = TABLE[self.state, BROKEN]
+        self._note(answer.head.status, now)
+        attempt.drop()
+        attempt.flush()
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
             self.client.transport.write(answer.error_event(error))
@@ -391,10 +363,10 @@ class Exchange:
         """The client takes no more for now, or takes again: pause or resume the provider."""
         now = monotonic()
         self.client_full_at = now if full else 0.0
-        if self.upstream is not None:
+        attempt = self.attempt
+        if attempt is not None and attempt.connection is not None:
+            attempt.connection.hold_back(full)
             if full:
-                self.upstream.hold_back(True)
                 self.client.wake_by(now + self.gateway.timeouts.client_write_s)
             else:
-                self.progress_at = now
-                self.upstream.hold_back(False)
+                attempt.progress_at = now

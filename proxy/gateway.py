@@ -10,13 +10,18 @@ import itertools
 import logging
 import random
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from proxy.catalog import Catalog, Deployment, Pool
+from proxy.budget import RetryBudget
+from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
-from proxy.headers import RequestHead, without
+from proxy.deployment import Deployment
+from proxy.headers import RequestHead, forget_request_heads, without
+from proxy.pool import Pool
+from proxy.recent import KEPT, Finished
 from proxy.upstream import ConnectionPool, ssl_context
 
 if TYPE_CHECKING:
@@ -61,6 +66,7 @@ class Provider:
 
     def __init__(self, config: ProviderConfig, key: str | None, connect_s: float, simulated: bool) -> None:
         self.config = config
+        self.name = config.name.encode()
         self.simulated = simulated
         self.passthrough = config.auth == "passthrough"
         self.pass_encoding = config.compression == "pass"
@@ -101,6 +107,37 @@ class Provider:
         return self.head(path, head.query) + b"".join(line + b"\r\n" for line in lines)
 
 
+class Routes:
+    """Where requests can go, as one configuration says it. A request keeps to the one it began with.
+
+    :param providers: by name.
+    """
+
+    __slots__ = ("_names", "catalog", "config", "providers")
+
+    def __init__(self, config: Config, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
+        self.config = config
+        self.catalog = catalog
+        self.providers = providers
+        self._names: dict[tuple[str, str], bytes] = {}
+
+    def response_names(self, deployment: Deployment, pool: Pool) -> bytes:
+        """The header lines that say who served an answer, up to where the story of its attempts begins."""
+        names = self._names.get((deployment.id, pool.strategy))
+        if names is None:
+            provider = deployment.provider.name
+            lines = [
+                f"X-Inferoute-Provider: {provider}",
+                f"X-Inferoute-Model: {deployment.id}",
+                f"X-Inferoute-Strategy: {pool.strategy}",
+                "X-Inferoute-Attempts: ",
+            ]
+            if self.providers[provider].simulated:
+                lines.insert(0, "X-Inferoute-Simulated: 1")
+            names = self._names[deployment.id, pool.strategy] = "\r\n".join(lines).encode()
+        return names
+
+
 class Gateway:
     """The state all client connections of this process share.
 
@@ -116,41 +153,56 @@ class Gateway:
         control: Callable[[], asyncio.Protocol],
         rng: random.Random,
     ) -> None:
+        self._use(Routes(config, catalog, providers))
+        self.control = control
+        self.rng = rng
+        self.budget = RetryBudget(config.routing.retry_budget)
+        self.finished: deque[Finished] = deque(maxlen=KEPT)  # the latest requests
+        self.connections: set[ClientConnection] = set()
+        self.unready = False  # /readyz answers 503
+        self.draining = False  # nothing new is taken
+        self._retired: list[Provider] = []  # their last answers may still run
+        self._id_prefix = b"req_" + secrets.token_hex(6).encode()
+        self._ids = itertools.count(1)
+
+    def _use(self, routes: Routes) -> None:
+        config = routes.config
+        self.routes = routes
         self.config = config
         self.timeouts = config.timeouts
         self.max_body_bytes = config.server.max_body_bytes
         self.replay_limit_bytes = config.routing.replay_limit_bytes
+        self.max_attempts = config.routing.max_attempts
         self.server_timing = config.server.server_timing
-        self.catalog = catalog
-        self.providers = providers
-        self.control = control
-        self.rng = rng
-        self.connections: set[ClientConnection] = set()
-        self.unready = False  # /readyz answers 503
-        self.draining = False  # nothing new is taken
-        self._id_prefix = b"req_" + secrets.token_hex(6).encode()
-        self._ids = itertools.count(1)
-        self._names: dict[tuple[str, str], bytes] = {}
+
+    def adopt(self, config: Config, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
+        """From the next request on, go by another configuration. What runs goes on by the one before.
+
+        Providers that are the same objects keep their connections; the others' idle ones are closed.
+        """
+        kept = set(map(id, providers.values()))
+        for provider in self.providers.values():
+            if id(provider) not in kept:
+                provider.pool.retire()
+                self._retired.append(provider)
+        self._retired = [provider for provider in self._retired if provider.pool.is_busy()]
+        forget_request_heads()  # they hold what was prepared for the providers before
+        self.budget.share = config.routing.retry_budget
+        self._use(Routes(config, catalog, providers))
+
+    @property
+    def catalog(self) -> Catalog:
+        """The names of the configuration in effect."""
+        return self.routes.catalog
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The providers of the configuration in effect, by name."""
+        return self.routes.providers
 
     def next_request_id(self) -> bytes:
         """An id unique over processes and restarts."""
         return b"%b%08x" % (self._id_prefix, next(self._ids))
-
-    def response_names(self, deployment: Deployment, pool: Pool) -> bytes:
-        """The header lines that say who served an answer, up to where the story of its attempts begins."""
-        names = self._names.get((deployment.id, pool.strategy))
-        if names is None:
-            provider = deployment.provider.name
-            lines = [
-                f"X-Inferoute-Provider: {provider}",
-                f"X-Inferoute-Model: {deployment.id}",
-                f"X-Inferoute-Strategy: {pool.strategy}",
-                f"X-Inferoute-Attempts: {provider}:",
-            ]
-            if self.providers[provider].simulated:
-                lines.insert(0, "X-Inferoute-Simulated: 1")
-            names = self._names[deployment.id, pool.strategy] = "\r\n".join(lines).encode()
-        return names
 
     def is_ready(self) -> bool:
         """Whether a request can be served: not draining, and some provider has credentials."""
@@ -172,5 +224,5 @@ class Gateway:
         """Close every connection."""
         for connection in list(self.connections):
             connection.transport.abort()
-        for provider in self.providers.values():
+        for provider in (*self.providers.values(), *self._retired):
             await provider.pool.close()

@@ -115,6 +115,11 @@ def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
     return request, request.length
 
 
+def forget_request_heads() -> None:
+    """What was prepared from them no longer holds."""
+    _known_heads.clear()
+
+
 def read_request_head(head: bytes) -> RequestHead:
     """Read a request head, ``head`` being everything before the empty line.
 

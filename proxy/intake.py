@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from proxy.body import data_url_bytes, has_images, insertion, splice, value_of
-from proxy.catalog import Pool
+from proxy.candidates import Facts
+from proxy.pool import Pool
 from proxy.scanner import ModelScanner, ModelSpan, find_plain
-from proxy.strategy import Facts
 
 # Bodies below this are not searched for data URLs: an image that small changes no figure.
 _URLS_FROM_BYTES = 8 << 10
@@ -88,7 +88,9 @@ def text_bytes(body: bytes) -> int:
     return size - data_url_bytes(body) if size > _URLS_FROM_BYTES else size
 
 
-def facts_of(body: bytes, pool: Pool, endpoint: str, streamed: bool, now: float) -> Facts:
+def facts_of(
+    body: bytes, pool: Pool, endpoint: str, streamed: bool, now: float, caller: bytes = b""
+) -> Facts:
     """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter."""
     # A token is at least a byte: below the smallest window nothing needs a closer look.
     is_large = pool.min_context is not None and len(body) > pool.min_context
@@ -100,4 +102,5 @@ def facts_of(body: bytes, pool: Pool, endpoint: str, streamed: bool, now: float)
         pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
         data_url_bytes(body) if is_large else 0,
         now,
+        caller,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.config import ENDPOINTS
 
 if TYPE_CHECKING:
-    from proxy.catalog import Deployment
+    from proxy.deployment import Deployment
 
 # What clients ask for beside endpoints; always told, so that false can be read as false.
 _FEATURES = ("tools", "vision")

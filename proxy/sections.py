@@ -24,7 +24,11 @@ def _listen(value: object) -> Listen:
     return Listen(*values.listen(value))
 
 
-def check_listeners(server: Table, admin: Table, admin_listen: Listen) -> None:
+def _listen_or_off(value: object) -> Listen | None:
+    return None if value == "" else _listen(value)
+
+
+def check_listeners(server: Table, admin: Table, admin_listen: Listen | None) -> None:
     """Two listeners can't have one address. Port 0 never collides: the system picks another each time.
 
     Every address that can be read counts, so that a mistake in one hides none in another.
@@ -37,7 +41,8 @@ def check_listeners(server: Table, admin: Table, admin_listen: Listen) -> None:
         except ValueError:
             continue  # noted when it was taken
     # The mistake is shown at the later one, which has to be one that stands in the file.
-    listeners.insert(len(listeners) if "listen" in admin else 0, (admin_listen, admin.at("listen")))
+    if admin_listen is not None:
+        listeners.insert(len(listeners) if "listen" in admin else 0, (admin_listen, admin.at("listen")))
     seen: set[Listen] = set()
     for address, at in listeners:
         if address in seen:
@@ -72,10 +77,11 @@ def server(table: Table) -> ServerConfig:
 
 def admin(table: Table) -> AdminConfig:
     config = AdminConfig(
-        listen=table.take("listen", AdminConfig().listen, _listen),
+        listen=table.take("listen", AdminConfig().listen, _listen_or_off),
         token_env=table.take("token_env", "", values.env_name),
     )
-    public = not config.listen.path and not values.is_loopback(config.listen.host)
+    listen = config.listen
+    public = listen is not None and not listen.path and not values.is_loopback(listen.host)
     if public and not table.content.get("token_env"):
         message = "an admin address that other machines can reach needs 'token_env'"
         table.notes.wrong(table.at("listen"), message)

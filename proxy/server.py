@@ -3,190 +3,147 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import gc
 import logging
 import os
 import random
 import resource
 import signal
-import socket
-import stat
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import uvloop
 from aiohttp import web
 
+from proxy.admin import admin_app
 from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
-from proxy.config import Config, Listen, ProviderConfig
+from proxy.config import Config, Listen
 from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway, Provider
+from proxy.gateway import Gateway
+from proxy.listeners import StartError, open_listener, remove_socket, show
+from proxy.prepare import check_auth, prepare, read_keys, simulates
+from proxy.reload import Reloader, warn_of_missing
+from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
-from proxy.values import is_loopback
 
 log = logging.getLogger("tokenhub.server")
 
 TICK_S = 0.1
-_BACKLOG = 4096
+WATCH_S = 0.5  # a change is taken on at the second look that finds it
 _DRAIN_POLL_S = 0.05
 # What was handed to aiohttp is answered at once; it may only still wait for a body that nobody wants.
 _HANDED_OVER_S = 0.5
-
-
-class StartError(Exception):
-    """The gateway can't start; the text says why and what to do."""
-
-
-def is_local(listen: Listen) -> bool:
-    """Only processes of this machine can connect."""
-    return bool(listen.path) or is_loopback(listen.host)
-
-
-def read_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
-    """The operator's key for a provider; None if the configuration names none or it is not set.
-
-    :raises StartError: the key's file can't be read, or the key can't be a header's value.
-    """
-    key = ""
-    if provider.api_key_env:
-        key = environ.get(provider.api_key_env, "")
-    elif provider.api_key_file:
-        try:
-            key = Path(provider.api_key_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise StartError(
-                f"The key of provider '{provider.name}' can't be read: {reason}: {provider.api_key_file}"
-            ) from None
-    key = key.strip()
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise StartError(
-            f"The key of provider '{provider.name}' holds white space or other characters no key has."
-        )
-    return key or None
-
-
-def simulates(config: Config, keys: Mapping[str, str | None]) -> bool:
-    """Whether the simulator answers in the providers' place.
-
-    In ``auto`` mode only where nothing real could be reached anyway and nobody outside can be misled: no
-    provider has a key (or does without one), and every listener is local.
-    """
-    mode = config.simulator.mode
-    if mode != "auto":
-        return mode == "always"
-    keyless = all(p.auth not in ("none", "passthrough") for p in config.providers.values())
-    return keyless and not any(keys.values()) and all(map(is_local, config.server.listen))
-
-
-def check_auth(config: Config) -> None:
-    """A listener that others can reach needs authentication, or the word that it is not wanted.
-
-    :raises StartError: it has neither.
-    """
-    public = [show(listen) for listen in config.server.listen if not is_local(listen)]
-    if public and config.auth.required:
-        raise StartError(
-            f"{', '.join(public)} can be reached by others, and this version has no keys yet to keep them "
-            "out. Listen on 127.0.0.1 or a Unix socket, or say [auth] required = false."
-        )
-
-
-def show(listen: Listen) -> str:
-    """An address for people."""
-    if listen.path:
-        return f"unix:{listen.path}"
-    host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"http://{host}:{listen.port}"
 
 
 class Server:
     """A running gateway in this process and loop.
 
     :param environ: where keys are read from.
+    :param file: where ``config`` comes from, already loaded; None: there is nothing to reload or write.
     """
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
-        self.config = config
+    def __init__(self, config: Config, environ: Mapping[str, str], file: RoutesFile | None = None) -> None:
         self.addresses: list[Listen] = []  # what is really listened on, ports filled in
+        self.admin_address: Listen | None = None  # likewise; None: switched off
+        self._started = config
         self._environ = environ
+        self._file = file
         self._listeners: list[asyncio.Server] = []
+        self._admin: asyncio.Server | None = None
         self._simulator: Simulator | None = None
         self._runner: web.AppRunner | None = None
+        self._admin_runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self.gateway: Gateway
+        self.reloader: Reloader
+
+    @property
+    def config(self) -> Config:
+        """The configuration that runs."""
+        gateway: Gateway | None = getattr(self, "gateway", None)
+        return self._started if gateway is None else gateway.config
 
     async def start(self) -> None:
         """Listen. :raises StartError: it can't."""
-        config = self.config
+        config, created = self._started, int(time.time())
         check_auth(config)
-        keys = {name: read_key(provider, self._environ) for name, provider in config.providers.items()}
-        simulated = simulates(config, keys)
-        port = 0
-        if simulated:
-            self._simulator = Simulator(seed=config.simulator.seed)
-            port = await self._simulator.start()
-            log.warning("SIMULATED: no provider is asked; the built-in simulator answers for all of them")
-        providers = {
-            name: self._provider(provider, keys[name], port) for name, provider in config.providers.items()
-        }
-        for provider in providers.values():
-            if not provider.has_credentials:
-                log.warning("provider %s has no key: it is left out", provider.config.name)
-        usable = {name: provider.has_credentials for name, provider in providers.items()}
-        catalog = Catalog(config, usable, int(time.time()))
-        self.gateway = Gateway(config, catalog, providers, self._control, random.Random())
+        token = self._admin_token()
+        keys = read_keys(config, self._environ)
+        port = await self._simulator_port() if simulates(config, keys) else 0
+        prepared = prepare(config, keys, port)
+        warn_of_missing(prepared)
+        catalog = Catalog(config, prepared.usable, created)
+        self.gateway = Gateway(config, catalog, prepared.providers, self._control, random.Random())
+        self.reloader = Reloader(
+            self.gateway, config, prepared, self._environ, created, self._simulator_port, self._file
+        )
         self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=_HANDED_OVER_S)
         await self._runner.setup()
         for listen in config.server.listen:
-            await self._listen(listen)
-        self._tick()
-
-    def _provider(self, provider: ProviderConfig, key: str | None, simulator_port: int) -> Provider:
-        connect_s = self.config.timeouts.connect_s
-        if simulator_port:
-            provider = dataclasses.replace(
-                provider,
-                scheme="http",
-                host="127.0.0.1",
-                port=simulator_port,
-                base_path=f"/{provider.name}/v1",
-                auth="none",
-                ca_file="",
+            listener, address = await open_listener(
+                listen, lambda: ClientConnection(self.gateway), config.server.socket_mode
             )
-            return Provider(provider, None, connect_s, simulated=True)
+            self._listeners.append(listener)
+            self.addresses.append(address)
+        if config.admin.listen is not None:
+            await self._open_admin(config.admin.listen, token)
+        self._tick()
+        if self._file is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def _admin_token(self) -> str:
+        """What requests to the admin listener have to bring; "" for nothing."""
+        admin = self._started.admin
+        if admin.listen is None or not admin.token_env:
+            return ""
+        token = self._environ.get(admin.token_env, "").strip()
+        if not token:
+            raise StartError(
+                f"[admin] token_env names {admin.token_env}, but that variable is empty: set it."
+            )
+        return token
+
+    async def _open_admin(self, listen: Listen, token: str) -> None:
+        app = admin_app(self.gateway, self.reloader, listen, token)
+        runner = self._admin_runner = web.AppRunner(app, shutdown_timeout=_HANDED_OVER_S)
+        await runner.setup()
+        server = runner.server
+        assert server is not None
         try:
-            return Provider(provider, key, connect_s, simulated=False)
-        except OSError as error:  # ssl.SSLError is one
-            raise StartError(f"ca_file of provider '{provider.name}' can't be used: {error}") from None
+            self._admin, self.admin_address = await open_listener(
+                listen, lambda: ControlProtocol(server, self.gateway), self._started.server.socket_mode
+            )
+        except StartError as error:
+            raise StartError(
+                f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
+                "without."
+            ) from None
+
+    async def _simulator_port(self) -> int:
+        """The simulator's port; it is started when it is first needed, and then runs on until the end."""
+        if self._simulator is None:
+            simulator = Simulator(seed=self._started.simulator.seed)
+            self._port = await simulator.start()
+            self._simulator = simulator
+        return self._port
 
     def _control(self) -> asyncio.Protocol:
         assert self._runner is not None and self._runner.server is not None
         return ControlProtocol(self._runner.server, self.gateway)
 
-    async def _listen(self, listen: Listen) -> None:
-        loop = asyncio.get_running_loop()
-        factory: Callable[[], ClientConnection] = lambda: ClientConnection(self.gateway)  # noqa: E731
-        try:
-            if listen.path:
-                sock = _bind_unix(listen.path, self.config.server.socket_mode)
-                self._listeners.append(await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG))
-                self.addresses.append(listen)
-            else:
-                server = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
-                self._listeners.append(server)
-                port = server.sockets[0].getsockname()[1]
-                self.addresses.append(dataclasses.replace(listen, port=port))
-        except OSError as error:
-            raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
-
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self.gateway.tick(time.monotonic())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self.reloader.check()
+            except Exception:
+                log.exception("a fault in taking on a changed file; it is looked at again when it changes")
 
     async def drain(self) -> None:
         """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
@@ -206,68 +163,56 @@ class Server:
             log.warning("drain_timeout is over: %d connections are cut", len(gateway.connections))
 
     async def close(self) -> None:
-        """Close everything at once."""
-        for listener in self._listeners:
-            listener.close()
-        for listen in self.addresses:  # not the configured ones: another process may own those
-            if listen.path:
-                with contextlib.suppress(OSError):
-                    os.unlink(listen.path)
+        """Close everything at once; also what a start that failed has opened."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        for listener in [*self._listeners, self._admin]:
+            if listener is not None:
+                listener.close()
+        for listen in [*self.addresses, self.admin_address]:
+            if listen is not None:
+                remove_socket(listen)
         if self._ticker is not None:
             self._ticker.cancel()
-        await self.gateway.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if hasattr(self, "gateway"):
+            await self.gateway.close()
+        for runner in (self._runner, self._admin_runner):
+            if runner is not None:
+                await runner.cleanup()
         if self._simulator is not None:
             await self._simulator.close()
 
 
-def _bind_unix(path: str, mode: int) -> socket.socket:
-    """A Unix socket with its mode from the first moment; a socket nobody listens on is replaced.
-
-    :raises OSError: the path can't be used, or somebody listens there.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                try:
-                    sock.connect(path)
-                except ConnectionRefusedError:
-                    os.unlink(path)
-                else:
-                    raise OSError(98, "somebody listens there already")
-                finally:
-                    sock.close()
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o777 & ~mode)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _serve(config: Config) -> int:
-    server = Server(config, os.environ)
+async def _serve(config: Config, file: RoutesFile | None) -> int:
+    server = Server(config, os.environ, file)
     stop: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.put_nowait, number)
-    loop.add_signal_handler(
-        signal.SIGHUP, log.warning, "SIGHUP: this version can't reload; restart to apply changes"
-    )
-    await server.start()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        if hasattr(server, "reloader"):  # else the file has just been read
+            task = loop.create_task(server.reloader.reload_and_log("SIGHUP"))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await server.start()
+    except StartError:
+        await server.close()
+        raise
+    if server.admin_address is not None:
+        log.info("admin API at %s", show(server.admin_address))
     for listen in server.addresses:
         log.info("listening on %s", show(listen))
     # What was made so far lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     number = await stop.get()
-    log.info("%s: draining, %g s at most", number.name, config.server.drain_timeout_s)
+    log.info("%s: draining, %g s at most", number.name, server.config.server.drain_timeout_s)
     drain = loop.create_task(server.drain())
     second = loop.create_task(stop.get())
     await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
@@ -279,11 +224,12 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, file: RoutesFile | None = None) -> int:
     """Run until SIGTERM or SIGINT. Returns the process's exit code.
 
+    :param file: where ``config`` was loaded from.
     :raises StartError: the gateway can't start.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, file))

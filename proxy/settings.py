@@ -49,7 +49,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdminConfig:
-    listen: Listen = Listen("127.0.0.1", 8081)
+    listen: Listen | None = Listen("127.0.0.1", 8081)  # None: switched off
     token_env: str = ""
 
 

@@ -1,8 +1,8 @@
 """Connections to providers, and the pool that keeps the idle ones.
 
-A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the exchange's
+A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the attempt's
 business, which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
-``on_response_data``, ``on_upstream_lost``). It belongs to one exchange at a time, or to the pool.
+``on_response_data``, ``on_upstream_lost``). It belongs to one attempt at a time, or to the pool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
 
 if TYPE_CHECKING:
-    from proxy.exchange import Exchange
+    from proxy.attempt import Attempt
 
 # Providers and the balancers before them close idle connections after 60 s and more. Leaving a little earlier
 # keeps most requests off a connection that is being closed at that very moment.
@@ -34,9 +34,9 @@ class ProviderConnection(asyncio.Protocol):
 
     __slots__ = (
         "answered",
+        "attempt",
         "body",
         "buffer",
-        "exchange",
         "idle_since",
         "interim",
         "is_held_back",
@@ -49,7 +49,7 @@ class ProviderConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
-        self.exchange: Exchange | None = None
+        self.attempt: Attempt | None = None
         self.body: Body | None = None  # of the answer being received
         self.buffer = b""  # an incomplete head
         self.answered = False  # a byte of the answer has come
@@ -64,17 +64,17 @@ class ProviderConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.pool.open.add(self)
 
-    def start(self, exchange: Exchange) -> None:
-        """Begin an exchange on this connection."""
-        assert self.exchange is None
-        self.exchange = exchange
+    def start(self, attempt: Attempt) -> None:
+        """Begin an attempt on this connection."""
+        assert self.attempt is None
+        self.attempt = attempt
         self.body = None
         self.answered = False
         self.interim = 0
 
     def release(self, reusable: bool, now: float) -> None:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
-        self.exchange = None
+        self.attempt = None
         self.served += 1
         if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
             self.hold_back(False)
@@ -92,28 +92,28 @@ class ProviderConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        exchange = self.exchange
-        if exchange is None:
+        attempt = self.attempt
+        if attempt is None:
             self.transport.abort()  # a provider has nothing to say unasked
             return
         self.answered = True
         if self.body is None:
-            data = self._read_head(exchange, data)
-            if not data or self.exchange is not exchange:
+            data = self._read_head(attempt, data)
+            if not data or self.attempt is not attempt:
                 return
         body = self.body
         assert body is not None
         try:
             taken = body.feed(data)
         except FramingError as error:
-            exchange.on_upstream_lost(f"broken framing: {error}")
+            attempt.on_upstream_lost(f"broken framing: {error}")
             return
         if taken < len(data):
             # More bytes than the message has: they are dropped, and later the connection with them.
             self.spoiled = True
-        exchange.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
+        attempt.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
 
-    def _read_head(self, exchange: Exchange, data: bytes) -> bytes:
+    def _read_head(self, attempt: Attempt, data: bytes) -> bytes:
         """Returns what follows the head (b"" if nothing does, or the exchange is over)."""
         if self.buffer:
             data = self.buffer + data
@@ -122,7 +122,7 @@ class ProviderConnection(asyncio.Protocol):
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 if len(data) > MAX_HEAD_BYTES:
-                    exchange.on_upstream_lost("the answer's head is too long")
+                    attempt.on_upstream_lost("the answer's head is too long")
                 else:
                     self.buffer = data
                 return b""
@@ -130,17 +130,17 @@ class ProviderConnection(asyncio.Protocol):
                 head = read_response_head(data[:end])
                 self.body = self._body_of(head)
             except HeadError as error:
-                exchange.on_upstream_lost(str(error))
+                attempt.on_upstream_lost(str(error))
                 return b""
             data = data[end + 4 :]
             if self.body is not None:
                 break
-        if not exchange.on_response_head(head, self.body, bool(data) or self.body.done):
+        if not attempt.on_response_head(head, self.body, bool(data) or self.body.done):
             return b""
         if self.body.done:
             if data:
                 self.spoiled = True
-            exchange.on_response_data(b"", self.body)
+            attempt.on_response_data(b"", self.body)
             return b""
         return data
 
@@ -162,27 +162,27 @@ class ProviderConnection(asyncio.Protocol):
         return CloseBody()
 
     def pause_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.on_upstream_full(True)
+        if self.attempt is not None:
+            self.attempt.on_upstream_full(True)
 
     def resume_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.on_upstream_full(False)
+        if self.attempt is not None:
+            self.attempt.on_upstream_full(False)
 
     def eof_received(self) -> bool:
-        if isinstance(self.body, CloseBody) and self.exchange is not None:
+        if isinstance(self.body, CloseBody) and self.attempt is not None:
             self.body.done = True
-            self.exchange.on_response_data(b"", self.body)
+            self.attempt.on_response_data(b"", self.body)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            exchange.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            attempt.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
 
     def __repr__(self) -> str:
-        state = "idle" if self.exchange is None else "answering" if self.answered else "awaiting"
+        state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"
         return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"
 
 
@@ -197,6 +197,7 @@ class ConnectionPool:
         self._connect_s = connect_s
         self._idle: list[ProviderConnection] = []
         self._dials: set[asyncio.Task[None]] = set()
+        self._retired = False
 
     def take(self) -> ProviderConnection | None:
         """An idle connection, or None: then :meth:`dial`."""
@@ -209,6 +210,9 @@ class ConnectionPool:
 
     def put(self, connection: ProviderConnection, now: float) -> None:
         """Keep a connection whose exchange ended cleanly."""
+        if self._retired:
+            connection.transport.abort()
+            return
         if self._tls is not None and connection.served == 1:
             self._tls.remember(connection.transport)
         connection.idle_since = now
@@ -220,14 +224,14 @@ class ConnectionPool:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
-    def dial(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Open a connection for ``exchange``, which hears of it through on_connected or on_connect_failed."""
-        task = asyncio.get_running_loop().create_task(self._dial(exchange))
+    def dial(self, attempt: Attempt) -> asyncio.Task[None]:
+        """Open a connection for ``attempt``, which hears of it through on_connected or on_connect_failed."""
+        task = asyncio.get_running_loop().create_task(self._dial(attempt))
         self._dials.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._dials.discard)
         return task
 
-    async def _dial(self, exchange: Exchange) -> None:
+    async def _dial(self, attempt: Attempt) -> None:
         provider = self._provider
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
@@ -241,21 +245,27 @@ class ConnectionPool:
             self.forget(connection)  # the loop may have made it already, and says nothing of its end
             raise
         except TimeoutError:
-            exchange.on_connect_failed(f"no connection within {self._connect_s:g} s")
+            attempt.on_connect_failed(f"no connection within {self._connect_s:g} s")
         except ssl.SSLCertVerificationError as error:
-            exchange.on_connect_failed(f"TLS: {error.verify_message}")
+            attempt.on_connect_failed(f"TLS: {error.verify_message}")
         except ssl.SSLError as error:
-            exchange.on_connect_failed(f"TLS: {error.reason or error}")
+            attempt.on_connect_failed(f"TLS: {error.reason or error}")
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
-            exchange.on_connect_failed(getattr(error, "strerror", None) or str(error))
+            attempt.on_connect_failed(getattr(error, "strerror", None) or str(error))
         else:
-            exchange.on_connected(connection)
+            attempt.on_connected(connection)
 
     def expire(self, now: float) -> None:
         """Close connections idle for too long. ``now`` is monotonic seconds."""
         idle = self._idle
         while idle and now - idle[0].idle_since > IDLE_EXPIRY_S:
             idle.pop(0).transport.abort()
+
+    def retire(self) -> None:
+        """The provider left the configuration, or changed: what runs may finish, nothing is kept."""
+        self._retired = True
+        for connection in self._idle.copy():
+            connection.transport.abort()
 
     async def close(self) -> None:
         """Close everything."""
@@ -265,6 +275,10 @@ class ConnectionPool:
             task.cancel()
         if self._dials:
             await asyncio.wait(self._dials)
+
+    def is_busy(self) -> bool:
+        """A connection is open, or being opened."""
+        return bool(self.open or self._dials)
 
     def snapshot(self) -> dict[str, int]:
         """Counts for metrics and tests."""

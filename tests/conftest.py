@@ -27,6 +27,13 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
         yield scripted
 
 
+@pytest.fixture
+async def other() -> AsyncIterator[ScriptedProvider]:
+    """A second one, for what fails over to it."""
+    async with ScriptedProvider() as scripted:
+        yield scripted
+
+
 @pytest.fixture(autouse=True)
 async def _clients_leave() -> AsyncIterator[None]:
     yield
@@ -51,6 +58,8 @@ async def start() -> AsyncIterator[Start]:
     async def make(text: str, **environ: str) -> Server:
         if "listen" not in text:
             text = '[server]\nlisten = ["127.0.0.1:0"]\n' + text
+        if "[admin]" not in text:
+            text += '\n[admin]\nlisten = "127.0.0.1:0"\n'
         server = Server(parse(text), environ)
         servers.append(server)
         await server.start()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable, Iterator
 from typing import ClassVar, Self
+
+from proxy.config import Listen
 
 Script = Callable[["Call"], Awaitable[None]]
 
@@ -13,10 +18,17 @@ Script = Callable[["Call"], Awaitable[None]]
 class Call:
     """One connection to the scripted provider, as its script sees it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        number: int,
+        seen: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self.number = number  # of the connection, from 0
+        self.seen = seen  # where the requests are noted
 
     async def head(self) -> bytes:
         """The next request's head, with its empty line."""
@@ -25,7 +37,10 @@ class Call:
     async def request(self) -> tuple[bytes, bytes]:
         """The next request: head and body (without chunk framing)."""
         head = await self.head()
-        return head, await self.body(head)
+        body = await self.body(head)
+        if self.seen is not None:
+            self.seen.append((head, body))
+        return head, body
 
     async def body(self, head: bytes) -> bytes:
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
@@ -41,6 +56,8 @@ class Call:
         return out
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():  # uvloop's own word for it is a RuntimeError
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -50,7 +67,20 @@ class Call:
             % (status, len(body), extra, body)
         )
 
+    async def stream(self, *events: bytes, end: bool = True) -> None:
+        """The head of an event stream, each event as a chunk, and the end unless there is more to come."""
+        await self.send(EVENT_STREAM)
+        for event in events:
+            await self.send(chunk(event))
+        if end:
+            await self.send(b"0\r\n\r\n")
+
     def reset(self) -> None:
+        """Close so that the other side sees a reset: what it was sent before and has not read is lost."""
+        sock = self.writer.get_extra_info("socket")
+        if sock is None:  # closed already
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def gone(self) -> bytes:
@@ -64,17 +94,21 @@ class ScriptedProvider:
     """A provider on a loopback port that runs ``script`` for every connection.
 
     Its exceptions come out at the end of the test, but for the gateway closing a connection.
+
+    :param tls: its certificate; None for plain HTTP.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: Script = echo
         self.connections = 0
+        self.seen: list[tuple[bytes, bytes]] = []  # head and body of each request that was read
         self.port = 0
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -90,13 +124,13 @@ class ScriptedProvider:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        call = Call(reader, writer, self.connections)
+        call = Call(reader, writer, self.connections, self.seen)
         self.connections += 1
         try:
             await self.script(call)
@@ -118,6 +152,64 @@ async def echo(call: Call) -> None:
         await call.answer(body)
 
 
+def answers(body: bytes = b"{}", status: bytes = b"200 OK", extra: bytes = b"") -> Script:
+    """Answers every request so."""
+
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.answer(body, status, extra)
+
+    return script
+
+
+def streams(*events: bytes) -> Script:
+    """Answers every request with these events."""
+
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.stream(*events)
+
+    return script
+
+
+async def hangs(call: Call) -> None:
+    """Reads a request and leaves it at that."""
+    await call.request()
+    await call.gone()
+
+
+EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def dead_url() -> str:
+    """Where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+
+
+@contextlib.contextmanager
+def blackhole() -> Iterator[str]:
+    """An address where nobody ever picks up: a listener with a full backlog."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        while True:
+            caller = stack.enter_context(socket.socket())
+            caller.settimeout(0.05)
+            try:
+                caller.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+
+
 class RawClient:
     """A client that sends just the bytes it is told to."""
 
@@ -130,7 +222,10 @@ class RawClient:
 
     @classmethod
     async def connect(cls, server: object, index: int = 0) -> RawClient:
-        listen = server.addresses[index]  # type: ignore[attr-defined]
+        return await cls.to(server.addresses[index])  # type: ignore[attr-defined]
+
+    @classmethod
+    async def to(cls, listen: Listen) -> RawClient:
         if listen.path:
             return cls(*await asyncio.open_unix_connection(listen.path, limit=1 << 24))
         return cls(*await asyncio.open_connection(listen.host, listen.port, limit=1 << 24))

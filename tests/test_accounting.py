@@ -8,11 +8,13 @@ import pytest
 
 from proxy.accounting import account
 from proxy.answer import Answer
-from proxy.catalog import Deployment
-from proxy.config import parse
+from proxy.config import ModelConfig, parse
+from proxy.deployment import Deployment
 from proxy.framing import LengthBody
 from proxy.headers import read_response_head
 from proxy.meters import Row
+from proxy.record import Record
+from proxy.usage import Usage
 
 CONFIG = parse(
     '[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n[models."p/m"]\ninput_price = 2\noutput_price = 10\n'
@@ -22,18 +24,26 @@ USAGE = json.dumps({"usage": COUNTS}).encode()
 EVENTS = b"data: {}\n\ndata: " + USAGE + b"\n\ndata: [DONE]\n\n"
 
 
-def finished(status: bytes, body: bytes, *lines: bytes) -> Row:
-    deployment = Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True)
-    row = Row(30.0)
-    row.sent(1.0)
-    row.left_awaiting()
+def told(
+    status: bytes, body: bytes, *lines: bytes, prices: bool = True
+) -> tuple[Row, tuple[Usage | None, int | None]]:
+    model = CONFIG.models["p/m"]
+    if not prices:
+        model = ModelConfig("p/m", "p", "m")
+    record = Record(Deployment(model, CONFIG.providers["p"], usable=True), "chat", True, 1.0)
+    record.first_byte(3.0)
     framing = LengthBody(len(body))
     answer = Answer(read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines))), framing, 1)
     framing.feed(body)
     answer.pass_on(body)
-    account(row, deployment, answer, "chat", 4000, 2.0, 5.0)
-    assert (row.in_flight, row.awaiting) == (0, 0)
-    return row
+    result = account(record, answer, "chat", 4000, 2.0, 5.0)
+    assert record.is_over
+    assert (record.row.in_flight, record.row.awaiting) == (0, 0)
+    return record.row, result
+
+
+def finished(status: bytes, body: bytes, *lines: bytes) -> Row:
+    return told(status, body, *lines)[0]
 
 
 def test_a_plain_answer():
@@ -57,11 +67,34 @@ def test_a_requests_own_mistake_is_a_success_of_the_provider(status):
     assert row.snapshot(5.0)["usd_per_request"] is None
 
 
-@pytest.mark.parametrize("status", [b"500 Oops", b"503 Busy", b"408 Slow", b"429 Many", b"401 Key"])
-def test_a_failure_of_the_provider(status):
-    row = finished(status, USAGE)
-    assert row.success.mean() == 0.0
-    assert row.last_error == f"HTTP {int(status[:3])}"
+@pytest.mark.parametrize(
+    ("status", "body", "lines", "prices", "result"),
+    [
+        (b"200 OK", USAGE, (), True, (Usage(1000, 0, 0, 100), 3_000_000)),
+        (b"200 OK", USAGE, (), False, (Usage(1000, 0, 0, 100), None)),
+        (b"200 OK", EVENTS, (b"Content-Type: text/event-stream",), True, (Usage(1000, 0, 0, 100), 3_000_000)),
+        (b"200 OK", b"{}", (), True, (None, None)),
+        (b"200 OK", b"data: [DONE]\n\n", (b"Content-Type: text/event-stream",), True, (None, None)),
+        (b"200 OK", USAGE, (b"Content-Encoding: gzip",), True, (None, None)),
+        (b"400 Bad", USAGE, (), True, (None, None)),
+    ],
+)
+def test_what_is_handed_back(status, body, lines, prices, result):
+    row, found = told(status, body, *lines, prices=prices)
+    assert found == result
+    assert (row.snapshot(5.0)["usd_per_request"] is None) == (found[0] is None)
+
+
+def test_what_is_over_already_is_not_ended_twice():
+    """A client that left after the last event: its attempt was ended by that."""
+    record = Record(Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), "chat", True, 1.0)
+    record.left(2.0)
+    framing = LengthBody(len(USAGE))
+    answer = Answer(read_response_head(b"HTTP/1.1 200 OK"), framing, 1)
+    framing.feed(USAGE)
+    answer.pass_on(USAGE)
+    assert account(record, answer, "chat", 4000, 2.0, 5.0)[1] == 3_000_000
+    assert (record.row.in_flight, record.row.finished_count) == (0, 1)
 
 
 def test_a_compressed_answer_teaches_nothing_but_its_success():

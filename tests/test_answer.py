@@ -421,6 +421,42 @@ def test_broken_framing_is_judged_by_what_the_client_has(end, minor):
     assert answer.is_between_events()
 
 
+LAST = [
+    (b"data: [DONE]\n\n", True),
+    (b"data: [DONE]\r\n\r\n", True),
+    (b"data: [DONE]", True),  # the blank line may come with the end of the message
+    (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+    (b'event: message_stop\ndata: {"type": "message_stop"}\n\n', True),
+    # bug: Anthropic pads its events with spaces of random number
+    (b'event: message_stop\ndata: {"type":"message_stop"       }\n\n', True),
+    # bug: the space behind the colon is optional (WHATWG), and some servers leave it out
+    (b"data:[DONE]\n\n", True),
+    (b"data: [DON", False),
+    (b'data: {"content":"data: [DONE]"}\n\n', False),
+    (b'data: {"type":"message_delta"}\n\n', False),
+    (b"data: [DONE]\n\ndata: {}\n\n", False),
+]
+
+
+@pytest.mark.parametrize(("events", "is_last"), LAST)
+@pytest.mark.parametrize("framing", [CHUNKED, CLOSE])
+def test_the_last_event_is_known_before_the_message_ends(events, is_last, framing):
+    stream = b'data: {"a":1}\n\n' + events
+    for pieces in ([stream], bytewise(stream)):
+        answer = begin(framing, 1, STREAM_TYPE)
+        assert not answer.is_said_to_end()
+        for piece in pieces:
+            feed(answer, chunked([piece]) if framing == CHUNKED else piece)
+        assert answer.is_said_to_end() is is_last
+
+
+def test_only_a_stream_that_can_be_read_is_said_to_end():
+    for line in (b"Content-Type: text/plain", STREAM_TYPE + b"\r\nContent-Encoding: gzip"):
+        answer = begin(CHUNKED, 1, *line.split(b"\r\n"))
+        feed(answer, chunked([b"data: [DONE]\n\n"]))
+        assert not answer.is_said_to_end()
+
+
 def test_wrap_event():
     args: dict[str, Any] = {"last": False}
     assert begin(CHUNKED, 1).wrap_event(KEEP_ALIVE_EVENT, **args) == b"e\r\n: keep-alive\n\n\r\n"

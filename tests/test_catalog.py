@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from proxy.catalog import Catalog, Deployment
+from proxy.breaker import CLOSED, OUT
+from proxy.catalog import SPLIT, Catalog
 from proxy.config import (
     ENDPOINTS,
     AdminConfig,
@@ -15,6 +17,7 @@ from proxy.config import (
     AliasConfig,
     AuthConfig,
     Config,
+    EjectConfig,
     ModelConfig,
     ProviderConfig,
     RoutingConfig,
@@ -23,7 +26,9 @@ from proxy.config import (
     StateConfig,
     TimeoutsConfig,
 )
+from proxy.deployment import Deployment
 from proxy.errors import BadRequest, GatewayError, UnknownModel
+from tests.routecases import NOW, eject, fail
 
 EVERYWHERE = frozenset(ENDPOINTS)
 
@@ -275,6 +280,68 @@ def test_a_reload_keeps_the_rows_of_what_is_still_the_same() -> None:
     )
     moved = config(PROVIDERS, (model("openai/gpt-4o", upstream="gpt-5"),))
     assert Catalog(moved, ALL_USABLE, 0, old).deployments["openai/gpt-4o"].row("chat", True).in_flight == 0
+
+
+def test_a_reload_keeps_the_health_of_what_is_still_the_same() -> None:
+    old = catalog()
+    eject(old.deployments["openai/gpt-4o"])
+    eject(old.deployments["azure/gpt-4o"])
+    moved = (*PROVIDERS[:2], replace(PROVIDERS[2], host="elsewhere.test"))
+    new = Catalog(config(moved, MODELS, ALIASES), ALL_USABLE, 0, old)
+    assert new.deployments["openai/gpt-4o"].state(NOW) == OUT
+    assert new.deployments["azure/gpt-4o"].state(NOW) == CLOSED
+    # A request that runs on the old one and fails now is counted here.
+    assert old.deployments["openai/gpt-4o"].breaker is new.deployments["openai/gpt-4o"].breaker
+    assert old.deployments["azure/gpt-4o"].breaker is not new.deployments["azure/gpt-4o"].breaker
+
+
+def test_a_reload_follows_changed_rules_of_ejection() -> None:
+    old = catalog()
+    routing = RoutingConfig(eject=EjectConfig(consecutive_failures=2))
+    new = Catalog(config(PROVIDERS, MODELS, ALIASES, routing), ALL_USABLE, 0, old)
+    member = new.deployments["openai/gpt-4o"]
+    assert [fail(member), fail(member)] == [None, "deployment"]
+    assert member.eject is routing.eject
+
+
+def test_the_deployments_of_a_provider_share_its_key() -> None:
+    old = catalog()
+    gpt, embed, other = (
+        old.deployments[name] for name in ("openai/gpt-4o", "openai/embed-small", "azure/gpt-4o")
+    )
+    assert gpt.key is embed.key is not other.key
+    for member in (gpt, embed, gpt):
+        fail(member, "401")
+    assert (embed.state(NOW), other.state(NOW)) == (OUT, CLOSED)
+    # A reload may have brought a new key.
+    assert catalog(previous=old).deployments["openai/gpt-4o"].state(NOW) == CLOSED
+
+
+def test_a_split_is_a_strategy_of_its_own_where_none_is_asked_for() -> None:
+    aliases = (
+        AliasConfig("half", ("azure/gpt-4o",), split=(("openai/gpt-4o", 90), ("anthropic/claude", 10))),
+        AliasConfig("names", (), split=(("gpt-4o", 3), ("claude", 1)), strategy="cost"),
+    )
+    found = Catalog(config(PROVIDERS, MODELS, aliases), ALL_USABLE, 0)
+    pool = found.resolve("half", "chat", None)
+    assert (pool.strategy, pool.inner) == (SPLIT, "latency")
+    assert ids(pool.members) == ["azure/gpt-4o", "openai/gpt-4o", "anthropic/claude"]
+    assert pool.shares == (("openai/gpt-4o", 90, (1,)), ("anthropic/claude", 10, (2,)))
+    assert found.resolve("half", "chat", "cost").strategy == "cost"
+    named = found.resolve("names", "chat", None)
+    assert (named.strategy, named.inner) == (SPLIT, "cost")
+    assert named.shares == (("gpt-4o", 3, (0, 1)), ("claude", 1, (2,)))
+    assert refusal(found, "half", "chat", "split").code == "invalid_strategy"
+
+
+def test_pools_know_their_alias_and_whether_they_fail_over() -> None:
+    found = catalog()
+    assert found.resolve("premium", "chat", None).alias is ALIASES[0]
+    assert found.resolve("gpt-4o", "chat", None).alias is None
+    for name, does in (("premium", True), ("gpt-4o", True), ("openai/gpt-4o", False), ("auto", True)):
+        assert found.resolve(name, "chat", None).fails_over is does
+    off = Catalog(config(PROVIDERS, MODELS, ALIASES, RoutingConfig(failover=False)), ALL_USABLE, 0)
+    assert not off.resolve("premium", "chat", None).fails_over
 
 
 def test_a_reload_follows_a_changed_half_life() -> None:

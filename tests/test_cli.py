@@ -38,7 +38,7 @@ a = ["p/none"]
 def folder(tmp_path, monkeypatch):
     """A folder with nothing in it, and no settings from outside."""
     monkeypatch.chdir(tmp_path)
-    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY"):
+    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY", "TOKENHUB_ADMIN_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -61,7 +61,7 @@ def usage_error(capsys, *argv: str) -> str:
 # ---------------------------------------------------------------------- which file
 
 
-@pytest.mark.parametrize("command", ["check", "models", "serve", "chat"])
+@pytest.mark.parametrize("command", ["check", "models", "serve", "chat", "routes"])
 def test_no_configuration_names_the_ways_out(command, capsys):
     argv = [command] + (["m", "Hi"] if command == "chat" else [])
     assert main(argv) == 1
@@ -131,11 +131,11 @@ def test_check_of_what_is_no_toml(folder, capsys):
 
 
 def test_check_notes_settings_without_effect(folder, capsys):
-    path = write(folder, "[server]\nworkers = 4\n[routing]\nmax_attempts = 2\n" + GOOD)
+    path = write(folder, "[server]\nworkers = 4\n[alerts]\nwebhook_url = 'https://x/y'\n" + GOOD)
     assert main(["check", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{path}:2:1: note: 'server.workers' has no effect yet"
-    assert lines[1] == f"{path}:4:1: note: 'routing.max_attempts' has no effect yet"
+    assert lines[1] == f"{path}:4:1: note: 'alerts.webhook_url' has no effect yet"
     assert lines[2].startswith(f"{path}: ok")
 
 
@@ -182,13 +182,16 @@ def test_serve_at_an_address_that_is_none(folder, capsys, address):
 
 def test_serve_takes_the_addresses_in_place_of_the_files(folder, capsys, monkeypatch):
     seen = []
-    monkeypatch.setattr("proxy.server.serve", lambda config: seen.append(config) or 0)
+    monkeypatch.setattr("proxy.server.serve", lambda config, file: seen.append((config, file)) or 0)
     write(folder, GOOD)
     assert main(["serve", "--listen", "[::1]:1", "--listen", "unix:/tmp/x.sock", "--workers", "1"]) == 0
-    assert [(at.host, at.port, at.path) for at in seen[0].server.listen] == [
-        ("::1", 1, ""),
-        ("", 0, "/tmp/x.sock"),
-    ]
+    config, file = seen[0]
+    for found in (config, file.parse(GOOD)):  # as it is read again, too
+        assert [(at.host, at.port, at.path) for at in found.server.listen] == [
+            ("::1", 1, ""),
+            ("", 0, "/tmp/x.sock"),
+        ]
+    assert file.text == GOOD
 
 
 def test_serve_tells_why_it_cannot(folder, capsys):
@@ -237,6 +240,48 @@ def test_simulate_passes_on_what_it_was_given(monkeypatch):
     assert seen == [("::1", 9001, 3, 0.5)]
 
 
+# ---------------------------------------------------------------------- what asks a running gateway
+
+
+def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
+    seen = []
+
+    def note(name):
+        return lambda admin, *given, **how: seen.append((name, admin.url, given, how)) or 0
+
+    for name in ("show_routes", "show_explanation", "list_aliases", "set_alias", "remove_alias"):
+        monkeypatch.setattr(cli, name, note(name))
+    write(folder, '[admin]\nlisten = "127.0.0.1:9"\n' + GOOD)
+    assert main(["routes", "--watch"]) == 0
+    argv = ["m", "--body", "-", "--strategy", "cost", "--endpoint", "chat", "--stream"]
+    assert main(["explain", *argv, "--admin", "unix:/x"]) == 0
+    assert main(["aliases", "list"]) == 0
+    assert main(["aliases", "--admin", "http://h:1", "set", "a", "m", "n", "--split", "m=1", "n=2"]) == 0
+    assert main(["aliases", "remove", "a/b"]) == 0
+    here = "http://127.0.0.1:9"
+    explained = {"body": "-", "strategy": "cost", "endpoint": "chat", "stream": True}
+    assert seen == [
+        ("show_routes", here, (), {"watch": True}),
+        ("show_explanation", "unix:/x", ("m",), explained),
+        ("list_aliases", here, (), {}),
+        ("set_alias", "http://h:1", ("a", ["m", "n"]), {"strategy": None, "split": ["m=1", "n=2"]}),
+        ("remove_alias", here, ("a/b",), {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv", [["routes"], ["explain", "m"], ["aliases", "list"], ["aliases", "remove", "a"]], ids=" ".join
+)
+def test_no_gateway_there(argv, capsys):
+    """With --admin no configuration is needed."""
+    assert main([argv[0], "--admin", "http://127.0.0.1:1", *argv[1:]]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tokenhub: no gateway's admin API at http://127.0.0.1:1 (")
+    assert "tokenhub serve" in err
+    assert err.count("\n") == 1
+
+
 # ---------------------------------------------------------------------- the commands as such
 
 
@@ -257,6 +302,12 @@ def test_version(capsys):
         ["chat"],
         ["chat", "m"],
         ["chat", "m", "Hi", "--wait", "x"],
+        ["explain"],
+        ["aliases"],
+        ["aliases", "put", "x"],
+        ["aliases", "set"],
+        ["aliases", "remove"],
+        ["routes", "x"],
     ],
     ids=" ".join,
 )
@@ -264,7 +315,10 @@ def test_wrong_usage(argv, capsys):
     assert "usage: tokenhub" in usage_error(capsys, *argv)
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "models", "chat", "simulate"])
+COMMANDS = ("serve", "check", "models", "chat", "routes", "explain", "aliases", "simulate")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -275,10 +329,18 @@ def test_help_of_each_has_an_example(command, capsys):
         assert "--config" in out
 
 
+@pytest.mark.parametrize("action", ["list", "set", "remove"])
+def test_help_of_what_can_be_done_with_aliases_has_an_example(action, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["aliases", action, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  tokenhub aliases {action}" in capsys.readouterr().out
+
+
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for command in ("serve", "check", "models", "chat", "simulate"):
+    for command in COMMANDS:
         assert re.search(rf"^\s+{command}\s+\w", out, re.MULTILINE)

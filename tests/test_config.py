@@ -170,30 +170,30 @@ def test_port_zero_may_repeat() -> None:
     assert len(parse(text).server.listen) == 2
 
 
+def test_the_admin_listener_can_be_switched_off() -> None:
+    assert parse('[admin]\nlisten = ""\n' + BASE).admin.listen is None
+    # Then its usual address is free for others.
+    off = '[server]\nlisten = ["127.0.0.1:8081"]\n[admin]\nlisten = ""\n' + BASE
+    assert parse(off).server.listen == (Listen("127.0.0.1", 8081),)
+
+
 WITHOUT_EFFECT = [
-    ("[admin]\n«listen = '127.0.0.1:9'", "admin.listen"),
-    ("[admin]\n«token_env = 'X'", "admin.token_env"),
     ("[server]\n«workers = 0", "server.workers"),
     ("[server]\n«cors_origins = ['*']", "server.cors_origins"),
     ("[server]\n«tls_cert = 'a'\n«tls_key = 'b'", "server.tls_cert server.tls_key"),
     ("[state]\n«path = ':memory:'", "state.path"),
     ("[state]\n«redis_url = 'redis://h'", "state.redis_url"),
-    ("routing.«failover = false", "routing.failover"),
-    ("[routing]\n«max_attempts = 2\n«retry_budget = 0", "routing.max_attempts routing.retry_budget"),
-    ("[routing]\neject = { «base = '1s' }", "routing.eject.base"),
     ("[alerts]\n«webhook_url = 'https://x/y'", "alerts.webhook_url"),
     (P + "«request_stream_usage = true", "providers.x.request_stream_usage"),
-    ("[aliases.'a.b'.«split]\ngpt-4o = 1", 'aliases."a.b".split'),
-    ("[aliases.a]\nmodels = ['gpt-4o']\n«sticky = 'key'\n«peek = true", "aliases.a.sticky aliases.a.peek"),
-    (
-        "[aliases.a]\nmodels = ['gpt-4o']\n«hedge = 'p95'\n«on_disconnect = 'drain'",
-        "aliases.a.hedge aliases.a.o",
-    ),
+    ("[aliases.'a.b']\nmodels = ['gpt-4o']\n«on_disconnect = 'drain'", 'aliases."a.b".on_disconnect'),
     # these have effect
+    ("[admin]\nlisten = '127.0.0.1:9'\ntoken_env = 'X'", ""),
     ("[server]\nlisten = 'a:1'\nsocket_mode = '0600'\nlame_duck = '1s'\ndrain_timeout = '1s'", ""),
     ("[routing]\nstrategy = 'cost'\nreplay_limit = '1KiB'\nhalf_life = '1s'\nkeepalive = '1s'", ""),
+    ("[routing]\nfailover = false\nmax_attempts = 2\nretry_budget = 0\neject = { base = '1s' }", ""),
     ("[auth]\nrequired = false\n[simulator]\nmode = 'always'\nseed = 3\n[timeouts]\nconnect = '1s'", ""),
     ("[aliases.a]\nmodels = ['gpt-4o']\nstrategy = 'cost'\nkeepalive = '1s'", ""),
+    ("[aliases.a]\nsplit = { gpt-4o = 1 }\nsticky = 'key'\npeek = true\nhedge = 'p95'", ""),
     # these are the defaults
     ("[server]\nworkers = 1\ncors_origins = []\n[routing.eject]\nbase = '10000ms'", ""),
 ]

@@ -11,6 +11,7 @@ from proxy.errors import (
     GATEWAY,
     UPSTREAM,
     BadRequest,
+    CoolingDown,
     GatewayError,
     ProviderError,
     Unavailable,
@@ -36,6 +37,10 @@ ERRORS = [
     (
         ProviderError("m", status=503, retry_after_s=7),
         503, "provider_error", None, None, UPSTREAM, 7, False,
+    ),
+    (
+        CoolingDown("premium", 6.01),
+        429, "rate_limit_error", "providers_cooling_down", None, UPSTREAM, 7, False,
     ),
     (
         Unavailable("m", code="overloaded", retry_after_s=1),
@@ -82,6 +87,14 @@ def test_unknown_model_suggests_the_nearest_name_if_there_is_one():
     assert "Did you mean" not in UnknownModel("x", None).message
 
 
+@pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (3600.0, 3600)])
+def test_patience_is_asked_for_in_whole_seconds_and_never_too_few(wait_s, seconds):
+    error = CoolingDown("premium", wait_s)
+    assert error.retry_after_s == seconds
+    assert f"'premium' asks for patience. The first may be asked again in {seconds} s." in error.message
+    assert error.should_retry
+
+
 def test_the_tree():
-    for kind in (BadRequest, UnknownModel, ProviderError, Unavailable):
+    for kind in (BadRequest, UnknownModel, ProviderError, CoolingDown, Unavailable):
         assert kind.__bases__ == (GatewayError,)

@@ -712,7 +712,7 @@ async def test_the_first_byte_limit_counts_from_the_end_of_the_request(provider,
     await until(lambda: provider.connections)
     exchange = next(iter(server.gateway.connections))._exchange
     server.gateway.tick(monotonic() + 10)  # a slow upload is not the provider's fault
-    assert exchange.deadline_at > monotonic() + 5
+    assert exchange.attempt.deadline_at > monotonic() + 5
     await client.send(whole[-3:])
     assert (await client.response())[2] == SENT
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.errors import BadRequest
 from proxy.headers import read_request_head
-from proxy.options import Options, read_options
+from proxy.options import Options, caller_of, read_options
 
 
 def head(*lines: bytes):
@@ -36,6 +36,11 @@ def test_what_can_be_said():
         (b"X-Inferoute-Timeout: -1", 400, "seconds above 0"),
         (b"X-Inferoute-Timeout: nan", 400, "seconds above 0"),
         (b"X-Inferoute-Timeout: inf", 400, "seconds above 0"),
+        (b"X-Inferoute-Fallback:", 400, "commas between them"),
+        (b"X-Inferoute-Fallback: a,,b", 400, "commas between them"),
+        (b"X-Inferoute-Fallback: a,", 400, "commas between them"),
+        (b"X-Inferoute-Fallback: \xff", 400, "commas between them"),
+        (b"X-Inferoute-Fallback: 1,2,3,4,5,6,7,8,9", 400, "up to 8"),
         (b"Content-Encoding: gzip", 400, "without Content-Encoding"),
         (b"Expect: the worst", 417, "100-continue"),
     ],
@@ -47,3 +52,36 @@ def test_what_cannot_be_followed(line, status, said):
     assert raised.value.status == status
     assert said in raised.value.message
     assert asked.options is None
+
+
+def test_fallbacks_keep_their_order_over_all_lines():
+    asked = head(b"X-Inferoute-Fallback: openai/gpt-4o ,economy", b"x-inferoute-fallback: caf\xc3\xa9")
+    assert read_options(asked).fallbacks == ("openai/gpt-4o", "economy", "café")
+    eight = b",".join(b"%d" % number for number in range(8))
+    assert len(read_options(head(b"X-Inferoute-Fallback: " + eight)).fallbacks) == 8
+    with pytest.raises(BadRequest, match="up to 8") as raised:
+        read_options(head(b"X-Inferoute-Fallback: " + eight, b"X-Inferoute-Fallback: more"))
+    assert (raised.value.code, raised.value.param) == ("invalid_fallback", "X-Inferoute-Fallback")
+
+
+@pytest.mark.parametrize(
+    ("sticky", "lines", "caller"),
+    [
+        ("key", [b"Authorization: Bearer th-1"], b"Bearer th-1"),
+        ("key", [b"x-api-key: th-2"], b"th-2"),
+        ("key", [], b""),
+        ("header:x-user", [b"X-User:  7 "], b"7"),
+        ("header:X-User", [b"x-user: 7"], b"7"),
+        ("header:x-user", [b"X-User: 7", b"X-User: 8"], b"7"),
+        ("header:x-user", [b"X-User-Id: 7"], b""),
+        ("header:x-user", [b"X-User:"], b""),
+    ],
+)
+def test_who_calls(sticky, lines, caller):
+    assert caller_of(head(*lines), sticky) == caller
+
+
+def test_callers_with_other_credentials_differ():
+    one, other = (head(b"Authorization: Bearer " + key, b"X-User: 7") for key in (b"th-1", b"th-2"))
+    assert caller_of(one, "key") != caller_of(other, "key")
+    assert caller_of(one, "header:x-user") == caller_of(other, "header:x-user")

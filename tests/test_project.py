@@ -20,10 +20,12 @@ MAX_FUNCTION_LINES = 70  # a screen
 CORE = frozenset(
     ["errors", "decay", "scanner", "body", "framing", "lines", "headers", "answer", "settings", "values",
      "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters",
-     "strategy", "usage", "options", "intake", "accounting"]
+     "strategy", "usage", "options", "intake", "accounting", "changes", "edit", "explain", "views",
+     "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
+     "latency", "cost", "speed"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
-PRINTING = frozenset(("cli", "chat", "simulator"))  # commands of people at a terminal
+PRINTING = frozenset(("cli", "chat", "console", "simulator"))  # commands of people at a terminal
 
 # call -> why not, and what to write in its place
 BANNED = {
@@ -32,7 +34,8 @@ BANNED = {
     "asyncio.ensure_future": "says neither what nor where: use loop.create_task and keep the task",
     "time.time": "jumps with the clock of the machine: use time.monotonic (dates of people excepted)",
 }
-ALLOWED = {("server", "time.time"), ("simulator", "time.time")}  # `created`, `date`: dates of people
+# `created`, `date`, `ejected_until`, Retry-After: dates of people, or of other machines.
+ALLOWED = {(name, "time.time") for name in ("server", "simulator", "admin", "console", "attempt")}
 
 each_module = pytest.mark.parametrize("name", TREES)
 

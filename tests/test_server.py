@@ -13,8 +13,9 @@ import time
 import pytest
 import trustme
 
-from proxy.config import Listen, parse
-from proxy.server import Server, StartError, check_auth, is_local, read_key, show, simulates
+from proxy.config import parse
+from proxy.listeners import StartError
+from proxy.server import Server
 from tests.conftest import until
 from tests.fakes import Call, RawClient, post
 
@@ -27,132 +28,6 @@ def config(url: str, server: str = "", provider: str = "", more: str = "") -> st
         f'[server]\n{listen}{server}\n[providers.mock]\nbase_url = "{url}"\napi_key_env = "MOCK_KEY"\n'
         f'{provider}\n[models."mock/m"]\n{more}\n'
     )
-
-
-# ---------------------------------------------------------------------- what needs no socket
-
-
-@pytest.mark.parametrize(
-    ("listen", "local"),
-    [
-        (Listen("127.0.0.1", 1), True),
-        (Listen("127.9.9.9", 1), True),
-        (Listen("::1", 1), True),
-        (Listen("localhost", 1), True),
-        (Listen(path="/run/x.sock"), True),
-        (Listen("0.0.0.0", 1), False),
-        (Listen("::", 1), False),
-        (Listen("10.0.0.1", 1), False),
-        (Listen("localhost.example.com", 1), False),
-        (Listen("gateway", 1), False),
-        (Listen("", 1), False),
-    ],
-)
-def test_is_local(listen, local):
-    assert is_local(listen) is local
-
-
-@pytest.mark.parametrize(
-    ("listen", "text"),
-    [
-        (Listen("127.0.0.1", 80), "http://127.0.0.1:80"),
-        (Listen("::1", 80), "http://[::1]:80"),
-        (Listen(path="/run/x.sock"), "unix:/run/x.sock"),
-    ],
-)
-def test_show(listen, text):
-    assert show(listen) == text
-
-
-def provider_of(lines: str):
-    text = f'[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n{lines}\n[models."p/m"]\n'
-    return parse(text).providers["p"]
-
-
-@pytest.mark.parametrize(
-    ("value", "key"),
-    [
-        ("sk-1", "sk-1"),
-        ("  sk-1\n", "sk-1"),
-        ("", None),
-        (" \n", None),
-        ("sk-!\"#$%&'()*+,-./", "sk-!\"#$%&'()*+,-./"),
-    ],
-)
-def test_a_key_from_the_environment_or_a_file(tmp_path, value, key):
-    assert read_key(provider_of('api_key_env = "K"'), {"K": value}) == key
-    file = tmp_path / "key"
-    file.write_text(value)
-    assert read_key(provider_of(f'api_key_file = "{file}"'), {}) == key
-
-
-def test_no_key_is_none(tmp_path):
-    assert read_key(provider_of('api_key_env = "K"'), {}) is None
-    assert read_key(provider_of('auth = "none"'), {"K": "k"}) is None
-
-
-@pytest.mark.parametrize("value", ["two words", "a\r\nX-Evil: 1", "tab\tin", "ключ", "nul\0", "del\x7f"])
-def test_a_key_that_is_no_headers_value_is_refused_without_being_told(value):
-    with pytest.raises(StartError, match="provider 'p'") as caught:
-        read_key(provider_of('api_key_env = "K"'), {"K": value})
-    assert value not in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["missing", "directory", "binary"])
-def test_a_key_file_that_cannot_be_read(tmp_path, kind):
-    file = tmp_path / "key"
-    if kind == "directory":
-        file.mkdir()
-    elif kind == "binary":
-        file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StartError, match=str(file)) as caught:
-        read_key(provider_of(f'api_key_file = "{file}"'), {})
-    assert "'p'" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("mode", "key", "auth", "listen", "simulated"),
-    [
-        ("never", None, "bearer", "127.0.0.1:1", False),
-        ("never", "k", "bearer", "127.0.0.1:1", False),
-        ("always", None, "bearer", "127.0.0.1:1", True),
-        ("always", "k", "none", "0.0.0.0:1", True),
-        ("auto", None, "bearer", "127.0.0.1:1", True),
-        ("auto", None, "bearer", "unix:/tmp/x.sock", True),
-        ("auto", None, "x-api-key", "[::1]:1", True),
-        ("auto", "k", "bearer", "127.0.0.1:1", False),
-        ("auto", None, "none", "127.0.0.1:1", False),
-        ("auto", None, "passthrough", "127.0.0.1:1", False),
-        ("auto", None, "bearer", "0.0.0.0:1", False),
-        ("auto", None, "bearer", '127.0.0.1:1", "0.0.0.0:1', False),
-    ],
-)
-def test_when_the_simulator_answers(mode, key, auth, listen, simulated):
-    text = config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=f'[simulator]\nmode = "{mode}"')
-    text = text.replace('api_key_env = "MOCK_KEY"', f'auth = "{auth}"')
-    assert simulates(parse(text), {"mock": key}) is simulated
-
-
-@pytest.mark.parametrize(
-    ("listen", "more", "refused"),
-    [
-        ("127.0.0.1:1", "", False),
-        ("unix:/tmp/x.sock", "", False),
-        ("0.0.0.0:1", "", True),
-        ("[::]:1", "", True),
-        ('127.0.0.1:1", "10.1.2.3:4', "", True),
-        ("0.0.0.0:1", "[auth]\nrequired = false", False),
-        ("127.0.0.1:1", "[auth]\nrequired = true", False),
-    ],
-)
-def test_a_public_listener_needs_authentication(listen, more, refused):
-    given = parse(config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=more))
-    if not refused:
-        check_auth(given)
-        return
-    with pytest.raises(StartError, match="required = false") as caught:
-        check_auth(given)
-    assert "http://127.0.0.1" not in str(caught.value).split("can be reached")[0]
 
 
 # ---------------------------------------------------------------------- listening

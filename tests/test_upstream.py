@@ -1,4 +1,4 @@
-"""Connections to a provider and the pool, with a stand-in for the exchange."""
+"""Connections to a provider and the pool, with a stand-in for the attempt."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.fakes import Call, ScriptedProvider
 REQUEST = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n"
 
 
-class Exchange:
-    """Records what a connection tells its exchange."""
+class Attempt:
+    """Records what a connection tells its attempt."""
 
     def __init__(self) -> None:
         self.connection: ProviderConnection | None = None
@@ -42,7 +42,7 @@ class Exchange:
     def on_upstream_lost(self, why: str) -> None:
         self.lost = why
         assert self.connection is not None
-        self.connection.exchange = None
+        self.connection.attempt = None
         self.connection.transport.abort()
 
 
@@ -60,20 +60,20 @@ async def pool(provider: ScriptedProvider):
 
 
 async def dial(pool: ConnectionPool) -> ProviderConnection:
-    exchange = Exchange()
-    await pool.dial(exchange)
-    assert exchange.connection is not None, exchange.failed
-    return exchange.connection
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert attempt.connection is not None, attempt.failed
+    return attempt.connection
 
 
-async def ask(connection: ProviderConnection) -> Exchange:
-    """One request on a connection; returns its exchange, once it is over one way or the other."""
-    exchange = Exchange()
-    exchange.connection = connection
-    connection.start(exchange)
+async def ask(connection: ProviderConnection) -> Attempt:
+    """One request on a connection; returns its attempt, once it is over one way or the other."""
+    attempt = Attempt()
+    attempt.connection = connection
+    connection.start(attempt)
     connection.transport.write(REQUEST)
-    await until(lambda: exchange.done or exchange.lost)
-    return exchange
+    await until(lambda: attempt.done or attempt.lost)
+    return attempt
 
 
 def answering(answer: bytes, then_close: bool = False):
@@ -191,8 +191,8 @@ async def test_answers_whole_and_byte_by_byte(pool, provider, answer, data, spli
         await call.gone()
 
     provider.script = script if split else answering(answer)
-    exchange = await ask(await dial(pool))
-    assert (exchange.data, exchange.done, exchange.lost) == (data, True, None)
+    attempt = await ask(await dial(pool))
+    assert (attempt.data, attempt.done, attempt.lost) == (data, True, None)
     for connection in list(pool.open):
         connection.release(True, 0.0)
 
@@ -200,9 +200,9 @@ async def test_answers_whole_and_byte_by_byte(pool, provider, answer, data, spli
 async def test_an_answer_that_ends_with_its_connection(pool, provider):
     provider.script = answering(b"HTTP/1.1 200 OK\r\n\r\nall of it", then_close=True)
     connection = await dial(pool)
-    exchange = await ask(connection)
-    assert (exchange.data, exchange.done) == (b"all of it", True)
-    assert not exchange.head.keep_alive
+    attempt = await ask(connection)
+    assert (attempt.data, attempt.done) == (b"all of it", True)
+    assert not attempt.head.keep_alive
 
 
 @pytest.mark.parametrize(
@@ -221,18 +221,18 @@ async def test_an_answer_that_ends_with_its_connection(pool, provider):
 )
 async def test_answers_that_are_none(pool, provider, answer, why):
     provider.script = answering(answer, then_close=True)
-    exchange = await ask(await dial(pool))
-    assert why in exchange.lost
-    assert not exchange.done
+    attempt = await ask(await dial(pool))
+    assert why in attempt.lost
+    assert not attempt.done
 
 
 async def test_a_dial_to_nobody_says_why():
     async with ScriptedProvider() as provider:
         url = provider.url
     pool = pool_of(url)
-    exchange = Exchange()
-    await pool.dial(exchange)
-    assert "refused" in exchange.failed.lower()
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert "refused" in attempt.failed.lower()
     assert not any(pool.snapshot().values())
 
 
@@ -240,9 +240,9 @@ async def test_a_dial_to_nobody_says_why():
 async def test_a_dial_to_a_name_that_is_none(host):
     pool = pool_of("http://127.0.0.1:1/v1")
     pool._provider = type("P", (), {"host": host, "port": 1})()
-    exchange = Exchange()
-    await pool.dial(exchange)
-    assert exchange.failed
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert attempt.failed
     assert not any(pool.snapshot().values())
 
 
@@ -252,26 +252,26 @@ async def test_a_dial_that_takes_too_long(provider):
 
     provider.script = script
     pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
-    exchange = Exchange()
-    await pool.dial(exchange)
-    assert exchange.failed == "no connection within 0.1 s"
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert attempt.failed == "no connection within 0.1 s"
     await until(lambda: not any(pool.snapshot().values()))
 
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_a_cancelled_dial_leaves_nothing(pool, steps):
     """Cancelled at every point of its way: what was opened is either told of, or closed."""
-    exchange = Exchange()
-    task = pool.dial(exchange)
+    attempt = Attempt()
+    task = pool.dial(attempt)
     assert pool.snapshot()["dialling"] == 1
     for _ in range(steps):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
-    if exchange.connection is not None:
-        exchange.connection.transport.abort()
+    if attempt.connection is not None:
+        attempt.connection.transport.abort()
     await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
-    assert exchange.failed is None
+    assert attempt.failed is None
 
 
 async def test_close_ends_dials_too(provider):
@@ -280,13 +280,13 @@ async def test_close_ends_dials_too(provider):
 
     provider.script = script
     pool = pool_of(provider.url.replace("http:", "https:"))
-    exchange = Exchange()
-    task = pool.dial(exchange)
+    attempt = Attempt()
+    task = pool.dial(attempt)
     await until(lambda: provider.connections)
     await pool.close()
     assert task.cancelled()
     await until(lambda: not any(pool.snapshot().values()))
-    assert (exchange.connection, exchange.failed) == (None, None)
+    assert (attempt.connection, attempt.failed) == (None, None)
 
 
 async def test_repr_tells_the_state(pool, provider):
@@ -303,14 +303,14 @@ async def test_repr_tells_the_state(pool, provider):
     assert repr(pool) == "<ConnectionPool p {'open': 0, 'idle': 0, 'dialling': 0}>"
     connection = await dial(pool)
     assert repr(connection) == "<ProviderConnection p idle served=0>"
-    exchange = Exchange()
-    connection.start(exchange)
+    attempt = Attempt()
+    connection.start(attempt)
     assert repr(connection) == "<ProviderConnection p awaiting served=0>"
     connection.transport.write(REQUEST)
     await until(lambda: connection.answered)
     assert repr(connection) == "<ProviderConnection p answering served=0>"
     step.set()
-    await until(lambda: exchange.done)
+    await until(lambda: attempt.done)
     connection.release(True, 0.0)
     assert repr(connection) == "<ProviderConnection p idle served=1>"
     assert repr(pool) == "<ConnectionPool p {'open': 1, 'idle': 1, 'dialling': 0}>"

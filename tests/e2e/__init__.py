@@ -40,7 +40,9 @@ class Gateway:
     """
 
     def __init__(self, folder: Path, text: str, *args: str, **environ: str) -> None:
-        config = folder / "gateway.toml"
+        if "[admin]" not in text:
+            text += '\n[admin]\nlisten = "127.0.0.1:0"\n'
+        self.config = config = folder / "gateway.toml"
         config.write_text(text)
         listen = () if "--listen" in args else ("--listen", "127.0.0.1:0")
         self._command = [TOKENHUB, "serve", "--config", str(config), *listen, *args]
@@ -49,6 +51,7 @@ class Gateway:
         self._lines: list[str] = []
         self._listening = threading.Event()
         self.address = ""
+        self.admin = ""
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -64,6 +67,8 @@ class Gateway:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.append(line)
+            if "admin API at" in line:
+                self.admin = line.rsplit(maxsplit=1)[1]
             if "listening on" in line:
                 self.address = line.rsplit(maxsplit=1)[1]
                 self._listening.set()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy import __version__
-from tests.e2e import ROOT, Gateway, environment, run
+from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run
 
 TEXT = """
 [server]
@@ -125,13 +125,44 @@ def test_lame_duck_answers_503_at_readyz_and_serves(tmp_path):
         assert gateway.wait() == 0
 
 
-def test_sighup_ends_nothing(tmp_path):
-    with Gateway(tmp_path, text()) as gateway:
+def edit(gateway: Gateway, old: str, new: str) -> None:
+    gateway.config.write_text(gateway.config.read_text().replace(old, new, 1))
+
+
+def status(gateway: Gateway, model: str) -> int:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    response = request(gateway, "POST", "/v1/chat/completions", body, x_sim_latency_ms="0")
+    response.read()
+    close(response)
+    return response.status
+
+
+def test_sighup_reloads_and_ends_nothing(tmp_path):
+    with Gateway(tmp_path, text() + '[aliases]\na = ["p/m"]\n') as gateway:
+        running = stream(gateway, 20, 40)
         gateway.signal(signal.SIGHUP)
-        wait_for(lambda: "SIGHUP" in gateway.log)
-        alive = request(gateway, "GET", "/healthz")
-        assert alive.status == 200
-        close(alive)
+        wait_for(lambda: "SIGHUP: nothing to change" in gateway.log)
+        edit(gateway, 'a = ["p/m"]', 'b = ["p/m"]  # new')
+        gateway.signal(signal.SIGHUP)
+        wait_for(lambda: "changed: alias b added, alias a removed" in gateway.log)
+        assert (status(gateway, "b"), status(gateway, "a")) == (200, 404)
+        assert running.read().rstrip().endswith(b"data: [DONE]")
+        close(running)
+
+
+def test_an_edited_file_is_taken_on_and_a_broken_one_is_not(tmp_path):
+    with Gateway(tmp_path, text() + '[aliases]\na = ["p/m"]\n') as gateway:
+        running = stream(gateway, 50, 60)
+        edit(gateway, 'a = ["p/m"]', 'a = ["p/none"]\nb = 3')
+        wait_for(lambda: "'b' must be" in gateway.log)
+        assert "the configuration stays as it was" in gateway.log
+        assert re.search(r"gateway\.toml:\d+:6: unknown model 'p/none'", gateway.log)
+        assert status(gateway, "a") == 200
+        edit(gateway, 'a = ["p/none"]\nb = 3', 'b = ["p/m"]')
+        wait_for(lambda: "alias b added" in gateway.log)
+        assert (status(gateway, "b"), status(gateway, "a")) == (200, 404)
+        assert running.read().rstrip().endswith(b"data: [DONE]")
+        close(running)
 
 
 def test_an_idle_connection_does_not_hold_the_end_up(tmp_path):
@@ -143,6 +174,65 @@ def test_an_idle_connection_does_not_hold_the_end_up(tmp_path):
         assert gateway.wait() == 0
         assert time.monotonic() - begun < 3
         assert idle.recv(1) == b""
+
+
+# ---------------------------------------------------------------------- the admin API and its commands
+
+
+def test_commands_that_ask_the_running_gateway(tmp_path):
+    with Gateway(tmp_path, text() + '[aliases]  # names\na = ["p/m"]  # the one\n') as gateway:
+
+        def tokenhub(*args: str) -> str:
+            done = run(args[0], "--admin", gateway.admin, *args[1:], cwd=tmp_path)
+            assert (done.returncode, done.stderr) == (0, "")
+            return done.stdout
+
+        before = gateway.config.read_text()
+        assert status(gateway, "b") == 404
+        assert tokenhub("aliases", "set", "b", "p/m", "--strategy", "cost") == "b: p/m\n"
+        assert status(gateway, "b") == 200
+        line = 'b = {models = ["p/m"], strategy = "cost"}\n'
+        assert sorted(gateway.config.read_text().splitlines()) == sorted((before + line).splitlines())
+        listed = tokenhub("aliases", "list").splitlines()
+        assert [entry.split()[:3] for entry in listed[1:]] == [["a", "-", "p/m"], ["b", "cost", "p/m"]]
+        assert tokenhub("explain", "b").splitlines()[2].startswith("→  p/m")
+        assert tokenhub("routes").splitlines()[1].startswith("p/m")
+        assert tokenhub("aliases", "remove", "b") == "b removed\n"
+        assert gateway.config.read_text() == before
+        assert status(gateway, "b") == 404
+        failed = run("aliases", "--admin", gateway.admin, "remove", "none", cwd=tmp_path)
+        assert (failed.returncode, failed.stdout) == (1, "")
+        assert failed.stderr == "tokenhub: 404: There is no alias 'none'.\n"
+
+
+def test_watching_the_routes_ends_with_ctrl_c(tmp_path):
+    with (
+        Gateway(tmp_path, text()) as gateway,
+        subprocess.Popen(
+            [TOKENHUB, "routes", "--watch", "--admin", gateway.admin],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("MODEL")
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=10)
+        assert (watching.returncode, err) == (0, "")
+
+
+def test_an_admin_token_comes_from_the_configured_variable(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = text() + f'[admin]\nlisten = "127.0.0.1:{port}"\ntoken_env = "MY_TOKEN"\n'
+    with Gateway(tmp_path, config, MY_TOKEN="s3cret") as gateway:
+        asked = ("routes", "--config", str(gateway.config))
+        assert run(*asked, cwd=tmp_path, MY_TOKEN="s3cret").returncode == 0
+        refused = run(*asked, cwd=tmp_path, MY_TOKEN="wrong")
+        assert (refused.returncode, refused.stderr[:18]) == (1, "tokenhub: 401: The")
+        assert "s3cret" not in gateway.log
 
 
 # ---------------------------------------------------------------------- starts that fail
@@ -164,6 +254,17 @@ def test_an_address_in_use(tmp_path):
         line = fails(tmp_path, text(), "--listen", address)
     assert line.startswith(f"tokenhub: Can't listen on http://{address}: ")
     assert "in use" in line
+
+
+def test_an_admin_address_in_use_names_the_way_out(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        path = tmp_path / "gateway.sock"
+        config = text(f'listen = ["unix:{path}"]') + f'[admin]\nlisten = "{address}"\n'
+        line = fails(tmp_path, config)
+    assert line.startswith(f"tokenhub: Can't listen on http://{address}: ")
+    assert "[admin] listen" in line
+    assert not path.exists()  # what had been opened is gone again
 
 
 def test_a_public_address_without_a_word_about_it(tmp_path):

@@ -1,0 +1,324 @@
+"""One try at one deployment: connect, send the request, take the answer and pass it on.
+
+Calls come from :class:`proxy.upstream.ProviderConnection`, as long as the connection is this attempt's. What
+becomes of the request when the attempt fails, and when its answer may go to the client, is decided by
+:class:`proxy.exchange.Exchange`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.accounting import account
+from proxy.answer import Answer
+from proxy.deployment import Deployment
+from proxy.framing import Body, wrap_chunk
+from proxy.headers import ResponseHead
+from proxy.intake import JOIN_BYTES
+from proxy.patience import retry_after_s
+from proxy.peek import is_error
+from proxy.pool import Pool
+from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
+from proxy.usage import Usage
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.upstream import ProviderConnection
+
+log = logging.getLogger("tokenhub.attempt")
+
+
+class Attempt(Record):
+    """See the module's text. All times are monotonic seconds.
+
+    :param pool: what the deployment was chosen from.
+    """
+
+    # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
+    __slots__ = (
+        "answer", "answered_at", "client", "connection", "cost_nusd", "deadline_at", "dial", "exchange",
+        "is_peeking", "pending", "pool", "progress_at", "provider", "redialled", "upstream_full_at", "usage",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, deployment: Deployment, pool: Pool, now: float) -> None:
+        super().__init__(deployment, exchange.endpoint, exchange.streamed, now, exchange.body.done)
+        self.exchange = exchange
+        self.client = exchange.client
+        self.pool = pool
+        self.provider = exchange.routes.providers[deployment.provider.name]
+        self.deadline_at = now + exchange.first_byte_s
+        self.dial: asyncio.Task[None] | None = None
+        self.connection: ProviderConnection | None = None
+        self.answer: Answer | None = None
+        self.answered_at = 0.0  # when the first byte of the answer's body came, whatever the answer
+        self.progress_at = 0.0  # when the last one did
+        self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
+        self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
+        self.is_peeking = False
+        self.redialled = False
+        self.usage: Usage | None = None
+        self.cost_nusd: int | None = None
+
+    def start(self) -> None:
+        """Take an idle connection, or dial."""
+        connection = self.provider.pool.take()
+        if connection is not None:
+            self.on_connected(connection)
+        else:
+            self.dial = self.provider.pool.dial(self)
+
+    def on_connected(self, connection: ProviderConnection) -> None:
+        """A connection is there for this attempt."""
+        self.dial = None
+        if self.is_over:
+            connection.pool.put(connection, monotonic())
+            return
+        self.connection = connection
+        connection.start(self)
+        exchange = self.exchange
+        body = exchange.body
+        held = body.held
+        assert held is not None
+        # On a fresh connection nothing can be lost to a stale keep-alive.
+        if not (connection.served or exchange.may_follow) or body.size > exchange.gateway.replay_limit_bytes:
+            body.held = None
+        self._send(connection, held)
+        if not body.done:
+            self.client.pause_reading(False)
+
+    def _send(self, connection: ProviderConnection, pieces: list[bytes]) -> None:
+        """The head, and as much of the body as is there, with the model put in."""
+        exchange, provider = self.exchange, self.provider
+        head = exchange.head
+        prepared = head.prepared.get(provider)
+        if prepared is None:
+            prepared = head.prepared[provider] = provider.prepare(head, exchange.path)
+        intake = exchange.body
+        body, growth = intake.with_model(pieces, self.deployment.upstream_literal)
+        if exchange.length is not None:
+            framing = b"Content-Length: %d\r\n\r\n" % (exchange.length + growth)
+            parts: list[bytes | memoryview] = [prepared, framing, *body]
+        else:
+            chunk = wrap_chunk(b"".join(body), intake.done)
+            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
+        if intake.size <= JOIN_BYTES:
+            connection.transport.write(b"".join(parts))
+        else:
+            connection.transport.writelines(parts)
+
+    def send_on(self, piece: bytes) -> None:
+        """A further piece of a body that is already on its way."""
+        exchange, connection = self.exchange, self.connection
+        assert connection is not None
+        body = exchange.body
+        body.keep(piece, exchange.gateway.replay_limit_bytes)
+        connection.transport.write(wrap_chunk(piece, body.done) if exchange.head.chunked else piece)
+        if body.done:
+            self.on_request_complete(monotonic())
+
+    def on_request_complete(self, now: float) -> None:
+        """The client has sent all of its request: from here the provider's time counts."""
+        self.asked(now)
+        self.deadline_at = now + self.exchange.first_byte_s
+        self.client.wake_by(self.deadline_at)
+
+    def on_upstream_full(self, full: bool) -> None:
+        """The provider's connection takes no more, or takes again: pause or resume the client."""
+        self.upstream_full_at = monotonic() if full else 0.0
+        if not self.exchange.body.done:
+            self.client.pause_reading(full)
+
+    def on_connect_failed(self, why: str) -> None:
+        """No connection could be opened. ``why`` is a short reason without secrets."""
+        self.dial = None
+        if not self.is_over:
+            self.fail(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable")
+
+    def on_upstream_lost(self, why: str) -> None:
+        """The provider's connection closed, or its bytes are not HTTP, before the answer was complete."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        stale = connection.served > 0 and not connection.answered
+        connection.attempt = None
+        connection.transport.abort()
+        if self.answer is not None and not self.is_peeking:
+            self.exchange.break_off(self, f"broke its answer off ({why})")
+        elif stale and self.exchange.body.held is not None and not self.redialled:
+            # The provider closed a kept connection just as we used it: nobody's fault, and no attempt.
+            self.redialled = True
+            self.upstream_full_at = 0.0
+            self.dial = connection.pool.dial(self)
+        else:
+            self.fail(RESET, f"gave no valid answer ({why})", 502, "provider_bad_answer")
+
+    def on_deadline(self) -> None:
+        """No answer in time."""
+        limit_s = self.deadline_at - self.asked_at
+        self.fail(TIMEOUT, f"did not answer within {limit_s:.3g} s", 504, "provider_timeout")
+
+    def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
+        """The head of the answer came; False if the attempt is over with it.
+
+        :param more: bytes of the body, or its end, follow at once.
+        """
+        exchange = self.exchange
+        now = self.progress_at = monotonic()
+        self.answer = Answer(head, body, exchange.head.minor)
+        status = head.status
+        if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
+            return self._on_failure(head, now, more)
+        exchange.on_head(self, now)
+        if not more and not self.is_peeking:
+            self.flush()
+        return True
+
+    def _on_failure(self, head: ResponseHead, now: float, more: bool) -> bool:
+        """A failure of the provider's: something else is asked, or the client gets it as it is."""
+        status = head.status
+        wait_s = retry_after_s(head.lines, time.time()) if status in (429, 503) else None
+        if status == 401:
+            log.error("provider %s refused the operator's key (401)", self.provider.config.name)
+            text = "refused the gateway's key"
+            return self.fail("401", text, 502, "provider_auth_failed", now=now)
+        what = f"answered {status}"
+        if not self.fail(str(status), what, 502, "provider_failed", wait_s=wait_s, has_answer=True, now=now):
+            return False
+        if not more:
+            self.flush()
+        return True
+
+    def fail(
+        self, outcome: str, what: str, status: int, code: str, *,
+        wait_s: float | None = None, has_answer: bool = False, now: float = 0.0,
+    ) -> bool:  # fmt: skip
+        """The attempt failed: tell the tables, and have the exchange go on. True: its answer is passed on.
+
+        :param outcome: a status, or ``connect``, ``timeout``, ``reset``, ``error``.
+        :param what: what the provider did, for people.
+        :param status: of the answer to the client, if this is the last word; and ``code`` of its envelope.
+        :param wait_s: seconds the provider wants to be left alone.
+        :param has_answer: there is an answer that could be passed on.
+        """
+        now = now or monotonic()
+        self.blame(outcome, what, now, wait_s)
+        return self.exchange.on_attempt_failed(self, outcome, what, status, code, now, has_answer=has_answer)
+
+    def blame(self, outcome: str, what: str, now: float, wait_s: float | None = None) -> None:
+        """The tables and the log hear of a failure."""
+        exchange, name = self.exchange, self.provider.config.name
+        log.warning("%s: provider %s %s", exchange.request_id.decode(), name, what)
+        ejected = self.failed(now, outcome, exchange.gateway.rng, wait_s, what)
+        if ejected is not None:
+            who = self.deployment.id if ejected == "deployment" else f"provider {name}"
+            left_s = self.deployment.free_at(now) - now
+            log.warning("%s is ejected for %.1f s: it %s", who, left_s, what)
+
+    def is_readable_stream(self) -> bool:
+        """The answer is an event stream whose events can be read."""
+        return self.answer is not None and self.answer.head.event_stream and not self.answer.head.encoded
+
+    def on_client_left(self, now: float) -> None:
+        """Nobody waits any longer. A client that leaves after the last event has had its answer."""
+        answer = self.answer
+        if answer is not None and not self.is_over and answer.is_said_to_end():
+            exchange = self.exchange
+            output_s = now - self.answered_at
+            self.usage, self.cost_nusd = account(
+                self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
+            )
+        self.left(now)
+
+    def flush(self) -> None:
+        """What is pending goes to the client."""
+        self.client.transport.write(self.pending)
+        self.pending = b""
+
+    def on_response_data(self, data: bytes, body: Body) -> None:
+        """A part of the answer's body came; ``body`` was fed with it and knows whether it was the last."""
+        answer = self.answer
+        assert answer is not None
+        now = self.progress_at = monotonic()
+        out = answer.pass_on(data)
+        if not self.answered_at:
+            self.answered_at = now
+            if answer.head.status < 400 and not self.is_peeking:
+                self.first_byte(now)
+        if self.pending:
+            out = self.pending + out
+            self.pending = b""
+        if self.is_peeking:
+            self.pending = out
+            if self._is_held(answer, now):
+                return
+            out, self.pending = self.pending, b""
+        if body.done:
+            exchange = self.exchange
+            output_s = now - self.answered_at
+            self.usage, self.cost_nusd = account(
+                self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
+            )
+        if out:
+            self.client.transport.write(out)
+        if body.done:
+            self.end_answer(answer, now)
+
+    def _is_held(self, answer: Answer, now: float) -> bool:
+        """Look at the first event of a stream: hold it further, fail over, or let it go."""
+        verdict = is_error(answer.first or answer.tail())  # of a large read the tail begins anywhere
+        if verdict:
+            what = "sent an error as its first event"
+            return not self.fail("error", what, 502, "provider_failed", has_answer=True, now=now)
+        if verdict is None and not answer.body.done and not answer.first:
+            return True
+        self._clear(now)
+        return False
+
+    def _clear(self, now: float) -> None:
+        """What is held is an answer like any other: only from here its first byte was that of a good one."""
+        answer = self.answer
+        if self.answered_at and answer is not None and answer.head.status < 400:
+            self.first_byte(self.answered_at)
+        self.exchange.on_cleared(self, now)
+
+    def release(self) -> None:
+        """Time is up for the first event: what is held goes to the client."""
+        self._clear(monotonic())
+        self.flush()
+
+    def end_answer(self, answer: Answer, now: float) -> None:
+        """The answer is complete, and out."""
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        connection.release(answer.head.keep_alive and self.exchange.body.done, now)
+        self.exchange.on_end(self, now)
+
+    def outcome(self) -> tuple[Deployment, float, Usage | None, int | None]:
+        """Who, when the answer began, what was used, and its price: for the table of requests."""
+        return self.deployment, self.answered_at, self.usage, self.cost_nusd
+
+    def drop(self) -> None:
+        """Close what runs upstream, at once: nobody waits for it any longer."""
+        if self.dial is not None:
+            self.dial.cancel()
+            self.dial = None
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.attempt = None
+            connection.transport.abort()
+
+    def __repr__(self) -> str:
+        state = (
+            "over"
+            if self.is_over
+            else "dialling"
+            if self.dial
+            else "answering"
+            if self.answer
+            else "awaiting"
+        )
+        return f"<Attempt {self.deployment.id} {state}>"

@@ -1,0 +1,142 @@
+"""Whether a deployment may be asked: out after failures, out while it asked for patience, or back on trial.
+
+    CLOSED ──failures──► OUT ──time is up──► DUE ──trial begins──► TRIAL ──success──► CLOSED
+       ▲                  ▲                                          │
+       │                  └────────────────── failure ───────────────┘
+       └──time is up── COOLING ◄──"Retry-After"── (any)
+
+A member that answers 500 within 20 ms would win every race for the lowest latency, so failing has to count by
+itself. The rules and figures are Envoy's outlier detection and Finagle's failure accrual, but for two: no cap
+on how much of a pool may be out (Envoy's 10 % never ejects anything in a pool below ten; a pool with nobody
+left fails open instead), and a way back by one trial instead of all traffic at once.
+
+Doubling keeps trials cheap, so it ends where they are: after three times, or at twice what the failed attempt
+took where that is longer. A member that refuses within 20 ms is asked about once a minute however long it is
+out, one that hangs until the time-out of a minute every one and a half; and what a trial took counts as time
+out. With doubling up to 300 s, a member was back 100 s after an outage or a hang at 0.5 requests a second.
+With none at all for what fails quickly, the outage cost less yet, but a fifth of all requests met the failing
+member: too many where nothing fails over.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+CLOSED, OUT, DUE, TRIAL, COOLING = range(5)
+STATES = ("ok", "ejected", "ejected", "trial", "cooling down")
+
+# Doubling stops here by itself (the configured maximum comes long before), so that 2.0 ** n can't overflow.
+_MAX_DOUBLINGS = 30
+# A provider that names a day (or a wrong date) is asked again after an hour: limits get raised meanwhile.
+MAX_COOL_DOWN_S = 3600.0
+# Doubling ends at so many times what the failed attempt took, but not below so many times ``base_s``.
+_TRIAL_SHARE, _LEAST_GROWTH = 2.0, 8.0
+_NEVER = float("-inf")
+
+
+class Breaker:
+    """See the module's text. ``is_open`` is False only while CLOSED: the one thing the usual choice looks at.
+
+    All times are monotonic seconds.
+
+    :param limit: so many failures in a row eject.
+    :param base_s: the first ejection lasts half to all of it; each further one twice as long ...
+    :param max_s: ... up to this, or to less: see the module's text.
+    """
+
+    __slots__ = (
+        "base_s", "cooling_until_s", "ejected_at_s", "ejections", "failures", "is_open", "limit", "max_s",
+        "on_trial", "reason", "until_s",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, base_s: float, max_s: float) -> None:
+        self.limit = limit
+        self.base_s = base_s
+        self.max_s = max_s
+        self.is_open = False
+        self.failures = 0  # in a row
+        self.ejections = 0  # in a row: none of them ended with a success
+        self.ejected_at_s = _NEVER
+        self.until_s = _NEVER  # ejected until; meaningful while ejections > 0
+        self.cooling_until_s = _NEVER
+        self.on_trial = False
+        self.reason: str | None = None
+
+    def state(self, now: float) -> int:
+        """CLOSED, OUT, DUE, TRIAL or COOLING at ``now``."""
+        if not self.is_open:
+            return CLOSED
+        if now < self.cooling_until_s:
+            return COOLING
+        if not self.ejections:
+            return CLOSED
+        if now < self.until_s:
+            return OUT
+        return TRIAL if self.on_trial else DUE
+
+    def begin_trial(self) -> None:
+        """The one request that may bring a member back is on its way."""
+        self.on_trial = True
+
+    def end_trial(self) -> None:
+        """It is over, whatever came of it. Without a verdict (the client left) the next one may try."""
+        self.on_trial = False
+
+    def succeeded(self, begun_s: float, now: float) -> None:
+        """A good answer to an attempt that began at ``begun_s``: what began before the ejection proves
+        nothing."""
+        self.failures = 0
+        if not self.is_open:
+            return
+        if self.ejections and begun_s >= self.ejected_at_s:
+            self.ejections = 0
+            self.reason = None
+        self.is_open = self.ejections > 0 or now < self.cooling_until_s
+
+    def failed(
+        self, reason: str, now: float, rng: Random, *, mostly: bool = False, took_s: float = _NEVER
+    ) -> bool:
+        """A failure to blame on the member; True if it is ejected for it.
+
+        :param reason: for people, short.
+        :param mostly: it fails so often that the next failure is enough.
+        :param took_s: seconds the attempt took; if not said, doubling goes on up to ``max_s``.
+        """
+        self.failures += 1
+        begun_s = now - took_s if took_s >= 0.0 else now
+        if self.ejections:
+            if now < self.until_s or begun_s < self.ejected_at_s:
+                return False  # it is out already; requests that had begun before may still fail
+        elif self.failures < self.limit and not mostly:
+            return False
+        span_s = min(self.base_s * 2.0 ** min(self.ejections, _MAX_DOUBLINGS), self.max_s)
+        if took_s >= 0.0:
+            span_s = min(span_s, max(_LEAST_GROWTH * self.base_s, _TRIAL_SHARE * took_s))
+        # Equal jitter: replicas that saw the same outage must not all come back at the same moment.
+        self.until_s = max(now, begun_s + span_s * (0.5 + 0.5 * rng.random()))
+        self.ejected_at_s = now
+        self.ejections += 1
+        self.is_open = True
+        self.reason = reason
+        return True
+
+    def cool_down(self, seconds: float, now: float) -> None:
+        """The member said when it wants to be asked again. No strike: it works, there is just too much."""
+        until_s = now + min(seconds, MAX_COOL_DOWN_S)
+        if until_s > self.cooling_until_s:
+            self.cooling_until_s = until_s
+            self.is_open = True
+
+    def free_at(self, now: float) -> float:
+        """When it may be asked again; ``now`` if it may."""
+        return max(now, self.cooling_until_s, self.until_s if self.ejections else now)
+
+    def retune(self, limit: int, base_s: float, max_s: float) -> None:
+        """Follow a changed configuration; what is out stays out as long as it was told."""
+        self.limit, self.base_s, self.max_s = limit, base_s, max_s
+
+    def __repr__(self) -> str:
+        return (
+            f"<Breaker failures={self.failures} ejections={self.ejections} until={self.until_s:.3f} "
+            f"cooling_until={self.cooling_until_s:.3f}{' on trial' if self.on_trial else ''}>"
+        )

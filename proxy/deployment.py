@@ -1,0 +1,142 @@
+"""A deployment: one model at one provider. What a request is finally sent to, and what is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from proxy.breaker import CLOSED, COOLING, DUE, STATES, TRIAL, Breaker
+from proxy.meters import Row
+from proxy.settings import EjectConfig, ModelConfig, ProviderConfig
+from proxy.usage import prices_of
+
+# Which capability serves an endpoint besides the one of its own name.
+_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
+# count_tokens is served where messages is, but has rows of its own: it is quick and writes nothing.
+_SERVED_WITH = {"count_tokens": "messages"}
+# So many refusals of the operator's key, without anything else between them, are no accident.
+KEY_REFUSALS = 3
+
+
+def key_breaker(eject: EjectConfig) -> Breaker:
+    """The breaker that all deployments of a provider share: it opens when the provider refuses the key.
+
+    A 403 never counts: it is often about one request, so a client could provoke it.
+    """
+    return Breaker(KEY_REFUSALS, eject.base_s, eject.max_s)
+
+
+class Deployment:
+    """See the module's text.
+
+    :param usable: its provider has credentials. Change it through :meth:`proxy.catalog.Catalog.set_usable`.
+    :param half_life_s: pace of its rows, in seconds.
+    :param key: shared by the deployments of a provider; see :func:`key_breaker`.
+    """
+
+    __slots__ = (
+        "_half_life_s", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints", "id",
+        "key", "model", "passes_credentials", "prices", "provider", "short", "upstream_literal", "usable",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        provider: ProviderConfig,
+        *,
+        usable: bool,
+        half_life_s: float = 30.0,
+        eject: EjectConfig = EjectConfig(),  # noqa: B008  # frozen
+        key: Breaker | None = None,
+    ) -> None:
+        self.id = model.id
+        # The id's part after the provider: two deployments with the same one are the same model.
+        self.short = model.id.removeprefix(model.provider + "/")
+        self.model = model
+        self.provider = provider
+        self.upstream_literal: bytes = orjson.dumps(model.upstream)
+        self.prices = prices_of(model)
+        self.context_window = model.context_window
+        self.capabilities = model.capabilities
+        self.endpoints = frozenset(
+            endpoint
+            for endpoint in provider.endpoints
+            if endpoint in model.capabilities or _ALSO_SERVED_BY.get(endpoint) in model.capabilities
+        )
+        self.weight = model.weight
+        self.passes_credentials = provider.auth == "passthrough"
+        self.usable = usable
+        self.eject = eject
+        self.breaker = Breaker(eject.consecutive_failures, eject.base_s, eject.max_s)
+        self.key = key or key_breaker(eject)
+        self._half_life_s = half_life_s
+        self._rows: dict[tuple[str, bool], Row] = {}
+
+    def row(self, endpoint: str, streamed: bool) -> Row:
+        """The live row of an endpoint, made at its first use and kept."""
+        row = self._rows.get((endpoint, streamed))
+        if row is None:
+            row = self._rows[endpoint, streamed] = Row(self._half_life_s)
+        return row
+
+    def rows(self) -> dict[tuple[str, bool], Row]:
+        """The rows that exist, by (endpoint, streamed): for tables of people."""
+        return dict(self._rows)
+
+    def can_serve(self, endpoint: str) -> bool:
+        """Whether requests of this endpoint may go here (credentials aside)."""
+        return _SERVED_WITH.get(endpoint, endpoint) in self.endpoints
+
+    def state(self, now: float) -> int:
+        """The state of its breaker, or of its provider's key where that is the worse obstacle."""
+        if not self.key.is_open:
+            return self.breaker.state(now)
+        own, key = self.breaker.state(now), self.key.state(now)
+        if CLOSED in (own, key):
+            return own or key
+        if TRIAL in (own, key) and DUE in (own, key):
+            return TRIAL  # one trial is about both
+        return own if self.breaker.free_at(now) >= self.key.free_at(now) else key
+
+    def free_at(self, now: float) -> float:
+        """When it may be asked again; ``now`` if it may. Monotonic seconds."""
+        return max(self.breaker.free_at(now), self.key.free_at(now))
+
+    def health(self, now: float) -> dict[str, Any]:
+        """For tables of people; ``ejected_until_s`` is seconds from now."""
+        if not self.usable:
+            return {"state": "no credentials", "ejected_until_s": None, "reason": "its provider has no key"}
+        state = self.state(now)
+        reason = None
+        if state == COOLING:
+            reason = "asked for patience with Retry-After"
+        elif state != CLOSED:
+            reason = self.key.reason if self.key.state(now) == state else self.breaker.reason
+        left_s = self.free_at(now) - now
+        return {
+            "state": STATES[state],
+            "ejected_until_s": None if state in (CLOSED, TRIAL) else left_s,
+            "reason": reason,
+        }
+
+    def adopt(self, old: Deployment) -> None:
+        """Take over what is known of the same deployment in the catalog before, if it still is the same."""
+        if _address(old) != _address(self):
+            return
+        # The same objects: a request that still runs on the old deployment may make a row yet, or fail.
+        self._rows = old._rows
+        for row in self._rows.values():
+            row.retune(self._half_life_s)
+        old.breaker.retune(self.breaker.limit, self.breaker.base_s, self.breaker.max_s)
+        self.breaker = old.breaker
+
+    def __repr__(self) -> str:
+        return f"<Deployment {self.id}{'' if self.usable else ' without credentials'}>"
+
+
+def _address(deployment: Deployment) -> tuple[str, str, int, str, str]:
+    """What must stay the same for old measurements to hold."""
+    provider = deployment.provider
+    return provider.scheme, provider.host, provider.port, provider.base_path, deployment.model.upstream

@@ -1,0 +1,77 @@
+"""Where a request would go, and why: the answer of the admin API's explain. Sends and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from proxy.catalog import Catalog
+from proxy.config import ENDPOINTS
+from proxy.errors import BadRequest
+from proxy.intake import facts_of
+from proxy.strategy import explain
+
+UNITS = {"latency": "s", "cost": "USD", "availability": "ratio", "round-robin": "turns", "split": "share"}
+_ENDPOINTS = (*ENDPOINTS, "count_tokens")
+
+
+def explain_request(
+    catalog: Catalog, sent: bytes, now: float, *, strategy: str | None = None, endpoint: str | None = None
+) -> dict[str, Any]:
+    """The choice among the candidates for a request, each with its score or the reason it is skipped.
+
+    :param sent: a request's body as a client would send it, maybe with ``strategy`` in it; or
+        ``{"body": …, "strategy": …, "endpoint": …}``.
+    :param now: monotonic seconds.
+    :param strategy: goes before the one in ``sent``; so does ``endpoint``.
+    :raises BadRequest: it is none, or can't be resolved. :raises UnknownModel: no such model.
+    """
+    try:
+        document = orjson.loads(sent)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is no JSON: {error}.", code="malformed_json") from None
+    if not isinstance(document, dict):
+        raise BadRequest("The body must be a JSON object.", code="malformed_json")
+    around = document
+    if isinstance(document.get("body"), dict):
+        document = document["body"]
+        sent = orjson.dumps(document)
+        endpoint = endpoint or _text(around, "endpoint")
+    strategy = strategy or _text(around, "strategy")
+    endpoint = endpoint or "chat"
+    if endpoint not in _ENDPOINTS:
+        raise BadRequest(f"'endpoint' must be one of {', '.join(_ENDPOINTS)}.", param="endpoint")
+    name = _text(document, "model")
+    streamed = document.get("stream") is True
+    pool = catalog.resolve(name, endpoint, strategy)
+    explanation = explain(pool, facts_of(sent, pool, endpoint, streamed, now))
+    return {
+        "model": name,
+        "kind": pool.kind,
+        "endpoint": endpoint,
+        "stream": streamed,
+        "strategy": pool.strategy,
+        "choice": None if explanation.choice is None else explanation.choice.id,
+        "why": explanation.why,
+        "candidates": [
+            {
+                "id": candidate.deployment.id,
+                "provider": candidate.deployment.provider.name,
+                "score": candidate.score,
+                "unit": UNITS.get(pool.strategy),
+                "skipped": candidate.skipped,
+                "row": row.snapshot(now)
+                if (row := candidate.deployment.rows().get((endpoint, streamed)))
+                else None,
+            }
+            for candidate in explanation.candidates
+        ],
+    }
+
+
+def _text(document: dict[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise BadRequest(f"'{name}' must be text.", param=name)

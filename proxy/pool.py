@@ -1,0 +1,92 @@
+"""A pool: the deployments one request may go to, and what the choice among them needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from proxy.deployment import Deployment
+from proxy.settings import AliasConfig
+
+# Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
+_PROMPT_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
+
+
+class Pool:
+    """See the module's text.
+
+    ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
+    the others with the reason. ``one_model``: all members are the same model. ``needs_*_check``: members
+    differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
+    the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
+    the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
+    ``inner``: the strategy among the members behind one.
+    ``fails_over``: an attempt at a member may be followed by one at another.
+    """
+
+    __slots__ = (
+        "alias",
+        "endpoint",
+        "fails_over",
+        "indices",
+        "inner",
+        "keepalive_s",
+        "kind",
+        "left_out",
+        "members",
+        "min_context",
+        "name",
+        "needs_tools_check",
+        "needs_vision_check",
+        "one_model",
+        "plain_rows",
+        "shares",
+        "strategy",
+        "streamed_rows",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        endpoint: str,
+        members: Sequence[Deployment],
+        strategy: str,
+        *,
+        keepalive_s: float = 0.0,
+        alias: AliasConfig | None = None,
+        left_out: Iterable[tuple[Deployment, str]] = (),
+        shares: Iterable[tuple[str, int, Iterable[Deployment]]] = (),
+        fails_over: bool = True,
+        inner: str = "latency",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.endpoint = endpoint
+        self.members = tuple(members)
+        self.strategy = strategy
+        self.keepalive_s = keepalive_s
+        self.alias = alias
+        self.left_out = tuple(left_out)
+        self.one_model = len({member.short for member in self.members}) == 1
+        self.needs_vision_check = self._differ_in("vision")
+        self.needs_tools_check = self._differ_in("tools")
+        windows = [member.context_window for member in self.members if member.context_window is not None]
+        self.min_context = min(windows) if windows and endpoint in _PROMPT_ENDPOINTS else None
+        self.indices = tuple(range(len(self.members)))
+        self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
+        self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
+        self.turns = [0] * len(self.members)
+        self.inner = inner
+        self.fails_over = fails_over and len(self.members) > 1
+        at = {member: index for index, member in enumerate(self.members)}
+        self.shares = tuple(
+            (share_name, weight, tuple(at[member] for member in behind if member in at))
+            for share_name, weight, behind in shares
+        )
+
+    def _differ_in(self, capability: str) -> bool:
+        return len({capability in member.capabilities for member in self.members}) > 1
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"

@@ -1,0 +1,130 @@
+"""What a configuration needs beside itself to run: the operator's keys, the providers, the simulator.
+
+A reload prepares everything anew before anything running is touched, so that a configuration that can't be
+used changes nothing. A provider that is as it was keeps its object, and with it its open connections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.config import Config, ProviderConfig
+from proxy.gateway import Provider
+from proxy.listeners import StartError, is_local, show
+
+
+class Prepared(NamedTuple):
+    """What is ready to run. ``keys`` and ``providers`` are by the provider's name."""
+
+    keys: Mapping[str, str | None]
+    providers: dict[str, Provider]
+    recipes: dict[str, tuple[object, ...]]  # what each provider was made from
+
+    @property
+    def simulated(self) -> bool:
+        """The simulator answers in the providers' place."""
+        return any(provider.simulated for provider in self.providers.values())
+
+    @property
+    def usable(self) -> dict[str, bool]:
+        """Provider name -> has credentials."""
+        return {name: provider.has_credentials for name, provider in self.providers.items()}
+
+
+def read_keys(config: Config, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """The operator's keys by provider. :raises StartError: as :func:`read_key`."""
+    return {name: read_key(provider, environ) for name, provider in config.providers.items()}
+
+
+def read_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
+    """The operator's key for a provider; None if the configuration names none or it is not set.
+
+    :raises StartError: the key's file can't be read, or the key can't be a header's value.
+    """
+    key = ""
+    if provider.api_key_env:
+        key = environ.get(provider.api_key_env, "")
+    elif provider.api_key_file:
+        try:
+            key = Path(provider.api_key_file).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise StartError(
+                f"The key of provider '{provider.name}' can't be read: {reason}: {provider.api_key_file}"
+            ) from None
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise StartError(
+            f"The key of provider '{provider.name}' holds white space or other characters no key has."
+        )
+    return key or None
+
+
+def simulates(config: Config, keys: Mapping[str, str | None]) -> bool:
+    """Whether the simulator answers in the providers' place.
+
+    In ``auto`` mode only where nothing real could be reached anyway and nobody outside can be misled: no
+    provider has a key (or does without one), and every listener is local.
+    """
+    mode = config.simulator.mode
+    if mode != "auto":
+        return mode == "always"
+    keyless = all(p.auth not in ("none", "passthrough") for p in config.providers.values())
+    return keyless and not any(keys.values()) and all(map(is_local, config.server.listen))
+
+
+def check_auth(config: Config) -> None:
+    """A listener that others can reach needs authentication, or the word that it is not wanted.
+
+    :raises StartError: it has neither.
+    """
+    public = [show(listen) for listen in config.server.listen if not is_local(listen)]
+    if public and config.auth.required:
+        raise StartError(
+            f"{', '.join(public)} can be reached by others, and this version has no keys yet to keep them "
+            "out. Listen on 127.0.0.1 or a Unix socket, or say [auth] required = false."
+        )
+
+
+def prepare(
+    config: Config,
+    keys: Mapping[str, str | None],
+    simulator_port: int,
+    previous: Prepared | None = None,
+) -> Prepared:
+    """Make the providers; those that are as in ``previous`` stay.
+
+    :param simulator_port: where the simulator stands in for all of them; 0: it doesn't.
+    :raises StartError: a ``ca_file`` can't be used.
+    """
+    connect_s = config.timeouts.connect_s
+    providers: dict[str, Provider] = {}
+    recipes: dict[str, tuple[object, ...]] = {}
+    for name, settings in config.providers.items():
+        key = None if simulator_port else keys[name]
+        made_of = _stand_in(settings, simulator_port) if simulator_port else settings
+        recipe = (made_of, key, connect_s, bool(simulator_port))
+        if previous is not None and previous.recipes.get(name) == recipe:
+            providers[name] = previous.providers[name]
+        else:
+            try:
+                providers[name] = Provider(made_of, key, connect_s, simulated=bool(simulator_port))
+            except OSError as error:  # ssl.SSLError is one
+                raise StartError(f"ca_file of provider '{name}' can't be used: {error}") from None
+        recipes[name] = recipe
+    return Prepared(keys, providers, recipes)
+
+
+def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:
+    return dataclasses.replace(
+        provider,
+        scheme="http",
+        host="127.0.0.1",
+        port=port,
+        base_path=f"/{provider.name}/v1",
+        auth="none",
+        ca_file="",
+    )

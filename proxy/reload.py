@@ -1,0 +1,152 @@
+"""Changing a running gateway's configuration: by its file, by a signal, by the admin API.
+
+All ways lead through one lock and one order: read, parse, prepare; then, in one turn of the event loop, put
+the new in the old one's place. Whatever fails before that leaves everything as it was. Requests that run keep
+what they started with and finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from proxy.catalog import Catalog
+from proxy.changes import Changes, changed, effective, needs_restart
+from proxy.config import Config, ConfigError
+from proxy.gateway import Gateway
+from proxy.listeners import StartError
+from proxy.prepare import Prepared, check_auth, prepare, read_keys, simulates
+from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, key_files
+
+log = logging.getLogger("tokenhub.reload")
+
+NO_FILE = "this gateway was not started from a file, so there is nothing to reload or write"
+
+
+class Reloader:
+    """See the module's text.
+
+    :param started: the configuration the gateway was started with.
+    :param created: Unix seconds, for ``/v1/models``.
+    :param file: None: there is nothing to reload.
+    :param simulator: starts the simulator if it doesn't run, and tells its port.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        started: Config,
+        prepared: Prepared,
+        environ: Mapping[str, str],
+        created: int,
+        simulator: Callable[[], Awaitable[int]],
+        file: RoutesFile | None,
+    ) -> None:
+        self._gateway = gateway
+        self._started = started
+        self._prepared = prepared
+        self._environ = environ
+        self._created = created
+        self._simulator = simulator
+        self._file = file
+        self._lock = asyncio.Lock()
+
+    async def check(self) -> None:
+        """The watcher's look at the file, and at those the keys are in: a change is taken on."""
+        file = self._file
+        if file is None or self._lock.locked():
+            return
+        if file.look(key_files(self._gateway.config)):
+            await self.reload_and_log("the file changed")
+
+    async def reload_and_log(self, why: str) -> None:
+        """Reload where nobody waits for the answer: what is wrong goes to the log."""
+        try:
+            changes = await self.reload()
+        except (ConfigError, StartError, Unreadable, Irreplaceable) as error:
+            log.error("%s, but the configuration stays as it was:", why)
+            for line in str(error).splitlines():
+                log.error("%s", line)
+        else:
+            if not changes.changed:
+                log.info("%s: nothing to change", why)
+
+    async def reload(self) -> Changes:
+        """Read the file and the keys anew.
+
+        :raises ConfigError: the file holds mistakes. :raises Unreadable: it can't be read.
+        :raises StartError: the rest of it can't be used (a key's file, a certificate).
+        :raises Irreplaceable: there is no file.
+        """
+        file = self._file
+        if file is None:
+            raise Irreplaceable(NO_FILE)
+        async with self._lock:
+            reading = await asyncio.to_thread(file.read)
+            file.saw(reading.stamp, key_files(self._gateway.config))
+            # In a thread: a long file takes its time, and streams go on meanwhile.
+            given = await asyncio.to_thread(file.parse, reading.text)
+            file.saw(reading.stamp, key_files(given))
+            config, prepared = await self._prepare(given)
+            file.text = reading.text
+            return self._adopt(given, config, prepared)
+
+    async def edit(self, change: Callable[[str], str]) -> Changes:
+        """Change the file's text, and with it what runs.
+
+        :param change: makes the new text; what it raises comes out.
+        :raises ConfigError, StartError, Unreadable: as :meth:`reload`; nothing was written.
+        :raises Irreplaceable: the file can't be replaced, or was changed by somebody else.
+        """
+        file = self._file
+        if file is None:
+            raise Irreplaceable(NO_FILE)
+        async with self._lock:
+            text = change(file.text)
+            given = await asyncio.to_thread(file.parse, text)
+            config, prepared = await self._prepare(given)
+            stamp = await asyncio.to_thread(file.replace, text)
+            file.text = text
+            file.seen[str(file.path)] = stamp
+            return self._adopt(given, config, prepared)
+
+    async def _prepare(self, given: Config) -> tuple[Config, Prepared]:
+        config = effective(given, self._started)
+        check_auth(config)
+        keys = read_keys(config, self._environ)
+        port = await self._simulator() if simulates(config, keys) else 0
+        # In a thread: reading the system's certificates takes some 10 ms a provider.
+        return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared)
+
+    def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
+        old = self._prepared
+        found = changed(self._gateway.config, config)
+        found += [
+            f"key of provider {name} changed"
+            for name, key in prepared.keys.items()
+            if name in old.keys and old.keys[name] != key
+        ]
+        if prepared.simulated != old.simulated:
+            found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
+        changes = Changes(found, needs_restart(given, self._started))
+        if found:
+            same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
+            catalog = Catalog(config, prepared.usable, self._created, self._gateway.catalog, same)
+            self._gateway.adopt(config, catalog, prepared.providers)
+            self._prepared = prepared
+            log.info("changed: %s", ", ".join(found))
+            warn_of_missing(prepared, old)
+        if changes.needs_restart:
+            log.warning("needs a restart: %s", ", ".join(changes.needs_restart))
+        return changes
+
+
+def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:
+    """Say which providers are left out, and that the simulator answers; not again what was so before."""
+    if prepared.simulated and not (before and before.simulated):
+        log.warning("SIMULATED: no provider is asked; the built-in simulator answers for all of them")
+    for name, provider in prepared.providers.items():
+        known = before is not None and name in before.providers and not before.providers[name].has_credentials
+        if not provider.has_credentials and not known:
+            log.warning("provider %s has no key: it is left out", name)

@@ -1,0 +1,181 @@
+"""What happens next to a request, after which event: its states as a table, and who is asked next.
+
+The rules, from the contract:
+
+- The commit point is the first body byte sent to the client. Before it an attempt may be replaced, after it
+  never: no second provider is spliced into a started answer.
+- Each attempt goes to another member. A pool gives at most ``max_attempts``; each pool named by
+  ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
+- The whole chain has ``max_attempts`` times the limit of one attempt, however many pools it goes through, and
+  every attempt but the first needs the retry budget.
+- What failed with an answer of its own, and is followed by nothing, passes that answer on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import NamedTuple
+
+from proxy.budget import RetryBudget
+from proxy.candidates import Facts
+from proxy.deployment import Deployment
+from proxy.pool import Pool
+from proxy.strategy import choose
+
+# States of an exchange.
+HOLDING, TRYING, PEEKING, ANSWERING, DONE = range(5)
+STATES = ("holding", "trying", "peeking", "answering", "done")
+
+# Events. Those of a failed attempt say what can follow it: see after_failure().
+(
+    CHOSEN,  # the body is there as far as needed, and a member was picked
+    NOBODY,  # there is no member to send it to
+    RETRY,  # an attempt failed; another member is there for the next
+    RIVAL_RUNS,  # an attempt failed; the other one of a hedge is under way
+    PASS_ON,  # an attempt failed with an answer, and nothing can follow
+    LAST_FAILED,  # an attempt failed without one, or not as the first, and nothing can follow
+    HEDGE_DUE,  # no first byte for so long that a second member is asked
+    HEAD,  # the head of an answer that is to be had
+    DOUBT,  # the same, of a stream whose first event is to be seen first
+    CLEARED,  # the first event is no error, or was not there in time
+    END,  # the answer is complete
+    BROKEN,  # the provider broke the answer off
+    LEFT,  # the client left, or was told that its request is wrong
+) = range(13)
+EVENTS = (
+    "chosen", "nobody", "retry", "rival runs", "pass on", "last failed", "hedge due", "head", "doubt",
+    "cleared",    "end", "broken", "left",
+)  # fmt: skip
+
+# Actions.
+TRY, HEDGE, WAIT, HOLD, COMMIT, FINISH, BREAK_OFF, DROP, ANSWER = range(9)
+ACTIONS = ("try", "hedge", "wait", "hold", "commit", "finish", "break off", "drop", "answer")
+
+# (state, event) -> (action, next state). What is missing can't happen.
+TABLE: dict[tuple[int, int], tuple[int, int]] = {
+    (HOLDING, CHOSEN): (TRY, TRYING),
+    (HOLDING, NOBODY): (ANSWER, DONE),
+    (HOLDING, LEFT): (DROP, DONE),
+    (TRYING, RETRY): (TRY, TRYING),
+    (TRYING, RIVAL_RUNS): (WAIT, TRYING),
+    (TRYING, PASS_ON): (COMMIT, ANSWERING),
+    (TRYING, LAST_FAILED): (ANSWER, DONE),
+    (TRYING, HEDGE_DUE): (HEDGE, TRYING),
+    (TRYING, HEAD): (COMMIT, ANSWERING),
+    (TRYING, DOUBT): (HOLD, PEEKING),
+    (TRYING, LEFT): (DROP, DONE),
+    (PEEKING, CLEARED): (COMMIT, ANSWERING),
+    (PEEKING, PASS_ON): (COMMIT, ANSWERING),
+    (PEEKING, RETRY): (TRY, TRYING),
+    (PEEKING, LAST_FAILED): (ANSWER, DONE),
+    (PEEKING, LEFT): (DROP, DONE),
+    (ANSWERING, END): (FINISH, DONE),
+    (ANSWERING, BROKEN): (BREAK_OFF, DONE),
+    (ANSWERING, LEFT): (DROP, DONE),
+    (DONE, LEFT): (WAIT, DONE),
+}  # fmt: skip
+
+
+def after_failure(*, rival_runs: bool, can_follow: bool, has_answer: bool, attempts: int) -> int:
+    """The event that a failed attempt is.
+
+    :param rival_runs: the other attempt of a hedge is under way.
+    :param can_follow: :meth:`Chain.next` found a member.
+    :param has_answer: the provider did answer, if only with an error.
+    :param attempts: how many failed so far, with this one.
+    """
+    if rival_runs:
+        return RIVAL_RUNS
+    if can_follow:
+        return RETRY
+    return PASS_ON if has_answer and attempts == 1 else LAST_FAILED
+
+
+class Failure(NamedTuple):
+    """A failed attempt, for people: ``outcome`` is a status or a word, ``took_s`` seconds from its start."""
+
+    provider: str
+    outcome: str
+    what: str
+    took_s: float
+
+
+def story(failures: Iterable[Failure]) -> bytes:
+    """What ``X-Inferoute-Attempts`` says of the failed ones."""
+    return b", ".join(
+        b"%b:%b:%dms" % (failure.provider.encode(), failure.outcome.encode(), failure.took_s * 1000)
+        for failure in failures
+    )
+
+
+class Chain:
+    """The attempts of a request after the first: where it was, what came of it, where it may go next.
+
+    Made when the first attempt fails, or is hedged: nearly all requests do without.
+
+    :param pool: where the request went first. :param fallbacks: the pools named after it, in order.
+    :param first: the deployment of the first attempt; None: nobody in the pool could be asked.
+    :param limit: attempts in one pool.
+    :param deadline_s: monotonic seconds; nothing is begun after it.
+    """
+
+    __slots__ = ("_fallbacks", "_in_pool", "_limit", "_tried", "deadline_s", "failures", "pool")
+
+    def __init__(
+        self, pool: Pool, fallbacks: Sequence[Pool], first: Deployment | None, limit: int, deadline_s: float
+    ) -> None:
+        self.pool = pool
+        self.deadline_s = deadline_s
+        self.failures: list[Failure] = []
+        self._fallbacks = list(fallbacks)
+        self._limit = limit
+        self._tried = [] if first is None else [first]
+        self._in_pool = len(self._tried)
+
+    def next(
+        self,
+        facts_for: Callable[[Pool], Facts],
+        budget: RetryBudget,
+        rng: Random,
+        now: float,
+        *,
+        stay: bool = False,
+    ) -> Deployment | None:
+        """The member for a further attempt, which counts as begun; None if there is to be none.
+
+        A provider that gets the client's own credentials stays alone: nothing follows it, and nothing else
+        leads to it (SPEC section 8).
+
+        :param stay: not from another pool, however it ends.
+        """
+        if now >= self.deadline_s or not budget.is_left(now):
+            return None
+        if any(deployment.passes_credentials for deployment in self._tried):
+            return None
+        found = self._in(self.pool, facts_for, rng) if self._may_stay() else None
+        while found is None and self._fallbacks and not stay:
+            self.pool = self._fallbacks.pop(0)
+            self._in_pool = 0
+            found = self._in(self.pool, facts_for, rng)
+        if found is not None:
+            budget.take(now)
+            self._tried.append(found)
+            self._in_pool += 1
+        return found
+
+    def note(self, provider: str, outcome: str, what: str, took_s: float) -> None:
+        """An attempt failed, or was slower than its rival; see :class:`Failure`."""
+        self.failures.append(Failure(provider, outcome, what, took_s))
+
+    def _may_stay(self) -> bool:
+        return self.pool.fails_over and self._in_pool < self._limit
+
+    def _in(self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random) -> Deployment | None:
+        barred = [member for member in pool.members if member.passes_credentials or not member.usable]
+        return choose(pool, facts_for(pool), rng, self._tried + barred)
+
+    def message(self) -> str:
+        """All failures, as one sentence for the client."""
+        listed = "; ".join(f"{failure.provider} {failure.what}" for failure in self.failures)
+        return f"All {len(self.failures)} attempts failed: {listed}."

@@ -1,0 +1,118 @@
+"""Where a request would go: the same choice as the data plane's, told with its reasons."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.catalog import Catalog
+from proxy.config import parse
+from proxy.errors import BadRequest, UnknownModel
+from proxy.explain import explain_request
+
+TEXT = """
+[providers.a]
+base_url = "http://a/v1"
+[providers.b]
+base_url = "http://b/v1"
+[providers.c]
+base_url = "http://c/v1"
+[models."a/m"]
+input_price = 1
+output_price = 1
+context_window = 1000
+[models."b/n"]
+input_price = 2
+output_price = 2
+[models."c/o"]
+[models."a/e"]
+capabilities = ["embeddings"]
+[aliases]
+both = ["a/m", "b/n", "c/o"]
+"""
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return Catalog(parse(TEXT), {"a": True, "b": True}, 0)
+
+
+def ask(catalog, body, **how):
+    return explain_request(catalog, json.dumps(body).encode(), 10.0, **how)
+
+
+@pytest.mark.parametrize(
+    ("body", "how"),
+    [
+        ({"model": "both", "strategy": "cost"}, {}),
+        ({"model": "both"}, {"strategy": "cost"}),
+        ({"model": "both", "strategy": "latency"}, {"strategy": "cost"}),
+        ({"body": {"model": "both"}, "strategy": "cost", "endpoint": "chat"}, {}),
+        ({"body": {"model": "both"}, "strategy": None, "endpoint": None}, {"strategy": "cost"}),
+    ],
+)
+def test_ways_to_ask(catalog, body, how):
+    answer = ask(catalog, body, **how)
+    assert [answer[key] for key in ("model", "kind", "endpoint", "stream", "strategy", "choice")] == [
+        "both", "alias", "chat", False, "cost", "a/m",
+    ]  # fmt: skip
+    assert answer["why"]
+    first, second, left_out = answer["candidates"]
+    assert (first["id"], first["provider"], first["unit"], first["skipped"]) == ("a/m", "a", "USD", None)
+    assert first["score"] < second["score"]
+    assert (left_out["id"], left_out["score"]) == ("c/o", None)
+    assert "credentials" in left_out["skipped"]
+
+
+def test_the_request_itself_counts(catalog):
+    long = {"model": "both", "messages": [{"role": "user", "content": "x " * 9000}]}
+    for sent in (long, {"body": long}):
+        answer = ask(catalog, sent, strategy="cost")
+        assert answer["choice"] == "b/n"
+        assert "1000 tokens" in answer["candidates"][0]["skipped"]
+
+
+def test_rows_are_those_of_the_endpoint_and_the_stream(catalog):
+    catalog.deployments["a/m"].row("chat", True).sent(9.0)
+    rows = {}
+    for stream in (True, False):
+        answer = ask(catalog, {"model": "both", "stream": stream})
+        rows[stream] = answer["candidates"][0]["row"]["in_flight"]
+    assert rows == {True: 1, False: 0}
+
+
+def test_a_pinned_model(catalog):
+    answer = ask(catalog, {"model": "a/m", "stream": True})
+    assert (answer["kind"], answer["strategy"], answer["choice"]) == ("pinned", "pinned", "a/m")
+    assert (answer["candidates"][0]["score"], answer["candidates"][0]["unit"]) == (None, None)
+
+
+def test_no_turn_is_taken(catalog):
+    pool = catalog.resolve("both", "chat", "round-robin")
+    for _ in range(3):
+        assert ask(catalog, {"model": "both", "strategy": "round-robin"})["candidates"][0]["unit"] == "turns"
+    assert pool.turns == [0] * len(pool.members)
+
+
+@pytest.mark.parametrize(
+    ("sent", "how", "said"),
+    [
+        (b"nonsense", {}, "no JSON"),
+        (b"[]", {}, "JSON object"),
+        (b"{}", {}, "names no model"),
+        (b'{"model":1}', {}, "'model' must be text"),
+        (b'{"model":"both","strategy":1}', {}, "'strategy' must be text"),
+        (b'{"model":"both"}', {"strategy": "fast"}, "must be one of cost"),
+        (b'{"model":"both"}', {"endpoint": "talk"}, "'endpoint' must be one of chat"),
+        (b'{"model":"both"}', {"endpoint": "embeddings"}, "can't be used for embeddings"),
+    ],
+)
+def test_what_is_no_request(catalog, sent, how, said):
+    with pytest.raises(BadRequest, match=said):
+        explain_request(catalog, sent, 0.0, **how)
+
+
+def test_an_unknown_model(catalog):
+    with pytest.raises(UnknownModel, match="Did you mean 'both'"):
+        ask(catalog, {"model": "bot"})

@@ -1,0 +1,64 @@
+"""What a pool works out about its members when it is made."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.routecases import deployment, pool_of
+
+
+def test_rows_and_turns_are_ready_by_index():
+    a, b = deployment("a"), deployment("b")
+    pool = pool_of("latency", a, b)
+    assert pool.indices == (0, 1)
+    assert pool.streamed_rows == (a.row("chat", True), b.row("chat", True))
+    assert pool.plain_rows == (a.row("chat", False), b.row("chat", False))
+    assert pool.turns == [0, 0]
+    assert repr(pool) == "<Pool p alias latency ['a/m', 'b/m']>"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "vision", "tools"),
+    [
+        ([(), ()], False, False),
+        ([("vision",), ()], True, False),
+        ([("vision", "tools"), ("vision",)], False, True),
+    ],
+)
+def test_only_what_members_differ_in_is_checked(capabilities, vision, tools):
+    pool = pool_of("cost", *(deployment(f"m{i}", *each) for i, each in enumerate(capabilities)))
+    assert (pool.needs_vision_check, pool.needs_tools_check) == (vision, tools)
+
+
+@pytest.mark.parametrize(
+    ("windows", "endpoint", "least"),
+    [
+        ((300, 100), "chat", 100),
+        ((None, 100), "messages", 100),
+        ((None, None), "chat", None),
+        ((300, 100), "embeddings", None),  # a batch is many prompts
+    ],
+)
+def test_the_smallest_window(windows, endpoint, least):
+    members = [deployment(f"m{i}", context_window=window) for i, window in enumerate(windows)]
+    assert pool_of("cost", *members, endpoint=endpoint).min_context == least
+
+
+def test_one_model():
+    assert pool_of("cost", deployment("a"), deployment("b")).one_model
+    assert not pool_of("cost", deployment("a"), deployment("b", short="n")).one_model
+
+
+@pytest.mark.parametrize(
+    ("count", "failover", "does"), [(1, True, False), (2, True, True), (2, False, False)]
+)
+def test_failing_over_takes_two_and_permission(count, failover, does):
+    members = [deployment(f"m{i}") for i in range(count)]
+    assert pool_of("cost", *members, fails_over=failover).fails_over is does
+
+
+def test_shares_name_members_by_index_and_only_those_that_are_there():
+    a, b, c, gone = (deployment(name) for name in "abcd")
+    pool = pool_of("split", a, b, c, shares=[("m", 90, [b, a]), ("c/m", 9, [c]), ("d/m", 1, [gone])])
+    assert pool.shares == (("m", 90, (1, 0)), ("c/m", 9, (2,)), ("d/m", 1, ()))
+    assert pool.inner == "latency"

@@ -1,0 +1,145 @@
+"""What a configuration needs to run: keys, providers, and whether the simulator stands in."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.config import parse
+from proxy.listeners import StartError
+from proxy.prepare import check_auth, prepare, read_key, read_keys, simulates
+from tests.test_server import config
+
+
+def provider_of(lines: str):
+    text = f'[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n{lines}\n[models."p/m"]\n'
+    return parse(text).providers["p"]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("sk-1", "sk-1"),
+        ("  sk-1\n", "sk-1"),
+        ("", None),
+        (" \n", None),
+        ("sk-!\"#$%&'()*+,-./", "sk-!\"#$%&'()*+,-./"),
+    ],
+)
+def test_a_key_from_the_environment_or_a_file(tmp_path, value, key):
+    assert read_key(provider_of('api_key_env = "K"'), {"K": value}) == key
+    file = tmp_path / "key"
+    file.write_text(value)
+    assert read_key(provider_of(f'api_key_file = "{file}"'), {}) == key
+
+
+def test_no_key_is_none(tmp_path):
+    assert read_key(provider_of('api_key_env = "K"'), {}) is None
+    assert read_key(provider_of('auth = "none"'), {"K": "k"}) is None
+
+
+@pytest.mark.parametrize("value", ["two words", "a\r\nX-Evil: 1", "tab\tin", "ключ", "nul\0", "del\x7f"])
+def test_a_key_that_is_no_headers_value_is_refused_without_being_told(value):
+    with pytest.raises(StartError, match="provider 'p'") as caught:
+        read_key(provider_of('api_key_env = "K"'), {"K": value})
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "binary"])
+def test_a_key_file_that_cannot_be_read(tmp_path, kind):
+    file = tmp_path / "key"
+    if kind == "directory":
+        file.mkdir()
+    elif kind == "binary":
+        file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StartError, match=str(file)) as caught:
+        read_key(provider_of(f'api_key_file = "{file}"'), {})
+    assert "'p'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "auth", "listen", "simulated"),
+    [
+        ("never", None, "bearer", "127.0.0.1:1", False),
+        ("never", "k", "bearer", "127.0.0.1:1", False),
+        ("always", None, "bearer", "127.0.0.1:1", True),
+        ("always", "k", "none", "0.0.0.0:1", True),
+        ("auto", None, "bearer", "127.0.0.1:1", True),
+        ("auto", None, "bearer", "unix:/tmp/x.sock", True),
+        ("auto", None, "x-api-key", "[::1]:1", True),
+        ("auto", "k", "bearer", "127.0.0.1:1", False),
+        ("auto", None, "none", "127.0.0.1:1", False),
+        ("auto", None, "passthrough", "127.0.0.1:1", False),
+        ("auto", None, "bearer", "0.0.0.0:1", False),
+        ("auto", None, "bearer", '127.0.0.1:1", "0.0.0.0:1', False),
+    ],
+)
+def test_when_the_simulator_answers(mode, key, auth, listen, simulated):
+    text = config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=f'[simulator]\nmode = "{mode}"')
+    text = text.replace('api_key_env = "MOCK_KEY"', f'auth = "{auth}"')
+    assert simulates(parse(text), {"mock": key}) is simulated
+
+
+@pytest.mark.parametrize(
+    ("listen", "more", "refused"),
+    [
+        ("127.0.0.1:1", "", False),
+        ("unix:/tmp/x.sock", "", False),
+        ("0.0.0.0:1", "", True),
+        ("[::]:1", "", True),
+        ('127.0.0.1:1", "10.1.2.3:4', "", True),
+        ("0.0.0.0:1", "[auth]\nrequired = false", False),
+        ("127.0.0.1:1", "[auth]\nrequired = true", False),
+    ],
+)
+def test_a_public_listener_needs_authentication(listen, more, refused):
+    given = parse(config("http://127.0.0.1:1/v1", f'listen = ["{listen}"]', more=more))
+    if not refused:
+        check_auth(given)
+        return
+    with pytest.raises(StartError, match="required = false") as caught:
+        check_auth(given)
+    assert "http://127.0.0.1" not in str(caught.value).split("can be reached")[0]
+
+
+# ---------------------------------------------------------------------- providers
+
+TWO = """
+[providers.a]
+base_url = "http://127.0.0.1:1/v1"
+api_key_env = "A"
+[providers.b]
+base_url = "http://127.0.0.1:2/v1"
+api_key_env = "B"
+[models."a/m"]
+"""
+
+
+def prepared(text: str, previous=None, port: int = 0, **environ: str):
+    config = parse(text)
+    return prepare(config, read_keys(config, environ), port, previous)
+
+
+@pytest.mark.parametrize(
+    ("change", "port", "keys", "kept"),
+    [
+        (("", ""), 0, {"A": "1", "B": "2"}, "ab"),
+        (("", ""), 0, {"A": "1", "B": "3"}, "a"),
+        (("", ""), 0, {"A": "1"}, "a"),
+        (("127.0.0.1:2", "127.0.0.1:3"), 0, {"A": "1", "B": "2"}, "a"),
+        (('[models."a/m"]', '[timeouts]\nconnect = "1s"\n[models."a/m"]'), 0, {"A": "1", "B": "2"}, ""),
+        (("", ""), 9, {"A": "1", "B": "2"}, ""),
+        (('[models."a/m"]', '[models."a/n"]'), 0, {"A": "1", "B": "2"}, "ab"),
+    ],
+)
+def test_a_provider_that_is_as_it_was_stays_the_same_object(change, port, keys, kept):
+    before = prepared(TWO, A="1", B="2")
+    after = prepared(TWO.replace(*change), before, port, **keys)
+    assert "".join(n for n in "ab" if after.providers[n] is before.providers[n]) == kept
+    assert after.simulated is bool(port)
+    assert after.usable == {"a": True, "b": bool(port) or "B" in keys}
+
+
+def test_what_simulates_has_no_key_of_anybody():
+    made = prepared(TWO, port=9, A="secret")
+    assert b"secret" not in made.providers["a"].head(b"/chat/completions", b"")
+    assert b"POST /a/v1/chat/completions " in made.providers["a"].head(b"/chat/completions", b"")

@@ -1,0 +1,221 @@
+"""What a client asks, up to the choice: its head, its body, the pools it names."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from proxy.catalog import Catalog
+from proxy.config import parse
+from proxy.errors import BadRequest, GatewayError
+from proxy.headers import read_request_head
+from proxy.request import Request
+
+TEXT = """
+[routing]
+max_attempts = 2
+[timeouts]
+first_byte = "10s"
+[server]
+max_body = "1KiB"
+[providers.a]
+base_url = "http://a/v1"
+[providers.b]
+base_url = "http://b/v1"
+[providers.go]
+base_url = "http://go/v1"
+case_insensitive_keys = true
+[models."a/m"]
+[models."b/m"]
+capabilities = ["chat", "vision"]
+[models."go/n"]
+[models."a/e"]
+capabilities = ["embeddings"]
+[models."b/e"]
+capabilities = ["embeddings"]
+[models."a/f"]
+capabilities = ["embeddings"]
+[aliases]
+both = ["a/m", "b/m"]
+sticky = { split = { "a/m" = 1, "b/m" = 1 }, sticky = "header:x-user" }
+"""
+
+
+def gateway(text: str = TEXT) -> SimpleNamespace:
+    config = parse(text)
+    ids = iter(range(1000))
+    return SimpleNamespace(
+        routes=SimpleNamespace(catalog=Catalog(config, dict.fromkeys(config.providers, True), 0)),
+        timeouts=config.timeouts,
+        max_body_bytes=config.server.max_body_bytes,
+        next_request_id=lambda: b"req_%d" % next(ids),
+    )
+
+
+def request(
+    *lines: bytes, endpoint: str = "chat", length: int | None = 10, chunked: bool = False, text: str = TEXT
+) -> Request:
+    if chunked:
+        lines, length = (*lines, b"Transfer-Encoding: chunked"), None
+    head = read_request_head(b"\r\n".join((b"POST /v1/x HTTP/1.1", b"Host: g", *lines)))
+    made = Request(gateway(text), head, length, endpoint, b"/x")
+    made.begin()
+    return made
+
+
+def whole(body: bytes, *lines: bytes, **more: object) -> Request:
+    made = request(*lines, **more)  # type: ignore[arg-type]
+    made.body.held = [body]
+    made.scan(body, True)
+    return made
+
+
+def names(request: Request, model: bytes = b"both") -> list[str]:
+    request.body.held = [b'{"model":"%b"}' % model]
+    request.scan(request.body.held[0], True)
+    request.resolve()
+    return [pool.name for pool in request.fallbacks]
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"), [(b"", 10.0), (b"X-Inferoute-Timeout: 2.5", 2.5), (b"X-Inferoute-Timeout: 99", 10.0)]
+)
+def test_the_time_limit_can_only_be_lowered(line, seconds):
+    assert request(*([line] if line else [])).first_byte_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(1024, 0), (1025, 413), (None, 411)], ids=["max", "more", "unframed"]
+)
+def test_the_framing_is_checked_before_the_body_comes(length, status):
+    if not status:
+        request(length=length)
+        return
+    with pytest.raises(BadRequest) as caught:
+        request(length=length)
+    assert (caught.value.status, caught.value.close) == (status, True)
+
+
+def test_a_chunked_body_is_measured_as_it_comes():
+    made = request(chunked=True)
+    made.scan(b'{"model":"both","x":"' + b"y" * 1000, False)
+    with pytest.raises(BadRequest, match="max_body") as caught:
+        made.scan(b"y" * 100, False)
+    assert caught.value.status == 413
+
+
+def test_the_pool_and_its_fallbacks_in_order():
+    made = request(b"X-Inferoute-Fallback: go/n, m", b"X-Inferoute-Fallback: a/m")
+    assert names(made) == ["go/n", "m", "a/m"]
+    assert made.pool is not None
+    assert (made.pool.name, made.may_follow) == ("both", True)
+    assert [pool.strategy for pool in made.fallbacks] == ["pinned", "latency", "pinned"]
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "may"),
+    [
+        (b"a/m", b"", False),
+        (b"a/m", b"X-Inferoute-Fallback: b/m", True),
+        (b"both", b"", True),
+        (b"n", b"", False),
+    ],
+)
+def test_whether_an_attempt_may_be_followed(model, line, may):
+    made = request(*([line] if line else []))
+    names(made, model)
+    assert made.may_follow is may
+
+
+def test_without_failover_only_a_fallback_follows():
+    text = TEXT.replace("[routing]", "[routing]\nfailover = false")
+    made = request(text=text)
+    names(made)
+    assert not made.may_follow
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [(b"nope", 404, "model_not_found"), (b"a/e", 400, "unsupported_endpoint")],
+)
+def test_names_that_dont_serve(model, status, code):
+    with pytest.raises(GatewayError) as caught:
+        names(request(), model)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    with pytest.raises(GatewayError) as caught:
+        names(request(b"X-Inferoute-Fallback: " + model))
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_a_body_without_model_is_told_what_it_lacks():
+    with pytest.raises(BadRequest, match="no model") as caught:
+        whole(b'{"a":1}').resolve()
+    assert caught.value.code == "model_required"
+    assert whole(b'{"a":1}', b"X-Inferoute-Strategy: cost").resolve().kind == "auto"
+    with pytest.raises(BadRequest) as caught:
+        whole(b'{"a":', b"X-Inferoute-Strategy: cost").resolve()
+    assert caught.value.code != "model_required"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "mixes"), [(b"b/e", False), (b"e", False), (b"a/f", True), (b"b/e, a/f", True)]
+)
+def test_vectors_of_different_models_dont_mix_over_fallbacks_either(fallback, mixes):
+    made = request(b"X-Inferoute-Fallback: " + fallback, endpoint="embeddings")
+    if not mixes:
+        assert names(made, b"a/e")
+        return
+    with pytest.raises(BadRequest, match="'a/f'") as caught:
+        names(made, b"a/e")
+    assert caught.value.code == "mixed_models"
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "settled"),
+    [
+        (b"a/m", b"", True),
+        (b"both", b"", False),  # what is still to come may be an image
+        (b"go/n", b"", False),  # or a "Model"
+        (b"a/m", b"X-Inferoute-Fallback: both", True),
+        (b"a/m", b"X-Inferoute-Fallback: go/n", False),
+    ],
+)
+def test_when_the_rest_of_the_body_can_change_nothing(model, line, settled):
+    made = request(*([line] if line else []), chunked=True)
+    made.scan(b'{"model":"%b",' % model, False)
+    assert made.is_settled() is settled
+
+
+@pytest.mark.parametrize(("user", "caller"), [(b"X-User: 7", b"7"), (b"X-Other: 7", b"")])
+def test_the_facts_of_a_sticky_split(user, caller):
+    body = b'{"model":"sticky","messages":[]}'
+    made = whole(body, user)
+    pool = made.resolve()
+    found = made.facts(pool, body, 5.0)
+    assert (found.endpoint, found.streamed, found.body_bytes, found.now) == ("chat", False, len(body), 5.0)
+    assert found.caller == caller
+    assert made.facts_again(pool)[:6] == found[:6]
+    assert made.facts_again(pool).now > 0.0
+
+
+def test_only_a_sticky_split_looks_for_the_caller():
+    made = whole(b'{"model":"both"}', b"X-User: 7")
+    assert made.facts_again(made.resolve()).caller == b""
+
+
+def test_a_request_keeps_to_the_routes_it_began_with():
+    made = whole(b'{"model":"both"}')
+    before, made.gateway.routes = made.routes, None  # type: ignore[assignment]
+    assert made.resolve().name == "both"
+    assert made.routes is before
+    assert made.request_id == b"req_0"
+
+
+def test_when_the_request_was_ready():
+    made = request(length=100)
+    assert made.ready_at == made.begun_at
+    made.scan(b'{"model":', False)
+    assert made.ready_at == made.begun_at  # one piece is there with the head
+    made.scan(b'"both"}', True)
+    assert made.ready_at >= made.begun_at
