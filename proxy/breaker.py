@@ -13,9 +13,9 @@ left fails open instead), and a way back by one trial instead of all traffic at 
 Doubling keeps trials cheap, so it ends where they are: after three times, or at twice what the failed attempt
 took where that is longer. A member that refuses within 20 ms is asked about once a minute however long it is
 out, one that hangs until the time-out of a minute every one and a half; and what a trial took counts as time
-out. With doubling up to 300 s, a member was back 100 s after an outage or a hang at 0.5 requests a second.
-With none at all for what fails quickly, the outage cost less yet, but a fifth of all requests met the failing
-member: too many where nothing fails over.
+out. With no doubling for what fails quickly an outage costs less yet (regret 2.5 % against 3.0 % at 0.5
+requests a second), but 23 % of its requests met the failing member against 6 %: too many where nothing fails
+over.
 """
 
 from __future__ import annotations

@@ -7,18 +7,19 @@ them multiplies them:
 and a sample is off by ``noise``. So the filter weighs a new sample by what it is worth at this pace: at ten a
 second it averages over seconds, at three a minute over minutes, and an unseen member grows uncertain and is
 not forgotten. A mean with a fixed half-life of 30 s forgets nearly everything between two requests at 0.05 a
-second (regret with nothing changing 14.6 % against 11.6 %, with drifting speeds 16.7 % against 12.4 %).
+second.
 
 **Jumps.** A sample that the level can't explain begins a run, with the odds that the member has changed since
 the sample before; each further one multiplies them by its likelihood under the run's own level over that
 under the old one. That is Page's test (1954) with Bayes' odds as its threshold: over 1, the old history is
 dropped for the run's. Some answers are simply slow (``SLOW_OUTLIERS``), so one never condemns; hardly any is
-fast by accident, so that a single one brings a recovered member back. A mean alone takes tens of samples:
-regret 40 % against 23 % in a brown-out at 64 replicas, and 170 s against 60 s until the member is back.
+fast by accident, so that a single one brings a member back that was seen to slow down. A mean alone takes
+tens of samples.
 
 **Load.** Whether times grow with the requests in flight is learned from the samples: a regression, used only
 while it is significant, so that a hosted member, which doesn't slow down, is not spared. In flight and not
-awaiting, as streams that run slow a server down too: regret with servers of one's own 9.2 % against 15.6 %.
+awaiting, as streams that run slow a server down too: regret with servers of one's own 9.2 % against 15.6 %
+at 5 requests a second, 11.3 % against 13.0 % at 50, 8.6 % against 9.5 % at 500 (two seeds, all else equal).
 """
 
 from __future__ import annotations

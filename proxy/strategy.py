@@ -59,7 +59,12 @@ def choose(pool: Pool, facts: Facts, rng: Random, tried: Sequence[Deployment] = 
     able = candidates(pool, facts, tried)
     if len(able) <= 1:
         return members[able[0]] if able else None
-    pick = _PICKS[pool.strategy]
+    strategy = pool.strategy
+    if strategy == "split":
+        able, strategy = _behind(pool, able, facts, rng), pool.inner
+        if len(able) == 1:
+            return members[able[0]]
+    pick = _PICKS[strategy]
     if tried and pick is _pick_turn:
         return members[able[int(rng.random() * len(able))]]
     return members[pick(pool, able, facts, rng)]
@@ -127,18 +132,17 @@ def _pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> in
     return best
 
 
-def _pick_split(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
+def _behind(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> Sequence[int]:
+    """The members of the share that takes the request; all, where the members with a share are out."""
     groups = [(name, weight, [i for i in behind if i in able]) for name, weight, behind in pool.shares]
     groups = [group for group in groups if group[2]]
-    inner = _PICKS[pool.inner]
-    if not groups:  # the members with a share are all out, and those without one stand in
-        return inner(pool, able, facts, rng)
+    if not groups:
+        return able
 
     def drawn(group: tuple[str, int, list[int]]) -> float:
         return -log(_draw(pool.name, group[0], facts.caller, rng)) / group[1]
 
-    behind = min(groups, key=drawn)[2]
-    return behind[0] if len(behind) == 1 else inner(pool, behind, facts, rng)
+    return min(groups, key=drawn)[2]
 
 
 def _draw(alias: str, share: str, caller: bytes, rng: Random) -> float:
@@ -165,7 +169,6 @@ _PICKS: dict[str, Callable[[Pool, Sequence[int], Facts, Random], int]] = {
     "cost": pick_cost,
     "availability": _pick_availability,
     "round-robin": _pick_turn,
-    "split": _pick_split,
 }
 _SCORES: dict[str, Callable[[Pool, Sequence[int], Facts], list[float]]] = {
     "latency": latency_scores,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, NamedTuple
 
 from proxy.deployment import Deployment
@@ -56,14 +57,14 @@ auth = "none"
 input_price = 1
 output_price = 1
 [models."b/m"]
-input_price = 9
-output_price = 9
+input_price = 100
+output_price = 100
 [models."a/n"]
-input_price = 90
-output_price = 90
+input_price = 10_000
+output_price = 10_000
 [models."b/n"]
-input_price = 900
-output_price = 900
+input_price = 100_000
+output_price = 100_000
 [aliases]
 two = {{ models = ["a/m", "b/m"], strategy = "{strategy}"{", " + alias if alias else ""} }}
 {more}
@@ -115,6 +116,11 @@ async def ask(server: Server, model: str = "two", *headers: str, more: bytes = b
 
 def deployment(server: Server, name: str = "a/m") -> Deployment:
     return server.gateway.catalog.deployments[name]
+
+
+def revive(server: Server, name: str = "a/m") -> None:
+    """End an ejection, as a trial's success would."""
+    deployment(server, name).breaker.succeeded(float("inf"), monotonic())
 
 
 def strikes(server: Server, *names: str) -> list[int]:
