@@ -73,10 +73,8 @@ class Attempt(Record):
 
     def on_connected(self, connection: ProviderConnection) -> None:
         """A connection is there for this attempt."""
+        assert not self.is_over  # what ends an attempt ends its dialling
         self.dial = None
-        if self.is_over:
-            connection.pool.put(connection, monotonic())
-            return
         self.connection = connection
         connection.start(self)
         exchange = self.exchange
@@ -135,8 +133,7 @@ class Attempt(Record):
     def on_connect_failed(self, why: str) -> None:
         """No connection could be opened. ``why`` is a short reason without secrets."""
         self.dial = None
-        if not self.is_over:
-            self.fail(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable")
+        self.fail(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable")
 
     def on_upstream_lost(self, why: str) -> None:
         """The provider's connection closed, or its bytes are not HTTP, before the answer was complete."""
@@ -226,12 +223,15 @@ class Attempt(Record):
         """Nobody waits any longer. A client that leaves after the last event has had its answer."""
         answer = self.answer
         if answer is not None and not self.is_over and answer.is_said_to_end():
-            exchange = self.exchange
-            output_s = now - self.answered_at
-            self.usage, self.cost_nusd = account(
-                self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
-            )
+            self._account(answer, now)
         self.left(now)
+
+    def _account(self, answer: Answer, now: float) -> None:
+        exchange = self.exchange
+        output_s = now - self.answered_at
+        self.usage, self.cost_nusd = account(
+            self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
+        )
 
     def flush(self) -> None:
         """What is pending goes to the client."""
@@ -257,11 +257,7 @@ class Attempt(Record):
                 return
             out, self.pending = self.pending, b""
         if body.done:
-            exchange = self.exchange
-            output_s = now - self.answered_at
-            self.usage, self.cost_nusd = account(
-                self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
-            )
+            self._account(answer, now)
         if out:
             self.client.transport.write(out)
         if body.done:
@@ -312,13 +308,5 @@ class Attempt(Record):
             connection.transport.abort()
 
     def __repr__(self) -> str:
-        state = (
-            "over"
-            if self.is_over
-            else "dialling"
-            if self.dial
-            else "answering"
-            if self.answer
-            else "awaiting"
-        )
-        return f"<Attempt {self.deployment.id} {state}>"
+        state = "dialling" if self.dial else "answering" if self.answer else "awaiting"
+        return f"<Attempt {self.deployment.id} {'over' if self.is_over else state}>"

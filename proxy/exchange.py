@@ -49,7 +49,7 @@ from proxy.retry import (
     Chain,
     after_failure,
     story,
-)  # fmt: skip
+)
 from proxy.strategy import choose
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Exchange(Request):
             failure = chain.failures[0]
             text = f"The provider '{failure.provider}' {failure.what}."
             self._tell(ProviderError(text, status=status, code=code), names, now)
-        elif patience_s(chain.pool, now) and are_cooling(chain.pool, now):  # not: nobody there has a key
+        elif are_cooling(chain.pool, now):
             self._tell(self._be_patient(chain.pool, now), names, now)
         else:
             error = ProviderError(chain.message(), status=503, code="all_attempts_failed")
@@ -277,10 +277,7 @@ class Exchange(Request):
 
     def _commit(self, attempt: Attempt, now: float) -> None:
         """From here the answer is this attempt's, whatever happens."""
-        self.body.forget()
-        if self.hedge_timer is not None:
-            self.hedge_timer.cancel()
-            self.hedge_timer = None
+        self._forget()
         attempt.is_peeking = False
         answer = self.answer = attempt.answer
         assert answer is not None
@@ -328,10 +325,10 @@ class Exchange(Request):
         if action == WAIT:
             return
         now = monotonic()
-        running = [attempt for attempt in (self.attempt, self.rival) if attempt is not None]
-        for attempt in running:
-            attempt.on_client_left(now)
-            attempt.drop()
+        for attempt in (self.attempt, self.rival):
+            if attempt is not None:
+                attempt.on_client_left(now)
+                attempt.drop()
         self._note(status if self.answer is None else self.answer.head.status, now)
         self._forget()
 

@@ -91,7 +91,13 @@ class Record:
             return None
         deployment, row = self.deployment, self.row
         # A time-out during which the member answered nothing that was asked since: five refusals prove less.
-        is_silent = outcome == TIMEOUT and not self.first_byte_at and row.heard_s < self.asked_at
+        # But a time-out may be a client's own, of X-Inferoute-Timeout, and far shorter than answers take.
+        is_silent = (
+            outcome == TIMEOUT
+            and not self.first_byte_at
+            and row.heard_s < self.asked_at
+            and row.speed.is_overdue(now - self.asked_at, 1)
+        )
         self._end(now, patient=outcome == TIMEOUT)
         error = f"{outcome}: {what}" if what else outcome
         if retry_after_s is not None and outcome in ("429", "503"):

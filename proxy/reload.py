@@ -103,7 +103,7 @@ class Reloader:
         if file is None:
             raise Irreplaceable(NO_FILE)
         async with self._lock:
-            text = change(file.text)
+            text = await asyncio.to_thread(change, file.text)
             given = await asyncio.to_thread(file.parse, text)
             config, prepared = await self._prepare(given)
             stamp = await asyncio.to_thread(file.replace, text)

@@ -145,12 +145,12 @@ class Speed:
         """Whether ``seconds`` without an answer, to so many requests in a row, are no accident.
 
         One must be three deviations late; with more of them less is enough. Two thirds, as the later ones
-        have waited less.
+        have waited less. Before the first answer, one of a second is taken to be the usual.
         """
         if seconds <= self.mean_s:
             return False
         late = log(seconds) - self.level
-        return late * late * max(1.0, 0.67 * unanswered) > 9.0 * self.noise
+        return late > 0.0 and late * late * max(1.0, 0.67 * unanswered) > 9.0 * self.noise
 
     def _has_jumped(self, x: float, square: float, var: float, age: float, now: float) -> bool:
         odds, noise = self._odds, self.noise

@@ -242,9 +242,10 @@ class ConnectionPool:
             async with asyncio.timeout(self._connect_s):
                 await loop.create_connection(lambda: connection, provider.host, provider.port, **options)
         except asyncio.CancelledError:
-            self.forget(connection)  # the loop may have made it already, and says nothing of its end
+            self._undo(connection)
             raise
         except TimeoutError:
+            self._undo(connection)
             attempt.on_connect_failed(f"no connection within {self._connect_s:g} s")
         except ssl.SSLCertVerificationError as error:
             attempt.on_connect_failed(f"TLS: {error.verify_message}")
@@ -254,6 +255,13 @@ class ConnectionPool:
             attempt.on_connect_failed(getattr(error, "strerror", None) or str(error))
         else:
             attempt.on_connected(connection)
+
+    def _undo(self, connection: ProviderConnection) -> None:
+        """The dialling ended too early: the loop may have made the connection already. If it then closes it
+        by itself, it says nothing of that."""
+        if connection in self.open:
+            connection.transport.abort()
+            self.forget(connection)
 
     def expire(self, now: float) -> None:
         """Close connections idle for too long. ``now`` is monotonic seconds."""

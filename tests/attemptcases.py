@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from time import monotonic
 from typing import Any, NamedTuple
 
 from proxy.deployment import Deployment
@@ -116,11 +115,6 @@ async def ask(server: Server, model: str = "two", *headers: str, more: bytes = b
 
 def deployment(server: Server, name: str = "a/m") -> Deployment:
     return server.gateway.catalog.deployments[name]
-
-
-def revive(server: Server, name: str = "a/m") -> None:
-    """End an ejection, as a trial's success would."""
-    deployment(server, name).breaker.succeeded(float("inf"), monotonic())
 
 
 def strikes(server: Server, *names: str) -> list[int]:

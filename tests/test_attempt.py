@@ -18,7 +18,6 @@ from tests.attemptcases import (
     config,
     deployment,
     exchange,
-    revive,
     rows,
     sending,
     strikes,
@@ -168,7 +167,6 @@ async def test_a_body_beyond_the_replay_limit_stays_with_the_first(provider, oth
     reply = await ask(server, "a/m", TO_B, more=LARGE)
     assert reply.kind == (502, "provider_error", "provider_auth_failed")
     assert other.connections == 0
-    revive(server)
     assert (await ask(server)).story == "a:401, b:200"  # below it, all is as ever
 
 

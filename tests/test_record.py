@@ -149,6 +149,15 @@ def test_a_time_out_of_a_silent_member_ejects_at_once():
     assert [one.failed(NOW, TIMEOUT, RNG) for one in hung] == ["deployment", None]
 
 
+@pytest.mark.parametrize("was_seen", [False, True])
+def test_a_time_out_that_a_client_made_short_is_one_failure_of_five(was_seen):
+    member = deployment("a")
+    if was_seen:
+        succeed(member, 0.5, NOW - 60.0)
+    assert attempt(member, NOW - 0.05).failed(NOW, TIMEOUT, RNG) is None
+    assert member.breaker.failures == 1
+
+
 @pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if outcome not in ("401", TIMEOUT)])
 def test_failures_in_a_row_eject_the_deployment(outcome):
     member = deployment("a")

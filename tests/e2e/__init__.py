@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Self
+from typing import IO, Any, Self
+
+
+def read_request(stream: IO[bytes]) -> dict[str, Any] | None:
+    """The body of the request that a provider of a test's own got; None if there is none."""
+    length = 0
+    while line := stream.readline().strip().lower():
+        if line.startswith(b"content-length:"):
+            length = int(line[15:])
+    return json.loads(stream.read(length)) if length else None
+
 
 TOKENHUB = str(Path(sys.executable).with_name("tokenhub"))
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import openai
 import pytest
 
-from tests.e2e import Gateway
+from tests.e2e import Gateway, read_request
 
 HI = [{"role": "user", "content": "Say hi."}]
 PLAIN = {
@@ -64,14 +64,11 @@ class Call(socketserver.StreamRequestHandler):
     server: Provider
 
     def handle(self) -> None:
-        length = 0
-        while line := self.rfile.readline().strip().lower():
-            if line.startswith(b"content-length:"):
-                length = int(line[15:])
-        if not length:
+        found = read_request(self.rfile)
+        if found is None:
             return
-        self.request_body = json.loads(self.rfile.read(length))
-        model = self.request_body["model"]
+        self.request_body = found
+        model = found["model"]
         self.server.asked.append(model)
         getattr(self, model.replace("-", "_"))()
 
@@ -334,7 +331,7 @@ def test_a_pinned_name_gets_the_providers_own_error(client):
     assert (caught.value.status_code, caught.value.body["message"]) == (500, "theirs")
 
 
-def test_a_hedge(client, providers, fresh):
+def test_a_hedge(client, providers):
     assert chat(client, "hedged") == ("a:hedged, b:200", "b")
     wait_for(lambda: providers["a"].left == ["hangs"])
 
@@ -345,7 +342,7 @@ def test_a_split_keeps_callers_where_they_are(client):
     assert set.union(*homes.values()) == {"a", "b"}
 
 
-def test_a_client_that_leaves_stops_the_provider(client, providers, fresh):
+def test_a_client_that_leaves_stops_the_provider(client, providers):
     leaving = client.with_options(timeout=0.3)
     with pytest.raises(openai.APITimeoutError):
         leaving.chat.completions.create(model="after-hangs", messages=HI)

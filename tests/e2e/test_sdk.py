@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.e2e import ROOT, Gateway
+from tests.e2e import ROOT, Gateway, read_request
 
 QUICK = {"x-sim-latency-ms": "0", "x-sim-delay-ms": "0"}
 HI = [{"role": "user", "content": "Say hi."}]
@@ -372,13 +372,10 @@ class FaultyCall(socketserver.StreamRequestHandler):
     server: FaultyProvider
 
     def handle(self) -> None:
-        length = 0
-        while line := self.rfile.readline().strip().lower():
-            if line.startswith(b"content-length:"):
-                length = int(line[15:])
-        if not length:
+        found = read_request(self.rfile)
+        if found is None:
             return
-        what = json.loads(self.rfile.read(length))["model"]
+        what = found["model"]
         self.server.requests.append(what)
         answers = {
             "closes": b"",
