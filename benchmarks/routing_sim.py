@@ -50,7 +50,7 @@ class Task(NamedTuple):
     file: str | None
     scenario: str
     cell: int
-    seeds: int
+    seeds: range
     policies: tuple[str, ...]  # empty: all
 
 
@@ -70,7 +70,7 @@ def work(task: Task) -> CellResult:
         if not task.policies or policy.name in (*task.policies, ORACLE)
     }
     runs = {name: [] for name in factories}
-    for seed in range(1, task.seeds + 1):
+    for seed in task.seeds:
         trace = build(scenario, scenario.cells[task.cell], seed)
         for name, factory in factories.items():
             runs[name].append(Engine(trace, factory).run())
@@ -101,6 +101,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", default="", help="names, with commas between")
     parser.add_argument("--policy", default="", help="names, with commas between; the oracle always runs")
     parser.add_argument("--seeds", type=int, help=f"default {SEEDS}")
+    parser.add_argument("--first-seed", type=int, default=1, help="default 1; others were never tuned on")
     parser.add_argument("--jobs", type=int, default=2, help="processes; default 2")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scenarios", metavar="FILE", help="a Python file with a list SCENARIOS")
@@ -121,7 +122,8 @@ def plan(args: argparse.Namespace) -> list[Task]:
         unknown = set(asked) - allowed
         if unknown:
             sys.exit(f"no such {kind}: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(allowed))}")
-    seeds = args.seeds or (QUICK_SEEDS if args.quick else SEEDS)
+    count = args.seeds or (QUICK_SEEDS if args.quick else SEEDS)
+    seeds = range(args.first_seed, args.first_seed + count)
     return [
         Task(args.scenarios, name, index, seeds, policies)
         for name in names

@@ -351,15 +351,15 @@ def sending() -> Callable[[], object]:
     wire = Wire()
     data = body_of(PINNED, first=False)
     connection = wire.ask(with_length(SDK_HEAD, data), data)
-    exchange = connection.exchange
-    assert exchange is not None
+    attempt = connection.attempt
+    assert attempt is not None
     transport = next(t for t in wire.transports if t.protocol is connection)
     transport.written = []
-    exchange._send(connection, [data])
+    attempt._send(connection, [data])
     sent = b"".join(map(bytes, transport.written))
     assert sent.startswith(b"POST ") and sent.endswith(b'"model":"mock-model"}'), sent
     transport.written = None
-    return lambda: exchange._send(connection, [data])
+    return lambda: attempt._send(connection, [data])
 
 
 def usage_plain() -> Callable[[], object]:

@@ -63,6 +63,7 @@ class Catalog:
                 usable=usable.get(provider.name, False),
                 half_life_s=config.routing.half_life_s,
                 eject=config.routing.eject,
+                fails_over=config.routing.failover,
                 key=self.keys[provider.name],
             )
             old = previous.deployments.get(model.id) if previous is not None else None
@@ -90,14 +91,6 @@ class Catalog:
             pool = self._resolve_new(name, endpoint, strategy)
             self._found[name, endpoint, strategy] = pool
         return pool
-
-    def set_usable(self, provider: str, has_credentials: bool) -> None:
-        """A provider's credentials came or went. The pools are worked out anew."""
-        for deployment in self.deployments.values():
-            if deployment.provider.name == provider:
-                deployment.usable = has_credentials
-        self._found.clear()
-        self._pools.clear()
 
     def models(self) -> list[dict[str, Any]]:
         """The rows of ``/v1/models``: every id, then every alias.

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from proxy.breaker import CLOSED, COOLING, DUE, STATES, TRIAL, Breaker
+from proxy.breaker import CLOSED, COOLING, DUE, EASING, STATES, TRIAL, Breaker
 from proxy.meters import Row
 from proxy.settings import EjectConfig, ModelConfig, ProviderConfig
 from proxy.usage import prices_of
@@ -30,15 +30,16 @@ def key_breaker(eject: EjectConfig) -> Breaker:
 class Deployment:
     """See the module's text.
 
-    :param usable: its provider has credentials. Change it through :meth:`proxy.catalog.Catalog.set_usable`.
+    :param usable: its provider has credentials.
     :param half_life_s: pace of its rows, in seconds.
+    :param fails_over: attempts here may be followed by one elsewhere.
     :param key: shared by the deployments of a provider; see :func:`key_breaker`.
     """
 
     __slots__ = (
-        "_half_life_s", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints", "id",
-        "key", "model", "passes_credentials", "prices", "provider", "short", "upstream_literal", "usable",
-        "weight",
+        "_half_life_s", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints",
+        "fails_over", "id", "key", "model", "passes_credentials", "prices", "provider", "short",
+        "upstream_literal", "usable", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +50,7 @@ class Deployment:
         usable: bool,
         half_life_s: float = 30.0,
         eject: EjectConfig = EjectConfig(),  # noqa: B008  # frozen
+        fails_over: bool = True,
         key: Breaker | None = None,
     ) -> None:
         self.id = model.id
@@ -69,6 +71,7 @@ class Deployment:
         self.passes_credentials = provider.auth == "passthrough"
         self.usable = usable
         self.eject = eject
+        self.fails_over = fails_over
         self.breaker = Breaker(eject.consecutive_failures, eject.base_s, eject.max_s)
         self.key = key or key_breaker(eject)
         self._half_life_s = half_life_s
@@ -112,12 +115,14 @@ class Deployment:
         reason = None
         if state == COOLING:
             reason = "asked for patience with Retry-After"
+        elif state == EASING:
+            reason = "asked for patience until a moment ago: others go first"
         elif state != CLOSED:
             reason = self.key.reason if self.key.state(now) == state else self.breaker.reason
         left_s = self.free_at(now) - now
         return {
             "state": STATES[state],
-            "ejected_until_s": None if state in (CLOSED, TRIAL) else left_s,
+            "ejected_until_s": None if state in (CLOSED, EASING, TRIAL) else left_s,
             "reason": reason,
         }
 

@@ -126,7 +126,7 @@ class CoolingDown(GatewayError):
     """Every member of a pool said when it wants to be asked again, and it is not that late yet."""
 
     def __init__(self, name: str, wait_s: float) -> None:
-        seconds = max(1, ceil(wait_s))
+        seconds = max(1, ceil(wait_s - 1e-6))  # 7 s from now, less now, may be more than 7
         super().__init__(
             f"Every provider of '{name}' asks for patience. The first may be asked again in {seconds} s.",
             status=429,

@@ -167,7 +167,8 @@ class Exchange(Request):
 
     def _begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
         limit = self.gateway.max_attempts
-        deadline_s = self.ready_at + limit * self.first_byte_s  # a slow upload is not the providers' time
+        tries = max(limit, 1 + len(self.fallbacks))  # a fallback is asked though a time-out came before it
+        deadline_s = self.ready_at + tries * self.first_byte_s  # a slow upload is not the providers' time
         chain = self.chain = Chain(pool, self.fallbacks, first, limit, deadline_s)
         return chain
 
@@ -217,7 +218,7 @@ class Exchange(Request):
             self._tell(error, names, now)
 
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
-        self._note(error.status, now)
+        self._note(error.status, now, 0)
         self._forget()
         self.client.answer_error(error, self.request_id, names)
 
@@ -304,16 +305,16 @@ class Exchange(Request):
         answer = attempt.answer
         assert answer is not None
         _, self.state = TABLE[self.state, END]
-        self._note(answer.head.status, now)
+        self._note(answer.head.status, now, 1)
         self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
 
-    def _note(self, status: int, now: float) -> None:
+    def _note(self, status: int, now: float, others: int) -> None:
         """The end: for the table of the latest requests. From here no attempt is held, since it holds us."""
         attempt, found, chain = self.attempt, self.body.found, self.chain
         self.attempt = self.rival = None
         what = (
             self.request_id, self.begun_at, self.settled_at, self.sent_at, now, self.endpoint, self.streamed,
-            found and found.name, status, () if chain is None else chain.failures, self.answer is not None,
+            found and found.name, status, () if chain is None else chain.failures, others,
         )  # fmt: skip
         outcome = UNSERVED if attempt is None else attempt.outcome()
         # Not by calling Finished: that takes twice as long.
@@ -325,11 +326,11 @@ class Exchange(Request):
         if action == WAIT:
             return
         now = monotonic()
-        for attempt in (self.attempt, self.rival):
-            if attempt is not None:
-                attempt.on_client_left(now)
-                attempt.drop()
-        self._note(status if self.answer is None else self.answer.head.status, now)
+        running = [attempt for attempt in (self.attempt, self.rival) if attempt is not None]
+        for attempt in running:
+            attempt.on_client_left(now)
+            attempt.drop()
+        self._note(status if self.answer is None else self.answer.head.status, now, len(running))
         self._forget()
 
     def _forget(self) -> None:
@@ -346,7 +347,7 @@ class Exchange(Request):
         now = monotonic()
         attempt.blame(RESET, what, now)
         _, self.state = TABLE[self.state, BROKEN]
-        self._note(answer.head.status, now)
+        self._note(answer.head.status, now, 1)
         attempt.drop()
         attempt.flush()
         if answer.is_between_events():

@@ -13,12 +13,12 @@ member which fails fast doesn't win for being fast. Besides:
 - **Never asked**: asked first, once; while unanswered, scored as the mean of the others, times those waiting,
   plus all it ever left unanswered (:attr:`proxy.meters.Row.unanswered_s`).
 - **Probes.** A member that is slower by ``c`` seconds is asked again when its age squared times the rate of
-  requests exceeds ``STAKES * c / least * since``, with ``least`` the best score and ``since`` the time since
-  it changed last. This is the interval that costs least if changes come once in about ``since``: asking costs
-  ``c`` per interval; not knowing, on average half an interval of everybody's time, per change. Rare where
-  nothing ever changed, quick after a fault, and rarer the dearer it is. ``c`` is taken at the lower bound of
-  what is known, so that a member which may well be the best is asked at once (optimism in the face of
-  uncertainty: Lai and Robbins 1985).
+  requests exceeds ``STAKES * c / least * lasts``, with ``least`` the best score and ``lasts`` the time for
+  which it probably stays as it is (:meth:`proxy.speed.Speed.lasts_s`). This is the interval that costs
+  least if changes come so often: asking costs ``c`` per interval; not knowing, on average half an interval
+  of everybody's time, per change. Rare where nothing ever changed, quick after a fault, and rarer the
+  dearer it is. ``c`` is taken at the lower bound of what is known, so that a member which may well be the
+  best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> 
             continue
         age = now - row.used_s
         cost = score * exp(-_OPTIMISM * sqrt(speed.doubt_at(now))) - least
-        due = age * age * pace / (cost * (now - speed.changed_s) + 1e-9) if cost > 0.0 else 1e9 + age
+        due = age * age * pace / (cost * speed.lasts_s(now) + 1e-9) if cost > 0.0 else 1e9 + age
         if due > most:
             most, probe = due, at
     if probe >= 0:

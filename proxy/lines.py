@@ -101,6 +101,13 @@ class Lines:
         return known
 
 
+def reaches_providers(name: str) -> bool:
+    """Whether a request header of this name passes."""
+    lower = name.lower().encode()
+    lines = request_lines
+    return lines.rules.get(lower, PASS) == PASS and not lower.startswith(lines.dropped_prefixes)
+
+
 def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
     """Keep a value in a bounded table, which is cleared when it is full."""
     if len(table) >= MAX_CACHED_LINES:

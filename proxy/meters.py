@@ -31,6 +31,10 @@ PRIOR_REQUESTS = 2.0
 # Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
 _LATEST = 100
 _LATEST_MIN = 20
+# Of a busy member 200 times and prices a second teach, and up to 64 in a burst (a leaky bucket, each with its
+# own): no choice could tell the difference, and learning from all of them cost more than choosing.
+SAMPLE_GAP_S = 0.005
+SAMPLE_BURST_S = 63.5 * SAMPLE_GAP_S
 # Requests that later ones overtook, looked through for the first that none did.
 _OVERTAKEN = 8
 _NEVER = float("-inf")
@@ -146,17 +150,19 @@ class Row:
     :meth:`finished`, always; then :meth:`charged` if it had a usage. :class:`proxy.record.Record` does all of
     it. Called so, ``waiting`` is empty and ``in_flight`` zero when nothing runs.
 
-    ``waiting``: attempt -> since when it waits for its first byte; the oldest is the first. ``speed``: what
-    the choice goes by; ``first_byte_s`` is the plain mean, for people. ``heard_s``: when the latest request
-    was asked that has been answered. ``unanswered_s``: what was waited for nothing before the first answer.
+    ``waiting``: attempt -> since when it waits for its first byte; the oldest is the first. ``heard_s``: when
+    the latest request was asked that has been answered. ``unanswered_s``: what was waited for nothing before
+    the first answer.
+
+    Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
     :param half_life_s: how fast the times follow, in seconds.
     """
 
     __slots__ = (
+        "charge_free_at",
         "charges",
         "finished_count",
-        "first_byte_s",
         "heard_s",
         "in_flight",
         "last_error",
@@ -165,6 +171,7 @@ class Row:
         "output_s_per_token",
         "speed",
         "success",
+        "time_free_at",
         "unanswered_s",
         "used_s",
         "waiting",
@@ -172,13 +179,13 @@ class Row:
 
     def __init__(self, half_life_s: float) -> None:
         fast, slow = tau_from(half_life_s), tau_from(half_life_s * COST_HALF_LIVES)
-        self.first_byte_s = DecayedMean(fast)
         self.speed = Speed(half_life_s)
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
         self.success = DecayedMean(fast)
         self.charges = Charges(slow)
+        self.time_free_at = self.charge_free_at = _NEVER
         self.in_flight = 0
         self.waiting: dict[object, float] = {}
         self.latest_s: deque[float] = deque(maxlen=_LATEST)
@@ -189,7 +196,7 @@ class Row:
 
     def retune(self, half_life_s: float) -> None:
         """Follow a changed ``half_life`` of the configuration; what was learned stays."""
-        for mean in (self.first_byte_s, self.output_s_per_token, self.success):
+        for mean in (self.output_s_per_token, self.success):
             mean.tau_s = tau_from(half_life_s)
         self.speed.retune(half_life_s)
         self.charges.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
@@ -223,11 +230,13 @@ class Row:
         asked_s = self.waiting.pop(attempt, None)
         if asked_s is None:
             return  # an answer to half a request: it tells no time
-        seconds = now - asked_s
         self.heard_s = max(self.heard_s, asked_s)
-        self.first_byte_s.add(seconds, now)
-        self.speed.add(seconds, now, level)
-        self.latest_s.append(seconds)
+        free_at = self.time_free_at
+        if free_at <= now + SAMPLE_BURST_S:
+            self.time_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
+            seconds = now - asked_s
+            self.speed.add(seconds, now, level)
+            self.latest_s.append(seconds)
 
     def left_awaiting(self, attempt: object, now: float, *, patient: bool) -> None:
         """The attempt no longer waits for a first byte: it failed, was an error, or the client left.
@@ -240,11 +249,10 @@ class Row:
         if asked_s is None or not patient:
             return
         waited_s = now - asked_s
-        mean_s = self.first_byte_s.mean()
-        if mean_s is None:
+        mean_s = self.speed.mean_s
+        if not mean_s:
             self.unanswered_s += max(0.0, waited_s)
         elif waited_s > mean_s:
-            self.first_byte_s.add(waited_s, now)
             self.speed.add(waited_s, now)
 
     def silent_s(self, now: float) -> float:
@@ -288,8 +296,10 @@ class Row:
         :param usd: what was charged; None (no price) counts as 0.
         :param output_s: seconds from the first to the last byte of a stream; 0 leaves the pace alone.
         """
-        if usage.estimated:
+        free_at = self.charge_free_at
+        if usage.estimated or free_at > now + SAMPLE_BURST_S:
             return
+        self.charge_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
         self.charges.add(now, body_bytes, usage, usd or 0.0)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
@@ -326,8 +336,8 @@ class Row:
         charges = self.charges
         per_byte, cached_share, output_tokens = charges.ratios or (None, None, None)
         return {
-            "first_byte_s": self.first_byte_s.mean(),
-            "first_byte_weight": self.first_byte_s.weight_at(now),
+            "first_byte_s": self.speed.typical_s(),
+            "first_byte_samples": self.speed.count,
             "output_tokens_per_s": 1.0 / pace if pace else None,
             "output_tokens": output_tokens,
             "tokens_per_byte": per_byte,
@@ -344,5 +354,4 @@ class Row:
         }
 
     def __repr__(self) -> str:
-        mean_s = self.first_byte_s.mean()
-        return f"<Row in_flight={self.in_flight} awaiting={self.awaiting} first_byte_s={mean_s}>"
+        return f"<Row in_flight={self.in_flight} awaiting={self.awaiting} {self.speed!r}>"

@@ -15,7 +15,7 @@ class Pool:
     """See the module's text.
 
     ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
-    the others with the reason. ``one_model``: all members are the same model. ``needs_*_check``: members
+    the others with the reason. ``needs_*_check``: members
     differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
     the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
     the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
@@ -37,7 +37,6 @@ class Pool:
         "name",
         "needs_tools_check",
         "needs_vision_check",
-        "one_model",
         "plain_rows",
         "shares",
         "strategy",
@@ -68,7 +67,6 @@ class Pool:
         self.keepalive_s = keepalive_s
         self.alias = alias
         self.left_out = tuple(left_out)
-        self.one_model = len({member.short for member in self.members}) == 1
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")
         windows = [member.context_window for member in self.members if member.context_window is not None]

@@ -27,7 +27,7 @@ class Finished(NamedTuple):
     model_requested: str | None
     status: int  # of the answer; 499: the client left before there was one
     failures: Sequence[Failure]
-    is_answered: bool  # by the last attempt
+    others: int  # attempts that didn't fail: the one that answered, or those the client left
     deployment: Deployment | None  # of the last attempt
     first_byte_at: float
     usage: Usage | None
@@ -57,7 +57,7 @@ def row(finished: Finished, wall_offset_s: float) -> dict[str, Any]:
         "model": deployment and deployment.id,
         "provider": deployment and deployment.provider.name,
         "status": finished.status,
-        "attempts": len(finished.failures) + finished.is_answered,
+        "attempts": len(finished.failures) + finished.others,
         "failed_attempts": story(finished.failures).decode(),
         "ttft_ms": round((first - finished.begun_at) * 1000, 3) if first else None,
         "total_ms": round((finished.ended_at - finished.begun_at) * 1000, 3),

@@ -102,13 +102,13 @@ class Record:
         error = f"{outcome}: {what}" if what else outcome
         if retry_after_s is not None and outcome in ("429", "503"):
             row.finished(now, None, error)
-            deployment.breaker.cool_down(retry_after_s, now)
+            deployment.breaker.cool_down(retry_after_s, now, rng)
             return None
         row.finished(now, False, error)
         if outcome == "401":
             return "key" if deployment.key.failed("the provider refuses the key", now, rng) else None
         mostly = is_silent or row.mostly_fails(now, deployment.eject.error_rate)
-        took_s = now - self.begun_at
+        took_s = now - self.begun_at if deployment.fails_over else None
         is_out = deployment.breaker.failed(error, now, rng, mostly=mostly, took_s=took_s)
         return "deployment" if is_out else None
 

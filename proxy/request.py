@@ -109,7 +109,9 @@ class Request:
         pool = self.pool = catalog.resolve(found and found.name, self.endpoint, options.strategy)
         self.may_follow = pool.fails_over
         if options.fallbacks:
-            self.fallbacks = [catalog.resolve(name, self.endpoint, None) for name in options.fallbacks]
+            self.fallbacks = [
+                catalog.resolve(name, self.endpoint, options.strategy) for name in options.fallbacks
+            ]
             self.may_follow = True
             if self.endpoint in ONE_MODEL_ENDPOINTS:
                 self._check_one_model(pool)

@@ -6,8 +6,8 @@ The rules, from the contract:
   never: no second provider is spliced into a started answer.
 - Each attempt goes to another member. A pool gives at most ``max_attempts``; each pool named by
   ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
-- The whole chain has ``max_attempts`` times the limit of one attempt, however many pools it goes through, and
-  every attempt but the first needs the retry budget.
+- The whole chain has ``max_attempts`` times the limit of one attempt (as often as pools are named, where
+  that is more), and every attempt but the first needs the retry budget.
 - What failed with an answer of its own, and is followed by nothing, passes that answer on.
 """
 

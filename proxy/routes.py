@@ -184,6 +184,9 @@ def _alias(name: str, table: Table) -> AliasConfig:
             "on_disconnect", None, values.choice(("cancel", "drain"), "choice"), usual="cancel"
         ),
     )
+    if alias.sticky and not split:
+        text = "'sticky' keeps callers on one side of a 'split'; there is none"
+        table.notes.wrong(table.at("sticky"), text)
     if "models" not in table and not table.content.get("split"):
         table.notes.wrong(table.path, f"alias '{name}' needs 'models' or 'split'", at_key=True)
     table.done()

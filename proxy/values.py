@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from proxy.lines import reaches_providers
+
 MAX_SECONDS = 24 * 3600.0  # no timeout or pace of a gateway is longer than a day
 MAX_BYTES = 64 << 30
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL on Linux
@@ -358,7 +360,12 @@ def provider_name(value: str) -> str:
 def sticky(value: object) -> str:
     """What keeps a caller on one side of a split: "key" or "header:NAME"."""
     written = text(value)
-    if written == "key" or (written.startswith("header:") and _TOKEN.fullmatch(written[len("header:") :])):
+    if written == "key":
+        return written
+    name = written.removeprefix("header:")
+    if name != written and _TOKEN.fullmatch(name):
+        if not reaches_providers(name):
+            raise ValueError(f"can't go by '{name}', which is not kept; credentials are \"key\"")
         return written
     raise ValueError('must be "key" or "header:NAME"')
 

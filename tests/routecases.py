@@ -29,13 +29,14 @@ def deployment(
     auth: str = "bearer",
     eject: EjectConfig = EJECT,
     key: Breaker | None = None,
+    fails_over: bool = True,
     **facts: Any,
 ) -> Deployment:
     """The model ``short`` at the provider ``name``."""
     provider = ProviderConfig(name, f"http://{name}/v1", "http", name, 80, "/v1", auth=auth)
     capability_set = frozenset({"chat", *capabilities})
     model = ModelConfig(f"{name}/{short}", name, short, capabilities=capability_set, **facts)
-    return Deployment(model, provider, usable=usable, eject=eject, key=key)
+    return Deployment(model, provider, usable=usable, eject=eject, key=key, fails_over=fails_over)
 
 
 def pool_of(

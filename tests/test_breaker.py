@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from proxy.breaker import CLOSED, COOLING, DUE, MAX_COOL_DOWN_S, OUT, STATES, TRIAL, Breaker
+from proxy.breaker import CLOSED, COOLING, DUE, EASING, MAX_COOL_DOWN_S, OUT, STATES, TRIAL, Breaker
 
 RNG = Random(1)
 
@@ -26,6 +26,7 @@ class Dice:
 
 
 LONGEST: Any = Dice(1.0)
+AT_ONCE: Any = Dice(0.0)
 
 
 def breaker() -> Breaker:
@@ -126,7 +127,7 @@ def test_a_success_that_began_before_the_ejection_proves_nothing(now):
 
 def test_a_cool_down_is_no_strike_and_ends_by_itself():
     made = breaker()
-    made.cool_down(7.0, 1.0)
+    made.cool_down(7.0, 1.0, AT_ONCE)
     assert (made.state(1.0), made.state(7.99), made.state(8.0)) == (COOLING, COOLING, CLOSED)
     assert (made.failures, made.ejections, made.reason) == (0, 0, None)
     assert made.is_open  # what is only looked at changes nothing
@@ -134,9 +135,48 @@ def test_a_cool_down_is_no_strike_and_ends_by_itself():
     assert not made.is_open
 
 
+def test_after_a_cool_down_others_go_first_for_up_to_as_long_again():
+    made = breaker()
+    made.cool_down(10.0, 0.0, LONGEST)
+    states = [made.state(now) for now in (9.99, 10.0, 19.99, 20.0)]
+    assert states == [COOLING, EASING, EASING, CLOSED]
+    assert made.free_at(12.0) == 12.0  # it may be asked
+    made.succeeded(11.0, 12.0)
+    assert made.state(12.0) == EASING
+    made.succeeded(20.0, 21.0)
+    assert not made.is_open
+    for _ in range(5):
+        made.failed("500", 22.0, LONGEST)
+    made.cool_down(10.0, 22.0, LONGEST)
+    assert made.state(33.0) == DUE  # a trial is a trial
+
+
+def test_who_says_in_a_moment_means_that():
+    made = breaker()
+    made.cool_down(2.0, 0.0, LONGEST)
+    assert (made.state(1.9), made.state(2.0)) == (COOLING, CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("took_s", "outage_s", "span_s"),
+    [
+        (0.02, 600.0, 10.0),  # cheap: as often as base_s allows
+        (0.02, 86_400.0, 34.8),
+        (2.0, 600.0, 29.0),
+        (60.0, 600.0, 158.7),
+        (60.0, 86_400.0, 300.0),  # never above max_s
+    ],
+)
+def test_trials_are_as_rare_as_they_are_dear(took_s, outage_s, span_s):
+    made = ejected()
+    made.ejections = 10
+    assert made.failed("still", outage_s, LONGEST, took_s=took_s)
+    assert made.until_s - (outage_s - took_s) == pytest.approx(span_s, rel=1e-3)
+
+
 def test_a_success_during_a_cool_down_doesnt_end_it():
     made = breaker()
-    made.cool_down(7.0, 1.0)
+    made.cool_down(7.0, 1.0, AT_ONCE)
     made.succeeded(0.0, 2.0)
     made.succeeded(1.5, 2.0)
     assert made.state(2.0) == COOLING
@@ -144,15 +184,15 @@ def test_a_success_during_a_cool_down_doesnt_end_it():
 
 def test_a_cool_down_is_capped_and_never_shortened():
     made = breaker()
-    made.cool_down(1e9, 1.0)
+    made.cool_down(1e9, 1.0, AT_ONCE)
     assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
-    made.cool_down(1.0, 1.0)
+    made.cool_down(1.0, 1.0, AT_ONCE)
     assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
 
 
 def test_a_cool_down_lies_over_an_ejection():
     made = ejected()
-    made.cool_down(15.0, 1.0)
+    made.cool_down(15.0, 1.0, AT_ONCE)
     assert [made.state(now) for now in (9.0, 12.0, 16.0)] == [COOLING, COOLING, DUE]
     made.succeeded(2.0, 3.0)
     assert [made.state(now) for now in (9.0, 16.0)] == [COOLING, CLOSED]
@@ -161,12 +201,12 @@ def test_a_cool_down_lies_over_an_ejection():
 def test_free_at():
     made = breaker()
     assert made.free_at(3.0) == 3.0
-    made.cool_down(2.0, 3.0)
+    made.cool_down(2.0, 3.0, AT_ONCE)
     assert made.free_at(3.0) == 5.0
     assert made.free_at(6.0) == 6.0
     made = ejected()
     assert (made.free_at(3.0), made.free_at(12.0)) == (10.0, 12.0)
-    made.cool_down(20.0, 0.0)
+    made.cool_down(20.0, 0.0, AT_ONCE)
     assert made.free_at(3.0) == 20.0
     made.succeeded(1.0, 21.0)
     assert made.free_at(3.0) == 20.0  # of the two only the ejection is over; and 3.0 lies in the past
@@ -187,8 +227,8 @@ def test_repr_and_names_of_the_states():
     made = breaker()
     made.begin_trial()
     assert repr(made).endswith(" on trial>")
-    assert [STATES[state] for state in (CLOSED, OUT, DUE, TRIAL, COOLING)] == [
-        "ok", "ejected", "ejected", "trial", "cooling down",
+    assert [STATES[state] for state in (CLOSED, OUT, DUE, TRIAL, COOLING, EASING)] == [
+        "ok", "ejected", "ejected", "trial", "cooling down", "easing in",
     ]  # fmt: skip
 
 
@@ -239,7 +279,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.001, 1e5))
     def cool_down(self, seconds: float) -> None:
-        self.breaker.cool_down(seconds, self.now)
+        self.breaker.cool_down(seconds, self.now, RNG)
         self.cooling_until = max(self.cooling_until, self.now + min(seconds, 3600.0))
         assert self.breaker.state(self.now) == COOLING
 
@@ -265,7 +305,7 @@ class Life(RuleBasedStateMachine):
     def it_is_free_when_it_says_so(self) -> None:
         free_at, state = self.breaker.free_at(self.now), self.breaker.state(self.now)
         assert (free_at > self.now) == (state in (OUT, COOLING))
-        assert self.breaker.state(free_at) in (CLOSED, DUE, TRIAL)
+        assert self.breaker.state(free_at) in (CLOSED, DUE, TRIAL, EASING)
         assert free_at <= self.now + 3600.0
 
     @invariant()

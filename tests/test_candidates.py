@@ -151,6 +151,19 @@ def test_all_cooling_down_is_nobody():
     assert not are_cooling(pool, NOW + 2.0)
 
 
+def test_others_go_first_after_a_cool_down():
+    pool = pool_of("latency", deployment("a"), deployment("b"))
+    fail(pool.members[0], "429", retry_after_s=10.0)
+    later = facts(now=NOW + 10.0)
+    assert candidates(pool, later) == [1]
+    assert candidates(pool, later, [pool.members[1]]) == (0,)  # but it may be asked
+    assert "others go first" in why_not(pool, 0, later)
+    assert not are_cooling(pool, NOW + 10.0)
+    assert candidates(pool, facts(now=NOW + 20.0)) == [0, 1]
+    eject(pool.members[1], NOW + 10.0)
+    assert candidates(pool, later) == (0,)
+
+
 def test_some_cooling_and_the_others_ejected_fails_open():
     pool = trio()
     cool(pool, 5.0, 0, 9.0)

@@ -209,7 +209,7 @@ def test_it_leaves_the_cheap_one_while_that_fails() -> None:
     failing = True
     world.fails = lambda name, now: failing and name == "cheap"
     during = world.run(600, 5.0)
-    assert during["cheap"] < 30
+    assert during["cheap"] < 0.04 * during.total()  # trials
     failing = False
     world.run(400, 5.0)
     assert world.run(60, 5.0).keys() == {"cheap"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from proxy.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
@@ -83,7 +85,7 @@ OBSTACLES = [
 
 def put(breaker, state):
     if state == "cooling":
-        breaker.cool_down(60.0, NOW)
+        breaker.cool_down(60.0, NOW, Random(1))
     elif state != "closed":
         breaker.failures, breaker.ejections, breaker.is_open, breaker.reason = 5, 1, True, "why"
         breaker.ejected_at_s = NOW - 10.0
@@ -122,6 +124,10 @@ def test_health_names_what_is_in_the_way():
     assert member.health(NOW) == {
         "state": "cooling down", "ejected_until_s": 7.0, "reason": "asked for patience with Retry-After",
     }  # fmt: skip
+    assert member.health(NOW + 7.0) == {
+        "state": "easing in", "ejected_until_s": None,
+        "reason": "asked for patience until a moment ago: others go first",
+    }  # fmt: skip
     refused = deployment("a")
     for _ in range(3):
         fail(refused, "401")
@@ -139,7 +145,7 @@ def test_the_same_deployment_takes_over_rows_and_breaker():
     new.adopt(old)
     assert new.row("chat", True) is row
     assert old.row("embeddings", False) is new.row("embeddings", False)  # made late, by what runs on the old
-    assert row.first_byte_s.tau_s == new.row("messages", True).first_byte_s.tau_s
+    assert row.success.tau_s == new.row("messages", True).success.tau_s
     assert new.breaker is old.breaker
     assert new.breaker.limit == 2
     assert new.state(NOW) == OUT

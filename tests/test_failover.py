@@ -291,13 +291,24 @@ async def test_a_budget_of_nothing_leaves_the_floor(provider, other, start):
 
 
 async def test_the_whole_chain_has_an_end(provider, other, start):
-    """However many pools are named: ``max_attempts`` times the limit of one attempt."""
+    """However many members are named: the limit of one attempt as often as pools are, or ``max_attempts``."""
     provider.script = other.script = hangs
     server = await start(config(provider, other))
     asking = asyncio.ensure_future(ask(server, "a/m", fallback("b/m, a/n, b/n"), "X-Inferoute-Timeout: 0.1"))
     reply = await asking
     assert reply.kind == (503, "provider_error", "all_attempts_failed")
-    assert reply.story in ("a:timeout, b:timeout", "a:timeout, b:timeout, a:timeout")
+    assert reply.story in (
+        "a:timeout, b:timeout",
+        "a:timeout, b:timeout, a:timeout",
+        "a:timeout, b:timeout, a:timeout, b:timeout",
+    )
+
+
+async def test_a_fallback_has_its_time_even_where_one_attempt_is_the_limit(provider, other, start):
+    provider.script, other.script = hangs, OK
+    server = await start(config(provider, other, tables="[routing]\nmax_attempts = 1"))
+    reply = await ask(server, "a/m", fallback("b/m"), "X-Inferoute-Timeout: 0.1")
+    assert (reply.status, reply.story) == (200, "a:timeout, b:200")
 
 
 # ---------------------------------------------------------------------- ejection, and the way back
@@ -412,7 +423,7 @@ async def test_a_trial_whose_stream_is_an_error_in_disguise_fails(provider, othe
     else:
         assert (await asking).story == f"a:{'error' if fault == 'error event' else 'reset'}, b:200"
         assert deployment(server).breaker.ejections == 2
-        assert deployment(server).row("chat", True).first_byte_s.mean() is None
+        assert deployment(server).row("chat", True).speed.typical_s() is None
 
 
 async def test_a_client_that_leaves_a_trial_leaves_it_to_the_next(provider, other, start):
@@ -572,7 +583,7 @@ async def test_the_table_of_requests(provider, other, start):
         ("a/m", "a/m", 502, 1, False),
         ("two", "b/m", 200, 2, False),
         ("nobody", None, 404, 0, False),
-        ("a/m", "a/m", 499, 0, True),
+        ("a/m", "a/m", 499, 1, True),
     ]
     assert (listed[0]["usd"], listed[0]["input_tokens"], listed[0]["output_tokens"]) == (0.002, 1000, 1000)
     assert [re.sub(r"\d+ms", "", row["failed_attempts"]) for row in listed] == [

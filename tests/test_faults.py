@@ -150,6 +150,20 @@ async def test_no_answer(provider, other, start, script, outcome, status, code):
     assert deployment(server).key.failures == (2 if outcome == "401" else 0)
 
 
+async def test_plain_http_to_a_tls_port(stack, other, start):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    secured = await stack.enter_async_context(ScriptedProvider(tls))
+    other.script = OK
+    server = await start(config(secured.url.replace("https:", "http:"), other))
+    reply = await ask(server, "a/m")
+    assert reply.kind == (502, "provider_error", "provider_bad_answer")
+    assert reply.story == "a:reset"
+    passed_over(await ask(server), server, other, "reset")
+    assert strikes(server) == [2, 0]
+    assert are_open(server, "a") == [0]
+
+
 async def test_silence(provider, other, start):
     provider.script, other.script = hangs, OK
     server = await start(config(provider, other))
@@ -208,7 +222,7 @@ async def test_what_is_about_the_request_passes_untouched(provider, other, start
     assert strikes(server) == [0, 0]
     row = deployment(server).row("chat", False)
     assert row.success.mean() == 1.0
-    assert row.first_byte_s.mean() is None  # refusing is no answering, however fast
+    assert row.speed.typical_s() is None  # refusing is no answering, however fast
 
 
 async def test_an_error_in_pieces_passes_whole(provider, other, start):

@@ -116,7 +116,7 @@ def test_it_finds_a_long_unseen_member_that_became_the_best() -> None:
     world.first_byte_s = lambda name, now: {"a": 0.3, "b": 0.5, "c": 0.1 if improved else 2.0}[name]
     world.run(600, 5.0)
     improved = True
-    world.run(300, 5.0)
+    world.run(1500, 5.0)  # it was seven times slower for as long as it is known: there is no hurry to look
     after = world.run(300, 5.0)
     assert after["c"] > 0.85 * after.total()
 
@@ -131,9 +131,10 @@ def test_it_avoids_a_member_that_fails_in_20_ms_and_forgives(per_second: float, 
     world.run(300, per_second)
     failing = True
     during = world.run(600, per_second)
-    assert during["a"] < max(0.05 * during.total(), 20)
+    # A trial every 5 to 10 s: it costs 20 ms, as another takes over.
+    assert during["a"] < (0.3 if per_second < 1.0 else 0.04) * during.total()
     failing = False
-    world.run(400, per_second)  # the ejections had grown to their maximum of 300 s
+    world.run(400, per_second)
     after = world.run(300, per_second)
     assert after["a"] > 0.8 * after.total()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.meters import COST_HALF_LIVES, Charges, Row
+from proxy.meters import COST_HALF_LIVES, SAMPLE_GAP_S, Charges, Row
 from proxy.usage import TOKENS_PER_BYTE, Usage
 
 
@@ -33,7 +33,8 @@ def test_the_life_of_a_good_attempt() -> None:
     row.finished(12.5, True)
     row.charged(12.5, 4000, Usage(1000, 400, 0, 200, 50), 0.25, output_s=2.0)
     seen = row.snapshot(12.5)
-    assert seen["first_byte_s"] == 0.5
+    assert seen["first_byte_s"] == pytest.approx(0.5)
+    assert seen["first_byte_samples"] == 1
     assert seen["output_tokens_per_s"] == pytest.approx(100.0)
     assert seen["output_tokens"] == 200
     assert seen["tokens_per_byte"] == 0.25
@@ -61,11 +62,11 @@ def test_success_needs_more_than_one_failure_to_fall() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waited_s", "patient", "mean_s"),
-    [(0.5, True, 2.0), (2.0, True, 2.0), (4.0, True, 3.0), (4.0, False, 2.0)],
+    ("waited_s", "patient", "learns"),
+    [(0.5, True, False), (2.0, True, False), (4.0, True, True), (4.0, False, False)],
 )
 def test_waiting_in_vain_tells_something_only_if_it_was_longer_than_usual(
-    waited_s: float, patient: bool, mean_s: float
+    waited_s: float, patient: bool, learns: bool
 ) -> None:
     row = Row(30.0)
     row.asked("seen", 8.0)
@@ -74,7 +75,10 @@ def test_waiting_in_vain_tells_something_only_if_it_was_longer_than_usual(
     row.asked("attempt", 10.0 - waited_s)
     row.left_awaiting("attempt", 10.0, patient=patient)
     row.finished(10.0, None)
-    assert row.first_byte_s.mean() == pytest.approx(mean_s)
+    assert row.speed.count == 1 + learns
+    typical_s = row.speed.typical_s()
+    assert typical_s is not None
+    assert (typical_s > 2.0 + 1e-9) is learns
     assert row.success.weight == 0.0
     assert (row.in_flight, row.awaiting) == (0, 0)
 
@@ -83,7 +87,7 @@ def test_waiting_in_vain_where_nothing_was_seen_yet() -> None:
     row = Row(30.0)
     row.asked("attempt", 1.0)
     row.left_awaiting("attempt", 9.0, patient=True)
-    assert row.first_byte_s.mean() is None
+    assert row.speed.typical_s() is None
 
 
 def test_who_never_waited_tells_no_time() -> None:
@@ -91,7 +95,7 @@ def test_who_never_waited_tells_no_time() -> None:
     row = Row(30.0)
     row.first_byte("never asked", 1.0, 0)
     row.left_awaiting("never asked", 9.0, patient=True)
-    assert row.first_byte_s.mean() is None
+    assert row.speed.typical_s() is None
     assert not row.latest_s
 
 
@@ -113,13 +117,30 @@ def test_the_usual_wait_is_the_95th_percentile_of_the_latest() -> None:
     row = Row(30.0)
     for number in range(1, 101):
         assert row.usual_wait_s() is None or number > 20
-        row.asked(number, 1000.0 - number)
-        row.first_byte(number, 1000.0, 0)
+        now = 1000.0 + number
+        row.asked(number, now - number)
+        row.first_byte(number, now, 0)
     assert row.usual_wait_s() == 96.0
     for number in range(100):  # what was before is forgotten
-        row.asked(number, 1000.0)
-        row.first_byte(number, 1000.5, 0)
+        row.asked(number, 2000.0 + number)
+        row.first_byte(number, 2000.5 + number, 0)
     assert row.usual_wait_s() == 0.5
+
+
+def test_more_than_two_hundred_a_second_are_counted_and_teach_nothing_more() -> None:
+    row = Row(30.0)
+    for number in range(1000):
+        now = 10.0 + number * 0.001
+        row.sent(now)
+        row.asked(number, now)
+        row.first_byte(number, now + 0.5, 0)
+        row.finished(now + 0.5, True)
+        row.charged(now + 0.5, 1000, Usage(250, 0, 0, 100), 0.0)
+    assert (row.finished_count, row.success.weight) == (1000, pytest.approx(1000.0, rel=0.02))
+    assert row.awaiting == row.in_flight == 0
+    assert row.heard_s == pytest.approx(10.999)
+    assert row.speed.count == pytest.approx(64 + 1.0 / SAMPLE_GAP_S, abs=2)
+    assert row.charges.requests == pytest.approx(64 + 1.0 / SAMPLE_GAP_S, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,7 @@ def test_estimates_and_odd_usages_teach_nothing_wrong() -> None:
     row = Row(30.0)
     row.charged(1.0, 100, Usage(25, 0, 0, 50, 0, estimated=True), 1.0)
     assert row.charges.ratios is None
-    row.charged(1.0, 100, Usage(5000, 4000, 0, 10, 0), None)  # an image behind a URL
+    row.charged(2.0, 100, Usage(5000, 4000, 0, 10, 0), None)  # an image behind a URL
     assert row.charges.ratios == (1.0, 1.0, 10.0)
     empty = Row(30.0)
     empty.charged(1.0, 0, Usage(0, 0, 0, 10, 0), None)
@@ -198,11 +219,11 @@ def test_who_was_asked_counts_even_if_it_tells_nothing() -> None:
 
 def test_retuning_keeps_what_was_learned() -> None:
     row = Row(30.0)
-    row.first_byte_s.add(0.5, 1.0)
+    row.success.add(0.5, 1.0)
     row.charged(1.0, 100, Usage(25, 0, 0, 10, 0), None)
     row.retune(60.0)
-    assert row.first_byte_s.tau_s == pytest.approx(row.charges.tau_s / COST_HALF_LIVES)
-    assert row.first_byte_s.weight_at(61.0) == pytest.approx(0.5)
+    assert row.success.tau_s == pytest.approx(row.charges.tau_s / COST_HALF_LIVES)
+    assert row.success.weight_at(61.0) == pytest.approx(0.5)
     assert row.charges.ratios == (0.25, 0.0, 10.0)
 
 

@@ -63,7 +63,7 @@ async def test_an_error_as_the_first_event(provider, server):
         )
         assert reply.fields[b"x-inferoute-provider"] == b"b"
         assert strikes(server) == [count, 0]
-    assert deployment(server).row("chat", True).first_byte_s.mean() is None
+    assert deployment(server).row("chat", True).speed.typical_s() is None
     assert "first event" in deployment(server).row("chat", True).last_error
 
 
@@ -120,7 +120,7 @@ async def test_only_the_first_event_is_waited_for(provider, server):
     await client.post(body("two", STREAM))
     await client.head()
     assert await client.reader.readuntil(GOOD + b"\r\n") == chunk(b": hello\n\n") + chunk(GOOD)
-    assert deployment(server).row("chat", True).first_byte_s.mean() is not None
+    assert deployment(server).row("chat", True).speed.typical_s() is not None
 
 
 @pytest.mark.parametrize("held", [b"", chunk(b": hello\n\n"), chunk(b"data: half")])

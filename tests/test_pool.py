@@ -44,11 +44,6 @@ def test_the_smallest_window(windows, endpoint, least):
     assert pool_of("cost", *members, endpoint=endpoint).min_context == least
 
 
-def test_one_model():
-    assert pool_of("cost", deployment("a"), deployment("b")).one_model
-    assert not pool_of("cost", deployment("a"), deployment("b", short="n")).one_model
-
-
 @pytest.mark.parametrize(
     ("count", "failover", "does"), [(1, True, False), (2, True, True), (2, False, False)]
 )

@@ -20,7 +20,7 @@ FULL = Finished(
     model_requested="premium",
     status=200,
     failures=(Failure("x", "503", "answered 503", 0.2), Failure("y", "timeout", "did not answer", 1.0)),
-    is_answered=True,
+    others=1,
     deployment=deployment("a"),
     first_byte_at=101.25,
     usage=Usage(1000, 400, 0, 200),
@@ -56,7 +56,7 @@ def test_a_request_that_found_nobody():
     """Refused before an attempt: no deployment, no times of one, no usage."""
     found = row(
         FULL._replace(
-            sent_at=0.0, model_requested=None, status=429, failures=(), is_answered=False, deployment=None,
+            sent_at=0.0, model_requested=None, status=429, failures=(), others=0, deployment=None,
             first_byte_at=0.0, usage=None, cost_nusd=None,
         ),
         0.0,
@@ -72,7 +72,7 @@ def test_a_request_that_found_nobody():
 @pytest.mark.parametrize(
     ("changes", "name", "value"),
     [
-        ({"is_answered": False}, "attempts", 2),
+        ({"others": 0}, "attempts", 2),
         ({"failures": ()}, "attempts", 1),
         ({"usage": Usage(10, 0, 0, 5, estimated=True)}, "usage_source", "estimated"),
         ({"cost_nusd": None}, "usd", None),

@@ -113,6 +113,13 @@ def test_the_pool_and_its_fallbacks_in_order():
     assert [pool.strategy for pool in made.fallbacks] == ["pinned", "latency", "pinned"]
 
 
+def test_the_strategy_header_is_for_the_fallbacks_too():
+    made = request(b"X-Inferoute-Fallback: m, a/m", b"X-Inferoute-Strategy: cost")
+    names(made)
+    assert made.pool is not None
+    assert [pool.strategy for pool in (made.pool, *made.fallbacks)] == ["cost", "cost", "pinned"]
+
+
 @pytest.mark.parametrize(
     ("model", "line", "may"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from proxy.catalog import Catalog
@@ -16,9 +18,16 @@ base_url = "http://b/v1"
 [models."a/m"]
 [models."b/m"]
 [aliases]
-plain = ["a/m", "m"]
-full = { models = ["a/m"], strategy = "cost", sticky = "key", peek = true, hedge = "250ms", keepalive = "2m" }
 split = { split = { "a/m" = 90, "b/m" = 10 }, hedge = "p95", on_disconnect = "drain" }
+plain = ["a/m", "m"]
+[aliases.full]
+models = ["a/m"]
+strategy = "cost"
+split = { "a/m" = 1 }
+sticky = "key"
+peek = true
+hedge = "250ms"
+keepalive = "2m"
 """
 CONFIG = parse(TEXT)
 NONE = dict.fromkeys(("strategy", "split", "sticky", "hedge", "keepalive", "on_disconnect")) | {"peek": False}
@@ -48,7 +57,7 @@ def test_routes():
 
 def test_a_route_that_is_out_says_until_when():
     catalog = Catalog(CONFIG, {"a": True}, 0)
-    catalog.deployments["a/m"].breaker.cool_down(30.0, 5.0)
+    catalog.deployments["a/m"].breaker.cool_down(30.0, 5.0, Random(1))
     row = route_rows(catalog, 10.0, 1000.0)[0]
     assert (row["state"], row["ejected_until"]) == ("cooling down", 1025.0)
     assert "Retry-After" in row["reason"]
@@ -60,8 +69,8 @@ def test_a_route_that_is_out_says_until_when():
         ("plain", {"models": ["a/m", "m"]}),
         (
             "full",
-            {"models": ["a/m"], "strategy": "cost", "sticky": "key", "peek": True, "hedge": "0.25s",
-             "keepalive": "120s"},
+            {"models": ["a/m"], "split": {"a/m": 1}, "strategy": "cost", "sticky": "key", "peek": True,
+             "hedge": "0.25s", "keepalive": "120s"},
         ),
         (
             "split",
