@@ -73,6 +73,8 @@ def _picture(result: CellResult, path: Path) -> None:
     lower.set_ylabel("mean first byte, s" if result.strategy == "latency" else "mean cost, USD per 1000")
     if result.strategy == "latency":
         lower.set_yscale("log")
+        # Most pictures span less than a decade.
+        lower.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         lower.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         lower.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     lower.set_xlabel("seconds")
