@@ -30,7 +30,6 @@ left, it is asked.
 from __future__ import annotations
 
 from math import sqrt
-from random import Random
 
 CLOSED, OUT, DUE, TRIAL, COOLING, EASING = range(6)
 STATES = ("ok", "ejected", "ejected", "trial", "cooling down", "easing in")
@@ -58,7 +57,8 @@ class Breaker:
 
     __slots__ = (
         "base_s", "cooling_until_s", "easing_until_s", "ejected_at_s", "ejections", "failures", "is_open",
-        "limit", "max_s", "on_trial", "out_since_s", "reason", "until_s",
+        "limit", "max_s", "on_trial", "out_since_s", "reason", "trial_elsewhere",
+        "until_s",
     )  # fmt: skip
 
     def __init__(self, limit: int, base_s: float, max_s: float) -> None:
@@ -74,6 +74,7 @@ class Breaker:
         self.cooling_until_s = _NEVER
         self.easing_until_s = _NEVER  # no earlier than cooling_until_s
         self.on_trial = False
+        self.trial_elsewhere = False  # another worker has the one request
         self.reason: str | None = None
 
     def state(self, now: float) -> int:
@@ -86,7 +87,7 @@ class Breaker:
             return EASING if now < self.easing_until_s else CLOSED
         if now < self.until_s:
             return OUT
-        return TRIAL if self.on_trial else DUE
+        return TRIAL if self.on_trial or self.trial_elsewhere else DUE
 
     def begin_trial(self) -> None:
         """The one request that may bring a member back is on its way."""
@@ -108,11 +109,12 @@ class Breaker:
         self.is_open = self.ejections > 0 or now < self.easing_until_s
 
     def failed(
-        self, reason: str, now: float, rng: Random, *, mostly: bool = False, took_s: float | None = None
+        self, reason: str, now: float, roll: float, *, mostly: bool = False, took_s: float | None = None
     ) -> bool:
         """A failure to blame on the member; True if it is ejected for it.
 
         :param reason: for people, short.
+        :param roll: of the dice, from 0 to 1: for how long.
         :param mostly: it fails so often that the next failure is enough.
         :param took_s: seconds the attempt took, where another member takes over and so a trial costs no
             more; if not said, doubling goes on up to ``max_s``.
@@ -130,19 +132,22 @@ class Breaker:
         if took_s is not None:
             span_s = min(span_s, max(self.base_s, sqrt(_TRIAL_WORTH * took_s * (now - self.out_since_s))))
         # Equal jitter: replicas that saw the same outage must not all come back at the same moment.
-        self.until_s = max(now, begun_s + span_s * (0.5 + 0.5 * rng.random()))
+        self.until_s = max(now, begun_s + span_s * (0.5 + 0.5 * roll))
         self.ejected_at_s = now
         self.ejections += 1
         self.is_open = True
         self.reason = reason
         return True
 
-    def cool_down(self, seconds: float, now: float, rng: Random) -> None:
-        """The member said when it wants to be asked again. No strike: it works, there is just too much."""
+    def cool_down(self, seconds: float, now: float, roll: float) -> None:
+        """The member said when it wants to be asked again. No strike: it works, there is just too much.
+
+        :param roll: of the dice, from 0 to 1: for how long others go first afterwards.
+        """
         seconds = min(seconds, MAX_COOL_DOWN_S)
         if now + seconds > self.cooling_until_s:
             self.cooling_until_s = now + seconds
-            eases_s = seconds * rng.random() if seconds >= _EASE_FROM_S else 0.0
+            eases_s = seconds * roll if seconds >= _EASE_FROM_S else 0.0
             self.easing_until_s = self.cooling_until_s + eases_s
             self.is_open = True
 

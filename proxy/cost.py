@@ -19,7 +19,7 @@ That is the bonus of MOSS (Audibert, Bubeck: "Minimax Policies for Adversarial a
 prompt costs is known beforehand, so that a model whose input alone costs more than an answer elsewhere is
 not asked. Nor is one 40 times as dear: that would take a ``mean_n`` of a million, and 500 requests a second
 add up to 4,650. ``n`` counts what was asked, not what was learned: who tells no usage, or answers 400, is not
-asked without end. As knowledge fades (:class:`proxy.meters.Charges`), members are asked again: half a day
+asked without end. As knowledge fades (:class:`proxy.charges.Charges`), members are asked again: half a day
 later one request is of more use than all that was known.
 
 Regret over the oracle, and what lost against this (``benchmarks/routing_sim.py``, eight seeds: verbose at
@@ -45,8 +45,9 @@ from math import exp, log, sqrt
 from random import Random
 
 from proxy.candidates import Facts
+from proxy.charges import PRIOR_REQUESTS
 from proxy.latency import lowest
-from proxy.meters import PRIOR_REQUESTS, Row
+from proxy.meters import Row
 from proxy.pool import Pool
 from proxy.usage import TOKENS_PER_BYTE
 
@@ -81,7 +82,7 @@ def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int
         position = able.index(picked)
         if lows[position] < costs[position]:
             rows = pool.streamed_rows if facts.streamed else pool.plain_rows
-            rows[picked].charges.probed(facts.now)
+            rows[picked].probed(facts.now)
     return picked
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,6 +19,32 @@ _ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat
 _SERVED_WITH = {"count_tokens": "messages"}
 # So many refusals of the operator's key, without anything else between them, are no accident.
 KEY_REFUSALS = 3
+
+
+class Failed(NamedTuple):
+    """A failed attempt, as the breakers need to know it.
+
+    ``outcome``: ``connect``, ``timeout``, ``reset``, ``error`` or a status; ``what``: for people, in a few
+    words; ``begun_s``: when it began; ``is_silent``: the member answered nothing that was asked since;
+    ``retry_after_s``: seconds the provider asked for; ``roll``: of the dice, from 0 to 1.
+    """
+
+    outcome: str
+    what: str
+    begun_s: float
+    is_silent: bool
+    retry_after_s: float | None
+    roll: float
+
+    @property
+    def error(self) -> str:
+        """For people."""
+        return f"{self.outcome}: {self.what}" if self.what else self.outcome
+
+    @property
+    def counts(self) -> bool:
+        """It is a strike: a provider that asks for patience has just too much to do."""
+        return self.retry_after_s is None or self.outcome not in ("429", "503")
 
 
 def key_breaker(eject: EjectConfig) -> Breaker:
@@ -38,7 +66,7 @@ class Deployment:
 
     __slots__ = (
         "_half_life_s", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints",
-        "fails_over", "id", "key", "model", "passes_credentials", "prices", "provider", "short",
+        "fails_over", "id", "key", "model", "on_row", "passes_credentials", "prices", "provider", "short",
         "upstream_literal", "usable", "weight",
     )  # fmt: skip
 
@@ -74,6 +102,7 @@ class Deployment:
         self.fails_over = fails_over
         self.breaker = Breaker(eject.consecutive_failures, eject.base_s, eject.max_s)
         self.key = key or key_breaker(eject)
+        self.on_row: Callable[[Deployment, str, bool, Row], None] | None = None  # hears of each row made
         self._half_life_s = half_life_s
         self._rows: dict[tuple[str, bool], Row] = {}
 
@@ -82,11 +111,46 @@ class Deployment:
         row = self._rows.get((endpoint, streamed))
         if row is None:
             row = self._rows[endpoint, streamed] = Row(self._half_life_s)
+            if self.on_row is not None:
+                self.on_row(self, endpoint, streamed, row)
         return row
+
+    def row_endpoints(self) -> list[str]:
+        """The endpoints that it has rows for, or may have."""
+        also = [endpoint for endpoint, served_with in _SERVED_WITH.items() if served_with in self.endpoints]
+        return [*sorted(self.endpoints), *also]
+
+    def key_of(self, endpoint: str, streamed: bool) -> int:
+        """What the row is called in shared memory and on disk: 64 bits of what must stay the same for its
+        figures to hold."""
+        name = repr((self.id, _address(self), endpoint, streamed))
+        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
     def rows(self) -> dict[tuple[str, bool], Row]:
         """The rows that exist, by (endpoint, streamed): for tables of people."""
         return dict(self._rows)
+
+    def succeeded(self, row: Row, begun_s: float, now: float) -> None:
+        """An attempt that began at ``begun_s`` was answered well; the breakers may have to know."""
+        was_out = self.breaker.ejections
+        self.breaker.succeeded(begun_s, now)
+        self.key.succeeded(begun_s, now)
+        if was_out and not self.breaker.ejections:
+            row.forget_failures()
+
+    def failed(self, row: Row, now: float, failure: Failed) -> str | None:
+        """An attempt failed: who is ejected for it, ``"deployment"``, ``"key"`` or nobody."""
+        if not failure.counts:
+            assert failure.retry_after_s is not None
+            self.breaker.cool_down(failure.retry_after_s, now, failure.roll)
+            return None
+        if failure.outcome == "401":
+            is_out = self.key.failed("the provider refuses the key", now, failure.roll)
+            return "key" if is_out else None
+        mostly = failure.is_silent or row.mostly_fails(now, self.eject.error_rate)
+        took_s = now - failure.begun_s if self.fails_over else None
+        is_out = self.breaker.failed(failure.error, now, failure.roll, mostly=mostly, took_s=took_s)
+        return "deployment" if is_out else None
 
     def can_serve(self, endpoint: str) -> bool:
         """Whether requests of this endpoint may go here (credentials aside)."""

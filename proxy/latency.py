@@ -54,9 +54,12 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
         score = speed.mean_s
         if score:
             if speed.slope:
-                score *= speed.load_factor(row.in_flight) + speed.slope * row.in_flight
+                in_flight = row.in_flight + row.elsewhere.in_flight
+                score *= speed.load_factor(in_flight) + speed.slope * in_flight
             waiting = row.waiting
-            if waiting and now - next(iter(waiting.values())) > speed.mean_s:
+            if (
+                waiting and now - next(iter(waiting.values())) > speed.mean_s
+            ) or row.elsewhere.oldest_s < now - speed.mean_s:
                 score = max(score, row.silent_s(now))
         else:
             score = _unknown(rows, able, row, now)
@@ -72,9 +75,9 @@ def _unknown(rows: Sequence[Row], able: Sequence[int], row: Row, now: float) -> 
     """The score of a member that never answered."""
     seen = [rows[index].speed.mean_s for index in able if rows[index].speed.mean_s]
     prior_s = sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
-    waiting = row.waiting
-    oldest_s = now - next(iter(waiting.values())) if waiting else 0.0
-    return prior_s * (1.0 + len(waiting)) + oldest_s + row.unanswered_s
+    waiting, elsewhere = row.waiting, row.elsewhere
+    since_s = min(next(iter(waiting.values()), now), elsewhere.oldest_s)
+    return prior_s * (1.0 + len(waiting) + elsewhere.waiting) + now - since_s + row.unanswered_s
 
 
 def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
@@ -101,7 +104,7 @@ def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> 
             continue
         row = rows[able[at]]
         speed = row.speed
-        if row.waiting or not speed.mean_s:
+        if row.waiting or row.elsewhere.waiting or not speed.mean_s:
             continue
         age = now - row.used_s
         cost = score * exp(-_OPTIMISM * sqrt(speed.doubt_at(now))) - least

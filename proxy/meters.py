@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from proxy.charges import Charges
 from proxy.decay import DecayedMean, tau_from
+from proxy.lessons import CHARGE, NOBODY_WAITS, PROBED, TIME, WAITED, Elsewhere, Outbox
 from proxy.speed import Speed
 from proxy.usage import TOKENS_PER_BYTE, Usage
 
@@ -22,12 +24,6 @@ from proxy.usage import TOKENS_PER_BYTE, Usage
 COST_HALF_LIVES = 1000.0
 # The success ratio starts as if so many requests had succeeded: one failure is no outage.
 SUCCESS_PRIOR = 10.0
-# Weights of the priors of the ratios, in their own denominators: about one small request.
-PRIOR_BYTES = 1000.0
-PRIOR_TOKENS = 100.0
-# That of the output tokens is two: lengths differ by a factor of e from one answer to the next (as a standard
-# deviation of their logarithm), and between models, for the same prompts, by one of two: 1.0**2 / 0.7**2.
-PRIOR_REQUESTS = 2.0
 # Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
 _LATEST = 100
 _LATEST_MIN = 20
@@ -37,109 +33,9 @@ SAMPLE_GAP_S = 0.005
 SAMPLE_BURST_S = 63.5 * SAMPLE_GAP_S
 # Requests that later ones overtook, looked through for the first that none did.
 _OVERTAKEN = 8
-_NEVER = float("-inf")
+_NEVER, _FOREVER = float("-inf"), float("inf")
 # An error text is for a person's eye, in a table.
 _MAX_ERROR_CHARS = 200
-
-
-class Charges:
-    """What finished requests were charged for: fading sums that always get their samples together.
-
-    What ``n`` requests told is worth ``n / (1 + n * age / tau)`` after ``age``: the variance of the average
-    of a quantity that wanders at random grows evenly with time, by one request's own in ``tau`` (Kalman, "A
-    New Approach to Linear Filtering and Prediction Problems", 1960). So the averages span the latest
-    ``sqrt(rate * tau)`` requests: 465 at 5 a second, where a change shows within two minutes, and seven of
-    those that come once in a quarter of an hour. An exponential fade would forget those each time, or follow
-    busy members by the day. They share one stamp, and are read as ratios of sums.
-
-    ``requests``: how many taught something. ``asked``: those, or more where some that were asked to learn
-    from them have not answered yet or told no usage.
-
-    ``ratios``: tokens per byte, cached share and output tokens a request, of the samples alone; None before
-    the first. Fading cancels out in them, so they only change with a sample, and choosing reads them
-    ready-made.
-
-    :param tau_s: time constant in seconds.
-    """
-
-    __slots__ = (
-        "asked",
-        "body_bytes",
-        "cached_tokens",
-        "input_tokens",
-        "output_tokens",
-        "ratios",
-        "requests",
-        "stamp_s",
-        "tau_s",
-        "usd",
-    )
-
-    def __init__(self, tau_s: float) -> None:
-        self.asked = 0.0
-        self.requests = 0.0
-        self.body_bytes = 0.0
-        self.input_tokens = 0.0
-        self.cached_tokens = 0.0
-        self.output_tokens = 0.0
-        self.usd = 0.0
-        self.ratios: tuple[float, float, float] | None = None
-        self.stamp_s = 0.0
-        self.tau_s = tau_s
-
-    def fade(self, now: float) -> float:
-        """How much is left of the sums at ``now``, from 1 down."""
-        age = now - self.stamp_s
-        return 1.0 / (1.0 + self.asked * age / self.tau_s) if age > 0.0 else 1.0
-
-    def probed(self, now: float) -> None:
-        """A request is sent to learn from it; so it counts from now on, even if it should tell nothing."""
-        fade = self.fade(now)
-        self.asked = self.asked * fade + 1.0
-        self.requests *= fade
-        self.body_bytes *= fade
-        self.input_tokens *= fade
-        self.cached_tokens *= fade
-        self.output_tokens *= fade
-        self.usd *= fade
-        self.stamp_s = max(self.stamp_s, now)
-
-    def add(self, now: float, body_bytes: int, usage: Usage, usd: float) -> None:
-        """Count one request; see :meth:`Row.charged`."""
-        fade = self.fade(now)
-        # A token is at least a byte of text; what is more comes from images, which these bytes don't show.
-        input_tokens = min(usage.input_tokens, body_bytes)
-        self.requests = self.requests * fade + 1.0
-        self.asked = max(self.asked * fade, self.requests)
-        self.body_bytes = self.body_bytes * fade + body_bytes
-        self.input_tokens = self.input_tokens * fade + input_tokens
-        self.cached_tokens = self.cached_tokens * fade + min(usage.cached_tokens, input_tokens)
-        self.output_tokens = self.output_tokens * fade + usage.output_tokens
-        self.usd = self.usd * fade + usd
-        self.stamp_s = max(self.stamp_s, now)
-        if self.body_bytes:
-            share = self.cached_tokens / self.input_tokens if self.input_tokens else 0.0
-            self.ratios = self.input_tokens / self.body_bytes, share, self.output_tokens / self.requests
-
-    def estimate(self, now: float, priors: tuple[float, float, float]) -> tuple[float, float, float, float]:
-        """The three ratios at ``now``, drawn towards ``priors`` as the samples fade; and how many requests
-        tell of the last one, the prior's two among them.
-        """
-        age = now - self.stamp_s
-        fade = 1.0 / (1.0 + self.asked * age / self.tau_s) if age > 0.0 else 1.0  # as in fade()
-        per_byte, share, output_tokens = priors
-        input_tokens = self.input_tokens * fade
-        return (
-            (input_tokens + PRIOR_BYTES * per_byte) / (self.body_bytes * fade + PRIOR_BYTES),
-            (self.cached_tokens * fade + PRIOR_TOKENS * share) / (input_tokens + PRIOR_TOKENS),
-            (self.output_tokens * fade + PRIOR_REQUESTS * output_tokens)
-            / (self.requests * fade + PRIOR_REQUESTS),
-            self.asked * fade + PRIOR_REQUESTS,
-        )
-
-    def read(self, now: float, priors: tuple[float, float, float]) -> tuple[float, float, float]:
-        """The three ratios alone."""
-        return self.estimate(now, priors)[:3]
 
 
 class Row:
@@ -156,18 +52,27 @@ class Row:
 
     Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
+    Beside other workers, what is learned here is told to them through ``out`` under the row's ``key``, and
+    ``elsewhere`` says what runs at them. ``good_count`` and ``finished_count`` are this worker's own.
+
     :param half_life_s: how fast the times follow, in seconds.
     """
 
     __slots__ = (
         "charge_free_at",
         "charges",
+        "elsewhere",
         "finished_count",
+        "finished_elsewhere",
+        "good_begun_s",
+        "good_count",
         "heard_s",
         "in_flight",
+        "key",
         "last_error",
         "last_error_s",
         "latest_s",
+        "out",
         "output_s_per_token",
         "speed",
         "success",
@@ -189,7 +94,12 @@ class Row:
         self.in_flight = 0
         self.waiting: dict[object, float] = {}
         self.latest_s: deque[float] = deque(maxlen=_LATEST)
-        self.finished_count = 0
+        self.finished_count = self.finished_elsewhere = 0
+        self.good_count = 0
+        self.good_begun_s = _NEVER  # when the attempt began that succeeded last
+        self.key = 0
+        self.out: Outbox | None = None
+        self.elsewhere: Elsewhere = NOBODY_WAITS
         self.used_s = _NEVER
         self.last_error: str | None = None
         self.last_error_s = _NEVER
@@ -217,7 +127,7 @@ class Row:
         :returns: how many others were in flight, for :meth:`first_byte`.
         """
         self.waiting[attempt] = now
-        return max(0, self.in_flight - 1)
+        return max(0, self.in_flight - 1) + self.elsewhere.in_flight
 
     def first_byte(self, attempt: object, now: float, level: int) -> None:
         """The attempt's first body byte came.
@@ -235,8 +145,15 @@ class Row:
         if free_at <= now + SAMPLE_BURST_S:
             self.time_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
             seconds = now - asked_s
-            self.speed.add(seconds, now, level)
-            self.latest_s.append(seconds)
+            self.learn_time(seconds, now, level)
+            if self.out is not None:
+                self.out.tell(TIME, self.key, now, seconds, level)
+
+    def learn_time(self, seconds: float, now: float, level: int) -> None:
+        """A first byte came after ``seconds``, at ``now``; ``level``: as :meth:`asked` returned it."""
+        self.heard_s = max(self.heard_s, now - seconds)
+        self.speed.add(seconds, now, level)
+        self.latest_s.append(seconds)
 
     def left_awaiting(self, attempt: object, now: float, *, patient: bool) -> None:
         """The attempt no longer waits for a first byte: it failed, was an error, or the client left.
@@ -249,6 +166,12 @@ class Row:
         if asked_s is None or not patient:
             return
         waited_s = now - asked_s
+        self.learn_wait(waited_s, now)
+        if self.out is not None:
+            self.out.tell(WAITED, self.key, now, waited_s)
+
+    def learn_wait(self, waited_s: float, now: float) -> None:
+        """Somebody waited so long in vain, until ``now``."""
         mean_s = self.speed.mean_s
         if not mean_s:
             self.unanswered_s += max(0.0, waited_s)
@@ -257,20 +180,25 @@ class Row:
 
     def silent_s(self, now: float) -> float:
         """Since when the oldest request waits that no later one overtook; 0 where chance explains it."""
-        heard_s = self.heard_s
-        overtaken = 0
-        oldest_s = heard_s
-        for asked_s in self.waiting.values():
-            if asked_s > heard_s:
-                oldest_s = asked_s
-                break
-            overtaken += 1
-            if overtaken == _OVERTAKEN:
-                break  # so busy a member that the next was asked right after
-        else:
+        oldest_s, count = self.unanswered()
+        elsewhere = self.elsewhere
+        if elsewhere.waiting and elsewhere.oldest_s > self.heard_s:
+            oldest_s = min(oldest_s, elsewhere.oldest_s)
+            count += elsewhere.waiting
+        if not count:
             return 0.0
         silent_s = now - oldest_s
-        return silent_s if self.speed.is_overdue(silent_s, len(self.waiting) - overtaken) else 0.0
+        return silent_s if self.speed.is_overdue(silent_s, count) else 0.0
+
+    def unanswered(self) -> tuple[float, int]:
+        """Since when the oldest request of this worker waits that no later one overtook, and how many do."""
+        heard_s, waiting = self.heard_s, self.waiting
+        for overtaken, asked_s in enumerate(waiting.values()):
+            if asked_s > heard_s:
+                return asked_s, len(waiting) - overtaken
+            if overtaken == _OVERTAKEN:
+                return heard_s, len(waiting) - overtaken  # so busy that the next was asked right after
+        return _FOREVER, 0
 
     def finished(self, now: float, success: bool | None, error: str | None = None) -> None:
         """The attempt is over.
@@ -283,9 +211,14 @@ class Row:
         self.finished_count += 1
         if success is not None:
             self.success.add(1.0 if success else 0.0, now)
+            self.good_count += success
         if error is not None:
-            self.last_error = error[:_MAX_ERROR_CHARS]
-            self.last_error_s = now
+            self.note_error(error, now)
+
+    def note_error(self, error: str, now: float) -> None:
+        """What went wrong last, for people."""
+        self.last_error = error[:_MAX_ERROR_CHARS]
+        self.last_error_s = now
 
     def charged(
         self, now: float, body_bytes: int, usage: Usage, usd: float | None, output_s: float = 0.0
@@ -300,9 +233,22 @@ class Row:
         if usage.estimated or free_at > now + SAMPLE_BURST_S:
             return
         self.charge_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
-        self.charges.add(now, body_bytes, usage, usd or 0.0)
+        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s)
+        if self.out is not None:
+            tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
+            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s)
+
+    def learn_charge(self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float) -> None:
+        """What one request was charged for, taken for a sample; see :meth:`charged`."""
+        self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
+
+    def probed(self, now: float) -> None:
+        """A request is sent to learn what one costs here."""
+        self.charges.probed(now)
+        if self.out is not None:
+            self.out.tell(PROBED, self.key, now)
 
     def tokens_per_byte(self, now: float) -> float:
         """Prompt tokens per body byte, between 0 and 1."""
@@ -334,6 +280,7 @@ class Row:
         """The row for people: averages of what was seen (None: nothing), what that still weighs, its age."""
         pace = self.output_s_per_token.mean()
         charges = self.charges
+        oldest_s = min(next(iter(self.waiting.values()), _FOREVER), self.elsewhere.oldest_s)
         per_byte, cached_share, output_tokens = charges.ratios or (None, None, None)
         return {
             "first_byte_s": self.speed.typical_s(),
@@ -344,10 +291,10 @@ class Row:
             "cached_share": cached_share,
             "usd_per_request": charges.usd / charges.requests if charges.requests else None,
             "success": self.read_success(now),
-            "finished": self.finished_count,
-            "in_flight": self.in_flight,
-            "awaiting": self.awaiting,
-            "oldest_waiting_s": max(0.0, now - next(iter(self.waiting.values()))) if self.waiting else None,
+            "finished": self.finished_count + self.finished_elsewhere,
+            "in_flight": self.in_flight + self.elsewhere.in_flight,
+            "awaiting": self.awaiting + self.elsewhere.waiting,
+            "oldest_waiting_s": None if oldest_s == _FOREVER else max(0.0, now - oldest_s),
             "age_s": None if self.used_s == _NEVER else max(0.0, now - self.used_s),
             "last_error": self.last_error,
             "last_error_age_s": None if self.last_error is None else max(0.0, now - self.last_error_s),

@@ -6,10 +6,12 @@ is what happens.
 
 from __future__ import annotations
 
+from math import isnan, nan
 from random import Random
 
 from proxy.breaker import DUE, Breaker
-from proxy.deployment import Deployment
+from proxy.deployment import Deployment, Failed
+from proxy.lessons import CHARGE, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
 from proxy.meters import Row
 from proxy.usage import Usage
 
@@ -66,7 +68,9 @@ class Record:
         if self.is_over:
             return
         self._end(now, patient=False)
-        self.row.finished(now, True)
+        row = self.row
+        row.finished(now, True)
+        row.good_begun_s = self.begun_at
         breaker, key = self.deployment.breaker, self.deployment.key
         if breaker.failures or key.failures or breaker.is_open or key.is_open:
             self._succeeded(now)
@@ -89,7 +93,7 @@ class Record:
         """
         if self.is_over:
             return None
-        deployment, row = self.deployment, self.row
+        row = self.row
         # A time-out during which the member answered nothing that was asked since: five refusals prove less.
         # But a time-out may be a client's own, of X-Inferoute-Timeout, and far shorter than answers take.
         is_silent = (
@@ -99,18 +103,13 @@ class Record:
             and row.speed.is_overdue(now - self.asked_at, 1)
         )
         self._end(now, patient=outcome == TIMEOUT)
-        error = f"{outcome}: {what}" if what else outcome
-        if retry_after_s is not None and outcome in ("429", "503"):
-            row.finished(now, None, error)
-            deployment.breaker.cool_down(retry_after_s, now, rng)
-            return None
-        row.finished(now, False, error)
-        if outcome == "401":
-            return "key" if deployment.key.failed("the provider refuses the key", now, rng) else None
-        mostly = is_silent or row.mostly_fails(now, deployment.eject.error_rate)
-        took_s = now - self.begun_at if deployment.fails_over else None
-        is_out = deployment.breaker.failed(error, now, rng, mostly=mostly, took_s=took_s)
-        return "deployment" if is_out else None
+        failure = Failed(outcome, what, self.begun_at, is_silent, retry_after_s, rng.random())
+        row.finished(now, False if failure.counts else None, failure.error)
+        if row.out is not None:
+            wait_s = nan if retry_after_s is None else retry_after_s
+            numbers = self.begun_at, float(is_silent), wait_s, failure.roll
+            row.out.tell(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
+        return self.deployment.failed(row, now, failure)
 
     def left(self, now: float) -> None:
         """The client left, or another attempt was faster: nothing is blamed on the member."""
@@ -126,9 +125,41 @@ class Record:
             breaker.end_trial()
 
     def _succeeded(self, now: float) -> None:
-        deployment = self.deployment
-        was_out = deployment.breaker.ejections
-        deployment.breaker.succeeded(self.begun_at, now)
-        deployment.key.succeeded(self.begun_at, now)
-        if was_out and not deployment.breaker.ejections:
-            self.row.forget_failures()
+        row = self.row
+        self.deployment.succeeded(row, self.begun_at, now)
+        if row.out is not None:
+            row.out.tell(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
+
+
+def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
+    """Take in what another worker learned.
+
+    :returns: as :meth:`Record.failed`.
+    """
+    at, numbers = lesson.at, lesson.numbers
+    if lesson.kind == TIME:
+        row.learn_time(numbers[0], at, int(numbers[1]))
+    elif lesson.kind == WAITED:
+        row.learn_wait(numbers[0], at)
+    elif lesson.kind == CHARGE:
+        given, cached, output = (int(number) for number in numbers[1:4])
+        usage = Usage(given, cached, 0, output)
+        row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5])
+    elif lesson.kind == PROBED:
+        row.charges.probed(at)
+    elif lesson.kind == GOOD:
+        row.success.add(numbers[0], at, numbers[0])
+        row.finished_elsewhere += int(numbers[1])
+        breaker, key = deployment.breaker, deployment.key
+        is_good = bool(numbers[0]) or not numbers[1]  # the first byte of a trial has not ended yet
+        if is_good and (breaker.failures or key.failures or breaker.is_open or key.is_open):
+            deployment.succeeded(row, numbers[2], at)
+    elif lesson.kind == FAILED:
+        outcome, _, what = lesson.text.partition("\0")
+        wait_s = None if isnan(numbers[2]) else numbers[2]
+        failure = Failed(outcome, what, numbers[0], bool(numbers[1]), wait_s, numbers[3])
+        if failure.counts:
+            row.success.add(0.0, at)
+        row.note_error(failure.error, at)
+        return deployment.failed(row, at, failure)
+    return None

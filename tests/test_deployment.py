@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from proxy.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
@@ -85,7 +83,7 @@ OBSTACLES = [
 
 def put(breaker, state):
     if state == "cooling":
-        breaker.cool_down(60.0, NOW, Random(1))
+        breaker.cool_down(60.0, NOW, 0.5)
     elif state != "closed":
         breaker.failures, breaker.ejections, breaker.is_open, breaker.reason = 5, 1, True, "why"
         breaker.ejected_at_s = NOW - 10.0

@@ -307,7 +307,7 @@ async def test_the_whole_chain_has_an_end(provider, other, start):
 async def test_a_fallback_has_its_time_even_where_one_attempt_is_the_limit(provider, other, start):
     provider.script, other.script = hangs, OK
     server = await start(config(provider, other, tables="[routing]\nmax_attempts = 1"))
-    reply = await ask(server, "a/m", fallback("b/m"), "X-Inferoute-Timeout: 0.1")
+    reply = await ask(server, "a/m", fallback("b/m"), "X-Inferoute-Timeout: 0.4")
     assert (reply.status, reply.story) == (200, "a:timeout, b:200")
 
 

@@ -22,7 +22,8 @@ CORE = frozenset(
      "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters",
      "strategy", "usage", "options", "intake", "accounting", "changes", "edit", "explain", "views",
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
-     "latency", "cost", "speed"]
+     "latency", "cost", "speed", "charges", "lessons",
+     "mapping", "knowledge", "rowstate"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(("cli", "chat", "console", "simulator"))  # commands of people at a terminal

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from proxy.catalog import Catalog
@@ -57,7 +55,7 @@ def test_routes():
 
 def test_a_route_that_is_out_says_until_when():
     catalog = Catalog(CONFIG, {"a": True}, 0)
-    catalog.deployments["a/m"].breaker.cool_down(30.0, 5.0, Random(1))
+    catalog.deployments["a/m"].breaker.cool_down(30.0, 5.0, 0.5)
     row = route_rows(catalog, 10.0, 1000.0)[0]
     assert (row["state"], row["ejected_until"]) == ("cooling down", 1025.0)
     assert "Retry-After" in row["reason"]

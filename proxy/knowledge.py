@@ -1,0 +1,207 @@
+"""What all workers know together: each tells the others what it learns, and takes in what they tell.
+
+A worker learns from its own requests at once, as it would alone, and tells it (:mod:`proxy.lessons`). Every
+20 ms it says what runs at it, and takes in what the others told meanwhile, oldest first. So the rows of all
+workers, and of the supervisor, which only listens, agree but for the order within such a span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from proxy.breaker import Breaker
+from proxy.catalog import Catalog
+from proxy.deployment import Deployment
+from proxy.lessons import GOOD, NOBODY_WAITS, Elsewhere, Lesson
+from proxy.mapping import PART_BYTES, Part, RowState
+from proxy.meters import Row
+from proxy.record import teach
+from proxy.rowstate import dump, restore
+
+# How often a worker takes in what others learned: the others choose by it this much later at most.
+STEP_S = 0.02
+
+
+class _Own:
+    """A row of this worker, and what of it has been told."""
+
+    __slots__ = ("deployment", "finished", "good", "index", "row")
+
+    def __init__(self, deployment: Deployment, row: Row, index: int) -> None:
+        self.deployment = deployment
+        self.row = row
+        self.index = index
+        self.finished, self.good = row.finished_count, row.good_count
+
+
+class Knowledge:
+    """See the module's text. All times are monotonic seconds.
+
+    :param memory: the mapping, of ``workers`` parts. :param own: this worker's part; None: it has none.
+    :param on_ejected: hears of who is ejected for what others told: ``"deployment"`` or ``"key"``.
+    """
+
+    def __init__(
+        self,
+        memory: memoryview,
+        workers: int,
+        own: int | None = None,
+        on_ejected: Callable[[Deployment, str, float], None] | None = None,
+    ) -> None:
+        parts = [Part(memory, index) for index in range(workers)]
+        self.part = None if own is None else parts[own]
+        self.others = [part for index, part in enumerate(parts) if index != own]
+        self.positions = [part.written for part in self.others]
+        self._on_ejected = on_ejected
+        self._catalog: Catalog | None = None
+        self._names: dict[int, tuple[Deployment, str, bool]] = {}
+        self._own: dict[Row, _Own] = {}
+        self._marked: list[Row] = []  # have something running elsewhere
+        self._on_trial: list[Breaker] = []
+
+    def adopt(self, catalog: Catalog) -> None:
+        """From now on these are the deployments."""
+        self._catalog = catalog
+        self._names = {
+            deployment.key_of(endpoint, streamed): (deployment, endpoint, streamed)
+            for deployment in catalog.deployments.values()
+            for endpoint in deployment.row_endpoints()
+            for streamed in (True, False)
+        }
+        own = self._own
+        self._own = {}
+        for deployment in catalog.deployments.values():
+            deployment.on_row = self._join
+            for (endpoint, streamed), row in deployment.rows().items():
+                if row in own:
+                    own[row].deployment = deployment
+                    self._own[row] = own[row]
+                else:
+                    self._join(deployment, endpoint, streamed, row)
+        for row, left in own.items():  # what still runs there ends, and is told to nobody
+            if row not in self._own and self.part is not None:
+                self.part.set_row(left.index, RowState(row.key, NOBODY_WAITS, row.used_s, row.heard_s, 0))
+
+    def _join(self, deployment: Deployment, endpoint: str, streamed: bool, row: Row) -> None:
+        row.key = deployment.key_of(endpoint, streamed)
+        if self.part is None:
+            return
+        index = self.part.add_row(row.key)
+        if index >= 0:  # else it goes by what it learns itself
+            row.out = self.part
+            self._own[row] = _Own(deployment, row, index)
+
+    def step(self, now: float) -> None:
+        """Say what runs here, and take in what the others told."""
+        if self.part is not None:
+            self._publish(self.part, now)
+        lessons: list[Lesson] = []
+        for index, part in enumerate(self.others):
+            found, self.positions[index] = part.lessons(self.positions[index])
+            lessons += found
+        lessons.sort(key=_when)
+        for lesson in lessons:
+            name = self._names.get(lesson.key)
+            if name is not None:
+                self._teach(name, lesson)
+        self._look_around()
+
+    def connections_elsewhere(self) -> int:
+        """Clients' connections at the other workers."""
+        return sum(part.connections for part in self.others)
+
+    def dump(self, shift_s: float = 0.0) -> dict[int, dict[str, Any]]:
+        """All that was learned, by key; see :func:`proxy.rowstate.dump`."""
+        assert self._catalog is not None
+        return dump_rows(self._catalog, shift_s)
+
+    def _teach(self, name: tuple[Deployment, str, bool], lesson: Lesson) -> None:
+        deployment, endpoint, streamed = name
+        ejected = teach(deployment, deployment.row(endpoint, streamed), lesson)
+        if ejected is not None and self._on_ejected is not None:
+            self._on_ejected(deployment, ejected, lesson.at)
+
+    def _publish(self, part: Part, now: float) -> None:
+        for own in self._own.values():
+            row, deployment = own.row, own.deployment
+            oldest_s, waiting = row.unanswered()
+            trials = int(deployment.breaker.on_trial) + 2 * int(deployment.key.on_trial)
+            here = Elsewhere(row.in_flight, waiting, oldest_s)
+            part.set_row(own.index, RowState(row.key, here, row.used_s, row.heard_s, trials))
+            finished = row.finished_count - own.finished
+            if finished:
+                good = row.good_count - own.good
+                own.finished, own.good = row.finished_count, row.good_count
+                part.tell(GOOD, row.key, now, float(good), float(finished), row.good_begun_s)
+
+    def _look_around(self) -> None:
+        """What runs elsewhere, row by row."""
+        for row in self._marked:
+            row.elsewhere = NOBODY_WAITS
+        for breaker in self._on_trial:
+            breaker.trial_elsewhere = False
+        self._marked, self._on_trial = [], []
+        for part in self.others:
+            for state in part.rows():
+                name = self._names.get(state.key)
+                if name is not None:
+                    self._mark(name, state)
+
+    def _mark(self, name: tuple[Deployment, str, bool], state: RowState) -> None:
+        deployment, endpoint, streamed = name
+        row = deployment.row(endpoint, streamed)
+        row.used_s = max(row.used_s, state.used_s)
+        row.heard_s = max(row.heard_s, state.heard_s)
+        here = state.elsewhere
+        if here.in_flight or here.waiting:
+            before = row.elsewhere
+            row.elsewhere = Elsewhere(
+                before.in_flight + here.in_flight,
+                before.waiting + here.waiting,
+                min(before.oldest_s, here.oldest_s),
+            )
+            self._marked.append(row)
+        for flag, breaker in ((1, deployment.breaker), (2, deployment.key)):
+            if state.trials & flag:
+                breaker.trial_elsewhere = True
+                self._on_trial.append(breaker)
+
+
+def memory_bytes(workers: int) -> int:
+    """The size of the mapping."""
+    return workers * PART_BYTES
+
+
+def dump_rows(catalog: Catalog, shift_s: float = 0.0) -> dict[int, dict[str, Any]]:
+    """What all rows of a catalog have learned, by key."""
+    return {
+        deployment.key_of(endpoint, streamed): dump(row, shift_s)
+        for deployment in catalog.deployments.values()
+        for (endpoint, streamed), row in deployment.rows().items()
+        if row.speed.count or row.charges.requests or row.success.weight
+    }
+
+
+def restore_rows(catalog: Catalog, learned: dict[int, dict[str, Any]], shift_s: float = 0.0) -> int:
+    """Put what was learned back into a catalog's rows; how many.
+
+    What belongs to none of them, or was written by another version, is left out.
+    """
+    count = 0
+    for deployment in catalog.deployments.values():
+        for endpoint in deployment.row_endpoints():
+            for streamed in (True, False):
+                state = learned.get(deployment.key_of(endpoint, streamed))
+                if state is None:
+                    continue
+                try:
+                    restore(deployment.row(endpoint, streamed), state, shift_s)
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    continue
+                count += 1
+    return count
+
+
+def _when(lesson: Lesson) -> float:
+    return lesson.at

@@ -1,0 +1,63 @@
+"""What one worker learns and tells the others: lessons, packed for shared memory.
+
+A lesson is a sample or a failure as one process would take it in: the same numbers given to the same rows in
+the same order make the same estimates, whoever saw them first. So workers share samples and not estimates; a
+filter that looks for jumps (:mod:`proxy.speed`) could not be merged from two halves.
+
+Each kind is told by whoever learned it (:mod:`proxy.meters`, :mod:`proxy.record`), after having learned it
+itself, and taken in elsewhere by :func:`teach` in :mod:`proxy.record`.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple, Protocol
+
+# Numbers: (seconds, level) · (waited seconds) · (body bytes, input, cached, output tokens, USD, output
+# seconds) · () · (successes, ends, when the last of them began) · (begun, is silent, Retry-After or NaN,
+# roll)
+TIME, WAITED, CHARGE, PROBED, GOOD, FAILED = range(6)
+NUMBERS = 6
+TEXT_BYTES = 96
+_PACKED = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")
+LESSON_BYTES = _PACKED.size
+
+
+class Lesson(NamedTuple):
+    """``key`` names a row; ``at``: monotonic seconds, the same clock for all processes of a machine."""
+
+    at: float
+    kind: int
+    key: int
+    numbers: tuple[float, ...]
+    text: str
+
+
+class Outbox(Protocol):
+    """Where lessons go."""
+
+    def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
+
+
+class Elsewhere(NamedTuple):
+    """What runs at other workers: in flight; waiting for a first byte, since when the oldest of them."""
+
+    in_flight: int
+    waiting: int
+    oldest_s: float
+
+
+NOBODY_WAITS = Elsewhere(0, 0, float("inf"))
+
+
+def pack(kind: int, key: int, at: float, numbers: tuple[float, ...], text: str = "") -> bytes:
+    """A lesson as :data:`LESSON_BYTES` bytes. Text is cut to what fits, never within a character."""
+    cut = text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore").encode()
+    padded = numbers + (0.0,) * (NUMBERS - len(numbers))
+    return _PACKED.pack(kind, len(cut), key, at, *padded, cut)
+
+
+def unpack(data: bytes) -> Lesson:
+    """The lesson of :func:`pack`. Numbers not given are 0."""
+    kind, length, key, at, *rest = _PACKED.unpack(data)
+    return Lesson(at, kind, key, tuple(rest[:NUMBERS]), rest[NUMBERS][:length].decode())
