@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,30 +26,34 @@ from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
 from proxy.listeners import StartError, is_local
-from proxy.recent import row
 from proxy.reload import Reloader
 from proxy.routesfile import Irreplaceable, Unreadable
 from proxy.values import is_loopback
-from proxy.views import alias_row, route_rows, select_requests
+from proxy.views import alias_row, route_rows
 
 log = logging.getLogger("tokenhub.admin")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _GATEWAY = web.AppKey("gateway", Gateway)
 _RELOADER = web.AppKey("reloader", Reloader)
+Requests = Callable[[Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
+_REQUESTS: web.AppKey[Requests] = web.AppKey("requests")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tokenhub"'}
 
 
-def admin_app(gateway: Gateway, reloader: Reloader, listen: Listen, token: str) -> web.Application:
+def admin_app(
+    gateway: Gateway, reloader: Reloader, requests: Requests, listen: Listen, token: str
+) -> web.Application:
     """The application.
 
+    :param requests: the rows of the latest requests that a query selects; ValueError: it is none.
     :param listen: where it is reached, which tells the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
     """
     app = web.Application(
         middlewares=[_envelope, _guard(listen, token)], client_max_size=gateway.max_body_bytes
     )
-    app[_GATEWAY], app[_RELOADER] = gateway, reloader
+    app[_GATEWAY], app[_RELOADER], app[_REQUESTS] = gateway, reloader, requests
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/admin/v1/routes", _routes)
     app.router.add_get("/admin/v1/aliases", _aliases)
@@ -250,9 +254,8 @@ async def _reload(request: web.Request) -> web.Response:
 
 
 async def _requests(request: web.Request) -> web.Response:
-    finished, offset_s = request.app[_GATEWAY].finished, time.time() - time.monotonic()
     try:
-        rows = select_requests((row(one, offset_s) for one in reversed(finished)), request.query)
+        rows = await request.app[_REQUESTS](request.query)
     except ValueError as error:
         raise BadRequest(str(error), code="invalid_query") from None
     return json_response({"data": rows})

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -72,11 +71,10 @@ def _load(file: RoutesFile) -> Config:
 
 def _serve(args: argparse.Namespace) -> int:
     from proxy.listeners import StartError
-    from proxy.server import serve
+    from proxy.logs import set_up_logging
+    from proxy.run import serve
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    set_up_logging()
     given: dict[str, object] = {}
     if args.listen:
         try:
@@ -87,8 +85,6 @@ def _serve(args: argparse.Namespace) -> int:
         given["workers"] = args.workers
     file = RoutesFile(config_path(args.config), given)
     config = _load(file)
-    if config.server.workers != 1:
-        logging.getLogger("tokenhub").warning("this version runs one worker; workers has no effect yet")
     try:
         return serve(config, file)
     except StartError as error:
@@ -260,7 +256,7 @@ def _add_local(commands: _Commands) -> None:
         help="host:port or unix:/path, in place of the file's; repeatable",
     )
     serve.add_argument(
-        "--workers", metavar="N", type=_workers, help="this version runs one; others are only warned about"
+        "--workers", metavar="N", type=_workers, help="processes that serve; 0: one per core that may be used"
     )
     check = commands.add(
         "check", _check, "Check a configuration file and name every mistake.", "tokenhub check routes.toml"

@@ -71,7 +71,8 @@ class ClientConnection(ClientFlow):
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         gateway = self.gateway
         gateway.connections.add(self)
-        if len(gateway.connections) > gateway.config.server.max_connections or gateway.draining:
+        count = len(gateway.connections) + gateway.connections_elsewhere
+        if count > gateway.config.server.max_connections or gateway.draining:
             text = "The gateway is shutting down." if gateway.draining else "Too many connections."
             self.answer_error(
                 Unavailable(text, code="overloaded", retry_after_s=1), gateway.next_request_id()

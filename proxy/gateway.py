@@ -20,6 +20,7 @@ from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
 from proxy.deployment import Deployment
 from proxy.headers import RequestHead, forget_request_heads, without
+from proxy.knowledge import Knowledge
 from proxy.pool import Pool
 from proxy.recent import KEPT, Finished
 from proxy.upstream import ConnectionPool, ssl_context
@@ -143,6 +144,7 @@ class Gateway:
 
     :param providers: by name.
     :param control: makes an aiohttp protocol for a connection that asks for anything but a proxied POST.
+    :param knowledge: what is known together with other workers; None: there are none.
     """
 
     def __init__(
@@ -152,10 +154,15 @@ class Gateway:
         providers: Mapping[str, Provider],
         control: Callable[[], asyncio.Protocol],
         rng: random.Random,
+        knowledge: Knowledge | None = None,
     ) -> None:
         self._use(Routes(config, catalog, providers))
         self.control = control
         self.rng = rng
+        self.knowledge = knowledge
+        self.connections_elsewhere = 0  # of clients, at other workers
+        if knowledge is not None:
+            knowledge.adopt(catalog)
         self.budget = RetryBudget(config.routing.retry_budget)
         self.finished: deque[Finished] = deque(maxlen=KEPT)  # the latest requests
         self.connections: set[ClientConnection] = set()
@@ -189,6 +196,8 @@ class Gateway:
         forget_request_heads()  # they hold what was prepared for the providers before
         self.budget.share = config.routing.retry_budget
         self._use(Routes(config, catalog, providers))
+        if self.knowledge is not None:
+            self.knowledge.adopt(catalog)
 
     @property
     def catalog(self) -> Catalog:

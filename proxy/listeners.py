@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from typing import Any
 
 from proxy.config import Listen
 from proxy.values import is_loopback
@@ -33,26 +34,82 @@ def show(listen: Listen) -> str:
     return f"http://{host}:{listen.port}"
 
 
-async def open_listener(
-    listen: Listen, factory: Callable[[], asyncio.BaseProtocol], socket_mode: int
-) -> tuple[asyncio.Server, Listen]:
-    """Listen; returns the listener and its real address (port 0 is any free one).
+async def listen_on(
+    listen: Listen, socket_mode: int, workers: int = 1
+) -> tuple[list[list[socket.socket]], Listen]:
+    """Open an address: listening sockets by worker, and the real address (port 0 is any free one).
+
+    Several workers have a TCP socket each, over which the kernel spreads the connections, and share a Unix
+    socket. A name such as ``localhost`` may stand for several addresses, and so for several sockets.
 
     :raises StartError: the address can't be used.
     """
-    loop = asyncio.get_running_loop()
     try:
         if listen.path:
-            sock = _bind_unix(listen.path, socket_mode)
-            return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG), listen
-        server = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
+            return [[_listening(_bind_unix(listen.path, socket_mode))]] * workers, listen
+        return await _listen_tcp(listen, workers)
     except OSError as error:
         raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
-    return server, dataclasses.replace(listen, port=server.sockets[0].getsockname()[1])
+
+
+async def serve_on(sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
+    """Accept connections on a socket of :func:`listen_on`. Closing the server closes the socket."""
+    loop = asyncio.get_running_loop()
+    if sock.family == socket.AF_UNIX:
+        return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)
+    return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+
+
+async def _listen_tcp(listen: Listen, workers: int) -> tuple[list[list[socket.socket]], Listen]:
+    found = await asyncio.get_running_loop().getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    port = listen.port
+    by_worker: list[list[socket.socket]] = [[] for _ in range(workers)]
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            # A port that is shared may be shared with strangers too, such as a gateway started twice. So ask
+            # for it alone first.
+            first = _bind_tcp(family, (address[0], port, *address[2:]), shared=False)
+            port = first.getsockname()[1]
+            if workers == 1:
+                by_worker[0].append(_listening(first))
+                continue
+            first.close()
+            for sockets in by_worker:
+                sock = _bind_tcp(family, (address[0], port, *address[2:]), shared=True)
+                sockets.append(_listening(sock))
+    except BaseException:
+        for sockets in by_worker:
+            for sock in sockets:
+                sock.close()
+        raise
+    return by_worker, dataclasses.replace(listen, port=port)
+
+
+def _listening(sock: socket.socket) -> socket.socket:
+    sock.listen(_BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def _bind_tcp(family: int, address: tuple[Any, ...], *, shared: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def remove_socket(listen: Listen) -> None:
-    """Take a Unix socket's file away. To be called for what :func:`open_listener` returned, and only that:
+    """Take a Unix socket's file away. To be called for what :func:`listen_on` returned, and only that:
     the file of a listener that could not be opened belongs to another process."""
     if listen.path:
         with contextlib.suppress(OSError):

@@ -21,6 +21,9 @@ from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, key_files
 
 log = logging.getLogger("tokenhub.reload")
 
+# Brings a configuration that is in effect here to the workers, and returns when it is in effect there too.
+Spread = Callable[[Config, Prepared], Awaitable[None]]
+
 NO_FILE = "this gateway was not started from a file, so there is nothing to reload or write"
 
 
@@ -31,6 +34,7 @@ class Reloader:
     :param created: Unix seconds, for ``/v1/models``.
     :param file: None: there is nothing to reload.
     :param simulator: starts the simulator if it doesn't run, and tells its port.
+    :param spread: None: there are no workers beside this process.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Reloader:
         created: int,
         simulator: Callable[[], Awaitable[int]],
         file: RoutesFile | None,
+        spread: Spread | None = None,
     ) -> None:
         self._gateway = gateway
         self._started = started
@@ -50,6 +55,7 @@ class Reloader:
         self._created = created
         self._simulator = simulator
         self._file = file
+        self._spread = spread
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
@@ -90,7 +96,7 @@ class Reloader:
             file.saw(reading.stamp, key_files(given))
             config, prepared = await self._prepare(given)
             file.text = reading.text
-            return self._adopt(given, config, prepared)
+            return await self._adopt(given, config, prepared)
 
     async def edit(self, change: Callable[[str], str]) -> Changes:
         """Change the file's text, and with it what runs.
@@ -109,7 +115,7 @@ class Reloader:
             stamp = await asyncio.to_thread(file.replace, text)
             file.text = text
             file.seen[str(file.path)] = stamp
-            return self._adopt(given, config, prepared)
+            return await self._adopt(given, config, prepared)
 
     async def _prepare(self, given: Config) -> tuple[Config, Prepared]:
         config = effective(given, self._started)
@@ -119,7 +125,7 @@ class Reloader:
         # In a thread: reading the system's certificates takes some 10 ms a provider.
         return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared)
 
-    def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
+    async def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
         old = self._prepared
         found = changed(self._gateway.config, config)
         found += [
@@ -131,15 +137,22 @@ class Reloader:
             found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
         changes = Changes(found, needs_restart(given, self._started))
         if found:
-            same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
-            catalog = Catalog(config, prepared.usable, self._created, self._gateway.catalog, same)
-            self._gateway.adopt(config, catalog, prepared.providers)
+            take_on(self._gateway, config, prepared, old, self._created)
             self._prepared = prepared
+            if self._spread is not None:
+                await self._spread(config, prepared)
             log.info("changed: %s", ", ".join(found))
             warn_of_missing(prepared, old)
         if changes.needs_restart:
             log.warning("needs a restart: %s", ", ".join(changes.needs_restart))
         return changes
+
+
+def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
+    """Put a prepared configuration in the place of the one before: at once, for the next request."""
+    same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
+    catalog = Catalog(config, prepared.usable, created, gateway.catalog, same)
+    gateway.adopt(config, catalog, prepared.providers)
 
 
 def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:

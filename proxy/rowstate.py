@@ -22,7 +22,7 @@ def dump(row: Row, shift_s: float = 0.0) -> dict[str, Any]:
 
     :param shift_s: added to points in time: Unix seconds less monotonic ones, for what outlives the clock.
     """
-    state = {name: _dump(getattr(row, name), shift_s) for name in _PARTS}
+    state: dict[str, Any] = {name: _dump(getattr(row, name), shift_s) for name in _PARTS}
     own = {name: getattr(row, name) + (shift_s if name in _TIMES else 0.0) for name in _OWN}
     state["own"] = {name: value for name, value in own.items() if isfinite(value)}
     state["finished"] = row.finished_count + row.finished_elsewhere

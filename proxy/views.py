@@ -66,7 +66,7 @@ def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, 
     unknown = query.keys() - {"limit", "key", "model", "status"}
     if unknown:
         raise ValueError(f"There is no filter '{min(unknown)}'; known: limit, key, model, status.")
-    limit = _whole("limit", query.get("limit", str(DEFAULT_REQUESTS)), MAX_REQUESTS)
+    limit = limit_of(query)
     wanted = query.get("status")
     status = None if wanted in (None, "error") else _whole("status", str(wanted), 999)
     key, model = query.get("key"), query.get("model")
@@ -82,6 +82,11 @@ def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, 
         ):
             found.append(row)
     return found
+
+
+def limit_of(query: Mapping[str, str]) -> int:
+    """How many rows a query asks for. :raises ValueError: that is no number, or too many."""
+    return _whole("limit", query.get("limit", str(DEFAULT_REQUESTS)), MAX_REQUESTS)
 
 
 def _whole(name: str, text: str, most: int) -> int:

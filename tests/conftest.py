@@ -58,6 +58,8 @@ async def start() -> AsyncIterator[Start]:
     async def make(text: str, **environ: str) -> Server:
         if "listen" not in text:
             text = '[server]\nlisten = ["127.0.0.1:0"]\n' + text
+        if "[state]" not in text:
+            text += '\n[state]\npath = ":memory:"\n'
         if "[admin]" not in text:
             text += '\n[admin]\nlisten = "127.0.0.1:0"\n'
         server = Server(parse(text), environ)
@@ -67,9 +69,10 @@ async def start() -> AsyncIterator[Start]:
 
     yield make
     for server in servers:
-        gateway = getattr(server, "gateway", None)
-        if gateway is None:
+        if not hasattr(server._control, "gateway"):  # it did not start
+            await server.close()
             continue
+        gateway = server.gateway
         for connection in list(gateway.connections):
             connection.transport.abort()
         await until(lambda gateway=gateway: not gateway.connections)

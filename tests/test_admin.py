@@ -18,6 +18,8 @@ from tests.fakes import RawClient
 TEXT = """
 [server]
 listen = ["127.0.0.1:0"]
+[state]
+path = ":memory:"
 [admin]
 listen = "127.0.0.1:0"
 [providers.mock]
@@ -390,7 +392,7 @@ async def test_names_in_the_path(with_file, name):
     server, path = with_file
     at = f"/admin/v1/aliases/{quote(name, safe='')}"
     assert (await ask(server, "PUT", at, {"models": ["mock/big"]}))[0] == 201
-    assert name in server.config.aliases
+    assert name in server.gateway.config.aliases
     assert parse(path.read_text()).aliases[name].models == ("mock/big",)
     assert (await get(server, f"/aliases/{quote(name, safe='')}"))["name"] == name
     assert (await ask(server, "DELETE", at))[0] == 200

@@ -27,6 +27,8 @@ from proxy.server import Server
 TEXT = """
 [server]
 listen = ["127.0.0.1:0"]
+[state]
+path = ":memory:"
 [admin]
 listen = "{listen}"
 token_env = "T"

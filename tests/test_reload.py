@@ -20,6 +20,8 @@ TEXT = """
 listen = ["127.0.0.1:0"]
 [admin]
 listen = "127.0.0.1:0"
+[state]
+path = ":memory:"
 [providers.mock]
 base_url = "{url}"
 api_key_env = "MOCK_KEY"
@@ -248,7 +250,7 @@ async def test_edits_at_the_same_time_are_all_kept(running):
             for name in names
         )
     )
-    assert {*names, "a"} == set(running.server.config.aliases)
+    assert {*names, "a"} == set(running.server.gateway.config.aliases)
     assert all(name in running.path.read_text() for name in names)
 
 
@@ -263,7 +265,7 @@ async def test_without_a_file(start):
 
 async def test_the_watcher_runs_by_itself(running, monkeypatch):
     running.write("a = ", "b = ")
-    await until(lambda: "b" in running.server.config.aliases)
+    await until(lambda: "b" in running.server.gateway.config.aliases)
 
 
 async def test_what_would_open_the_gateway_to_others_is_refused(provider, tmp_path):

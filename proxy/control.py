@@ -1,0 +1,173 @@
+"""What governs the data plane, be it in this process or in workers: the configuration, the admin API, the
+simulator, and what is kept for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from proxy.admin import Requests, admin_app
+from proxy.app import ControlProtocol
+from proxy.catalog import Catalog
+from proxy.config import Config, Listen
+from proxy.gateway import Gateway
+from proxy.knowledge import dump_rows, restore_rows
+from proxy.listeners import StartError, listen_on, remove_socket, serve_on, show
+from proxy.plane import HANDED_OVER_S
+from proxy.prepare import Prepared, check_auth, prepare, read_keys, simulates
+from proxy.reload import Reloader, Spread, warn_of_missing
+from proxy.routesfile import RoutesFile
+from proxy.simulator import Simulator
+from proxy.state import State
+
+log = logging.getLogger("tokenhub.server")
+
+WATCH_S = 0.5  # a change is taken on at the second look that finds it
+# What was learned is written so often: so much is lost with a process that is killed.
+SAVE_S = 30.0
+
+
+class ControlPlane:
+    """See the module's text. Calls, in this order: :meth:`prepare`, :meth:`govern`, :meth:`start`.
+
+    :param environ: where keys are read from.
+    :param file: where ``config`` comes from, already loaded; None: there is nothing to reload or write.
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str], file: RoutesFile | None) -> None:
+        self.started = config
+        self.environ = environ
+        self.created = int(time.time())
+        self.address: Listen | None = None  # of the admin API, its port filled in; None: it is switched off
+        self.prepared: Prepared
+        self.simulator_port = 0
+        self.gateway: Gateway
+        self.reloader: Reloader
+        self._file = file
+        self._admin: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self._simulator: Simulator | None = None
+        self._state = State(config.state.path)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def prepare(self) -> Catalog:
+        """Everything that may fail, before anything listens; and the catalog, with what was known.
+
+        :raises StartError: the configuration can't be used.
+        """
+        config = self.started
+        check_auth(config)
+        self._token = self._admin_token()
+        keys = read_keys(config, self.environ)
+        port = await self.simulator() if simulates(config, keys) else 0
+        self.prepared = prepare(config, keys, port)
+        warn_of_missing(self.prepared)
+        catalog = Catalog(config, self.prepared.usable, self.created)
+        known = await self._state.open()
+        # Unix seconds, as a monotonic clock begins anew with each start of the machine.
+        count = restore_rows(catalog, known, time.monotonic() - time.time())
+        if count:
+            log.info("%d rows are as they were at the last stop", count)
+        return catalog
+
+    def govern(self, gateway: Gateway, spread: Spread | None = None) -> None:
+        """This is what the configuration is for. ``spread`` brings a new one to the workers."""
+        self.gateway = gateway
+        self.reloader = Reloader(
+            gateway, self.started, self.prepared, self.environ, self.created, self.simulator, self._file,
+            spread,
+        )  # fmt: skip
+
+    async def start(self, requests: Requests) -> None:
+        """Open the admin API, and watch the file.
+
+        :param requests: the rows of the latest requests that a query selects.
+        :raises StartError: the admin API can't be opened.
+        """
+        if self.started.admin.listen is not None:
+            await self._open(self.started.admin.listen, requests)
+        loop = asyncio.get_running_loop()
+        if self._file is not None:
+            self._tasks.append(loop.create_task(self._watch()))
+        if self._state.is_kept:
+            self._tasks.append(loop.create_task(self._keep()))
+
+    def _admin_token(self) -> str:
+        """What requests to the admin listener have to bring; "" for nothing."""
+        admin = self.started.admin
+        if admin.listen is None or not admin.token_env:
+            return ""
+        token = self.environ.get(admin.token_env, "").strip()
+        if not token:
+            raise StartError(
+                f"[admin] token_env names {admin.token_env}, but that variable is empty: set it."
+            )
+        return token
+
+    async def _open(self, listen: Listen, requests: Requests) -> None:
+        app = admin_app(self.gateway, self.reloader, requests, listen, self._token)
+        runner = self._runner = web.AppRunner(app, shutdown_timeout=HANDED_OVER_S)
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        try:
+            [sockets], self.address = await listen_on(listen, self.started.server.socket_mode)
+        except StartError as error:
+            raise StartError(
+                f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
+                "without."
+            ) from None
+        for sock in sockets:
+            self._admin.append(await serve_on(sock, lambda: ControlProtocol(server, self.gateway)))
+
+    async def simulator(self) -> int:
+        """The simulator's port; it is started when it is first needed, and then runs on until the end."""
+        if self._simulator is None:
+            simulator = Simulator(seed=self.started.simulator.seed)
+            self.simulator_port = await simulator.start()
+            self._simulator = simulator
+        return self.simulator_port
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self.reloader.check()
+            except Exception:
+                log.exception("a fault in taking on a changed file; it is looked at again when it changes")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save()
+
+    async def _save(self) -> None:
+        await self._state.save(dump_rows(self.gateway.catalog, time.time() - time.monotonic()))
+
+    async def close(self) -> None:
+        """End it all; what was learned is kept. Also for a start that failed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._admin:
+            listener.close()
+        if self.address is not None:
+            remove_socket(self.address)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._simulator is not None:
+            await self._simulator.close()
+        if hasattr(self, "reloader"):
+            await self._save()
+        await self._state.close()
+
+
+def show_admin(address: Listen | None) -> None:
+    """Say where the admin API is."""
+    if address is not None:
+        log.info("admin API at %s", show(address))

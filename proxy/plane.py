@@ -1,0 +1,106 @@
+"""What serves clients, in one process: the gateway's connections, the application behind them, the tick."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from proxy.app import ControlProtocol, data_app
+from proxy.catalog import Catalog
+from proxy.config import Config
+from proxy.downstream import ClientConnection
+from proxy.gateway import Gateway, Provider
+from proxy.knowledge import STEP_S, Knowledge
+from proxy.listeners import serve_on
+
+log = logging.getLogger("tokenhub.server")
+
+TICK_S = 0.1
+_DRAIN_POLL_S = 0.05
+# What was handed to aiohttp is answered at once; it may only still wait for a body that nobody wants.
+HANDED_OVER_S = 0.5
+
+
+class DataPlane:
+    """See the module's text.
+
+    :param knowledge: what is known together with other workers; None: there are none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        providers: Mapping[str, Provider],
+        knowledge: Knowledge | None = None,
+    ) -> None:
+        self.gateway = Gateway(config, catalog, providers, self._control, random.Random(), knowledge)
+        self._listeners: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stepper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Everything but listening."""
+        self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=HANDED_OVER_S)
+        await self._runner.setup()
+        self._tick()
+        if self.gateway.knowledge is not None:
+            self._step(self.gateway.knowledge)
+
+    async def accept(self, sock: socket.socket) -> None:
+        """Serve the clients that come to a listening socket."""
+        self._listeners.append(await serve_on(sock, lambda: ClientConnection(self.gateway)))
+
+    def _control(self) -> asyncio.Protocol:
+        assert self._runner is not None and self._runner.server is not None
+        return ControlProtocol(self._runner.server, self.gateway)
+
+    def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self.gateway.tick(time.monotonic())
+
+    def _step(self, knowledge: Knowledge) -> None:
+        self._stepper = asyncio.get_running_loop().call_later(STEP_S, self._step, knowledge)
+        gateway, part = self.gateway, knowledge.part
+        if part is not None:
+            part.connections = len(gateway.connections)
+            gateway.connections_elsewhere = knowledge.connections_elsewhere()
+        try:
+            knowledge.step(time.monotonic())
+        except Exception:
+            log.exception("a fault in what workers tell each other")
+
+    async def drain(self) -> None:
+        """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
+        gateway, server = self.gateway, self.gateway.config.server
+        gateway.unready = True
+        if server.lame_duck_s:
+            await asyncio.sleep(server.lame_duck_s)
+        gateway.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(gateway.connections):
+            connection.close_if_idle()
+        deadline = time.monotonic() + server.drain_timeout_s
+        while gateway.connections and time.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_POLL_S)
+        if gateway.connections:
+            log.warning("drain_timeout is over: %d connections are cut", len(gateway.connections))
+
+    async def close(self) -> None:
+        """Close everything at once."""
+        for listener in self._listeners:
+            listener.close()
+        for timer in (self._ticker, self._stepper):
+            if timer is not None:
+                timer.cancel()
+        await self.gateway.close()
+        if self._runner is not None:
+            await self._runner.cleanup()

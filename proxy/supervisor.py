@@ -1,0 +1,346 @@
+"""Several workers: the process that holds their sockets and their common memory, starts them, and governs.
+
+    supervisor ── sockets, memory, orders ──► worker 0, worker 1, …
+      admin API, configuration, simulator, state
+
+The sockets stay open here: a connection that comes for a worker that has died waits for the next one. A
+worker that dies is replaced, at once if it had served for a while, else after a pause that doubles. One that
+starts later gets what the others have learned. The supervisor's child processes are exactly the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import mmap
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import proxy
+from proxy.config import Config, Listen
+from proxy.control import ControlPlane
+from proxy.deployment import Deployment
+from proxy.gateway import Gateway
+from proxy.knowledge import Knowledge, memory_bytes
+from proxy.listeners import StartError, listen_on, remove_socket
+from proxy.mapping import Part
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.prepare import Prepared
+from proxy.routesfile import RoutesFile
+from proxy.views import limit_of, select_requests
+
+log = logging.getLogger("tokenhub.supervisor")
+
+# How often what the workers told is taken in here, where nobody chooses by it.
+STEP_S = 0.1
+# A worker that serves by then is well; one that has served for so long died of something new.
+START_S, STEADY_S = 30.0, 10.0
+_PAUSE_S, _MAX_PAUSE_S = 0.5, 30.0
+# So many deaths in a row before a worker ever served, and there is no use in trying on.
+MAX_FAILURES = 5
+# An order is obeyed within milliseconds; a worker that doesn't answer for so long serves nobody either.
+_ORDER_S = 10.0
+# What a worker may take after drain_timeout to close its connections.
+_GRACE_S = 5.0
+
+
+class Handle:
+    """A worker, as the supervisor sees it. Orders are answered in the order they were given."""
+
+    def __init__(self, index: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
+        self.index = index
+        self.process = process
+        self.channel = channel
+        self.begun_at = time.monotonic()
+        self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self._reader = asyncio.get_running_loop().create_task(self._listen())
+
+    async def ask(self, order: object) -> Answer:
+        """Give an order. The worker's death is an answer too."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        with contextlib.suppress(ConnectionError):
+            await self.channel.send(order)
+        if self._reader.done():
+            self._give_up()
+        return await answer
+
+    async def _listen(self) -> None:
+        while isinstance(answer := await self.channel.receive(), Answer):
+            if self._waiting:
+                waiting = self._waiting.popleft()
+                if not waiting.done():
+                    waiting.set_result(answer)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(Answer(error="it has died"))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it lives."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    async def close(self) -> None:
+        """After its end."""
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._give_up()
+        self.channel.close()
+
+
+class Supervisor:
+    """See the module's text.
+
+    :param workers: how many, at least 2.
+    """
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], file: RoutesFile | None, workers: int
+    ) -> None:
+        self.addresses: list[Listen] = []
+        self.handles: dict[int, Handle] = {}  # of the workers that live
+        self.failed: asyncio.Future[str]  # done when there is no use in going on: why
+        self._control = ControlPlane(config, environ, file)
+        self._workers = workers
+        self._sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
+        self._descriptor = -1
+        self._memory: mmap.mmap
+        self._knowledge: Knowledge
+        self._settled: Settled
+        self._keepers: list[asyncio.Task[None]] = []
+        self._stepper: asyncio.TimerHandle | None = None
+        self._stopping = asyncio.Event()
+        self._failures = 0
+
+    @property
+    def admin_address(self) -> Listen | None:
+        """Of the admin API; None: it is switched off."""
+        return self._control.address
+
+    # ------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Listen, and start the workers; returns when all of them serve. :raises StartError: it can't."""
+        control, loop = self._control, asyncio.get_running_loop()
+        self.failed = loop.create_future()
+        config = control.started
+        catalog = await control.prepare()
+        prepared = control.prepared
+        self._descriptor = os.memfd_create("tokenhub")
+        os.ftruncate(self._descriptor, memory_bytes(self._workers))
+        self._memory = mmap.mmap(self._descriptor, memory_bytes(self._workers))
+        self._knowledge = Knowledge(memoryview(self._memory), self._workers, None, _log_ejection)
+        gateway = Gateway(config, catalog, prepared.providers, _nobody, random.Random(), self._knowledge)
+        control.govern(gateway, self._spread)
+        self._settled = Settled(config, prepared.keys, control.simulator_port if prepared.simulated else 0)
+        for listen in config.server.listen:
+            sockets, address = await listen_on(listen, config.server.socket_mode, self._workers)
+            self.addresses.append(address)
+            for own, more in zip(self._sockets, sockets, strict=True):
+                own.extend(more)
+        self._step()
+        first = [loop.create_future() for _ in range(self._workers)]
+        self._keepers = [loop.create_task(self._keep(index, serves)) for index, serves in enumerate(first)]
+        for serves in first:
+            why = await serves
+            if why:
+                raise StartError(f"a worker can't start: {why}")
+        await control.start(self.requests)
+
+    async def _keep(self, index: int, first: asyncio.Future[str]) -> None:
+        """Have a worker, and another one when it has died. ``first`` gets "" when it serves, or why not."""
+        pause_s = 0.0
+        while not self._stopping.is_set():
+            await asyncio.sleep(pause_s)
+            handle = await self._spawn(index)
+            why = await self._greet(handle)
+            if why:
+                handle.signal(signal.SIGKILL)
+            if not first.done():
+                first.set_result(why)
+                if why:
+                    await self._bury(handle)
+                    return
+            code = await handle.process.wait()
+            await self._bury(handle)
+            if self._stopping.is_set():
+                return
+            lived_s = time.monotonic() - handle.begun_at
+            is_steady = not why and lived_s >= STEADY_S
+            pause_s = 0.0 if is_steady else min(max(_PAUSE_S, 2.0 * pause_s), _MAX_PAUSE_S)
+            log.error(
+                "worker %d (process %d) %s%s after %.1f s: another one starts%s", index, handle.process.pid,
+                _end_of(code), f" at its start ({why})" if why else "", lived_s,
+                f" in {pause_s:g} s" if pause_s else "",
+            )  # fmt: skip
+            self._failures = self._failures + 1 if why else 0
+            if self._failures >= MAX_FAILURES and not self.handles and not self.failed.done():
+                self.failed.set_result(f"{self._failures} workers in a row died at their start: {why}")
+
+    async def _spawn(self, index: int) -> Handle:
+        ours, theirs = socket.socketpair()
+        descriptors = [theirs.fileno(), self._descriptor, *(s.fileno() for s in self._sockets[index])]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "proxy.worker", str(theirs.fileno()),
+                pass_fds=descriptors, stdin=asyncio.subprocess.DEVNULL, env=_environment(),
+            )  # fmt: skip
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        handle = Handle(index, process, await Channel.open(ours))
+        self.handles[index] = handle
+        return handle
+
+    async def _greet(self, handle: Handle) -> str:
+        """Wait until it serves; why it doesn't, or ""."""
+        index, knowledge = handle.index, self._knowledge
+        Part(memoryview(self._memory), index).clear()
+        knowledge.step(time.monotonic())
+        start = Start(
+            self._settled, index, self._workers, tuple(s.fileno() for s in self._sockets[index]),
+            self._descriptor, self._control.created, knowledge.dump(), tuple(knowledge.positions),
+        )  # fmt: skip
+        try:
+            answer = await asyncio.wait_for(handle.ask(start), START_S)
+        except TimeoutError:
+            return f"it doesn't serve within {START_S:g} s"
+        return answer.error
+
+    async def _bury(self, handle: Handle) -> None:
+        if self.handles.get(handle.index) is handle:
+            del self.handles[handle.index]
+        await handle.process.wait()
+        Part(memoryview(self._memory), handle.index).clear()
+        await handle.close()
+
+    # ------------------------------------------------------------------ while it runs
+
+    def _step(self) -> None:
+        self._stepper = asyncio.get_running_loop().call_later(STEP_S, self._step)
+        try:
+            self._knowledge.step(time.monotonic())
+        except Exception:
+            log.exception("a fault in what workers tell each other")
+
+    async def reload(self, why: str) -> None:
+        """Read the configuration anew; what is wrong goes to the log."""
+        await self._control.reloader.reload_and_log(why)
+
+    async def _spread(self, config: Config, prepared: Prepared) -> None:
+        """Bring a new configuration to all workers, and see that it is in effect there."""
+        port = self._control.simulator_port if prepared.simulated else 0
+        settled = self._settled = Settled(config, prepared.keys, port)
+        await asyncio.gather(*(self._have_taken_on(handle, settled) for handle in self._living()))
+
+    async def _have_taken_on(self, handle: Handle, settled: Settled) -> None:
+        try:
+            answer = await asyncio.wait_for(handle.ask(TakeOn(settled)), _ORDER_S)
+        except TimeoutError:
+            answer = Answer(error=f"no answer within {_ORDER_S:g} s")
+        if answer.error and handle.process.returncode is None:
+            # It must not go on with what was before: the next one starts with what is now.
+            log.error(
+                "worker %d can't take on the configuration (%s): it is ended", handle.index, answer.error
+            )
+            handle.signal(signal.SIGKILL)
+
+    async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The latest requests that a query selects, of all workers. :raises ValueError: it is none."""
+        select_requests((), query)
+        asked = (asyncio.wait_for(handle.ask(Tell(dict(query))), _ORDER_S) for handle in self._living())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found = [answer.value for answer in answers if isinstance(answer, Answer) and not answer.error]
+        merged = heapq.merge(*found, key=_when, reverse=True)
+        return list(merged)[: limit_of(query)]
+
+    def _living(self) -> list[Handle]:
+        return list(self.handles.values())
+
+    # ------------------------------------------------------------------ stop
+
+    async def drain(self) -> None:
+        """Have all workers stop as the contract says, and end those that don't."""
+        self._stopping.set()
+        server = self._control.gateway.config.server
+        for handle in self._living():
+            with contextlib.suppress(ConnectionError):
+                await handle.channel.send(Drain())
+        limit_s = server.lame_duck_s + server.drain_timeout_s + _GRACE_S
+        closing = asyncio.get_running_loop().create_task(self._stop_listening(server.lame_duck_s))
+        waiting = [asyncio.create_task(handle.process.wait()) for handle in self._living()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=limit_s)
+        closing.cancel()
+
+    async def _stop_listening(self, after_s: float) -> None:
+        """Workers close theirs then; as long as a socket is open anywhere, connections queue up for it."""
+        await asyncio.sleep(after_s)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for sockets in self._sockets:
+            for sock in sockets:
+                sock.close()
+
+    async def close(self) -> None:
+        """End everything at once; also what a start that failed has begun."""
+        self._stopping.set()
+        for handle in self._living():
+            handle.signal(signal.SIGKILL)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for handle in self._living():
+            await self._bury(handle)
+        self._close_sockets()
+        for listen in self.addresses:
+            remove_socket(listen)
+        if self._stepper is not None:
+            self._stepper.cancel()
+        await self._control.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """Such that a worker is this program, and not what lies in the current directory."""
+    here = str(Path(proxy.__file__).parents[1])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _when(row: dict[str, Any]) -> float:
+    return float(row["time"])
+
+
+def _end_of(code: int) -> str:
+    if code >= 0:
+        return f"ended with {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
+def _log_ejection(deployment: Deployment, who: str, at: float) -> None:
+    name = deployment.id if who == "deployment" else f"provider {deployment.provider.name}"
+    log.warning("%s is ejected for %.1f s", name, deployment.free_at(at) - at)
+
+
+def _nobody() -> asyncio.Protocol:
+    raise AssertionError("the supervisor has no clients")

@@ -1,0 +1,122 @@
+"""A worker: the data plane in a process of its own, under a supervisor (:mod:`proxy.supervisor`).
+
+It is started with the number of a descriptor, over which it gets its orders. When the other end is gone, so
+is the supervisor: the worker takes nothing new, and ends when what runs has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import mmap
+import signal
+import socket
+import sys
+
+import uvloop
+
+from proxy.catalog import Catalog
+from proxy.gateway import Gateway
+from proxy.knowledge import Knowledge, memory_bytes, restore_rows
+from proxy.listeners import StartError
+from proxy.logs import set_up_logging
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.plane import DataPlane
+from proxy.prepare import Prepared, prepare
+from proxy.reload import take_on
+from proxy.server import latest
+
+log = logging.getLogger("tokenhub.worker")
+
+
+class Worker:
+    """See the module's text."""
+
+    def __init__(self, channel: Channel, start: Start) -> None:
+        self._channel = channel
+        self._start = start
+        self._prepared = _prepared(start.settled)
+        self._memory = mmap.mmap(start.memory, memory_bytes(start.workers))
+        knowledge = Knowledge(memoryview(self._memory), start.workers, start.index)
+        catalog = Catalog(start.settled.config, self._prepared.usable, start.created)
+        restore_rows(catalog, start.learned)
+        knowledge.positions = [at for index, at in enumerate(start.positions) if index != start.index]
+        self._plane = DataPlane(start.settled.config, catalog, self._prepared.providers, knowledge)
+        self._stop = asyncio.Event()
+
+    @property
+    def _gateway(self) -> Gateway:
+        return self._plane.gateway
+
+    async def run(self) -> None:
+        """Serve until it is told to stop, or the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        await self._plane.start()
+        for number in self._start.sockets:
+            await self._plane.accept(socket.socket(fileno=number))
+        await self._channel.send(Answer())
+        # What was made so far lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        orders = loop.create_task(self._obey())
+        await self._stop.wait()
+        await self._plane.drain()
+        orders.cancel()
+        await asyncio.gather(orders, return_exceptions=True)
+        await self._plane.close()
+
+    async def _obey(self) -> None:
+        while (order := await self._channel.receive()) is not None:
+            if isinstance(order, Drain):
+                self._stop.set()
+                continue
+            await self._channel.send(await self._answer(order))
+        if not self._stop.is_set():
+            log.error("the supervisor is gone: draining")
+            self._stop.set()
+
+    async def _answer(self, order: TakeOn | Tell) -> Answer:
+        try:
+            if isinstance(order, Tell):
+                return Answer(latest(self._gateway, order.query))
+            prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
+            take_on(self._gateway, order.settled.config, prepared, self._prepared, self._start.created)
+            self._prepared = prepared
+            return Answer()
+        except Exception as error:
+            log.exception("a fault in an order of the supervisor")
+            return Answer(error=str(error) or type(error).__name__)
+
+
+def _prepared(settled: Settled, previous: Prepared | None = None) -> Prepared:
+    return prepare(settled.config, settled.keys, settled.simulator_port, previous)
+
+
+async def _work(number: int) -> int:
+    # What a terminal sends goes to all its processes: the supervisor decides what becomes of it.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    channel = await Channel.open(socket.socket(fileno=number))
+    start = await channel.receive()
+    if start is None:
+        return 1
+    set_up_logging(f"worker {start.index}")
+    try:
+        await Worker(channel, start).run()
+    except (StartError, OSError) as error:
+        await channel.send(Answer(error=str(error)))
+        return 1
+    finally:
+        channel.close()
+    return 0
+
+
+def main() -> int:
+    """Run with the descriptor that the command line names. Returns the exit code."""
+    return uvloop.run(_work(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
