@@ -17,7 +17,7 @@ from proxy.catalog import Catalog
 from proxy.config import Config, Listen
 from proxy.gateway import Gateway
 from proxy.knowledge import dump_rows, restore_rows
-from proxy.listeners import StartError, listen_on, remove_socket, serve_on, show
+from proxy.listeners import StartError, listen_on, remove_socket, serve_on
 from proxy.plane import HANDED_OVER_S
 from proxy.prepare import Prepared, check_auth, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing
@@ -165,9 +165,3 @@ class ControlPlane:
         if hasattr(self, "reloader"):
             await self._save()
         await self._state.close()
-
-
-def show_admin(address: Listen | None) -> None:
-    """Say where the admin API is."""
-    if address is not None:
-        log.info("admin API at %s", show(address))

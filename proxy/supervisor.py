@@ -316,6 +316,7 @@ class Supervisor:
         await self._control.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _environment() -> dict[str, str]:

@@ -479,8 +479,8 @@ async def test_reload_of_a_bad_file_tells_every_mistake(with_file):
     server, path = with_file
     path.write_text(TEXT + "x = ['mock/none']\ny = 3\n")
     answer = await ask(server, "POST", "/admin/v1/reload", {})
-    check_error(answer, 422, "invalid_configuration", f"{path}:19:6: unknown model")
-    check_error(answer, 422, "invalid_configuration", f"{path}:20:5: ")
+    check_error(answer, 422, "invalid_configuration", f"{path}:21:6: unknown model")
+    check_error(answer, 422, "invalid_configuration", f"{path}:22:5: ")
     assert await model_status(server, "cheap") == 503
     path.unlink()
     check_error(await ask(server, "POST", "/admin/v1/reload", {}), 422, "invalid_configuration", "can't read")

@@ -131,10 +131,10 @@ def test_check_of_what_is_no_toml(folder, capsys):
 
 
 def test_check_notes_settings_without_effect(folder, capsys):
-    path = write(folder, "[server]\nworkers = 4\n[alerts]\nwebhook_url = 'https://x/y'\n" + GOOD)
+    path = write(folder, "[server]\ncors_origins = ['*']\n[alerts]\nwebhook_url = 'https://x/y'\n" + GOOD)
     assert main(["check", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{path}:2:1: note: 'server.workers' has no effect yet"
+    assert lines[0] == f"{path}:2:1: note: 'server.cors_origins' has no effect yet"
     assert lines[1] == f"{path}:4:1: note: 'alerts.webhook_url' has no effect yet"
     assert lines[2].startswith(f"{path}: ok")
 
@@ -182,7 +182,7 @@ def test_serve_at_an_address_that_is_none(folder, capsys, address):
 
 def test_serve_takes_the_addresses_in_place_of_the_files(folder, capsys, monkeypatch):
     seen = []
-    monkeypatch.setattr("proxy.server.serve", lambda config, file: seen.append((config, file)) or 0)
+    monkeypatch.setattr("proxy.run.serve", lambda config, file: seen.append((config, file)) or 0)
     write(folder, GOOD)
     assert main(["serve", "--listen", "[::1]:1", "--listen", "unix:/tmp/x.sock", "--workers", "1"]) == 0
     config, file = seen[0]

@@ -36,7 +36,9 @@ BANNED = {
     "time.time": "jumps with the clock of the machine: use time.monotonic (dates of people excepted)",
 }
 # `created`, `date`, `ejected_until`, Retry-After: dates of people, or of other machines.
-ALLOWED = {(name, "time.time") for name in ("server", "simulator", "admin", "console", "attempt")}
+ALLOWED = {
+    (name, "time.time") for name in ("server", "simulator", "admin", "console", "attempt", "control", "state")
+}
 
 each_module = pytest.mark.parametrize("name", TREES)
 

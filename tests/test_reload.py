@@ -116,7 +116,7 @@ async def test_a_bad_file_changes_nothing_and_is_complained_about_once(running, 
     assert await running.status("a") == 200
     said = [record.getMessage() for record in caplog.records if "unknown model" in record.getMessage()]
     assert len(said) == 2
-    assert f"{running.path}:11:6: " in said[0]
+    assert f"{running.path}:13:6: " in said[0]
     with pytest.raises(ConfigError) as caught:
         await running.reloader.reload()
     assert len(caught.value.mistakes) == 2

@@ -1,0 +1,99 @@
+"""The data plane in one process; how it drains is in test_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from proxy.catalog import Catalog
+from proxy.config import Listen, parse
+from proxy.knowledge import Knowledge, memory_bytes
+from proxy.listeners import listen_on
+from proxy.plane import DataPlane
+from proxy.prepare import prepare, read_keys
+from tests.conftest import until
+from tests.fakes import RawClient
+
+TEXT = """
+[server]
+max_connections = 3
+[providers.a]
+base_url = "{url}"
+auth = "none"
+[models."a/m"]
+"""
+
+
+@pytest.fixture
+async def two(provider):
+    """Two planes of one machine, each on a socket of its own."""
+    config = parse(TEXT.format(url=provider.url))
+    prepared = prepare(config, read_keys(config, {}), 0)
+    memory = memoryview(bytearray(memory_bytes(2)))
+    planes = []
+    for index in range(2):
+        catalog = Catalog(config, prepared.usable, 0)
+        plane = DataPlane(config, catalog, prepared.providers, Knowledge(memory, 2, index))
+        await plane.start()
+        [[sock]], plane.address = await listen_on(Listen("127.0.0.1", 0), 0o600)
+        await plane.accept(sock)
+        planes.append(plane)
+    yield planes
+    for plane in planes:
+        await plane.close()
+
+
+async def ask(plane: DataPlane) -> tuple[RawClient, int]:
+    client = await RawClient.to(plane.address)
+    await client.post(b'{"model":"a/m"}')
+    return client, (await client.response())[0]
+
+
+def finished(plane: DataPlane) -> int:
+    return plane.gateway.catalog.deployments["a/m"].row("chat", False).snapshot(0.0)["finished"]
+
+
+async def test_what_one_learns_the_other_knows(two):
+    one, other = two
+    assert (await ask(one))[1] == 200
+    await until(lambda: finished(other) == 1)
+    assert (await ask(other))[1] == 200
+    await until(lambda: finished(one) == finished(other) == 2)
+
+
+async def test_connections_are_limited_together(two):
+    one, other = two
+    clients = [await ask(one), await ask(one), await ask(other)]
+    assert [status for _, status in clients] == [200] * 3
+    await until(lambda: (one.gateway.connections_elsewhere, other.gateway.connections_elsewhere) == (1, 2))
+    refused = await RawClient.to(other.address)
+    status, _, body = await refused.response()
+    assert (status, b"overloaded" in body) == (503, True)
+    for client, _ in clients:
+        client.close()
+    await until(lambda: not one.gateway.connections_elsewhere and not other.gateway.connections_elsewhere)
+    assert (await ask(other))[1] == 200
+
+
+async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
+    one, other = two
+
+    def fails(now: float) -> None:
+        raise ValueError("nonsense")
+
+    with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
+        patch.setattr(one.gateway.knowledge, "step", fails)
+        await until(lambda: "what workers tell each other" in caplog.text)
+        assert (await ask(one))[1] == 200
+    await until(lambda: finished(other) == 1)  # told when it works again
+
+
+async def test_anything_but_a_proxied_request_is_answered_too(two):
+    client = await RawClient.to(two[0].address)
+    await client.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
+    await asyncio.wait_for(two[0].drain(), 5)
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.to(two[0].address)
