@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +74,7 @@ capabilities = ["chat"]
 [aliases]
 economy = { models = ["one/mock-model", "two/mock-model", "two/small-model"], strategy = "cost" }
 """
+CROWD = 64
 PINNED, SHORT, ALIAS = "one/mock-model", "mock-model", "economy"
 
 PLAIN_HEAD = (
@@ -290,6 +292,41 @@ def plain(model: str, *, first: bool = True, size: str = "1k", sdk: bool = False
     return exchange
 
 
+def crowd(model: str) -> Callable[[], None]:
+    """As plain(), with others under way: ``CROWD`` clients, of which the one that waited longest is answered."""
+    wire = Wire()
+    data = body_of(model)
+    request = with_length(PLAIN_HEAD, data) + data
+    answer = ANSWER_HEAD % len(ANSWER) + b"\r\n" + ANSWER
+    clients = deque([wire.client])
+    for _ in range(CROWD - 1):
+        clients.append(ClientConnection(wire.gateway))
+        wire.connect(clients[-1])
+    for provider in wire.gateway.providers.values():
+        for _ in range(CROWD):
+            connection = ProviderConnection(provider.pool)
+            wire.connect(connection)
+            connection.served = 1
+            provider.pool.put(connection, time.monotonic())
+    waiting: deque[ProviderConnection] = deque()
+
+    def ask() -> None:
+        clients[0].data_received(request)
+        clients.rotate(-1)
+        assert isinstance(wire.last, ProviderConnection)
+        waiting.append(wire.last)
+
+    for _ in range(CROWD - 1):
+        ask()
+
+    def exchange() -> None:
+        ask()
+        waiting.popleft().data_received(answer)
+
+    exchange()
+    return exchange
+
+
 def stream(chunks: bool) -> Callable[[], None]:
     """A chunk of an endless stream, or everything of a stream but such chunks."""
     wire = Wire()
@@ -389,6 +426,8 @@ CASES: dict[str, tuple[str, str, Callable[[], Callable[[], object]]]] = {
     ),
     "routed": ("short name at 2 providers, latency", "request", lambda: plain(SHORT)),
     "alias": ("alias of 3 models, cost", "request", lambda: plain(ALIAS)),
+    "pinned-crowd": (f"pinned model, {CROWD} under way", "request", lambda: crowd(PINNED)),
+    "routed-crowd": (f"short name at 2 providers, {CROWD} under way", "request", lambda: crowd(SHORT)),
     "100k": ("100 KB conversation, model first", "request", lambda: plain(PINNED, size="100k")),
     "2m": ("2 MB image, model first", "request", lambda: plain(PINNED, size="2m")),
     "stream": ("stream without its chunks", "request", lambda: stream(False)),
@@ -407,7 +446,10 @@ CASES: dict[str, tuple[str, str, Callable[[], Callable[[], object]]]] = {
     "usage-events": ("read_events, 8 KB tail", "call", usage_events),
     "empty": ("an empty call, contained in each figure above", "call", lambda: lambda: None),
 }
-WHOLE = ("pinned", "sdk", "sdk-behind", "routed", "alias", "100k", "2m", "stream", "chunk")
+WHOLE = (
+    "pinned", "pinned-crowd", "sdk", "sdk-behind", "routed", "routed-crowd", "alias", "100k", "2m", "stream",
+    "chunk",
+)  # fmt: skip
 
 
 def calibrate(call: Callable[[], object]) -> int:

@@ -293,10 +293,6 @@ class Attempt(Record):
         connection.release(answer.head.keep_alive and self.exchange.body.done, now)
         self.exchange.on_end(self, now)
 
-    def outcome(self) -> tuple[Deployment, float, Usage | None, int | None]:
-        """Who, when the answer began, what was used, and its price: for the table of requests."""
-        return self.deployment, self.answered_at, self.usage, self.cost_nusd
-
     def drop(self) -> None:
         """Close what runs upstream, at once: nobody waits for it any longer."""
         if self.dial is not None:

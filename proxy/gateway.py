@@ -12,7 +12,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from proxy.budget import RetryBudget
@@ -22,7 +22,7 @@ from proxy.deployment import Deployment
 from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
 from proxy.pool import Pool
-from proxy.recent import KEPT, Finished
+from proxy.recent import KEPT
 from proxy.upstream import ConnectionPool, ssl_context
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Gateway:
         if knowledge is not None:
             knowledge.adopt(catalog)
         self.budget = RetryBudget(config.routing.retry_budget)
-        self.finished: deque[Finished] = deque(maxlen=KEPT)  # the latest requests
+        self.finished: deque[tuple[Any, ...]] = deque(maxlen=KEPT)  # the latest requests, as recent.Finished
         self.connections: set[ClientConnection] = set()
         self.unready = False  # /readyz answers 503
         self.draining = False  # nothing new is taken

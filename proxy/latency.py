@@ -40,6 +40,9 @@ _DEFAULT_FIRST_BYTE_S = 1.0
 STAKES = 2.0
 # Deviations below the expectation that a probe is judged by: half of one, as every probe costs somebody.
 _OPTIMISM = 0.5
+# For so long a choice holds for other requests too: above a thousand a second, choosing anew for each cost
+# more than it told.
+_SAME_S = 0.001
 _NEVER = float("-inf")
 
 
@@ -81,8 +84,12 @@ def _unknown(rows: Sequence[Row], able: Sequence[int], row: Row, now: float) -> 
 
 
 def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    rows = pool.streamed_rows if facts.streamed else pool.plain_rows
-    now = facts.now
+    now, streamed = facts.now, facts.streamed
+    # Among all members, as nearly always, what was worked out a moment ago still holds.
+    if able is pool.indices and 0.0 < now - pool.near_at[streamed] < _SAME_S:
+        near = pool.near[streamed]
+        return near[0] if len(near) == 1 else near[int(rng.random() * len(near))]
+    rows = pool.streamed_rows if streamed else pool.plain_rows
     for index in able:
         if rows[index].used_s == _NEVER:
             never = [other for other in able if rows[other].used_s == _NEVER]
@@ -94,13 +101,12 @@ def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> 
     # Requests a second, nearly all of which go to the best: its decayed count over the time constant.
     pace = (success.weight if success.weight > 1.0 else 1.0) / success.tau_s * least / STAKES
     limit = least * (1.0 + NEAR)
-    near = probe = -1
+    nearest: list[int] = []
+    probe = -1
     most = 1.0
     for at, score in enumerate(scores):
-        if at == best:
-            continue
         if score <= limit:
-            near = at
+            nearest.append(able[at])
             continue
         row = rows[able[at]]
         speed = row.speed
@@ -113,7 +119,9 @@ def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> 
             most, probe = due, at
     if probe >= 0:
         return able[probe]
-    return able[best] if near < 0 else lowest(able, scores, rng)
+    if able is pool.indices:
+        pool.near[streamed], pool.near_at[streamed] = nearest, now
+    return nearest[0] if len(nearest) == 1 else nearest[int(rng.random() * len(nearest))]
 
 
 def lowest(able: Sequence[int], values: list[float], rng: Random) -> int:

@@ -209,9 +209,11 @@ class Row:
         """
         self.in_flight -= 1
         self.finished_count += 1
-        if success is not None:
-            self.success.add(1.0 if success else 0.0, now)
-            self.good_count += success
+        if success:
+            self.success.add(1.0, now)
+            self.good_count += 1
+        elif success is not None:
+            self.success.add(0.0, now)
         if error is not None:
             self.note_error(error, now)
 

@@ -20,6 +20,7 @@ class Pool:
     the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
     the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
     ``inner``: the strategy among the members behind one.
+    ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
 
@@ -35,6 +36,8 @@ class Pool:
         "members",
         "min_context",
         "name",
+        "near",
+        "near_at",
         "needs_tools_check",
         "needs_vision_check",
         "plain_rows",
@@ -75,6 +78,8 @@ class Pool:
         self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
         self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
         self.turns = [0] * len(self.members)
+        self.near: list[Sequence[int]] = [(), ()]
+        self.near_at = [0.0, 0.0]
         self.inner = inner
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}

@@ -14,8 +14,8 @@ KEPT = 1000
 
 
 class Finished(NamedTuple):
-    """One request. Times are monotonic seconds; 0 where there is none. Made for every request: no text is
-    built here that nobody may ask for."""
+    """One request. Times are monotonic seconds; 0 where there is none. Kept as plain tuples, and no text is
+    built that nobody may ask for: there is one for every request."""
 
     id: bytes
     begun_at: float
@@ -34,15 +34,13 @@ class Finished(NamedTuple):
     cost_nusd: int | None
 
 
-# The end of one that went to nobody.
-UNSERVED = (None, 0.0, None, None)
-
-
-def row(finished: Finished, wall_offset_s: float) -> dict[str, Any]:
+def row(kept: Sequence[Any], wall_offset_s: float) -> dict[str, Any]:
     """The row of ``/admin/v1/requests``.
 
+    :param kept: the fields of a :class:`Finished`.
     :param wall_offset_s: what makes Unix seconds of monotonic ones.
     """
+    finished = Finished._make(kept)
     usage = finished.usage
     cost = finished.cost_nusd
     first = finished.first_byte_at
