@@ -293,7 +293,7 @@ def plain(model: str, *, first: bool = True, size: str = "1k", sdk: bool = False
 
 
 def crowd(model: str) -> Callable[[], None]:
-    """As plain(), with others under way: ``CROWD`` clients, of which the one that waited longest is answered."""
+    """As plain(), with ``CROWD`` clients at once: whoever waited longest is answered."""
     wire = Wire()
     data = body_of(model)
     request = with_length(PLAIN_HEAD, data) + data

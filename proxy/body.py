@@ -108,7 +108,7 @@ def wants_stream(body: bytes) -> bool:
     are looked at; what really comes is seen by the answer.
     """
     if len(body) <= 2 * _END_BYTES:
-        return body.startswith(b"true", value_of(body, b'"stream"'))
+        return body.find(b'"stream"') >= 0 and body.startswith(b"true", value_of(body, b'"stream"'))
     for start, end in ((0, _END_BYTES), (len(body) - _END_BYTES, len(body))):
         at = body.find(b'"stream"', start, end)
         if at >= 0 and body[at - 1] != 0x5C and _STREAM_TRUE.match(body, at):
