@@ -210,7 +210,7 @@ class Attempt(Record):
         exchange, name = self.exchange, self.provider.config.name
         log.warning("%s: provider %s %s", exchange.request_id.decode(), name, what)
         ejected = self.failed(now, outcome, exchange.gateway.rng, wait_s, what)
-        if ejected is not None:
+        if ejected is not None and exchange.gateway.knowledge is None:  # else the supervisor says so
             who = self.deployment.id if ejected == "deployment" else f"provider {name}"
             left_s = self.deployment.free_at(now) - now
             log.warning("%s is ejected for %.1f s: it %s", who, left_s, what)

@@ -16,7 +16,8 @@ def usable_cores(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int:
     for the rest of each period, and streams stutter.
     """
     quotas = [*_version_2(root, membership), *_version_1(root)]
-    return max(1, int(min([len(os.sched_getaffinity(0)), *quotas])))
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([allowed, *quotas])))
 
 
 def _version_2(root: Path, membership: Path) -> list[float]:

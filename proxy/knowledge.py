@@ -125,9 +125,9 @@ class Knowledge:
     def _publish(self, part: Part, now: float) -> None:
         for own in self._own.values():
             row, deployment = own.row, own.deployment
-            oldest_s, waiting = row.unanswered()
+            oldest_s, unanswered = row.unanswered()
             trials = int(deployment.breaker.on_trial) + 2 * int(deployment.key.on_trial)
-            here = Elsewhere(row.in_flight, waiting, oldest_s)
+            here = Elsewhere(row.in_flight, row.awaiting, unanswered, oldest_s)
             part.set_row(own.index, RowState(row.key, here, row.used_s, row.heard_s, trials))
             finished = row.finished_count - own.finished
             if finished:
@@ -154,11 +154,12 @@ class Knowledge:
         row.used_s = max(row.used_s, state.used_s)
         row.heard_s = max(row.heard_s, state.heard_s)
         here = state.elsewhere
-        if here.in_flight or here.waiting:
+        if here.in_flight:
             before = row.elsewhere
             row.elsewhere = Elsewhere(
                 before.in_flight + here.in_flight,
-                before.waiting + here.waiting,
+                before.awaiting + here.awaiting,
+                before.unanswered + here.unanswered,
                 min(before.oldest_s, here.oldest_s),
             )
             self._marked.append(row)

@@ -80,7 +80,7 @@ def _unknown(rows: Sequence[Row], able: Sequence[int], row: Row, now: float) -> 
     prior_s = sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
     waiting, elsewhere = row.waiting, row.elsewhere
     since_s = min(next(iter(waiting.values()), now), elsewhere.oldest_s)
-    return prior_s * (1.0 + len(waiting) + elsewhere.waiting) + now - since_s + row.unanswered_s
+    return prior_s * (1.0 + len(waiting) + elsewhere.awaiting) + now - since_s + row.unanswered_s
 
 
 def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
@@ -110,7 +110,7 @@ def pick_latency(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> 
             continue
         row = rows[able[at]]
         speed = row.speed
-        if row.waiting or row.elsewhere.waiting or not speed.mean_s:
+        if row.waiting or row.elsewhere.awaiting or not speed.mean_s:
             continue
         age = now - row.used_s
         cost = score * exp(-_OPTIMISM * sqrt(speed.doubt_at(now))) - least

@@ -40,14 +40,17 @@ class Outbox(Protocol):
 
 
 class Elsewhere(NamedTuple):
-    """What runs at other workers: in flight; waiting for a first byte, since when the oldest of them."""
+    """What runs at other workers: in flight; waiting for a first byte; those of them that no later one
+    overtook, and since when the oldest of these waits.
+    """
 
     in_flight: int
-    waiting: int
+    awaiting: int
+    unanswered: int
     oldest_s: float
 
 
-NOBODY_WAITS = Elsewhere(0, 0, float("inf"))
+NOBODY_WAITS = Elsewhere(0, 0, 0, float("inf"))
 
 
 def pack(kind: int, key: int, at: float, numbers: tuple[float, ...], text: str = "") -> bytes:

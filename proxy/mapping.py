@@ -32,7 +32,7 @@ PART_BYTES = -(-(_HEAD_BYTES + _ROWS_BYTES + _RECORD_BYTES * MAX_LESSONS) // 409
 # Numbers of the head.
 _WRITTEN, _ROWS, _CONNECTIONS = range(3)
 # Numbers of a row.
-_KEY, _IN_FLIGHT, _WAITING, _OLDEST, _USED, _HEARD, _TRIALS = range(7)
+_KEY, _IN_FLIGHT, _AWAITING, _UNANSWERED, _OLDEST, _USED, _HEARD, _TRIALS = range(8)
 _NEVER = float("-inf")
 
 
@@ -97,7 +97,8 @@ class Part:
         begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
         whole, real, here = self._whole, self._real, state.elsewhere
         whole[begin + _IN_FLIGHT] = here.in_flight
-        whole[begin + _WAITING] = here.waiting
+        whole[begin + _AWAITING] = here.awaiting
+        whole[begin + _UNANSWERED] = here.unanswered
         real[begin + _OLDEST] = here.oldest_s
         real[begin + _USED] = state.used_s
         real[begin + _HEARD] = state.heard_s
@@ -144,7 +145,10 @@ class Part:
         whole, real = self._whole, self._real
         for index in range(min(whole[_ROWS], MAX_ROWS)):
             begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
-            here = Elsewhere(whole[begin + _IN_FLIGHT], whole[begin + _WAITING], real[begin + _OLDEST])
+            here = Elsewhere(
+                whole[begin + _IN_FLIGHT], whole[begin + _AWAITING], whole[begin + _UNANSWERED],
+                real[begin + _OLDEST],
+            )  # fmt: skip
             yield RowState(
                 whole[begin + _KEY], here, real[begin + _USED], real[begin + _HEARD], whole[begin + _TRIALS]
             )

@@ -182,9 +182,9 @@ class Row:
         """Since when the oldest request waits that no later one overtook; 0 where chance explains it."""
         oldest_s, count = self.unanswered()
         elsewhere = self.elsewhere
-        if elsewhere.waiting and elsewhere.oldest_s > self.heard_s:
+        if elsewhere.unanswered and elsewhere.oldest_s > self.heard_s:
             oldest_s = min(oldest_s, elsewhere.oldest_s)
-            count += elsewhere.waiting
+            count += elsewhere.unanswered
         if not count:
             return 0.0
         silent_s = now - oldest_s
@@ -295,7 +295,7 @@ class Row:
             "success": self.read_success(now),
             "finished": self.finished_count + self.finished_elsewhere,
             "in_flight": self.in_flight + self.elsewhere.in_flight,
-            "awaiting": self.awaiting + self.elsewhere.waiting,
+            "awaiting": self.awaiting + self.elsewhere.awaiting,
             "oldest_waiting_s": None if oldest_s == _FOREVER else max(0.0, now - oldest_s),
             "age_s": None if self.used_s == _NEVER else max(0.0, now - self.used_s),
             "last_error": self.last_error,

@@ -136,6 +136,8 @@ class Supervisor:
 
     async def start(self) -> None:
         """Listen, and start the workers; returns when all of them serve. :raises StartError: it can't."""
+        if not hasattr(os, "memfd_create"):
+            raise StartError("several workers need Linux: say workers = 1")
         control, loop = self._control, asyncio.get_running_loop()
         self.failed = loop.create_future()
         config = control.started
@@ -339,8 +341,10 @@ def _end_of(code: int) -> str:
 
 
 def _log_ejection(deployment: Deployment, who: str, at: float) -> None:
-    name = deployment.id if who == "deployment" else f"provider {deployment.provider.name}"
-    log.warning("%s is ejected for %.1f s", name, deployment.free_at(at) - at)
+    is_key = who == "key"
+    name = f"provider {deployment.provider.name}" if is_key else deployment.id
+    reason = deployment.key.reason if is_key else deployment.breaker.reason
+    log.warning("%s is ejected for %.1f s: %s", name, deployment.free_at(at) - at, reason)
 
 
 def _nobody() -> asyncio.Protocol:

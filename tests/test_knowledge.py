@@ -139,12 +139,12 @@ def test_who_hangs_at_one_worker_is_left_by_all():
     held = [one.begin("a", 161.0) for _ in range(3)]
     step(everyone, 164.0)
     assert two.choice(164.0) == "b"
-    assert (two.row("a").elsewhere.waiting, two.row("a").snapshot(164.0)["in_flight"]) == (3, 3)
+    assert (two.row("a").elsewhere.unanswered, two.row("a").snapshot(164.0)["in_flight"]) == (3, 3)
     assert two.row("a").snapshot(164.0)["oldest_waiting_s"] == 3.0
     for record in held:
         record.left(164.1)
     step(everyone, 164.2)
-    assert two.row("a").elsewhere.waiting == 0
+    assert two.row("a").elsewhere.unanswered == 0
 
 
 def test_a_member_asked_by_one_is_not_asked_to_learn_by_the_other():

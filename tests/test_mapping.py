@@ -73,17 +73,17 @@ def test_rows_say_what_runs(memory):
     part = Part(memory, 1)
     first, second = part.add_row(2**64 - 1), part.add_row(5)
     states = {state.key: state for state in part.rows()}
-    assert states[5].elsewhere == (0, 0, float("inf"))
+    assert states[5].elsewhere == (0, 0, 0, float("inf"))
     assert states[5].used_s == states[5].heard_s == float("-inf")
-    part.set_row(second, RowState(5, Elsewhere(3, 2, 1.5), 2.5, 3.5, 3))
+    part.set_row(second, RowState(5, Elsewhere(3, 2, 1, 1.5), 2.5, 3.5, 3))
     part.connections = 9
     other = Part(memory, 1)
     states = {state.key: state for state in other.rows()}
     assert other.connections == 9
     assert (first, second) == (0, 1)
-    assert states[5].elsewhere == (3, 2, 1.5)
+    assert states[5].elsewhere == (3, 2, 1, 1.5)
     assert (states[5].used_s, states[5].heard_s, states[5].trials) == (2.5, 3.5, 3)
-    assert states[2**64 - 1].elsewhere == (0, 0, float("inf"))
+    assert states[2**64 - 1].elsewhere == (0, 0, 0, float("inf"))
     assert list(Part(memory, 0).rows()) == []
 
 
@@ -99,11 +99,11 @@ def test_there_is_room_for_so_many_rows_and_no_more(memory):
 
 def test_what_a_dead_worker_had_is_cleared_but_not_what_it_told(memory):
     part = Part(memory, 0)
-    part.set_row(part.add_row(5), RowState(5, Elsewhere(3, 2, 1.5), 2.5, 3.5, 1))
+    part.set_row(part.add_row(5), RowState(5, Elsewhere(3, 2, 1, 1.5), 2.5, 3.5, 1))
     part.connections = 9
     tell(part, 2)
     part.clear()
     assert (list(part.rows()), part.connections, part.written) == ([], 0, 2)
     part.add_row(6)
-    assert [(state.key, state.elsewhere) for state in part.rows()] == [(6, (0, 0, float("inf")))]
+    assert [(state.key, state.elsewhere) for state in part.rows()] == [(6, (0, 0, 0, float("inf")))]
     assert [lesson.at for lesson in part.lessons(0)[0]] == [0.0, 1.0]

@@ -157,6 +157,22 @@ async def test_a_slow_down_seen_by_one_worker_moves_the_other_within_100_ms(runn
     assert (await ask(two))[1] == b"b"  # which has not seen any of it
 
 
+async def test_failures_at_both_workers_eject_and_the_supervisor_says_so(running, provider, caplog):
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.answer(b"{}", b"500 No")
+
+    provider.script = script
+    one, two = await running.one_each()
+    for client in (one, two, one, two, one):
+        assert (await ask(client, b"a/m"))[0] == 500
+    await until(lambda: "a/m is ejected for" in caplog.text)
+    assert "answered 500" in caplog.text
+    await asyncio.sleep(0.1)
+    assert {(await ask(client))[1] for client in (one, two)} == {b"b"}
+
+
 async def test_a_change_reaches_every_worker_before_it_is_told(running):
     clients = await running.one_each()
     for number in range(5):
