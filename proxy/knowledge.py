@@ -8,6 +8,7 @@ workers, and of the supervisor, which only listens, agree but for the order with
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 from proxy.breaker import Breaker
@@ -26,13 +27,14 @@ STEP_S = 0.02
 class _Own:
     """A row of this worker, and what of it has been told."""
 
-    __slots__ = ("deployment", "finished", "good", "index", "row")
+    __slots__ = ("deployment", "finished", "good", "index", "quiet_s", "row")
 
     def __init__(self, deployment: Deployment, row: Row, index: int) -> None:
         self.deployment = deployment
         self.row = row
         self.index = index
         self.finished, self.good = row.finished_count, row.good_count
+        self.quiet_s = nan  # when it was used last, if nothing ran there when it was told last
 
 
 class Knowledge:
@@ -59,10 +61,12 @@ class Knowledge:
         self._own: dict[Row, _Own] = {}
         self._marked: list[Row] = []  # have something running elsewhere
         self._on_trial: list[Breaker] = []
+        self._versions: list[int] = []  # of the parts, when they were looked at last
 
     def adopt(self, catalog: Catalog) -> None:
         """From now on these are the deployments."""
         self._catalog = catalog
+        self._versions = []
         self._names = {
             deployment.key_of(endpoint, streamed): (deployment, endpoint, streamed)
             for deployment in catalog.deployments.values()
@@ -125,6 +129,9 @@ class Knowledge:
     def _publish(self, part: Part, now: float) -> None:
         for own in self._own.values():
             row, deployment = own.row, own.deployment
+            if not row.in_flight and row.used_s == own.quiet_s:
+                continue
+            own.quiet_s = nan if row.in_flight else row.used_s
             oldest_s, unanswered = row.unanswered()
             trials = int(deployment.breaker.on_trial) + 2 * int(deployment.key.on_trial)
             here = Elsewhere(row.in_flight, row.awaiting, unanswered, oldest_s)
@@ -137,6 +144,10 @@ class Knowledge:
 
     def _look_around(self) -> None:
         """What runs elsewhere, row by row."""
+        versions = [part.version for part in self.others]
+        if versions == self._versions:
+            return
+        self._versions = versions
         for row in self._marked:
             row.elsewhere = NOBODY_WAITS
         for breaker in self._on_trial:

@@ -1,6 +1,6 @@
 """The memory that workers share: for each a part that only it writes, and everybody reads.
 
-    head            16 numbers of 8 bytes: lessons written, rows known, connections, …
+    head            16 numbers of 8 bytes: lessons written, rows known, connections, version
     rows            MAX_ROWS of 8 numbers: a row's key, and what runs there at this worker
     lessons         a ring of MAX_LESSONS records: sequence number, checksum, lesson
 
@@ -30,7 +30,7 @@ _MARK = Struct("<QI4x")
 _RECORD_BYTES = _MARK.size + LESSON_BYTES
 PART_BYTES = -(-(_HEAD_BYTES + _ROWS_BYTES + _RECORD_BYTES * MAX_LESSONS) // 4096) * 4096
 # Numbers of the head.
-_WRITTEN, _ROWS, _CONNECTIONS = range(3)
+_WRITTEN, _ROWS, _CONNECTIONS, _VERSION = range(4)
 # Numbers of a row.
 _KEY, _IN_FLIGHT, _AWAITING, _UNANSWERED, _OLDEST, _USED, _HEARD, _TRIALS = range(8)
 _NEVER = float("-inf")
@@ -68,6 +68,7 @@ class Part:
         """For a new worker: nothing runs there. What was told before stays told."""
         whole = self._whole
         whole[_ROWS] = whole[_CONNECTIONS] = 0
+        whole[_VERSION] += 1
         whole[_HEAD_NUMBERS:] = memoryview(bytes(_ROWS_BYTES)).cast("Q")
 
     # ------------------------------------------------------------------ what its worker writes
@@ -103,6 +104,7 @@ class Part:
         real[begin + _USED] = state.used_s
         real[begin + _HEARD] = state.heard_s
         whole[begin + _TRIALS] = state.trials
+        whole[_VERSION] += 1
 
     @property
     def connections(self) -> int:
@@ -119,6 +121,11 @@ class Part:
     def written(self) -> int:
         """Lessons told so far."""
         return int(self._whole[_WRITTEN])
+
+    @property
+    def version(self) -> int:
+        """Changes with what any row says."""
+        return int(self._whole[_VERSION])
 
     def lessons(self, since: int) -> tuple[list[Lesson], int]:
         """The lessons from number ``since`` on, and the number to go on with.

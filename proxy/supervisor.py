@@ -168,7 +168,6 @@ class Supervisor:
         """Have a worker, and another one when it has died. ``first`` gets "" when it serves, or why not."""
         pause_s = 0.0
         while not self._stopping.is_set():
-            await asyncio.sleep(pause_s)
             handle = await self._spawn(index)
             why = await self._greet(handle)
             if why:
@@ -193,6 +192,7 @@ class Supervisor:
             self._failures = self._failures + 1 if why else 0
             if self._failures >= MAX_FAILURES and not self.handles and not self.failed.done():
                 self.failed.set_result(f"{self._failures} workers in a row died at their start: {why}")
+            await asyncio.sleep(pause_s)
 
     async def _spawn(self, index: int) -> Handle:
         ours, theirs = socket.socketpair()

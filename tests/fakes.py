@@ -210,6 +210,18 @@ def blackhole() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
 
+def stepped(step: asyncio.Event) -> Script:
+    """A stream whose first event comes at once, and its end when ``step`` is set."""
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(b"data: first\n\n", end=False)
+        await step.wait()
+        await call.send(b"0\r\n\r\n")
+
+    return script
+
+
 class RawClient:
     """A client that sends just the bytes it is told to."""
 

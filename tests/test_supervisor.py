@@ -18,7 +18,7 @@ from proxy.listeners import StartError
 from proxy.routesfile import RoutesFile
 from proxy.supervisor import Supervisor
 from tests.conftest import until
-from tests.fakes import Call, RawClient
+from tests.fakes import Call, RawClient, stepped
 
 TEXT = """
 [server]
@@ -189,14 +189,7 @@ async def test_a_change_reaches_every_worker_before_it_is_told(running):
 
 async def test_a_killed_worker_loses_its_own_requests_only_and_is_replaced(running, provider, caplog):
     step = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(b"data: first\n\n", end=False)
-        await step.wait()
-        await call.send(b"0\r\n\r\n")
-
-    provider.script = script
+    provider.script = stepped(step)
     clients = await running.one_each()
     for client in clients:
         await client.post(b'{"model":"a/m","stream":true}')
@@ -256,14 +249,7 @@ async def test_a_worker_ended_by_hand_is_replaced_when_it_has_drained(running):
 
 async def test_drain_lets_streams_finish_and_then_ends_all(running, provider):
     step = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(b"data: first\n\n", end=False)
-        await step.wait()
-        await call.send(b"0\r\n\r\n")
-
-    provider.script = script
+    provider.script = stepped(step)
     clients = await running.one_each()
     for client in clients:
         await client.post(b'{"model":"a/m","stream":true}')

@@ -15,7 +15,7 @@ from proxy.config import Listen, parse
 from proxy.knowledge import memory_bytes
 from proxy.listeners import listen_on
 from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
-from tests.fakes import Call, RawClient
+from tests.fakes import RawClient, stepped
 
 TEXT = """
 [server]
@@ -122,14 +122,7 @@ async def test_without_an_order_it_ends(worker):
 @pytest.mark.parametrize("way", ["supervisor gone", "SIGTERM"])
 async def test_what_runs_is_finished(worker, provider, way):
     step = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(b"data: first\n\n", end=False)
-        await step.wait()
-        await call.send(b"0\r\n\r\n")
-
-    provider.script = script
+    provider.script = stepped(step)
     assert await worker.start() == Answer()
     client = await RawClient.to(worker.address)
     await client.post(b'{"model":"a/m","stream":true}')
