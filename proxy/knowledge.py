@@ -129,14 +129,14 @@ class Knowledge:
     def _publish(self, part: Part, now: float) -> None:
         for own in self._own.values():
             row, deployment = own.row, own.deployment
-            if not row.in_flight and row.used_s == own.quiet_s:
+            finished = row.finished_count - own.finished
+            if not row.in_flight and not finished and row.used_s == own.quiet_s:
                 continue
             own.quiet_s = nan if row.in_flight else row.used_s
             oldest_s, unanswered = row.unanswered()
             trials = int(deployment.breaker.on_trial) + 2 * int(deployment.key.on_trial)
             here = Elsewhere(row.in_flight, row.awaiting, unanswered, oldest_s)
             part.set_row(own.index, RowState(row.key, here, row.used_s, row.heard_s, trials))
-            finished = row.finished_count - own.finished
             if finished:
                 good = row.good_count - own.good
                 own.finished, own.good = row.finished_count, row.good_count
