@@ -54,6 +54,7 @@ class ControlPlane:
         self._simulator: Simulator | None = None
         self._state = State(config.state.path)
         self._tasks: list[asyncio.Task[None]] = []
+        self._has_started = False
 
     async def prepare(self) -> Catalog:
         """Everything that may fail, before anything listens; and the catalog, with what was known.
@@ -69,6 +70,8 @@ class ControlPlane:
         warn_of_missing(self.prepared)
         catalog = Catalog(config, self.prepared.usable, self.created)
         known = await self._state.open()
+        if self.prepared.simulated:
+            return catalog  # what is known of providers says nothing of made-up answers
         # Unix seconds, as a monotonic clock begins anew with each start of the machine.
         count = restore_rows(catalog, known, time.monotonic() - time.time())
         if count:
@@ -96,6 +99,7 @@ class ControlPlane:
             self._tasks.append(loop.create_task(self._watch()))
         if self._state.is_kept:
             self._tasks.append(loop.create_task(self._keep()))
+        self._has_started = True
 
     def _admin_token(self) -> str:
         """What requests to the admin listener have to bring; "" for nothing."""
@@ -147,6 +151,8 @@ class ControlPlane:
             await self._save()
 
     async def _save(self) -> None:
+        if any(provider.simulated for provider in self.gateway.providers.values()):
+            return  # and the other way round
         await self._state.save(dump_rows(self.gateway.catalog, time.time() - time.monotonic()))
 
     async def close(self) -> None:
@@ -162,6 +168,6 @@ class ControlPlane:
             await self._runner.cleanup()
         if self._simulator is not None:
             await self._simulator.close()
-        if hasattr(self, "reloader"):
+        if self._has_started:
             await self._save()
         await self._state.close()

@@ -149,9 +149,13 @@ class Reloader:
 
 
 def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
-    """Put a prepared configuration in the place of the one before: at once, for the next request."""
+    """Put a prepared configuration in the place of the one before: at once, for the next request.
+
+    What was learned stays, but not from made-up answers for real ones, nor the other way round.
+    """
+    before = gateway.catalog if prepared.simulated == old.simulated else None
     same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
-    catalog = Catalog(config, prepared.usable, created, gateway.catalog, same)
+    catalog = Catalog(config, prepared.usable, created, before, same)
     gateway.adopt(config, catalog, prepared.providers)
 
 

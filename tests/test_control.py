@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from proxy import control
+from proxy.listeners import StartError
 from proxy.rowstate import dump
 from tests.conftest import until
 from tests.fakes import Call, RawClient
@@ -40,7 +41,9 @@ def text(provider, tmp_path):
 async def ask(server, times: int = 5) -> None:
     client = await RawClient.connect(server)
     for _ in range(times):
-        await client.post(b'{"model":"a/m"}')
+        await client.post(
+            b'{"model":"a/m","messages":[{"role":"user","content":"hi"}]}', extra=b"x-sim-latency-ms: 0\r\n"
+        )
         assert (await client.response())[0] == 200
 
 
@@ -90,6 +93,35 @@ async def test_it_is_written_while_it_runs(start, text, monkeypatch):
             break
         await second.close()
     assert row(second).speed.count == 5.0
+
+
+async def test_made_up_answers_teach_nothing_of_real_ones(start, text):
+    simulated = text('[simulator]\nmode = "always"')
+    server = await start(simulated)
+    await ask(server)
+    assert row(server).speed.count == 5.0
+    await server.close()
+    server = await start(text())
+    assert row(server).speed.count == 0.0
+    await ask(server, 2)
+    await server.close()
+    server = await start(simulated)
+    assert row(server).speed.count == 0.0
+    await server.close()
+    server = await start(text())
+    assert row(server).speed.count == 2.0
+
+
+async def test_a_start_that_fails_writes_nothing(start, text):
+    server = await start(text())
+    await ask(server, 1)
+    [address] = server.addresses
+    with pytest.raises(StartError):
+        await start(f'[server]\nlisten = ["127.0.0.1:{address.port}"]\n' + text())
+    await ask(server, 2)
+    await server.close()
+    server = await start(text())
+    assert row(server).speed.count == 3.0
 
 
 async def test_without_a_file_it_runs_all_the_same(start, text, tmp_path, caplog):

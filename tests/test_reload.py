@@ -204,9 +204,12 @@ async def test_the_simulator_comes_and_goes(running, caplog):
     await client.post(sent, extra=b"x-sim-latency-ms: 0\r\n")
     status, fields, _ = await client.response()
     assert (status, fields[b"x-inferoute-simulated"]) == (200, b"1")
+    assert running.server.gateway.catalog.deployments["mock/m"].row("chat", False).speed.count == 1.0
     running.environ["MOCK_KEY"] = "k"
     changes = await running.reloader.reload()
     assert changes.changed == ["key of provider mock changed", "the simulator rests"]
+    # Made-up answers teach nothing of real ones.
+    assert running.server.gateway.catalog.deployments["mock/m"].row("chat", False).speed.count == 0.0
     await client.post(sent)
     status, fields, _ = await client.response()
     assert (status, b"x-inferoute-simulated" in fields) == (200, False)

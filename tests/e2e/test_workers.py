@@ -247,12 +247,14 @@ def test_systemd_is_told(tmp_path, count):
         assert systemd.recv(100) == b"STOPPING=1"
 
 
-def test_what_was_learned_is_there_after_a_restart(tmp_path):
+def test_what_was_learned_is_there_after_a_restart(tmp_path, provider):
+    config = text(mode="never").replace("https://api.example.com/v1", provider)
+
     def rows() -> str:
         return run("routes", "--admin", gateway.admin, cwd=tmp_path).stdout
 
     for attempt, count in enumerate(("2", "1", "2")):
-        with Gateway(tmp_path, text(), "--workers", count) as gateway:
+        with Gateway(tmp_path, config, "--workers", count, P_API_KEY="k") as gateway:
             if attempt == 0:
                 assert ask(gateway) == 200
             wait_for(lambda: "100.0%" in rows() and " 1 " in rows())
