@@ -9,6 +9,7 @@ from proxy.settings import AliasConfig
 
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
 _PROMPT_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
+_NEVER = float("-inf")
 
 
 class Pool:
@@ -79,7 +80,7 @@ class Pool:
         self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
         self.turns = [0] * len(self.members)
         self.near: list[Sequence[int]] = [(), ()]
-        self.near_at = [0.0, 0.0]
+        self.near_at = [_NEVER, _NEVER]
         self.inner = inner
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}

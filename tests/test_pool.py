@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from tests.routecases import deployment, pool_of
+from proxy.strategy import choose
+from tests.routecases import deployment, facts, pool_of
 
 
 def test_rows_and_turns_are_ready_by_index():
@@ -15,6 +18,14 @@ def test_rows_and_turns_are_ready_by_index():
     assert pool.plain_rows == (a.row("chat", False), b.row("chat", False))
     assert pool.turns == [0, 0]
     assert repr(pool) == "<Pool p alias latency ['a/m', 'b/m']>"
+
+
+def test_no_choice_was_made_before_the_first():
+    """Not even at the very moment at which the clock began."""
+    pool = pool_of("latency", deployment("a"), deployment("b"))
+    for member in pool.members:
+        member.row("chat", True).used_s = 0.0
+    assert choose(pool, facts(now=0.0005), Random(1)) in pool.members
 
 
 @pytest.mark.parametrize(
