@@ -27,6 +27,35 @@ _DRAIN_POLL_S = 0.05
 HANDED_OVER_S = 0.5
 
 
+class Stepper:
+    """Has what workers know together take its steps, from :meth:`step` on.
+
+    A fault in it is said once and not at each step; everybody then goes by what he learns himself.
+    """
+
+    def __init__(self, knowledge: Knowledge, every_s: float) -> None:
+        self._knowledge = knowledge
+        self._every_s = every_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_faulty = False
+
+    def step(self) -> None:
+        """Now, and again after each span."""
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self.step)
+        try:
+            self._knowledge.step(time.monotonic())
+            self._is_faulty = False
+        except Exception:
+            if not self._is_faulty:
+                log.exception("a fault in what workers tell each other")
+            self._is_faulty = True
+
+    def close(self) -> None:
+        """The last step was taken."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class DataPlane:
     """See the module's text.
 
@@ -44,15 +73,15 @@ class DataPlane:
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._stepper: asyncio.TimerHandle | None = None
+        self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
 
     async def start(self) -> None:
         """Everything but listening."""
         self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=HANDED_OVER_S)
         await self._runner.setup()
         self._tick()
-        if self.gateway.knowledge is not None:
-            self._step(self.gateway.knowledge)
+        if self._stepper is not None:
+            self._stepper.step()
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
@@ -65,17 +94,6 @@ class DataPlane:
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self.gateway.tick(time.monotonic())
-
-    def _step(self, knowledge: Knowledge) -> None:
-        self._stepper = asyncio.get_running_loop().call_later(STEP_S, self._step, knowledge)
-        gateway, part = self.gateway, knowledge.part
-        if part is not None:
-            part.connections = len(gateway.connections)
-            gateway.connections_elsewhere = knowledge.connections_elsewhere()
-        try:
-            knowledge.step(time.monotonic())
-        except Exception:
-            log.exception("a fault in what workers tell each other")
 
     async def drain(self) -> None:
         """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
@@ -98,9 +116,10 @@ class DataPlane:
         """Close everything at once."""
         for listener in self._listeners:
             listener.close()
-        for timer in (self._ticker, self._stepper):
-            if timer is not None:
-                timer.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._stepper is not None:
+            self._stepper.close()
         await self.gateway.close()
         if self._runner is not None:
             await self._runner.cleanup()

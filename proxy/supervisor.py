@@ -35,6 +35,7 @@ from proxy.knowledge import Knowledge, memory_bytes
 from proxy.listeners import StartError, listen_on, remove_socket
 from proxy.mapping import Part
 from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.plane import Stepper
 from proxy.prepare import Prepared
 from proxy.routesfile import RoutesFile
 from proxy.views import limit_of, select_requests
@@ -123,7 +124,7 @@ class Supervisor:
         self._knowledge: Knowledge
         self._settled: Settled
         self._keepers: list[asyncio.Task[None]] = []
-        self._stepper: asyncio.TimerHandle | None = None
+        self._stepper: Stepper | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
 
@@ -155,7 +156,8 @@ class Supervisor:
             self.addresses.append(address)
             for own, more in zip(self._sockets, sockets, strict=True):
                 own.extend(more)
-        self._step()
+        self._stepper = Stepper(self._knowledge, STEP_S)
+        self._stepper.step()
         first = [loop.create_future() for _ in range(self._workers)]
         self._keepers = [loop.create_task(self._keep(index, serves)) for index, serves in enumerate(first)]
         for serves in first:
@@ -233,13 +235,6 @@ class Supervisor:
 
     # ------------------------------------------------------------------ while it runs
 
-    def _step(self) -> None:
-        self._stepper = asyncio.get_running_loop().call_later(STEP_S, self._step)
-        try:
-            self._knowledge.step(time.monotonic())
-        except Exception:
-            log.exception("a fault in what workers tell each other")
-
     async def reload(self, why: str) -> None:
         """Read the configuration anew; what is wrong goes to the log."""
         await self._control.reloader.reload_and_log(why)
@@ -314,7 +309,7 @@ class Supervisor:
         for listen in self.addresses:
             remove_socket(listen)
         if self._stepper is not None:
-            self._stepper.cancel()
+            self._stepper.close()
         await self._control.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -87,6 +87,8 @@ async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
         patch.setattr(one.gateway.knowledge, "step", fails)
         await until(lambda: "what workers tell each other" in caplog.text)
         assert (await ask(one))[1] == 200
+        await asyncio.sleep(0.1)
+    assert caplog.text.count("what workers tell each other") == 1  # and not 50 times a second
     await until(lambda: finished(other) == 1)  # told when it works again
 
 
