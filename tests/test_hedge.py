@@ -61,7 +61,8 @@ async def test_the_second_is_faster(provider, other, start):
     server = await start(config(provider, other, alias=SOON))
     reply = await ask(server)
     assert (reply.status, reply.body, reply.story) == (200, b'{"ok":1}', "a:hedged, b:200")
-    assert int(reply.fields[b"x-inferoute-attempts"].split(b":")[2].split(b"ms")[0]) >= 20
+    # The loop counts in whole milliseconds: a timer may be early by a part of one.
+    assert int(reply.fields[b"x-inferoute-attempts"].split(b":")[2].split(b"ms")[0]) >= 19
     await closed(first)
     assert [sent for _, sent in provider.seen + other.seen] == [SENT, SENT]
     assert strikes(server) == [0, 0]
