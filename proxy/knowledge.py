@@ -56,16 +56,17 @@ class Knowledge:
         self.others = [part for index, part in enumerate(parts) if index != own]
         self.positions = [part.written for part in self.others]
         self._on_ejected = on_ejected
-        self._catalog: Catalog | None = None
         self._names: dict[int, tuple[Deployment, str, bool]] = {}
         self._own: dict[Row, _Own] = {}
+        self._places: dict[
+            int, int
+        ] = {}  # of rows in this worker's part, by key: a row that returns has its own
         self._marked: list[Row] = []  # have something running elsewhere
         self._on_trial: list[Breaker] = []
         self._versions: list[int] = []  # of the parts, when they were looked at last
 
     def adopt(self, catalog: Catalog) -> None:
         """From now on these are the deployments."""
-        self._catalog = catalog
         self._versions = []
         self._names = {
             deployment.key_of(endpoint, streamed): (deployment, endpoint, streamed)
@@ -75,6 +76,11 @@ class Knowledge:
         }
         own = self._own
         self._own = {}
+        for left in own.values():
+            if self.part is not None:
+                nothing = RowState(left.row.key, NOBODY_WAITS, left.row.used_s, left.row.heard_s, 0)
+                self.part.set_row(left.index, nothing)
+            left.quiet_s = nan  # what stays is told anew
         for deployment in catalog.deployments.values():
             deployment.on_row = self._join
             for (endpoint, streamed), row in deployment.rows().items():
@@ -83,15 +89,16 @@ class Knowledge:
                     self._own[row] = own[row]
                 else:
                     self._join(deployment, endpoint, streamed, row)
-        for row, left in own.items():  # what still runs there ends, and is told to nobody
-            if row not in self._own and self.part is not None:
-                self.part.set_row(left.index, RowState(row.key, NOBODY_WAITS, row.used_s, row.heard_s, 0))
+        for row in own.keys() - self._own.keys():  # what still runs there ends, and is told to nobody
+            row.out = None
 
     def _join(self, deployment: Deployment, endpoint: str, streamed: bool, row: Row) -> None:
         row.key = deployment.key_of(endpoint, streamed)
         if self.part is None:
             return
-        index = self.part.add_row(row.key)
+        index = self._places.get(row.key, -1)
+        if index < 0:
+            index = self._places[row.key] = self.part.add_row(row.key)
         if index >= 0:  # else it goes by what it learns itself
             row.out = self.part
             self._own[row] = _Own(deployment, row, index)
@@ -114,11 +121,6 @@ class Knowledge:
     def connections_elsewhere(self) -> int:
         """Clients' connections at the other workers."""
         return sum(part.connections for part in self.others)
-
-    def dump(self, shift_s: float = 0.0) -> dict[int, dict[str, Any]]:
-        """All that was learned, by key; see :func:`proxy.rowstate.dump`."""
-        assert self._catalog is not None
-        return dump_rows(self._catalog, shift_s)
 
     def _teach(self, name: tuple[Deployment, str, bool], lesson: Lesson) -> None:
         deployment, endpoint, streamed = name

@@ -68,7 +68,8 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The worker's answer to an order; each order has one, in their order. ``error``: it could not."""
+    """The worker's answer to an order; each but :class:`Drain` has one, in their order. ``error``: it could
+    not."""
 
     value: Any = None
     error: str = ""

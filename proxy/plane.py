@@ -42,6 +42,9 @@ class Stepper:
     def step(self) -> None:
         """Now, and again after each span."""
         self._timer = asyncio.get_running_loop().call_later(self._every_s, self.step)
+        self._take_one()
+
+    def _take_one(self) -> None:
         try:
             self._knowledge.step(time.monotonic())
             self._is_faulty = False
@@ -51,9 +54,10 @@ class Stepper:
             self._is_faulty = True
 
     def close(self) -> None:
-        """The last step was taken."""
+        """Take the last step: what happened since the one before is told, and kept."""
         if self._timer is not None:
             self._timer.cancel()
+        self._take_one()
 
 
 class DataPlane:
@@ -118,8 +122,8 @@ class DataPlane:
             listener.close()
         if self._ticker is not None:
             self._ticker.cancel()
+        await self.gateway.close()
         if self._stepper is not None:
             self._stepper.close()
-        await self.gateway.close()
         if self._runner is not None:
             await self._runner.cleanup()

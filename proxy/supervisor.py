@@ -31,7 +31,7 @@ from proxy.config import Config, Listen
 from proxy.control import ControlPlane
 from proxy.deployment import Deployment
 from proxy.gateway import Gateway
-from proxy.knowledge import Knowledge, memory_bytes
+from proxy.knowledge import Knowledge, dump_rows, memory_bytes
 from proxy.listeners import StartError, listen_on, remove_socket
 from proxy.mapping import Part
 from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
@@ -62,7 +62,6 @@ class Handle:
         self.index = index
         self.process = process
         self.channel = channel
-        self.begun_at = time.monotonic()
         self._waiting: deque[asyncio.Future[Answer]] = deque()
         self._reader = asyncio.get_running_loop().create_task(self._listen())
 
@@ -170,33 +169,43 @@ class Supervisor:
         """Have a worker, and another one when it has died. ``first`` gets "" when it serves, or why not."""
         pause_s = 0.0
         while not self._stopping.is_set():
-            handle = await self._spawn(index)
-            why = await self._greet(handle)
-            if why:
-                handle.signal(signal.SIGKILL)
-            if not first.done():
-                first.set_result(why)
-                if why:
-                    await self._bury(handle)
-                    return
-            code = await handle.process.wait()
-            await self._bury(handle)
-            if self._stopping.is_set():
+            begun_at, is_first = time.monotonic(), not first.done()
+            why, end = await self._live(index, first)
+            if self._stopping.is_set() or (is_first and why):
                 return
-            lived_s = time.monotonic() - handle.begun_at
+            lived_s = time.monotonic() - begun_at
             is_steady = not why and lived_s >= STEADY_S
             pause_s = 0.0 if is_steady else min(max(_PAUSE_S, 2.0 * pause_s), _MAX_PAUSE_S)
             log.error(
-                "worker %d (process %d) %s%s after %.1f s: another one starts%s", index, handle.process.pid,
-                _end_of(code), f" at its start ({why})" if why else "", lived_s,
-                f" in {pause_s:g} s" if pause_s else "",
+                "worker %d %s%s after %.1f s: another one starts%s", index, end,
+                f" at its start ({why})" if why else "", lived_s, f" in {pause_s:g} s" if pause_s else "",
             )  # fmt: skip
             self._failures = self._failures + 1 if why else 0
             if self._failures >= MAX_FAILURES and not self.handles and not self.failed.done():
                 self.failed.set_result(f"{self._failures} workers in a row died at their start: {why}")
             await asyncio.sleep(pause_s)
 
+    async def _live(self, index: int, first: asyncio.Future[str]) -> tuple[str, str]:
+        """A worker's whole life: why it never served, or "", and how it ended."""
+        try:
+            handle = await self._spawn(index)
+        except OSError as error:  # no memory, no descriptors, no interpreter any more
+            why, end = str(error), "could not be started"
+        else:
+            why = await self._greet(handle)
+            if why:
+                handle.signal(signal.SIGKILL)
+            elif not first.done():
+                first.set_result("")
+            code = await handle.process.wait()
+            await self._bury(handle)
+            end = f"(process {handle.process.pid}) {_end_of(code)}"
+        if not first.done():
+            first.set_result(why)
+        return why, end
+
     async def _spawn(self, index: int) -> Handle:
+        """:raises OSError: the system has no room for one more process."""
         ours, theirs = socket.socketpair()
         descriptors = [theirs.fileno(), self._descriptor, *(s.fileno() for s in self._sockets[index])]
         try:
@@ -204,6 +213,9 @@ class Supervisor:
                 sys.executable, "-P", "-m", "proxy.worker", str(theirs.fileno()),
                 pass_fds=descriptors, stdin=asyncio.subprocess.DEVNULL, env=_environment(),
             )  # fmt: skip
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         ours.setblocking(False)
@@ -216,9 +228,10 @@ class Supervisor:
         index, knowledge = handle.index, self._knowledge
         Part(memoryview(self._memory), index).clear()
         knowledge.step(time.monotonic())
+        learned = dump_rows(self._control.gateway.catalog)
         start = Start(
             self._settled, index, self._workers, tuple(s.fileno() for s in self._sockets[index]),
-            self._descriptor, self._control.created, knowledge.dump(), tuple(knowledge.positions),
+            self._descriptor, self._control.created, learned, tuple(knowledge.positions),
         )  # fmt: skip
         try:
             answer = await asyncio.wait_for(handle.ask(start), START_S)
@@ -281,9 +294,12 @@ class Supervisor:
         limit_s = server.lame_duck_s + server.drain_timeout_s + _GRACE_S
         closing = asyncio.get_running_loop().create_task(self._stop_listening(server.lame_duck_s))
         waiting = [asyncio.create_task(handle.process.wait()) for handle in self._living()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=limit_s)
-        closing.cancel()
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=limit_s)
+        finally:
+            for task in (closing, *waiting):
+                task.cancel()
 
     async def _stop_listening(self, after_s: float) -> None:
         """Workers close theirs then; as long as a socket is open anywhere, connections queue up for it."""

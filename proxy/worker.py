@@ -7,6 +7,7 @@ is the supervisor: the worker takes nothing new, and ends when what runs has end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import mmap
@@ -68,14 +69,18 @@ class Worker:
         await self._plane.close()
 
     async def _obey(self) -> None:
-        while (order := await self._channel.receive()) is not None:
-            if isinstance(order, Drain):
+        try:
+            while (order := await self._channel.receive()) is not None:
+                if isinstance(order, Drain):
+                    self._stop.set()
+                    continue
+                await self._channel.send(await self._answer(order))
+        except ConnectionError:
+            pass  # nobody waits for the answer any more
+        finally:  # without orders it must not serve on for ever
+            if not self._stop.is_set():
+                log.error("the supervisor is gone: draining")
                 self._stop.set()
-                continue
-            await self._channel.send(await self._answer(order))
-        if not self._stop.is_set():
-            log.error("the supervisor is gone: draining")
-            self._stop.set()
 
     async def _answer(self, order: TakeOn | Tell) -> Answer:
         try:
@@ -106,7 +111,8 @@ async def _work(number: int) -> int:
     try:
         await Worker(channel, start).run()
     except (StartError, OSError) as error:
-        await channel.send(Answer(error=str(error)))
+        with contextlib.suppress(ConnectionError):
+            await channel.send(Answer(error=str(error)))
         return 1
     finally:
         channel.close()

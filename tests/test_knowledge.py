@@ -240,10 +240,34 @@ def test_a_worker_that_starts_later_gets_what_is_known():
         one.answer("a", 100.0 + number, 0.3)
     step([supervisor, one], 121.0)
     late = catalog()
-    assert restore_rows(late, supervisor.knowledge.dump()) == 1
+    assert restore_rows(late, dump_rows(supervisor.catalog)) == 1
     assert dump(late.deployments["a/m"].row("chat", True)) == dump(supervisor.row("a"))
     assert restore_rows(catalog(), {key: {} for key in dump_rows(supervisor.catalog)}) == 0
     assert restore_rows(catalog(), {1: dump(one.row("a"))}) == 0
+
+
+def test_a_row_that_left_tells_nobody_and_has_its_place_again_when_it_returns():
+    everyone = machine(2)
+    _, one, two = everyone
+    part = one.knowledge.part
+    assert part is not None
+    running = one.begin("a", 100.0)
+    step(everyone, 100.1)
+    assert two.row("a").elsewhere.in_flight == 1
+    places = len(list(part.rows()))
+    for _ in range(3):  # as when the simulator comes or goes: the same names, and nothing known
+        for worker in everyone:
+            worker.use(catalog())
+    step(everyone, 100.2)
+    assert len(list(part.rows())) == places
+    assert two.row("a").elsewhere.in_flight == 0
+    running.first_byte(101.0)
+    running.finished(101.0)
+    step(everyone, 101.1)
+    assert [worker.row("a").speed.count for worker in everyone] == [0.0] * 3
+    one.answer("a", 102.0, 0.3)
+    step(everyone, 103.0)
+    assert [worker.row("a").speed.count for worker in everyone] == [1.0] * 3
 
 
 def test_where_there_is_no_room_a_worker_goes_by_what_it_learns_itself():

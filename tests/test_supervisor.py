@@ -324,6 +324,37 @@ async def test_it_gives_up_when_no_worker_starts_any_more(running, monkeypatch, 
     assert "another one starts in" in caplog.text
 
 
+@pytest.mark.parametrize("when", ["start", "later"])
+async def test_processes_that_cant_be_made(provider, other, tmp_path, monkeypatch, when):
+    made = Running(tmp_path, provider.url, other.url)
+    if when == "later":
+        await made.supervisor.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "none"))
+        if when == "start":
+            with pytest.raises(StartError, match=r"a worker can't start: .*No such file"):
+                await made.supervisor.start()
+        else:
+            os.kill(made.pids[0], signal.SIGKILL)
+            await until(lambda: len(made.pids) == 1)
+            await asyncio.sleep(0.3)
+    if when == "later":  # it is tried again
+        await until(lambda: len(made.pids) == 2, 15)
+    await made.supervisor.close()
+    assert not children()
+
+
+async def test_what_was_learned_last_is_kept(running, tmp_path, provider, other):
+    [one, _] = await running.one_each()
+    await ask(one, b"a/m")
+    await running.supervisor.drain()
+    await running.supervisor.close()
+    again = Running(tmp_path, provider.url, other.url)
+    await again.supervisor.start()
+    assert again.row("a").snapshot(0.0)["finished"] == 1
+    await again.supervisor.close()
+
+
 async def test_pauses_between_failures_grow(running, monkeypatch, caplog):
     monkeypatch.setattr(supervisor_module, "_PAUSE_S", 0.02)
     monkeypatch.setattr(supervisor_module, "MAX_FAILURES", 10**9)

@@ -140,6 +140,16 @@ async def test_what_runs_is_finished(worker, provider, way):
     assert ("the supervisor is gone" in log) == (way != "SIGTERM")
 
 
+async def test_a_supervisor_that_dies_before_its_answer_is_gone_too(worker):
+    assert await worker.start() == Answer()
+    for _ in range(200):
+        await worker.channel.send(Tell({}))
+    worker.channel.close()
+    code, log = await worker.end()
+    assert (code, "Traceback" in log) == (0, False), log
+    assert "the supervisor is gone: draining" in log
+
+
 async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
     assert await worker.start() == Answer()
     for number in (signal.SIGINT, signal.SIGHUP):
