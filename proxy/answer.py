@@ -5,16 +5,19 @@ can't be (an HTTP/1.0 client of a chunked answer, an answer that ends with the c
 taken out and wrapped anew.
 
 Beside the passing bytes the last few KiB of the payload are kept: the usage stands there, and what ends with
-an empty line stands between two events of a stream.
+an empty line stands between two events of a stream. Of a compressed answer they are decoded, where that can
+be done; what the client gets is not.
 """
 
 from __future__ import annotations
 
 import re
 
+from proxy.decode import Decoder, decoder_for
 from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
+from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
 # usage is below 1 KiB; the upper bound counts towards the memory of every open stream.
@@ -36,21 +39,36 @@ class Answer:
     """One answer on its way from a provider's connection to a client.
 
     :param minor: the client's HTTP minor version.
+    :param takes_usage_out: of an event stream, what it says of usage is for us and not for the client.
     """
 
-    __slots__ = ("_gathered", "_seen", "body", "first", "head", "mode", "payload")
+    __slots__ = (
+        "_decoder",
+        "_dropped",
+        "_filter",
+        "_gathered",
+        "_seen",
+        "body",
+        "first",
+        "head",
+        "mode",
+        "payload",
+    )
 
-    def __init__(self, head: ResponseHead, body: Body, minor: int) -> None:
+    def __init__(self, head: ResponseHead, body: Body, minor: int, *, takes_usage_out: bool = False) -> None:
         self.head = head
         self.body = body
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
         self._gathered = 0
+        self._dropped = 0  # bytes of the payload that are no longer kept
         self._seen = 0  # pieces of the payload that were there before the last feed
-        if not minor and not (head.length is not None or body.done):
+        self._decoder = decoder_for(head.encoding) if head.encoded else None
+        self._filter = UsageFilter() if takes_usage_out and head.event_stream and not head.encoded else None
+        if not minor and not ((head.length is not None and self._filter is None) or body.done):
             self.mode = UNWRAPPED
-        elif isinstance(body, CloseBody):
+        elif isinstance(body, CloseBody) or self._filter is not None:
             self.mode = REWRAPPED
         else:
             self.mode = AS_IT_CAME
@@ -88,7 +106,12 @@ class Answer:
             if body.closing:
                 data += body.closing
         else:
-            data = self._wrap(b"".join(self.payload[self._seen :]))
+            fresh = b"".join(self.payload[self._seen :])
+            if self._filter is not None:
+                fresh = self._filter.feed(fresh) + (self._filter.finish() if body.done else b"")
+            data = self._wrap(fresh)
+        if self._decoder is not None:
+            size = self._decode(self._decoder)
         self._gathered += size
         if self._gathered > _GATHERED_BYTES or len(self.payload) > _GATHERED_PIECES:
             self._cut_back()
@@ -100,17 +123,40 @@ class Answer:
             return fresh
         return wrap_chunk(fresh, self.body.done)
 
+    def _decode(self, decoder: Decoder) -> int:
+        """Put what the fresh pieces decode to in their place; returns its size."""
+        payload = self.payload
+        fresh = b"".join(payload[self._seen :])
+        decoded = decoder.feed(fresh)
+        if decoder.failed:
+            self._dropped += len(fresh)
+        payload[self._seen :] = [decoded] if decoded else []
+        return len(decoded)
+
     def _cut_back(self) -> None:
         kept = b"".join(self.payload)
         if not self.first and len(kept) > TAIL_BYTES:
             self.first = kept[:_HEAD_BYTES]
-        kept = kept[-TAIL_BYTES:]
-        self.payload[:] = [kept]
-        self._gathered = len(kept)
+        tail = kept[-TAIL_BYTES:]
+        self._dropped += len(kept) - len(tail)
+        self.payload[:] = [tail]
+        self._gathered = len(tail)
 
     def tail(self) -> bytes:
-        """The last bytes of the payload; all of it if it was short."""
+        """The last bytes of the payload, decoded if :attr:`is_readable`; all of it if it was short."""
+        if self._decoder is not None:  # a read with broken framing may have left pieces that nobody decoded
+            return b"".join(self.payload[: self._seen])
         return b"".join(self.payload)
+
+    @property
+    def is_readable(self) -> bool:
+        """The tail is text: the answer came plain, or could be decoded so far."""
+        return not self.head.encoded or (self._decoder is not None and not self._decoder.failed)
+
+    @property
+    def passed_bytes(self) -> int:
+        """How much payload was passed on, without its framing; decoded as far as that could be done."""
+        return self._dropped + sum(map(len, self.payload[: self._seen]))
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
@@ -123,6 +169,8 @@ class Answer:
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""
         if not self.head.event_stream or self.head.encoded or not self.body.at_boundary:
+            return False
+        if self._filter is not None and not self._filter.is_between_events:
             return False
         # Only what was passed on counts: a read with broken framing may have left pieces behind it.
         seen = self._seen

@@ -72,8 +72,6 @@ NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (
     ("server", "tls_key"),
     ("state", "redis_url"),
     ("alerts",),
-    ("providers", "*", "request_stream_usage"),
-    ("aliases", "*", "on_disconnect"),
 )
 
 

@@ -97,7 +97,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
     is_writing = pool.endpoint in _WRITING_ENDPOINTS
     costs, doubts, known = [], [], []
     for index in able:
-        input_pusd, cached_pusd, output_pusd = pool.members[index].prices
+        input_pusd, cached_pusd, output_pusd, _ = pool.members[index].prices
         if input_pusd is None or cached_pusd is None or (is_writing and output_pusd is None):
             costs.append(UNPRICED)
             doubts.append(0.0)

@@ -66,6 +66,7 @@ class RequestHead:
     content_encoding = b""
     accept_encoding = b""
     options: Any = None  # what proxy.options has read in it
+    access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
@@ -236,6 +237,13 @@ def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
+def without_limits(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """The header lines but for those ``X-RateLimit-*`` whose name (lower case) is among ``names``."""
+    if b"x-ratelimit-" not in b"\n".join(lines).lower():
+        return lines
+    return without(lines, names)
+
+
 def _bad(message: str, status: int = 400) -> BadRequest:
     return BadRequest(message, status=status, code="bad_head", close=True)
 
@@ -244,12 +252,14 @@ class ResponseHead:
     """A provider's response head, checked.
 
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
-    ``Transfer-Encoding``), in their order.
+    ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
+    several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
     """
 
     __slots__ = (
         "chunked",
         "encoded",
+        "encoding",
         "event_stream",
         "keep_alive",
         "length",
@@ -269,6 +279,7 @@ class ResponseHead:
         self.length: int | None = None
         self.event_stream = False
         self.encoded = False
+        self.encoding = b""
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -333,7 +344,10 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
     elif name == b"content-type":
         response.event_stream = value.partition(b";")[0].rstrip(b" \t").lower() == b"text/event-stream"
     elif name == b"content-encoding":
-        response.encoded = response.encoded or value.lower() not in (b"", b"identity")
+        value = value.lower()
+        if value not in (b"", b"identity"):
+            response.encoding = response.encoding + b", " + value if response.encoded else value
+            response.encoded = True
 
 
 FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))

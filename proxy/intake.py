@@ -6,6 +6,7 @@ from proxy.body import data_url_bytes, has_images, insertion, splice, value_of
 from proxy.candidates import Facts
 from proxy.pool import Pool
 from proxy.scanner import ModelScanner, ModelSpan, find_plain
+from proxy.streamusage import Edit
 
 # Bodies below this are not searched for data URLs: an image that small changes no figure.
 _URLS_FROM_BYTES = 8 << 10
@@ -64,10 +65,13 @@ class RequestBody:
         assert held is not None
         return held[0] if len(held) == 1 else b"".join(held)
 
-    def with_model(self, pieces: list[bytes], literal: bytes) -> tuple[list[bytes | memoryview], int]:
+    def with_model(
+        self, pieces: list[bytes], literal: bytes, edit: Edit | None = None
+    ) -> tuple[list[bytes | memoryview], int]:
         """``pieces`` of this body with the model's value replaced, or put in, and by how much it grows.
 
         :param literal: the new value, as JSON.
+        :param edit: another change of the body; ``pieces`` are all of it then.
         :raises BadRequest: there is no model, and the body is no JSON to put one into.
         """
         found = self.found
@@ -77,6 +81,14 @@ class RequestBody:
             start, literal = insertion(b"".join(pieces), literal)
             end = start
         growth = len(literal) - (end - start)
+        if edit is not None:
+            at, stop, replacement = edit
+            whole = b"".join(pieces)
+            pieces = [whole[:at] + replacement + whole[stop:]]
+            more = len(replacement) - (stop - at)
+            growth += more
+            if at < start or (at == start and at == stop and found is not None):
+                start, end = start + more, end + more
         if len(pieces) == 1 and self.size <= JOIN_BYTES:
             return [pieces[0][:start], literal, pieces[0][end:]], growth
         return splice(pieces, start, end, literal), growth

@@ -61,6 +61,9 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
         request_stream_usage=table.take("request_stream_usage", False, values.flag),
         compression=table.take("compression", "identity", values.choice(("identity", "pass"), "mode")),
     )
+    if settings.request_stream_usage and settings.compression == "pass":
+        text = "'request_stream_usage' needs streams that can be read: not with compression = \"pass\""
+        table.notes.wrong(table.at("request_stream_usage"), text, at_key=True)
     if "base_url" not in table:
         table.notes.wrong(table.path, f"provider '{name}' needs a base_url", at_key=True)
     table.done()
@@ -115,6 +118,10 @@ def _model(name: str, provider: str, upstream: str, table: Table) -> ModelConfig
         input_price_usd_per_mtok=table.take("input_price", None, values.price),
         cached_input_price_usd_per_mtok=table.take("cached_input_price", None, values.price),
         output_price_usd_per_mtok=table.take("output_price", None, values.price),
+        cache_write_price_usd_per_mtok=table.take("cache_write_price", None, values.price),
+        reasoning_price_usd_per_mtok=table.take("reasoning_price", None, values.price),
+        audio_input_price_usd_per_mtok=table.take("audio_input_price", None, values.price),
+        audio_output_price_usd_per_mtok=table.take("audio_output_price", None, values.price),
         capabilities=frozenset(table.take_list("capabilities", ("chat",), capability)),
         dimensions=table.take("dimensions", None, values.whole(1, 1_000_000)),
         weight=table.take("weight", 1, values.whole(1, 1000)),

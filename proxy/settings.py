@@ -61,6 +61,7 @@ class AuthConfig:
 @dataclass(frozen=True, slots=True)
 class StateConfig:
     path: str = "tokenhub.db"
+    ledger_keep_bytes: int = 1 << 30
     redis_url: str = ""
 
 
@@ -125,6 +126,10 @@ class ModelConfig:
     input_price_usd_per_mtok: float | None = None
     cached_input_price_usd_per_mtok: float | None = None
     output_price_usd_per_mtok: float | None = None
+    cache_write_price_usd_per_mtok: float | None = None  # None: as input
+    reasoning_price_usd_per_mtok: float | None = None  # None: as output
+    audio_input_price_usd_per_mtok: float | None = None  # None: as input
+    audio_output_price_usd_per_mtok: float | None = None  # None: as output
     capabilities: frozenset[str] = frozenset({"chat"})
     dimensions: int | None = None
     weight: int = 1

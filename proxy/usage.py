@@ -8,7 +8,8 @@ token is a key at exactly the depth of that opening. Text that a model wrote has
 pass.
 
 Counts are normalised: ``input_tokens`` includes cached ones and cache writes, ``output_tokens`` includes
-reasoning, whatever the provider's own convention.
+reasoning, whatever the provider's own convention. Only a usage at its known place counts: at the top of an
+answer or event, in an event's ``response``, in the ``message`` of a ``message_start``; of several the last.
 
 Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
 """
@@ -42,8 +43,9 @@ _STREAM_BYTES_PER_TOKEN = 160
 class Usage(NamedTuple):
     """Tokens of one answer.
 
-    ``cached_tokens`` and ``cache_write_tokens`` are parts of ``input_tokens``, ``reasoning_tokens`` of
-    ``output_tokens``. ``estimated``: counted by us from bytes, not by the provider.
+    ``cached_tokens``, ``cache_write_tokens`` and ``audio_input_tokens`` are parts of ``input_tokens``,
+    ``reasoning_tokens`` and ``audio_output_tokens`` of ``output_tokens``; parts don't overlap, and together
+    are never more than the whole. ``estimated``: counted by us from bytes, not by the provider.
     """
 
     input_tokens: int = 0
@@ -52,33 +54,51 @@ class Usage(NamedTuple):
     output_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+
+class PartPrices(NamedTuple):
+    """What parts of input and output cost, in pico-USD per token; None where unknown."""
+
+    cache_write_pusd: int | None
+    reasoning_pusd: int | None
+    audio_input_pusd: int | None
+    audio_output_pusd: int | None
 
 
 class Prices(NamedTuple):
-    """Prices of a model in pico-USD (1e-12) per token; None where the configuration has none."""
+    """Prices of a model in pico-USD (1e-12) per token; None where the configuration has none.
+
+    ``parts`` is None for most models, whose parts all cost what the rest does: nothing to look at for them.
+    """
 
     input_pusd: int | None
     cached_pusd: int | None
     output_pusd: int | None
+    parts: PartPrices | None = None
 
 
 def prices_of(model: ModelConfig) -> Prices:
     """The model's prices as integers: exact up to six decimals of a USD per million tokens."""
     given = _pusd_per_token(model.input_price_usd_per_mtok)
-    cached = _pusd_per_token(model.cached_input_price_usd_per_mtok)
-    return Prices(
-        given, given if cached is None else cached, _pusd_per_token(model.output_price_usd_per_mtok)
+    output = _pusd_per_token(model.output_price_usd_per_mtok)
+    parts = PartPrices(
+        _pusd_per_token(model.cache_write_price_usd_per_mtok, given),
+        _pusd_per_token(model.reasoning_price_usd_per_mtok, output),
+        _pusd_per_token(model.audio_input_price_usd_per_mtok, given),
+        _pusd_per_token(model.audio_output_price_usd_per_mtok, output),
     )
+    cached = _pusd_per_token(model.cached_input_price_usd_per_mtok, given)
+    return Prices(given, cached, output, None if parts == (given, output, given, output) else parts)
 
 
 def price_nusd(usage: Usage, prices: Prices) -> int | None:
-    """What an answer costs in nano-USD, rounded half up; None where a price that it needs is unknown.
-
-    Cached tokens cost the cached price, cache writes the input price (providers ask a quarter more; there is
-    no setting for that yet), reasoning is output.
-    """
-    input_pusd, cached_pusd, output_pusd = prices  # taken apart at once: by name each costs a call
-    given, cached, _, output, _, _ = usage
+    """What an answer costs in nano-USD, rounded half up; None where a price that it needs is unknown."""
+    input_pusd, cached_pusd, output_pusd, parts = prices  # not by name: each costs a call
+    if parts is not None:
+        return _price_apart_nusd(usage, prices, parts)
+    given, cached, output = usage[0], usage[1], usage[3]
     if input_pusd is None or cached_pusd is None:
         return None
     cost_pusd = (given - cached) * input_pusd + cached * cached_pusd
@@ -86,6 +106,26 @@ def price_nusd(usage: Usage, prices: Prices) -> int | None:
         if output_pusd is None:
             return None
         cost_pusd += output * output_pusd
+    return (cost_pusd + 500) // 1000
+
+
+def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int | None:
+    """As :func:`price_nusd`, each part at its own price."""
+    given, cached, written, output, reasoning, _, audio_input, audio_output = usage
+    cost_pusd = 0
+    for tokens, pusd in (
+        (given - cached - written - audio_input, prices.input_pusd),
+        (cached, prices.cached_pusd),
+        (written, parts.cache_write_pusd),
+        (audio_input, parts.audio_input_pusd),
+        (output - reasoning - audio_output, prices.output_pusd),
+        (reasoning, parts.reasoning_pusd),
+        (audio_output, parts.audio_output_pusd),
+    ):
+        if tokens:
+            if pusd is None:
+                return None
+            cost_pusd += tokens * pusd
     return (cost_pusd + 500) // 1000
 
 
@@ -145,6 +185,23 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
     return _from_object(merged, endpoint)
 
 
+def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
+    """What a provider had counted of an answer that was broken off, or whose client left.
+
+    The output may be provisional: ``message_start`` counts one token or none, and continuous usage (vLLM's
+    ``continuous_usage_stats``) what had been written by then.
+
+    :param tail: the last bytes that came; its last event may be cut short.
+    :param first: the first ones where they are not in the tail.
+    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
+    :returns: None if nothing was counted yet. Zeros are no counts: some vendors begin with them.
+    """
+    usage = read_events(tail, endpoint, first)
+    if usage is None and first:
+        usage = read_events(first, endpoint)
+    return usage if usage is not None and (usage.input_tokens or usage.output_tokens) else None
+
+
 def _blocks(stream: bytes) -> list[bytes]:
     """The events of a stream, with LF line ends. JSON has no bare CR in strings: none is content."""
     if b"\r" in stream:
@@ -156,19 +213,23 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
     """The usage object of one event; ``is_cut``: its beginning may be missing."""
     if b"usage" not in block:
         return None
-    event = _loads(_data(block))
+    data = _data(block)
+    event = _loads(data)
+    found = None
     if isinstance(event, dict):
+        holder: Any = event
         if endpoint == "responses":
-            event = event.get("response")
-        elif event.get("type") == "message_start":
-            event = event.get("message")
-        found = event.get("usage") if isinstance(event, dict) else None
-    elif is_cut and event is None:
-        # response.completed repeats the whole answer and is often longer than the tail.
-        last_line = block.rstrip(b"\n").rpartition(b"\n")[2]
-        found = _read_suffix(last_line, b'{"":{' if endpoint == "responses" else b"{")[1]
-    else:
-        found = None
+            holder = event.get("response", event)
+        elif endpoint == "messages" and event.get("type") == "message_start":
+            holder = event.get("message")
+        found = holder.get("usage") if isinstance(holder, dict) else None
+    elif event is None:
+        # Cut at the front: response.completed repeats the whole answer and is often longer than the tail. Or
+        # text that orjson refuses: half of a surrogate pair, where a model's token ends within a character.
+        if is_cut:
+            line, _, rest = block.partition(b"\n")
+            data = line + b"\n" + _data(rest)
+        found = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{")[1]
     return found if isinstance(found, dict) else None
 
 
@@ -230,23 +291,32 @@ def _from_object(found: Any, endpoint: str) -> Usage | None:
     if endpoint in _WRITING:
         # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
         # charge for it; their total tells.
-        rest = _whole(found.get("total_tokens")) - given
-        output = rest if rest > output else output  # here and below: max() is slow
-    cached = reasoning = 0
+        total = found.get("total_tokens")
+        if type(total) is int and total - given > output and total <= _MAX_COUNT:
+            output = total - given
+    cached = written = audio_input = reasoning = audio_output = 0
     details = found.get("prompt_tokens_details")
-    if details:
-        cached = _count(details, "cached_tokens") or 0
-        cached = given if cached > given else cached
+    if type(details) is dict:
+        if details.get("audio_tokens") or details.get("cache_write_tokens"):
+            cached, written, audio_input = _input_parts(details, given)
+        else:  # nearly always; saves a call, as below
+            cached = _part(details.get("cached_tokens"), given)
     details = found.get("completion_tokens_details")
-    if details:
-        reasoning = _count(details, "reasoning_tokens") or 0
-        reasoning = output if reasoning > output else reasoning
+    if type(details) is dict:
+        if details.get("audio_tokens"):
+            reasoning, audio_output = _output_parts(details, output)
+        else:
+            reasoning = _part(details.get("reasoning_tokens"), output)
     # Not by calling Usage: that takes twice as long.
-    return tuple.__new__(Usage, (given, cached, 0, output, reasoning, False))
+    return tuple.__new__(Usage, (given, cached, written, output, reasoning, False, audio_input, audio_output))
 
 
 def _from_input_shape(found: dict[str, Any]) -> Usage | None:
-    """The shapes with ``input_tokens``: Responses, images (cached ones within), Anthropic (cached apart)."""
+    """The shapes with ``input_tokens``: Responses, images (cached ones within), Anthropic (cached apart).
+
+    Anthropic's ``cache_creation`` tells for how long what was written is kept, and
+    ``cache_creation_input_tokens`` is the sum of that.
+    """
     given = _count(found, "input_tokens")
     output = _count(found, "output_tokens")
     if given is None and output is None:
@@ -256,10 +326,36 @@ def _from_input_shape(found: dict[str, Any]) -> Usage | None:
     read = _count(found, "cache_read_input_tokens") or 0
     written = _count(found, "cache_creation_input_tokens") or 0
     given = (given or 0) + read + written
-    cached = read or _count(found.get("input_tokens_details"), "cached_tokens") or 0
     output = output or 0
-    reasoning = _count(found.get("output_tokens_details"), "reasoning_tokens") or 0
-    return Usage(given, min(cached, given), written, output, min(reasoning, output))
+    audio_input = reasoning = audio_output = 0
+    details = found.get("input_tokens_details")
+    if type(details) is dict:
+        cached, cache_write, audio_input = _input_parts(details, given - read - written)
+        read, written = read or cached, written or cache_write
+    details = found.get("output_tokens_details")
+    if type(details) is dict:
+        reasoning, audio_output = _output_parts(details, output)
+    return Usage(given, read, written, output, reasoning, False, audio_input, audio_output)
+
+
+def _input_parts(details: dict[str, Any], whole: int) -> tuple[int, int, int]:
+    """Cached tokens, cache writes (OpenAI from GPT-5.6 on, OpenRouter) and audio; at most ``whole``."""
+    cached = _part(details.get("cached_tokens"), whole)
+    written = _part(details.get("cache_write_tokens"), whole - cached)
+    return cached, written, _part(details.get("audio_tokens"), whole - cached - written)
+
+
+def _output_parts(details: dict[str, Any], whole: int) -> tuple[int, int]:
+    """Reasoning and audio; together at most ``whole``."""
+    reasoning = _part(details.get("reasoning_tokens"), whole)
+    return reasoning, _part(details.get("audio_tokens"), whole - reasoning)
+
+
+def _part(value: Any, whole: int) -> int:
+    """A plausible count, at most ``whole``; 0 if it is none."""
+    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+        return 0
+    return whole if value > whole else value
 
 
 def _count(holder: Any, name: str) -> int | None:
@@ -273,6 +369,6 @@ def _whole(value: Any) -> int:
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else -1
 
 
-def _pusd_per_token(usd_per_mtok: float | None) -> int | None:
+def _pusd_per_token(usd_per_mtok: float | None, default: int | None = None) -> int | None:
     """1 USD per 1e6 tokens is 1e6 times 1e-12 USD per token. Decimal of repr: 0.1 is meant as written."""
-    return None if usd_per_mtok is None else round(Decimal(repr(usd_per_mtok)) * 1_000_000)
+    return default if usd_per_mtok is None else round(Decimal(repr(usd_per_mtok)) * 1_000_000)

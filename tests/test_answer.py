@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from itertools import pairwise
 from typing import Any
 
@@ -455,6 +456,111 @@ def test_only_a_stream_that_can_be_read_is_said_to_end():
         answer = begin(CHUNKED, 1, *line.split(b"\r\n"))
         feed(answer, chunked([b"data: [DONE]\n\n"]))
         assert not answer.is_said_to_end()
+
+
+# ------------------------------------------------------------------ compressed
+
+GZIP = b"Content-Encoding: gzip"
+
+
+def packed(pieces: list[bytes], level: int = 6) -> list[bytes]:
+    """Each piece gzip'd so that it can be decoded at once."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+    out = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+    return [*out, packer.flush()]
+
+
+@given(
+    st.sampled_from(MODES),
+    payloads,
+    st.lists(st.integers(0, 1 << 12), max_size=8),
+    st.booleans(),
+    st.sampled_from([(TAIL_BYTES, _GATHERED_BYTES, _HEAD_BYTES), (16, 32, 8), (8, 64, 20), (1, 2, 1)]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_compressed_payload_passes_as_it_is_and_is_kept_decoded(case, pieces, cuts, every_byte, limits):
+    framing, minor, mode = case
+    payload, encoded = b"".join(pieces), packed(pieces)
+    wire = chunked(encoded) + b"0\r\n\r\n" if framing == CHUNKED else b"".join(encoded)
+    split = bytewise(wire) if every_byte else pieces_of(wire, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in zip(("TAIL_BYTES", "_GATHERED_BYTES", "_HEAD_BYTES"), limits, strict=True):
+            patch.setattr(module, name, value)
+        answer = begin(framing, minor, GZIP, size=len(b"".join(encoded)))
+        assert answer.mode == mode
+        sent = deliver(answer, minor, split)
+    if mode == UNWRAPPED:
+        assert sent.partition(b"\r\n\r\n")[2] == b"".join(encoded)
+    else:
+        client = Client(sent)
+        assert (client.complete, client.body) == (True, b"".join(encoded))
+    assert answer.is_readable
+    assert answer.passed_bytes == len(payload)
+    tail_bytes, gathered_bytes, head_bytes = limits
+    tail = answer.tail()
+    assert payload.endswith(tail)
+    assert min(len(payload), tail_bytes) <= len(tail) <= max(gathered_bytes, tail_bytes)
+    assert (answer.first or tail)[:head_bytes] == payload[:head_bytes]
+
+
+@given(st.sampled_from(MODES), payloads, st.lists(st.integers(0, 1 << 12), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_passed_bytes_are_the_payloads(case, pieces, cuts):
+    framing, minor, _ = case
+    payload = b"".join(pieces) * 40
+    wire = chunked(pieces * 40) + b"0\r\n\r\n" if framing == CHUNKED else payload
+    answer = begin(framing, minor, size=len(payload))
+    assert (answer.passed_bytes, answer.is_readable) == (0, True)
+    deliver(answer, minor, pieces_of(wire, cuts))
+    assert answer.passed_bytes == len(payload)
+
+
+def test_what_cannot_be_decoded_is_counted_as_it_came():
+    for line in (b"Content-Encoding: br", b"Content-Encoding: gzip, br", GZIP):
+        answer = begin(CHUNKED, 1, line)
+        assert answer.is_readable is (line == GZIP)
+        data = chunked([b"no gzip"])
+        assert feed(answer, data) is data
+        feed(answer, data)
+        assert not answer.is_readable
+        assert answer.passed_bytes == 14
+    assert answer.tail() == b""  # nothing of it was ever readable
+
+
+def test_what_was_decoded_until_it_broke_is_counted_so():
+    answer = begin(CHUNKED, 1, GZIP)
+    feed(answer, chunked([packed([b"x" * 1000])[0]]))
+    assert (answer.is_readable, answer.passed_bytes) == (True, 1000)
+    feed(answer, chunked([b"\xff" * 10]))
+    assert (answer.is_readable, answer.passed_bytes) == (False, 1010)
+
+
+def test_broken_framing_leaves_nothing_undecoded_in_the_tail():
+    answer = begin(CHUNKED, 1, GZIP)
+    first, second, _ = packed([b"data: 1\n\n", b"data: 2\n\n"])
+    feed(answer, chunked([first]))
+    with pytest.raises(FramingError):
+        answer.body.feed(chunked([second]) + b"garbage\r\n")
+    assert (answer.tail(), answer.passed_bytes) == (b"data: 1\n\n", 9)
+
+
+def test_a_flood_of_few_bytes_is_not_kept():
+    bomb = b"".join(packed([bytes(32 << 20)], 9))
+    answer = begin(CHUNKED, 1, GZIP)
+    data = chunked([bomb])
+    assert feed(answer, data) is data
+    assert not answer.is_readable
+    assert (answer.tail(), answer.passed_bytes) == (b"", len(bomb))
+
+
+def test_no_event_of_ours_goes_into_a_compressed_stream():
+    answer = begin(CHUNKED, 1, STREAM_TYPE, GZIP)
+    for piece in packed([b"data: 1\n\n", b"data: [DONE]\n\n"]):
+        assert not answer.is_between_events()
+        feed(answer, chunked([piece]))
+    assert answer.tail().endswith(b"data: [DONE]\n\n")
+    assert not answer.is_between_events()
+    assert not answer.is_said_to_end()
 
 
 def test_wrap_event():

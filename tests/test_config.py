@@ -115,7 +115,11 @@ context_window = 128_000
 max_output_tokens = 16_384
 input_price = 2.50
 cached_input_price = 0
+cache_write_price = 3.125
 output_price = 10
+reasoning_price = 12
+audio_input_price = 40
+audio_output_price = 80
 capabilities = ["chat", "tools"]
 weight = 3
 [models."local/e"]
@@ -150,6 +154,9 @@ c = { split = { "meta/llama" = 90, "azure/meta/llama" = 10 }, sticky = "header:x
     assert (model.provider, model.upstream, model.weight) == ("azure", "deployment-1", 3)
     assert model.cached_input_price_usd_per_mtok == 0.0
     assert model.output_price_usd_per_mtok == 10.0
+    assert (model.cache_write_price_usd_per_mtok, model.reasoning_price_usd_per_mtok) == (3.125, 12.0)
+    assert (model.audio_input_price_usd_per_mtok, model.audio_output_price_usd_per_mtok) == (40.0, 80.0)
+    assert parsed.models["local/e"].cache_write_price_usd_per_mtok is None
     assert parsed.models["local/e"].dimensions == 8
     assert parsed.models["local/e"].upstream == "e"
     assert parsed.aliases["llama"].models == ("meta/llama",)
@@ -182,9 +189,9 @@ WITHOUT_EFFECT = [
     ("[server]\n«tls_cert = 'a'\n«tls_key = 'b'", "server.tls_cert server.tls_key"),
     ("[state]\n«redis_url = 'redis://h'", "state.redis_url"),
     ("[alerts]\n«webhook_url = 'https://x/y'", "alerts.webhook_url"),
-    (P + "«request_stream_usage = true", "providers.x.request_stream_usage"),
-    ("[aliases.'a.b']\nmodels = ['gpt-4o']\n«on_disconnect = 'drain'", 'aliases."a.b".on_disconnect'),
     # these have effect
+    (P + "request_stream_usage = true", ""),
+    ("[aliases.'a.b']\nmodels = ['gpt-4o']\non_disconnect = 'drain'", ""),
     ("[server]\nworkers = 0\n[state]\npath = ':memory:'", ""),
     ("[admin]\nlisten = '127.0.0.1:9'\ntoken_env = 'X'", ""),
     ("[server]\nlisten = 'a:1'\nsocket_mode = '0600'\nlame_duck = '1s'\ndrain_timeout = '1s'", ""),

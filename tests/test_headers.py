@@ -513,6 +513,24 @@ def test_content_encoding_of_an_answer():
     assert response(b"Content-Encoding: gzip", b"Content-Encoding: identity").encoded
 
 
+@pytest.mark.parametrize(
+    ("values", "encoding"),
+    [
+        ([], b""),
+        ([b""], b""),
+        ([b"Identity"], b""),
+        ([b"GZip"], b"gzip"),
+        ([b"gzip", b"identity"], b"gzip"),
+        ([b"identity", b" deflate\t"], b"deflate"),
+        ([b"gzip", b"br"], b"gzip, br"),
+        ([b"gzip, br"], b"gzip, br"),
+    ],
+)
+def test_how_an_answer_is_encoded(values, encoding):
+    head = response(*(b"Content-Encoding: " + value for value in values))
+    assert (head.encoding, head.encoded) == (encoding, encoding != b"")
+
+
 # ------------------------------------------------------------------ differential: llhttp
 
 USED_OF_CLIENT = {line.partition(b":")[0].lower() for line in DROPPED_OF_CLIENT} | {

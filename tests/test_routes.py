@@ -31,6 +31,10 @@ MISTAKES = [
     (M + "input_price = «-0.5", "'input_price' must not be negative"),
     (M + "cached_input_price = «-1", "'cached_input_price' must not be negative"),
     (M + "output_price = «inf", "'output_price' must be from 0 to 100000, not inf"),
+    (M + "cache_write_price = «-1", "'cache_write_price' must not be negative"),
+    (M + "reasoning_price = «'1'", "'reasoning_price' must be a number, not text"),
+    (M + "audio_input_price = «inf", "'audio_input_price' must be from 0 to 100000, not inf"),
+    (M + "audio_output_price = «true", "'audio_output_price' must be a number, not true or false"),
     # choices
     (P + "auth = «'basic'", "unknown auth 'basic'; Valid: bearer, x-api-key, api-key, none, passthrough"),
     (P + "compression = «'gzip'", "'compression' has an unknown mode 'gzip'; Valid: identity, pass"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import orjson
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import ModelConfig
-from proxy.usage import Prices, Usage, estimate, price_nusd, prices_of, read_events, read_plain
+from proxy.usage import (
+    PartPrices,
+    Prices,
+    Usage,
+    estimate,
+    partial_usage,
+    price_nusd,
+    prices_of,
+    read_events,
+    read_plain,
+)
 
 CHAT = {
     "prompt_tokens": 100,
@@ -48,6 +59,10 @@ json_values = st.recursive(
     max_leaves=12,
 )
 counts = st.integers(-2, 2000) | st.booleans() | st.none() | st.floats(0, 9) | st.just(10**12)
+details_in = st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens"]), counts
+)
+details_out = st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), counts)
 usages = st.fixed_dictionaries(
     {},
     optional={
@@ -58,8 +73,8 @@ usages = st.fixed_dictionaries(
         "output_tokens": counts,
         "cache_read_input_tokens": counts,
         "cache_creation_input_tokens": counts,
-        "prompt_tokens_details": st.none() | st.fixed_dictionaries({"cached_tokens": counts}),
-        "input_tokens_details": st.none() | st.fixed_dictionaries({"cached_tokens": counts}),
+        **dict.fromkeys(("prompt_tokens_details", "input_tokens_details"), st.none() | details_in),
+        **dict.fromkeys(("completion_tokens_details", "output_tokens_details"), st.none() | details_out),
     },
 )
 bodies = st.dictionaries(
@@ -85,9 +100,18 @@ def plain(usage: Any, **rest: Any) -> bytes:
         # More cached than there was, null details, and everything that is no count.
         ("chat", {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 9}}, Usage(5, 5)),
         ("chat", {"prompt_tokens": 5, "prompt_tokens_details": None, "completion_tokens": True}, Usage(5)),
+        ("chat", {"prompt_tokens": 5, "prompt_tokens_details": [9]}, Usage(5)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": -3}, Usage(5)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": 10**10}, Usage(5)),
         ("chat", {"prompt_tokens": 5.0, "completion_tokens": "7"}, None),
+        ("chat", {"prompt_tokens": "5", "completion_tokens": 7.0}, None),
+        ("chat", {"prompt_tokens": False, "completion_tokens": 7}, Usage(output_tokens=7)),
+        ("chat", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 10**10}, Usage(5, 0, 0, 7)),
+        ("chat", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": "99"}, Usage(5, 0, 0, 7)),
+        ("messages", {"input_tokens": 5.0, "output_tokens": "7"}, None),
+        ("messages", {"input_tokens": 5, "output_tokens": True, "cache_read_input_tokens": -1}, Usage(5)),
+        ("responses", {"input_tokens": 2**63, "output_tokens": 7}, Usage(output_tokens=7)),
+        ("completions", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, Usage(5, 0, 0, 7)),
         ("chat", {}, None),
         ("chat", None, None),
         ("chat", [1], None),
@@ -96,6 +120,72 @@ def plain(usage: Any, **rest: Any) -> bytes:
 def test_shapes(endpoint: str, usage: Any, expected: Usage | None) -> None:
     assert read_plain(plain(usage), endpoint) == expected
     assert read_plain(plain(usage, service_tier="default", after={"usage": 3}), endpoint) == expected
+
+
+SPEECH = {"cached_tokens": 30, "audio_tokens": 50, "text_tokens": 50}
+SPOKEN = {"reasoning_tokens": 10, "audio_tokens": 25, "text_tokens": 5}
+
+
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("input", "output")])
+@pytest.mark.parametrize(
+    ("given", "output", "expected"),
+    [
+        (SPEECH, SPOKEN, Usage(100, 30, 0, 40, 10, False, 50, 25)),
+        # Cache writes: OpenAI's API from GPT-5.6 on, and OpenRouter.
+        ({**SPEECH, "cache_write_tokens": 20}, {}, Usage(100, 30, 20, 40, 0, False, 50)),
+        ({"cache_write_tokens": 20}, None, Usage(100, 0, 20, 40)),
+        # Parts never are more than the whole: cached audio is cached, the rest gives way in order.
+        (
+            {**SPEECH, "cached_tokens": 80},
+            SPOKEN | {"reasoning_tokens": 30},
+            Usage(100, 80, 0, 40, 30, False, 20, 10),
+        ),
+        ({"cached_tokens": 60, "cache_write_tokens": 60, "audio_tokens": 60}, None, Usage(100, 60, 40, 40)),
+        ({"audio_tokens": 500}, {"audio_tokens": 500}, Usage(100, 0, 0, 40, 0, False, 100, 40)),
+        ({"cached_tokens": 500}, {"reasoning_tokens": 500}, Usage(100, 100, 0, 40, 40)),
+        # And are counts or nothing.
+        (
+            {"cached_tokens": "9", "audio_tokens": -5},
+            {"reasoning_tokens": 1.5, "audio_tokens": True},
+            Usage(100, 0, 0, 40),
+        ),
+        ({"cached_tokens": True, "audio_tokens": 10**12}, {"reasoning_tokens": -1}, Usage(100, 0, 0, 40)),
+        ([1], "x", Usage(100, 0, 0, 40)),
+    ],
+)
+def test_parts(names: tuple[str, str], given: Any, output: Any, expected: Usage) -> None:
+    usage = {f"{names[0]}_tokens": 100, f"{names[0]}_tokens_details": given, "total_tokens": 140}
+    usage |= {f"{names[1]}_tokens": 40, f"{names[1]}_tokens_details": output}
+    assert read_plain(plain(usage), "chat") == expected
+    assert read_events(stream({"choices": [], "usage": usage}, b"[DONE]"), "chat") == expected
+
+
+@given(bodies, st.sampled_from(["chat", "responses", "messages", "embeddings"]))
+def test_parts_are_no_more_than_the_whole(body: dict[str, Any], endpoint: str) -> None:
+    usage = read_plain(orjson.dumps(body), endpoint)
+    if usage is not None:
+        assert min(usage) >= 0
+        assert usage.cached_tokens + usage.cache_write_tokens + usage.audio_input_tokens <= usage.input_tokens
+        assert usage.reasoning_tokens + usage.audio_output_tokens <= usage.output_tokens
+
+
+def test_cache_writes_are_counted_once_however_long_they_are_kept() -> None:
+    kept = {"cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}}
+    assert read_plain(plain({**ANTHROPIC, **kept}), "messages") == ANTHROPIC_USAGE
+    start = {"type": "message_start", "message": {"usage": {**ANTHROPIC, **kept, "output_tokens": 1}}}
+    last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 40}}
+    assert read_events(stream(start, last), "messages") == ANTHROPIC_USAGE
+
+
+@pytest.mark.parametrize(
+    "number", [b"1e999", b"1" + b"0" * 400, b"-0", b"-0.0", b"5E0", b"NaN", b"0x5", b"05"]
+)
+def test_numbers_that_python_and_json_see_differently_do_no_harm(number: bytes) -> None:
+    for endpoint in ("chat", "messages"):
+        name = b"prompt_tokens" if endpoint == "chat" else b"input_tokens"
+        usage = b'{"usage": {"%b": %b}}' % (name, number)
+        assert read_plain(usage, endpoint) in (None, Usage())
+        assert read_events(b"data: " + usage + b"\n\n", endpoint) in (None, Usage())
 
 
 def test_a_tail_is_enough_once_the_key_is_in_it() -> None:
@@ -112,6 +202,14 @@ def test_a_tail_is_enough_once_the_key_is_in_it() -> None:
         {"usage": {"prompt_tokens": 1}, "choices": [{"message": {"content": FAKE}}]},
         {"usage": {"prompt_tokens": 1}, "choices": ["usage", "\\", '\\"usage":{"prompt_tokens":9}}']},
         {"usage": {"prompt_tokens": 1}, "x": {"usage": {"usage": {"prompt_tokens": 9}}}},
+        {
+            "usage": {"prompt_tokens": 1},
+            "choices": [{"message": {"metadata": {"usage": {"prompt_tokens": 9}}}}],
+        },
+        {
+            "usage": {"prompt_tokens": 1},
+            "choices": [{"message": {"tool_calls": [{"function": {"arguments": FAKE}}]}}],
+        },
     ],
 )
 def test_what_a_model_writes_is_no_usage(body: dict[str, Any]) -> None:
@@ -119,6 +217,14 @@ def test_what_a_model_writes_is_no_usage(body: dict[str, Any]) -> None:
     assert read_plain(whole, "chat") == Usage(1)
     for cut in range(1, len(whole)):
         assert read_plain(whole[cut:], "chat") in (None, Usage(1))
+
+
+@pytest.mark.parametrize("nested", [{"usage": CHAT}, {"response": {"usage": CHAT}}, [{"usage": CHAT}]])
+def test_a_usage_further_down_is_none(nested: Any) -> None:
+    body = orjson.dumps({"id": "x", "choices": [{"message": {"content": FAKE, "metadata": nested}}]})
+    for endpoint in ("chat", "responses", "messages"):
+        for cut in range(len(body)):
+            assert read_plain(body[cut:], endpoint) is None
 
 
 def test_spelled_with_escapes_or_hidden_behind_many_it_is_found_in_a_whole_body() -> None:
@@ -169,6 +275,72 @@ def test_chat_streams(end: bytes, choices: list[Any]) -> None:
         assert found == (CHAT_USAGE if cut <= start else None)
 
 
+def test_a_chat_stream_names_its_usage_only_at_the_top() -> None:
+    """What a message_start or a Responses event is, no chat chunk is."""
+    nested = [
+        {"choices": [{"delta": {"content": FAKE}, "usage": CHAT}]},  # Moonshot has it in the choice
+        {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": FAKE}}]}}]},
+        {"choices": [], "x_groq": {"usage": CHAT}},
+        {"response": {"usage": CHAT}},
+        {"type": "message_start", "message": {"usage": CHAT}},
+    ]
+    last = {"choices": [], "usage": {"prompt_tokens": 1}}
+    for one in nested:
+        assert read_events(stream(one, b"[DONE]"), "chat") is None
+        for events in (stream(last, one, b"[DONE]"), stream(one, last, b"[DONE]")):
+            assert read_events(events, "chat") == Usage(1)
+            for cut in range(len(events)):
+                assert read_events(events[cut:], "chat") in (None, Usage(1))
+
+
+@pytest.mark.parametrize("choices", [[], [{"delta": {"content": "x"}}]])
+@pytest.mark.parametrize("after", [[], [delta("")], [delta(""), delta("z")], [{"choices": []}, {"usage": 5}]])
+def test_usage_in_every_chunk_or_with_chunks_behind_it(choices: list[Any], after: list[Any]) -> None:
+    running = [
+        {"choices": choices, "usage": {"prompt_tokens": 9, "completion_tokens": n}} for n in range(1, 6)
+    ]
+    events = stream(*running, *after, b"[DONE]")
+    assert read_events(events, "chat") == Usage(9, 0, 0, 5)
+    assert read_events(stream(*running, running[0], *after), "chat") == Usage(
+        9, 0, 0, 1
+    )  # the last, not the most
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_comments_and_other_fields_around_the_data(end: bytes, endpoint: str) -> None:
+    usage = b'data:{"choices":[],"usage":{"prompt_tokens":4}}'
+    lines = [
+        b": ping", b"", b": x", b"id: 1", usage, b"id: 2", b"retry: 5", b"", b": \"usage\":", b"", b"",
+        b"data: [DONE]", b"",
+    ]  # fmt: skip
+    events = end.join(lines)
+    assert read_events(events, endpoint) == Usage(4)
+    start = events.index(b'"usage":{')
+    for cut in range(start + 1):
+        assert read_events(events[cut:], endpoint) == Usage(4)
+
+
+@pytest.mark.parametrize("lost", range(3))
+def test_the_last_event_without_its_blank_line(lost: int) -> None:
+    events = stream(delta("a"), {"choices": [], "usage": CHAT})
+    assert read_events(events[: len(events) - lost], "chat") == CHAT_USAGE
+    response = {"type": "response.completed", "response": {"usage": RESPONSES}}
+    events = stream(response)
+    assert read_events(events[: len(events) - lost], "responses") == CHAT_USAGE
+
+
+def test_a_usage_beside_half_a_character() -> None:
+    """A token may end within a surrogate pair; orjson refuses such a string."""
+    event = b'data: {"choices":[{"delta":{"content":"\\ud83d"}}],"usage":{"prompt_tokens":4}}\n\n'
+    assert read_events(stream(delta("a")) + event + stream(b"[DONE]"), "chat") == Usage(4)
+    completed = (
+        b'data: {"type":"response.completed","response":{"a":"\\ud83d","usage":{"input_tokens":4}}}\n\n'
+    )
+    assert read_events(stream({"type": "a"}) + completed, "responses") == Usage(4)
+    assert read_plain(event[6:-2], "chat") == Usage(4)
+
+
 def test_the_last_event_with_a_usage_wins() -> None:
     first, second = {"prompt_tokens": 1}, {"prompt_tokens": 1, "completion_tokens": 2}
     events = stream({"usage": first}, {"usage": second}, delta(""))
@@ -176,7 +348,10 @@ def test_the_last_event_with_a_usage_wins() -> None:
 
 
 def test_an_event_over_several_data_lines_and_one_without_its_end() -> None:
-    assert read_events(b': hi\n\ndata: {"usage":\ndata: {"prompt_tokens": 4}}', "chat") == Usage(4)
+    events = b': hi\n\ndata: {"id": 1,\ndata: "usage":\ndata: {"prompt_tokens": 4}}'
+    assert read_events(events, "chat") == Usage(4)
+    for cut in range(len(events)):
+        assert read_events(events[cut:], "chat") in (None, Usage(4))
 
 
 def test_a_stream_without_usage_has_none() -> None:
@@ -185,7 +360,7 @@ def test_a_stream_without_usage_has_none() -> None:
     assert read_events(stream([{"usage": CHAT}]), "chat") is None
 
 
-@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete"])
+@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
 def test_responses_streams_even_where_the_last_event_is_longer_than_the_tail(kind: str) -> None:
     response = {"id": "r", "output": [{"text": FAKE * 20}], "usage": RESPONSES, "user": None, "metadata": {}}
     events = stream(
@@ -195,6 +370,43 @@ def test_responses_streams_even_where_the_last_event_is_longer_than_the_tail(kin
     start = events.index(b'"usage":')
     for cut in range(len(events)):
         assert read_events(events[cut:], "responses") == (CHAT_USAGE if cut <= start else None)
+
+
+def test_responses_streams_elsewhere() -> None:
+    created = {"type": "response.created", "response": {"id": "r", "usage": None, "output": [FAKE]}}
+    assert read_events(stream(created), "responses") is None
+    assert read_events(stream({"type": "x", "item": {"usage": RESPONSES}}), "responses") is None
+    assert read_events(stream({"response": {"metadata": {"usage": RESPONSES}}}), "responses") is None
+    assert read_events(stream({"response": None, "usage": RESPONSES}), "responses") is None
+    assert read_events(stream(created, {"type": "x", "usage": RESPONSES}), "responses") == CHAT_USAGE
+
+
+def test_speech_streams() -> None:
+    done = {"type": "speech.audio.done", "usage": {"input_tokens": 14, "output_tokens": 101}}
+    assert read_events(stream({"type": "speech.audio.delta", "audio": "AA"}, done), "speech") == Usage(
+        14, 0, 0, 101
+    )
+
+
+def test_messages_streams_of_others() -> None:
+    """Some begin with zeros and tell all at the end, or count at each step: the last word stands."""
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}
+    step = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 3}}
+    last = {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 50, "output_tokens": 7}}
+    assert read_events(stream(start, step, step, last, {"type": "message_stop"}), "messages") == Usage(
+        50, 0, 0, 7
+    )
+    nested = {
+        "type": "content_block_start",
+        "content_block": {"input": {"usage": ANTHROPIC}, "message": start},
+    }
+    assert read_events(stream(start, last, nested), "messages") == Usage(50, 0, 0, 7)
+    fake = {
+        "type": "content_block_delta",
+        "message": {"usage": ANTHROPIC},
+        "delta": {"text": "message_start"},
+    }
+    assert read_events(stream(fake, start, last), "messages") == Usage(50, 0, 0, 7)
 
 
 def test_messages_streams() -> None:
@@ -211,6 +423,34 @@ def test_messages_streams() -> None:
     assert read_events(full, "messages", head=stream(start)) == ANTHROPIC_USAGE
     assert read_events(stream(start, text), "messages") == Usage(100, 60, 30, 1, 0)
     assert read_events(stream(text), "messages") is None
+
+
+def test_what_was_counted_of_an_answer_that_was_broken_off() -> None:
+    start = {"type": "message_start", "message": {"usage": {**ANTHROPIC, "output_tokens": 1}}}
+    text = {"type": "content_block_delta", "delta": {"text": "x" * 50}}
+    begun = Usage(100, 60, 30, 1)
+    events = stream(start, *[text] * 50)
+    assert partial_usage(events[:-9], b"", "messages") == begun
+    assert partial_usage(events[-300:-9], events[:400], "messages") == begun
+    zeros = {"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}
+    assert partial_usage(stream(zeros, text), b"", "messages") is None
+    assert partial_usage(stream(text), b"", "messages") is None
+
+    running = [{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": n}} for n in range(1, 6)]
+    events = stream(*running)
+    for cut in range(len(events)):
+        found = partial_usage(events[:cut], b"", "chat")
+        # An event counts as soon as its JSON is whole.
+        whole = events[:cut].count(b"}}")
+        assert found == (Usage(9, 0, 0, whole) if whole else None)
+    # Only the first chunk told it.
+    assert partial_usage(stream(*[delta("x" * 50)] * 9), stream(running[0]), "chat") == Usage(9, 0, 0, 1)
+    assert partial_usage(stream(*[delta("x")] * 9), stream(delta("y")), "chat") is None
+    assert partial_usage(b"", b"", "chat") is None
+    assert partial_usage(plain(CHAT)[:-3], b"", "chat") is None  # no stream: its usage comes with its end
+
+    created = {"type": "response.created", "response": {"usage": None}}
+    assert partial_usage(stream(created, {"type": "response.output_text.delta"}), b"", "responses") is None
 
 
 @given(st.lists(bodies, min_size=1, max_size=4), st.sampled_from([b"\n", b"\r\n"]), st.integers(0, 400))
@@ -231,7 +471,7 @@ def test_prices_are_exact() -> None:
         output_price_usd_per_mtok=0.3,
     )  # fmt: skip
     prices = prices_of(model)
-    assert prices == Prices(75_000, 18_750, 300_000)
+    assert prices == Prices(75_000, 18_750, 300_000, None)
     assert price_nusd(Usage(1000, 400, 0, 10, 0), prices) == 600 * 75 + 400 * 18.75 + 10 * 300
     assert price_nusd(Usage(1, 1), prices) == 19  # 18.75 nano-USD
 
@@ -245,16 +485,73 @@ def test_cached_tokens_cost_the_input_price_where_no_other_is_given() -> None:
     assert price_nusd(Usage(1000, 0, 0, 500), free) == 0
 
 
-@given(
-    st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9),
-    st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9),
-)  # fmt: skip
-def test_a_price_is_the_exact_fraction_rounded(i: int, c: int, o: int, pi: int, pc: int, po: int) -> None:
-    c = min(c, i)
-    exact = Fraction((i - c) * pi + c * pc + o * po, 1000)
-    found = price_nusd(Usage(i, c, 0, o, 0), Prices(pi, pc, po))
-    assert found is not None
-    assert abs(found - exact) <= Fraction(1, 2)
+def apart(**prices: float | None) -> Prices:
+    return prices_of(
+        ModelConfig("a/b", "a", "b", **{f"{k}_price_usd_per_mtok": v for k, v in prices.items()})
+    )
+
+
+def test_parts_cost_what_the_whole_does_where_no_other_price_is_given() -> None:
+    plain_prices = apart(input=2.0, output=10.0)
+    assert plain_prices == apart(input=2.0, output=10.0, cache_write=2.0, reasoning=10.0, audio_output=10.0)
+    assert plain_prices.parts is None
+    usage = Usage(100, 10, 20, 50, 15, False, 30, 25)
+    assert price_nusd(usage, plain_prices) == 100 * 2000 + 50 * 10_000
+    prices = apart(input=2.0, output=10.0, cache_write=2.5)
+    assert prices.parts == PartPrices(2_500_000, 10_000_000, 2_000_000, 10_000_000)
+    assert price_nusd(usage, prices) == 100 * 2000 + 20 * 500 + 50 * 10_000
+    prices = apart(
+        input=2.0, cached_input=1.0, output=10.0, reasoning=4.0, audio_input=8.0, audio_output=40.0
+    )
+    assert price_nusd(usage, prices) == (
+        40 * 2000 + 10 * 1000 + 20 * 2000 + 30 * 8000 + 10 * 10_000 + 15 * 4000 + 25 * 40_000
+    )
+
+
+def test_only_the_prices_that_are_needed_must_be_known() -> None:
+    speech = apart(input=0.6, audio_output=12.0)
+    assert price_nusd(Usage(1000, 0, 0, 500, 0, False, 0, 500), speech) == 600_000 + 6_000_000
+    assert price_nusd(Usage(1000, 0, 0, 500, 0, False, 0, 499), speech) is None
+    heard = apart(audio_input=6.0, output=10.0)
+    assert price_nusd(Usage(10, 0, 0, 1, 0, False, 10), heard) == 60_000 + 10_000
+    assert price_nusd(Usage(11, 0, 0, 1, 0, False, 10), heard) is None
+    assert price_nusd(Usage(1000, 0, 0, 1, 1), apart(input=1.0)) is None
+    assert price_nusd(Usage(1000, 0, 0, 1, 1), apart(input=1.0, reasoning=0.0)) == 1_000_000
+
+
+tokens = st.integers(0, 10**9) | st.integers(0, 3)
+pusd = st.integers(0, 10**11) | st.integers(0, 1000)
+
+
+@given(st.tuples(*[tokens] * 7), st.tuples(*[pusd] * 7), st.booleans())
+def test_a_price_is_the_exact_fraction_rounded_half_up(
+    counted: tuple[int, ...], costs: tuple[int, ...], are_parts_apart: bool
+) -> None:
+    rest, cached, written, heard, text, reasoning, spoken = counted
+    usage = Usage(
+        rest + cached + written + heard, cached, written, text + reasoning + spoken, reasoning, False,
+        heard, spoken,
+    )  # fmt: skip
+    given_pusd, cached_pusd, written_pusd, heard_pusd, output_pusd, reasoning_pusd, spoken_pusd = costs
+    parts = PartPrices(written_pusd, reasoning_pusd, heard_pusd, spoken_pusd)
+    if not are_parts_apart:
+        costs = (given_pusd, cached_pusd, given_pusd, given_pusd, output_pusd, output_pusd, output_pusd)
+    exact = sum(Fraction(count * cost, 1000) for count, cost in zip(counted, costs, strict=True))
+    prices = Prices(given_pusd, cached_pusd, output_pusd, parts if are_parts_apart else None)
+    assert price_nusd(usage, prices) == floor(exact + Fraction(1, 2))
+
+
+@given(st.tuples(*[st.none() | st.integers(0, 10**10)] * 7))
+def test_prices_are_exact_to_six_decimals(written: tuple[int | None, ...]) -> None:
+    """Written in USD per million tokens with up to six decimals, so many pico-USD a token."""
+    names = ("input", "cached_input", "output", "cache_write", "reasoning", "audio_input", "audio_output")
+    usd = {name: None if one is None else one / 10**6 for name, one in zip(names, written, strict=True)}
+    given_pusd, cached, output, *others = written
+    prices = apart(**usd)
+    assert prices[:3] == (given_pusd, given_pusd if cached is None else cached, output)
+    usual = (given_pusd, output, given_pusd, output)
+    expected = tuple(b if a is None else a for a, b in zip(others, usual, strict=True))
+    assert (prices.parts or usual) == expected
 
 
 def test_estimates_say_so() -> None:

@@ -1,0 +1,362 @@
+"""Asks for the usage of a stream on the gateway's own account, and keeps the answer as it would have been.
+
+``stream_options.include_usage`` of a chat or completions request adds two things to a stream: one more event
+before ``[DONE]`` with an empty list of choices and the usage, and ``"usage":null`` in every other event.
+:func:`ask_for_usage` puts the option into a request without touching anything else of it, and
+:class:`UsageFilter` takes both out of the answer, so that the client gets byte for byte what it would have
+got.
+
+What can't be told from the stream, and is decided here:
+
+- A usage beside choices stays. Some providers send it with their last choices, or with all, whether they were
+  asked or not; others only when asked. Choices are the answer, and a client that did not ask ignores a usage.
+- ``"usage":null`` and an event with a usage and no choices go, though a few providers may send them unasked.
+
+Searches rest on what :mod:`proxy.scanner` explains: a quoted word that no backslash precedes is a whole
+string token, and its depth is told by the brackets before it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+import orjson
+
+from proxy.scanner import OPENING, BracketCounter, find, skip_white
+
+# An event that is larger passes as it is: so much may be held of every open stream. A usage event has less
+# than 1 KiB; only images and sounds come in events of such a size.
+MAX_EVENT_BYTES = 1 << 20
+# Real options have less than 100 bytes.
+MAX_OPTIONS_BYTES = 4 << 10
+
+_OPTIONS_KEY = b'"stream_options"'
+_OPTION_KEY = b'"include_usage"'
+_USAGE_KEY = b'"usage"'
+_ASK = b'"include_usage":true'
+_WHITE = b" \t\r\n"
+
+
+# --- the request -----------------------------------------------------------------------------------------
+
+
+class Edit(NamedTuple):
+    """``body[start:end]`` is to be replaced."""
+
+    start: int
+    end: int
+    replacement: bytes
+
+
+class NoEdit(Enum):
+    """Why a body stays as it is. In either case nothing may be taken out of its answer."""
+
+    ASKED = auto()  # the client itself asks for the usage
+    UNCLEAR = auto()  # two readers could take its options differently, or refuse them: the provider judges
+
+
+def _spellings(word: bytes) -> re.Pattern[bytes]:
+    """Every way to write a word as a JSON string."""
+    letters = []
+    for byte in word:
+        code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{byte:04x}")
+        letters.append(b"(?:%c|\\\\u%b)" % (byte, code.encode()))
+    return re.compile(b'"%b"' % b"".join(letters))
+
+
+_ANY_SPELLING = _spellings(b"stream_options")
+# Escapes of its letters begin so. Escapes of control bytes and of what is not ASCII begin otherwise.
+_ESCAPES = (b"\\u005", b"\\u006", b"\\u007")
+
+_NULL_VALUE = re.compile(rb"null[ \t\r\n]*+[,}]")
+
+
+def ask_for_usage(body: bytes) -> Edit | NoEdit:
+    """What to change so that a request asks for the usage of its stream.
+
+    :param body: a whole body with ``"stream":true`` in it. It is not parsed; one that is no valid JSON is no
+        better and no worse after the edit.
+    """
+    opening = OPENING.match(body)
+    if not opening or not opening[1] or _has_escaped_spelling(body):
+        return NoEdit.UNCLEAR
+    found = [value for _, value in _members(body, _OPTIONS_KEY)]
+    if not found:
+        at = body.index(b"{") + 1
+        return Edit(at, at, b'"stream_options":{%b}%b' % (_ASK, b"" if opening[1] == b"}" else b","))
+    at = found[0]
+    if len(found) > 1:
+        return NoEdit.UNCLEAR
+    if body.startswith(b"{", at):
+        return _edit_of_options(body, at)
+    if _NULL_VALUE.match(body, at):
+        return Edit(at, at + 4, b"{%b}" % _ASK)
+    return NoEdit.UNCLEAR
+
+
+def _edit_of_options(body: bytes, start: int) -> Edit | NoEdit:
+    """The edit where the client has options of its own, which begin at ``start``."""
+    options = _object_at(body, start)
+    parsed = _loads(options)
+    if not isinstance(parsed, dict) or parsed.get("continuous_usage_stats"):
+        # vLLM's option to send a usage with every event: it waits for include_usage, and would begin with it.
+        return NoEdit.UNCLEAR
+    found = [value for _, value in _members(options, _OPTION_KEY)]
+    if not found:
+        return Edit(start + 1, start + 1, _ASK + (b"," if parsed else b""))
+    at = found[0]
+    if len(found) == 1:
+        value = parsed["include_usage"]
+        if value is True:
+            return NoEdit.ASKED
+        if value is False or value is None:
+            return Edit(start + at, start + at + (4 if value is None else 5), b"true")
+    return NoEdit.UNCLEAR
+
+
+_OPTIONS_TOKEN = re.compile(rb'"[^"\\]*+"|[{}\\]')
+
+
+def _object_at(body: bytes, start: int) -> bytes:
+    """The object that begins at ``start``; empty if it is too long, or has escapes, which no option needs."""
+    depth = 0
+    for token in _OPTIONS_TOKEN.finditer(body, start, start + MAX_OPTIONS_BYTES):
+        kind = token[0][:1]
+        if kind == b"{":
+            depth += 1
+        elif kind == b"}":
+            depth -= 1
+            if not depth:
+                return body[start : token.end()]
+        elif kind == b"\\":
+            break
+    return b""
+
+
+def _has_escaped_spelling(body: bytes) -> bool:
+    """Some string of a body is ``stream_options``, written with escapes: no honest client does that."""
+    if body.find(b"\\") < 0 or all(find(body, escape, 0, len(body)) < 0 for escape in _ESCAPES):
+        return False
+    return any(
+        b"\\" in match[0] and (not match.start() or body[match.start() - 1] != 0x5C)
+        for match in _ANY_SPELLING.finditer(body)
+    )
+
+
+def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
+    """Where the top-level members ``key`` (plain spelling, with quotes) begin, and where their values do."""
+    counter = BracketCounter()
+    counted = stop = 0
+    end = len(body)
+    while (start := find(body, key, stop, end)) >= 0:
+        stop = start + len(key)
+        if start and body[start - 1] == 0x5C:
+            continue
+        colon = skip_white(body, stop)
+        if body[colon : colon + 1] != b":":
+            continue
+        counter.feed(body, counted, start)
+        counted = start
+        if counter.depth == 1:
+            yield start, skip_white(body, colon + 1)
+
+
+# --- the answer ------------------------------------------------------------------------------------------
+
+# An empty line, from the last byte of the line end before it on (WHATWG HTML, 9.2.6: LF, CRLF or CR). A CR
+# may be half of a CRLF whose LF is still to come; that LF then stands before the next event.
+_EVENT_END = re.compile(rb"(?:\n|\r(?!\n))(?:\r\n?|\n)")
+_EMPTY_LINES = re.compile(rb"[\r\n]*+")
+_LONGEST_END_BYTES = 4
+_NULL_MEMBER = re.compile(rb'"usage"[ \t\r\n]*+:[ \t\r\n]*+null')
+
+
+class UsageFilter:
+    """Fed with the payload of an event stream piece by piece, it gives what goes to the client.
+
+    Whole events go out at once. One that is cut is held until the rest of it is there: whether it is to go
+    shows at its end. For every split of a stream the output is the same.
+    """
+
+    __slots__ = ("_drop_lf", "_held", "_sent")
+
+    def __init__(self) -> None:
+        self._held = bytearray()  # an event's beginning
+        # How many bytes of what is held have gone out: not 0 only within an event that is too large.
+        self._sent = 0
+        self._drop_lf = False  # a removed event ended with CR: an LF behind it is part of that line end
+
+    @property
+    def is_between_events(self) -> bool:
+        """What went out ends where an event does, and nothing is held."""
+        return not self._held
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next piece of the payload; returns what goes to the client, which may be nothing."""
+        held = self._held
+        if self._drop_lf and data:
+            self._drop_lf = False
+            data = data[1:] if data[0] == 0x0A else data
+        if not held:
+            if data.endswith((b"\n\n", b"\r\n\r\n")) and _USAGE_KEY not in data:
+                return data
+            return self._take(data, 0, True)
+        begin = len(held) - 1  # the last byte may be half of a line end, or the first of two
+        held += data
+        return self._take(held, begin, False)
+
+    def finish(self) -> bytes:
+        """The stream has ended: what is left, judged as if an empty line had closed its last event."""
+        left = b"" if self._sent else without_usage(bytes(self._held))
+        self._held.clear()
+        self._sent = 0
+        return left
+
+    def _take(self, data: bytes | bytearray, begin: int, is_fresh: bool) -> bytes:
+        """Pass on the events whose ends are found in ``data`` from ``begin`` on, and hold the rest.
+
+        :param is_fresh: no event has begun before ``begin``.
+        """
+        out: list[bytes | bytearray] = []
+        at = 0
+        end = len(data)
+        has_cr = data.find(b"\r", begin) >= 0
+        while at < end:
+            if is_fresh and data[at] in b"\r\n":  # more empty lines than are needed belong to no event
+                begin = _EMPTY_LINES.match(data, at).end()  # type: ignore[union-attr]  # it always matches
+                out.append(data[at:begin])
+                at = begin
+            stop = _end_of_event(data, begin, has_cr)
+            if stop < 0:
+                break
+            out.append(self._judge(data[at:stop], stop == end))
+            at = begin = stop
+            is_fresh = True
+        self._hold(data, at)
+        if self._sent or _is_too_large(self._held):
+            out.append(self._held[self._sent :])
+            del self._held[:-1]
+            self._sent = 1
+        return b"".join(out)
+
+    def _hold(self, data: bytes | bytearray, at: int) -> None:
+        if data is self._held:
+            del self._held[:at]
+        else:
+            self._held += data[at:]
+
+    def _judge(self, event: bytes | bytearray, is_last: bool) -> bytes | bytearray:
+        """What goes out of an event that is complete."""
+        if self._sent:
+            event = event[self._sent :]
+            self._sent = 0
+            return event
+        if _is_too_large(event):
+            return event
+        kept = without_usage(bytes(event))
+        if not kept and is_last:
+            self._drop_lf = event[-1] == 0x0D
+        return kept
+
+
+def _end_of_event(data: bytes | bytearray, begin: int, has_cr: bool) -> int:
+    """Offset behind the first empty line from ``begin`` on, or -1."""
+    if has_cr:
+        match = _EVENT_END.search(data, begin)
+        return match.end() if match else -1
+    at = data.find(b"\n\n", begin)  # a tenth of the time
+    return at + 2 if at >= 0 else -1
+
+
+def _is_too_large(event: bytes | bytearray) -> bool:
+    """Without its end: the same however a stream is cut, and whether or not the event is complete."""
+    size = len(event)
+    if size <= MAX_EVENT_BYTES:
+        return False
+    end = event[-_LONGEST_END_BYTES:]
+    return size - len(end) + len(end.rstrip(b"\r\n")) > MAX_EVENT_BYTES
+
+
+def without_usage(event: bytes) -> bytes:
+    """One event as it would be had nobody asked for the usage; nothing if it would not be.
+
+    It goes with all its lines. Events whose data is not one line of JSON stay as they are, and so do errors,
+    whatever else they hold.
+    """
+    if _USAGE_KEY not in event:
+        return event
+    begin, end = _data_span(event)
+    payload = event[begin:end]
+    found = _loads(payload)
+    if type(found) is not dict or "usage" not in found or found.get("error"):
+        return event
+    usage = found["usage"]
+    if usage is None:
+        return event[:begin] + _without_null(payload) + event[end:]
+    if type(usage) is dict and found.get("choices") == []:
+        return b""
+    return event
+
+
+def _data_span(event: bytes) -> tuple[int, int]:
+    """Where the data of an event stands, with the white space around it; an empty span unless in one line."""
+    end = len(event.rstrip(b"\r\n"))
+    if event.startswith(b"data:") and event.find(b"\n", 0, end) < 0 and event.find(b"\r", 0, end) < 0:
+        return 5, end  # by far most
+    at = 0
+    spans = []
+    for line in event.splitlines(keepends=True):  # of bytes: at LF, CRLF and CR only
+        if _is_data(line):
+            spans.append((at + 5, at + len(line)))
+        at += len(line)
+    return spans[0] if len(spans) == 1 else (0, 0)
+
+
+def _is_data(line: bytes) -> bool:
+    return line.startswith(b"data:") or (line.startswith(b"data") and line.rstrip(b"\r\n") == b"data")
+
+
+def _loads(payload: bytes) -> Any:
+    """The JSON value, or None if it is none."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        pass
+    # orjson refuses halves of surrogate pairs, and bytes that are no UTF-8: servers that send an emoji in two
+    # events send such. What stands for them here changes no bracket, quote or key.
+    if payload.lstrip(_WHITE)[:1] != b"{":
+        return None
+    try:
+        return json.loads(payload.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _without_null(payload: bytes) -> bytes:
+    """A JSON object without its ``"usage":null`` and the comma that goes with it."""
+    for start in _starts_of_usage(payload):
+        match = _NULL_MEMBER.match(payload, start)
+        if match:
+            break
+    else:
+        return payload
+    before, behind = payload[:start], payload[match.end() :]
+    stripped = before.rstrip(_WHITE)
+    if stripped.endswith(b","):
+        return stripped[:-1].rstrip(_WHITE) + behind
+    following = behind.lstrip(_WHITE)
+    return before + following[1:].lstrip(_WHITE) if following.startswith(b",") else before + behind
+
+
+def _starts_of_usage(payload: bytes) -> Iterator[int]:
+    """Where top-level members ``usage`` of a valid object may begin: the usual place, then all."""
+    last = payload.rfind(_USAGE_KEY)
+    # What makes a valid object with nothing but an opening brace before it is as deep as that brace.
+    if last > 0 and payload[last - 1] != 0x5C and _loads(b"{" + payload[last:]) is not None:
+        yield last
+    for start, _ in _members(payload, _USAGE_KEY):
+        yield start
