@@ -16,6 +16,7 @@ microseconds, the least of several rounds over all cases (a busy minute then spo
 from __future__ import annotations
 
 import argparse
+import atexit
 import cProfile
 import gc
 import json
@@ -35,11 +36,15 @@ from pathlib import Path
 
 from run import body as request_body
 
+from proxy.access import KeyTable
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.downstream import ClientConnection
 from proxy.gateway import Gateway, Provider
 from proxy.headers import read_request_head, read_response_head
+from proxy.keys import Key, digest_of
+from proxy.ledger import Ledger
+from proxy.limits import Accounts, Month, memory_bytes
 from proxy.scanner import ModelScanner
 from proxy.strategy import Facts, choose
 from proxy.upstream import ProviderConnection
@@ -75,6 +80,8 @@ capabilities = ["chat"]
 economy = { models = ["one/mock-model", "two/mock-model", "two/small-model"], strategy = "cost" }
 """
 CROWD = 64
+SECRET = b"th-" + b"x" * 43
+LIMITS = {"rpm": 10**9, "tpm": 10**12, "concurrency": 1000, "monthly_nusd": 10**18, "monthly_tokens": 10**12}
 PINNED, SHORT, ALIAS = "one/mock-model", "mock-model", "economy"
 
 PLAIN_HEAD = (
@@ -212,7 +219,7 @@ class FakeTransport:
 class Wire:
     """A gateway with one client and one idle connection to each of two providers."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Key | None = None, *, ledger: bool = False) -> None:
         self.last: ClientConnection | ProviderConnection | None = None
         config = parse(CONFIG)
         providers = {
@@ -220,7 +227,17 @@ class Wire:
             for name, provider in config.providers.items()
         }
         self.catalog = Catalog(config, dict.fromkeys(providers, True), 0)
-        self.gateway = Gateway(config, self.catalog, providers, no_control, random.Random(1))
+        accounts = Accounts(memoryview(bytearray(memory_bytes(1))), 1, 0)
+        keys = None
+        if key is not None:
+            accounts.open(0, accounts.at(time.time()), Month(0, 0, 0.0))
+            keys = KeyTable([(key, 0)], accounts, is_open=False)
+        directory = Path(tempfile.mkdtemp(prefix="stages-", dir=".")) if ledger else None
+        if directory is not None:
+            atexit.register(shutil.rmtree, directory)
+        self.gateway = Gateway(
+            config, self.catalog, providers, no_control, random.Random(1), None, keys, Ledger(directory)
+        )
         self.transports: list[FakeTransport] = []
         for provider in providers.values():
             connection = ProviderConnection(provider.pool)
@@ -277,11 +294,25 @@ def body_of(model: str, size: str = "1k", *, first: bool = True, stream: bool = 
 # ------------------------------------------------------------------ the whole path
 
 
-def plain(model: str, *, first: bool = True, size: str = "1k", sdk: bool = False) -> Callable[[], None]:
-    """A request and its answer, not streamed. ``sdk``: the SDK's headers, head and body a read each."""
-    wire = Wire()
+def plain(
+    model: str,
+    *,
+    first: bool = True,
+    size: str = "1k",
+    sdk: bool = False,
+    ledger: bool = False,
+    limits: dict[str, int] | None = None,
+) -> Callable[[], None]:
+    """A request and its answer, not streamed.
+
+    :param sdk: the SDK's headers, head and body a read each. :param ledger: a line on disk for each.
+    :param limits: those of the key it brings; None: it brings none.
+    """
+    key = None if limits is None else Key("key_1", "bench", digest_of(SECRET), 0, **limits)
+    wire = Wire(key, ledger=ledger)
     data = body_of(model, size, first=first)
-    head = with_length(SDK_HEAD if sdk else PLAIN_HEAD, data)
+    head = SDK_HEAD if sdk else PLAIN_HEAD
+    head = with_length(head.replace(b"sk-bench", SECRET) if key is not None else head, data)
     reads = (head, data) if sdk else (head + data,)
     answer = ANSWER_HEAD % len(ANSWER) + b"\r\n" + ANSWER
 
@@ -426,6 +457,17 @@ CASES: dict[str, tuple[str, str, Callable[[], Callable[[], object]]]] = {
     ),
     "routed": ("short name at 2 providers, latency", "request", lambda: plain(SHORT)),
     "alias": ("alias of 3 models, cost", "request", lambda: plain(ALIAS)),
+    "ledger": ("pinned, with a line in the ledger", "request", lambda: plain(PINNED, ledger=True)),
+    "keyed": (
+        "the same, with a key without limits",
+        "request",
+        lambda: plain(PINNED, ledger=True, limits={}),
+    ),
+    "limited": (
+        "the same, with every limit that holds by the minute and month",
+        "request",
+        lambda: plain(PINNED, ledger=True, limits=LIMITS),
+    ),
     "pinned-crowd": (f"pinned model, {CROWD} under way", "request", lambda: crowd(PINNED)),
     "routed-crowd": (f"short name at 2 providers, {CROWD} under way", "request", lambda: crowd(SHORT)),
     "100k": ("100 KB conversation, model first", "request", lambda: plain(PINNED, size="100k")),

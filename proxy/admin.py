@@ -15,18 +15,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from proxy.app import json_response
+from proxy.books import Books
 from proxy.config import ConfigError, Listen
 from proxy.edit import EditError, remove_alias, set_alias
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
+from proxy.keyadmin import add_keys
+from proxy.keystore import KeyStore
 from proxy.listeners import StartError, is_local
 from proxy.reload import Reloader
+from proxy.requestbody import read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
 from proxy.values import is_loopback
 from proxy.views import alias_row, route_rows
@@ -42,10 +45,17 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tokenhub"'}
 
 
 def admin_app(
-    gateway: Gateway, reloader: Reloader, requests: Requests, listen: Listen, token: str
+    gateway: Gateway,
+    reloader: Reloader,
+    keys: KeyStore,
+    books: Books,
+    requests: Requests,
+    listen: Listen,
+    token: str,
 ) -> web.Application:
     """The application.
 
+    :param books: the totals of what was used.
     :param requests: the rows of the latest requests that a query selects; ValueError: it is none.
     :param listen: where it is reached, which tells the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
@@ -63,6 +73,7 @@ def admin_app(
     app.router.add_post("/admin/v1/explain", _explain)
     app.router.add_post("/admin/v1/reload", _reload)
     app.router.add_get("/admin/v1/requests", _requests)
+    add_keys(app, gateway, keys, books)
     return app
 
 
@@ -81,7 +92,9 @@ def _guard(listen: Listen, token: str) -> Middleware:
                 code="invalid_admin_token",
                 source=DOWNSTREAM,
             )
-        writes = request.method in ("PUT", "POST") or (request.method == "DELETE" and request.body_exists)
+        writes = request.method in ("PUT", "POST", "PATCH") or (
+            request.method == "DELETE" and request.body_exists
+        )
         if writes and request.content_type != "application/json":
             raise BadRequest(
                 "Writes need the header Content-Type: application/json.",
@@ -207,15 +220,15 @@ def _alias_of(request: web.Request) -> dict[str, Any]:
 
 async def _set_alias(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    settings = await _object(request)
+    settings = await read_object(request, "invalid_alias")
     if settings.pop("name", name) != name:
-        raise _unprocessable("'name' is not the one in the path; to rename, set the new and remove the old.")
+        raise _invalid("'name' is not the one in the path; to rename, set the new and remove the old.")
     # As rows show it: null (and a peek that is off) is what is not set.
     settings = {key: value for key, value in settings.items() if value is not None}
     if settings.get("peek") is False:
         del settings["peek"]
     if holds_null(settings):
-        raise _unprocessable("There is a null inside of a setting; the file knows none.")
+        raise _invalid("There is a null inside of a setting; the file knows none.")
     existed = name in request.app[_GATEWAY].config.aliases
     try:
         await request.app[_RELOADER].edit(lambda text: set_alias(text, name, settings))
@@ -261,16 +274,6 @@ async def _requests(request: web.Request) -> web.Response:
     return json_response({"data": rows})
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
-    try:
-        found = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"The body is no JSON: {error}.", code="malformed_json") from None
-    if not isinstance(found, dict):
-        raise _unprocessable("The body must be a JSON object.")
-    return found
-
-
 def holds_null(value: object) -> bool:
     """Whether there is a null anywhere in a JSON value: TOML has none."""
     if isinstance(value, dict):
@@ -280,8 +283,8 @@ def holds_null(value: object) -> bool:
 
 def _mistakes(error: ConfigError) -> GatewayError:
     """Without their places: those are in a text that was never written."""
-    return _unprocessable("; ".join(mistake.message for mistake in error.mistakes) + ".")
+    return _invalid("; ".join(mistake.message for mistake in error.mistakes) + ".")
 
 
-def _unprocessable(text: str) -> GatewayError:
-    return BadRequest(text, status=422, code="invalid_alias")
+def _invalid(text: str) -> GatewayError:
+    return unprocessable(text, "invalid_alias")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from proxy.catalog import Allows
 from proxy.errors import BadRequest, GatewayError, UnknownModel
 from proxy.gateway import PROXIED, Gateway
 from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
@@ -88,15 +90,31 @@ class ControlProtocol(web.RequestHandler):
 
 
 async def _models(request: web.Request) -> web.Response:
-    return json_response({"object": "list", "data": request.app[GATEWAY].catalog.models()})
+    gateway = request.app[GATEWAY]
+    return json_response({"object": "list", "data": gateway.catalog.models(_allows(request, gateway))})
 
 
 async def _model(request: web.Request) -> web.Response:
     name = request.match_info["id"]
-    model = request.app[GATEWAY].catalog.model(name)
+    gateway = request.app[GATEWAY]
+    allows = _allows(request, gateway)
+    model = gateway.catalog.model(name, allows)
     if model is None:
-        raise UnknownModel(name, request.app[GATEWAY].catalog.nearest(name))
+        raise UnknownModel(name, None if allows else gateway.catalog.nearest(name))
     return json_response(model)
+
+
+def _allows(request: web.Request, gateway: Gateway) -> Allows | None:
+    """What the request's key may use; None: all. :raises Unauthorized: it needs one, or another."""
+    credentials = [
+        (name.lower().encode(), value.encode("utf-8", "surrogateescape"))
+        for name, value in request.headers.items()
+    ]
+    grant = gateway.keys.grant_of(credentials)
+    if grant is None:
+        return None
+    grant.check(time.time())
+    return grant.allows if grant.limits_models else None
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -150,6 +168,9 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def _error_response(error: GatewayError, request_id: str) -> web.Response:
     headers = {"x-request-id": request_id, "x-should-retry": "true" if error.should_retry else "false"}
+    for line in error.header_lines().decode("latin-1").splitlines():
+        name, _, value = line.partition(": ")
+        headers[name] = value
     return web.Response(
         body=error.envelope(), status=error.status, content_type="application/json", headers=headers
     )

@@ -13,7 +13,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.accounting import account
+from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
 from proxy.framing import Body, wrap_chunk
@@ -23,13 +23,18 @@ from proxy.patience import retry_after_s
 from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
-from proxy.usage import Usage
+from proxy.streamusage import Edit, ask_for_usage
 
 if TYPE_CHECKING:
+    from proxy.absent import AbsentClient
+    from proxy.downstream import ClientConnection
     from proxy.exchange import Exchange
     from proxy.upstream import ProviderConnection
 
 log = logging.getLogger("tokenhub.attempt")
+
+# Where stream_options is known.
+_ASKED_AT = frozenset({"chat", "completions"})
 
 
 class Attempt(Record):
@@ -40,14 +45,28 @@ class Attempt(Record):
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer", "answered_at", "client", "connection", "cost_nusd", "deadline_at", "dial", "exchange",
-        "is_peeking", "pending", "pool", "progress_at", "provider", "redialled", "upstream_full_at", "usage",
+        "answer",
+        "answered_at",
+        "asks_usage",
+        "charge",
+        "client",
+        "connection",
+        "deadline_at",
+        "dial",
+        "exchange",
+        "is_peeking",
+        "pending",
+        "pool",
+        "progress_at",
+        "provider",
+        "redialled",
+        "upstream_full_at",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, deployment: Deployment, pool: Pool, now: float) -> None:
         super().__init__(deployment, exchange.endpoint, exchange.streamed, now, exchange.body.done)
         self.exchange = exchange
-        self.client = exchange.client
+        self.client: ClientConnection | AbsentClient = exchange.client
         self.pool = pool
         self.provider = exchange.routes.providers[deployment.provider.name]
         self.deadline_at = now + exchange.first_byte_s
@@ -60,8 +79,8 @@ class Attempt(Record):
         self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
         self.is_peeking = False
         self.redialled = False
-        self.usage: Usage | None = None
-        self.cost_nusd: int | None = None
+        self.asks_usage = False  # it was asked for in the client's place, and is taken out again
+        self.charge: Charge = NOTHING
 
     def start(self) -> None:
         """Take an idle connection, or dial."""
@@ -96,7 +115,12 @@ class Attempt(Record):
         if prepared is None:
             prepared = head.prepared[provider] = provider.prepare(head, exchange.path)
         intake = exchange.body
-        body, growth = intake.with_model(pieces, self.deployment.upstream_literal)
+        edit = None
+        if exchange.streamed and provider.asks_usage and exchange.endpoint in _ASKED_AT:
+            found = ask_for_usage(b"".join(pieces))  # such a body is held until it is whole
+            edit = found if isinstance(found, Edit) else None
+            self.asks_usage = edit is not None
+        body, growth = intake.with_model(pieces, self.deployment.upstream_literal, edit)
         if exchange.length is not None:
             framing = b"Content-Length: %d\r\n\r\n" % (exchange.length + growth)
             parts: list[bytes | memoryview] = [prepared, framing, *body]
@@ -165,7 +189,7 @@ class Attempt(Record):
         """
         exchange = self.exchange
         now = self.progress_at = monotonic()
-        self.answer = Answer(head, body, exchange.head.minor)
+        self.answer = Answer(head, body, exchange.head.minor, takes_usage_out=self.asks_usage)
         status = head.status
         if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
             return self._on_failure(head, now, more)
@@ -224,14 +248,28 @@ class Attempt(Record):
         answer = self.answer
         if answer is not None and not self.is_over and answer.is_said_to_end():
             self._account(answer, now)
+        elif self.is_at_work():
+            self._estimate(now)
         self.left(now)
+
+    def is_at_work(self) -> bool:
+        """The provider has the whole request, and has not answered it to the end."""
+        return not self.is_over and self.connection is not None and self.exchange.body.done
 
     def _account(self, answer: Answer, now: float) -> None:
         exchange = self.exchange
         output_s = now - self.answered_at
-        self.usage, self.cost_nusd = account(
-            self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now
-        )
+        charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now)
+        if charge is NOTHING:
+            self._estimate(now)
+        else:
+            self.charge = charge if not self.provider.simulated else (charge[0], 0)
+
+    def _estimate(self, now: float) -> None:
+        exchange = self.exchange
+        prompt_bytes = exchange.learn_bytes or exchange.body.size
+        usage, cost_nusd = estimated(self, self.answer, exchange.endpoint, prompt_bytes, now)
+        self.charge = usage, 0 if usage is not None and self.provider.simulated else cost_nusd
 
     def flush(self) -> None:
         """What is pending goes to the client."""
@@ -256,12 +294,15 @@ class Attempt(Record):
             if self._is_held(answer, now):
                 return
             out, self.pending = self.pending, b""
-        if body.done:
-            self._account(answer, now)
+        if not body.done:
+            if out:
+                self.client.transport.write(out)
+            return
+        self._account(answer, now)
+        self.exchange.on_last(self, now)
         if out:
             self.client.transport.write(out)
-        if body.done:
-            self.end_answer(answer, now)
+        self.end_answer(answer, now)
 
     def _is_held(self, answer: Answer, now: float) -> bool:
         """Look at the first event of a stream: hold it further, fail over, or let it go."""
@@ -291,7 +332,7 @@ class Attempt(Record):
         connection, self.connection = self.connection, None
         assert connection is not None
         connection.release(answer.head.keep_alive and self.exchange.body.done, now)
-        self.exchange.on_end(self, now)
+        self.exchange.on_end(self)
 
     def drop(self) -> None:
         """Close what runs upstream, at once: nobody waits for it any longer."""

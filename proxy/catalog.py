@@ -27,6 +27,10 @@ ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech"
 _MAX_HINT_CHARS = 100
 
 
+# Which of the models with these ids may be used by a name.
+Allows = Callable[[str, list[str]], list[bool]]
+
+
 class Catalog:
     """All names of a configuration.
 
@@ -92,22 +96,38 @@ class Catalog:
             self._found[name, endpoint, strategy] = pool
         return pool
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self, allows: Allows | None = None) -> list[dict[str, Any]]:
         """The rows of ``/v1/models``: every id, then every alias.
+
+        :param allows: which of some models may be used by their own names, or by that of an alias; None: all.
 
         Short names are not listed: each would repeat a model that is listed already, and a picker built from
         the list would show it twice. They can be retrieved one by one, since they can be sent.
         """
-        rows = [model_row(deployment, self._created) for deployment in self.deployments.values()]
-        rows += [group_row(name, members, self._created) for name, members in self._aliases.items()]
-        return rows
+        found = (self.model(name, allows) for name in (*self.deployments, *self._aliases))
+        return [row for row in found if row is not None]
 
-    def model(self, id: str) -> dict[str, Any] | None:
-        """The row of one id, alias or short name; None if there is no such name."""
+    def model(self, id: str, allows: Allows | None = None) -> dict[str, Any] | None:
+        """The row of one id, alias or short name; None if there is no such name, or it may not be used.
+
+        :param allows: as of :meth:`models`.
+        """
         if id in self.deployments:
-            return model_row(self.deployments[id], self._created)
-        members = self._aliases.get(id) or self._by_short.get(id)
-        return group_row(id, members, self._created) if members else None
+            members: tuple[Deployment, ...] = (self.deployments[id],)
+        else:
+            members = self._aliases.get(id) or self._by_short.get(id) or ()
+        if allows is not None:
+            allowed = allows(id, [member.id for member in members])
+            members = tuple(member for member, may in zip(members, allowed, strict=True) if may)
+        if not members:
+            return None
+        if id in self.deployments:
+            return model_row(members[0], self._created)
+        return group_row(id, members, self._created)
+
+    def names(self) -> list[str]:
+        """All names that requests may use, ``auto`` included."""
+        return [*self.deployments, *self._aliases, *self._by_short, AUTO]
 
     def nearest(self, name: str) -> str | None:
         """The known name that an unknown one was probably meant to be; None if none is close."""

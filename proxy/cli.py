@@ -8,15 +8,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from proxy import __version__
-from proxy.config import AdminConfig, Config, ConfigError, Listen, parse, without_effect
+from proxy.commands import (
+    Actions,
+    Command,
+    CommandError,
+    Commands,
+    admin_of,
+    config_path,
+    load,
+    load_file,
+)
+from proxy.config import ConfigError, Listen, parse, without_effect
 from proxy.console import (
-    Admin,
     ConsoleError,
-    connect,
     list_aliases,
     remove_alias,
     set_alias,
@@ -24,49 +31,11 @@ from proxy.console import (
     show_routes,
     table,
 )
+from proxy.keycommands import add_key_commands
 from proxy.routesfile import RoutesFile, Unreadable
 from proxy.values import listen as read_listen
 
 MAX_WORKERS = 1024  # as in the file
-Command = Callable[[argparse.Namespace], int]
-
-
-class CommandError(Exception):
-    """The command failed; the text is the one line that says why and what to do."""
-
-
-def config_path(given: str | None) -> Path:
-    """The configuration file: ``--config``, else ./routes.toml, else $TOKENHUB_CONFIG.
-
-    :raises CommandError: there is none.
-    """
-    if given:
-        return Path(given)
-    here = Path("routes.toml")
-    if here.exists():
-        return here
-    from_environment = os.environ.get("TOKENHUB_CONFIG")
-    if from_environment:
-        return Path(from_environment)
-    raise CommandError(
-        "there is no routes.toml here: name one with --config F or $TOKENHUB_CONFIG, "
-        "or start from the one in TokenHub's repository"
-    )
-
-
-def load(given: str | None) -> Config:
-    """Read and check the configuration.
-
-    :raises CommandError: it can't be read, or holds mistakes (all of them are in the text).
-    """
-    return _load(RoutesFile(config_path(given)))
-
-
-def _load(file: RoutesFile) -> Config:
-    try:
-        return file.load()
-    except (Unreadable, ConfigError) as error:
-        raise CommandError(str(error)) from None
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -84,7 +53,7 @@ def _serve(args: argparse.Namespace) -> int:
     if args.workers is not None:
         given["workers"] = args.workers
     file = RoutesFile(config_path(args.config), given)
-    config = _load(file)
+    config = load_file(file)
     try:
         return serve(config, file)
     except StartError as error:
@@ -160,24 +129,13 @@ def _chat(args: argparse.Namespace) -> int:
         return 130
 
 
-def _admin(args: argparse.Namespace) -> Admin:
-    """The admin API of the gateway that runs. With ``--admin`` no configuration is needed."""
-    settings = AdminConfig()
-    try:
-        settings = load(args.config).admin
-    except CommandError:
-        if args.admin is None:
-            raise
-    return connect(args.admin, settings, os.environ)
-
-
 def _routes(args: argparse.Namespace) -> int:
-    return show_routes(_admin(args), watch=args.watch)
+    return show_routes(admin_of(args), watch=args.watch)
 
 
 def _explain(args: argparse.Namespace) -> int:
     return show_explanation(
-        _admin(args),
+        admin_of(args),
         args.model,
         body=args.body,
         strategy=args.strategy,
@@ -187,7 +145,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _aliases(args: argparse.Namespace) -> int:
-    admin = _admin(args)
+    admin = admin_of(args)
     if args.action == "list":
         return list_aliases(admin)
     if args.action == "remove":
@@ -207,47 +165,21 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-class _Commands:
-    """Adds commands to the parser, each with an example in its help."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(self, name: str, run: Command, help: str, example: str) -> argparse.ArgumentParser:
-        command = self._commands.add_parser(
-            name,
-            help=help,
-            description=help,
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(run=run, parser=command)
-        command.add_argument("--config", metavar="F", help="default: ./routes.toml, then $TOKENHUB_CONFIG")
-        return command
-
-    def add_admin(self, name: str, run: Command, help: str, example: str) -> argparse.ArgumentParser:
-        command = self.add(name, run, help, example)
-        command.add_argument(
-            "--admin", metavar="URL", help="the admin API, such as http://127.0.0.1:8081; default: the file's"
-        )
-        return command
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenhub",
         description="A self-hosted gateway for LLM APIs that streams bodies straight through.",
     )
     parser.add_argument("--version", action="version", version=f"tokenhub {__version__}")
-    commands = _Commands(parser)
+    commands = Commands(parser)
     _add_local(commands)
     _add_asking(commands)
     return parser
 
 
-def _add_local(commands: _Commands) -> None:
+def _add_local(commands: Commands) -> None:
     serve = commands.add(
-        "serve", _serve, "Run the gateway.", "tokenhub serve --config routes.toml --listen 127.0.0.1:8080"
+        "serve", _serve, "Run the gateway.", "serve --config routes.toml --listen 127.0.0.1:8080"
     )
     serve.add_argument(
         "--listen",
@@ -259,12 +191,12 @@ def _add_local(commands: _Commands) -> None:
         "--workers", metavar="N", type=_workers, help="processes that serve; 0: one per core that may be used"
     )
     check = commands.add(
-        "check", _check, "Check a configuration file and name every mistake.", "tokenhub check routes.toml"
+        "check", _check, "Check a configuration file and name every mistake.", "check routes.toml"
     )
     check.add_argument("file", metavar="FILE", nargs="?", help="default: as --config")
-    commands.add("models", _models, "List the configured models.", "tokenhub models")
+    commands.add("models", _models, "List the configured models.", "models")
     simulate = commands.add(
-        "simulate", _simulate, "Run the provider simulator alone.", "tokenhub simulate --port 9000 --speed 0"
+        "simulate", _simulate, "Run the provider simulator alone.", "simulate --port 9000 --speed 0"
     )
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=int, default=9000)
@@ -272,14 +204,14 @@ def _add_local(commands: _Commands) -> None:
     simulate.add_argument("--speed", type=float, default=1.0, help="factor on all times; 0: no delays at all")
 
 
-def _add_asking(commands: _Commands) -> None:
+def _add_asking(commands: Commands) -> None:
     """The commands that ask a running gateway."""
     strategies = "cost, latency, availability or round-robin"
     talk = commands.add(
         "chat",
         _chat,
         "Stream one answer through a running gateway.",
-        'tokenhub chat balanced "Why is the sky blue?"',
+        'chat balanced "Why is the sky blue?"',
     )
     talk.add_argument("model", metavar="MODEL", help="an id (openai/gpt-4o), a short name, an alias, or auto")
     talk.add_argument("prompt", metavar="PROMPT")
@@ -291,14 +223,14 @@ def _add_asking(commands: _Commands) -> None:
         "--wait", metavar="S", type=float, default=0.0, help="seconds to wait for a gateway that starts"
     )
     routes = commands.add_admin(
-        "routes", _routes, "Show what a running gateway knows of each model.", "tokenhub routes --watch"
+        "routes", _routes, "Show what a running gateway knows of each model.", "routes --watch"
     )
     routes.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     explain = commands.add_admin(
         "explain",
         _explain,
         "Show where a request would go, and why. Sends nothing.",
-        "tokenhub explain balanced --strategy cost --body request.json",
+        "explain balanced --strategy cost --body request.json",
     )
     explain.add_argument("model", metavar="MODEL", help="an id, a short name, an alias, or auto")
     explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
@@ -306,32 +238,23 @@ def _add_asking(commands: _Commands) -> None:
     explain.add_argument("--endpoint", metavar="E", help="chat (the default), completions, embeddings, …")
     explain.add_argument("--stream", action="store_true", help="as if the request asked for a stream")
     _add_aliases(commands, strategies)
+    add_key_commands(commands)
 
 
-def _add_aliases(commands: _Commands, strategies: str) -> None:
+def _add_aliases(commands: Commands, strategies: str) -> None:
     aliases = commands.add_admin(
         "aliases",
         _aliases,
         "List, set or remove the aliases of a running gateway, and of its file.",
-        "tokenhub aliases set premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+        "aliases set premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
     )
-    actions = aliases.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-
-    def add(name: str, help: str, description: str, example: str) -> argparse.ArgumentParser:
-        return actions.add_parser(
-            name,
-            help=help,
-            description=description,
-            epilog=f"example:\n  tokenhub aliases {name}{example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    add("list", "list them", "List the aliases.", "")
-    change = add(
+    actions = Actions(aliases)
+    actions.add("list", "list them", "List the aliases.", "")
+    change = actions.add(
         "set",
         "make one, or change what is given of one",
         "Make an alias, or change what is given of one that exists.",
-        " premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+        "premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
     )
     change.add_argument("name", metavar="NAME")
     change.add_argument("models", metavar="MODEL", nargs="*", help="ids, short names or other aliases")
@@ -343,7 +266,7 @@ def _add_aliases(commands: _Commands, strategies: str) -> None:
         default=[],
         help="an A/B test by shares: a/x=90 b/y=10",
     )
-    remove = add("remove", "remove one", "Remove an alias.", " premium")
+    remove = actions.add("remove", "remove one", "Remove an alias.", "premium")
     remove.add_argument("name", metavar="NAME")
 
 
@@ -357,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, ConsoleError) as error:
         print(f"tokenhub: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # "tokenhub models | head": what is left is for nobody
+    except BrokenPipeError:  # "models | head": what is left is for nobody
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

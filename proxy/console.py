@@ -25,6 +25,14 @@ class ConsoleError(Exception):
     """The command failed; the text is the one line that says why and what to do."""
 
 
+class NoGateway(ConsoleError):
+    """There is nobody to ask: certainly nothing was done. ``why``: in a few words."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
 class NotFound(ConsoleError):
     """The gateway knows no such thing."""
 
@@ -43,8 +51,27 @@ class Admin:
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """The answer's JSON object. ``path`` is below ``/admin/v1``.
 
-        :raises NotFound: it answered 404. :raises ConsoleError: nobody answers there, or with an error.
+        :raises NotFound: it answered 404. :raises NoGateway: nobody answers there.
+        :raises ConsoleError: it answered with an error, or not as the admin API does.
         """
+        answer = self._exchange(method, path, body)
+        with contextlib.suppress(ValueError):
+            found = json.loads(answer)
+            if isinstance(found, dict):
+                return found
+        raise self._is_other()
+
+    def read(self, path: str) -> str:
+        """The answer's text, as it is. Raises as :meth:`ask`."""
+        try:
+            return self._exchange("GET", path, None).decode()
+        except UnicodeDecodeError:
+            raise self._is_other() from None
+
+    def _is_other(self) -> ConsoleError:
+        return ConsoleError(f"what answers at {self.url} is no admin API of TokenHub")
+
+    def _exchange(self, method: str, path: str, body: object) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         sent = None
         if body is not None:
@@ -57,18 +84,17 @@ class Admin:
             status, answer = response.status, response.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ConsoleError(
+            text = (
                 f"no gateway's admin API at {self.url} ({reason}); start one with 'tokenhub serve', or name "
                 "its address with --admin"
-            ) from None
+            )
+            if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                raise NoGateway(text, f"no gateway answers at {self.url}") from None
+            raise ConsoleError(text) from None
         finally:
             connection.close()
         if status < 300:
-            with contextlib.suppress(ValueError):
-                found = json.loads(answer)
-                if isinstance(found, dict):
-                    return found
-            raise ConsoleError(f"what answers at {self.url} is no admin API of TokenHub")
+            return answer
         message = f"{status}: {_message(answer)}"
         raise NotFound(message) if status == 404 else ConsoleError(message)
 
@@ -100,16 +126,18 @@ class _UnixConnection(http.client.HTTPConnection):
 def connect(url: str | None, admin: AdminConfig, environ: Mapping[str, str]) -> Admin:
     """The admin API at ``url``, else where the configuration has it.
 
-    :raises ConsoleError: the configuration has it nowhere.
+    :raises NoGateway: the configuration has it nowhere.
     """
     token = environ.get(admin.token_env or TOKEN_ENV, "").strip()
     if url is not None:
         return Admin(url, token)
     listen = admin.listen
     if listen is None:
-        raise ConsoleError("the admin API is switched off: [admin] listen in the configuration is empty")
+        why = "the admin API is switched off"
+        raise NoGateway(f"{why}: [admin] listen in the configuration is empty", why)
     if not listen.path and not listen.port:
-        raise ConsoleError("[admin] listen has port 0, so only the gateway's log knows the port: use --admin")
+        why = "[admin] listen has port 0"
+        raise NoGateway(f"{why}, so only the gateway's log knows the port: use --admin", why)
     return Admin(_url(listen), token)
 
 

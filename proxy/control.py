@@ -6,24 +6,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
 from proxy.admin import Requests, admin_app
 from proxy.app import ControlProtocol
+from proxy.books import Books
 from proxy.catalog import Catalog
 from proxy.config import Config, Listen
 from proxy.gateway import Gateway
+from proxy.keystore import KeyStore
 from proxy.knowledge import dump_rows, restore_rows
+from proxy.limits import Accounts
 from proxy.listeners import StartError, listen_on, remove_socket, serve_on
 from proxy.plane import HANDED_OVER_S
-from proxy.prepare import Prepared, check_auth, prepare, read_keys, simulates
+from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
-from proxy.state import State
+from proxy.state import State, StateError
 
 log = logging.getLogger("tokenhub.server")
 
@@ -48,28 +53,30 @@ class ControlPlane:
         self.simulator_port = 0
         self.gateway: Gateway
         self.reloader: Reloader
+        self.keys: KeyStore
         self._file = file
         self._admin: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._simulator: Simulator | None = None
         self._state = State(config.state.path)
+        self.books = Books(self._state, config.state.ledger_keep_bytes)
         self._tasks: list[asyncio.Task[None]] = []
         self._has_started = False
 
-    async def prepare(self) -> Catalog:
+    async def prepare(self, accounts: Accounts) -> Catalog:
         """Everything that may fail, before anything listens; and the catalog, with what was known.
 
+        :param accounts: what keys use; they are opened here.
         :raises StartError: the configuration can't be used.
         """
         config = self.started
-        check_auth(config)
         self._token = self._admin_token()
         keys = read_keys(config, self.environ)
         port = await self.simulator() if simulates(config, keys) else 0
         self.prepared = prepare(config, keys, port)
         warn_of_missing(self.prepared)
         catalog = Catalog(config, self.prepared.usable, self.created)
-        known = await self._state.open()
+        known = await self._open_state(accounts)
         if self.prepared.simulated:
             return catalog  # what is known of providers says nothing of made-up answers
         # Unix seconds, as a monotonic clock begins anew with each start of the machine.
@@ -78,12 +85,37 @@ class ControlPlane:
             log.info("%d rows are as they were at the last stop", count)
         return catalog
 
+    async def _open_state(self, accounts: Accounts) -> dict[int, dict[str, Any]]:
+        """The keys, what they have used, and what was learned, which is returned.
+
+        :raises StartError: whether there are keys, and which, can't be told.
+        """
+        path = self.started.state.path
+        try:
+            await self._state.open()
+            used = await self.books.open()
+        except (StateError, sqlite3.Error) as error:
+            raise StartError(
+                f"[state] path {path} can't be used: {error}. It may hold keys, so nothing is served without "
+                'it: repair or remove it, or name another file (":memory:" for none).'
+            ) from None
+        self.keys = KeyStore(self._state, accounts, self.started)
+        await self.keys.open(used)
+        return await self._state.rows()
+
     def govern(self, gateway: Gateway, spread: Spread | None = None) -> None:
         """This is what the configuration is for. ``spread`` brings a new one to the workers."""
         self.gateway = gateway
+
+        async def spread_all(config: Config, prepared: Prepared) -> None:
+            self.books.keep_bytes = config.state.ledger_keep_bytes
+            if spread is not None:
+                await spread(config, prepared)
+            await self.keys.configure(config)
+
         self.reloader = Reloader(
             gateway, self.started, self.prepared, self.environ, self.created, self.simulator, self._file,
-            spread,
+            spread_all,
         )  # fmt: skip
 
     async def start(self, requests: Requests) -> None:
@@ -99,6 +131,8 @@ class ControlPlane:
             self._tasks.append(loop.create_task(self._watch()))
         if self._state.is_kept:
             self._tasks.append(loop.create_task(self._keep()))
+            self._tasks.append(loop.create_task(self._watch_keys()))
+        self.books.start()
         self._has_started = True
 
     def _admin_token(self) -> str:
@@ -114,7 +148,7 @@ class ControlPlane:
         return token
 
     async def _open(self, listen: Listen, requests: Requests) -> None:
-        app = admin_app(self.gateway, self.reloader, requests, listen, self._token)
+        app = admin_app(self.gateway, self.reloader, self.keys, self.books, requests, listen, self._token)
         runner = self._runner = web.AppRunner(app, shutdown_timeout=HANDED_OVER_S)
         await runner.setup()
         server = runner.server
@@ -145,6 +179,14 @@ class ControlPlane:
             except Exception:
                 log.exception("a fault in taking on a changed file; it is looked at again when it changes")
 
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self.keys.check()
+            except Exception:
+                log.exception("a fault in taking on keys that a command has changed")
+
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(SAVE_S)
@@ -170,4 +212,5 @@ class ControlPlane:
             await self._simulator.close()
         if self._has_started:
             await self._save()
+        await self.books.close()
         await self._state.close()

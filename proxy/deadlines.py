@@ -52,8 +52,9 @@ def _answering(exchange: Exchange, attempt: Attempt, now: float) -> float:
         due = exchange.client_full_at + timeouts.client_write_s
         if now < due:
             return due
-        exchange.abandon()
-        exchange.client.cut(False)
+        client = exchange.client
+        exchange.on_client_gone()
+        client.cut(False)
         return _NEVER
     due = attempt.progress_at + timeouts.idle_s
     if now >= due:

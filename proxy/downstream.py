@@ -118,7 +118,7 @@ class ClientConnection(ClientFlow):
         self.wake_at = NEVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.abandon()
+            exchange.on_client_gone()
 
     def pause_writing(self) -> None:
         self.is_full = True
@@ -282,8 +282,7 @@ class ClientConnection(ClientFlow):
         """
         complete = self._phase == WAITING or self._can_drain()
         keep = complete and not error.close and self.keeps_alive()
-        if error.retry_after_s is not None:
-            names += b"Retry-After: %d\r\n" % error.retry_after_s
+        names += error.header_lines()
         if keep and self._head is not None and not self._head.minor:
             names += b"Connection: keep-alive\r\n"
         self.transport.write(
@@ -315,7 +314,7 @@ class ClientConnection(ClientFlow):
             is told with a reset, as a plain close would be the end of the answer (RFC 9112 section 8).
         """
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
+        if exchange is not None and exchange.client is self:
             exchange.abandon()
         self.close()
         if not gently:

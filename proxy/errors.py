@@ -2,6 +2,9 @@
 
     GatewayError                 carries everything the answer's envelope needs
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 417, 431)
+    ├── Unauthorized      401    no key, or one that is of no use
+    ├── NotAllowed        403    the key may not use that model
+    ├── LimitReached  402/429    of the key
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
     ├── CoolingDown       429    every provider that could be asked wants patience
@@ -32,6 +35,7 @@ class GatewayError(Exception):
     :param source: ``downstream``, ``upstream`` or ``gateway``.
     :param retry_after_s: whole seconds for ``Retry-After``, or None.
     :param close: the connection can't be used again (framing is lost, or the body was not read).
+    :param headers: further header lines of the answer, each with its CRLF.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class GatewayError(Exception):
         source: str = GATEWAY,
         retry_after_s: int | None = None,
         close: bool = False,
+        headers: bytes = b"",
     ) -> None:
         super().__init__(message)
+        self.headers = headers
         self.message = message
         self.status = status
         self.type = type
@@ -60,6 +66,12 @@ class GatewayError(Exception):
     def should_retry(self) -> bool:
         """What ``x-should-retry`` tells the official SDKs: the same request may succeed a moment later."""
         return self.status in (408, 429) or self.status >= 500
+
+    def header_lines(self) -> bytes:
+        """Header lines of its own, each with its CRLF."""
+        if self.retry_after_s is None:
+            return self.headers
+        return self.headers + b"Retry-After: %d\r\n" % self.retry_after_s
 
     def envelope(self) -> bytes:
         """The JSON body every error of this gateway has."""
@@ -88,6 +100,56 @@ class BadRequest(GatewayError):
             param=param,
             source=DOWNSTREAM,
             close=close,
+        )
+
+
+class Unauthorized(GatewayError):
+    """The request brings no key, or one that is of no use (RFC 9110 section 15.5.2 wants the header)."""
+
+    def __init__(self, message: str, code: str = "invalid_api_key") -> None:
+        super().__init__(
+            message,
+            status=401,
+            type="authentication_error",
+            code=code,
+            source=DOWNSTREAM,
+            headers=b'WWW-Authenticate: Bearer realm="tokenhub"\r\n',
+        )
+
+
+class NotAllowed(GatewayError):
+    """The key may not use that model."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            status=403,
+            type="permission_error",
+            code="model_not_allowed",
+            param="model",
+            source=DOWNSTREAM,
+        )
+
+
+class LimitReached(GatewayError):
+    """A limit of the key is reached.
+
+    :param which: its name, as in the key's settings.
+    :param wait_s: until there is room again; None: not for this month.
+    :param headers: what is left, for the client.
+    """
+
+    def __init__(self, message: str, which: str, wait_s: float | None, headers: bytes) -> None:
+        is_monthly = wait_s is None
+        super().__init__(
+            message,
+            status=402 if is_monthly else 429,
+            type="usage_limit_exceeded" if is_monthly else "rate_limit_error",
+            code="monthly_limit_reached" if is_monthly else "rate_limit_exceeded",
+            param=which,
+            source=DOWNSTREAM,
+            retry_after_s=None if wait_s is None else max(1, ceil(wait_s)),
+            headers=headers,
         )
 
 

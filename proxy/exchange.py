@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.absent import MAX_ABSENT, AbsentClient
+from proxy.admission import admit
 from proxy.answer import Answer
 from proxy.attempt import Attempt
 from proxy.body import refuse_case_variants, wants_stream
 from proxy.candidates import are_cooling, patience_s
+from proxy.closing import close
 from proxy.deployment import Deployment
 from proxy.errors import CoolingDown, GatewayError, ProviderError
-from proxy.headers import RequestHead
+from proxy.headers import RequestHead, without_limits
+from proxy.hedge import plan_hedge
 from proxy.intake import text_bytes
 from proxy.peek import PEEK_S
 from proxy.pool import Pool
+from proxy.recent import Extra
 from proxy.record import RESET
 from proxy.request import Request
 from proxy.retry import (
@@ -38,12 +44,10 @@ from proxy.retry import (
     DOUBT,
     END,
     HEAD,
-    HEDGE_DUE,
     HOLDING,
     LEFT,
     NOBODY,
     TABLE,
-    TRYING,
     WAIT,
     Chain,
     after_failure,
@@ -67,7 +71,7 @@ class Exchange(Request):
     """See the module's text. All times are monotonic seconds."""
 
     __slots__ = (
-        "answer", "attempt", "chain", "client", "client_full_at", "hedge_timer", "kept_alive_at",
+        "answer", "attempt", "chain", "client", "client_full_at", "extras", "hedge_timer", "kept_alive_at",
         "learn_bytes", "peek_until", "rival", "sent_at", "settled_at", "state",
     )  # fmt: skip
 
@@ -76,12 +80,13 @@ class Exchange(Request):
         endpoint: str, path: bytes,
     ) -> None:  # fmt: skip
         super().__init__(gateway, head, length, endpoint, path)
-        self.client = client
+        self.client: ClientConnection | AbsentClient = client
         self.state = HOLDING
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.attempt: Attempt | None = None  # under way, or the last one
         self.rival: Attempt | None = None  # the first of a hedge, while both run
         self.chain: Chain | None = None
+        self.extras: Sequence[Extra] = ()  # charges beside the answer's
         self.answer: Answer | None = None  # what the client gets, from the commit point on
         self.hedge_timer: asyncio.TimerHandle | None = None
         self.settled_at = 0.0  # when what the choice needed had come; more of the body may follow
@@ -122,6 +127,10 @@ class Exchange(Request):
         self.streamed = wants_stream(body)
         if self.body.done:
             self.learn_bytes = text_bytes(body)
+        grant = self.grant
+        if grant is not None and grant.has_limits:
+            size = self.learn_bytes or self.length or len(body)
+            self.permit = admit(grant, pool, body, size, self.streamed, now, now + gateway.unix_offset_s)
         gateway.budget.count_request(now)
         deployment: Deployment | None
         if pool.kind == "pinned":  # always sent
@@ -129,21 +138,21 @@ class Exchange(Request):
         else:
             deployment = choose(pool, self.facts(pool, body, now), gateway.rng)
             if deployment is None and self.fallbacks:
-                chain = self._begin_chain(pool, None)
+                chain = self.begin_chain(pool, None)
                 deployment = chain.next(self.facts_again, gateway.budget, gateway.rng, now)
                 pool = pool if deployment is None else chain.pool
         _, self.state = TABLE[self.state, NOBODY if deployment is None else CHOSEN]
         if deployment is None:
             self._tell(self._be_patient(pool, now), b"", now)
             return
-        self._try(deployment, pool, now)
+        self.try_at(deployment, pool, now)
         if pool.alias is not None and pool.alias.hedge is not None:
-            self._plan_hedge(pool.alias.hedge)
+            plan_hedge(self, pool.alias.hedge)
 
     def _be_patient(self, pool: Pool, now: float) -> GatewayError:
         return CoolingDown(pool.name, patience_s(pool, now))
 
-    def _try(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
+    def try_at(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
         """Start an attempt, beside its ``rival`` if there is one.
 
         :raises GatewayError: this request can't go to this provider.
@@ -164,7 +173,8 @@ class Exchange(Request):
         attempt.start()
         self.sent_at = self.sent_at or monotonic()
 
-    def _begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+    def begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+        """From here the attempts are counted: there may be more than one."""
         limit = self.gateway.max_attempts
         tries = max(limit, 1 + len(self.fallbacks))  # a fallback is asked though a time-out came before it
         deadline_s = self.ready_at + tries * self.first_byte_s  # a slow upload is not the providers' time
@@ -176,7 +186,7 @@ class Exchange(Request):
         has_answer: bool = False,
     ) -> bool:  # fmt: skip
         """Go on to the next attempt, or tell the client. True: the attempt's own answer goes to it."""
-        chain = self.chain or self._begin_chain(attempt.pool, attempt.deployment)
+        chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
         rival, following = self.rival, None
         if rival is None and self.may_follow and self.body.held is not None:
             following = chain.next(self.facts_again, self.gateway.budget, self.gateway.rng, now)
@@ -198,7 +208,7 @@ class Exchange(Request):
             self._give_up(attempt, chain, status, code, now)
         else:
             try:
-                self._try(following, chain.pool, now)
+                self.try_at(following, chain.pool, now)
             except GatewayError as error:  # a body that this provider would misread
                 self.client.refuse(error)
         return False
@@ -217,35 +227,9 @@ class Exchange(Request):
             self._tell(error, names, now)
 
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
-        self._note(error.status, now, 0)
+        close(self, error.status, now, 0)
         self._forget()
-        self.client.answer_error(error, self.request_id, names)
-
-    def _plan_hedge(self, after: str | float) -> None:
-        """Ask a second member if the first leaves us waiting: for so long, or longer than it usually does."""
-        attempt = self.attempt
-        if attempt is None or self.state != TRYING:
-            return
-        delay_s = attempt.row.usual_wait_s() if isinstance(after, str) else after
-        if delay_s is not None:
-            self.hedge_timer = asyncio.get_running_loop().call_later(delay_s, self._on_hedge_due)
-
-    def _on_hedge_due(self) -> None:
-        self.hedge_timer = None
-        attempt = self.attempt
-        if self.state != TRYING or attempt is None or self.rival is not None or self.body.held is None:
-            return
-        if self.body.size > self.gateway.replay_limit_bytes:  # once it is sent, it is not kept for a second
-            return
-        now = monotonic()
-        chain = self.chain or self._begin_chain(attempt.pool, attempt.deployment)
-        second = chain.next(self.facts_again, self.gateway.budget, self.gateway.rng, now, stay=True)
-        if second is not None:
-            _, self.state = TABLE[self.state, HEDGE_DUE]
-            try:
-                self._try(second, chain.pool, now, attempt)
-            except GatewayError as error:
-                log.debug("%s: not hedged: %s", self.request_id.decode(), error)
+        self.client.answer_error(error, self.request_id, self._limits_left(None) + names)
 
     def on_head(self, attempt: Attempt, now: float) -> None:
         """The head of an answer that is no failure: it is the client's, or looked at first."""
@@ -266,8 +250,7 @@ class Exchange(Request):
         """The slower one of a hedge is closed at once, so that no tokens are generated for nobody."""
         chain = self.chain
         assert loser is not None and chain is not None
-        loser.left(now)
-        loser.drop()
+        self._leave(loser, now)
         chain.note(loser.provider.config.name, "hedged", "was slower than another", now - loser.begun_at)
 
     def on_cleared(self, attempt: Attempt, now: float) -> None:
@@ -286,6 +269,8 @@ class Exchange(Request):
         names = self._served_by(attempt)
         if self.chain is not None and self.chain.failures:
             names += story(self.chain.failures) + b", "
+        if self.permit is not None:
+            names = self._limits_left(answer) + names
         took_ms = (now - attempt.begun_at) * 1000
         ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
             self.request_id, names, attempt.provider.name, answer.head.status, took_ms,
@@ -296,30 +281,51 @@ class Exchange(Request):
         attempt.pending = answer.head_bytes(ours, keep_alive, self.head.minor) + attempt.pending
         self.client.wake_by(now + (attempt.pool.keepalive_s or self.gateway.timeouts.idle_s))
 
+    def _limits_left(self, answer: Answer | None) -> bytes:
+        """What is left of the key's limits; a provider's word about its own by the same names is dropped."""
+        if self.permit is None:
+            return b""
+        assert self.grant is not None
+        account = self.grant.account
+        if answer is not None and account.header_names:
+            answer.head.lines = without_limits(answer.head.lines, account.header_names)
+        return account.header_lines(self.permit, self.permit.ends_at + self.gateway.unix_offset_s)
+
     def _served_by(self, attempt: Attempt) -> bytes:
         return self.routes.response_names(attempt.deployment, attempt.pool)
 
-    def on_end(self, attempt: Attempt, now: float) -> None:
-        """The answer is complete, and out."""
+    def on_last(self, attempt: Attempt, now: float) -> None:
+        """The answer is complete, but its last bytes are not out yet."""
+        assert attempt.answer is not None
+        _, self.state = TABLE[self.state, END]
+        close(self, attempt.answer.head.status, now, 1)
+
+    def on_end(self, attempt: Attempt) -> None:
+        """The answer is out."""
         answer = attempt.answer
         assert answer is not None
-        _, self.state = TABLE[self.state, END]
-        self._note(answer.head.status, now, 1)
         self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
 
-    def _note(self, status: int, now: float, others: int) -> None:
-        """The end: for the table of the latest requests. From here no attempt is held, since it holds us."""
-        attempt, found, chain = self.attempt, self.body.found, self.chain
-        self.attempt = self.rival = None
-        deployment, answered_at, usage, cost_nusd = None, 0.0, None, None
-        if attempt is not None:
-            deployment, answered_at = attempt.deployment, attempt.answered_at
-            usage, cost_nusd = attempt.usage, attempt.cost_nusd
-        self.gateway.finished.append((
-            self.request_id, self.begun_at, self.settled_at, self.sent_at, now, self.endpoint, self.streamed,
-            found and found.name, status, () if chain is None else chain.failures, others,
-            deployment, answered_at, usage, cost_nusd,
-        ))  # fmt: skip
+    def on_client_gone(self) -> None:
+        """The client left: end what runs, or have it read on where the key or the alias wants that."""
+        attempt, gateway = self.attempt, self.gateway
+        can_drain = attempt is not None and self.rival is None and attempt.is_at_work()
+        if not can_drain or gateway.draining or gateway.absent >= MAX_ABSENT or not self._is_to_drain():
+            self.abandon()
+            return
+        assert attempt is not None
+        self.client = attempt.client = AbsentClient(gateway, self, monotonic())
+        self.may_follow = False
+        self._forget()
+        if self.client_full_at:
+            self.on_client_full(False)
+
+    def _is_to_drain(self) -> bool:
+        """What the key says, else the alias."""
+        wanted = None if self.grant is None else self.grant.key.on_disconnect
+        if wanted is None and self.attempt is not None and self.attempt.pool.alias is not None:
+            wanted = self.attempt.pool.alias.on_disconnect
+        return wanted == "drain"
 
     def abandon(self, status: int = CLIENT_LEFT) -> None:
         """Stop whatever runs upstream: the client left, or is being answered ``status`` for its request."""
@@ -327,12 +333,23 @@ class Exchange(Request):
         if action == WAIT:
             return
         now = monotonic()
-        running = [attempt for attempt in (self.attempt, self.rival) if attempt is not None]
-        for attempt in running:
+        attempt, rival = self.attempt, self.rival
+        if rival is not None:
+            self._leave(rival, now)
+        if attempt is not None:
             attempt.on_client_left(now)
             attempt.drop()
-        self._note(status if self.answer is None else self.answer.head.status, now, len(running))
+        running = (attempt is not None) + (rival is not None)
+        close(self, status if self.answer is None else self.answer.head.status, now, running)
         self._forget()
+
+    def _leave(self, attempt: Attempt, now: float) -> None:
+        """Close one of two attempts; what it cost until now is charged beside the other's answer."""
+        attempt.on_client_left(now)
+        attempt.drop()
+        usage, cost_nusd = attempt.charge
+        if usage is not None:
+            self.extras = (*self.extras, Extra(attempt.deployment, usage, cost_nusd))
 
     def _forget(self) -> None:
         self.body.forget()
@@ -348,7 +365,7 @@ class Exchange(Request):
         now = monotonic()
         attempt.blame(RESET, what, now)
         _, self.state = TABLE[self.state, BROKEN]
-        self._note(answer.head.status, now, 1)
+        close(self, answer.head.status, now, 1)
         attempt.drop()
         attempt.flush()
         if answer.is_between_events():

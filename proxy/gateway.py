@@ -10,17 +10,20 @@ import itertools
 import logging
 import random
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from proxy.access import KeyTable, others
 from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
 from proxy.deployment import Deployment
 from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
+from proxy.ledger import Ledger
 from proxy.pool import Pool
 from proxy.recent import KEPT
 from proxy.upstream import ConnectionPool, ssl_context
@@ -28,6 +31,7 @@ from proxy.upstream import ConnectionPool, ssl_context
 if TYPE_CHECKING:
     import asyncio
 
+    from proxy.absent import AbsentClient
     from proxy.downstream import ClientConnection
 
 log = logging.getLogger("tokenhub")
@@ -70,6 +74,7 @@ class Provider:
         self.name = config.name.encode()
         self.simulated = simulated
         self.passthrough = config.auth == "passthrough"
+        self.asks_usage = config.request_stream_usage
         self.pass_encoding = config.compression == "pass"
         self.has_credentials = simulated or key is not None or config.auth in ("none", "passthrough")
         self.overrides = frozenset(name.lower().encode() for name, _ in config.headers)
@@ -101,7 +106,7 @@ class Provider:
         """The head of the request to this provider for a client's, all but its framing."""
         lines = without(head.lines, self.overrides) if self.overrides else head.lines
         if self.passthrough:
-            own = [b"%b: %b" % field for field in head.credentials if field[0] != b"x-tokenhub-key"]
+            own = [b"%b: %b" % field for field in others(head.credentials)]
             lines = lines + own
         if self.pass_encoding and head.accept_encoding:
             lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
@@ -145,6 +150,8 @@ class Gateway:
     :param providers: by name.
     :param control: makes an aiohttp protocol for a connection that asks for anything but a proxied POST.
     :param knowledge: what is known together with other workers; None: there are none.
+    :param keys: the keys it serves for; None: it serves without any.
+    :param ledger: where finished requests are written; None: nowhere.
     """
 
     def __init__(
@@ -155,8 +162,14 @@ class Gateway:
         control: Callable[[], asyncio.Protocol],
         rng: random.Random,
         knowledge: Knowledge | None = None,
+        keys: KeyTable | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._use(Routes(config, catalog, providers))
+        self.keys = KeyTable((), None, is_open=True) if keys is None else keys
+        self.ledger = Ledger(None) if ledger is None else ledger
+        # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
+        self.unix_offset_s = time.time() - time.monotonic()
         self.control = control
         self.rng = rng
         self.knowledge = knowledge
@@ -164,8 +177,9 @@ class Gateway:
         if knowledge is not None:
             knowledge.adopt(catalog)
         self.budget = RetryBudget(config.routing.retry_budget)
-        self.finished: deque[tuple[Any, ...]] = deque(maxlen=KEPT)  # the latest requests, as recent.Finished
-        self.connections: set[ClientConnection] = set()
+        self.finished: deque[bytes] = deque(maxlen=KEPT)  # the latest requests, a line each
+        self.connections: set[ClientConnection | AbsentClient] = set()
+        self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
         self.draining = False  # nothing new is taken
         self._retired: list[Provider] = []  # their last answers may still run
@@ -196,6 +210,7 @@ class Gateway:
         forget_request_heads()  # they hold what was prepared for the providers before
         self.budget.share = config.routing.retry_budget
         self._use(Routes(config, catalog, providers))
+        self.keys = self.keys.again()  # what keys grant is worked out by pools, which are others now
         if self.knowledge is not None:
             self.knowledge.adopt(catalog)
 
@@ -224,6 +239,8 @@ class Gateway:
 
         One pass over all connections costs less than a timer per request: 2,000 of them take about 0.1 ms.
         """
+        self.unix_offset_s = time.time() - time.monotonic()
+        self.ledger.tick(now)
         knowledge = self.knowledge
         if knowledge is not None and knowledge.part is not None:
             knowledge.part.connections = len(self.connections)

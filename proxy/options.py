@@ -49,12 +49,14 @@ def read_options(head: RequestHead) -> Options:
     return options
 
 
-def caller_of(head: RequestHead, sticky: str) -> bytes:
+def caller_of(head: RequestHead, sticky: str, key_id: str | None = None) -> bytes:
     """What a sticky split tells callers apart by; nothing where the request doesn't have it.
 
-    :param sticky: ``key`` or ``header:NAME``.
+    :param sticky: ``key`` or ``header:NAME``. :param key_id: of the gateway's own key, where it has one.
     """
     if sticky == "key":
+        if key_id is not None:
+            return key_id.encode()
         return b"\0".join(value for _, value in head.credentials)
     wanted = sticky.removeprefix("header:").lower().encode()
     for line in head.lines:

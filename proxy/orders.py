@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Any
 
 from proxy.config import Config
+from proxy.keystore import Keyring
 
 _LENGTH = Struct("<I")
 
@@ -33,6 +34,7 @@ class Start:
 
     :param index: which of the ``workers`` it is.
     :param sockets: descriptors of the sockets to accept on. :param memory: that of the mapping.
+    :param accounts: and that of the keys' accounts. :param ledger: the directory to write to, if any.
     :param created: Unix seconds, for ``/v1/models``.
     :param learned: what is known already, by row; it holds all lessons up to ``positions``, by worker.
     """
@@ -42,6 +44,9 @@ class Start:
     workers: int
     sockets: tuple[int, ...]
     memory: int
+    accounts: int
+    ledger: str | None
+    keyring: Keyring
     created: int
     learned: dict[int, dict[str, Any]]
     positions: tuple[int, ...]
@@ -52,6 +57,13 @@ class TakeOn:
     """Another configuration."""
 
     settled: Settled
+
+
+@dataclass(frozen=True, slots=True)
+class TakeKeys:
+    """Other keys."""
+
+    keyring: Keyring
 
 
 @dataclass(frozen=True, slots=True)

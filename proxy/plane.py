@@ -11,12 +11,16 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from proxy.access import KeyTable
 from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
 from proxy.config import Config
 from proxy.downstream import ClientConnection
 from proxy.gateway import Gateway, Provider
+from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
+from proxy.ledger import Ledger
+from proxy.limits import Accounts
 from proxy.listeners import serve_on
 
 log = logging.getLogger("tokenhub.server")
@@ -63,6 +67,8 @@ class Stepper:
 class DataPlane:
     """See the module's text.
 
+    :param keyring: the keys it serves for. :param accounts: what they use.
+    :param ledger: where finished requests are written.
     :param knowledge: what is known together with other workers; None: there are none.
     """
 
@@ -71,13 +77,34 @@ class DataPlane:
         config: Config,
         catalog: Catalog,
         providers: Mapping[str, Provider],
+        *,
+        keyring: Keyring,
+        accounts: Accounts,
+        ledger: Ledger,
         knowledge: Knowledge | None = None,
     ) -> None:
-        self.gateway = Gateway(config, catalog, providers, self._control, random.Random(), knowledge)
+        self._accounts = accounts
+        self.gateway = Gateway(
+            config,
+            catalog,
+            providers,
+            self._control,
+            random.Random(),
+            knowledge,
+            self._table(keyring),
+            ledger,
+        )
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
+
+    def _table(self, keyring: Keyring) -> KeyTable:
+        return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open)
+
+    async def take_keys(self, keyring: Keyring) -> None:
+        """From the next request on, go by these keys."""
+        self.gateway.keys = self._table(keyring)
 
     async def start(self) -> None:
         """Everything but listening."""
@@ -123,6 +150,7 @@ class DataPlane:
         if self._ticker is not None:
             self._ticker.cancel()
         await self.gateway.close()
+        self.gateway.ledger.close()
         if self._stepper is not None:
             self._stepper.close()
         if self._runner is not None:

@@ -26,6 +26,7 @@ class Pool:
     """
 
     __slots__ = (
+        "_may_fail_over",
         "alias",
         "endpoint",
         "fails_over",
@@ -82,11 +83,31 @@ class Pool:
         self.near: list[Sequence[int]] = [(), ()]
         self.near_at = [_NEVER, _NEVER]
         self.inner = inner
+        self._may_fail_over = fails_over
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(
             (share_name, weight, tuple(at[member] for member in behind if member in at))
             for share_name, weight, behind in shares
+        )
+
+    def only(self, allowed: Sequence[bool]) -> Pool:
+        """The same pool with those members only; at least one."""
+        kept = [member for member, may in zip(self.members, allowed, strict=True) if may]
+        return Pool(
+            self.name,
+            self.kind,
+            self.endpoint,
+            kept,
+            self.strategy,
+            keepalive_s=self.keepalive_s,
+            alias=self.alias,
+            shares=[
+                (name, weight, [self.members[index] for index in behind if allowed[index]])
+                for name, weight, behind in self.shares
+            ],
+            fails_over=self._may_fail_over,
+            inner=self.inner,
         )
 
     def _differ_in(self, capability: str) -> bool:

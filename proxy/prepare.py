@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from proxy.config import Config, ProviderConfig
 from proxy.gateway import Provider
-from proxy.listeners import StartError, is_local, show
+from proxy.listeners import StartError, is_local
 
 
 class Prepared(NamedTuple):
@@ -74,19 +74,6 @@ def simulates(config: Config, keys: Mapping[str, str | None]) -> bool:
         return mode == "always"
     keyless = all(p.auth not in ("none", "passthrough") for p in config.providers.values())
     return keyless and not any(keys.values()) and all(map(is_local, config.server.listen))
-
-
-def check_auth(config: Config) -> None:
-    """A listener that others can reach needs authentication, or the word that it is not wanted.
-
-    :raises StartError: it has neither.
-    """
-    public = [show(listen) for listen in config.server.listen if not is_local(listen)]
-    if public and config.auth.required:
-        raise StartError(
-            f"{', '.join(public)} can be reached by others, and this version has no keys yet to keep them "
-            "out. Listen on 127.0.0.1 or a Unix socket, or say [auth] required = false."
-        )
 
 
 def prepare(

@@ -2,67 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import orjson
+
 from proxy.deployment import Deployment
-from proxy.retry import Failure, story
 from proxy.usage import Usage
 
 # How many are kept: a few minutes of a busy gateway, below a megabyte.
 KEPT = 1000
 
 
-class Finished(NamedTuple):
-    """One request. Times are monotonic seconds; 0 where there is none. Kept as plain tuples, and no text is
-    built that nobody may ask for: there is one for every request."""
+class Extra(NamedTuple):
+    """What a request was charged beside its answer: an attempt that lost a hedge. Always an estimate."""
 
-    id: bytes
-    begun_at: float
-    ready_at: float  # the last of what the choice needed had come
-    sent_at: float  # the first attempt was on its way
-    ended_at: float
-    endpoint: str
-    streamed: bool
-    model_requested: str | None
-    status: int  # of the answer; 499: the client left before there was one
-    failures: Sequence[Failure]
-    others: int  # attempts that didn't fail: the one that answered, or those the client left
-    deployment: Deployment | None  # of the last attempt
-    first_byte_at: float
-    usage: Usage | None
+    deployment: Deployment
+    usage: Usage
     cost_nusd: int | None
 
 
-def row(kept: Sequence[Any], wall_offset_s: float) -> dict[str, Any]:
+def row(line: bytes, name_of: Callable[[str], str | None]) -> dict[str, Any]:
     """The row of ``/admin/v1/requests``.
 
-    :param kept: the fields of a :class:`Finished`.
-    :param wall_offset_s: what makes Unix seconds of monotonic ones.
+    :param line: as :mod:`proxy.closing` writes it.
+    :param name_of: the name of the key with an id.
     """
-    finished = Finished._make(kept)
-    usage = finished.usage
-    cost = finished.cost_nusd
-    first = finished.first_byte_at
-    deployment = finished.deployment
+    told = orjson.loads(line)
+    get = told.get
+    costs = [one.get("nusd") for one in (told, *get("hedged", ()))]
+    costs = [cost for cost in costs if cost is not None]
+    has_usage = "input" in told
     return {
-        "id": finished.id.decode(),
-        "time": round(finished.ended_at + wall_offset_s, 3),
-        "key": None,
-        "endpoint": finished.endpoint,
-        "stream": finished.streamed,
-        "model_requested": finished.model_requested,
-        "model": deployment and deployment.id,
-        "provider": deployment and deployment.provider.name,
-        "status": finished.status,
-        "attempts": len(finished.failures) + finished.others,
-        "failed_attempts": story(finished.failures).decode(),
-        "ttft_ms": round((first - finished.begun_at) * 1000, 3) if first else None,
-        "total_ms": round((finished.ended_at - finished.begun_at) * 1000, 3),
-        "overhead_us": round((finished.sent_at - finished.ready_at) * 1e6) if finished.sent_at else None,
-        "input_tokens": usage.input_tokens if usage else None,
-        "cached_tokens": usage.cached_tokens if usage else None,
-        "output_tokens": usage.output_tokens if usage else None,
-        "usd": None if cost is None else cost / 1e9,
-        "usage_source": None if usage is None else "estimated" if usage.estimated else "provider",
+        "id": told["id"],
+        "time": round(told["t"], 3),
+        "key": None if told["key"] is None else name_of(told["key"]),
+        "key_id": told["key"],
+        "endpoint": told["endpoint"],
+        "stream": told["stream"],
+        "model_requested": told["asked"],
+        "model": get("model"),
+        "provider": get("provider"),
+        "status": told["status"],
+        "attempts": told["attempts"],
+        "failed_attempts": get("failed", ""),
+        "ttft_ms": _rounded(get("ttft_ms"), 3),
+        "total_ms": _rounded(told["ms"], 3),
+        "overhead_us": _rounded(get("overhead_us"), None),
+        "input_tokens": get("input"),
+        "cached_tokens": get("cached", 0) if has_usage else None,
+        "output_tokens": get("output"),
+        "usd": sum(costs) / 1e9 if costs else None,
+        "usage_source": get("source"),
     }
+
+
+def _rounded(value: float | None, digits: int | None) -> float | None:
+    return None if value is None else round(value, digits)

@@ -16,7 +16,7 @@ from proxy.changes import Changes, changed, effective, needs_restart
 from proxy.config import Config, ConfigError
 from proxy.gateway import Gateway
 from proxy.listeners import StartError
-from proxy.prepare import Prepared, check_auth, prepare, read_keys, simulates
+from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, key_files
 
 log = logging.getLogger("tokenhub.reload")
@@ -119,7 +119,6 @@ class Reloader:
 
     async def _prepare(self, given: Config) -> tuple[Config, Prepared]:
         config = effective(given, self._started)
-        check_auth(config)
         keys = read_keys(config, self._environ)
         port = await self._simulator() if simulates(config, keys) else 0
         # In a thread: reading the system's certificates takes some 10 ms a provider.

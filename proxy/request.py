@@ -8,12 +8,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.access import Grant
 from proxy.body import insertion
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
+from proxy.limits import Permit
 from proxy.options import Options, caller_of, read_options
 from proxy.pool import Pool
 
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
     from proxy.gateway import Gateway
 
 
+# The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
+_LOOK_BYTES = 16 << 10
+
+
 class Request:
     """See the module's text. All times are monotonic seconds."""
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "begun_at", "body", "endpoint", "fallbacks", "first_byte_s", "gateway", "head", "length",
-        "may_follow",        "options", "path", "pool", "ready_at", "request_id", "routes", "streamed",
+        "begun_at", "body", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant", "head", "length",
+        "may_follow", "options", "path", "permit", "pool", "ready_at", "request_id", "routes", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -49,6 +55,8 @@ class Request:
         self.may_follow = False  # an attempt may be followed by another
         self.pool: Pool | None = None
         self.fallbacks: list[Pool] = []
+        self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
+        self.permit: Permit | None = None  # what it holds of its key's limits
 
     def begin(self) -> None:
         """Check the head of the request.
@@ -56,6 +64,15 @@ class Request:
         :raises GatewayError: it can't be served.
         """
         head = self.head
+        gateway = self.gateway
+        known = head.access
+        if known is not None and known[0] is gateway.keys:  # the same head as before, by the same keys
+            grant = self.grant = known[1]
+        else:
+            grant = self.grant = gateway.keys.grant_of(head.credentials)
+            head.access = gateway.keys, grant
+        if grant is not None and grant.may_end:
+            grant.check(self.begun_at + gateway.unix_offset_s)
         options = self.options = head.options or read_options(head)
         if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
             self.first_byte_s = options.timeout_s
@@ -66,6 +83,8 @@ class Request:
                 raise BadRequest(text, status=411, close=True)
         else:
             self._check_size(length)
+        if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
+            grant.account.look(self.begun_at, self.begun_at + self.gateway.unix_offset_s)
 
     def _check_size(self, size: int) -> None:
         if size > self.gateway.max_body_bytes:
@@ -91,11 +110,18 @@ class Request:
     def is_settled(self) -> bool:
         """Nothing still to come of the body can change where it goes or what is sent."""
         members = (self.pool or self.resolve()).members
-        if len(members) > 1:
+        if len(members) > 1 or (self.grant is not None and not self._can_be_admitted(self.grant)):
             return False
         for fallback in self.fallbacks:
             members += fallback.members
-        return not any(member.provider.case_insensitive_keys for member in members)
+        return not any(
+            member.provider.case_insensitive_keys or member.provider.request_stream_usage
+            for member in members
+        )
+
+    def _can_be_admitted(self, grant: Grant) -> bool:
+        """What the key's limits need to know of the body is known."""
+        return grant.max_tokens is None and not (grant.account.reserves and self.length is None)
 
     def resolve(self) -> Pool:
         """The pool the request names, and those it names as fallbacks.
@@ -107,11 +133,16 @@ class Request:
             insertion(self.body.whole(), b"")  # what is not JSON is told so, not asked for a model
         options, catalog = self.options, self.routes.catalog
         pool = self.pool = catalog.resolve(found and found.name, self.endpoint, options.strategy)
+        grant = self.grant
+        if grant is not None and grant.limits_models:
+            pool = self.pool = grant.narrow(pool)
         self.may_follow = pool.fails_over
         if options.fallbacks:
             self.fallbacks = [
                 catalog.resolve(name, self.endpoint, options.strategy) for name in options.fallbacks
             ]
+            if grant is not None:
+                self.fallbacks = [grant.narrow(fallback) for fallback in self.fallbacks]
             self.may_follow = True
             if self.endpoint in ONE_MODEL_ENDPOINTS:
                 self._check_one_model(pool)
@@ -130,7 +161,9 @@ class Request:
     def facts(self, pool: Pool, body: bytes, now: float) -> Facts:
         """What the choice among ``pool`` needs to know."""
         alias = pool.alias
-        caller = caller_of(self.head, alias.sticky) if alias is not None and alias.sticky else b""
+        caller = b""
+        if alias is not None and alias.sticky:
+            caller = caller_of(self.head, alias.sticky, None if self.grant is None else self.grant.id)
         return facts_of(body, pool, self.endpoint, self.streamed, now, caller)
 
     def facts_again(self, pool: Pool) -> Facts:

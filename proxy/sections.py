@@ -98,6 +98,7 @@ def auth(table: Table) -> AuthConfig:
 def state(table: Table) -> StateConfig:
     config = StateConfig(
         path=table.take("path", StateConfig().path, values.filled),
+        ledger_keep_bytes=table.take("ledger_keep", StateConfig().ledger_keep_bytes, values.size),
         redis_url=table.take("redis_url", "", values.url(("redis", "rediss", "unix"))),
     )
     table.done()

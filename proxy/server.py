@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from proxy.config import Config, Listen
 from proxy.control import ControlPlane
 from proxy.gateway import Gateway
+from proxy.ledger import Ledger
+from proxy.limits import Accounts, memory_bytes
 from proxy.listeners import listen_on, remove_socket
 from proxy.plane import DataPlane
 from proxy.recent import row
@@ -48,9 +51,18 @@ class Server:
         """Listen. :raises StartError: it can't."""
         control = self._control
         config = control.started
-        catalog = await control.prepare()
-        plane = self._plane = DataPlane(config, catalog, control.prepared.providers)
+        accounts = Accounts(memoryview(mmap.mmap(-1, memory_bytes(1))), 1, 0)
+        catalog = await control.prepare(accounts)
+        plane = self._plane = DataPlane(
+            config,
+            catalog,
+            control.prepared.providers,
+            keyring=control.keys.keyring,
+            accounts=accounts,
+            ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
+        )
         control.govern(plane.gateway)
+        await control.keys.serve(plane.take_keys)
         await plane.start()
         for listen in config.server.listen:
             [sockets], address = await listen_on(listen, config.server.socket_mode)
@@ -86,5 +98,5 @@ def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
 
     :raises ValueError: it is none.
     """
-    offset_s = time.time() - time.monotonic()
-    return select_requests((row(one, offset_s) for one in reversed(gateway.finished)), query)
+    name_of = gateway.keys.name_of
+    return select_requests((row(line, name_of) for line in reversed(gateway.finished)), query)

@@ -1,22 +1,30 @@
-"""What outlives the process, in SQLite: so far what the live rows have learned.
+"""What outlives the process, in SQLite: the keys, the ledger's totals, and what the live rows have learned.
 
-Trouble with the disk is said in the log and never stops the gateway: it then goes without.
+A file that can't be made is said in the log, and never stops the gateway: it then goes without, in memory.
+One that is there and can't be read does, since it may hold keys, and nobody is to be let in for want of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 
+from proxy import folding, keydb
+from proxy.keydb import writing
+
 log = logging.getLogger("tokenhub.state")
 
-# Of the tables below. A file of a later version is left alone.
-VERSION = 1
+# Of the tables. A file of a later version is left alone.
+VERSION = 2
+IN_MEMORY = ":memory:"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS live_rows (
     key TEXT PRIMARY KEY,       -- of proxy.deployment.Deployment.key_of, in hex
@@ -26,7 +34,18 @@ CREATE TABLE IF NOT EXISTS live_rows (
 """
 # A row that nobody has used for so long is of a model that has gone.
 _KEPT_S = 30 * 24 * 3600.0
-_BUSY_MS = 2000
+_BUSY_MS = 5000
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class StateError(Exception):
+    """The file can't be used; the text is a sentence's part. ``is_there``: there is one."""
+
+    def __init__(self, text: str, *, is_there: bool) -> None:
+        super().__init__(text)
+        self.is_there = is_there
 
 
 class State:
@@ -36,74 +55,110 @@ class State:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
+        self.is_kept = False  # there is a file, and it can be used
+        self.waiting = 0  # how many wait for their turn
         self._database: sqlite3.Connection | None = None
         self._lock = asyncio.Lock()
 
-    @property
-    def is_kept(self) -> bool:
-        """There is a file, and it can be used."""
-        return self._database is not None
-
-    async def open(self) -> dict[int, dict[str, Any]]:
-        """Open the file, or make it; what was saved, by key, with Unix seconds."""
-        if self._path == ":memory:":
-            return {}
+    async def open(self) -> None:
+        """Open the file, or make it. :raises StateError: there is one, but it can't be used."""
         try:
-            self._database, rows = await asyncio.to_thread(_open, self._path)
-        except (sqlite3.Error, OSError, ValueError) as error:
-            log.warning("[state] path %s can't be used (%s): nothing is kept", self._path, error)
+            self._database = await asyncio.to_thread(connect, self.path)
+            self.is_kept = self.path != IN_MEMORY
+        except StateError as error:
+            if error.is_there:
+                raise
+            log.warning("[state] path %s can't be used (%s): nothing is kept", self.path, error)
+            self._database = await asyncio.to_thread(connect, IN_MEMORY)
+
+    async def run(
+        self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Have ``work`` done with the database, in a thread; one at a time.
+
+        :raises sqlite3.Error: what it raises.
+        """
+        self.waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self.waiting -= 1
+        try:
+            database = self._database
+            if database is None:
+                raise sqlite3.ProgrammingError("the state is closed")
+            done = asyncio.get_running_loop().run_in_executor(None, partial(work, database, *args, **kwargs))
+            try:
+                return await asyncio.shield(done)
+            finally:  # whoever waits may be gone: the next must not begin before this has ended
+                if not done.done():
+                    await asyncio.wait((done,))
+        finally:
+            self._lock.release()
+
+    async def rows(self) -> dict[int, dict[str, Any]]:
+        """What was learned, by the row's key, with Unix seconds."""
+        try:
+            return await self.run(_rows)
+        except (sqlite3.Error, ValueError) as error:
+            log.warning("what was learned can't be read from %s: %s", self.path, error)
             return {}
-        return rows
 
     async def save(self, rows: dict[int, dict[str, Any]]) -> None:
         """Keep what the rows have learned; it replaces what is there of them."""
-        database = self._database
-        if database is None:
+        if not self.is_kept:
             return
-        async with self._lock:
-            try:
-                await asyncio.to_thread(_save, database, rows, time.time())
-            except sqlite3.Error as error:
-                log.warning("what was learned can't be written to %s: %s", self._path, error)
+        try:
+            await self.run(_save, rows, time.time())
+        except sqlite3.Error as error:
+            log.warning("what was learned can't be written to %s: %s", self.path, error)
 
     async def close(self) -> None:
         """Close the file."""
+        self.is_kept = False
         async with self._lock:
             database, self._database = self._database, None
             if database is not None:
                 await asyncio.to_thread(database.close)
 
 
-def _open(path: str) -> tuple[sqlite3.Connection, dict[int, dict[str, Any]]]:
-    # Used by one thread at a time, though not always by the same.
-    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+def connect(path: str) -> sqlite3.Connection:
+    """Open the file, with its tables. :raises StateError: it can't be used."""
+    is_there = path != IN_MEMORY and os.path.lexists(path)
+    try:
+        if path != IN_MEMORY and not is_there:  # others are not to read what it holds
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        # Used by one thread at a time, though not always by the same.
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    except (sqlite3.Error, OSError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise StateError(text, is_there=is_there) from None
     try:
         database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         [version] = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
-            raise ValueError("it was written by a later version of TokenHub")
+            raise StateError("it was written by a later version of TokenHub", is_there=True)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
-        database.executescript(_TABLES)
+        database.executescript(_TABLES + keydb.TABLES + folding.TABLES)
         database.execute(f"PRAGMA user_version = {VERSION}")
-        database.execute("DELETE FROM live_rows WHERE saved_at < ?", (time.time() - _KEPT_S,))
-        rows = {int(key, 16): orjson.loads(state) for key, state in database.execute(_ALL)}
+    except sqlite3.Error as error:
+        database.close()
+        raise StateError(str(error), is_there=is_there) from None
     except BaseException:
         database.close()
         raise
-    return database, rows
+    return database
 
 
-_ALL = "SELECT key, state FROM live_rows"
+def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+    database.execute("DELETE FROM live_rows WHERE saved_at < ?", (time.time() - _KEPT_S,))
+    found = database.execute("SELECT key, state FROM live_rows")
+    return {int(key, 16): orjson.loads(state) for key, state in found}
 
 
 def _save(database: sqlite3.Connection, rows: dict[int, dict[str, Any]], now: float) -> None:
     values = [(f"{key:016x}", now, orjson.dumps(state).decode()) for key, state in rows.items()]
-    database.execute("BEGIN IMMEDIATE")
-    try:
+    with writing(database):
         database.executemany("INSERT OR REPLACE INTO live_rows VALUES (?, ?, ?)", values)
-        database.execute("COMMIT")
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise

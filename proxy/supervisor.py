@@ -31,10 +31,13 @@ from proxy.config import Config, Listen
 from proxy.control import ControlPlane
 from proxy.deployment import Deployment
 from proxy.gateway import Gateway
+from proxy.keystore import Keyring
 from proxy.knowledge import Knowledge, dump_rows, memory_bytes
+from proxy.limits import Accounts
+from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import StartError, listen_on, remove_socket
 from proxy.mapping import Part
-from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import Stepper
 from proxy.prepare import Prepared
 from proxy.routesfile import RoutesFile
@@ -118,7 +121,8 @@ class Supervisor:
         self._control = ControlPlane(config, environ, file)
         self._workers = workers
         self._sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
-        self._descriptor = -1
+        self._descriptor = self._accounts_descriptor = -1
+        self._accounts: Accounts
         self._memory: mmap.mmap
         self._knowledge: Knowledge
         self._settled: Settled
@@ -141,14 +145,15 @@ class Supervisor:
         control, loop = self._control, asyncio.get_running_loop()
         self.failed = loop.create_future()
         config = control.started
-        catalog = await control.prepare()
+        self._accounts_descriptor, memory = _shared_memory("tokenhub-accounts", accounts_bytes(self._workers))
+        self._accounts = Accounts(memoryview(memory), self._workers, None)
+        catalog = await control.prepare(self._accounts)
         prepared = control.prepared
-        self._descriptor = os.memfd_create("tokenhub")
-        os.ftruncate(self._descriptor, memory_bytes(self._workers))
-        self._memory = mmap.mmap(self._descriptor, memory_bytes(self._workers))
+        self._descriptor, self._memory = _shared_memory("tokenhub", memory_bytes(self._workers))
         self._knowledge = Knowledge(memoryview(self._memory), self._workers, None, _log_ejection)
         gateway = Gateway(config, catalog, prepared.providers, _nobody, random.Random(), self._knowledge)
         control.govern(gateway, self._spread)
+        await control.keys.serve(self._spread_keys)
         self._settled = Settled(config, prepared.keys, control.simulator_port if prepared.simulated else 0)
         for listen in config.server.listen:
             sockets, address = await listen_on(listen, config.server.socket_mode, self._workers)
@@ -207,7 +212,8 @@ class Supervisor:
     async def _spawn(self, index: int) -> Handle:
         """:raises OSError: the system has no room for one more process."""
         ours, theirs = socket.socketpair()
-        descriptors = [theirs.fileno(), self._descriptor, *(s.fileno() for s in self._sockets[index])]
+        shared = self._descriptor, self._accounts_descriptor
+        descriptors = [theirs.fileno(), *shared, *(s.fileno() for s in self._sockets[index])]
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "proxy.worker", str(theirs.fileno()),
@@ -231,7 +237,8 @@ class Supervisor:
         learned = dump_rows(self._control.gateway.catalog)
         start = Start(
             self._settled, index, self._workers, tuple(s.fileno() for s in self._sockets[index]),
-            self._descriptor, self._control.created, learned, tuple(knowledge.positions),
+            self._descriptor, self._accounts_descriptor, self._ledger(), self._control.keys.keyring,
+            self._control.created, learned, tuple(knowledge.positions),
         )  # fmt: skip
         try:
             answer = await asyncio.wait_for(handle.ask(start), START_S)
@@ -244,6 +251,7 @@ class Supervisor:
             del self.handles[handle.index]
         await handle.process.wait()
         Part(memoryview(self._memory), handle.index).clear()
+        self._accounts.clear(handle.index)
         await handle.close()
 
     # ------------------------------------------------------------------ while it runs
@@ -256,19 +264,26 @@ class Supervisor:
         """Bring a new configuration to all workers, and see that it is in effect there."""
         port = self._control.simulator_port if prepared.simulated else 0
         settled = self._settled = Settled(config, prepared.keys, port)
-        await asyncio.gather(*(self._have_taken_on(handle, settled) for handle in self._living()))
+        await asyncio.gather(*(self._have_taken_on(handle, TakeOn(settled)) for handle in self._living()))
 
-    async def _have_taken_on(self, handle: Handle, settled: Settled) -> None:
+    async def _spread_keys(self, keyring: Keyring) -> None:
+        """Bring other keys to all workers, and see that they are in effect there."""
+        await asyncio.gather(*(self._have_taken_on(handle, TakeKeys(keyring)) for handle in self._living()))
+
+    async def _have_taken_on(self, handle: Handle, order: TakeOn | TakeKeys) -> None:
         try:
-            answer = await asyncio.wait_for(handle.ask(TakeOn(settled)), _ORDER_S)
+            answer = await asyncio.wait_for(handle.ask(order), _ORDER_S)
         except TimeoutError:
             answer = Answer(error=f"no answer within {_ORDER_S:g} s")
         if answer.error and handle.process.returncode is None:
             # It must not go on with what was before: the next one starts with what is now.
-            log.error(
-                "worker %d can't take on the configuration (%s): it is ended", handle.index, answer.error
-            )
+            what = "configuration" if isinstance(order, TakeOn) else "keys"
+            log.error("worker %d can't take on the %s (%s): it is ended", handle.index, what, answer.error)
             handle.signal(signal.SIGKILL)
+
+    def _ledger(self) -> str | None:
+        directory = self._control.books.directory
+        return None if directory is None else str(directory)
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects, of all workers. :raises ValueError: it is none."""
@@ -327,9 +342,16 @@ class Supervisor:
         if self._stepper is not None:
             self._stepper.close()
         await self._control.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        for descriptor in (self._descriptor, self._accounts_descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._accounts_descriptor = -1
+
+
+def _shared_memory(name: str, size: int) -> tuple[int, mmap.mmap]:
+    descriptor = os.memfd_create(name)
+    os.ftruncate(descriptor, size)
+    return descriptor, mmap.mmap(descriptor, size)
 
 
 def _environment() -> dict[str, str]:

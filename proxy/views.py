@@ -75,7 +75,7 @@ def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, 
         if len(found) == limit:
             break
         if (
-            (key is None or row["key"] == key)
+            (key is None or key in (row["key"], row["key_id"]))
             and (model is None or model in (row["model"], row["model_requested"]))
             and (status is None or row["status"] == status)
             and (wanted != "error" or row["status"] >= 400)

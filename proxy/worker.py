@@ -14,15 +14,21 @@ import mmap
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 
 import uvloop
 
 from proxy.catalog import Catalog
 from proxy.gateway import Gateway
 from proxy.knowledge import Knowledge, memory_bytes, restore_rows
+from proxy.ledger import Ledger
+from proxy.limits import Accounts
+from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import StartError
+from proxy.locks import FileLock
 from proxy.logs import set_up_logging
-from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import DataPlane
 from proxy.prepare import Prepared, prepare
 from proxy.reload import take_on
@@ -43,7 +49,16 @@ class Worker:
         catalog = Catalog(start.settled.config, self._prepared.usable, start.created)
         restore_rows(catalog, start.learned)
         knowledge.positions = [at for index, at in enumerate(start.positions) if index != start.index]
-        self._plane = DataPlane(start.settled.config, catalog, self._prepared.providers, knowledge)
+        accounts = memoryview(mmap.mmap(start.accounts, accounts_bytes(start.workers)))
+        self._plane = DataPlane(
+            start.settled.config,
+            catalog,
+            self._prepared.providers,
+            keyring=start.keyring,
+            accounts=Accounts(accounts, start.workers, start.index, FileLock(start.accounts)),
+            ledger=Ledger(_path(start.ledger), start.index, int(time.time() * 1000)),
+            knowledge=knowledge,
+        )
         self._stop = asyncio.Event()
 
     @property
@@ -82,8 +97,11 @@ class Worker:
                 log.error("the supervisor is gone: draining")
                 self._stop.set()
 
-    async def _answer(self, order: TakeOn | Tell) -> Answer:
+    async def _answer(self, order: TakeOn | TakeKeys | Tell) -> Answer:
         try:
+            if isinstance(order, TakeKeys):
+                await self._plane.take_keys(order.keyring)
+                return Answer()
             if isinstance(order, Tell):
                 return Answer(latest(self._gateway, order.query))
             prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
@@ -93,6 +111,10 @@ class Worker:
         except Exception as error:
             log.exception("a fault in an order of the supervisor")
             return Answer(error=str(error) or type(error).__name__)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _prepared(settled: Settled, previous: Prepared | None = None) -> Prepared:

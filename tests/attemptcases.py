@@ -124,7 +124,7 @@ def strikes(server: Server, *names: str) -> list[int]:
 
 def rows(server: Server) -> list[dict[str, Any]]:
     """The table of finished requests, oldest first."""
-    return [row(finished, 0.0) for finished in server.gateway.finished]
+    return [row(line, server.gateway.keys.name_of) for line in server.gateway.finished]
 
 
 def exchange(server: Server) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 
 import pytest
 
@@ -15,6 +17,9 @@ from proxy.headers import read_response_head
 from proxy.meters import Row
 from proxy.record import Record
 from proxy.usage import Usage
+from tests.attemptcases import rows
+from tests.conftest import until
+from tests.fakes import EVENT_STREAM, Call, RawClient, chunk
 
 CONFIG = parse(
     '[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n[models."p/m"]\ninput_price = 2\noutput_price = 10\n'
@@ -95,6 +100,49 @@ def test_what_is_over_already_is_not_ended_twice():
     answer.pass_on(USAGE)
     assert account(record, answer, "chat", 4000, 2.0, 5.0)[1] == 3_000_000
     assert (record.row.in_flight, record.row.finished_count) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [(b"gzip", gzip.compress(USAGE)), (b"X-GZip", gzip.compress(USAGE)), (b"deflate", zlib.compress(USAGE))],
+)
+def test_a_compressed_answer_that_can_be_decoded(encoding, body):
+    _, found = told(b"200 OK", body, b"Content-Encoding: " + encoding)
+    assert found == (Usage(1000, 0, 0, 100), 3_000_000)
+    stream = b"Content-Type: text/event-stream"
+    _, found = told(b"200 OK", gzip.compress(EVENTS), b"Content-Encoding: gzip", stream)
+    assert found == (Usage(1000, 0, 0, 100), 3_000_000)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_usage_of_a_compressed_answer_that_passes(provider, start, streamed):
+    body = gzip.compress(EVENTS if streamed else USAGE)
+    extra = b"Content-Encoding: gzip\r\n"
+
+    async def script(call: Call) -> None:
+        head, _ = await call.request()
+        assert b"\r\nAccept-Encoding: gzip\r\n" in head
+        if streamed:
+            await call.send(EVENT_STREAM[:-2] + extra + b"\r\n")
+            for i in range(0, len(body), 7):
+                await call.send(chunk(body[i : i + 7]))
+            await call.send(b"0\r\n\r\n")
+        else:
+            await call.answer(body, extra=extra)
+
+    provider.script = script
+    server = await start(
+        f'[providers.p]\nbase_url = "{provider.url}"\nauth = "none"\ncompression = "pass"\n'
+        '[models."p/m"]\ninput_price = 2\noutput_price = 10\n'
+    )
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"m","messages":[]}', extra=b"Accept-Encoding: gzip\r\n")
+    status, fields, got = await client.response()
+    assert (status, fields[b"content-encoding"], got) == (200, b"gzip", body)
+    await until(lambda: server.gateway.finished)
+    (row,) = rows(server)
+    assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (1000, 100, pytest.approx(0.003))
+    assert row["usage_source"] == "provider"
 
 
 def test_a_compressed_answer_teaches_nothing_but_its_success():

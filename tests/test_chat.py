@@ -93,9 +93,9 @@ async def test_a_strategy_and_a_key_are_sent(provider, start, capsys):
     seen: list[tuple[bytes, bytes]] = []
     provider.script = streaming(delta("a"), b"[DONE]", seen=seen)
     server = await start(config(provider).replace('auth = "none"', 'auth = "passthrough"'))
-    assert await talk(server, model="both", strategy="round-robin", key="th-1") == 0
+    assert await talk(server, model="both", strategy="round-robin", key="sk-1") == 0
     assert "strategy round-robin" in capsys.readouterr().err
-    assert b"authorization: bearer th-1\r\n" in seen[0][0].lower()
+    assert b"authorization: bearer sk-1\r\n" in seen[0][0].lower()
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])

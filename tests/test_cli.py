@@ -61,9 +61,9 @@ def usage_error(capsys, *argv: str) -> str:
 # ---------------------------------------------------------------------- which file
 
 
-@pytest.mark.parametrize("command", ["check", "models", "serve", "chat", "routes"])
+@pytest.mark.parametrize("command", ["check", "models", "serve", "chat", "routes", "keys", "usage"])
 def test_no_configuration_names_the_ways_out(command, capsys):
-    argv = [command] + (["m", "Hi"] if command == "chat" else [])
+    argv = [command, *{"chat": ["m", "Hi"], "keys": ["list"]}.get(command, [])]
     assert main(argv) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -196,9 +196,9 @@ def test_serve_takes_the_addresses_in_place_of_the_files(folder, capsys, monkeyp
 
 def test_serve_tells_why_it_cannot(folder, capsys):
     write(folder, GOOD)
-    assert main(["serve", "--listen", "0.0.0.0:0"]) == 1
+    assert main(["serve", "--listen", "unix:/nowhere/x.sock"]) == 1
     err = capsys.readouterr().err
-    assert "tokenhub: http://0.0.0.0:0 can be reached by others" in err
+    assert "tokenhub: Can't listen on unix:/nowhere/x.sock" in err
     assert "Traceback" not in err
 
 
@@ -257,7 +257,7 @@ def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
     assert main(["explain", *argv, "--admin", "unix:/x"]) == 0
     assert main(["aliases", "list"]) == 0
     assert main(["aliases", "--admin", "http://h:1", "set", "a", "m", "n", "--split", "m=1", "n=2"]) == 0
-    assert main(["aliases", "remove", "a/b"]) == 0
+    assert main(["aliases", "remove", "a/b", "--admin", "http://h:2"]) == 0
     here = "http://127.0.0.1:9"
     explained = {"body": "-", "strategy": "cost", "endpoint": "chat", "stream": True}
     assert seen == [
@@ -265,12 +265,23 @@ def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
         ("show_explanation", "unix:/x", ("m",), explained),
         ("list_aliases", here, (), {}),
         ("set_alias", "http://h:1", ("a", ["m", "n"]), {"strategy": None, "split": ["m=1", "n=2"]}),
-        ("remove_alias", here, ("a/b",), {}),
+        ("remove_alias", "http://h:2", ("a/b",), {}),
     ]
 
 
 @pytest.mark.parametrize(
-    "argv", [["routes"], ["explain", "m"], ["aliases", "list"], ["aliases", "remove", "a"]], ids=" ".join
+    "argv",
+    [
+        ["routes"],
+        ["explain", "m"],
+        ["aliases", "list"],
+        ["aliases", "remove", "a"],
+        ["keys", "list"],
+        ["keys", "create", "--name", "x"],
+        ["usage"],
+        ["usage", "--csv"],
+    ],
+    ids=" ".join,
 )
 def test_no_gateway_there(argv, capsys):
     """With --admin no configuration is needed."""
@@ -308,6 +319,15 @@ def test_version(capsys):
         ["aliases", "set"],
         ["aliases", "remove"],
         ["routes", "x"],
+        ["keys"],
+        ["keys", "make"],
+        ["keys", "create"],
+        ["keys", "create", "prod"],
+        ["keys", "show"],
+        ["keys", "edit"],
+        ["keys", "revoke"],
+        ["usage", "x"],
+        ["usage", "--csv", "--json"],
     ],
     ids=" ".join,
 )
@@ -315,7 +335,7 @@ def test_wrong_usage(argv, capsys):
     assert "usage: tokenhub" in usage_error(capsys, *argv)
 
 
-COMMANDS = ("serve", "check", "models", "chat", "routes", "explain", "aliases", "simulate")
+COMMANDS = ("serve", "check", "models", "chat", "routes", "explain", "aliases", "keys", "usage", "simulate")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -329,12 +349,17 @@ def test_help_of_each_has_an_example(command, capsys):
         assert "--config" in out
 
 
-@pytest.mark.parametrize("action", ["list", "set", "remove"])
-def test_help_of_what_can_be_done_with_aliases_has_an_example(action, capsys):
+ACTIONS = {"aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "revoke")}
+
+
+@pytest.mark.parametrize(
+    ("command", "action"), [(command, action) for command in ACTIONS for action in ACTIONS[command]]
+)
+def test_help_of_each_action_has_an_example(command, action, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["aliases", action, "--help"])
+        main([command, action, "--help"])
     assert caught.value.code == 0
-    assert f"example:\n  tokenhub aliases {action}" in capsys.readouterr().out
+    assert f"example:\n  tokenhub {command} {action}" in capsys.readouterr().out
 
 
 def test_help_lists_the_commands(capsys):

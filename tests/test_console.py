@@ -12,6 +12,8 @@ from proxy.config import AdminConfig, Listen
 from proxy.console import (
     Admin,
     ConsoleError,
+    NoGateway,
+    NotFound,
     connect,
     list_aliases,
     remove_alias,
@@ -93,8 +95,9 @@ def test_the_address_is_the_configurations(listen, url):
 
 @pytest.mark.parametrize(("listen", "said"), [(None, "switched off"), (Listen("127.0.0.1", 0), "--admin")])
 def test_a_configuration_that_does_not_tell(listen, said):
-    with pytest.raises(ConsoleError, match=said):
+    with pytest.raises(NoGateway, match=said) as caught:
         connect(None, AdminConfig(listen), {})
+    assert str(caught.value).startswith(caught.value.why)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,34 @@ async def test_nobody_there(url):
     said = await failure(Admin(url, "").ask, "GET", "/routes")
     assert said.startswith(f"no gateway's admin API at {url} (")
     assert "tokenhub serve" in said
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "unix:/nowhere/x.sock"])
+def test_where_certainly_nothing_was_done(url):
+    with pytest.raises(NoGateway) as caught:
+        Admin(url, "").ask("GET", "/routes")
+    assert caught.value.why == f"no gateway answers at {url}"
+
+
+async def test_where_something_may_have_been_done():
+    """Whoever takes a request and leaves is somebody."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConsoleError) as caught:
+            await asyncio.to_thread(Admin(f"http://127.0.0.1:{port}", "").ask, "POST", "/keys", {})
+    assert not isinstance(caught.value, NoGateway)
+
+
+async def test_an_answer_as_text(admin):
+    text = await asyncio.to_thread(admin.read, "/aliases/both")
+    assert json.loads(text)["name"] == "both"
+    with pytest.raises(NotFound, match="404"):
+        await asyncio.to_thread(admin.read, "/nothing")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://x:y", "http://[::1"])

@@ -125,8 +125,14 @@ async def test_a_start_that_fails_writes_nothing(start, text):
 
 
 async def test_without_a_file_it_runs_all_the_same(start, text, tmp_path, caplog):
-    (tmp_path / "t.db").mkdir()
-    server = await start(text())
+    server = await start(text().replace("t.db", "nowhere/t.db"))
     assert "nothing is kept" in caplog.text
     await ask(server)
     await until(lambda: row(server).speed.count == 5.0)
+
+
+async def test_nothing_is_served_while_keys_cant_be_read(start, text, tmp_path):
+    """There may be some, and without them everybody on this machine would be let in."""
+    (tmp_path / "t.db").mkdir()
+    with pytest.raises(StartError, match="may hold keys"):
+        await start(text())

@@ -37,8 +37,8 @@ class Exchange:
         assert attempt is self.attempt
         self.did.append(what)
 
-    def abandon(self) -> None:
-        self.did.append("abandoned")
+    def on_client_gone(self) -> None:
+        self.did.append("gone")
 
 
 class Attempt:
@@ -146,7 +146,7 @@ def test_the_providers_limit_rests_while_the_client_is_full():
     assert look_at(exchange, 249.0) == 250.0
     assert exchange.did == []
     assert look_at(exchange, 250.0) == NEVER
-    assert exchange.did == ["abandoned", ("cut", False)]
+    assert exchange.did == ["gone", ("cut", False)]
 
 
 @pytest.mark.parametrize("between", [True, False])

@@ -8,7 +8,9 @@ import socket
 import pytest
 
 from proxy.config import parse
-from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.keys import Key
+from proxy.keystore import Keyring
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 
 CONFIG = parse('[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n[aliases]\nx = ["a/m"]')
 SETTLED = Settled(CONFIG, {"a": "secret"}, 0)
@@ -26,7 +28,8 @@ async def ends():
 @pytest.mark.parametrize(
     "message",
     [
-        Start(SETTLED, 0, 2, (3, 4), 5, 1, {2**64 - 1: {"own": {}}}, (0, 7)),
+        Start(SETTLED, 0, 2, (3, 4), 5, 6, "ledger", Keyring(), 1, {2**64 - 1: {"own": {}}}, (0, 7)),
+        TakeKeys(Keyring(((Key("key_1", "x", b"\0" * 32, 1, models=("a/*",)), 0),), is_open=False)),
         TakeOn(SETTLED),
         Tell({"limit": "3"}),
         Drain(),

@@ -9,7 +9,11 @@ import pytest
 
 from proxy.catalog import Catalog
 from proxy.config import Listen, parse
+from proxy.keystore import Keyring
 from proxy.knowledge import Knowledge, memory_bytes
+from proxy.ledger import Ledger
+from proxy.limits import Accounts
+from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import listen_on
 from proxy.plane import DataPlane
 from proxy.prepare import prepare, read_keys
@@ -32,10 +36,15 @@ async def two(provider):
     config = parse(TEXT.format(url=provider.url))
     prepared = prepare(config, read_keys(config, {}), 0)
     memory = memoryview(bytearray(memory_bytes(2)))
+    accounts = memoryview(bytearray(accounts_bytes(2)))
     planes = []
     for index in range(2):
         catalog = Catalog(config, prepared.usable, 0)
-        plane = DataPlane(config, catalog, prepared.providers, Knowledge(memory, 2, index))
+        plane = DataPlane(
+            config, catalog, prepared.providers,
+            keyring=Keyring(), accounts=Accounts(accounts, 2, index), ledger=Ledger(None),
+            knowledge=Knowledge(memory, 2, index),
+        )  # fmt: skip
         await plane.start()
         [[sock]], plane.address = await listen_on(Listen("127.0.0.1", 0), 0o600)
         await plane.accept(sock)

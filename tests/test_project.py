@@ -22,11 +22,14 @@ CORE = frozenset(
      "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters",
      "strategy", "usage", "options", "intake", "accounting", "changes", "edit", "explain", "views",
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
-     "latency", "cost", "speed", "charges", "lessons",
-     "mapping", "knowledge", "rowstate"]
+     "latency", "cost", "speed", "charges", "lessons", "decode",
+     "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
+     "closing"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
-PRINTING = frozenset(("cli", "chat", "console", "simulator"))  # commands of people at a terminal
+PRINTING = frozenset(
+    ("cli", "chat", "console", "keycommands", "simulator")
+)  # commands of people at a terminal
 
 # call -> why not, and what to write in its place
 BANNED = {
@@ -35,10 +38,27 @@ BANNED = {
     "asyncio.ensure_future": "says neither what nor where: use loop.create_task and keep the task",
     "time.time": "jumps with the clock of the machine: use time.monotonic (dates of people excepted)",
 }
-# `created`, `date`, `ejected_until`, Retry-After: dates of people, or of other machines.
+# `created`, `date`, `ejected_until`, Retry-After, `expires`, months: dates of people, or of other machines.
 ALLOWED = {
-    (name, "time.time") for name in ("server", "simulator", "admin", "console", "attempt", "control", "state")
+    (name, "time.time")
+    for name in (
+        "server",
+        "simulator",
+        "admin",
+        "console",
+        "attempt",
+        "control",
+        "state",
+        "keystore",
+        "keycommands",
+        "keysource",
+        "app",
+        "gateway",
+        "worker",
+    )
 }
+# In a thread beside the loop, to let the loop have the interpreter.
+ALLOWED.add(("folding", "time.sleep"))
 
 each_module = pytest.mark.parametrize("name", TREES)
 

@@ -1,38 +1,47 @@
-"""The rows of the latest requests."""
+"""The rows of the latest requests, made of lines as they are written."""
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
-from proxy.recent import Finished, row
-from proxy.retry import Failure
-from proxy.usage import Usage
-from tests.routecases import deployment
+from proxy.recent import row
 
-FULL = Finished(
-    id=b"req_1",
-    begun_at=100.0,
-    ready_at=100.001,
-    sent_at=100.00104,
-    ended_at=102.5,
-    endpoint="chat",
-    streamed=True,
-    model_requested="premium",
-    status=200,
-    failures=(Failure("x", "503", "answered 503", 0.2), Failure("y", "timeout", "did not answer", 1.0)),
-    others=1,
-    deployment=deployment("a"),
-    first_byte_at=101.25,
-    usage=Usage(1000, 400, 0, 200),
-    cost_nusd=2_500_000,
-)
+FULL = {
+    "id": "req_1",
+    "t": 1_700_000_102.50004,
+    "key": "key_1",
+    "endpoint": "chat",
+    "stream": True,
+    "asked": "premium",
+    "status": 200,
+    "attempts": 3,
+    "ms": 2500.0004,
+    "failed": "x:503:200ms, y:timeout:1000ms",
+    "overhead_us": 40.3,
+    "model": "a/m",
+    "provider": "a",
+    "ttft_ms": 1250.0,
+    "input": 1000,
+    "output": 200,
+    "nusd": 2_500_000,
+    "source": "provider",
+    "cached": 400,
+}
+NAMES = {"key_1": "prod"}
+
+
+def row_of(changes: dict, *left_out: str) -> dict:
+    line = {name: value for name, value in {**FULL, **changes}.items() if name not in left_out}
+    return row(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE), NAMES.get)
 
 
 def test_a_row_in_full():
-    assert row(FULL, 1_700_000_000.0) == {
+    assert row_of({}) == {
         "id": "req_1",
         "time": 1_700_000_102.5,
-        "key": None,
+        "key": "prod",
+        "key_id": "key_1",
         "endpoint": "chat",
         "stream": True,
         "model_requested": "premium",
@@ -54,17 +63,15 @@ def test_a_row_in_full():
 
 def test_a_request_that_found_nobody():
     """Refused before an attempt: no deployment, no times of one, no usage."""
-    found = row(
-        FULL._replace(
-            sent_at=0.0, model_requested=None, status=429, failures=(), others=0, deployment=None,
-            first_byte_at=0.0, usage=None, cost_nusd=None,
-        ),
-        0.0,
+    found = row_of(
+        {"key": None, "asked": None, "status": 429, "attempts": 0},
+        "failed", "overhead_us", "model", "provider", "ttft_ms", "input", "output", "nusd", "source",
+        "cached",
     )  # fmt: skip
     assert found["status"] == 429
     assert (found["attempts"], found["failed_attempts"]) == (0, "")
     assert {name for name, value in found.items() if value is None} == {
-        "key", "model_requested", "model", "provider", "ttft_ms", "overhead_us", "input_tokens",
+        "key", "key_id", "model_requested", "model", "provider", "ttft_ms", "overhead_us", "input_tokens",
         "cached_tokens", "output_tokens", "usd", "usage_source",
     }  # fmt: skip
 
@@ -72,13 +79,17 @@ def test_a_request_that_found_nobody():
 @pytest.mark.parametrize(
     ("changes", "name", "value"),
     [
-        ({"others": 0}, "attempts", 2),
-        ({"failures": ()}, "attempts", 1),
-        ({"usage": Usage(10, 0, 0, 5, estimated=True)}, "usage_source", "estimated"),
-        ({"cost_nusd": None}, "usd", None),
-        ({"cost_nusd": 0}, "usd", 0.0),
+        ({"source": "estimated"}, "usage_source", "estimated"),
+        ({"nusd": None}, "usd", None),
+        ({"nusd": 0}, "usd", 0.0),
+        ({"hedged": [{"nusd": 1_000_000}, {"nusd": None}]}, "usd", 0.0035),
         ({"status": 499}, "status", 499),
+        ({"key": "key_gone"}, "key", None),
     ],
 )
 def test_what_differs(changes, name, value):
-    assert row(FULL._replace(**changes), 0.0)[name] == value
+    assert row_of(changes)[name] == value
+
+
+def test_without_a_cached_part_it_is_none_of_it():
+    assert row_of({}, "cached")["cached_tokens"] == 0

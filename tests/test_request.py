@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from proxy.access import KeyTable
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.errors import BadRequest, GatewayError
@@ -49,6 +50,8 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
         routes=SimpleNamespace(catalog=Catalog(config, dict.fromkeys(config.providers, True), 0)),
         timeouts=config.timeouts,
         max_body_bytes=config.server.max_body_bytes,
+        keys=KeyTable((), None, is_open=True),
+        unix_offset_s=0.0,
         next_request_id=lambda: b"req_%d" % next(ids),
     )
 

@@ -35,7 +35,9 @@ def config(url: str, server: str = "", provider: str = "", more: str = "") -> st
 
 async def test_a_refused_start_leaves_nothing_listening(start):
     with pytest.raises(StartError):
-        await start(config("http://127.0.0.1:1/v1", 'listen = ["0.0.0.0:0"]'))
+        await start(
+            config("https://127.0.0.1:1/v1", 'listen = ["127.0.0.1:0"]', provider='ca_file = "nowhere"')
+        )
 
 
 async def test_several_listeners_of_both_kinds(provider, start, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from proxy import state as state_module
 from proxy.meters import Row
 from proxy.rowstate import dump, restore
-from proxy.state import VERSION, State
+from proxy.state import VERSION, State, StateError
 
 
 def learned() -> dict:
@@ -34,7 +35,8 @@ async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     path = str(tmp_path / "t.db")
     await saved(path, {1: learned(), 2**64 - 1: learned()})
     state = State(path)
-    found = await state.open()
+    await state.open()
+    found = await state.rows()
     assert state.is_kept
     assert set(found) == {1, 2**64 - 1}
     restore(Row(30.0), found[1], -1e9)
@@ -42,16 +44,19 @@ async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     await state.close()
     assert not state.is_kept
     state = State(path)
-    assert (await state.open())[1] == {"newer": 1}
+    await state.open()
+    assert (await state.rows())[1] == {"newer": 1}
     await state.close()
 
 
 async def test_memory_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     state = State(":memory:")
-    assert await state.open() == {}
+    await state.open()
+    assert await state.rows() == {}
     assert not state.is_kept
     await state.save({1: {}})
+    assert await state.rows() == {}
     await state.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -62,7 +67,8 @@ async def test_what_nobody_used_for_a_month_goes(tmp_path, monkeypatch):
     month_s = state_module._KEPT_S
     monkeypatch.setattr(state_module, "_KEPT_S", -5.0)  # as if it were later by that
     state = State(path)
-    assert await state.open() == {}
+    await state.open()
+    assert await state.rows() == {}
     await state.close()
     assert month_s > 24 * 3600
 
@@ -88,19 +94,68 @@ def a_directory(path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [broken, of_a_later_version, no_json, a_directory])
-async def test_a_file_that_cant_be_used_is_said_and_left_alone(tmp_path, caplog, spoil):
+@pytest.mark.parametrize("spoil", [broken, of_a_later_version, a_directory])
+async def test_a_file_that_cant_be_used_is_refused_and_left_alone(tmp_path, spoil):
+    """It may hold keys: nobody is to be let in for want of them."""
     path = tmp_path / "t.db"
     await asyncio.to_thread(spoil, path)
     before = path.read_bytes() if path.is_file() else None
     state = State(str(path))
-    assert await state.open() == {}
+    with pytest.raises(StateError):
+        await state.open()
     assert not state.is_kept
-    await state.save({1: {}})
     await state.close()
-    assert "nothing is kept" in caplog.text
-    if before is not None and spoil is not no_json:
+    if before is not None:
         assert path.read_bytes() == before
+
+
+async def test_rows_that_cant_be_read_are_said_and_done_without(tmp_path, caplog):
+    path = tmp_path / "t.db"
+    await asyncio.to_thread(no_json, path)
+    state = State(str(path))
+    await state.open()
+    assert await state.rows() == {}
+    assert "can't be read" in caplog.text
+    await state.save({1: {"a": 1}})
+    assert await state.rows() == {1: {"a": 1}}
+    await state.close()
+
+
+async def test_a_file_that_cant_be_made_is_said_and_done_without(tmp_path, caplog):
+    state = State(str(tmp_path / "nowhere" / "t.db"))
+    await state.open()
+    assert not state.is_kept
+    assert "nothing is kept" in caplog.text
+    assert await state.run(lambda database: database.execute("SELECT count(*) FROM keys").fetchone()) == (0,)
+    await state.close()
+
+
+async def test_others_may_not_read_it(tmp_path):
+    state = State(str(tmp_path / "t.db"))
+    await state.open()
+    assert (tmp_path / "t.db").stat().st_mode & 0o777 == 0o600
+    await state.close()
+
+
+async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_path):
+    state = State(str(tmp_path / "t.db"))
+    await state.open()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(database):
+        begun.set()
+        assert go_on.wait(10)
+
+    task = asyncio.get_running_loop().create_task(state.run(slow))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    closing = asyncio.get_running_loop().create_task(state.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypatch):
@@ -119,7 +174,8 @@ async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypat
     await state.save({1: {"a": 2}})
     await state.close()
     state = State(path)
-    assert await state.open() == {1: {"a": 2}}
+    await state.open()
+    assert await state.rows() == {1: {"a": 2}}
     await state.close()
 
 
@@ -128,5 +184,6 @@ async def test_saves_at_the_same_time_take_turns(tmp_path):
     await state.open()
     await asyncio.gather(*(state.save({1: {"n": number}}) for number in range(20)), state.close())
     state = State(str(tmp_path / "t.db"))
-    assert set(await state.open()) <= {1}
+    await state.open()
+    assert set(await state.rows()) <= {1}
     await state.close()

@@ -82,13 +82,20 @@ def test_an_alias(name, row):
 
 
 def finished(number: int, **more) -> dict:
-    return {"id": number, "key": None, "model": "a/m", "model_requested": "plain", "status": 200} | more
+    return {
+        "id": number,
+        "key": None,
+        "key_id": None,
+        "model": "a/m",
+        "model_requested": "plain",
+        "status": 200,
+    } | more
 
 
 ROWS = [
     finished(1),
     finished(2, status=404, model=None),
-    finished(3, status=503, key="k"),
+    finished(3, status=503, key="k", key_id="key_3"),
     finished(4, model="b/m"),
 ]
 
@@ -103,6 +110,7 @@ ROWS = [
         ({"status": "error"}, [2, 3]),
         ({"status": "error", "limit": "1"}, [2]),
         ({"key": "k"}, [3]),
+        ({"key": "key_3"}, [3]),
         ({"model": "a/m"}, [1, 3]),
         ({"model": "plain", "status": "404"}, [2]),
         ({"model": "none"}, []),

@@ -12,9 +12,12 @@ import sys
 import pytest
 
 from proxy.config import Listen, parse
+from proxy.keys import Key, digest_of
+from proxy.keystore import Keyring
 from proxy.knowledge import memory_bytes
+from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import listen_on
-from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeOn, Tell
+from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from tests.fakes import RawClient, stepped
 
 TEXT = """
@@ -25,6 +28,9 @@ base_url = "{url}"
 [models."a/m"]
 {more}
 """
+
+
+SECRET = b"th-" + b"s" * 43
 
 
 class Life:
@@ -38,16 +44,22 @@ class Life:
         ours, theirs = socket.socketpair()
         self.memory = os.memfd_create("test")
         os.ftruncate(self.memory, memory_bytes(1))
+        self.accounts = os.memfd_create("accounts")
+        os.ftruncate(self.accounts, accounts_bytes(1))
         [[self.sock]], self.address = await listen_on(Listen("127.0.0.1", 0), 0o600)
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "proxy.worker", str(theirs.fileno()),
-            pass_fds=(theirs.fileno(), self.memory, self.sock.fileno()), stderr=asyncio.subprocess.PIPE,
+            pass_fds=(theirs.fileno(), self.memory, self.accounts, self.sock.fileno()),
+            stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         theirs.close()
         self.channel = await Channel.open(ours)
 
-    async def start(self, settled: Settled | None = None) -> Answer:
-        order = Start(settled or self.settled, 0, 1, (self.sock.fileno(),), self.memory, 7, {}, (0,))
+    async def start(self, settled: Settled | None = None, keyring: Keyring = Keyring()) -> Answer:  # noqa: B008
+        order = Start(
+            settled or self.settled, 0, 1, (self.sock.fileno(),), self.memory, self.accounts, None, keyring,
+            7, {}, (0,),
+        )  # fmt: skip
         return await self.ask(order)
 
     async def ask(self, order: object) -> Answer:
@@ -72,6 +84,7 @@ async def worker(provider):
     life.channel.close()
     life.sock.close()
     os.close(life.memory)
+    os.close(life.accounts)
     if life.process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             life.process.kill()
@@ -155,3 +168,18 @@ async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
     for number in (signal.SIGINT, signal.SIGHUP):
         worker.process.send_signal(number)
     assert await status(worker) == 200
+
+
+async def test_keys_are_taken_on_for_the_next_request(worker):
+    key = Key("key_1", "x", digest_of(SECRET), 1, rpm=1)
+    assert await worker.start(keyring=Keyring(((key, 0),), is_open=False)) == Answer()
+    client = await RawClient.to(worker.address)
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 200
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 429
+    assert await worker.ask(TakeKeys(Keyring((), is_open=False))) == Answer()
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 401
+    await worker.channel.send(Drain())
+    await worker.end()

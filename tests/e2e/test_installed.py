@@ -267,11 +267,18 @@ def test_an_admin_address_in_use_names_the_way_out(tmp_path):
     assert not path.exists()  # what had been opened is gone again
 
 
-def test_a_public_address_without_a_word_about_it(tmp_path):
-    line = fails(tmp_path, text('listen = ["0.0.0.0:0"]'))
-    assert "[auth] required = false" in line
-    with Gateway(tmp_path, text() + "[auth]\nrequired = false\n", "--listen", "0.0.0.0:0") as gateway:
+def test_a_public_address_is_closed_until_there_is_a_key(tmp_path):
+    with Gateway(tmp_path, text(), "--listen", "0.0.0.0:0") as gateway:
         assert gateway.address.startswith("http://0.0.0.0:")
+        body = {"model": "p/m", "messages": [{"role": "user", "content": "hi"}]}
+        refused = request(gateway, "POST", "/v1/chat/completions", body)
+        assert refused.status == 401
+        close(refused)
+        assert "tokenhub keys create" in gateway.log
+    with Gateway(tmp_path, text() + "[auth]\nrequired = false\n", "--listen", "0.0.0.0:0") as gateway:
+        served = request(gateway, "POST", "/v1/chat/completions", body, x_sim_latency_ms="0")
+        assert served.status == 200
+        close(served)
 
 
 def test_a_key_that_is_none(tmp_path):

@@ -1,0 +1,103 @@
+"""The place of a client that has left, where the answer is read on for the sake of the provider's own usage.
+
+That is ``on_disconnect = "drain"``, of a key or an alias. It is bounded in number and time, as tokens that
+are generated for nobody cost money too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from proxy.deadlines import look_at
+
+if TYPE_CHECKING:
+    from proxy.errors import GatewayError
+    from proxy.exchange import Exchange
+    from proxy.gateway import Gateway
+
+# So many at a time and process, and each for so long; what is above is charged by an estimate.
+MAX_ABSENT = 100
+ABSENT_S = 300.0
+
+
+class AbsentClient:
+    """Takes what the client would get, and has the deadlines kept that its connection would keep."""
+
+    __slots__ = ("_until", "exchange", "gateway", "is_full", "is_paused", "transport", "wake_at")
+
+    def __init__(self, gateway: Gateway, exchange: Exchange, now: float) -> None:
+        self.gateway = gateway
+        self.exchange = exchange
+        self.is_full = self.is_paused = False
+        self._until = now + ABSENT_S
+        self.wake_at = now  # the next tick looks at what is due
+        self.transport = cast(asyncio.Transport, _Nowhere(self))
+        gateway.connections.add(self)
+        gateway.absent += 1
+
+    def on_wake(self, now: float) -> None:
+        """As of :class:`proxy.downstream.ClientConnection`."""
+        self.wake_at = self._until
+        if now >= self._until:
+            self.stop()
+        else:
+            self.wake_by(look_at(self.exchange, now))
+
+    def wake_by(self, when: float) -> None:
+        """As of any client."""
+        self.wake_at = min(self.wake_at, when)
+
+    def stop(self) -> None:
+        """End it before its time: what came until now is charged, by an estimate."""
+        self.exchange.abandon()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self in self.gateway.connections:
+            self.gateway.connections.discard(self)
+            self.gateway.absent -= 1
+
+    def pause_reading(self, pause: bool) -> None:
+        """There is nothing to read."""
+
+    def keeps_alive(self) -> bool:
+        """There is nobody to ask again."""
+        return False
+
+    def close_if_idle(self) -> None:
+        """It never is."""
+
+    def on_exchange_done(self, reusable: bool) -> None:
+        """The answer has come to its end."""
+        self._leave()
+
+    def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
+        """There came none."""
+        self._leave()
+
+    def cut(self, gently: bool) -> None:
+        """It was broken off."""
+        self._leave()
+
+    def refuse(self, error: GatewayError) -> None:
+        """The request can't go on."""
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<AbsentClient {self.exchange!r}>"
+
+
+class _Nowhere:
+    """The transport of a client that has left."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: AbsentClient) -> None:
+        self._client = client
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def abort(self) -> None:
+        self._client.stop()

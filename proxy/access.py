@@ -1,0 +1,171 @@
+"""Who is let in: the keys as each worker holds them in memory, and what the key of a request grants.
+
+A change makes a new table; who asks next goes by it. Storage has no part in this: a key that is known stays
+known whatever becomes of the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from proxy.errors import NotAllowed, Unauthorized
+from proxy.keys import FORM, PREFIX, Key, digest_of, is_glob
+from proxy.limits import Account, Accounts
+from proxy.pool import Pool
+
+_PREFIX = PREFIX.encode()
+# Where SDKs put a key, in the order in which they count. The first is for requests whose Authorization is
+# meant for the provider (auth = "passthrough"); the last is Azure's.
+_HEADERS = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key")
+Credentials = Sequence[tuple[bytes, bytes]]
+# Where a word of a header begins as our keys do; within one, other people's tokens have it by chance.
+_OURS = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
+
+
+class Grant:
+    """What a key grants, ready for use by requests."""
+
+    __slots__ = (
+        "_pools",
+        "account",
+        "has_limits",
+        "id",
+        "key",
+        "limits_models",
+        "max_tokens",
+        "may_end",
+        "name",
+    )
+
+    def __init__(self, key: Key, account: Account) -> None:
+        self.key = key
+        self.id = key.id
+        self.name = key.name
+        self.account = account
+        self.max_tokens = key.max_tokens
+        self.has_limits = account.is_limited or key.max_tokens is not None
+        self.may_end = key.revoked is not None or key.expires is not None
+        self.limits_models = key.models is not None
+        self._pools: dict[Pool, Pool | None] = {}
+
+    def check(self, unix_s: float) -> None:
+        """:raises Unauthorized: the key is of no use any more."""
+        key = self.key
+        if key.revoked is not None:
+            raise Unauthorized("This API key was revoked. Ask whoever runs this gateway for another.")
+        if key.expires is not None and unix_s >= key.expires:
+            text = "This API key has expired. Ask whoever runs this gateway for another."
+            raise Unauthorized(text, "expired_api_key")
+
+    def allows(self, name: str, ids: Iterable[str]) -> list[bool]:
+        """Which of the models ``ids`` the key may use for a request that asks for ``name``.
+
+        An entry of its list that is an alias allows what the alias stands for, where the alias is asked for;
+        any other entry, exact or a glob, is held against ids.
+        """
+        models = self.key.models
+        if models is None or name in models:
+            return [True for _ in ids]
+        return [any(fits(pattern, id) for pattern in models) for id in ids]
+
+    def narrow(self, pool: Pool) -> Pool:
+        """The pool with those members only that the key may use.
+
+        :raises NotAllowed: there are none.
+        """
+        if not self.limits_models:
+            return pool
+        if pool not in self._pools:
+            allowed = self.allows(pool.name, [member.id for member in pool.members])
+            self._pools[pool] = pool if all(allowed) else pool.only(allowed) if any(allowed) else None
+        found = self._pools[pool]
+        if found is None:
+            allowed_names = ", ".join(self.key.models or ())
+            raise NotAllowed(f"This API key may not use '{pool.name}'. It may use: {allowed_names}.")
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Grant {self.id} {self.name}>"
+
+
+def fits(pattern: str, id: str) -> bool:
+    """Whether an entry of a key's ``models`` stands for a model: its id, its short name, or a glob of ids."""
+    if is_glob(pattern):
+        return fnmatchcase(id, pattern)
+    return pattern in (id, id.partition("/")[2])
+
+
+class KeyTable:
+    """All keys.
+
+    :param keys: each with the number of its account.
+    :param is_open: requests without a key are served too.
+    """
+
+    def __init__(self, keys: Iterable[tuple[Key, int]], accounts: Accounts | None, *, is_open: bool) -> None:
+        self.is_open = is_open
+        self._keys = tuple(keys)
+        self._accounts = accounts
+        self._names = {key.id: key.name for key, _ in self._keys}
+        self._grants: dict[bytes, Grant] = {}
+        if accounts is not None:
+            self._grants = {key.digest: Grant(key, Account(accounts, slot, key)) for key, slot in self._keys}
+
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def name_of(self, id: str) -> str | None:
+        """The name of a key; None: there is no such key here."""
+        return self._names.get(id)
+
+    def again(self) -> KeyTable:
+        """The same keys, with nothing worked out yet."""
+        return KeyTable(self._keys, self._accounts, is_open=self.is_open)
+
+    def grant_of(self, credentials: Credentials) -> Grant | None:
+        """What a request is granted; None: it brings no key of ours, and needs none.
+
+        :param credentials: its headers that may hold a key: name in lower case, value.
+        :raises Unauthorized: it needs a key and brings none that is known.
+        """
+        given = secret_in(credentials)
+        grant = self._grants.get(digest_of(given)) if given.startswith(_PREFIX) else None
+        if grant is not None:
+            return grant
+        if self.is_open:
+            return None
+        if not given:
+            text = "There is no API key in the request. Send one as Authorization: Bearer th-…."
+        elif not FORM.fullmatch(given.decode("latin-1")):
+            text = f"The API key is none of this gateway's: those begin with {PREFIX} and have 46 characters."
+        else:
+            text = "The API key is not known to this gateway."
+        raise Unauthorized(text)
+
+
+def secret_in(credentials: Credentials) -> bytes:
+    """The key a request brings: ours where there is one among them, else the first; empty for none."""
+    found = b""
+    for wanted in _HEADERS:
+        for name, value in credentials:
+            if name != wanted:
+                continue
+            secret = value
+            if name == b"authorization":
+                scheme, _, secret = value.partition(b" ")
+                if scheme.lower() != b"bearer":
+                    continue
+                secret = secret.strip(b" \t")
+            if secret.startswith(_PREFIX):
+                return secret
+            found = found or secret
+    return found
+
+
+def others(credentials: Credentials) -> list[tuple[bytes, bytes]]:
+    """The credentials that may go to a provider which is to get the client's own: none of ours."""
+    return [
+        (name, value) for name, value in credentials if name != b"x-tokenhub-key" and not _OURS.search(value)
+    ]

@@ -1,0 +1,139 @@
+"""The ledger's lines on their way into totals, beside a running gateway, and the questions to these."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from proxy.folding import fold, pause
+from proxy.ledger import directory_of
+from proxy.limits import Month
+from proxy.state import State
+from proxy.totals import last_used, month_sums, read_query, usage_rows
+
+log = logging.getLogger("tokenhub.ledger")
+
+# How often lines are added up. Who asks for totals has it done at once.
+FOLD_S = 1.0
+
+
+class _Interrupted(Exception):
+    """Somebody else waits for the database."""
+
+
+class Books:
+    """See the module's text.
+
+    :param state: where the totals are.
+    :param keep_bytes: so much of the ledger stays when it has been added up.
+    """
+
+    def __init__(self, state: State, keep_bytes: int) -> None:
+        self.directory: Path | None = None  # of the ledger's files
+        self.keep_bytes = keep_bytes
+        self._state = state
+        self._is_temporary = False
+        self._task: asyncio.Task[None] | None = None
+        self._is_faulty = False
+        self._said: set[tuple[str, str]] = set()  # files that were complained of
+
+    async def open(self) -> dict[str, Month]:
+        """Find the place for the ledger, and add up what is there; what keys have used in this month.
+
+        :raises sqlite3.Error: the totals can't be read.
+        """
+        if self._state.is_kept:
+            self.directory = directory_of(self._state.path)
+        else:
+            with contextlib.suppress(OSError):
+                self.directory = Path(tempfile.mkdtemp(prefix="tokenhub-"))
+                self._is_temporary = True
+        if self.directory is None:
+            log.warning("there is no room for a ledger, not even for a while: what is used is not counted")
+        elif not self._is_temporary:
+            try:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                log.error("the ledger's directory %s can't be made: %s", self.directory, error.strerror)
+        await self.catch_up()
+        date = datetime.now(UTC)
+        month = await self._state.run(month_sums, date.year, date.month)
+        last = await self._state.run(last_used)
+        nothing = (0, 0, 0.0)
+        return {
+            id: Month(*month.get(id, nothing)[:2], last.get(id, 0.0)) for id in month.keys() | last.keys()
+        }
+
+    def start(self) -> None:
+        """Add up from now on."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(FOLD_S)
+            try:
+                await self.catch_up()
+            except Exception:
+                log.exception("a fault in adding up the ledger; it is tried again")
+
+    async def catch_up(self) -> bool:
+        """Add up all that is there by now; False: that failed, which is said, and tried again."""
+        if self.directory is None:
+            return True
+        keep_bytes = 0 if self._is_temporary else self.keep_bytes
+        try:
+            while not await self._state.run(self._fold, self.directory, keep_bytes):
+                pass
+            self._is_faulty = False
+        except (sqlite3.Error, OSError) as error:
+            if not self._is_faulty:
+                log.error("the ledger can't be added up (%s); its lines stay, and it is tried again", error)
+            self._is_faulty = True
+        return not self._is_faulty
+
+    def _fold(self, database: sqlite3.Connection, directory: Path, keep_bytes: int) -> bool:
+        """Add up, in a thread; False: others want the database meanwhile, and it has to be gone on with."""
+
+        def pause_or_stop() -> None:
+            if self._state.waiting:
+                raise _Interrupted
+            pause()
+
+        try:
+            fold(database, directory, keep_bytes, pause=pause_or_stop, said=self._said)
+        except _Interrupted:
+            return False
+        return True
+
+    async def usage(
+        self, query: Mapping[str, str], names: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+        """The dimensions and the totals that a query asks for.
+
+        :param names: of the keys, by id.
+        :raises ValueError: it is none. :raises sqlite3.Error: they can't be read.
+        """
+        by, since, until = read_query(query, datetime.now(UTC).date())
+        if not await self.catch_up():
+            raise sqlite3.OperationalError("the ledger can't be added up, the log says why")
+        return by, await self._state.run(usage_rows, by, since, until, names)
+
+    async def close(self) -> None:
+        """Add up what is there, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self.directory is None:
+            return
+        if self._is_temporary:
+            await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        else:
+            await self.catch_up()

@@ -1,0 +1,122 @@
+"""The admin API's part about keys and what they use."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from aiohttp import web
+from multidict import MultiDict
+
+from proxy.app import json_response
+from proxy.books import Books
+from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
+from proxy.gateway import Gateway
+from proxy.keydb import UnknownKey
+from proxy.keys import Key, KeySettingsError
+from proxy.keystore import KeyStore, NotStored
+from proxy.requestbody import read_object
+from proxy.totals import to_csv
+
+_GATEWAY = web.AppKey("keys_gateway", Gateway)
+_KEYS = web.AppKey("keys", KeyStore)
+_BOOKS = web.AppKey("books", Books)
+
+
+def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Books) -> None:
+    """Add the routes to the application of the admin listener."""
+    app[_GATEWAY], app[_KEYS], app[_BOOKS] = gateway, keys, books
+    app.router.add_get("/admin/v1/keys", _list)
+    app.router.add_post("/admin/v1/keys", _create)
+    app.router.add_get("/admin/v1/keys/{id}", _show)
+    app.router.add_patch("/admin/v1/keys/{id}", _edit)
+    app.router.add_delete("/admin/v1/keys/{id}", _revoke)
+    app.router.add_get("/admin/v1/usage", _usage)
+
+
+async def _list(request: web.Request) -> web.Response:
+    return json_response({"data": request.app[_KEYS].list()})
+
+
+async def _show(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    return json_response(keys.row(_found(request)))
+
+
+def _found(request: web.Request) -> Key:
+    try:
+        return request.app[_KEYS].find(request.match_info["id"])
+    except UnknownKey as error:
+        raise _unknown(error) from None
+
+
+async def _create(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    try:
+        key, secret = await keys.create(given, _names(request))
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response({**keys.row(key), "key": secret}, status=201)
+
+
+async def _edit(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    try:
+        key = await keys.edit(request.match_info["id"], given, _names(request))
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response(keys.row(key))
+
+
+async def _revoke(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    try:
+        key = await keys.revoke(request.match_info["id"])
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response(keys.row(key))
+
+
+def _names(request: web.Request) -> Iterable[str]:
+    return request.app[_GATEWAY].catalog.names()
+
+
+async def _usage(request: web.Request) -> web.Response:
+    form = request.query.get("format", "json")
+    query = MultiDict((name, value) for name, value in request.query.items() if name != "format")
+    if form not in ("json", "csv"):
+        raise BadRequest("'format' must be json or csv.", code="invalid_query", param="format")
+    try:
+        by, rows = await request.app[_BOOKS].usage(query, request.app[_KEYS].names())
+    except ValueError as error:
+        text = str(error)
+        raise BadRequest(f"{text[0].upper()}{text[1:]}.", code="invalid_query") from None
+    except sqlite3.Error as error:
+        raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
+    if form == "csv":
+        return web.Response(text=to_csv(rows, by), content_type="text/csv", charset="utf-8")
+    return json_response({"data": rows})
+
+
+def _unknown(error: UnknownKey) -> GatewayError:
+    return GatewayError(
+        str(error), status=404, type="not_found_error", code="key_not_found", source=DOWNSTREAM
+    )
+
+
+def _invalid(error: KeySettingsError) -> GatewayError:
+    return BadRequest(str(error), status=422, code="invalid_key")
+
+
+def _failed(error: NotStored) -> GatewayError:
+    return GatewayError(str(error), status=503, code="storage_failed")

@@ -1,0 +1,234 @@
+"""The gateway's own keys: what a key may be set to, and how it is shown.
+
+A key is ``th-`` and 32 random bytes. Only its SHA-256 is kept: with so much chance in it there is nothing
+that a slow hash would protect, and one lookup by the hash takes the same time whatever was sent.
+
+Money is integer nano-USD inside, dates are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+
+from proxy.values import nearest
+
+PREFIX = "th-"
+# 32 bytes in the URL-safe alphabet of base64, without padding.
+FORM = re.compile(r"th-[A-Za-z0-9_-]{43}")
+LIMITS = ("rpm", "tpm", "concurrency", "monthly_usd", "monthly_tokens", "max_tokens")
+FIELDS = ("name", *LIMITS, "models", "expires", "on_disconnect")
+ON_DISCONNECT = ("cancel", "drain")
+NUSD = 1_000_000_000  # nano-USD in a USD
+
+# No API has a limit above; and sums of it stay within the 64 bits of a number in memory or SQLite.
+_MAX_COUNT = 1_000_000_000_000
+_MAX_USD = 1_000_000_000
+_MAX_NAME_CHARS = 100
+_MAX_MODELS = 200
+_MODEL = re.compile(r"[!-~]{1,200}")
+# The last second that a date can name.
+_MAX_UNIX_S = 253_402_300_799
+
+
+class KeySettingsError(ValueError):
+    """Settings that a key can't have; the text is one sentence for each mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as it is kept. A limit that is None is none; ``models`` None: all.
+
+    ``digest``: SHA-256 of the key. ``created``, ``expires``, ``revoked``: Unix seconds.
+    """
+
+    id: str
+    name: str
+    digest: bytes
+    created: int
+    expires: int | None = None
+    revoked: int | None = None
+    models: tuple[str, ...] | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    monthly_nusd: int | None = None
+    monthly_tokens: int | None = None
+    max_tokens: int | None = None
+    on_disconnect: str | None = None
+
+    def limits(self) -> dict[str, int | float | None]:
+        """The limits by their names outside."""
+        return {
+            "rpm": self.rpm,
+            "tpm": self.tpm,
+            "concurrency": self.concurrency,
+            "monthly_usd": None if self.monthly_nusd is None else self.monthly_nusd / NUSD,
+            "monthly_tokens": self.monthly_tokens,
+            "max_tokens": self.max_tokens,
+        }
+
+    def row(self, tokens: int, nusd: int, last_used: float | None) -> dict[str, Any]:
+        """The row of ``/admin/v1/keys``.
+
+        :param tokens: used in this month, UTC; ``nusd``: and what they cost.
+        :param last_used: Unix seconds.
+        """
+        return {
+            "id": self.id,
+            "name": self.name,
+            "created": self.created,
+            "expires": self.expires,
+            "revoked": self.revoked,
+            "last_used": None if last_used is None else round(last_used, 3),
+            "models": None if self.models is None else list(self.models),
+            "limits": self.limits(),
+            "on_disconnect": self.on_disconnect,
+            "month": {"tokens": tokens, "usd": nusd / NUSD},
+        }
+
+
+def digest_of(secret: bytes) -> bytes:
+    """What is kept of a key."""
+    return sha256(secret).digest()
+
+
+def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The fields of a :class:`Key` that settings from outside name; null lifts a limit.
+
+    :param given: by :data:`FIELDS`; the limits may also stand together below ``limits``, as rows show them.
+    :param now: Unix seconds, for a span such as ``30d`` in ``expires``.
+    :raises KeySettingsError: a setting that there is none of, or a value that can't be.
+    """
+    wrong: list[str] = []
+    flat = dict(given)
+    inner = flat.pop("limits", {})
+    if not isinstance(inner, dict):
+        wrong.append("'limits' must be an object")
+        inner = {}
+    wrong += [_unknown("limit", name, LIMITS) for name in inner if name not in LIMITS]
+    wrong += [_unknown("setting", name, FIELDS) for name in flat if name not in FIELDS]
+    flat = {**{name: value for name, value in inner.items() if name in LIMITS}, **flat}
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        read = _READERS.get(name)
+        if read is None:
+            continue
+        field = "monthly_nusd" if name == "monthly_usd" else name
+        try:
+            found[field] = None if value is None and name != "name" else read(value, now)
+        except ValueError as error:
+            wrong.append(f"'{name}' {error}")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))
+    return found
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    close = nearest(name, known)
+    hint = f"did you mean '{close}'?" if close else f"there are {', '.join(known)}"
+    return f"there is no {what} '{name[:60]}'; {hint}"
+
+
+def _name(value: Any, _now: float) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text that says whose key it is")
+    text = value.strip()
+    if len(text) > _MAX_NAME_CHARS or not text.isprintable():
+        raise ValueError(f"must be up to {_MAX_NAME_CHARS} printable characters")
+    return text
+
+
+def _count(value: Any, _now: float) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= _MAX_COUNT:
+        raise ValueError(f"must be a whole number from 1 to {_MAX_COUNT}, or null for no limit")
+    return int(value)
+
+
+def _usd(value: Any, _now: float) -> int:
+    if type(value) not in (int, float) or not 0 < value <= _MAX_USD:
+        raise ValueError(f"must be a number of dollars above 0, up to {_MAX_USD}, or null for no limit")
+    nusd = Decimal(repr(value)) * NUSD  # of repr: 0.1 is meant as it is written
+    if nusd != nusd.to_integral_value():
+        raise ValueError("can't have more than nine decimals")
+    return int(nusd)
+
+
+def _models(value: Any, _now: float) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError("must be a list of ids, aliases or globs such as openai/*, or null for all models")
+    if len(names) > _MAX_MODELS or not all(
+        isinstance(name, str) and _MODEL.fullmatch(name) for name in names
+    ):
+        raise ValueError(f"must hold up to {_MAX_MODELS} names, without white space")
+    return tuple(dict.fromkeys(names))
+
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([hd])")
+
+
+def _expires(value: Any, now: float) -> int:
+    """A date is the moment at which it begins, in UTC."""
+    moment: float | None = None
+    if type(value) in (int, float):
+        moment = value
+    elif isinstance(value, str):
+        span = _SPAN.fullmatch(value.strip())
+        if span:
+            moment = now + int(span[1]) * {"h": 3600, "d": 86400}[span[2]]
+        else:
+            try:
+                date = datetime.fromisoformat(value.strip())
+                moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+            except (ValueError, OverflowError):
+                moment = None
+    if moment is None or not 0 <= moment <= _MAX_UNIX_S:
+        raise ValueError("must be a date such as 2027-01-31 or 2027-01-31T18:00:00Z, or a span such as 90d")
+    return int(moment)
+
+
+def _on_disconnect(value: Any, _now: float) -> str:
+    if value not in ON_DISCONNECT:
+        raise ValueError("must be 'cancel' or 'drain', or null for what the alias says")
+    return str(value)
+
+
+_READERS: dict[str, Callable[[Any, float], Any]] = {
+    "name": _name,
+    **dict.fromkeys(("rpm", "tpm", "concurrency", "monthly_tokens", "max_tokens"), _count),
+    "monthly_usd": _usd,
+    "models": _models,
+    "expires": _expires,
+    "on_disconnect": _on_disconnect,
+}
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether an entry of ``models`` stands for several ids."""
+    return any(character in pattern for character in "*?[")
+
+
+def check_models(models: Iterable[str], known: Iterable[str]) -> None:
+    """Entries that are no globs must name something.
+
+    :param known: ids, aliases and short names.
+    :raises KeySettingsError: one that doesn't.
+    """
+    names = set(known)
+    for name in models:
+        if name not in names and not is_glob(name):
+            close = nearest(name, names)
+            hint = f"did you mean '{close}'?" if close else "'tokenhub models' lists them"
+            raise KeySettingsError(_sentence(f"'models' names '{name}', which there is none of; {hint}"))

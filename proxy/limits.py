@@ -1,0 +1,337 @@
+"""What keys may use and have used, exact over all workers of a machine.
+
+One piece of memory has an account for each key: some numbers that all share, and for each worker some that
+only it writes. What a worker adds, it adds to its own, so that no two ever write the same number; what a key
+has used is the sum. Only whether a request is let in takes a lock, as nothing may change between looking and
+entering: so a limit is never overshot by requests that come at the same moment. The lock is one that frees
+itself when its holder dies, and what a dead worker was holding is cleared (:meth:`Accounts.clear`).
+
+**Requests and tokens per minute.** A window begins with the first request after the one before has ended, and
+lasts a minute. A request is let in while the window has room for any token at all, counting what running
+requests have reserved; it then reserves an estimate of its own, and settles with the real figure at its end.
+So a key is never over its limit by more than one estimate, and never kept out for an estimate. What it is
+over, the next windows have less.
+
+**A month** is one of the calendar, in UTC. What was used before this process is told by the ledger
+(:meth:`Accounts.open`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from math import ceil
+from struct import Struct
+from typing import NamedTuple, Protocol
+
+from proxy.errors import LimitReached
+from proxy.keys import NUSD, Key
+
+WINDOW_S = 60.0
+# How many keys a process can have; a key that is revoked keeps its account until the next start.
+MAX_KEYS = 16_384
+# Above everything that can be set, and sums of it.
+_NO_LIMIT = 1 << 62
+
+# What all workers share of an account: when the window began, tokens that the windows before have left over;
+# the month of what follows, its tokens and nano-USD used before this process, when the key was used before.
+_SHARED = Struct("@dqqqqd16x")
+# What a worker alone writes: its window, requests and tokens in it; its month, tokens and nano-USD in it; how
+# many requests run, the tokens and nano-USD they reserve; when the key was used last.
+_OWN = Struct("@dqqqqqqqqd16x")
+_RUNNING = Struct("@qqq")  # requests that run, and what they reserve
+# Where single ones of them are, in values of 8 bytes. They are written one by one, as others look on without
+# the lock: packing clears first what it writes to, and would show them zeros for a moment.
+_REQUESTS_AT, _TOKENS_AT, _MONTH_AT, _RUNS_AT, _USED_AT = 1, 2, 3, 6, 9
+
+
+def memory_bytes(workers: int) -> int:
+    """The size of the memory for so many workers."""
+    return MAX_KEYS * (_SHARED.size + workers * _OWN.size)
+
+
+_WHAT = (b"limit", b"remaining", b"reset")
+_LINES = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
+
+
+class Lock(Protocol):
+    """Keeps other workers out of an account."""
+
+    def acquire(self, slot: int) -> None: ...
+    def release(self, slot: int) -> None: ...
+
+
+class Permit(NamedTuple):
+    """A request that was let in: what it reserved, and what was left then, where there is a limit.
+    ``ends_at``: of the window, monotonic seconds."""
+
+    tokens: int
+    nusd: int
+    requests_left: int
+    tokens_left: int
+    ends_at: float
+
+
+class Month(NamedTuple):
+    """What was used in a month, and when the key was used last (Unix seconds, 0: never)."""
+
+    tokens: int
+    nusd: int
+    last_used: float
+
+
+def month_of(unix_s: float) -> tuple[int, float]:
+    """The number of the month, in UTC, and the Unix seconds of its end."""
+    date = datetime.fromtimestamp(unix_s, UTC)
+    number = date.year * 12 + date.month - 1
+    return number, first_of(number + 1).timestamp()
+
+
+def first_of(month: int) -> datetime:
+    """The moment at which a month begins."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+
+
+class Accounts:
+    """The accounts of all keys.
+
+    :param memory: :func:`memory_bytes` of it, shared by the workers.
+    :param own: which worker this is; None: none, it only reads and opens accounts.
+    :param lock: None: there is nobody to keep out.
+    """
+
+    def __init__(self, memory: memoryview, workers: int, own: int | None, lock: Lock | None = None) -> None:
+        self.memory = memory
+        self.whole, self.real = memory.cast("q"), memory.cast("d")  # the same, in values of 8 bytes
+        self.own = own
+        self.lock = lock
+        self.workers = workers
+        self.month = 0
+        self._month_ends = 0.0
+
+    def at(self, unix_s: float) -> int:
+        """The month of a moment. The calendar is asked once a month, and when the clock was set back."""
+        if unix_s >= self._month_ends or unix_s < self._month_ends - 31 * 86400.0:
+            self.month, self._month_ends = month_of(unix_s)
+        return self.month
+
+    def base(self, slot: int) -> int:
+        """Where an account begins."""
+        return slot * (_SHARED.size + self.workers * _OWN.size)
+
+    def columns(self, slot: int) -> tuple[int, ...]:
+        """Where each worker's part of it does."""
+        begin = self.base(slot) + _SHARED.size
+        return tuple(begin + worker * _OWN.size for worker in range(self.workers))
+
+    def open(self, slot: int, month: int, used: Month) -> None:
+        """An account for a key, with what it had used before this process."""
+        _SHARED.pack_into(self.memory, self.base(slot), 0.0, 0, month, *used)
+
+    def clear(self, worker: int) -> None:
+        """A worker is gone: what it was doing is done. What it has used stays used."""
+        for slot in range(MAX_KEYS):
+            if not _SHARED.unpack_from(self.memory, self.base(slot))[2]:
+                return  # accounts are opened one after the other
+            _RUNNING.pack_into(self.memory, self.columns(slot)[worker] + 8 * _RUNS_AT, 0, 0, 0)
+
+    def used(self, slot: int, unix_s: float) -> Month:
+        """What a key has used in the month."""
+        month = self.at(unix_s)
+        _, _, base_month, tokens, nusd, last = _SHARED.unpack_from(self.memory, self.base(slot))
+        if base_month != month:
+            tokens = nusd = 0
+        for at in self.columns(slot):
+            _, _, _, its_month, its_tokens, its_nusd, _, _, _, used_at = _OWN.unpack_from(self.memory, at)
+            if its_month == month:
+                tokens += its_tokens
+                nusd += its_nusd
+            last = max(last, used_at)
+        return Month(tokens, nusd, last)
+
+
+class Account:
+    """One key's account, as the worker whose requests it is about uses it."""
+
+    __slots__ = (
+        "_accounts", "_base", "_columns", "_concurrency", "_lines", "_memory", "_monthly_nusd",
+        "_monthly_tokens", "_own", "_rpm", "_slot", "_tpm", "header_names", "is_limited", "key", "reserves",
+    )  # fmt: skip
+
+    def __init__(self, accounts: Accounts, slot: int, key: Key) -> None:
+        assert accounts.own is not None
+        self.key = key
+        self._accounts = accounts
+        self._memory = accounts.memory
+        self._slot = slot
+        self._base = accounts.base(slot)
+        self._columns = accounts.columns(slot)
+        self._own = self._columns[accounts.own]
+        self._rpm, self._tpm, self._concurrency, self._monthly_tokens, self._monthly_nusd = map(
+            _or_none, (key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd)
+        )
+        self.reserves = key.tpm is not None or key.monthly_tokens is not None or key.monthly_nusd is not None
+        self.is_limited = self.reserves or key.rpm is not None or key.concurrency is not None
+        kinds = [(name, limit) for name, limit in ((b"Requests", key.rpm), (b"Tokens", key.tpm)) if limit]
+        names = (b"x-ratelimit-%b-%b" % (what, kind.lower()) for kind, _ in kinds for what in _WHAT)
+        self.header_names = frozenset(names)
+        self._lines = b"".join(_LINES % (kind, limit, kind, kind) for kind, limit in kinds)
+
+    def look(self, now: float, unix_s: float) -> None:
+        """Whether there would be room for a request whose body is still to come.
+
+        :raises LimitReached: as :meth:`admit`.
+        """
+        self._admit(now, unix_s, 0, 0, is_to_enter=False)
+
+    def admit(self, now: float, unix_s: float, tokens: int, nusd: int) -> Permit:
+        """Let a request in, or not. What is let in has to be settled, whatever becomes of it.
+
+        :param now: monotonic seconds. :param unix_s: the same moment for calendars.
+        :param tokens: an estimate of what it will use. :param nusd: and of its cost.
+        :raises LimitReached: 402 or 429.
+        """
+        lock = self._accounts.lock
+        if lock is None:
+            return self._admit(now, unix_s, tokens, nusd)
+        lock.acquire(self._slot)
+        try:
+            return self._admit(now, unix_s, tokens, nusd)
+        finally:
+            lock.release(self._slot)
+
+    def _admit(
+        self, now: float, unix_s: float, tokens: int, nusd: int, *, is_to_enter: bool = True
+    ) -> Permit:
+        """One function, for every call costs more than what it does here."""
+        memory, own_at = self._memory, self._own
+        begun, used, base_month, month_tokens, month_nusd, _ = _SHARED.unpack_from(memory, self._base)
+        month = self._accounts.at(unix_s)
+        if base_month != month:
+            month_tokens = month_nusd = 0
+        requests = running = held = held_nusd = 0
+        own: tuple[float, int, int, int, int, int, int, int, int, float] | None = None
+        for at in self._columns:
+            part = _OWN.unpack_from(memory, at)
+            window, asked, its_used, its_month, its_tokens, its_nusd, runs, holds, holds_nusd, _ = part
+            if at == own_at:
+                own = part
+            if window == begun:
+                requests += asked
+                used += its_used
+            if its_month == month:
+                month_tokens += its_tokens
+                month_nusd += its_nusd
+            running += runs
+            held += holds
+            held_nusd += holds_nusd
+        ends_at = begun + WINDOW_S
+        if now >= ends_at:
+            windows = int((now - begun) / WINDOW_S)
+            used = max(0, used - windows * self._tpm)
+            requests = 0
+            begun = begun + windows * WINDOW_S if used else now
+            ends_at = begun + WINDOW_S
+        left, tokens_left = self._rpm - requests, self._tpm - used - held
+        if (
+            left <= 0
+            or tokens_left <= 0
+            or running >= self._concurrency
+            or month_tokens + held >= self._monthly_tokens
+            or month_nusd + held_nusd >= self._monthly_nusd
+        ):
+            month_sums = month_tokens, month_nusd, held, held_nusd
+            raise self._refusal(month_sums, running, left, tokens_left, used, ends_at, now, unix_s)
+        if is_to_enter:
+            assert own is not None
+            window, asked, _, _, _, _, runs, holds, holds_nusd, _ = own
+            whole, at = self._accounts.whole, own_at >> 3
+            if window != begun:
+                shared = self._base >> 3
+                if self._accounts.real[shared] != begun:
+                    whole[shared + 1] = used
+                    self._accounts.real[shared] = begun
+                asked = 0
+                self._enter(begun)
+            whole[at + _REQUESTS_AT] = asked + 1
+            whole[at + _RUNS_AT] = runs + 1
+            whole[at + _RUNS_AT + 1] = holds + tokens
+            whole[at + _RUNS_AT + 2] = holds_nusd + nusd
+        tokens_left = tokens_left - tokens if tokens_left > tokens else 0
+        return tuple.__new__(Permit, (tokens, nusd, left - 1, tokens_left, ends_at))  # Permit() takes longer
+
+    def _enter(self, begun: float) -> None:
+        """This worker's figures are of this window from here on; first they are none, as others may read."""
+        whole, at = self._accounts.whole, self._own >> 3
+        whole[at + _REQUESTS_AT] = whole[at + _TOKENS_AT] = 0
+        self._accounts.real[at] = begun
+
+    def settle(self, permit: Permit | None, unix_s: float, tokens: int, nusd: int) -> None:
+        """A request is over.
+
+        :param permit: None: the key has no limits, and it was not asked for any.
+        :param tokens: what it has really used. :param nusd: and what that costs.
+        """
+        accounts, at = self._accounts, self._own >> 3
+        whole, month = accounts.whole, accounts.at(unix_s)
+        if whole[at + _MONTH_AT] != month:
+            whole[at + _MONTH_AT + 1] = whole[at + _MONTH_AT + 2] = 0
+            whole[at + _MONTH_AT] = month
+        if permit is not None:
+            begun = accounts.real[self._base >> 3]
+            if accounts.real[at] != begun:
+                self._enter(begun)
+            whole[at + _TOKENS_AT] += tokens
+        whole[at + _MONTH_AT + 1] += tokens
+        whole[at + _MONTH_AT + 2] += nusd
+        accounts.real[at + _USED_AT] = unix_s
+        if permit is not None:  # last: what was reserved is let go of when what was used is there instead
+            whole[at + _RUNS_AT] -= 1
+            whole[at + _RUNS_AT + 1] -= permit.tokens
+            whole[at + _RUNS_AT + 2] -= permit.nusd
+
+    def header_lines(self, permit: Permit, ends_unix_s: float) -> bytes:
+        """The ``X-RateLimit-*`` lines for what is left, each with a CRLF; nothing for a key without them.
+
+        :param ends_unix_s: Unix seconds of the window's end.
+        """
+        resets_at = ceil(ends_unix_s)
+        key = self.key
+        if key.tpm is None:
+            return b"" if key.rpm is None else self._lines % (permit.requests_left, resets_at)
+        if key.rpm is None:
+            return self._lines % (permit.tokens_left, resets_at)
+        return self._lines % (permit.requests_left, resets_at, permit.tokens_left, resets_at)
+
+    def _refusal(
+        self, month: tuple[int, int, int, int], running: int, left: int, tokens_left: int, used: int,
+        ends_at: float, now: float, unix_s: float,
+    ) -> LimitReached:  # fmt: skip
+        key, wait_s = self.key, ends_at - now
+        month_tokens, month_nusd, held, _ = month
+        if month_tokens >= self._monthly_tokens:
+            return self._spent("monthly_tokens", f"{key.monthly_tokens} tokens")
+        if month_nusd >= self._monthly_nusd:
+            return self._spent("monthly_usd", f"${Decimal(self._monthly_nusd) / NUSD:f}")
+        if running >= self._concurrency:
+            which, text, wait_s = "concurrency", f"{key.concurrency} requests at a time is reached", 1.0
+        elif left <= 0:
+            which, text = "rpm", f"{key.rpm} requests a minute is reached"
+        elif tokens_left <= 0:
+            which, text = "tpm", f"{key.tpm} tokens a minute is reached"
+            wait_s += WINDOW_S * max(0, used // self._tpm - 1)
+        else:  # they may use less than that
+            which = "monthly_tokens" if month_tokens + held >= self._monthly_tokens else "monthly_usd"
+            text, wait_s = "a month is reserved, to its end, by requests that run", 1.0
+        permit = Permit(0, 0, max(0, left), max(0, tokens_left), ends_at)
+        lines = self.header_lines(permit, unix_s + ends_at - now)
+        return LimitReached(f"The key's limit of {text}.", which, wait_s, lines)
+
+    def _spent(self, which: str, what: str) -> LimitReached:
+        anew = first_of(self._accounts.month + 1)
+        text = f"The key's monthly limit of {what} is reached. It begins anew on {anew:%Y-%m-%d}, 00:00 UTC."
+        return LimitReached(text, which, None, b"")
+
+
+def _or_none(limit: int | None) -> int:
+    return _NO_LIMIT if limit is None else limit

@@ -1,0 +1,206 @@
+"""Reading on for a client that has left, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy import absent
+from tests.attemptcases import rows
+from tests.conftest import until
+from tests.fakes import Call, RawClient, chunk
+
+TEXT = """
+[timeouts]
+idle = "{idle}"
+[providers.a]
+base_url = "{url}"
+auth = "none"
+[models."a/m"]
+input_price = 1
+output_price = 2
+[aliases]
+patient = {{ models = ["a/m"], on_disconnect = "drain" }}
+hasty = {{ models = ["a/m"], on_disconnect = "cancel" }}
+"""
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Slow:
+    """A provider that goes on with its answer when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.was_left = asyncio.Event()
+
+    async def stream(self, call: Call) -> None:
+        await call.request()
+        await call.stream(EVENT, end=False)
+        waiting = asyncio.get_running_loop().create_task(self.go_on.wait())
+        left = asyncio.get_running_loop().create_task(call.reader.read())
+        await asyncio.wait((waiting, left), return_when=asyncio.FIRST_COMPLETED)
+        if left.done():
+            self.was_left.set()
+            waiting.cancel()
+            return
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        for event in (EVENT, USAGE, DONE):
+            await call.send(chunk(event))
+        await call.send(b"0\r\n\r\n")
+        await call.gone()
+
+    async def think(self, call: Call) -> None:
+        await call.request()
+        await self.go_on.wait()
+        await call.answer(b'{"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}')
+        await call.gone()
+
+
+@pytest.fixture
+def slow():
+    return Slow()
+
+
+def text(provider, idle: str = "60s") -> str:
+    return TEXT.format(url=provider.url, idle=idle)
+
+
+async def leave_a_stream(server, model: bytes) -> None:
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"%b","stream":true}' % model)
+    await client.reader.readuntil(EVENT)
+    client.close()
+    await client.writer.wait_closed()
+
+
+async def test_the_providers_own_usage_is_read_to_the_end(provider, start, slow):
+    provider.script = slow.stream
+    server = await start(text(provider))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: server.gateway.absent == 1)
+    assert not rows(server)
+    slow.go_on.set()
+    await until(lambda: rows(server))
+    assert server.gateway.absent == 0
+    assert not server.gateway.connections
+    [row] = rows(server)
+    assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (100, 50, "provider")
+    assert row["usd"] == 0.0002
+
+
+@pytest.mark.parametrize("model", [b"hasty", b"a/m"])
+async def test_else_the_provider_is_left_at_once_and_an_estimate_charged(provider, start, slow, model):
+    provider.script = slow.stream
+    server = await start(text(provider))
+    await leave_a_stream(server, model)
+    await asyncio.wait_for(slow.was_left.wait(), 5)
+    await until(lambda: rows(server))
+    [row] = rows(server)
+    assert row["usage_source"] == "estimated"
+    assert row["output_tokens"] >= 1
+    assert row["usd"] > 0
+
+
+async def test_before_the_first_byte_too(provider, start, slow):
+    provider.script = slow.think
+    server = await start(text(provider))
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"patient"}')
+    await until(lambda: provider.seen)
+    client.close()
+    await until(lambda: server.gateway.absent == 1)
+    slow.go_on.set()
+    await until(lambda: rows(server))
+    [row] = rows(server)
+    assert (row["status"], row["input_tokens"], row["usage_source"]) == (200, 7, "provider")
+
+
+async def test_what_fails_then_is_not_asked_again_elsewhere(provider, start, slow):
+    async def fails(call: Call) -> None:
+        await call.request()
+        await slow.go_on.wait()
+        call.reset()
+
+    provider.script = fails
+    server = await start(text(provider))
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"patient"}')
+    await until(lambda: provider.seen)
+    client.close()
+    await until(lambda: server.gateway.absent == 1)
+    slow.go_on.set()
+    await until(lambda: rows(server))
+    assert server.gateway.absent == 0
+    assert len(provider.seen) == 1
+    assert rows(server)[0]["usd"] is None
+
+
+async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
+    from proxy import exchange
+
+    monkeypatch.setattr(exchange, "MAX_ABSENT", 1)
+    provider.script = slow.stream
+    server = await start(text(provider))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: server.gateway.absent == 1)
+    await leave_a_stream(server, b"patient")
+    await until(lambda: rows(server))
+    assert rows(server)[0]["usage_source"] == "estimated"
+    assert server.gateway.absent == 1
+    slow.go_on.set()
+    await until(lambda: len(rows(server)) == 2)
+
+
+async def test_no_longer_than_so_long(provider, start, slow, monkeypatch):
+    monkeypatch.setattr(absent, "ABSENT_S", 0.05)
+    provider.script = slow.stream
+    server = await start(text(provider))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: rows(server))
+    assert rows(server)[0]["usage_source"] == "estimated"
+    assert server.gateway.absent == 0
+    await asyncio.wait_for(slow.was_left.wait(), 5)
+
+
+async def test_a_provider_that_falls_silent_ends_it(provider, start, slow):
+    provider.script = slow.stream
+    server = await start(text(provider, idle="200ms"))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: rows(server))
+    assert server.gateway.absent == 0
+    assert not server.gateway.connections
+
+
+async def test_a_gateway_that_stops_waits_for_it(provider, start, slow):
+    provider.script = slow.stream
+    server = await start(text(provider))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: server.gateway.absent == 1)
+    draining = asyncio.get_running_loop().create_task(server.drain())
+    await asyncio.sleep(0.1)
+    assert not draining.done()
+    slow.go_on.set()
+    await asyncio.wait_for(draining, 5)
+    assert rows(server)[0]["usage_source"] == "provider"
+
+
+async def test_a_client_that_reads_nothing_counts_as_one_that_left(provider, start):
+    big = b'data: {"x":"' + b"y" * 60_000 + b'"}\n\n'
+
+    async def floods(call: Call) -> None:
+        await call.request()
+        await call.stream(*[big] * 100, USAGE, DONE)
+        await call.gone()
+
+    provider.script = floods
+    server = await start(text(provider).replace("[timeouts]", '[timeouts]\nclient_write = "300ms"'))
+    client = await RawClient.connect(server)
+    client.writer.transport.pause_reading()
+    await client.post(b'{"model":"patient","stream":true}')
+    await until(lambda: rows(server))
+    assert rows(server)[0]["usage_source"] == "provider"
+    assert server.gateway.absent == 0

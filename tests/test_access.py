@@ -1,0 +1,471 @@
+"""Who is let in, and to which models."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.access import KeyTable, fits, others, secret_in
+from proxy.catalog import Catalog
+from proxy.config import parse
+from proxy.errors import NotAllowed, Unauthorized
+from proxy.strategy import choose
+from tests.fakes import RawClient, answers
+from tests.keycases import (
+    BODY,
+    CONFIG,
+    SECRET,
+    UNIX_S,
+    admin,
+    ask,
+    bearer,
+    check_error,
+    grant_of,
+    key_of,
+    make,
+    table_of,
+)
+from tests.routecases import deployment, facts, pool_of
+
+OTHER = b"th-" + b"o" * 43
+
+
+# ---------------------------------------------------------------------- which header counts
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        [(b"authorization", b"Bearer " + SECRET)],
+        [(b"authorization", b"bearer " + SECRET)],
+        [(b"authorization", b"BEARER   " + SECRET + b" ")],
+        [(b"x-api-key", SECRET)],
+        [(b"api-key", SECRET)],
+        [(b"x-tokenhub-key", SECRET)],
+        # SDKs always send something there, and the provider's own key may stand beside ours.
+        [(b"authorization", b"Bearer sk-own"), (b"x-tokenhub-key", SECRET)],
+        [(b"authorization", b"Bearer sk-own"), (b"api-key", SECRET)],
+        [(b"authorization", b"Basic dXNlcjpwYXNz"), (b"x-api-key", SECRET)],
+        [(b"x-api-key", b"sk-own"), (b"authorization", b"Bearer " + SECRET)],
+        [(b"api-key", OTHER), (b"authorization", b"Bearer " + SECRET)],
+        [(b"authorization", b"Bearer " + OTHER), (b"x-tokenhub-key", SECRET)],
+        [(b"openai-organization", OTHER), (b"x-api-key", SECRET)],
+    ],
+)
+def test_where_a_key_is_found(credentials):
+    assert secret_in(credentials) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("credentials", "expected"),
+    [
+        ([], b""),
+        ([(b"authorization", b"Basic " + SECRET)], b""),
+        ([(b"authorization", SECRET)], b""),
+        ([(b"authorization", b"")], b""),
+        ([(b"x-goog-api-key", SECRET)], b""),
+        ([(b"authorization", b"Bearer sk-own")], b"sk-own"),
+        ([(b"x-api-key", b"one"), (b"authorization", b"Bearer two")], b"two"),
+    ],
+)
+def test_where_there_is_none_of_ours(credentials, expected):
+    assert secret_in(credentials) == expected
+
+
+def test_a_known_key_is_found_by_its_hash():
+    table = table_of(key_of("key_1"), key_of("key_2", OTHER))
+    assert len(table) == 2
+    for secret, id in ((SECRET, "key_1"), (OTHER, "key_2")):
+        grant = table.grant_of([(b"authorization", b"Bearer " + secret)])
+        assert grant is not None and grant.id == id
+        assert repr(grant) == f"<Grant {id} {id}>"
+    assert SECRET.decode() not in repr(vars(table))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "There is no API key in the request. Send one as Authorization: Bearer th-…."),
+        (b"Bearer sk-own", "begin with th- and have 46 characters"),
+        (b"Bearer " + SECRET[:-1], "begin with th- and have 46 characters"),
+        (b"Bearer " + SECRET + b"x", "begin with th- and have 46 characters"),
+        (b"Bearer th-" + b"\xff" * 43, "begin with th- and have 46 characters"),
+        (b"Bearer " + SECRET.upper(), "begin with th- and have 46 characters"),
+        (b"Bearer " + OTHER, "The API key is not known to this gateway."),
+    ],
+)
+def test_a_key_that_is_none(value, said):
+    given = [] if value is None else [(b"authorization", value)]
+    with pytest.raises(Unauthorized) as caught:
+        table_of(key_of()).grant_of(given)
+    error = caught.value
+    assert said in error.message
+    assert (error.status, error.type, error.code) == (401, "authentication_error", "invalid_api_key")
+    assert error.headers == b'WWW-Authenticate: Bearer realm="tokenhub"\r\n'
+    assert not error.should_retry
+    assert table_of(key_of(), is_open=True).grant_of(given) is None
+
+
+def test_a_known_key_counts_where_none_is_needed():
+    grant = table_of(key_of(), is_open=True).grant_of([(b"x-api-key", SECRET)])
+    assert grant is not None and grant.id == "key_1"
+
+
+def test_revoked_and_expired():
+    revoked = grant_of(revoked=5)
+    with pytest.raises(Unauthorized, match="was revoked") as caught:
+        revoked.check(UNIX_S)
+    assert caught.value.code == "invalid_api_key"
+    expires = grant_of(expires=100)
+    expires.check(99.999)
+    for at in (100.0, 1e9):
+        with pytest.raises(Unauthorized, match="has expired") as caught:
+            expires.check(at)
+        assert caught.value.code == "expired_api_key"
+    assert revoked.may_end and expires.may_end
+    grant_of().check(1e12)
+    assert not grant_of().may_end
+
+
+# ---------------------------------------------------------------------- what goes on to a provider
+
+
+def test_none_of_our_keys_goes_on():
+    jwt = b"Bearer eyJhbGciOiJSUzI1NiJ9.eyJhdth-IjoiYSJ9.c2lnbmF0dXJl"  # has th- in it, as one in 250 do
+    given = [
+        (b"authorization", b"Bearer sk-own"),
+        (b"authorization", jwt),
+        (b"authorization", b"Bearer sk-with-dashes"),
+        (b"x-api-key", b"own-smith-key"),
+        (b"openai-organization", b"org"),
+    ]
+    ours = [
+        (b"x-tokenhub-key", SECRET),
+        (b"x-tokenhub-key", b"anything"),
+        (b"authorization", b"Bearer " + SECRET),
+        (b"authorization", b"Bearer " + SECRET[:20]),  # what is left of one is a secret too
+        (b"authorization", SECRET),
+        (b"x-api-key", SECRET),
+        (b"api-key", b"key=" + SECRET),
+        (b"x-goog-api-key", b'"' + SECRET + b'"'),
+    ]
+    assert others([*ours, *given, *ours]) == given
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [b"authorization", b"x-api-key", b"api-key", b"x-tokenhub-key", b"openai-project"]
+            ),
+            st.binary(max_size=8).map(lambda begin: begin + b" " + SECRET) | st.just(SECRET) | st.binary(),
+        ),
+        max_size=5,
+    )
+)
+def test_never_one_of_our_keys(credentials):
+    assert not any(SECRET in value for _, value in others(credentials))
+
+
+# ---------------------------------------------------------------------- models
+
+MODELS = (
+    CONFIG.format(url="http://127.0.0.1:1/v1", more="").replace("[models", "[models", 1)
+    + """
+[providers.b]
+base_url = "http://127.0.0.1:2/v1"
+auth = "none"
+[models."b/m"]
+[models."b/large-1"]
+[models."b/large-2"]
+[aliases]
+premium = ["mock/m", "b/large-1"]
+all = ["mock/m", "mock/n", "b/m", "b/large-1", "b/large-2"]
+spread = { models = ["mock/m", "mock/n", "b/m", "b/large-1"], strategy = "round-robin" }
+test = { split = { "mock/m" = 70, "b/large-1" = 20, "b/large-2" = 10 } }
+"""
+)
+CATALOG = Catalog(parse(MODELS), {"mock": True, "b": True}, 0)
+
+
+def allowed(models: list[str], name: str | None, strategy: str | None = None) -> list[str]:
+    pool = CATALOG.resolve(name, "chat", strategy)
+    try:
+        return [member.id for member in grant_of(models=tuple(models)).narrow(pool).members]
+    except NotAllowed:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "expected"),
+    [
+        (["mock/m"], "mock/m", ["mock/m"]),
+        (["mock/m"], "mock/n", []),
+        (["mock/*"], "mock/n", ["mock/n"]),
+        (["mock/*"], "b/m", []),
+        (["m*"], "b/m", []),  # globs are held against whole ids
+        (["*/m"], "b/m", ["b/m"]),
+        (["b/large-?"], "b/large-2", ["b/large-2"]),
+        (["b/large-[2-9]"], "b/large-1", []),
+        (["MOCK/*", "Mock/m"], "mock/m", []),  # names are case-sensitive
+        # A short name stands for that model wherever it is.
+        (["m"], "mock/m", ["mock/m"]),
+        (["m"], "m", ["mock/m", "b/m"]),
+        (["m"], "mock/n", []),
+        (["mock/m"], "m", ["mock/m"]),
+        (["n"], "m", []),
+        # An alias allows what it stands for, where it is asked for.
+        (["premium"], "premium", ["mock/m", "b/large-1"]),
+        (["premium"], "b/large-1", []),
+        (["premium"], "all", []),
+        (["b/*"], "premium", ["b/large-1"]),
+        (["mock/n"], "premium", []),
+        (["b/large-1", "mock/m"], "premium", ["mock/m", "b/large-1"]),
+        (["mock/*"], "auto", ["mock/m", "mock/n"]),
+        (["auto"], "auto", ["mock/m", "mock/n", "b/m", "b/large-1", "b/large-2"]),
+        (["auto"], "mock/m", []),
+    ],
+)
+def test_which_models_a_key_may_use(models, name, expected):
+    assert allowed(models, name) == expected
+    if name == "auto":
+        assert allowed(models, None, "cost") == expected
+
+
+def test_who_may_use_none_is_told_what_it_may():
+    pool = CATALOG.resolve("mock/m", "chat", None)
+    grant = grant_of(models=("b/*", "premium"))
+    for _ in range(2):  # it is worked out once
+        with pytest.raises(NotAllowed) as caught:
+            grant.narrow(pool)
+    error = caught.value
+    assert error.message == "This API key may not use 'mock/m'. It may use: b/*, premium."
+    assert (error.status, error.type, error.code, error.param) == (
+        403, "permission_error", "model_not_allowed", "model",
+    )  # fmt: skip
+
+
+def test_pools_are_narrowed_once_and_only_where_need_be():
+    pool = CATALOG.resolve("all", "chat", None)
+    assert grant_of().narrow(pool) is pool
+    assert grant_of(models=("*",)).narrow(pool) is pool
+    assert grant_of(models=("all",)).narrow(pool) is pool
+    grant = grant_of(models=("b/*",))
+    narrowed = grant.narrow(pool)
+    assert grant.narrow(pool) is narrowed is not pool
+    assert (narrowed.name, narrowed.kind, narrowed.alias) == (pool.name, pool.kind, pool.alias)
+    assert narrowed.plain_rows == pool.plain_rows[2:]  # the same rows: what is learned is learned once
+    assert narrowed.fails_over
+    assert not grant_of(models=("b/m",)).narrow(pool).fails_over  # there is nobody else
+
+
+def test_a_narrowed_round_robin_takes_even_turns():
+    pool = grant_of(models=("mock/*", "b/m")).narrow(CATALOG.resolve("spread", "chat", None))
+    rng, request = Random(1), facts()
+    found = [choose(pool, request, rng) for _ in range(30)]
+    assert Counter(member.id for member in found) == {"mock/m": 10, "mock/n": 10, "b/m": 10}
+    assert len({member.id for member in found[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        (("mock/m", "b/large-1"), {"mock/m": 70 / 90, "b/large-1": 20 / 90}),
+        (("b/*",), {"b/large-1": 2 / 3, "b/large-2": 1 / 3}),
+        (("b/large-2",), {"b/large-2": 1.0}),
+    ],
+)
+def test_a_narrowed_split_keeps_its_shares(models, expected):
+    pool = grant_of(models=models).narrow(CATALOG.resolve("test", "chat", None))
+    rng, request = Random(1), facts()
+    found = Counter(choose(pool, request, rng).id for _ in range(3000))
+    assert found.keys() == expected.keys()
+    for id, share in expected.items():
+        assert found[id] / 3000 == pytest.approx(share, abs=0.04)
+    # Whoever is kept on one side stays there.
+    sticky = facts(caller=b"somebody")
+    assert len({choose(pool, sticky, rng).id for _ in range(50)}) == 1
+
+
+def test_narrowed_pools_keep_what_their_alias_says():
+    members = [deployment("a"), deployment("b", fails_over=False), deployment("c")]
+    pool = pool_of("cost", *members, keepalive_s=3.0, inner="availability", fails_over=False)
+    narrowed = pool.only([True, False, True])
+    assert (narrowed.strategy, narrowed.keepalive_s, narrowed.inner) == ("cost", 3.0, "availability")
+    assert [member.id for member in narrowed.members] == ["a/m", "c/m"]
+    assert not narrowed.fails_over
+
+
+@given(st.text(), st.text())
+def test_what_fits(pattern, id):
+    assert isinstance(fits(pattern, id), bool)
+    assert fits("*", id)
+
+
+def test_a_table_made_anew_has_forgotten_its_pools():
+    table = table_of(key_of(models=("mock/*",)))
+    credentials = [(b"x-api-key", SECRET)]
+    pool = CATALOG.resolve("all", "chat", None)
+    before, after = table.grant_of(credentials), table.again().grant_of(credentials)
+    assert before is not None and after is not None and before is not after
+    assert before.narrow(pool) is not after.narrow(pool)
+    assert len(table.again()) == 1
+    nobody = KeyTable((), None, is_open=True)
+    assert nobody.again().is_open and nobody.grant_of(credentials) is None
+
+
+# ---------------------------------------------------------------------- through sockets
+
+
+def text(provider, more: str = "") -> str:
+    return CONFIG.format(url=provider.url, more=more)
+
+
+async def get(server, path: bytes, extra: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
+    client = await RawClient.connect(server)
+    await client.send(b"GET %b HTTP/1.1\r\nHost: g\r\n%b\r\n" % (path, extra))
+    return await client.response()
+
+
+async def test_no_key_is_needed_until_there_is_one(provider, start):
+    server = await start(text(provider))
+    client = await RawClient.connect(server)
+    assert (await ask(client))[0] == 200
+    assert (await ask(client, b"sk-anything"))[0] == 200
+    id, secret = await make(server)
+    # At once, on a connection that is open, with a head it has seen.
+    check_error(await ask(client), 401, "authentication_error", "invalid_api_key")
+    assert (await ask(client, secret))[0] == 200
+    check_error(await ask(client, b"sk-anything"), 401, "authentication_error", "invalid_api_key")
+    # A key that was revoked is a key that was made: nobody is let in by revoking the last.
+    assert (await admin(server, "DELETE", f"/keys/{id}"))[0] == 200
+    for one in (b"", secret):
+        check_error(await ask(client, one), 401, "authentication_error", "invalid_api_key")
+
+
+async def test_needed_from_the_start_on_a_public_listener(provider, start):
+    server = await start(text(provider, "[auth]\nrequired = true").replace(
+        "[providers.mock]", '[server]\nlisten = ["0.0.0.0:0"]\n[providers.mock]'))  # fmt: skip
+    client = await RawClient.connect(server)
+    check_error(await ask(client), 401, "authentication_error", "invalid_api_key")
+    _, secret = await make(server)
+    assert (await ask(client, secret))[0] == 200
+
+
+async def test_not_required(provider, start):
+    server = await start(text(provider, "[auth]\nrequired = false"))
+    _, secret = await make(server, models="mock/m", rpm=1)
+    client = await RawClient.connect(server)
+    for _ in range(3):
+        assert (await ask(client))[0] == 200
+    assert (await ask(client, OTHER))[0] == 200  # as good as none
+    assert (await ask(client, secret))[0] == 200  # but one that is known counts, with its limits
+    assert (await ask(client, secret))[0] == 429
+    assert (await ask(client, secret, b'{"model":"mock/n"}'))[0] == 403
+
+
+async def test_probes_need_no_key_and_models_do(provider, start):
+    server = await start(text(provider))
+    _, secret = await make(server)
+    for path in (b"/healthz", b"/readyz"):
+        assert (await get(server, path))[0] == 200
+        assert (await get(server, path, bearer(OTHER)))[0] == 200
+    for path in (b"/v1/models", b"/models", b"/v1/models/mock/m", b"/v1/models/none"):
+        check_error(await get(server, path), 401, "authentication_error", "invalid_api_key")
+    assert (await get(server, b"/v1/models", bearer(secret)))[0] == 200
+    assert (await get(server, b"/v1/models", b"x-api-key: %b\r\n" % secret))[0] == 200
+
+
+async def test_models_are_those_of_the_key(provider, start):
+    more = '[aliases]\nboth = ["mock/m", "mock/n"]\nonly-n = ["mock/n"]'
+    server = await start(text(provider, more))
+
+    async def listed(**settings: object) -> list[str]:
+        _, secret = await make(server, **settings)
+        status, _, body = await get(server, b"/v1/models", bearer(secret))
+        assert status == 200
+        return [row["id"] for row in json.loads(body)["data"]]
+
+    assert await listed() == ["mock/m", "mock/n", "both", "only-n"]
+    assert await listed(models=["mock/m"]) == ["mock/m", "both"]
+    assert await listed(models=["only-n"]) == ["only-n"]
+    assert await listed(models=["nothing/*"]) == []
+    _, secret = await make(server, models=["mock/m"])
+    assert (await get(server, b"/v1/models/mock/m", bearer(secret)))[0] == 200
+    answer = await get(server, b"/v1/models/mock/n", bearer(secret))
+    check_error(answer, 404, "not_found_error", "model_not_found", "model")
+
+
+async def test_the_list_binds_every_way_to_a_model(provider, start):
+    more = '[aliases]\nboth = ["mock/m", "mock/n"]\nonly-n = ["mock/n"]'
+    server = await start(text(provider, more))
+    _, secret = await make(server, models=["mock/m"])
+    client = await RawClient.connect(server)
+    for body in (b'{"model":"mock/n"}', b'{"model":"n"}', b'{"model":"only-n"}'):
+        message = check_error(
+            await ask(client, secret, body), 403, "permission_error", "model_not_allowed", "model"
+        )
+        assert message.endswith("It may use: mock/m.")
+    for body in (b'{"model":"both"}', b'{"model":"auto"}', b'{"model":"m"}', BODY):
+        for _ in range(4):
+            status, fields, _ = await ask(client, secret, body)
+            assert (status, fields[b"x-inferoute-model"]) == (200, b"mock/m")
+    fallback = b"X-Inferoute-Fallback: mock/n\r\n"
+    check_error(
+        await ask(client, secret, extra=fallback), 403, "permission_error", "model_not_allowed", "model"
+    )
+    status, fields, _ = await ask(client, secret, b"{}", b"X-Inferoute-Strategy: cost\r\n")
+    assert (status, fields[b"x-inferoute-model"]) == (200, b"mock/m")
+    check_error(
+        await ask(client, secret, b'{"model":"none"}'), 404, "not_found_error", "model_not_found", "model"
+    )
+
+
+async def test_a_change_holds_for_the_next_request(provider, start):
+    server = await start(text(provider))
+    id, secret = await make(server, models=["mock/m"])
+    client = await RawClient.connect(server)
+    assert (await ask(client, secret))[0] == 200
+    assert (await admin(server, "PATCH", f"/keys/{id}", {"models": ["mock/n"]}))[0] == 200
+    assert (await ask(client, secret))[0] == 403
+    assert (await admin(server, "PATCH", f"/keys/{id}", {"models": None, "expires": 5}))[0] == 200
+    check_error(await ask(client, secret), 401, "authentication_error", "expired_api_key")
+    answer = await get(server, b"/v1/models", bearer(secret))
+    check_error(answer, 401, "authentication_error", "expired_api_key")
+    assert (await admin(server, "PATCH", f"/keys/{id}", {"expires": "1h"}))[0] == 200
+    assert (await ask(client, secret))[0] == 200
+    assert (await admin(server, "DELETE", f"/keys/{id}"))[0] == 200
+    check_error(await ask(client, secret), 401, "authentication_error", "invalid_api_key")
+
+
+async def test_our_key_stays_here(provider, start):
+    server = await start(text(provider))
+    _, secret = await make(server)
+    client = await RawClient.connect(server)
+    for header in (b"Authorization: Bearer %b", b"x-api-key: %b", b"api-key: %b", b"X-TokenHub-Key: %b"):
+        await client.post(BODY, extra=header % secret + b"\r\n")
+        assert (await client.response())[0] == 200
+        assert secret not in provider.seen[-1][0]
+
+
+async def test_passthrough_with_a_key(provider, start):
+    provider.script = answers(b'{"error":"theirs"}', b"401 No")
+    server = await start(text(provider).replace('auth = "none"', 'auth = "passthrough"'))
+    _, secret = await make(server)
+    client = await RawClient.connect(server)
+    own = b"Authorization: Bearer sk-of-the-client\r\n"
+    check_error(await ask(client, extra=own), 401, "authentication_error", "invalid_api_key")
+    assert provider.seen == []
+    for ours in (b"X-TokenHub-Key: %b\r\n", b"api-key: %b\r\n", b"x-tokenhub-key: %b\r\napi-key: %b\r\n"):
+        answer = await ask(client, extra=own + ours.replace(b"%b", secret))
+        assert (answer[0], answer[2]) == (401, b'{"error":"theirs"}')  # it is the client's own key
+        head = provider.seen[-1][0]
+        assert b"authorization: Bearer sk-of-the-client\r\n" in head
+        assert secret not in head and b"tokenhub" not in head.lower()
+    await ask(client, secret)  # a key of ours where the client's own should be: it goes nowhere
+    assert secret not in provider.seen[-1][0] and b"authorization" not in provider.seen[-1][0].lower()

@@ -1,0 +1,239 @@
+"""Whom commands ask for keys and totals, and what they do where there is nobody to ask.
+
+That both sources do the same is in test_keycommands.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from proxy import keysource, state
+from proxy.config import parse
+from proxy.console import ConsoleError, NoGateway
+from proxy.keydb import load_keys
+from proxy.keys import digest_of
+from proxy.keysource import use
+from proxy.listeners import show
+from proxy.state import connect
+from tests.conftest import until
+from tests.test_folding import line, name_of
+
+TEXT = """
+[server]
+listen = ["127.0.0.1:0"]
+[state]
+path = "{path}"
+[admin]
+listen = "{admin}"
+[providers.p]
+base_url = "http://127.0.0.1:1/v1"
+auth = "none"
+[models."p/big"]
+"""
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "t.db"
+
+
+@pytest.fixture
+def text(path):
+    return lambda admin=NOBODY: TEXT.format(path=path, admin=admin)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def ask(text, said):
+    """``use`` of a configuration that leads to no gateway."""
+
+    def ask(work, *, admin=NOBODY, url=None, **how):
+        return use(work, said.append, url=url, config=parse(text(admin)), environ={}, **how)
+
+    return ask
+
+
+def create(source):
+    return source.create({"name": "a", "rpm": 1})
+
+
+def stored(path) -> list:
+    with closing(connect(str(path))) as database:
+        return load_keys(database)
+
+
+# ---------------------------------------------------------------------- whom
+
+
+@pytest.mark.parametrize(
+    ("admin", "why"),
+    [
+        (NOBODY, "no gateway answers at http://127.0.0.1:1"),
+        ("unix:/nowhere/x.sock", "no gateway answers at unix:/nowhere/x.sock"),
+        ("", "the admin API is switched off"),
+        ("127.0.0.1:0", "[admin] listen has port 0"),
+    ],
+)
+def test_where_nobody_is_asked_it_is_the_database(ask, path, said, admin, why):
+    row = ask(create, admin=admin, writes=True, makes=True)
+    [key] = stored(path)
+    assert (key.id, key.rpm, key.digest) == (row["id"], 1, digest_of(row["key"].encode()))
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert ask(lambda keys: keys.all(), admin=admin) == [{k: row[k] for k in row if k != "key"}]
+    assert said == [
+        f"{why}: written to {path}; a gateway that runs takes it on within a second",
+        f"{why}: read from {path}",
+    ]
+
+
+def test_an_address_that_was_given_is_the_only_one(ask, path, said):
+    with pytest.raises(NoGateway, match="tokenhub serve"):
+        ask(create, url="http://127.0.0.1:1", writes=True, makes=True)
+    with pytest.raises(NoGateway):
+        use(create, said.append, url="unix:/nowhere/x.sock", config=None, environ={})
+    assert not path.exists()
+    assert said == []
+
+
+async def test_somebody_who_answers_with_an_error_is_somebody(start, text, ask, path):
+    server = await start(text("127.0.0.1:0").replace("[admin]", '[admin]\ntoken_env = "T"'), T="s3cret")
+    admin = show(server.admin_address).removeprefix("http://")
+    with pytest.raises(ConsoleError, match="401"):
+        await asyncio.to_thread(ask, create, admin=admin, writes=True, makes=True)
+    assert stored(path) == []
+
+
+async def test_a_gateway_without_admin_api_takes_it_on(start, text, ask, path):
+    server = await start(text(""))
+    row = await asyncio.to_thread(ask, create, admin="", writes=True, makes=True)
+    await until(lambda: len(server.gateway.keys) == 1)
+    assert server.gateway.keys.grant_of([(b"x-api-key", row["key"].encode())]).id == row["id"]
+
+
+def test_a_database_in_memory_is_of_a_gateway_only(said):
+    config = parse(TEXT.format(path=":memory:", admin=NOBODY))
+    with pytest.raises(ConsoleError, match=r"no gateway answers at .*: start|name a file"):
+        use(create, said.append, url=None, config=config, environ={}, writes=True, makes=True)
+
+
+def test_the_path_that_is_said_is_whole(text, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse(TEXT.format(path="here.db", admin=NOBODY))
+    use(create, said.append, url=None, config=config, environ={}, writes=True, makes=True)
+    assert str(tmp_path / "here.db") in said[0]
+
+
+# ---------------------------------------------------------------------- a database
+
+
+def test_who_only_reads_makes_none(ask, path, said):
+    assert ask(lambda keys: keys.all()) == []
+    assert ask(lambda keys: keys.usage({"by": "model"})) == []
+    assert ask(lambda keys: keys.usage_csv({})).startswith("requests,")
+    assert not path.exists()
+    assert all(f"there is no {path} yet" in text for text in said)
+
+
+def test_a_ledger_whose_database_has_gone_is_counted_into_a_new_one(ask, path, text, said):
+    directory = path.with_name("t.db-ledger")
+    directory.mkdir()
+    for number in (1, 2):
+        (directory / name_of(number)).write_bytes(line())
+    keeps_nothing = parse(text().replace("[state]", '[state]\nledger_keep = "1KiB"'))
+    keeps_nothing = dataclasses.replace(
+        keeps_nothing, state=dataclasses.replace(keeps_nothing.state, ledger_keep_bytes=0)
+    )
+    for _ in range(2):
+        [row] = use(lambda totals: totals.usage({}), said.append, url=None, config=keeps_nothing, environ={})
+        assert row["requests"] == 2
+    assert path.exists()
+    assert len(list(directory.iterdir())) == 1  # the rule for old files holds here, too
+
+
+def test_a_ledger_that_cannot_be_read(ask, path, caplog):
+    row = ask(create, writes=True, makes=True)
+    path.with_name("t.db-ledger").write_text("no directory")
+    assert ask(lambda keys: keys.revoke("a"), writes=True)["id"] == row["id"]
+    assert "what keys used may be more" in caplog.text
+    with pytest.raises(ConsoleError, match="can't be used"):
+        ask(lambda totals: totals.usage({}))
+
+
+def garbage(path) -> None:
+    path.write_bytes(b"no database" * 1000)
+
+
+def later(path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version = {state.VERSION + 1}")
+
+
+def strange(path) -> None:
+    with closing(connect(str(path))) as database:
+        database.execute("INSERT INTO keys VALUES ('key_1', 'x', 1, '{\"colour\": 1}')")
+
+
+@pytest.mark.parametrize("spoil", [garbage, later, strange, lambda path: path.mkdir()])
+def test_a_file_that_cannot_be_used(ask, path, said, spoil):
+    spoil(path)
+    with pytest.raises(ConsoleError) as caught:
+        ask(create, writes=True, makes=True)
+    assert str(caught.value).startswith(f"[state] path {path} can't be used: ")
+    assert "\n" not in str(caught.value)
+    assert said == []
+
+
+def test_a_file_that_another_locks(ask, path, monkeypatch):
+    ask(create, writes=True, makes=True)
+    monkeypatch.setattr(state, "_BUSY_MS", 10)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ConsoleError, match="locked"):
+            ask(lambda keys: keys.revoke("a"), writes=True)
+    assert ask(lambda keys: keys.show("a"))["revoked"] is None
+
+
+def test_what_cannot_be_says_where_it_was_looked_for(ask, path):
+    with pytest.raises(ConsoleError) as caught:
+        ask(lambda keys: keys.show("x"))
+    why = "no gateway answers at http://127.0.0.1:1"
+    assert str(caught.value) == f"There is no key 'x' ({why}: looked at {path})"
+
+
+def test_there_is_a_most_of_keys(ask, monkeypatch):
+    monkeypatch.setattr(keysource, "MAX_KEYS", 1)
+    ask(create, writes=True, makes=True)
+    with pytest.raises(ConsoleError, match="There are 1 keys already"):
+        ask(create, writes=True, makes=True)
+
+
+def test_models_that_have_left_may_stay_in_a_list(ask, text, said):
+    ask(lambda keys: keys.create({"name": "a", "models": ["big"]}), writes=True, makes=True)
+    config = parse(text().replace("p/big", "p/other"))
+    row = use(
+        lambda keys: keys.edit("a", {"models": ["big", "other"]}),
+        said.append,
+        url=None,
+        config=config,
+        environ={},
+        writes=True,
+    )
+    assert row["models"] == ["big", "other"]
+
+
+def test_the_names_are_those_of_the_catalog(text):
+    from proxy.catalog import Catalog
+
+    config = parse(text() + '[models."p/a/b"]\n[aliases]\nx = ["p/big"]\n')
+    assert keysource._names(config) == set(Catalog(config, {}, 0).names())
