@@ -32,6 +32,7 @@ class Grant:
         "account",
         "has_limits",
         "id",
+        "id_json",
         "key",
         "limits_models",
         "max_tokens",
@@ -42,6 +43,7 @@ class Grant:
     def __init__(self, key: Key, account: Account) -> None:
         self.key = key
         self.id = key.id
+        self.id_json = b'"%b"' % key.id.encode()
         self.name = key.name
         self.account = account
         self.max_tokens = key.max_tokens

@@ -9,14 +9,11 @@ from proxy.errors import BadRequest
 from proxy.limits import Permit
 from proxy.pool import Pool
 from proxy.scanner import BracketCounter, skip_white
-from proxy.usage import TOKENS_PER_BYTE
+from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 # What limits an answer's length: chat's older and newer word, and that of the Responses API.
 _OUTPUT_LIMITS = (b"max_tokens", b"max_completion_tokens", b"max_output_tokens")
-# Output that is reserved where the request says nothing of it and nothing was seen yet: a short answer.
-DEFAULT_OUTPUT_TOKENS = 300.0
-# More than any model writes in one answer.
-_MOST_OUTPUT = 1_000_000
+_UNSEEN = TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
 _WRITING = frozenset({"chat", "completions", "responses", "messages"})
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
 _NUMBER = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
@@ -38,8 +35,8 @@ def _spelled(name: bytes) -> bytes:
 _ASKED = re.compile(b'"(?:' + b"|".join(map(_spelled, _OUTPUT_LIMITS)) + b')"')
 
 
-# The same as everybody writes them, with a value.
-_LIMIT = re.compile(rb'"max_(?:completion_|output_)?tokens"[ \t\r\n]*:[ \t\r\n]*([0-9]{1,9})')
+# The same as everybody writes them, with a value; no model writes a million tokens.
+_LIMIT = re.compile(rb'"max_(?:completion_|output_)?tokens"[ \t\r\n]*:[ \t\r\n]*([0-9]{1,6})')
 
 
 def output_limits(body: bytes) -> list[float]:
@@ -94,14 +91,15 @@ def admit(
 
 def _estimate(pool: Pool, body: bytes, text_bytes: int, streamed: bool, now: float) -> tuple[int, int]:
     """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual."""
-    charges = (pool.streamed_rows if streamed else pool.plain_rows)[0].charges
-    writes = pool.endpoint in _WRITING
-    per_byte, _, output = charges.ratios or (TOKENS_PER_BYTE, 0.0, DEFAULT_OUTPUT_TOKENS)
-    output_tokens = int(output) if writes else 0
-    if writes and (at := body.find(b'"max_')) >= 0 and (asked := _LIMIT.search(body, at)):
-        # Where it stands matters little for an estimate; and no model writes more than this.
-        output_tokens = min(int(asked[1]), _MOST_OUTPUT)
+    row = (pool.streamed_rows if streamed else pool.plain_rows)[0]
+    per_byte, _, output = row.charges.ratios or _UNSEEN
+    output_tokens = 0
+    if pool.endpoint in _WRITING:
+        output_tokens = int(output)
+        if b'"max_' in body and (asked := _LIMIT.search(body)):
+            # Where it stands matters little for an estimate.
+            output_tokens = int(asked[1])
     given = int(text_bytes * per_byte) + 1
-    prices = pool.members[0].prices
-    nusd = ((prices.input_pusd or 0) * given + (prices.output_pusd or 0) * output_tokens) // 1000
+    input_pusd, _, output_pusd, _ = pool.members[0].prices
+    nusd = ((input_pusd or 0) * given + (output_pusd or 0) * output_tokens) // 1000
     return given + output_tokens, nusd

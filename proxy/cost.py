@@ -49,10 +49,8 @@ from proxy.charges import PRIOR_REQUESTS
 from proxy.latency import lowest
 from proxy.meters import Row
 from proxy.pool import Pool
-from proxy.usage import TOKENS_PER_BYTE
+from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
-# Expected output where no member of the pool was ever seen: a short chat answer.
-_DEFAULT_OUTPUT_TOKENS = 300.0
 # Where a model without an output price can't be priced.
 _WRITING_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages"})
 UNPRICED = float("inf")
@@ -125,5 +123,5 @@ def _priors(rows: Sequence[Row], able: Sequence[int]) -> tuple[float, float, flo
             output += ratios[2]
             seen += 1
     if not seen:
-        return TOKENS_PER_BYTE, 0.0, _DEFAULT_OUTPUT_TOKENS
+        return TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
     return per_byte / seen, cached_share / seen, output / seen

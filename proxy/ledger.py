@@ -88,7 +88,7 @@ class Ledger:
 
     def _open_file(self) -> None:
         assert self._directory is not None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         path = self._directory / f"{self._prefix}-{self._number:06d}.jsonl"
         self._number += 1  # whatever comes of it: a name that is taken stays taken
         try:

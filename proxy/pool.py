@@ -22,6 +22,7 @@ class Pool:
     the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
+    ``told``: what lines of the ledger say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
 
@@ -46,6 +47,7 @@ class Pool:
         "shares",
         "strategy",
         "streamed_rows",
+        "told",
         "turns",
     )
 
@@ -84,6 +86,7 @@ class Pool:
         self.near_at = [_NEVER, _NEVER]
         self.inner = inner
         self._may_fail_over = fails_over
+        self.told: dict[tuple[Deployment, bool], bytes] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(

@@ -35,6 +35,8 @@ _BACKSLASH = 0x5C
 
 # Tokens per byte of English JSON text, where nothing was observed.
 TOKENS_PER_BYTE = 0.25
+# Output tokens of an answer, where nothing was observed: a short one.
+USUAL_OUTPUT_TOKENS = 300.0
 # Bytes of an event stream per token: a chat chunk with one token has 200 to 300 bytes, Anthropic's deltas
 # carry several tokens in 120.
 _STREAM_BYTES_PER_TOKEN = 160

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.admission import DEFAULT_OUTPUT_TOKENS, admit, output_limits
+from proxy.admission import admit, output_limits
 from proxy.errors import BadRequest, LimitReached
 from proxy.pool import Pool
-from proxy.usage import Usage
+from proxy.usage import USUAL_OUTPUT_TOKENS, Usage
 from tests.fakes import RawClient
 from tests.keycases import CONFIG, UNIX_S, ask, check_error, grant_of, make
 from tests.routecases import deployment, pool_of
@@ -199,8 +199,8 @@ def test_requests_alone_need_no_estimate():
 def test_an_estimate(limits):
     usual = let_in(grant_of(**limits), b"{}")
     given = 400 * 0.25  # tokens of the prompt
-    assert usual.tokens == pytest.approx(given + DEFAULT_OUTPUT_TOKENS, abs=2)
-    assert usual.nusd == pytest.approx(given * 1000 + DEFAULT_OUTPUT_TOKENS * 10_000, rel=0.02)
+    assert usual.tokens == pytest.approx(given + USUAL_OUTPUT_TOKENS, abs=2)
+    assert usual.nusd == pytest.approx(given * 1000 + USUAL_OUTPUT_TOKENS * 10_000, rel=0.02)
     asked = let_in(grant_of(**limits), b'{"max_tokens":20}')
     assert asked.tokens == pytest.approx(given + 20, abs=2)
     assert asked.nusd == pytest.approx(given * 1000 + 20 * 10_000, rel=0.02)
