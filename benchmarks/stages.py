@@ -80,6 +80,7 @@ capabilities = ["chat"]
 economy = { models = ["one/mock-model", "two/mock-model", "two/small-model"], strategy = "cost" }
 """
 CROWD = 64
+TURN = 16  # answers that end in one turn of the event loop
 SECRET = b"th-" + b"x" * 43
 LIMITS = {"rpm": 10**9, "tpm": 10**12, "concurrency": 1000, "monthly_nusd": 10**18, "monthly_tokens": 10**12}
 PINNED, SHORT, ALIAS = "one/mock-model", "mock-model", "economy"
@@ -221,6 +222,7 @@ class Wire:
 
     def __init__(self, key: Key | None = None, *, ledger: bool = False) -> None:
         self.last: ClientConnection | ProviderConnection | None = None
+        self.later: list[Callable[[], None]] = []  # what is to be called in the event loop's next turn
         config = parse(CONFIG)
         providers = {
             name: Provider(provider, None, 5.0, simulated=False)
@@ -236,8 +238,9 @@ class Wire:
         if directory is not None:
             atexit.register(shutil.rmtree, directory)
         self.gateway = Gateway(
-            config, self.catalog, providers, no_control, random.Random(1), None, keys, Ledger(directory)
-        )
+            config, self.catalog, providers, no_control, random.Random(1), None, keys, Ledger(directory),
+            self.later.append,
+        )  # fmt: skip
         self.transports: list[FakeTransport] = []
         for provider in providers.values():
             connection = ProviderConnection(provider.pool)
@@ -258,6 +261,17 @@ class Wire:
             self.client.data_received(data)
         assert isinstance(self.last, ProviderConnection), "the request did not reach a provider"
         return self.last
+
+    def answer(self, upstream: ProviderConnection, data: bytes) -> None:
+        """The end of a provider's answer, and of the turn of the event loop."""
+        upstream.data_received(data)
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        """As the event loop does."""
+        later = self.later
+        while later:
+            later.pop()()
 
     def check(self, exchange: Callable[[], None]) -> None:
         """One exchange with everything written looked at, so that no broken path is timed."""
@@ -317,24 +331,24 @@ def plain(
     answer = ANSWER_HEAD % len(ANSWER) + b"\r\n" + ANSWER
 
     def exchange() -> None:
-        wire.ask(*reads).data_received(answer)
+        wire.answer(wire.ask(*reads), answer)
 
     wire.check(exchange)
     return exchange
 
 
 def crowd(model: str) -> Callable[[], None]:
-    """As plain(), with ``CROWD`` clients at once: whoever waited longest is answered."""
+    """As plain(), with ``CROWD`` clients at once: whoever waited longest is answered, ``TURN`` in a turn."""
     wire = Wire()
     data = body_of(model)
     request = with_length(PLAIN_HEAD, data) + data
     answer = ANSWER_HEAD % len(ANSWER) + b"\r\n" + ANSWER
     clients = deque([wire.client])
-    for _ in range(CROWD - 1):
+    for _ in range(CROWD + TURN - 1):
         clients.append(ClientConnection(wire.gateway))
         wire.connect(clients[-1])
     for provider in wire.gateway.providers.values():
-        for _ in range(CROWD):
+        for _ in range(CROWD + TURN):
             connection = ProviderConnection(provider.pool)
             wire.connect(connection)
             connection.served = 1
@@ -349,10 +363,15 @@ def crowd(model: str) -> Callable[[], None]:
 
     for _ in range(CROWD - 1):
         ask()
+    answered = 0
 
     def exchange() -> None:
+        nonlocal answered
         ask()
         waiting.popleft().data_received(answer)
+        answered += 1
+        if answered % TURN == 0:
+            wire.end_turn()
 
     exchange()
     return exchange
@@ -367,7 +386,7 @@ def stream(chunks: bool) -> Callable[[], None]:
     def exchange() -> None:
         upstream = wire.ask(request)
         upstream.data_received(STREAM_START)
-        upstream.data_received(STREAM_END)
+        wire.answer(upstream, STREAM_END)
 
     wire.check(exchange)
     if not chunks:
@@ -407,7 +426,7 @@ def choosing(name: str) -> Callable[[], object]:
     data = body_of(name)
     request, answer = with_length(PLAIN_HEAD, data) + data, ANSWER_HEAD % len(ANSWER) + b"\r\n" + ANSWER
     for _ in range(200):
-        wire.ask(request).data_received(answer)
+        wire.answer(wire.ask(request), answer)
     pool, rng = wire.catalog.resolve(name, "chat", None), wire.gateway.rng
     now = time.monotonic()
     facts = Facts("chat", False, len(data), images=False, tools=False, now=now)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from proxy.deadlines import look_at
 
 if TYPE_CHECKING:
+    from proxy.attempt import Attempt
     from proxy.errors import GatewayError
     from proxy.exchange import Exchange
     from proxy.gateway import Gateway
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
 MAX_ABSENT = 100
 ABSENT_S = 300.0
+
+
+def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:
+    """Whether the rest of an answer is read on for a client that has left, if there is anything to come: what
+    the key says counts, else what the alias does."""
+    gateway = exchange.gateway
+    runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.rival is None
+    if not runs or gateway.draining or gateway.absent >= MAX_ABSENT:
+        return False
+    wanted = None if exchange.grant is None else exchange.grant.key.on_disconnect
+    if wanted is None and attempt.pool.alias is not None:
+        wanted = attempt.pool.alias.on_disconnect
+    return wanted == "drain"
 
 
 class AbsentClient:
@@ -98,6 +112,9 @@ class _Nowhere:
 
     def write(self, data: bytes) -> None:
         pass
+
+    def is_closing(self) -> bool:
+        return False
 
     def abort(self) -> None:
         self._client.stop()

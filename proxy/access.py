@@ -7,7 +7,7 @@ known whatever becomes of the disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from proxy.errors import NotAllowed, Unauthorized
@@ -20,6 +20,8 @@ _PREFIX = PREFIX.encode()
 # meant for the provider (auth = "passthrough"); the last is Azure's.
 _HEADERS = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key")
 Credentials = Sequence[tuple[bytes, bytes]]
+# What a name is: "pinned", "alias", "auto", "short"; None: there is none.
+Meaning = Callable[[str], str | None]
 # Where a word of a header begins as our keys do; within one, other people's tokens have it by chance.
 _OURS = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
@@ -61,26 +63,34 @@ class Grant:
             text = "This API key has expired. Ask whoever runs this gateway for another."
             raise Unauthorized(text, "expired_api_key")
 
-    def allows(self, name: str, ids: Iterable[str]) -> list[bool]:
+    def allows(self, name: str, ids: Iterable[str], means: Meaning) -> list[bool]:
         """Which of the models ``ids`` the key may use for a request that asks for ``name``.
 
         An entry of its list that is an alias allows what the alias stands for, where the alias is asked for;
-        any other entry, exact or a glob, is held against ids.
+        one that is an id allows that; a short name, all models of that name; a glob is held against ids.
         """
         models = self.key.models
         if models is None or name in models:
             return [True for _ in ids]
-        return [any(fits(pattern, id) for pattern in models) for id in ids]
+        globs = [entry for entry in models if is_glob(entry)]
+        named = {entry for entry in models if means(entry) in ("pinned", "short")}
+        return [
+            id in named
+            or (means(short := id.partition("/")[2]) == "short" and short in named)
+            or any(fnmatchcase(id, glob) for glob in globs)
+            for id in ids
+        ]
 
-    def narrow(self, pool: Pool) -> Pool:
+    def narrow(self, pool: Pool, means: Meaning) -> Pool:
         """The pool with those members only that the key may use.
 
+        :param means: of the catalog that the pool is from.
         :raises NotAllowed: there are none.
         """
         if not self.limits_models:
             return pool
         if pool not in self._pools:
-            allowed = self.allows(pool.name, [member.id for member in pool.members])
+            allowed = self.allows(pool.name, [member.id for member in pool.members], means)
             self._pools[pool] = pool if all(allowed) else pool.only(allowed) if any(allowed) else None
         found = self._pools[pool]
         if found is None:
@@ -92,28 +102,34 @@ class Grant:
         return f"<Grant {self.id} {self.name}>"
 
 
-def fits(pattern: str, id: str) -> bool:
-    """Whether an entry of a key's ``models`` stands for a model: its id, its short name, or a glob of ids."""
-    if is_glob(pattern):
-        return fnmatchcase(id, pattern)
-    return pattern in (id, id.partition("/")[2])
-
-
 class KeyTable:
     """All keys.
 
     :param keys: each with the number of its account.
     :param is_open: requests without a key are served too.
+    :param before: what was in effect until now; what it has of keys that are the same is used again.
     """
 
-    def __init__(self, keys: Iterable[tuple[Key, int]], accounts: Accounts | None, *, is_open: bool) -> None:
+    def __init__(
+        self,
+        keys: Iterable[tuple[Key, int]],
+        accounts: Accounts | None,
+        *,
+        is_open: bool,
+        before: KeyTable | None = None,
+    ) -> None:
         self.is_open = is_open
         self._keys = tuple(keys)
         self._accounts = accounts
         self._names = {key.id: key.name for key, _ in self._keys}
         self._grants: dict[bytes, Grant] = {}
         if accounts is not None:
-            self._grants = {key.digest: Grant(key, Account(accounts, slot, key)) for key, slot in self._keys}
+            old = {} if before is None else before._grants
+            for key, slot in self._keys:
+                grant = old.get(key.digest)
+                if grant is None or grant.key != key:
+                    grant = Grant(key, Account(accounts, slot, key))
+                self._grants[key.digest] = grant
 
     def __len__(self) -> int:
         return len(self._grants)

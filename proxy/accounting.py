@@ -31,14 +31,15 @@ def account(
     """
     head = answer.head
     record.finished(now)
-    if head.status >= 400 or not answer.is_readable:
+    if not _is_served(head.status) or not answer.is_readable:
         return NOTHING
     if head.event_stream:
         usage = read_events(answer.tail(), endpoint, answer.first)
     else:
-        usage = read_plain(answer.tail(), endpoint)
+        usage = read_plain(answer.tail(), endpoint, answer.aside)
         output_s = 0.0
-    if usage is None:
+    # No prompt has no tokens: the event that counts them was too far away.
+    if usage is None or (endpoint == "messages" and not usage.input_tokens):
         return NOTHING
     cost_nusd = price_nusd(usage, record.deployment.prices)
     record.charged(now, prompt_bytes, usage, None if cost_nusd is None else cost_nusd * 1e-9, output_s)
@@ -51,7 +52,7 @@ def estimated(record: Record, answer: Answer | None, endpoint: str, prompt_bytes
     :param answer: as far as it came; None: not at all.
     :param prompt_bytes: size of the request's text, or of all of it.
     """
-    if endpoint not in _BY_TOKENS or (answer is not None and answer.head.status >= 400):
+    if endpoint not in _BY_TOKENS or (answer is not None and not _is_served(answer.head.status)):
         return NOTHING
     output_bytes, streamed, seen = 0, False, None
     if answer is not None:
@@ -64,7 +65,15 @@ def estimated(record: Record, answer: Answer | None, endpoint: str, prompt_bytes
     writes = endpoint not in ("embeddings", "rerank")
     per_byte = record.row.tokens_per_byte(now)
     usage = estimate(prompt_bytes, per_byte, output_bytes if writes else 0, streamed=streamed)
-    if seen is not None:
+    if seen is not None and endpoint == "responses":  # only their last event has one
+        usage = seen
+    elif seen is not None:
         output = max(seen.output_tokens, usage.output_tokens)
-        usage = seen._replace(output_tokens=output, estimated=True)
+        given = seen.input_tokens or usage.input_tokens
+        usage = seen._replace(input_tokens=given, output_tokens=output, estimated=True)
     return usage, price_nusd(usage, record.deployment.prices)
+
+
+def _is_served(status: int) -> bool:
+    """Whether an answer is one that is paid for: no error, no redirect, and with a body."""
+    return 200 <= status < 300 and status not in (204, 205)

@@ -2,104 +2,91 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
 from proxy.access import Grant
+from proxy.asked import (
+    BEST_OF,
+    COUNT,
+    MAX_COMPLETION_TOKENS,
+    MAX_OUTPUT_TOKENS,
+    MAX_TOKENS,
+    OUTPUT_LIMITS,
+    asked,
+)
 from proxy.errors import BadRequest
 from proxy.limits import Permit
 from proxy.pool import Pool
-from proxy.scanner import BracketCounter, skip_white
 from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
-# What limits an answer's length: chat's older and newer word, and that of the Responses API.
-_OUTPUT_LIMITS = (b"max_tokens", b"max_completion_tokens", b"max_output_tokens")
+# Which words limit an answer's length where: another's are ignored there, and promise nothing.
+_WORDS_OF = {
+    "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
+    "completions": (MAX_TOKENS,),
+    "responses": (MAX_OUTPUT_TOKENS,),
+    "messages": (MAX_TOKENS,),
+}
+# Where several answers can be asked for.
+_SEVERAL = frozenset({"chat", "completions"})
+_MOST_ANSWERS = 128
+_MOST_OUTPUT = 1e6  # no model writes a million tokens
+# Of pictures and sounds so many bytes count as one of text: 1 MB is then 2,600 tokens, as a large one has.
+_BYTES_A_BYTE = 100
 _UNSEEN = TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
-_WRITING = frozenset({"chat", "completions", "responses", "messages"})
-# Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
-_NUMBER = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
-# What those who read keys in either case (Go's encoding/json) also take: the Kelvin sign, the long s.
-_FOLDED = {"k": "\u212a", "s": "\u017f"}
-
-
-def _spelled(name: bytes) -> bytes:
-    r"""A pattern for a JSON key, whichever of its letters are written as ``\u0061``, and in either case."""
-    letters = []
-    for letter in name.decode():
-        forms = sorted({letter, letter.upper(), _FOLDED.get(letter, letter)})
-        plain = [re.escape(form) for form in forms]
-        escaped = [rf"\\u(?i:{ord(form):04x})" for form in forms]
-        letters.append(f"(?:{'|'.join([*plain, *escaped])})")
-    return "".join(letters).encode()
-
-
-_ASKED = re.compile(b'"(?:' + b"|".join(map(_spelled, _OUTPUT_LIMITS)) + b')"')
-
-
-# The same as everybody writes them, with a value; no model writes a million tokens.
-_LIMIT = re.compile(rb'"max_(?:completion_|output_)?tokens"[ \t\r\n]*:[ \t\r\n]*([0-9]{1,6})')
-
-
-def output_limits(body: bytes) -> list[float]:
-    """All that a body says of how long the answer may be, at its top level.
-
-    However often and in whatever spelling: providers differ in which one counts. Infinite for what is no
-    number.
-    """
-    found: list[float] = []
-    counter = BracketCounter()
-    counted = 0
-    for match in _ASKED.finditer(body):
-        start, stop = match.span()
-        if start and body[start - 1] == 0x5C:
-            continue
-        counter.feed(body, counted, start)
-        counted = start
-        colon = skip_white(body, stop)
-        if counter.depth == 1 and body[colon : colon + 1] == b":":
-            value = skip_white(body, colon + 1)
-            if not body.startswith(b"null", value):
-                number = _NUMBER.match(body, value)
-                found.append(float(number[2]) if number else float("inf"))
-    return found
 
 
 def admit(
-    grant: Grant, pool: Pool, body: bytes, text_bytes: int, streamed: bool, now: float, unix_s: float
-) -> Permit | None:
+    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool,
+    now: float, unix_s: float, *, is_whole: bool = True,
+) -> Permit | None:  # fmt: skip
     """Let a request in; None: the key has nothing to count it against.
 
-    :param body: as far as it is there; all of it for a key with ``max_tokens``.
+    :param fallbacks: what else it may go to.
+    :param body: as far as it is there; all of it for a key with ``max_tokens``, and where ``is_whole``.
     :param text_bytes: the size of its text, as far as known.
     :param now: monotonic seconds. :param unix_s: the same moment for calendars.
     :raises GatewayError: 402, 422 or 429: a limit of the key is reached.
     """
-    if grant.max_tokens is not None and any(limit > grant.max_tokens for limit in output_limits(body)):
+    account, most = grant.account, grant.max_tokens
+    wanted = asked(body, is_whole=is_whole) if most is not None or account.reserves else ()
+    if most is not None and any(value > most for word, value in wanted if word in OUTPUT_LIMITS):
         raise BadRequest(
-            f"The request asks for more output than this API key may: {grant.max_tokens} tokens a request.",
+            f"The request asks for more output than this API key may: {most} tokens a request.",
             status=422,
             code="max_tokens_exceeded",
             param="max_tokens",
         )
-    account = grant.account
     if not account.is_limited:
         return None
     tokens = nusd = 0
     if account.reserves:
-        tokens, nusd = _estimate(pool, body, text_bytes, streamed, now)
+        tokens, nusd = _estimate(pool, fallbacks, body, text_bytes, streamed, now, wanted)
     return account.admit(now, unix_s, tokens, nusd)
 
 
-def _estimate(pool: Pool, body: bytes, text_bytes: int, streamed: bool, now: float) -> tuple[int, int]:
-    """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual."""
+def _estimate(
+    pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool, now: float,
+    wanted: Sequence[tuple[int, float]],
+) -> tuple[int, int]:  # fmt: skip
+    """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual; at the
+    price of whoever is the dearest of those that may answer."""
     row = (pool.streamed_rows if streamed else pool.plain_rows)[0]
     per_byte, _, output = row.charges.ratios or _UNSEEN
-    output_tokens = 0
-    if pool.endpoint in _WRITING:
-        output_tokens = int(output)
-        if b'"max_' in body and (asked := _LIMIT.search(body)):
-            # Where it stands matters little for an estimate.
-            output_tokens = int(asked[1])
-    given = int(text_bytes * per_byte) + 1
-    input_pusd, _, output_pusd, _ = pool.members[0].prices
-    nusd = ((input_pusd or 0) * given + (output_pusd or 0) * output_tokens) // 1000
-    return given + output_tokens, nusd
+    words = _WORDS_OF.get(pool.endpoint)
+    if words is None:
+        output = 0.0
+    elif wanted:
+        limits = [value for word, value in wanted if word in words and value > 0]
+        if limits:
+            output = min(max(limits), _MOST_OUTPUT)
+        if pool.endpoint in _SEVERAL:
+            counts = [value for word, value in wanted if word in (COUNT, BEST_OF) and value > 1]
+            if counts:
+                output *= min(max(counts), _MOST_ANSWERS)
+    output_tokens = int(output)
+    pictures = len(body) - text_bytes
+    given = int((text_bytes + (pictures // _BYTES_A_BYTE if pictures > 0 else 0)) * per_byte) + 1
+    input_pusd, output_pusd = pool.dearest
+    for fallback in fallbacks:
+        input_pusd, output_pusd = max(input_pusd, fallback.dearest[0]), max(output_pusd, fallback.dearest[1])
+    return given + output_tokens, (input_pusd * given + output_pusd * output_tokens) // 1000

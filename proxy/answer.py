@@ -27,6 +27,10 @@ _GATHERED_PIECES = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
 _HEAD_BYTES = 2 << 10
 
+# Some put the usage in front of all that was written, or large members behind it.
+_USAGE_KEYS = (b'"usage":{', b'"usage": {')
+_USAGE_BYTES = 1 << 10
+
 AS_IT_CAME, REWRAPPED, UNWRAPPED = range(3)
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 # What OpenAI's API ends a stream with, and Anthropic's.
@@ -48,6 +52,7 @@ class Answer:
         "_filter",
         "_gathered",
         "_seen",
+        "aside",
         "body",
         "first",
         "head",
@@ -61,6 +66,7 @@ class Answer:
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
+        self.aside = b""  # of an answer that is no stream: the last usage that is no longer in the tail
         self._gathered = 0
         self._dropped = 0  # bytes of the payload that are no longer kept
         self._seen = 0  # pieces of the payload that were there before the last feed
@@ -138,6 +144,11 @@ class Answer:
         if not self.first and len(kept) > TAIL_BYTES:
             self.first = kept[:_HEAD_BYTES]
         tail = kept[-TAIL_BYTES:]
+        if not self.head.event_stream:
+            goes = len(kept) - len(tail)
+            at = max(kept.rfind(key, 0, goes) for key in _USAGE_KEYS)
+            if at >= 0 and kept[at - 1 : at] != b"\\":
+                self.aside = kept[at : at + _USAGE_BYTES]
         self._dropped += len(kept) - len(tail)
         self.payload[:] = [tail]
         self._gathered = len(tail)
@@ -160,11 +171,10 @@ class Answer:
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
-        return (
-            self.head.event_stream
-            and not self.head.encoded
-            and bool(_LAST_EVENT.search(self.tail()[-_LAST_EVENT_BYTES:]))
-        )
+        if not self.head.event_stream or self.head.encoded:
+            return False
+        # Only what was passed on counts, as in is_between_events.
+        return bool(_LAST_EVENT.search(b"".join(self.payload[: self._seen])[-_LAST_EVENT_BYTES:]))
 
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""

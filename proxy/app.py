@@ -114,7 +114,10 @@ def _allows(request: web.Request, gateway: Gateway) -> Allows | None:
     if grant is None:
         return None
     grant.check(time.time())
-    return grant.allows if grant.limits_models else None
+    if not grant.limits_models:
+        return None
+    means = gateway.catalog.means
+    return lambda name, ids: grant.allows(name, ids, means)
 
 
 async def _healthz(_request: web.Request) -> web.Response:

@@ -244,19 +244,32 @@ class Attempt(Record):
         return self.answer is not None and self.answer.head.event_stream and not self.answer.head.encoded
 
     def on_client_left(self, now: float) -> None:
-        """Nobody waits any longer. A client that leaves after the last event has had its answer."""
-        answer = self.answer
-        if answer is not None and not self.is_over and answer.is_said_to_end():
-            self._account(answer, now)
-        elif self.is_at_work():
-            self._estimate(now)
+        """Nobody waits any longer."""
+        if self.is_at_work():
+            self.charge_so_far(now)
         self.left(now)
 
     def is_at_work(self) -> bool:
-        """The provider has the whole request, and has not answered it to the end."""
-        return not self.is_over and self.connection is not None and self.exchange.body.done
+        """The provider has the whole request, or answers it already, and not yet to the end."""
+        is_asked = self.exchange.body.done or self.answer is not None
+        return not self.is_over and self.connection is not None and is_asked
 
-    def _account(self, answer: Answer, now: float) -> None:
+    def charge_so_far(self, now: float) -> None:
+        """What it costs that the answer comes to no end: a stream whose last event has passed is whole."""
+        answer = self.answer
+        if answer is not None and self.is_said_to_end():
+            self.account(answer, now)
+        else:
+            self._estimate(now)
+
+    def is_said_to_end(self) -> bool:
+        """The last event of a stream has passed, if not yet the end of the message."""
+        return self.answer is not None and self.answer.is_said_to_end()
+
+    def account(self, answer: Answer, now: float) -> None:
+        """What a complete answer cost; one that was blamed on the provider costs nothing."""
+        if self.is_over:
+            return
         exchange = self.exchange
         output_s = now - self.answered_at
         charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now)
@@ -298,11 +311,11 @@ class Attempt(Record):
             if out:
                 self.client.transport.write(out)
             return
-        self._account(answer, now)
-        self.exchange.on_last(self, now)
-        if out:
-            self.client.transport.write(out)
-        self.end_answer(answer, now)
+        self.pending = out
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        connection.release(answer.head.keep_alive and self.exchange.body.done, now)
+        self.exchange.on_last(self)
 
     def _is_held(self, answer: Answer, now: float) -> bool:
         """Look at the first event of a stream: hold it further, fail over, or let it go."""
@@ -326,13 +339,6 @@ class Attempt(Record):
         """Time is up for the first event: what is held goes to the client."""
         self._clear(monotonic())
         self.flush()
-
-    def end_answer(self, answer: Answer, now: float) -> None:
-        """The answer is complete, and out."""
-        connection, self.connection = self.connection, None
-        assert connection is not None
-        connection.release(answer.head.keep_alive and self.exchange.body.done, now)
-        self.exchange.on_end(self)
 
     def drop(self) -> None:
         """Close what runs upstream, at once: nobody waits for it any longer."""

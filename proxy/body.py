@@ -152,7 +152,8 @@ def data_url_bytes(body: bytes) -> int:
     while (start := find(body, b";base64,", start, end)) >= 0:
         quote = body.find(b'"', start)
         stop = end if quote < 0 else quote
-        total += stop - start
+        if body.find(b" ", start, stop) < 0:  # else it is text that has such a word in it
+            total += stop - start
         start = stop
     return total
 

@@ -25,6 +25,15 @@ log = logging.getLogger("tokenhub.ledger")
 FOLD_S = 1.0
 
 
+# Larger than any ledger.
+_KEEP_ALL = 2**60
+_Months = tuple[Mapping[str, tuple[int, int, float]], Mapping[str, float]]
+
+
+def _months(database: sqlite3.Connection, date: datetime) -> _Months:
+    return month_sums(database, date.year, date.month), last_used(database)
+
+
 class _Interrupted(Exception):
     """Somebody else waits for the database."""
 
@@ -63,14 +72,23 @@ class Books:
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 log.error("the ledger's directory %s can't be made: %s", self.directory, error.strerror)
-        await self.catch_up()
-        date = datetime.now(UTC)
-        month = await self._state.run(month_sums, date.year, date.month)
-        last = await self._state.run(last_used)
+        is_whole = await self.catch_up()
+        month, last = await self._state.run(
+            _months if is_whole else self._months_by_a_copy, datetime.now(UTC)
+        )
         nothing = (0, 0, 0.0)
         return {
             id: Month(*month.get(id, nothing)[:2], last.get(id, 0.0)) for id in month.keys() | last.keys()
         }
+
+    def _months_by_a_copy(self, database: sqlite3.Connection, date: datetime) -> _Months:
+        """As if everything had been added up, where that can't be written: limits go by what was used."""
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+            database.backup(copy)
+            if self.directory is not None:
+                with contextlib.suppress(OSError):  # of which was told before
+                    fold(copy, self.directory, _KEEP_ALL, said=set(self._said))
+            return _months(copy, date)
 
     def start(self) -> None:
         """Add up from now on."""

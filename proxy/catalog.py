@@ -172,16 +172,23 @@ class Catalog:
             self._pools[name, endpoint, strategy] = pool
         return pool
 
-    def _lookup(self, name: str) -> tuple[str, tuple[Deployment, ...]]:
+    def means(self, name: str) -> str | None:
+        """What kind of a name it is: ``pinned``, ``alias``, ``auto``, ``short``; None: there is none."""
         if name in self.deployments:
-            return "pinned", (self.deployments[name],)
+            return "pinned"
         if name in self._aliases:
-            return "alias", self._aliases[name]
+            return "alias"
         if name == AUTO:
-            return "auto", tuple(self.deployments.values())
-        if name in self._by_short:
-            return "short", self._by_short[name]
-        raise UnknownModel(name[: 2 * _MAX_HINT_CHARS], self.nearest(name))
+            return "auto"
+        return "short" if name in self._by_short else None
+
+    def _lookup(self, name: str) -> tuple[str, tuple[Deployment, ...]]:
+        kind = self.means(name)
+        if kind is None:
+            raise UnknownModel(name[: 2 * _MAX_HINT_CHARS], self.nearest(name))
+        if kind == "auto":
+            return kind, tuple(self.deployments.values())
+        return kind, self._aliases[name] if kind == "alias" else self._find(name)
 
     def _build(
         self, name: str, kind: str, members: tuple[Deployment, ...], *, endpoint: str, strategy: str

@@ -28,7 +28,7 @@ _USUAL = _START + b',"ttft_ms":%.2f,"overhead_us":%d,"input":%d,"output":%d,"nus
 _SOURCES = (b"provider", b"estimated")
 
 
-def close(exchange: Exchange, status: int, now: float, others: int) -> None:
+def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
     """From here no attempt is held, since it holds the exchange.
 
     :param status: of the answer to the client.
@@ -38,30 +38,32 @@ def close(exchange: Exchange, status: int, now: float, others: int) -> None:
     attempt, grant, gateway = exchange.attempt, exchange.grant, exchange.gateway
     exchange.attempt = exchange.rival = None
     unix_s = now + gateway.unix_offset_s
-    if attempt is None:
-        line, tokens, nusd = _unusual(exchange, None, status, now, others, unix_s)
-    else:
-        usage, cost_nusd = attempt.charge
-        begun_at, answered_at, pool = exchange.begun_at, attempt.answered_at, exchange.pool
-        assert pool is not None
-        what = pool.told.get((attempt.deployment, exchange.streamed))
-        if (
-            what is None or usage is None or cost_nusd is None or not answered_at
-            or exchange.chain is not None or usage[1] or usage[2] or usage[4]
-        ):  # fmt: skip
-            line, tokens, nusd = _unusual(exchange, attempt, status, now, others, unix_s)
+    tokens = nusd = 0
+    try:
+        if attempt is None:
+            line, tokens, nusd = _unusual(exchange, None, status, now, others, unix_s)
         else:
-            tokens, nusd = usage[0] + usage[3], cost_nusd
-            line = _USUAL % (
-                exchange.request_id, unix_s, b"null" if grant is None else grant.id_json, what, status,
-                others, (now - begun_at) * 1000.0, (answered_at - begun_at) * 1000.0,
-                (exchange.sent_at - exchange.settled_at) * 1e6, usage[0], usage[3], nusd, _SOURCES[usage[5]],
-            )  # fmt: skip
-    if grant is not None and (attempt is not None or exchange.permit is not None):
-        grant.account.settle(exchange.permit, unix_s, tokens, nusd)
-    gateway.finished.append(line)
-    if attempt is not None:  # else it was sent to nobody: there is nothing to account for
-        gateway.ledger.write(line)
+            usage, cost_nusd = attempt.charge
+            begun_at, answered_at, pool = exchange.begun_at, attempt.answered_at, exchange.pool
+            assert pool is not None
+            what = pool.told.get((attempt.deployment, exchange.streamed))
+            if (
+                what is None or usage is None or cost_nusd is None or not answered_at
+                or exchange.chain is not None or usage[1] or usage[2] or usage[4]
+            ):  # fmt: skip
+                line, tokens, nusd = _unusual(exchange, attempt, status, now, others, unix_s)
+            else:
+                tokens, nusd = usage[0] + usage[3], cost_nusd
+                line = _USUAL % (
+                    exchange.request_id, unix_s, b"null" if grant is None else grant.id_json, what, status,
+                    others, (now - begun_at) * 1000.0, (answered_at - begun_at) * 1000.0,
+                    (exchange.sent_at - exchange.settled_at) * 1e6, usage[0], usage[3], nusd,
+                    _SOURCES[usage[5]],
+                )  # fmt: skip
+    finally:  # whatever fails, what the request held of its key's limits is let go of
+        if grant is not None and (attempt is not None or exchange.permit is not None):
+            grant.account.settle(exchange.permit, unix_s, tokens, nusd)
+    return line
 
 
 def _unusual(

@@ -86,12 +86,7 @@ class ClientConnection(ClientFlow):
         except Exception:
             # A fault of ours must not leave the client waiting, nor take the process with it.
             log.exception("a fault in the gateway")
-            if self._exchange is not None and self._exchange.answer is not None:
-                self.cut(False)
-            else:
-                self.refuse(
-                    GatewayError("The gateway failed at this request; its log says more.", close=True)
-                )
+            self.refuse(GatewayError("The gateway failed at this request; its log says more.", close=True))
 
     def _receive(self, data: bytes) -> None:
         phase = self._phase
@@ -273,7 +268,7 @@ class ClientConnection(ClientFlow):
     def _on_pipelined(self) -> None:
         if self._phase == READING and self._buffer:
             data, self._buffer = self._buffer, b""
-            self._on_head(data)
+            self.data_received(data)
 
     def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
         """Answer with an error of the gateway's own.
@@ -321,9 +316,14 @@ class ClientConnection(ClientFlow):
             self.reset()
 
     def refuse(self, error: GatewayError) -> None:
-        """Stop what runs for the request, and tell the client what is wrong with it."""
+        """Stop what runs for the request, and tell the client what is wrong with it.
+
+        Where its answer has begun already, that can only be cut.
+        """
         exchange = self._exchange
-        if exchange is not None:
+        if exchange is not None and exchange.answer is not None:
+            self.cut(False)
+        elif exchange is not None:
             exchange.abandon(error.status)
             self.answer_error(error, exchange.request_id)
         else:

@@ -157,6 +157,7 @@ class UnknownModel(GatewayError):
     """The request names a model that is neither an id, an alias nor a short name."""
 
     def __init__(self, name: str, nearest: str | None) -> None:
+        self.name = name
         hint = f" Did you mean '{nearest}'?" if nearest else ""
         super().__init__(
             f"The model '{name}' does not exist here.{hint} GET /v1/models lists all names.",

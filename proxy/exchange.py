@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.absent import MAX_ABSENT, AbsentClient
-from proxy.admission import admit
+from proxy.absent import AbsentClient, is_wanted
 from proxy.answer import Answer
 from proxy.attempt import Attempt
 from proxy.body import refuse_case_variants, wants_stream
@@ -27,9 +26,8 @@ from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
 from proxy.errors import CoolingDown, GatewayError, ProviderError
-from proxy.headers import RequestHead, without_limits
+from proxy.headers import RequestHead, without
 from proxy.hedge import plan_hedge
-from proxy.intake import text_bytes
 from proxy.peek import PEEK_S
 from proxy.pool import Pool
 from proxy.recent import Extra
@@ -72,7 +70,7 @@ class Exchange(Request):
 
     __slots__ = (
         "answer", "attempt", "chain", "client", "client_full_at", "extras", "hedge_timer", "kept_alive_at",
-        "learn_bytes", "peek_until", "rival", "sent_at", "settled_at", "state",
+        "peek_until", "rival", "sent_at", "settled_at", "state",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +80,6 @@ class Exchange(Request):
         super().__init__(gateway, head, length, endpoint, path)
         self.client: ClientConnection | AbsentClient = client
         self.state = HOLDING
-        self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.attempt: Attempt | None = None  # under way, or the last one
         self.rival: Attempt | None = None  # the first of a hedge, while both run
         self.chain: Chain | None = None
@@ -125,12 +122,7 @@ class Exchange(Request):
         self.settled_at = self.ready_at
         now = monotonic()
         self.streamed = wants_stream(body)
-        if self.body.done:
-            self.learn_bytes = text_bytes(body)
-        grant = self.grant
-        if grant is not None and grant.has_limits:
-            size = self.learn_bytes or self.length or len(body)
-            self.permit = admit(grant, pool, body, size, self.streamed, now, now + gateway.unix_offset_s)
+        self.let_in(pool, body, now)
         gateway.budget.count_request(now)
         deployment: Deployment | None
         if pool.kind == "pinned":  # always sent
@@ -227,7 +219,7 @@ class Exchange(Request):
             self._tell(error, names, now)
 
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
-        close(self, error.status, now, 0)
+        self.gateway.endings.note(self, error.status, now, 0)
         self._forget()
         self.client.answer_error(error, self.request_id, self._limits_left(None) + names)
 
@@ -287,45 +279,46 @@ class Exchange(Request):
             return b""
         assert self.grant is not None
         account = self.grant.account
-        if answer is not None and account.header_names:
-            answer.head.lines = without_limits(answer.head.lines, account.header_names)
+        if answer is not None and answer.head.tells_limits:
+            answer.head.lines = without(answer.head.lines, account.header_names)
         return account.header_lines(self.permit, self.permit.ends_at + self.gateway.unix_offset_s)
 
     def _served_by(self, attempt: Attempt) -> bytes:
         return self.routes.response_names(attempt.deployment, attempt.pool)
 
-    def on_last(self, attempt: Attempt, now: float) -> None:
+    def on_last(self, attempt: Attempt) -> None:
         """The answer is complete, but its last bytes are not out yet."""
-        assert attempt.answer is not None
         _, self.state = TABLE[self.state, END]
-        close(self, attempt.answer.head.status, now, 1)
+        self.gateway.endings.hold(attempt)
+
+    def settle(self, attempt: Attempt) -> bytes:
+        """Account for a complete answer; returns its line for the ledger."""
+        answer, now = attempt.answer, attempt.progress_at
+        assert answer is not None
+        attempt.account(answer, now)
+        return close(self, answer.head.status, now, 1)
 
     def on_end(self, attempt: Attempt) -> None:
-        """The answer is out."""
-        answer = attempt.answer
+        """The answer is accounted for: its last bytes go out, if the client is still there."""
+        client, answer = self.client, attempt.answer
         assert answer is not None
-        self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
+        if client.transport.is_closing():
+            return
+        if attempt.pending:
+            attempt.flush()
+        client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
 
     def on_client_gone(self) -> None:
         """The client left: end what runs, or have it read on where the key or the alias wants that."""
-        attempt, gateway = self.attempt, self.gateway
-        can_drain = attempt is not None and self.rival is None and attempt.is_at_work()
-        if not can_drain or gateway.draining or gateway.absent >= MAX_ABSENT or not self._is_to_drain():
+        attempt = self.attempt
+        if attempt is None or not is_wanted(self, attempt):
             self.abandon()
             return
-        assert attempt is not None
-        self.client = attempt.client = AbsentClient(gateway, self, monotonic())
+        self.client = attempt.client = AbsentClient(self.gateway, self, monotonic())
         self.may_follow = False
         self._forget()
         if self.client_full_at:
             self.on_client_full(False)
-
-    def _is_to_drain(self) -> bool:
-        """What the key says, else the alias."""
-        wanted = None if self.grant is None else self.grant.key.on_disconnect
-        if wanted is None and self.attempt is not None and self.attempt.pool.alias is not None:
-            wanted = self.attempt.pool.alias.on_disconnect
-        return wanted == "drain"
 
     def abandon(self, status: int = CLIENT_LEFT) -> None:
         """Stop whatever runs upstream: the client left, or is being answered ``status`` for its request."""
@@ -339,8 +332,9 @@ class Exchange(Request):
         if attempt is not None:
             attempt.on_client_left(now)
             attempt.drop()
-        running = (attempt is not None) + (rival is not None)
-        close(self, status if self.answer is None else self.answer.head.status, now, running)
+        if self.answer is not None:
+            status = self.answer.head.status
+        self.gateway.endings.note(self, status, now, (attempt is not None) + (rival is not None))
         self._forget()
 
     def _leave(self, attempt: Attempt, now: float) -> None:
@@ -363,14 +357,18 @@ class Exchange(Request):
         assert answer is not None
         name = attempt.provider.config.name
         now = monotonic()
-        attempt.blame(RESET, what, now)
+        is_whole = attempt.is_said_to_end()
+        attempt.charge_so_far(now)
+        if not is_whole:
+            attempt.blame(RESET, what, now)
         _, self.state = TABLE[self.state, BROKEN]
-        close(self, answer.head.status, now, 1)
+        self.gateway.endings.note(self, answer.head.status, now, 1)
         attempt.drop()
         attempt.flush()
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
-            self.client.transport.write(answer.error_event(error))
+            event = answer.wrap_event(b"", last=True) if is_whole else answer.error_event(error)
+            self.client.transport.write(event)
             self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:
             self.client.cut(answer.is_self_delimiting())

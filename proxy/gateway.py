@@ -11,7 +11,6 @@ import logging
 import random
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -21,11 +20,11 @@ from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
 from proxy.deployment import Deployment
+from proxy.endings import Endings
 from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
 from proxy.pool import Pool
-from proxy.recent import KEPT
 from proxy.upstream import ConnectionPool, ssl_context
 
 if TYPE_CHECKING:
@@ -152,6 +151,7 @@ class Gateway:
     :param knowledge: what is known together with other workers; None: there are none.
     :param keys: the keys it serves for; None: it serves without any.
     :param ledger: where finished requests are written; None: nowhere.
+    :param soon: see :class:`proxy.endings.Endings`.
     """
 
     def __init__(
@@ -164,10 +164,12 @@ class Gateway:
         knowledge: Knowledge | None = None,
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.ledger = Ledger(None) if ledger is None else ledger
+        self.endings = Endings(self.ledger, soon)
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
         self.control = control
@@ -177,7 +179,6 @@ class Gateway:
         if knowledge is not None:
             knowledge.adopt(catalog)
         self.budget = RetryBudget(config.routing.retry_budget)
-        self.finished: deque[bytes] = deque(maxlen=KEPT)  # the latest requests, a line each
         self.connections: set[ClientConnection | AbsentClient] = set()
         self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
@@ -213,6 +214,11 @@ class Gateway:
         self.keys = self.keys.again()  # what keys grant is worked out by pools, which are others now
         if self.knowledge is not None:
             self.knowledge.adopt(catalog)
+
+    def take_keys(self, keys: KeyTable) -> None:
+        """From the next request on, go by these keys."""
+        self.keys = keys
+        forget_request_heads()  # they hold what the table before granted
 
     @property
     def catalog(self) -> Catalog:
@@ -252,6 +258,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close every connection."""
+        self.endings.let_go()
         for connection in list(self.connections):
             connection.transport.abort()
         for provider in (*self.providers.values(), *self._retired):

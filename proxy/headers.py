@@ -237,14 +237,6 @@ def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def without_limits(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
-    """The header lines but for those ``X-RateLimit-*`` whose name (lower case) is among ``names``."""
-    for line in lines:
-        if line[1:2] == b"-" and line[:12].lower() == b"x-ratelimit-":
-            return without(lines, names)
-    return lines
-
-
 def _bad(message: str, status: int = 400) -> BadRequest:
     return BadRequest(message, status=status, code="bad_head", close=True)
 
@@ -255,6 +247,7 @@ class ResponseHead:
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
+    ``tells_limits``: there are ``X-RateLimit-*`` lines.
     """
 
     __slots__ = (
@@ -268,6 +261,7 @@ class ResponseHead:
         "minor",
         "reason",
         "status",
+        "tells_limits",
     )
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
@@ -281,6 +275,7 @@ class ResponseHead:
         self.event_stream = False
         self.encoded = False
         self.encoding = b""
+        self.tells_limits = False
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -349,6 +344,8 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
         if value not in (b"", b"identity"):
             response.encoding = response.encoding + b", " + value if response.encoded else value
             response.encoded = True
+    elif name.startswith(b"x-ratelimit-"):
+        response.tells_limits = True
 
 
 FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))

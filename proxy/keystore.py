@@ -169,6 +169,8 @@ class KeyStore:
             check_models(sorted(fresh), known)
             changed = dataclasses.replace(key, **settings)
             if changed != key:
+                if key.id in self._unstored:
+                    settings["revoked"] = self._unstored[key.id]
                 changed = await self._store(change_key, key.id, settings)
                 log.info("key %s (%s) was changed: %s", key.id, key.name, ", ".join(sorted(settings)))
             return changed
@@ -223,6 +225,10 @@ class KeyStore:
         """Trouble with the storage is said, and what is known stays."""
         try:
             await self._state.run(self._has_file)
+            for id, at in list(self._unstored.items()):
+                await self._state.run(change_key, id, {"revoked": at})
+                del self._unstored[id]
+                log.info("key %s: that it is revoked could be stored now", id)
             version = await self._state.run(version_of)
             if version == self._version:
                 return

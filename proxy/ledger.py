@@ -59,35 +59,36 @@ class Ledger:
         """Lines that could not be written yet."""
         return len(self._waiting)
 
-    def write(self, line: bytes) -> None:
-        """Write a line, with its LF."""
+    def write(self, lines: bytes) -> None:
+        """Write one or more lines, each with its LF."""
         if self._waiting or self._file < 0:
-            self._write_later(line)
+            self._write_later(lines)
             return
         try:
-            written = os.write(self._file, line)
+            written = os.write(self._file, lines)
         except OSError as error:
-            self._wait(line, 0, error.strerror)
+            self._wait(lines, 0, error.strerror)
+            return
+        if written < len(lines):
+            self._wait(lines, written, "it takes no more")
             return
         self._size += written
-        if written < len(line):
-            self._wait(line, written, "it takes no more")
-        elif self._size >= FILE_BYTES:
+        if self._size >= FILE_BYTES:
             self._close_file()
 
-    def _write_later(self, line: bytes) -> None:
+    def _write_later(self, lines: bytes) -> None:
         """Behind those that wait; or at once, as the first of a new file."""
         if self._directory is None:
             return
         if self._waiting:
-            self._wait(line, 0, "")
+            self._wait(lines, 0, "")
             return
         try:
             self._open_file()
         except OSError as error:
-            self._wait(line, 0, error.strerror)
+            self._wait(lines, 0, error.strerror)
         else:
-            self.write(line)
+            self.write(lines)
 
     def _open_file(self) -> None:
         assert self._directory is not None
@@ -109,17 +110,30 @@ class Ledger:
             self._file = -1
         self._written = 0  # what was begun in it is no line, and is written whole into the next
 
-    def _wait(self, line: bytes, written: int, why: str | None) -> None:
+    def _wait(self, lines: bytes, written: int, why: str | None) -> None:
+        """Keep lines for later, of which the first ``written`` bytes are in the file."""
         if not self._waiting:
             log.error(
                 "the ledger can't be written (%s): lines wait in memory, and are written when it can", why
             )
-            self._written = written
-        if self._waiting_bytes + len(line) > WAITING_BYTES:
-            self._lost += 1
-            return
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
+        for line in lines.splitlines(keepends=True):
+            if self._waiting_bytes + len(line) > WAITING_BYTES:
+                self._lost += 1
+            else:
+                self._waiting.append(line)
+                self._waiting_bytes += len(line)
+        self._drop_written(written)
+
+    def _drop_written(self, written: int) -> None:
+        """So many more bytes of what waits, from its beginning on, are in the file."""
+        waiting = self._waiting
+        written += self._written
+        while waiting and written >= len(waiting[0]):
+            line = waiting.popleft()
+            self._waiting_bytes -= len(line)
+            self._size += len(line)
+            written -= len(line)
+        self._written = written
 
     def tick(self, now: float) -> None:
         """Called every 100 ms. Each second what waits is tried again; a file that has gone is replaced."""
@@ -150,17 +164,11 @@ class Ledger:
             if self._file < 0:
                 self._open_file()
             while waiting:
-                block = list(islice(waiting, _LINES_AT_ONCE))
-                written = self._written + os.write(self._file, b"".join(block)[self._written :])
-                for line in block:
-                    if written < len(line):
-                        self._written = written
-                        return "it takes no more"
-                    written -= len(line)
-                    waiting.popleft()
-                    self._waiting_bytes -= len(line)
-                    self._size += len(line)
-                    self._written = 0
+                block = b"".join(islice(waiting, _LINES_AT_ONCE))[self._written :]
+                written = os.write(self._file, block)
+                self._drop_written(written)
+                if written < len(block):
+                    return "it takes no more"
         except OSError as error:
             return error.strerror
         if self._size >= FILE_BYTES:
@@ -169,9 +177,8 @@ class Ledger:
 
     def close(self) -> None:
         """Write what still waits, if that is possible, and say so if not."""
-        if self._waiting:
-            why = self._try_waiting()
-            if why is not None:
-                self._lost += len(self._waiting)
-                log.error("%d lines of the ledger are lost: it can't be written (%s)", self._lost, why)
+        why = self._try_waiting() if self._waiting else None
+        lost = self._lost + len(self._waiting)
+        if lost:
+            log.error("%d lines of the ledger are lost: it can't be written (%s)", lost, why or "for a while")
         self._close_file()

@@ -42,7 +42,8 @@ _OWN = Struct("@dqqqqqqqqd16x")
 _RUNNING = Struct("@qqq")  # requests that run, and what they reserve
 # Where single ones of them are, in values of 8 bytes. They are written one by one, as others look on without
 # the lock: packing clears first what it writes to, and would show them zeros for a moment.
-_REQUESTS_AT, _TOKENS_AT, _MONTH_AT, _RUNS_AT, _USED_AT = 1, 2, 3, 6, 9
+_CARRIED_AT, _BASE_AT = 1, 2  # of what is shared
+_REQUESTS_AT, _TOKENS_AT, _MONTH_AT, _RUNS_AT, _USED_AT = 1, 2, 3, 6, 9  # of a worker's own
 
 
 def memory_bytes(workers: int) -> int:
@@ -92,6 +93,20 @@ def first_of(month: int) -> datetime:
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
+class _Own:
+    """What this worker has written to an account. Nobody else does, so that it need not read it there."""
+
+    __slots__ = (
+        "held", "held_nusd", "month", "month_nusd", "month_tokens", "requests", "running", "tokens", "window",
+    )  # fmt: skip
+
+    def __init__(self, memory: memoryview, at: int) -> None:
+        (
+            self.window, self.requests, self.tokens, self.month, self.month_tokens, self.month_nusd,
+            self.running, self.held, self.held_nusd, _,
+        ) = _OWN.unpack_from(memory, at)  # fmt: skip
+
+
 class Accounts:
     """The accounts of all keys.
 
@@ -108,6 +123,7 @@ class Accounts:
         self.workers = workers
         self.month = 0
         self._month_ends = 0.0
+        self._owns: dict[int, _Own] = {}
 
     def at(self, unix_s: float) -> int:
         """The month of a moment. The calendar is asked once a month, and when the clock was set back."""
@@ -127,6 +143,14 @@ class Accounts:
     def open(self, slot: int, month: int, used: Month) -> None:
         """An account for a key, with what it had used before this process."""
         _SHARED.pack_into(self.memory, self.base(slot), 0.0, 0, month, *used)
+
+    def own_of(self, slot: int) -> _Own:
+        """This worker's part of an account, one for all that use it: a key may change while requests run."""
+        found = self._owns.get(slot)
+        if found is None:
+            assert self.own is not None
+            found = self._owns[slot] = _Own(self.memory, self.columns(slot)[self.own])
+        return found
 
     def clear(self, worker: int) -> None:
         """A worker is gone: what it was doing is done. What it has used stays used."""
@@ -154,23 +178,27 @@ class Account:
     """One key's account, as the worker whose requests it is about uses it."""
 
     __slots__ = (
-        "_accounts", "_base", "_columns", "_concurrency", "_lines", "_memory", "_monthly_nusd",
-        "_monthly_tokens", "_own", "_rpm", "_slot", "_tpm", "header_names", "is_limited", "key", "reserves",
+        "_accounts", "_concurrency", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens", "_others",
+        "_own", "_own_at", "_real", "_rpm", "_shared_at", "_slot", "_tpm", "_whole", "header_names",
+        "is_limited", "key", "reserves",
     )  # fmt: skip
 
     def __init__(self, accounts: Accounts, slot: int, key: Key) -> None:
         assert accounts.own is not None
         self.key = key
         self._accounts = accounts
-        self._memory = accounts.memory
         self._slot = slot
-        self._base = accounts.base(slot)
-        self._columns = accounts.columns(slot)
-        self._own = self._columns[accounts.own]
+        self._whole, self._real = accounts.whole, accounts.real
+        self._shared_at = accounts.base(slot) >> 3
+        columns = accounts.columns(slot)
+        self._own = accounts.own_of(slot)
+        self._own_at = columns[accounts.own] >> 3
+        self._others = tuple(at for worker, at in enumerate(columns) if worker != accounts.own)
         self._rpm, self._tpm, self._concurrency, self._monthly_tokens, self._monthly_nusd = map(
             _or_none, (key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd)
         )
-        self.reserves = key.tpm is not None or key.monthly_tokens is not None or key.monthly_nusd is not None
+        self._is_monthly = key.monthly_tokens is not None or key.monthly_nusd is not None
+        self.reserves = key.tpm is not None or self._is_monthly
         self.is_limited = self.reserves or key.rpm is not None or key.concurrency is not None
         kinds = [(name, limit) for name, limit in ((b"Requests", key.rpm), (b"Tokens", key.tpm)) if limit]
         names = (b"x-ratelimit-%b-%b" % (what, kind.lower()) for kind, _ in kinds for what in _WHAT)
@@ -204,27 +232,25 @@ class Account:
         self, now: float, unix_s: float, tokens: int, nusd: int, *, is_to_enter: bool = True
     ) -> Permit:
         """One function, for every call costs more than what it does here."""
-        memory, own_at = self._memory, self._own
-        begun, used, base_month, month_tokens, month_nusd, _ = _SHARED.unpack_from(memory, self._base)
-        month = self._accounts.at(unix_s)
-        if base_month != month:
-            month_tokens = month_nusd = 0
-        requests = running = held = held_nusd = 0
-        own: tuple[float, int, int, int, int, int, int, int, int, float] | None = None
-        for at in self._columns:
-            part = _OWN.unpack_from(memory, at)
-            window, asked, its_used, its_month, its_tokens, its_nusd, runs, holds, holds_nusd, _ = part
-            if at == own_at:
-                own = part
-            if window == begun:
-                requests += asked
-                used += its_used
-            if its_month == month:
-                month_tokens += its_tokens
-                month_nusd += its_nusd
-            running += runs
-            held += holds
-            held_nusd += holds_nusd
+        own, whole, shared = self._own, self._whole, self._shared_at
+        begun, used = self._real[shared], whole[shared + _CARRIED_AT]
+        requests = month_tokens = month_nusd = 0
+        if own.window == begun:
+            requests = own.requests
+            used += own.tokens
+        month = -1
+        if self._is_monthly:
+            month = self._accounts.at(unix_s)
+            if whole[shared + _BASE_AT] == month:
+                month_tokens, month_nusd = whole[shared + _BASE_AT + 1], whole[shared + _BASE_AT + 2]
+            if own.month == month:
+                month_tokens += own.month_tokens
+                month_nusd += own.month_nusd
+        running, held, held_nusd = own.running, own.held, own.held_nusd
+        if self._others:
+            sums = requests, used, month_tokens, month_nusd, running, held, held_nusd
+            sums = self._with_others(begun, month, *sums)
+            requests, used, month_tokens, month_nusd, running, held, held_nusd = sums
         ends_at = begun + WINDOW_S
         if now >= ends_at:
             windows = int((now - begun) / WINDOW_S)
@@ -243,28 +269,48 @@ class Account:
             month_sums = month_tokens, month_nusd, held, held_nusd
             raise self._refusal(month_sums, running, left, tokens_left, used, ends_at, now, unix_s)
         if is_to_enter:
-            assert own is not None
-            window, asked, _, _, _, _, runs, holds, holds_nusd, _ = own
-            whole, at = self._accounts.whole, own_at >> 3
-            if window != begun:
-                shared = self._base >> 3
-                if self._accounts.real[shared] != begun:
-                    whole[shared + 1] = used
-                    self._accounts.real[shared] = begun
-                asked = 0
+            if own.window != begun:
+                if self._real[shared] != begun:
+                    whole[shared + _CARRIED_AT] = used
+                    self._real[shared] = begun
                 self._enter(begun)
-            whole[at + _REQUESTS_AT] = asked + 1
-            whole[at + _RUNS_AT] = runs + 1
-            whole[at + _RUNS_AT + 1] = holds + tokens
-            whole[at + _RUNS_AT + 2] = holds_nusd + nusd
+            at = self._own_at
+            own.requests += 1
+            own.running += 1
+            whole[at + _REQUESTS_AT] = own.requests
+            whole[at + _RUNS_AT] = own.running
+            if tokens or nusd:
+                own.held += tokens
+                own.held_nusd += nusd
+                whole[at + _RUNS_AT + 1] = own.held
+                whole[at + _RUNS_AT + 2] = own.held_nusd
         tokens_left = tokens_left - tokens if tokens_left > tokens else 0
         return tuple.__new__(Permit, (tokens, nusd, left - 1, tokens_left, ends_at))  # Permit() takes longer
 
+    def _with_others(
+        self, begun: float, month: int, requests: int, used: int, month_tokens: int, month_nusd: int,
+        running: int, held: int, held_nusd: int,
+    ) -> tuple[int, int, int, int, int, int, int]:  # fmt: skip
+        """The sums over all workers."""
+        for at in self._others:
+            part = _OWN.unpack_from(self._accounts.memory, at)
+            window, asked, its_used, its_month, its_tokens, its_nusd, runs, holds, holds_nusd, _ = part
+            if window == begun:
+                requests += asked
+                used += its_used
+            if its_month == month:
+                month_tokens += its_tokens
+                month_nusd += its_nusd
+            running += runs
+            held += holds
+            held_nusd += holds_nusd
+        return requests, used, month_tokens, month_nusd, running, held, held_nusd
+
     def _enter(self, begun: float) -> None:
         """This worker's figures are of this window from here on; first they are none, as others may read."""
-        whole, at = self._accounts.whole, self._own >> 3
-        whole[at + _REQUESTS_AT] = whole[at + _TOKENS_AT] = 0
-        self._accounts.real[at] = begun
+        own, at = self._own, self._own_at
+        own.requests = own.tokens = self._whole[at + _REQUESTS_AT] = self._whole[at + _TOKENS_AT] = 0
+        own.window = self._real[at] = begun
 
     def settle(self, permit: Permit | None, unix_s: float, tokens: int, nusd: int) -> None:
         """A request is over.
@@ -272,23 +318,34 @@ class Account:
         :param permit: None: the key has no limits, and it was not asked for any.
         :param tokens: what it has really used. :param nusd: and what that costs.
         """
-        accounts, at = self._accounts, self._own >> 3
-        whole, month = accounts.whole, accounts.at(unix_s)
-        if whole[at + _MONTH_AT] != month:
-            whole[at + _MONTH_AT + 1] = whole[at + _MONTH_AT + 2] = 0
-            whole[at + _MONTH_AT] = month
+        own, whole, at, month = self._own, self._whole, self._own_at, self._accounts.at(unix_s)
+        if own.month != month:
+            own.month_tokens = own.month_nusd = whole[at + _MONTH_AT + 1] = whole[at + _MONTH_AT + 2] = 0
+            own.month = whole[at + _MONTH_AT] = month
         if permit is not None:
-            begun = accounts.real[self._base >> 3]
-            if accounts.real[at] != begun:
+            begun = self._real[self._shared_at]
+            if own.window != begun:
                 self._enter(begun)
-            whole[at + _TOKENS_AT] += tokens
-        whole[at + _MONTH_AT + 1] += tokens
-        whole[at + _MONTH_AT + 2] += nusd
-        accounts.real[at + _USED_AT] = unix_s
+            own.tokens += tokens
+            whole[at + _TOKENS_AT] = own.tokens
+            if self._others and self._real[self._shared_at] != begun:
+                # Another worker has begun a window just now, and may not have seen these tokens: rather count
+                # them twice than not at all.
+                self._enter(self._real[self._shared_at])
+                own.tokens = whole[at + _TOKENS_AT] = tokens
+        own.month_tokens += tokens
+        own.month_nusd += nusd
+        whole[at + _MONTH_AT + 1] = own.month_tokens
+        whole[at + _MONTH_AT + 2] = own.month_nusd
+        self._real[at + _USED_AT] = unix_s
         if permit is not None:  # last: what was reserved is let go of when what was used is there instead
-            whole[at + _RUNS_AT] -= 1
-            whole[at + _RUNS_AT + 1] -= permit.tokens
-            whole[at + _RUNS_AT + 2] -= permit.nusd
+            own.running -= 1
+            whole[at + _RUNS_AT] = own.running
+            if permit.tokens or permit.nusd:
+                own.held -= permit.tokens
+                own.held_nusd -= permit.nusd
+                whole[at + _RUNS_AT + 1] = own.held
+                whole[at + _RUNS_AT + 2] = own.held_nusd
 
     def header_lines(self, permit: Permit, ends_unix_s: float) -> bytes:
         """The ``X-RateLimit-*`` lines for what is left, each with a CRLF; nothing for a key without them.

@@ -41,6 +41,11 @@ _RESPONSE_RULES = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
     b"connection": USE,
     **dict.fromkeys(b"content-length transfer-encoding content-type content-encoding".split(), USE_AND_PASS),
+    **dict.fromkeys(
+        b"x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
+        b"x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens".split(),
+        USE_AND_PASS,
+    ),
 }
 
 _T = TypeVar("_T")

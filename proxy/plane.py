@@ -104,7 +104,9 @@ class DataPlane:
 
     async def take_keys(self, keyring: Keyring) -> None:
         """From the next request on, go by these keys."""
-        self.gateway.keys = self._table(keyring)
+        self.gateway.take_keys(
+            KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=self.gateway.keys)
+        )
 
     async def start(self) -> None:
         """Everything but listening."""

@@ -22,6 +22,7 @@ class Pool:
     the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
+    ``dearest``: the highest input and output price of a member, in pico-USD a token.
     ``told``: what lines of the ledger say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
@@ -29,6 +30,7 @@ class Pool:
     __slots__ = (
         "_may_fail_over",
         "alias",
+        "dearest",
         "endpoint",
         "fails_over",
         "indices",
@@ -85,6 +87,11 @@ class Pool:
         self.near: list[Sequence[int]] = [(), ()]
         self.near_at = [_NEVER, _NEVER]
         self.inner = inner
+        prices = [member.prices for member in self.members]
+        self.dearest = (
+            max((p[0] or 0 for p in prices), default=0),
+            max((p[2] or 0 for p in prices), default=0),
+        )
         self._may_fail_over = fails_over
         self.told: dict[tuple[Deployment, bool], bytes] = {}
         self.fails_over = fails_over and len(self.members) > 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,6 +22,30 @@ class Extra(NamedTuple):
     deployment: Deployment
     usage: Usage
     cost_nusd: int | None
+
+
+class Latest:
+    """Their lines, in the blocks in which they came."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[tuple[bytes, int]] = deque()
+        self._count = 0
+
+    def add(self, block: bytes, count: int) -> None:
+        """Add ``count`` lines, each with its LF."""
+        blocks = self._blocks
+        blocks.append((block, count))
+        self._count += count
+        while self._count - blocks[0][1] >= KEPT:
+            self._count -= blocks.popleft()[1]
+
+    def __len__(self) -> int:
+        return min(self._count, KEPT)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The newest first."""
+        lines = (line for block, _ in reversed(self._blocks) for line in reversed(block.splitlines()))
+        return islice(lines, KEPT)
 
 
 def row(line: bytes, name_of: Callable[[str], str | None]) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.access import Grant
+from proxy.admission import admit
 from proxy.body import insertion
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, UnknownModel
 from proxy.headers import RequestHead
-from proxy.intake import RequestBody, facts_of
+from proxy.intake import RequestBody, facts_of, text_bytes
 from proxy.limits import Permit
 from proxy.options import Options, caller_of, read_options
 from proxy.pool import Pool
@@ -32,8 +33,9 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "begun_at", "body", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant", "head", "length",
-        "may_follow", "options", "path", "permit", "pool", "ready_at", "request_id", "routes", "streamed",
+        "begun_at", "body", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant", "head",
+        "learn_bytes", "length", "may_follow", "options", "path", "permit", "pool", "ready_at", "request_id",
+        "routes", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -51,6 +53,7 @@ class Request:
         self.begun_at = self.ready_at = monotonic()
         self.body = RequestBody()
         self.first_byte_s = gateway.timeouts.first_byte_s
+        self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.streamed = False
         self.may_follow = False  # an attempt may be followed by another
         self.pool: Pool | None = None
@@ -123,6 +126,22 @@ class Request:
         """What the key's limits need to know of the body is known."""
         return grant.max_tokens is None and not (grant.account.reserves and self.length is None)
 
+    def let_in(self, pool: Pool, body: bytes, now: float) -> None:
+        """Hold the request against the limits of its key.
+
+        :raises GatewayError: one is reached.
+        """
+        is_whole = self.body.done
+        if is_whole:
+            self.learn_bytes = text_bytes(body)
+        grant = self.grant
+        if grant is not None and grant.has_limits:
+            size = self.learn_bytes or self.length or len(body)
+            unix_s = now + self.gateway.unix_offset_s
+            self.permit = admit(
+                grant, pool, self.fallbacks, body, size, self.streamed, now, unix_s, is_whole=is_whole
+            )
+
     def resolve(self) -> Pool:
         """The pool the request names, and those it names as fallbacks.
 
@@ -131,22 +150,29 @@ class Request:
         found = self.body.found
         if found is None:
             insertion(self.body.whole(), b"")  # what is not JSON is told so, not asked for a model
-        options, catalog = self.options, self.routes.catalog
-        pool = self.pool = catalog.resolve(found and found.name, self.endpoint, options.strategy)
-        grant = self.grant
-        if grant is not None and grant.limits_models:
-            pool = self.pool = grant.narrow(pool)
+        pool = self.pool = self._find(found and found.name)
         self.may_follow = pool.fails_over
-        if options.fallbacks:
-            self.fallbacks = [
-                catalog.resolve(name, self.endpoint, options.strategy) for name in options.fallbacks
-            ]
-            if grant is not None:
-                self.fallbacks = [grant.narrow(fallback) for fallback in self.fallbacks]
+        fallbacks = self.options.fallbacks
+        if fallbacks:
+            self.fallbacks = [self._find(name) for name in fallbacks]
             self.may_follow = True
             if self.endpoint in ONE_MODEL_ENDPOINTS:
                 self._check_one_model(pool)
         return pool
+
+    def _find(self, name: str | None) -> Pool:
+        """The pool of a name, as far as the key may use it.
+
+        :raises GatewayError: as :meth:`resolve`.
+        """
+        catalog, strategy, grant = self.routes.catalog, self.options.strategy, self.grant
+        if grant is None or not grant.limits_models:
+            return catalog.resolve(name, self.endpoint, strategy)
+        try:
+            pool = catalog.resolve(name, self.endpoint, strategy)
+        except UnknownModel as error:
+            raise UnknownModel(error.name, None) from None  # a hint may name models that are not the key's
+        return grant.narrow(pool, catalog.means)
 
     def _check_one_model(self, pool: Pool) -> None:
         for fallback in self.fallbacks:

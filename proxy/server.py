@@ -99,4 +99,4 @@ def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
     :raises ValueError: it is none.
     """
     name_of = gateway.keys.name_of
-    return select_requests((row(line, name_of) for line in reversed(gateway.finished)), query)
+    return select_requests((row(line, name_of) for line in gateway.endings.latest), query)

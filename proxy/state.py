@@ -142,7 +142,8 @@ def connect(path: str) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_TABLES + keydb.TABLES + folding.TABLES)
-        database.execute(f"PRAGMA user_version = {VERSION}")
+        if version != VERSION:  # it is written even if it is the same, which a full disk does not take
+            database.execute(f"PRAGMA user_version = {VERSION}")
     except sqlite3.Error as error:
         database.close()
         raise StateError(str(error), is_there=is_there) from None

@@ -17,6 +17,7 @@ Money is integer: prices become pico-USD per token when the configuration is loa
 from __future__ import annotations
 
 from decimal import Decimal
+from json import JSONDecoder
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -24,12 +25,13 @@ import orjson
 
 from proxy.config import ModelConfig
 
-# No answer has a billion tokens: a larger number is garbage and must not reach a key's budget.
-_MAX_COUNT = 1_000_000_000
+# No answer has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
+_MAX_COUNT = 100_000_000
 # How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
 _MAX_CANDIDATES = 8
 _KEY = b'"usage"'
+_DECODER = JSONDecoder()
 _WRITING = ("chat", "completions")
 _BACKSLASH = 0x5C
 
@@ -147,12 +149,15 @@ def estimate(body_bytes: int, tokens_per_byte: float, output_bytes: int, *, stre
     )
 
 
-def read_plain(tail: bytes, endpoint: str) -> Usage | None:
+def read_plain(tail: bytes, endpoint: str, aside: bytes = b"") -> Usage | None:
     """The usage of a JSON answer.
 
     :param tail: the last bytes of its body, up to its end; all of them where they fit.
     :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
-    :returns: None if the answer has no top-level ``usage``, or it lies before the tail.
+    :param aside: the bytes from a key ``"usage"`` on that stood before the tail; b"" where there was none.
+        They count where the tail has no usage. At what depth it stood is not known: an object in the answer's
+        own JSON, as text that a model wrote has its quotes escaped.
+    :returns: None if the answer has no top-level ``usage``, or it can't be seen.
     """
     depth_proven, found = _read_suffix(tail, b"{")
     if not depth_proven:
@@ -160,6 +165,8 @@ def read_plain(tail: bytes, endpoint: str) -> Usage | None:
         # here. (A true tail never parses as an object: its last brace closes one that began before it.)
         body = _loads(tail)
         found = body.get("usage") if isinstance(body, dict) else None
+        if body is None and aside:
+            found = _object_behind_key(aside)
     return _from_object(found, endpoint)
 
 
@@ -183,7 +190,9 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
         return _from_object(last, endpoint)
     start = _message_start(head) or _message_start(tail)
     # message_delta counts up to the end and wins, but need not repeat what message_start said.
-    merged = {**(start or {}), **{name: value for name, value in (last or {}).items() if value is not None}}
+    # Some say nothing there but zeros.
+    merged = dict(start or {})
+    merged |= {name: value for name, value in (last or {}).items() if value or merged.get(name) is None}
     return _from_object(merged, endpoint)
 
 
@@ -232,7 +241,7 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
             line, _, rest = block.partition(b"\n")
             data = line + b"\n" + _data(rest)
         found = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{")[1]
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and found else None
 
 
 def _message_start(stream: bytes) -> dict[str, Any] | None:
@@ -271,6 +280,15 @@ def _read_suffix(tail: bytes, opening: bytes) -> tuple[bool, Any]:
     return False, None
 
 
+def _object_behind_key(aside: bytes) -> Any:
+    """The object that follows on a key and its colon, whatever comes behind it; None if it is not whole."""
+    text = aside.decode("utf-8", "replace")
+    try:
+        return _DECODER.raw_decode(text, text.index("{"))[0]
+    except ValueError:
+        return None
+
+
 def _loads(data: bytes) -> Any:
     """The JSON value, or None if it is not valid (JSON's own null is of no use here either)."""
     try:
@@ -289,8 +307,9 @@ def _from_object(found: Any, endpoint: str) -> Usage | None:
     if given < 0 or output < 0:
         if given == output:
             return _from_input_shape(found)
-        given, output = max(given, 0), max(output, 0)
-    if endpoint in _WRITING:
+        other = max(_whole(found.get("total_tokens")) - max(given, output), 0)
+        given, output = (other, output) if given < 0 else (given, other)
+    elif endpoint in _WRITING:
         # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
         # charge for it; their total tells.
         total = found.get("total_tokens")
@@ -356,7 +375,7 @@ def _output_parts(details: dict[str, Any], whole: int) -> tuple[int, int]:
 def _part(value: Any, whole: int) -> int:
     """A plausible count, at most ``whole``; 0 if it is none."""
     if type(value) is not int or not 0 <= value <= _MAX_COUNT:
-        return 0
+        value = max(_whole(value), 0)
     return whole if value > whole else value
 
 
@@ -368,6 +387,8 @@ def _count(holder: Any, name: str) -> int | None:
 
 def _whole(value: Any) -> int:
     """A plausible count, or -1."""
+    if type(value) is float and value.is_integer():  # some write all numbers so
+        value = int(value)
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else -1
 
 

@@ -124,7 +124,7 @@ def strikes(server: Server, *names: str) -> list[int]:
 
 def rows(server: Server) -> list[dict[str, Any]]:
     """The table of finished requests, oldest first."""
-    return [row(line, server.gateway.keys.name_of) for line in server.gateway.finished]
+    return [row(line, server.gateway.keys.name_of) for line in reversed(list(server.gateway.endings.latest))]
 
 
 def exchange(server: Server) -> Any:

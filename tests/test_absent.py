@@ -105,6 +105,43 @@ async def test_else_the_provider_is_left_at_once_and_an_estimate_charged(provide
     assert row["usd"] > 0
 
 
+async def test_a_stream_that_has_said_its_end_is_finished(provider, start):
+    """The client that closes then has not left, and the provider that keeps silent is not waited for."""
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(EVENT, USAGE, DONE, end=False)
+        await call.gone()
+
+    provider.script = script
+    server = await start(text(provider))
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"patient","stream":true}')
+    await client.reader.readuntil(DONE)
+    client.close()
+    await until(lambda: rows(server))
+    [row] = rows(server)
+    assert (row["status"], row["output_tokens"], row["usage_source"]) == (200, 50, "provider")
+    assert server.gateway.absent == 0
+    await until(lambda: not server.gateway.connections)
+
+
+async def test_what_breaks_off_then_is_charged_by_an_estimate(provider, start, slow):
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(EVENT, end=False)
+        await slow.go_on.wait()
+
+    provider.script = script
+    server = await start(text(provider))
+    await leave_a_stream(server, b"patient")
+    await until(lambda: server.gateway.absent == 1)
+    slow.go_on.set()
+    await until(lambda: rows(server))
+    [row] = rows(server)
+    assert (row["usage_source"], row["output_tokens"] > 0, row["usd"] > 0) == ("estimated", True, True)
+
+
 async def test_before_the_first_byte_too(provider, start, slow):
     provider.script = slow.think
     server = await start(text(provider))
@@ -140,9 +177,9 @@ async def test_what_fails_then_is_not_asked_again_elsewhere(provider, start, slo
 
 
 async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
-    from proxy import exchange
+    from proxy import absent
 
-    monkeypatch.setattr(exchange, "MAX_ABSENT", 1)
+    monkeypatch.setattr(absent, "MAX_ABSENT", 1)
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")

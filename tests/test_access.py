@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.access import KeyTable, fits, others, secret_in
+from proxy.access import KeyTable, others, secret_in
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.errors import NotAllowed, Unauthorized
@@ -21,6 +21,7 @@ from tests.keycases import (
     CONFIG,
     SECRET,
     UNIX_S,
+    accounts_of,
     admin,
     ask,
     bearer,
@@ -196,7 +197,7 @@ CATALOG = Catalog(parse(MODELS), {"mock": True, "b": True}, 0)
 def allowed(models: list[str], name: str | None, strategy: str | None = None) -> list[str]:
     pool = CATALOG.resolve(name, "chat", strategy)
     try:
-        return [member.id for member in grant_of(models=tuple(models)).narrow(pool).members]
+        return [member.id for member in grant_of(models=tuple(models)).narrow(pool, CATALOG.means).members]
     except NotAllowed:
         return []
 
@@ -242,7 +243,7 @@ def test_who_may_use_none_is_told_what_it_may():
     grant = grant_of(models=("b/*", "premium"))
     for _ in range(2):  # it is worked out once
         with pytest.raises(NotAllowed) as caught:
-            grant.narrow(pool)
+            grant.narrow(pool, CATALOG.means)
     error = caught.value
     assert error.message == "This API key may not use 'mock/m'. It may use: b/*, premium."
     assert (error.status, error.type, error.code, error.param) == (
@@ -252,20 +253,20 @@ def test_who_may_use_none_is_told_what_it_may():
 
 def test_pools_are_narrowed_once_and_only_where_need_be():
     pool = CATALOG.resolve("all", "chat", None)
-    assert grant_of().narrow(pool) is pool
-    assert grant_of(models=("*",)).narrow(pool) is pool
-    assert grant_of(models=("all",)).narrow(pool) is pool
+    assert grant_of().narrow(pool, CATALOG.means) is pool
+    assert grant_of(models=("*",)).narrow(pool, CATALOG.means) is pool
+    assert grant_of(models=("all",)).narrow(pool, CATALOG.means) is pool
     grant = grant_of(models=("b/*",))
-    narrowed = grant.narrow(pool)
-    assert grant.narrow(pool) is narrowed is not pool
+    narrowed = grant.narrow(pool, CATALOG.means)
+    assert grant.narrow(pool, CATALOG.means) is narrowed is not pool
     assert (narrowed.name, narrowed.kind, narrowed.alias) == (pool.name, pool.kind, pool.alias)
     assert narrowed.plain_rows == pool.plain_rows[2:]  # the same rows: what is learned is learned once
     assert narrowed.fails_over
-    assert not grant_of(models=("b/m",)).narrow(pool).fails_over  # there is nobody else
+    assert not grant_of(models=("b/m",)).narrow(pool, CATALOG.means).fails_over  # there is nobody else
 
 
 def test_a_narrowed_round_robin_takes_even_turns():
-    pool = grant_of(models=("mock/*", "b/m")).narrow(CATALOG.resolve("spread", "chat", None))
+    pool = grant_of(models=("mock/*", "b/m")).narrow(CATALOG.resolve("spread", "chat", None), CATALOG.means)
     rng, request = Random(1), facts()
     found = [choose(pool, request, rng) for _ in range(30)]
     assert Counter(member.id for member in found) == {"mock/m": 10, "mock/n": 10, "b/m": 10}
@@ -281,7 +282,7 @@ def test_a_narrowed_round_robin_takes_even_turns():
     ],
 )
 def test_a_narrowed_split_keeps_its_shares(models, expected):
-    pool = grant_of(models=models).narrow(CATALOG.resolve("test", "chat", None))
+    pool = grant_of(models=models).narrow(CATALOG.resolve("test", "chat", None), CATALOG.means)
     rng, request = Random(1), facts()
     found = Counter(choose(pool, request, rng).id for _ in range(3000))
     assert found.keys() == expected.keys()
@@ -301,10 +302,47 @@ def test_narrowed_pools_keep_what_their_alias_says():
     assert not narrowed.fails_over
 
 
+NESTED = Catalog(
+    parse(
+        MODELS.replace(
+            "[aliases]", '[models."router/b/m"]\n[models."router/b/x"]\n[aliases]\nn = ["b/large-1"]'
+        )
+        + '[providers.router]\nbase_url = "http://127.0.0.1:3/v1"\nauth = "none"\n'
+    ),
+    dict.fromkeys(("mock", "b", "router"), True),
+    0,
+)
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "expected"),
+    [
+        # A router's models have others' ids as their short names. An entry that is an id is that one.
+        (["b/m"], "b/m", ["b/m"]),
+        (["b/m"], "router/b/m", []),
+        (["b/m"], "auto", ["b/m"]),
+        (["b/x"], "router/b/x", ["router/b/x"]),
+        (["b/x"], "b/x", ["router/b/x"]),
+        # One that is an alias is that, also where a model has the same short name.
+        (["n"], "n", ["b/large-1"]),
+        (["n"], "mock/n", []),
+        (["n"], "b/large-1", []),
+        (["n"], "auto", []),
+    ],
+)
+def test_names_that_are_others_short_names(models, name, expected):
+    pool = NESTED.resolve(name, "chat", None)
+    try:
+        found = [member.id for member in grant_of(models=tuple(models)).narrow(pool, NESTED.means).members]
+    except NotAllowed:
+        found = []
+    assert found == expected
+
+
 @given(st.text(), st.text())
-def test_what_fits(pattern, id):
-    assert isinstance(fits(pattern, id), bool)
-    assert fits("*", id)
+def test_any_entry_and_any_id(entry, id):
+    assert isinstance(grant_of(models=(entry,)).allows("x", [id], CATALOG.means)[0], bool)
+    assert grant_of(models=("*",)).allows("x", [id], CATALOG.means) == [True]
 
 
 def test_a_table_made_anew_has_forgotten_its_pools():
@@ -313,10 +351,24 @@ def test_a_table_made_anew_has_forgotten_its_pools():
     pool = CATALOG.resolve("all", "chat", None)
     before, after = table.grant_of(credentials), table.again().grant_of(credentials)
     assert before is not None and after is not None and before is not after
-    assert before.narrow(pool) is not after.narrow(pool)
+    assert before.narrow(pool, CATALOG.means) is not after.narrow(pool, CATALOG.means)
     assert len(table.again()) == 1
     nobody = KeyTable((), None, is_open=True)
     assert nobody.again().is_open and nobody.grant_of(credentials) is None
+
+
+def test_what_a_change_of_one_key_leaves_of_the_others():
+    one, two = key_of(), key_of("key_2", OTHER)
+    accounts = accounts_of()
+    before = KeyTable([(one, 0), (two, 1)], accounts, is_open=False)
+    changed = key_of("key_2", OTHER, rpm=5)
+    after = KeyTable([(one, 0), (changed, 1)], accounts, is_open=False, before=before)
+    assert after.grant_of([(b"x-api-key", SECRET)]) is before.grant_of([(b"x-api-key", SECRET)])
+    grant = after.grant_of([(b"x-api-key", OTHER)])
+    assert grant is not None and grant.key is changed
+    gone = KeyTable([(changed, 1)], accounts, is_open=False, before=after)
+    with pytest.raises(Unauthorized):
+        gone.grant_of([(b"x-api-key", SECRET)])
 
 
 # ---------------------------------------------------------------------- through sockets

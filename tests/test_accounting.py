@@ -139,7 +139,7 @@ async def test_the_usage_of_a_compressed_answer_that_passes(provider, start, str
     await client.post(b'{"model":"m","messages":[]}', extra=b"Accept-Encoding: gzip\r\n")
     status, fields, got = await client.response()
     assert (status, fields[b"content-encoding"], got) == (200, b"gzip", body)
-    await until(lambda: server.gateway.finished)
+    await until(lambda: server.gateway.endings.latest)
     (row,) = rows(server)
     assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (1000, 100, pytest.approx(0.003))
     assert row["usage_source"] == "provider"

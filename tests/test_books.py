@@ -250,3 +250,25 @@ async def test_an_end_adds_up_what_is_there(kept):
     await made.close()
     with contextlib.closing(sqlite3.connect(made.state.path)) as database:
         assert database.execute("SELECT SUM(requests) FROM usage").fetchone() == (1,)
+
+
+async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog):
+    """What keys may use goes by it: a full disk must not give them their month anew."""
+    made = await kept()
+    made.write()
+    await made.requests()
+    for _ in range(5):
+        made.write()
+    made.ledger.close()
+    await made.state.close()
+    again = Kept(made.state.path)
+    await again.state.open()
+    await again.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    used = await again.books.open()
+    assert (used["key_1"].tokens, used["key_1"].nusd) == (6 * 7, 6 * 5)
+    assert "the ledger can't be added up" in caplog.text
+    await again.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    _, rows = await again.books.usage({}, NAMES)
+    assert sum(row["requests"] for row in rows) == 6
+    await again.books.close()
+    await again.state.close()

@@ -324,9 +324,55 @@ async def test_an_answer_that_breaks_off(gateway, provider):
     await client.post(STREAM, extra=bearer(secret))
     await client.reader.readuntil(b"provider_broke_off")
     [line] = gateway.lines()
-    assert (line["status"], line["attempts"]) == (200, 1)
+    assert (line["status"], line["attempts"], line["source"]) == (200, 1, "estimated")
     provider.script = answers()
     assert (await ask(await RawClient.connect(gateway.server), secret))[0] == 200
+    await gateway.total()
+
+
+@pytest.mark.parametrize("rest", [b"", b"0\r\n"])
+async def test_a_stream_that_is_whole_but_for_the_end_of_its_message(gateway, provider, rest):
+    """It is charged as any, and blamed on nobody; for the client it ends as it should have, if it can."""
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(*EVENTS, end=False)
+        await call.send(rest)
+
+    provider.script = script
+    client = await gateway.begin()
+    _, secret = await make(gateway.server, concurrency=1)
+    await client.post(STREAM, extra=bearer(secret))
+    await client.head()
+    if rest:
+        assert (await client.rest()).endswith(b"[DONE]\n\n\r\n0\r\n")
+    else:
+        assert await Call(client.reader, client.writer, 0).chunks() == b"".join(EVENTS)
+    [line] = gateway.lines()
+    assert (line["status"], line["source"], line["output"], line["nusd"]) == (200, "provider", 60, NUSD)
+    assert (await gateway.month())["tokens"] == 100
+    assert gateway.server.gateway.catalog.deployments["mock/m"].breaker.failures == 0
+    await gateway.total()
+
+
+async def test_a_client_that_leaves_an_early_answer(gateway, provider):
+    """The provider answers before the request is complete, and the client leaves without its last byte."""
+
+    async def script(call: Call) -> None:
+        await call.reader.readuntil(b"true")
+        await call.stream(*[b"data: %b\n\n" % (b"x" * 150)] * 10, end=False)
+        await call.gone()
+
+    provider.script = script
+    client = await gateway.begin()
+    _, secret = await make(gateway.server, concurrency=1)
+    await client.send(post(STREAM + b" ", extra=bearer(secret))[:-1])
+    await client.reader.readuntil(b"x\n\n")
+    client.close()
+    await until(gateway.lines)
+    [line] = gateway.lines()
+    assert (line["source"], line["output"] > 0) == ("estimated", True)
+    assert (await gateway.month())["tokens"] == line["input"] + line["output"]
     await gateway.total()
 
 
@@ -367,3 +413,105 @@ async def test_many_at_once(gateway, provider, other):
     total = await gateway.total()
     assert total["requests"] == 400
     assert (await gateway.month())["tokens"] == total["input_tokens"] + total["output_tokens"]
+
+
+def logprobs(usage: bytes) -> bytes:
+    return b'{"choices":[{"message":{"content":"hi"}}],%b,"prompt_logprobs":[%b]}' % (
+        usage,
+        b"0.5," * 9000 + b"1",
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        logprobs(b'"usage":{"prompt_tokens":40,"completion_tokens":60}'),
+        b'{"usage": {"prompt_tokens": 40, "completion_tokens": 60}, "choices": ["%b"]}' % (b"x " * 20_000),
+    ],
+)
+async def test_a_usage_that_stands_far_before_the_end(gateway, provider, answer):
+    provider.script = answers(answer)
+    client = await gateway.begin()
+    assert (await ask(client))[0] == 200
+    [line] = gateway.lines()
+    assert (line["source"], line["input"], line["output"], line["nusd"]) == ("provider", 40, 60, NUSD)
+
+
+@pytest.mark.parametrize(
+    "status", [b"307 Temporary Redirect", b"204 No Content", b"205 Reset Content", b"404 No"]
+)
+async def test_what_is_no_answer_costs_nothing(gateway, provider, status):
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(
+            b"HTTP/1.1 %b\r\nLocation: /x\r\n%b\r\n"
+            % (status, b"" if status[:3] == b"204" else b"Content-Length: 0\r\n")
+        )
+        await call.gone()
+
+    provider.script = script
+    client = await gateway.begin()
+    assert (await ask(client))[0] == int(status[:3])
+    [line] = gateway.lines()
+    assert "nusd" not in line and "input" not in line
+
+
+async def test_a_failure_that_is_passed_on_costs_nothing(gateway, provider, other):
+    """A stream whose first event is an error, where nobody else is left to be asked."""
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(b'event: error\ndata: {"error":{"message":"no"}}\n\n')
+
+    provider.script = script
+    other.script = answers(b'{"usage":{"prompt_tokens":5}}', b"500 Oh")
+    client = await gateway.begin(", peek = true", more="[routing]\nmax_attempts = 1\n")
+    statuses = set()
+    for _ in range(2):  # each is asked once
+        await client.post(b'{"model":"both","stream":true}')
+        statuses.add((await client.response())[0])
+    assert statuses == {200, 500}
+    assert not any("nusd" in line for line in gateway.lines())
+
+
+async def begin_with_all_endpoints(gateway) -> RawClient:
+    endpoints = 'endpoints = ["chat", "completions", "responses", "messages"]'
+    gateway.text = gateway.text.replace("[providers.mock]\n", f"[providers.mock]\n{endpoints}\n")
+    return await gateway.begin()
+
+
+async def test_a_client_that_closes_after_the_last_event_of_a_response(gateway, provider):
+    """That event repeats the whole answer: its counts are the provider's last word, however long it is."""
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    event = {"type": "response.completed", "response": {"output": "x" * 6000, "usage": usage}}
+    data = b"event: response.completed\ndata: %b\n\n" % json.dumps(event).encode()
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.stream(data, end=False)
+        await call.gone()
+
+    provider.script = script
+    client = await begin_with_all_endpoints(gateway)
+    await client.send(post(STREAM).replace(b"/chat/completions", b"/responses"))
+    await client.reader.readuntil(b"}}\n\n")
+    client.close()
+    await until(gateway.lines)
+    [line] = gateway.lines()
+    assert (line["source"], line["input"], line["output"]) == ("provider", 10, 5)
+
+
+async def test_a_message_whose_input_was_counted_out_of_reach(gateway, provider):
+    """It is not taken for a prompt without tokens."""
+    start = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1000}}}\n\n'
+    )
+    delta = b'data: {"type":"content_block_delta","delta":{"text":"%b"}}\n\n' % (b"x" * 900)
+    end = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":200}}\n\n'
+    comments = (b": " + b"-" * 1000 + b"\n\n") * 3
+    provider.script = streams(comments, start, *[delta] * 40, end, b'data: {"type":"message_stop"}\n\n')
+    client = await begin_with_all_endpoints(gateway)
+    await client.send(post(STREAM).replace(b"/chat/completions", b"/messages"))
+    await client.response()
+    [line] = gateway.lines()
+    assert (line["source"], line["output"] >= 200, line["input"] > 0) == ("estimated", True, True)

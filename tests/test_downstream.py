@@ -595,3 +595,22 @@ async def test_repr_tells_the_state(provider, start):
     await until(lambda: "waiting" in repr(connection))
     client.close()
     await until(lambda: "closed" in repr(connection))
+
+
+async def test_framing_that_breaks_while_an_answer_runs(provider, start):
+    """An error can't be said in the middle of an answer: it would be taken for a part of it."""
+
+    async def script(call: Call) -> None:
+        await call.reader.readuntil(b"}")
+        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + b"x" * 100)
+        await call.gone()
+
+    provider.script = script
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await client.send(head + b"%x\r\n%b\r\n" % (len(BODY), BODY))
+    await client.reader.readuntil(b"x" * 100)
+    await client.send(b"zz\r\n")
+    assert b"HTTP/1.1 400" not in await client.rest()
+    await until(lambda: not server.gateway.connections)

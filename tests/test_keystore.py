@@ -330,17 +330,43 @@ async def test_storage_that_fails(kept, kind, caplog):
         with pytest.raises(NotStored):  # to ask again is no way to hear that it is stored
             await made.store.revoke("leaked")
     # What others write meanwhile doesn't bring it back.
+    at = made.store.find("leaked").revoked
+    assert at is not None
     with made.command() as database:
         assert {key.name: key.revoked for key in load_keys(database)} == {"first": None, "leaked": None}
         store_key(database, key_of("key_3", b"3"))
     await made.store.check()
     assert "key_3" in made.ids()
-    at = made.store.find("leaked").revoked
-    assert at is not None
+    with made.command() as database:
+        assert {key.name: key.revoked for key in load_keys(database)}["leaked"] == at
     assert (await made.store.revoke("leaked")).revoked == at
     with made.command() as database:
         assert {key.name: key.revoked for key in load_keys(database)}["leaked"] == at
     assert (await made.store.create({"name": "second"}, KNOWN))[0].id in made.ids()
+
+
+async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_stored_later(kept, caplog):
+    made = await kept()
+    leaked, _ = await made.store.create({"name": "leaked"}, KNOWN)
+    other, _ = await made.store.create({"name": "other"}, KNOWN)
+    for key, settings in ((leaked, {"name": "renamed"}), (other, {"rpm": 3})):
+        async with trouble(made, "locked"):
+            with pytest.raises(NotStored):
+                await made.store.revoke(key.id)
+        at = made.store.find(key.id).revoked
+        assert at is not None
+        assert (await made.store.edit(key.id, settings, KNOWN)).revoked == at
+        assert made.store.find(key.id).revoked == at
+    caplog.set_level(logging.INFO)
+    # Also without anybody's doing, as soon as the storage takes it.
+    third, _ = await made.store.create({"name": "third"}, KNOWN)
+    async with trouble(made, "locked"):
+        with pytest.raises(NotStored):
+            await made.store.revoke("third")
+    await made.store.check()
+    assert f"key {third.id}: that it is revoked could be stored now" in caplog.text
+    with made.command() as database:
+        assert all(key.revoked is not None for key in load_keys(database))
 
 
 async def test_a_full_disk(kept):

@@ -109,6 +109,36 @@ def test_one_write_a_line(ledger, directory, disk):
     assert not is_locked(file)
 
 
+def test_lines_together_are_one_write(ledger, directory, disk):
+    ledger.write(line(1))
+    ledger.write(b"".join(map(line, range(2, 9))))
+    assert disk.writes == 2
+    assert whole_lines(directory) == [line(number) for number in range(1, 9)]
+
+
+@given(room=st.integers(0, 700), more=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_disk_that_fills_up_within_lines_together(room, more):
+    """Wherever it ends: each line is there once when there is room again, in order."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        ledger = Ledger(Path(folder), 0, START)
+        disk = Disk(ledger)
+        patch.setattr(ledger_module.os, "write", disk.write)
+        ledger.write(line(0))
+        size = len(line(0))
+        disk.room = room
+        ledger.write(b"".join(map(line, range(1, 6))))
+        assert ledger.waiting == max(0, 5 - room // size)
+        for number in range(6, 6 + more):
+            ledger.write(line(number))
+        disk.room = None
+        ledger.tick(10.0)
+        assert ledger.waiting == 0
+        assert whole_lines(Path(folder)) == [line(number) for number in range(6 + more)]
+        assert ledger._size == (6 + more) * size
+        ledger.close()
+
+
 def test_nothing_is_made_before_the_first_line(ledger, directory):
     ledger.tick(0.0)
     assert not directory.exists()

@@ -162,6 +162,36 @@ def test_a_request_over_several_windows_counts_when_it_ends():
     assert admit(account, NOW + 130, tokens=0).requests_left == 9
 
 
+def test_tokens_that_are_settled_while_another_worker_begins_a_window():
+    """It may have read the sums a moment before: what it has not seen counts in the window that it began."""
+    memory = memory_of(2)
+    workers = [accounts_of(2, own, memory) for own in range(2)]
+    workers[0].open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    one, two = (Account(each, 0, key_of(tpm=100)) for each in workers)
+    permit = admit(one)
+
+    class Meanwhile:
+        """Memory whose reading of the beginning lets the other worker in once, as at that moment."""
+
+        def __init__(self, real: memoryview) -> None:
+            self.real = real
+            self.reads = 0
+
+        def __getitem__(self, at: int) -> float:
+            value = self.real[at]
+            self.reads += 1
+            if self.reads == 1:
+                two.settle(admit(two, NOW + 61), unix_s(NOW + 61), 0, 0)
+            return value
+
+        def __setitem__(self, at: int, value: float) -> None:
+            self.real[at] = value
+
+    one._real = Meanwhile(one._real)  # type: ignore[assignment]
+    one.settle(permit, unix_s(NOW + 61), 5000, 0)
+    assert refused(two, NOW + 62).param == "tpm"
+
+
 # ---------------------------------------------------------------------- at a time
 
 

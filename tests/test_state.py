@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from proxy import state as state_module
 from proxy.meters import Row
 from proxy.rowstate import dump, restore
-from proxy.state import VERSION, State, StateError
+from proxy.state import VERSION, State, StateError, connect
 
 
 def learned() -> dict:
@@ -187,3 +188,15 @@ async def test_saves_at_the_same_time_take_turns(tmp_path):
     await state.open()
     assert set(await state.rows()) <= {1}
     await state.close()
+
+
+def test_a_file_that_is_there_is_opened_without_writing_to_it(tmp_path):
+    """A full disk takes nothing, and must not keep a gateway with all its keys from starting."""
+    path = str(tmp_path / "t.db")
+    connect(path).close()
+    before = (tmp_path / "t.db").read_bytes()
+    with contextlib.closing(connect(path)) as database:
+        assert database.total_changes == 0
+        log = tmp_path / "t.db-wal"
+        assert not log.exists() or log.stat().st_size == 0
+    assert (tmp_path / "t.db").read_bytes() == before

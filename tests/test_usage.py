@@ -103,12 +103,23 @@ def plain(usage: Any, **rest: Any) -> bytes:
         ("chat", {"prompt_tokens": 5, "prompt_tokens_details": [9]}, Usage(5)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": -3}, Usage(5)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": 10**10}, Usage(5)),
-        ("chat", {"prompt_tokens": 5.0, "completion_tokens": "7"}, None),
-        ("chat", {"prompt_tokens": "5", "completion_tokens": 7.0}, None),
+        ("chat", {"prompt_tokens": 5.0, "completion_tokens": "7"}, Usage(5)),  # a whole number all the same
+        ("chat", {"prompt_tokens": "5", "completion_tokens": 7.0}, Usage(output_tokens=7)),
+        ("chat", {"prompt_tokens": 5.5, "completion_tokens": None}, None),
+        # What one of them doesn't say, the total does, and is of that.
+        ("chat", {"prompt_tokens": None, "completion_tokens": 5, "total_tokens": 1005}, Usage(1000, 0, 0, 5)),
+        ("chat", {"completion_tokens": 5, "total_tokens": 1005}, Usage(1000, 0, 0, 5)),
+        ("chat", {"prompt_tokens": 1000, "total_tokens": 1005}, Usage(1000, 0, 0, 5)),
+        ("chat", {"prompt_tokens": -4, "completion_tokens": 50, "total_tokens": 5}, Usage(0, 0, 0, 50)),
+        (
+            "chat",
+            {"prompt_tokens": 1000.0, "completion_tokens": 5.0, "total_tokens": 1005},
+            Usage(1000, 0, 0, 5),
+        ),
         ("chat", {"prompt_tokens": False, "completion_tokens": 7}, Usage(output_tokens=7)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 10**10}, Usage(5, 0, 0, 7)),
         ("chat", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": "99"}, Usage(5, 0, 0, 7)),
-        ("messages", {"input_tokens": 5.0, "output_tokens": "7"}, None),
+        ("messages", {"input_tokens": 5.0, "output_tokens": "7"}, Usage(5)),
         ("messages", {"input_tokens": 5, "output_tokens": True, "cache_read_input_tokens": -1}, Usage(5)),
         ("responses", {"input_tokens": 2**63, "output_tokens": 7}, Usage(output_tokens=7)),
         ("completions", {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}, Usage(5, 0, 0, 7)),
@@ -178,7 +189,7 @@ def test_cache_writes_are_counted_once_however_long_they_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [b"1e999", b"1" + b"0" * 400, b"-0", b"-0.0", b"5E0", b"NaN", b"0x5", b"05"]
+    "number", [b"1e999", b"1" + b"0" * 400, b"-0", b"-0.0", b"5E-1", b"NaN", b"0x5", b"05"]
 )
 def test_numbers_that_python_and_json_see_differently_do_no_harm(number: bytes) -> None:
     for endpoint in ("chat", "messages"):
@@ -458,7 +469,7 @@ def test_events_equal_the_parser_when_all_is_there(
     events: list[dict[str, Any]], end: bytes, cut: int
 ) -> None:
     whole = stream(*events, end=end)
-    holders = [event["usage"] for event in events if isinstance(event.get("usage"), dict)]
+    holders = [event["usage"] for event in events if isinstance(event.get("usage"), dict) and event["usage"]]
     expected = read_plain(orjson.dumps({"usage": holders[-1]}), "chat") if holders else None
     assert read_events(whole, "chat") == expected
     later = read_events(whole[cut:], "chat")
@@ -558,3 +569,37 @@ def test_estimates_say_so() -> None:
     assert estimate(1000, 0.25, 400) == Usage(250, 0, 0, 100, 0, estimated=True)
     assert estimate(0, 0.25, 0) == Usage(estimated=True)
     assert estimate(1000, 0.3, 1600, streamed=True).output_tokens == 10
+
+
+@pytest.mark.parametrize("spelling", [b'"usage":{', b'"usage": {'])
+def test_a_usage_that_stood_before_the_tail(spelling: bytes) -> None:
+    """In front of what was written, or with large members behind it."""
+    aside = (
+        spelling + b'"prompt_tokens":20,"completion_tokens":3,"details":{"a":"}"}},"prompt_logprobs":[[0.1,'
+    )
+    tail = b'0.5]],"id":"x"}'
+    assert read_plain(tail, "chat", aside) == Usage(20, 0, 0, 3)
+    assert read_plain(tail, "chat") is None
+    # What the tail itself says counts more; and what is cut, or no usage, counts for nothing.
+    own = b'0.5]],"usage":{"prompt_tokens":7,"completion_tokens":1}}'
+    assert read_plain(own, "chat", aside) == Usage(7, 0, 0, 1)
+    for odd in (aside[:40], spelling + b'"a":1}', spelling + b"}", spelling + b"\xff}"):
+        assert read_plain(tail, "chat", odd) is None
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_aside_will_do(rest: bytes) -> None:
+    assert read_plain(b"0]}", "chat", b'"usage":{' + rest) is None or b"tokens" in rest
+
+
+def test_zeros_at_the_end_take_nothing_back() -> None:
+    """Some of those who speak Anthropic's language send a usage of zeros with the last event."""
+    start = {
+        "type": "message_start",
+        "message": {"usage": {"input_tokens": 1000, "cache_read_input_tokens": 500}},
+    }
+    end = {
+        "type": "message_delta",
+        "usage": {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 20},
+    }
+    assert read_events(stream(start, end), "messages") == Usage(1500, 500, 0, 20)
