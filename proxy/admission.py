@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from proxy.access import Grant
 from proxy.asked import (
-    BEST_OF,
     COUNT,
     MAX_COMPLETION_TOKENS,
     MAX_OUTPUT_TOKENS,
@@ -60,12 +59,12 @@ def admit(
         return None
     tokens = nusd = 0
     if account.reserves:
-        tokens, nusd = _estimate(pool, fallbacks, body, text_bytes, streamed, now, wanted)
+        tokens, nusd = _estimate(pool, fallbacks, body, text_bytes, streamed, wanted)
     return account.admit(now, unix_s, tokens, nusd)
 
 
 def _estimate(
-    pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool, now: float,
+    pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool,
     wanted: Sequence[tuple[int, float]],
 ) -> tuple[int, int]:  # fmt: skip
     """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual; at the
@@ -76,13 +75,16 @@ def _estimate(
     if words is None:
         output = 0.0
     elif wanted:
-        limits = [value for word, value in wanted if word in words and value > 0]
-        if limits:
-            output = min(max(limits), _MOST_OUTPUT)
-        if pool.endpoint in _SEVERAL:
-            counts = [value for word, value in wanted if word in (COUNT, BEST_OF) and value > 1]
-            if counts:
-                output *= min(max(counts), _MOST_ANSWERS)
+        limit, count = 0.0, 1.0
+        for word, value in wanted:
+            if word in words:
+                limit = max(limit, value)
+            elif word >= COUNT:
+                count = max(count, value)
+        if limit > 0:
+            output = min(limit, _MOST_OUTPUT)
+        if count > 1 and pool.endpoint in _SEVERAL:
+            output *= min(count, _MOST_ANSWERS)
     output_tokens = int(output)
     pictures = len(body) - text_bytes
     given = int((text_bytes + (pictures // _BYTES_A_BYTE if pictures > 0 else 0)) * per_byte) + 1
