@@ -7,6 +7,7 @@ its end (the client left, another was faster) is, by an estimate of what it got 
 from __future__ import annotations
 
 from proxy.answer import Answer
+from proxy.peek import holds_error, is_error
 from proxy.record import Record
 from proxy.usage import Usage, estimate, partial_usage, price_nusd, read_events, read_plain
 
@@ -60,6 +61,8 @@ def estimated(record: Record, answer: Answer | None, endpoint: str, prompt_bytes
         output_bytes = answer.passed_bytes
         if not answer.is_readable:
             output_bytes *= _UNPACKED
+        elif is_error(answer.first or answer.tail()) if streamed else holds_error(answer.tail()):
+            return NOTHING  # a failure, whatever its status says
         elif streamed:
             seen = partial_usage(answer.tail(), answer.first, endpoint)
     writes = endpoint not in ("embeddings", "rerank")

@@ -20,7 +20,7 @@ def is_error(stream: bytes) -> bool | None:
         begin = match.end()
         name, data = _read(event)
         if name or data:
-            return name == b"error" or _holds_error(data)
+            return name == b"error" or holds_error(data)
     return None
 
 
@@ -36,7 +36,8 @@ def _read(event: bytes) -> tuple[bytes, bytes]:
     return name, b"\n".join(data)
 
 
-def _holds_error(data: bytes) -> bool:
+def holds_error(data: bytes) -> bool:
+    """Whether a JSON object says that it is an error."""
     if b'"error"' not in data:
         return False
     try:

@@ -515,3 +515,21 @@ async def test_a_message_whose_input_was_counted_out_of_reach(gateway, provider)
     await client.response()
     [line] = gateway.lines()
     assert (line["source"], line["output"] >= 200, line["input"] > 0) == ("estimated", True, True)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answers(b'{"error":{"message":"no"}}'),
+        streams(b'data: {"error":{"message":"no"}}\n\n'),
+        streams(b'event: error\ndata: {"message":"no"}\n\n', b"data: [DONE]\n\n"),
+    ],
+)
+async def test_an_error_with_the_status_of_an_answer_costs_nothing(gateway, provider, script):
+    provider.script = script
+    client = await gateway.begin()
+    await client.post(STREAM)
+    assert (await client.response())[0] == 200
+    [line] = gateway.lines()
+    assert "nusd" not in line
+    await gateway.total()
