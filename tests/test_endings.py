@@ -118,9 +118,7 @@ async def test_answers_of_one_turn(start, tmp_path, provider, monkeypatch):
             await call.answer(ANSWER)
 
     provider.script = script
-    server = await start(
-        CONFIG.format(url=provider.url, more="") + f'[state]\npath = "{tmp_path / "t.db"}"\n'
-    )
+    server = await start(config(provider, tmp_path))
     _, secret = await make(server, concurrency=100)
     writes: list[int] = []
     real_write = ledger_module.os.write
@@ -147,54 +145,56 @@ async def test_answers_of_one_turn(start, tmp_path, provider, monkeypatch):
         client.close()
 
 
-async def test_a_client_that_leaves_while_its_answer_is_held(start, tmp_path, provider):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.answer(ANSWER)
+class Held:
+    """A gateway that holds the end of an answer until it is told to let go."""
 
-    provider.script = script
-    server = await start(
-        CONFIG.format(url=provider.url, more="") + f'[state]\npath = "{tmp_path / "t.db"}"\n'
-    )
-    _, secret = await make(server, concurrency=1)
-    endings = server.gateway.endings
-    callbacks: list[Any] = []
-    endings._soon, endings._last_at = callbacks.append, float("inf")
-    client = await RawClient.connect(server)
-    await client.post(BODY, extra=bearer(secret))
-    await until(lambda: callbacks)
-    client.close()
-    await until(lambda: not server.gateway.connections)
-    assert not endings.latest
-    callbacks[0]()
-    [line] = endings.latest
-    assert json.loads(line)["status"] == 200
-    [row] = (await admin(server, "GET", "/keys"))[1]["data"]
+    async def begin(self, start: Any, provider: ScriptedProvider, folder: Path) -> None:
+        async def script(call: Call) -> None:
+            await call.request()
+            await call.answer(ANSWER)
+
+        provider.script = script
+        self.folder = folder
+        self.server = await start(config(provider, folder))
+        _, self.secret = await make(self.server, concurrency=1)
+        self.endings = self.server.gateway.endings
+        callbacks: list[Any] = []
+        self.endings._soon, self.endings._last_at = callbacks.append, float("inf")
+        self.client = await self.ask()
+        await until(lambda: callbacks)
+        [self.let_go] = callbacks
+        self.endings._soon = None
+
+    async def ask(self) -> RawClient:
+        client = await RawClient.connect(self.server)
+        await client.post(BODY, extra=bearer(self.secret))
+        return client
+
+    def statuses(self) -> list[int]:
+        files = (self.folder / "t.db-ledger").glob("*.jsonl")
+        return [json.loads(line)["status"] for file in files for line in file.read_bytes().splitlines()]
+
+
+async def test_a_client_that_leaves_while_its_answer_is_held(start, tmp_path, provider):
+    held = Held()
+    await held.begin(start, provider, tmp_path)
+    held.client.close()
+    await until(lambda: not held.server.gateway.connections)
+    assert held.statuses() == []
+    held.let_go()
+    assert held.statuses() == [200]
+    [row] = (await admin(held.server, "GET", "/keys"))[1]["data"]
     assert row["month"]["tokens"] == 10
-    endings._soon = None
-    client = await RawClient.connect(server)  # what it held of the key's limits is free
-    await client.post(BODY, extra=bearer(secret))
+    client = await held.ask()  # what it held of the key's limits is free
     assert (await client.response())[0] == 200
     client.close()
 
 
 async def test_what_is_held_when_the_gateway_stops_is_accounted_for(start, tmp_path, provider):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.answer(ANSWER)
-
-    provider.script = script
-    server = await start(config(provider, tmp_path))
-    _, secret = await make(server)
-    endings = server.gateway.endings
-    callbacks: list[Any] = []
-    endings._soon, endings._last_at = callbacks.append, float("inf")
-    client = await RawClient.connect(server)
-    await client.post(BODY, extra=bearer(secret))
-    await until(lambda: callbacks)
-    await server.close()
-    [file] = (tmp_path / "t.db-ledger").glob("*.jsonl")
-    assert json.loads(file.read_bytes())["status"] == 200
-    callbacks[0]()
-    assert len(file.read_bytes().splitlines()) == 1
-    client.close()
+    held = Held()
+    await held.begin(start, provider, tmp_path)
+    await held.server.close()
+    assert held.statuses() == [200]
+    held.let_go()
+    assert held.statuses() == [200]
+    held.client.close()
