@@ -6,11 +6,9 @@ import re
 
 from proxy.scanner import BracketCounter, skip_white
 
-# What limits an answer's length: chat's older and newer word, and that of the Responses API; how many answers
-# there are to be; and of how many they are the best.
-MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_TOKENS, COUNT, BEST_OF = range(
-    5
-)  # the last two: of how many answers
+# What limits an answer's length: chat's older and newer word, and that of the Responses API. The last two say
+# how many answers there are to be, and of how many they are the best.
+MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_TOKENS, COUNT, BEST_OF = range(5)
 _WORDS = (b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n", b"best_of")
 OUTPUT_LIMITS = frozenset((MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_TOKENS))
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
@@ -58,6 +56,7 @@ def asked(body: bytes, *, is_whole: bool = True) -> list[tuple[int, float]]:
     if b"\\" in body and b"\\u00" in body and any(escape in body for escape in _ESCAPES):
         pattern = _KEY
     found: list[tuple[int, float]] = []
+    depth = _Depth(body, is_whole=is_whole)
     for candidate in pattern.finditer(body):
         start = candidate.start()
         if start and body[start - 1] == _BACKSLASH:
@@ -69,7 +68,7 @@ def asked(body: bytes, *, is_whole: bool = True) -> list[tuple[int, float]]:
             told = unusual
         else:
             continue
-        if _is_at_top(body, start, is_whole=is_whole):
+        if depth.is_top(start):
             found.append(told)
     return found
 
@@ -87,15 +86,27 @@ def _unusual(body: bytes, start: int) -> tuple[int, float] | None:
     return match.lastindex - 1, float(number[2]) if number else float("inf")
 
 
-def _is_at_top(body: bytes, start: int, *, is_whole: bool) -> bool:
-    """Whether a key stands at depth 1: quickly where few brackets stand before or behind it."""
-    if is_whole and len(body) - start <= _NEAR_BYTES and _brackets(body[start:]) == b"}":
-        return True
-    if start <= _NEAR_BYTES and _brackets(body[:start]) == b"{":
-        return True
-    counter = BracketCounter()
-    counter.feed(body, 0, start)
-    return counter.depth == 1
+class _Depth:
+    """Whether keys, in their order, stand at depth 1: quickly where few brackets stand before or behind one.
+
+    Else brackets are counted, each once: a body can be full of such keys.
+    """
+
+    def __init__(self, body: bytes, *, is_whole: bool) -> None:
+        self._body = body
+        self._is_whole = is_whole
+        self._counter = BracketCounter()
+        self._counted = 0
+
+    def is_top(self, start: int) -> bool:
+        body = self._body
+        if self._is_whole and len(body) - start <= _NEAR_BYTES and _brackets(body[start:]) == b"}":
+            return True
+        if start <= _NEAR_BYTES and _brackets(body[:start]) == b"{":
+            return True
+        self._counter.feed(body, self._counted, start)
+        self._counted = start
+        return self._counter.depth == 1
 
 
 def _brackets(data: bytes) -> bytes:

@@ -295,8 +295,11 @@ class Exchange(Request):
         """Account for a complete answer; returns its line for the ledger."""
         answer, now = attempt.answer, attempt.progress_at
         assert answer is not None
-        attempt.account(answer, now)
-        return close(self, answer.head.status, now, 1)
+        try:
+            attempt.account(answer, now)
+        finally:  # whatever fails, the request is over
+            line = close(self, answer.head.status, now, 1)
+        return line
 
     def on_end(self, attempt: Attempt) -> None:
         """The answer is accounted for: its last bytes go out, if the client is still there."""

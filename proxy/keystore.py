@@ -7,6 +7,7 @@ known stay known whatever becomes of the storage.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -226,7 +227,8 @@ class KeyStore:
         try:
             await self._state.run(self._has_file)
             for id, at in list(self._unstored.items()):
-                await self._state.run(change_key, id, {"revoked": at})
+                with contextlib.suppress(UnknownKey):  # whose row has gone lets nobody in any more
+                    await self._state.run(change_key, id, {"revoked": at})
                 del self._unstored[id]
                 log.info("key %s: that it is revoked could be stored now", id)
             version = await self._state.run(version_of)

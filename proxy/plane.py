@@ -99,14 +99,12 @@ class DataPlane:
         self._ticker: asyncio.TimerHandle | None = None
         self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
 
-    def _table(self, keyring: Keyring) -> KeyTable:
-        return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open)
+    def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
+        return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)
 
     async def take_keys(self, keyring: Keyring) -> None:
         """From the next request on, go by these keys."""
-        self.gateway.take_keys(
-            KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=self.gateway.keys)
-        )
+        self.gateway.take_keys(self._table(keyring, self.gateway.keys))
 
     async def start(self) -> None:
         """Everything but listening."""

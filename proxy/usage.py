@@ -285,7 +285,7 @@ def _object_behind_key(aside: bytes) -> Any:
     text = aside.decode("utf-8", "replace")
     try:
         return _DECODER.raw_decode(text, text.index("{"))[0]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -369,6 +369,19 @@ async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_sto
         assert all(key.revoked is not None for key in load_keys(database))
 
 
+async def test_a_revocation_whose_row_has_gone_meanwhile(kept):
+    made = await kept()
+    await made.store.create({"name": "leaked"}, KNOWN)
+    async with trouble(made, "locked"):
+        with pytest.raises(NotStored):
+            await made.store.revoke("leaked")
+    with made.command() as database:
+        database.execute("DELETE FROM keys")
+        store_key(database, key_of("key_2", b"2"))
+    await made.store.check()
+    assert made.ids() == ["key_2"]
+
+
 async def test_a_full_disk(kept):
     made = await kept()
     await made.state.run(lambda database: database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())

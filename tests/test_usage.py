@@ -583,7 +583,13 @@ def test_a_usage_that_stood_before_the_tail(spelling: bytes) -> None:
     # What the tail itself says counts more; and what is cut, or no usage, counts for nothing.
     own = b'0.5]],"usage":{"prompt_tokens":7,"completion_tokens":1}}'
     assert read_plain(own, "chat", aside) == Usage(7, 0, 0, 1)
-    for odd in (aside[:40], spelling + b'"a":1}', spelling + b"}", spelling + b"\xff}"):
+    for odd in (
+        spelling + b'"a":' + b"[" * 1000,
+        aside[:40],
+        spelling + b'"a":1}',
+        spelling + b"}",
+        spelling + b"\xff}",
+    ):
         assert read_plain(tail, "chat", odd) is None
 
 
