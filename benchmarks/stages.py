@@ -491,6 +491,16 @@ CASES: dict[str, tuple[str, str, Callable[[], Callable[[], object]]]] = {
     "routed-crowd": (f"short name at 2 providers, {CROWD} under way", "request", lambda: crowd(SHORT)),
     "100k": ("100 KB conversation, model first", "request", lambda: plain(PINNED, size="100k")),
     "2m": ("2 MB image, model first", "request", lambda: plain(PINNED, size="2m")),
+    "limited-100k": (
+        "100 KB conversation, everything on",
+        "request",
+        lambda: plain(SHORT, size="100k", ledger=True, limits=LIMITS),
+    ),
+    "limited-2m": (
+        "2 MB image, everything on",
+        "request",
+        lambda: plain(SHORT, size="2m", ledger=True, limits=LIMITS),
+    ),
     "stream": ("stream without its chunks", "request", lambda: stream(False)),
     "chunk": ("one chunk of a stream", "chunk", lambda: stream(True)),
     "head": ("read_request_head, 4 headers", "call", lambda: head_reading(PLAIN_HEAD)),

@@ -7,7 +7,7 @@ are generated for nobody cost money too.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.deadlines import look_at
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from proxy.gateway import Gateway
 
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
-MAX_ABSENT = 100
-ABSENT_S = 300.0
+MAX_ABSENT: Final = 100
+ABSENT_S: Final = 300.0
 
 
 def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from proxy.errors import NotAllowed, Unauthorized
 from proxy.keys import FORM, PREFIX, Key, digest_of, is_glob
 from proxy.limits import Account, Accounts
 from proxy.pool import Pool
 
-_PREFIX = PREFIX.encode()
+_PREFIX: Final = PREFIX.encode()
 # Where SDKs put a key, in the order in which they count. The first is for requests whose Authorization is
 # meant for the provider (auth = "passthrough"); the last is Azure's.
-_HEADERS = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key")
+_HEADERS: Final = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key")
 Credentials = Sequence[tuple[bytes, bytes]]
 # What a name is: "pinned", "alias", "auto", "short"; None: there is none.
 Meaning = Callable[[str], str | None]
 # Where a word of a header begins as our keys do; within one, other people's tokens have it by chance.
-_OURS = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
+_OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
 
 class Grant:

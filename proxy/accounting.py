@@ -6,18 +6,20 @@ its end (the client left, another was faster) is, by an estimate of what it got 
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.answer import Answer
 from proxy.peek import holds_error, is_error
 from proxy.record import Record
 from proxy.usage import Usage, estimate, partial_usage, price_nusd, read_events, read_plain
 
 # Where tokens are what is paid for, so that there is something to estimate.
-_BY_TOKENS = frozenset({"chat", "completions", "responses", "messages", "embeddings", "rerank"})
+_BY_TOKENS: Final = frozenset({"chat", "completions", "responses", "messages", "embeddings", "rerank"})
 # How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
-_UNPACKED = 4
+_UNPACKED: Final = 4
 
 Charge = tuple[Usage | None, int | None]
-NOTHING: Charge = (None, None)
+NOTHING: Final[Charge] = (None, None)
 
 
 def account(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from proxy.access import Grant
 from proxy.asked import (
@@ -19,35 +20,36 @@ from proxy.pool import Pool
 from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 # Which words limit an answer's length where: another's are ignored there, and promise nothing.
-_WORDS_OF = {
+_WORDS_OF: Final = {
     "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
     "completions": (MAX_TOKENS,),
     "responses": (MAX_OUTPUT_TOKENS,),
     "messages": (MAX_TOKENS,),
 }
 # Where several answers can be asked for.
-_SEVERAL = frozenset({"chat", "completions"})
-_MOST_ANSWERS = 128
-_MOST_OUTPUT = 1e6  # no model writes a million tokens
+_SEVERAL: Final = frozenset({"chat", "completions"})
+_MOST_ANSWERS: Final = 128
+_MOST_OUTPUT: Final = 1e6  # no model writes a million tokens
 # Of pictures and sounds so many bytes count as one of text: 1 MB is then 2,600 tokens, as a large one has.
-_BYTES_A_BYTE = 100
+_BYTES_A_BYTE: Final = 100
 _UNSEEN = TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
 
 
 def admit(
-    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool,
-    now: float, unix_s: float, *, is_whole: bool = True,
+    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], body: bytes, keys: Sequence[tuple[int, int]],
+    text_bytes: int, streamed: bool, now: float, unix_s: float,
 ) -> Permit | None:  # fmt: skip
     """Let a request in; None: the key has nothing to count it against.
 
     :param fallbacks: what else it may go to.
-    :param body: as far as it is there; all of it for a key with ``max_tokens``, and where ``is_whole``.
+    :param body: as far as it is there; all of it for a key with ``max_tokens``.
+    :param keys: where its top-level keys that may be asked for begin and end, quotes included.
     :param text_bytes: the size of its text, as far as known.
     :param now: monotonic seconds. :param unix_s: the same moment for calendars.
     :raises GatewayError: 402, 422 or 429: a limit of the key is reached.
     """
     account, most = grant.account, grant.max_tokens
-    wanted = asked(body, is_whole=is_whole) if most is not None or account.reserves else ()
+    wanted = asked(body, keys) if most is not None or account.reserves else ()
     if most is not None and any(value > most for word, value in wanted if word in OUTPUT_LIMITS):
         raise BadRequest(
             f"The request asks for more output than this API key may: {most} tokens a request.",

@@ -12,6 +12,7 @@ be done; what the client gets is not.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from proxy.decode import Decoder, decoder_for
 from proxy.errors import GatewayError
@@ -21,22 +22,24 @@ from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
 # usage is below 1 KiB; the upper bound counts towards the memory of every open stream.
-TAIL_BYTES = 8 << 10
-_GATHERED_BYTES = 16 << 10
-_GATHERED_PIECES = 256  # each is an object, however small
+TAIL_BYTES: Final = 8 << 10
+_GATHERED_BYTES: Final = 16 << 10
+_GATHERED_PIECES: Final = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
-_HEAD_BYTES = 2 << 10
+_HEAD_BYTES: Final = 2 << 10
 
 # Some put the usage in front of all that was written, or large members behind it.
-_USAGE_KEYS = (b'"usage":{', b'"usage": {')
-_USAGE_BYTES = 1 << 10
+_USAGE_KEYS: Final = (b'"usage":{', b'"usage": {')
+_USAGE_BYTES: Final = 1 << 10
 
-AS_IT_CAME, REWRAPPED, UNWRAPPED = range(3)
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+AS_IT_CAME: Final = 0
+REWRAPPED: Final = 1
+UNWRAPPED: Final = 2
+_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 # What OpenAI's API ends a stream with, and Anthropic's.
-_LAST_EVENT = re.compile(rb'(?:^|[\r\n])data: ?(?:\[DONE\]|\{"type": ?"message_stop" *\})\s*\Z')
-_LAST_EVENT_BYTES = 128
-KEEP_ALIVE_EVENT = b": keep-alive\n\n"
+_LAST_EVENT: Final = re.compile(rb'(?:^|[\r\n])data: ?(?:\[DONE\]|\{"type": ?"message_stop" *\})\s*\Z')
+_LAST_EVENT_BYTES: Final = 128
+KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
 
 class Answer:

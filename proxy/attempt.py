@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tokenhub.attempt")
 
 # Where stream_options is known.
-_ASKED_AT = frozenset({"chat", "completions"})
+_ASKED_AT: Final = frozenset({"chat", "completions"})
 
 
 class Attempt(Record):

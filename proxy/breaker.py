@@ -31,21 +31,27 @@ left, it is asked.
 from __future__ import annotations
 
 from math import sqrt
+from typing import Final
 
-CLOSED, OUT, DUE, TRIAL, COOLING, EASING = range(6)
-STATES = ("ok", "ejected", "ejected", "trial", "cooling down", "easing in")
+CLOSED: Final = 0
+OUT: Final = 1
+DUE: Final = 2
+TRIAL: Final = 3
+COOLING: Final = 4
+EASING: Final = 5
+STATES: Final = ("ok", "ejected", "ejected", "trial", "cooling down", "easing in")
 
 # Doubling stops here by itself (the configured maximum comes long before), so that 2.0 ** n can't overflow.
-_MAX_DOUBLINGS = 30
+_MAX_DOUBLINGS: Final = 30
 # A provider that names a day (or a wrong date) is asked again after an hour: limits get raised meanwhile.
-MAX_COOL_DOWN_S = 3600.0
+MAX_COOL_DOWN_S: Final = 3600.0
 # See the module's text: the 2 of the rule of the least cost over the gain per second of traffic.
-_TRIAL_WORTH = 0.7
+_TRIAL_WORTH: Final = 0.7
 # Doubling happens once in any case: whoever fails its trial too is out for longer.
-_LEAST_GROWTH = 2.0
+_LEAST_GROWTH: Final = 2.0
 # A swing that is over so soon hurts nobody, and whoever says "in a second" means that.
-_EASE_FROM_S = 3.0
-_NEVER = float("-inf")
+_EASE_FROM_S: Final = 3.0
+_NEVER: Final = float("-inf")
 
 
 class Breaker:

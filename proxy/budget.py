@@ -8,10 +8,12 @@ bucket and a share of the requests in flight.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.decay import DecayedSum
 
-TAU_S = 10.0
-FLOOR = 10.0
+TAU_S: Final = 10.0
+FLOOR: Final = 10.0
 
 
 class RetryBudget:

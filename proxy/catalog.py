@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from proxy.breaker import Breaker
 from proxy.config import ENDPOINTS, STRATEGIES, Config
@@ -19,12 +19,12 @@ from proxy.errors import BadRequest, UnknownModel
 from proxy.listing import group_row, model_row
 from proxy.pool import Pool
 
-AUTO = "auto"
-SPLIT = "split"  # the strategy of an alias with shares, where a request asks for no other
+AUTO: Final = "auto"
+SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
 # Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
-ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
+ONE_MODEL_ENDPOINTS: Final = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
 # difflib is quadratic, and the name comes from outside: a longer one is no typing slip.
-_MAX_HINT_CHARS = 100
+_MAX_HINT_CHARS: Final = 100
 
 
 # Which of the models with these ids may be used by a name.
@@ -234,8 +234,10 @@ class Catalog:
         """The members of an alias in their order, each once; those of the aliases it names in their place."""
         config = self._alias_configs[alias]
         members: dict[str, Deployment] = {}
-        for name in (*config.models, *(share for share, _ in config.split)):
-            if name not in self.deployments and name in self._alias_configs and name not in (alias, *inside):
+        names = [*config.models, *(share for share, _ in config.split)]
+        for name in names:
+            is_alias = name not in self.deployments and name in self._alias_configs
+            if is_alias and name != alias and name not in inside:
                 found = self._expand(name, (*inside, alias))
             else:
                 # A short name also where an alias shadows it and lists it: it means the models then.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.usage import Usage
 
 # Weights of the priors of the ratios, in their own denominators: about one small request.
-PRIOR_BYTES = 1000.0
-PRIOR_TOKENS = 100.0
+PRIOR_BYTES: Final = 1000.0
+PRIOR_TOKENS: Final = 100.0
 # That of the output tokens is two: lengths differ by a factor of e from one answer to the next (as a standard
 # deviation of their logarithm), and between models, for the same prompts, by one of two: 1.0**2 / 0.7**2.
-PRIOR_REQUESTS = 2.0
+PRIOR_REQUESTS: Final = 2.0
 
 
 class Charges:

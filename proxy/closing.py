@@ -8,7 +8,7 @@ what a dictionary made into JSON does where caches are full of other things, as 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from proxy.usage import Usage
 
 # Names of models are shorter; what is none may be of any length.
-_MAX_NAME_CHARS = 200
-_START = b'{"id":"%b","t":%.3f,"key":%b,%b,"status":%d,"attempts":%d,"ms":%.2f'
-_USUAL = _START + b',"ttft_ms":%.2f,"overhead_us":%d,"input":%d,"output":%d,"nusd":%d,"source":"%b"}\n'
-_SOURCES = (b"provider", b"estimated")
+_MAX_NAME_CHARS: Final = 200
+_START: Final = b'{"id":"%b","t":%.3f,"key":%b,%b,"status":%d,"attempts":%d,"ms":%.2f'
+_USUAL: Final = _START + b',"ttft_ms":%.2f,"overhead_us":%d,"input":%d,"output":%d,"nusd":%d,"source":"%b"}\n'
+_SOURCES: Final = (b"provider", b"estimated")
 
 
 def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:

@@ -43,6 +43,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, log, sqrt
 from random import Random
+from typing import Final
 
 from proxy.candidates import Facts
 from proxy.charges import PRIOR_REQUESTS
@@ -52,10 +53,10 @@ from proxy.pool import Pool
 from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 # Where a model without an output price can't be priced.
-_WRITING_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages"})
-UNPRICED = float("inf")
+_WRITING_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages"})
+UNPRICED: Final = float("inf")
 # Of what caching could still save, so much may come true: not all of a prompt was sent before.
-_CACHE_DOUBT = 0.5
+_CACHE_DOUBT: Final = 0.5
 
 
 def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:

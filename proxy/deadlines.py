@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.answer import KEEP_ALIVE_EVENT
 from proxy.retry import PEEKING, TRYING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from proxy.attempt import Attempt
     from proxy.exchange import Exchange
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 
 
 def look_at(exchange: Exchange, now: float) -> float:

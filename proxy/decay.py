@@ -17,10 +17,11 @@ several readers of one loop iteration) counts as no time passed; the stamp never
 from __future__ import annotations
 
 from math import exp, log
+from typing import Final
 
-_LN2 = log(2.0)
+_LN2: Final = log(2.0)
 # Below a millisecond a half-life means "forget everything at once", and dividing by it could overflow.
-_MIN_HALF_LIFE_S = 1e-3
+_MIN_HALF_LIFE_S: Final = 1e-3
 
 
 def tau_from(half_life_s: float) -> float:

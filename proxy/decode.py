@@ -8,15 +8,19 @@ of a few bytes that unfold to a flood.
 from __future__ import annotations
 
 import zlib
+from typing import Final
 
 # A read is at most 256 KiB, and JSON text shrinks to a quarter, seldom to a tenth. This takes 5 to 8 ms, in
 # which nothing else runs. Deflate reaches 1:1032 on zeros: 256 MiB of one read.
-MAX_PIECE_BYTES = 4 << 20
+MAX_PIECE_BYTES: Final = 4 << 20
 # The largest honest answers are 2,048 vectors of 3,072 numbers, about 100 MB of JSON. What pieces below the
 # limit above may cost in all is half a second.
-MAX_DECODED_BYTES = 256 << 20
+MAX_DECODED_BYTES: Final = 256 << 20
 
-_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS  # zlib's own numbers
+# zlib's own numbers
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_ZLIB: Final = zlib.MAX_WBITS
+_RAW: Final = -zlib.MAX_WBITS
 
 
 class Decoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -14,11 +14,11 @@ from proxy.settings import EjectConfig, ModelConfig, ProviderConfig
 from proxy.usage import prices_of
 
 # Which capability serves an endpoint besides the one of its own name.
-_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
+_ALSO_SERVED_BY: Final = {"completions": "chat", "responses": "chat", "messages": "chat"}
 # count_tokens is served where messages is, but has rows of its own: it is quick and writes nothing.
-_SERVED_WITH = {"count_tokens": "messages"}
+_SERVED_WITH: Final = {"count_tokens": "messages"}
 # So many refusals of the operator's key, without anything else between them, are no accident.
-KEY_REFUSALS = 3
+KEY_REFUSALS: Final = 3
 
 
 class Failed(NamedTuple):

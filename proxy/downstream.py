@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.deadlines import look_at
 from proxy.errors import BadRequest, GatewayError, Unavailable
@@ -30,30 +30,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.downstream")
 
-READING, BODY, WAITING, REFUSED, CLOSED = range(5)
+READING: Final = 0
+BODY: Final = 1
+WAITING: Final = 2
+REFUSED: Final = 3
+CLOSED: Final = 4
 
 # So much of a refused body is read for the connection to stay usable.
-_DRAIN_BYTES = 64 << 10
+_DRAIN_BYTES: Final = 64 << 10
 # A client that still sends while it is told no gets so long to read the answer before a reset destroys it.
-_LINGER_S = 2.0
+_LINGER_S: Final = 2.0
 # Bytes of pipelined requests that wait; above it, reading stops.
-_PIPELINE_BYTES = 64 << 10
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PIPELINE_BYTES: Final = 64 << 10
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientConnection(ClientFlow):
     """See the module's text. All times are monotonic seconds."""
 
     __slots__ = (
-        "_body",
-        "_body_at",
-        "_buffer",
-        "_exchange",
-        "_head",
-        "_head_begun",
-        "_payload",
-        "_phase",
-    )
+        "_body", "_body_at", "_buffer", "_exchange", "_head", "_head_begun", "_payload", "_phase",
+    )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
@@ -155,8 +152,9 @@ class ClientConnection(ClientFlow):
             self._hand_over(data)
             return
         self._head = head
-        self._exchange = Exchange(self.gateway, self, head, length, *route)
-        self._begin(self._exchange, head, length, data, end + 4)
+        endpoint, path = route
+        exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
+        self._begin(exchange, head, length, data, end + 4)
 
     def _begin(
         self, exchange: Exchange, head: RequestHead, length: int | None, data: bytes, begin: int

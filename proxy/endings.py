@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.closing import close
 from proxy.ledger import Ledger
@@ -24,7 +24,7 @@ log = logging.getLogger("tokenhub.endings")
 
 # Answers that end so soon after each other most likely do in one turn. One that ends alone is not held, as
 # another turn costs calls of the system.
-_TOGETHER_S = 100e-6
+_TOGETHER_S: Final = 100e-6
 
 
 class Endings:

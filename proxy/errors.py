@@ -18,10 +18,13 @@ found and turned into bytes in one place, :meth:`GatewayError.envelope`.
 from __future__ import annotations
 
 from math import ceil
+from typing import Final
 
 import orjson
 
-DOWNSTREAM, UPSTREAM, GATEWAY = "downstream", "upstream", "gateway"
+DOWNSTREAM: Final = "downstream"
+UPSTREAM: Final = "upstream"
+GATEWAY: Final = "gateway"
 
 
 class GatewayError(Exception):

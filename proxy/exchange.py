@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.absent import AbsentClient, is_wanted
 from proxy.answer import Answer
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tokenhub.exchange")
 
 # While a connection is being dialled, so much of a body whose model is known is taken from the client.
-_DIAL_BUFFER_BYTES = 64 << 10
+_DIAL_BUFFER_BYTES: Final = 64 << 10
 # The client left before it had an answer: nginx's number for it, for tables and logs.
-CLIENT_LEFT = 499
+CLIENT_LEFT: Final = 499
 
 
 class Exchange(Request):
@@ -121,7 +121,7 @@ class Exchange(Request):
         gateway = self.gateway
         self.settled_at = self.ready_at
         now = monotonic()
-        self.streamed = wants_stream(body)
+        self.streamed = wants_stream(body, self.body.keys)
         self.let_in(pool, body, now)
         gateway.budget.count_request(now)
         deployment: Deployment | None

@@ -10,6 +10,7 @@ from proxy.catalog import Catalog
 from proxy.config import ENDPOINTS
 from proxy.errors import BadRequest
 from proxy.intake import facts_of
+from proxy.outline import keys_of
 from proxy.strategy import explain
 
 UNITS = {"latency": "s", "cost": "USD", "availability": "ratio", "round-robin": "turns", "split": "share"}
@@ -45,7 +46,7 @@ def explain_request(
     name = _text(document, "model")
     streamed = document.get("stream") is True
     pool = catalog.resolve(name, endpoint, strategy)
-    explanation = explain(pool, facts_of(sent, pool, endpoint, streamed, now))
+    explanation = explain(pool, facts_of(sent, keys_of(sent), pool, endpoint, streamed, now))
     return {
         "model": name,
         "kind": pool.kind,

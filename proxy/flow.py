@@ -6,16 +6,18 @@ import asyncio
 import socket
 import struct
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from proxy.gateway import Gateway
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
-class ClientFlow(asyncio.Protocol):
-    """What a client's connection does whatever is asked on it. All times are monotonic seconds."""
+class ClientFlow:
+    """What a client's connection does whatever is asked on it. All times are monotonic seconds.
+
+    No subclass of :class:`asyncio.Protocol`, though it is one: so it can be compiled (:mod:`setup`)."""
 
     __slots__ = ("gateway", "is_full", "is_paused", "resumed_at", "transport", "wake_at")
 

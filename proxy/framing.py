@@ -20,26 +20,27 @@ could read differently is an error here, for the provider's side as for the clie
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # A chunk-size line holds up to 16 digits and extensions nobody uses; longer ones are an attack on memory.
-MAX_SIZE_LINE_BYTES = 256
-MAX_SIZE_DIGITS = 15
+MAX_SIZE_LINE_BYTES: Final = 256
+MAX_SIZE_DIGITS: Final = 15
 # Trailers are read only to be dropped.
-MAX_TRAILER_BYTES = 16 << 10
+MAX_TRAILER_BYTES: Final = 16 << 10
 
-_HEX = frozenset(b"0123456789abcdefABCDEF")
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 # RFC 9112 7.1.1, without the white space it calls bad: the line is passed on as it is, and strict parsers
 # (llhttp, the one in Node and aiohttp) refuse that white space.
-_EXTENSIONS = re.compile(
+_EXTENSIONS: Final = re.compile(
     rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?)+"
 )
 # A trailer is dropped, but a line that is none may be the head of a smuggled message.
-_TRAILER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t -~\x80-\xff]*\r\n")
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding"))  # RFC 9110 6.5.1
+_TRAILER_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t -~\x80-\xff]*\r\n")
+_FORBIDDEN_TRAILERS: Final = frozenset((b"content-length", b"transfer-encoding"))  # RFC 9110 6.5.1
 # Providers send the same few chunk sizes over and over; a look-up is four times as fast as a strict parse.
-_SIZES: dict[bytes, int] = {}
-_MAX_CACHED_SIZES = 4096
+_SIZES: Final[dict[bytes, int]] = {}
+_MAX_CACHED_SIZES: Final = 4096
 
 
 class FramingError(ValueError):
@@ -100,7 +101,11 @@ class CloseBody:
         return True
 
 
-_SIZE, _DATA, _DATA_END, _TRAILER, _BROKEN = range(5)
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILER: Final = 3
+_BROKEN: Final = 4
 
 
 class ChunkedBody:

@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from proxy.access import KeyTable, others
@@ -25,7 +25,8 @@ from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
 from proxy.pool import Pool
-from proxy.upstream import ConnectionPool, ssl_context
+from proxy.tls import ssl_context
+from proxy.upstream import ConnectionPool
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tokenhub")
 
 # Path below the version prefix -> the endpoint whose rules and figures it shares.
-_PATHS = {
+_PATHS: Final = {
     b"/chat/completions": "chat",
     b"/completions": "completions",
     b"/embeddings": "embeddings",
@@ -49,11 +50,11 @@ _PATHS = {
     b"/rerank": "rerank",
 }
 # Clients forget the /v1 all the time.
-PROXIED: dict[bytes, tuple[str, bytes]] = {
+PROXIED: Final[dict[bytes, tuple[str, bytes]]] = {
     prefix + path: (endpoint, path) for path, endpoint in _PATHS.items() for prefix in (b"/v1", b"")
 }
 
-_AUTH_HEADERS = {
+_AUTH_HEADERS: Final = {
     "bearer": b"Authorization: Bearer %b\r\n",
     "x-api-key": b"x-api-key: %b\r\n",
     "api-key": b"api-key: %b\r\n",

@@ -10,7 +10,7 @@ is refused and the connection closed, so that nothing can be smuggled past the g
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from proxy.errors import BadRequest
 from proxy.lines import (
@@ -26,19 +26,21 @@ from proxy.lines import (
     response_lines,
 )
 
-MAX_HEAD_BYTES = 32 << 10
-MAX_HEADERS = 200
+MAX_HEAD_BYTES: Final = 32 << 10
+MAX_HEADERS: Final = 200
 
-_MAX_CACHED_HEAD = 4096
-_MAX_LENGTH_DIGITS = 18
+_MAX_CACHED_HEAD: Final = 4096
+_MAX_LENGTH_DIGITS: Final = 18
 
 # No "#" in a target: some would cut it off there, others not.
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\"$-~]+) HTTP/1\.([01])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\"$-~]+) HTTP/1\.([01])")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 # What a Connection header can say without naming a header that is to be dropped.
-_NOT_NAMES = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding"))
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE_FORM = re.compile(
+_NOT_NAMES: Final = frozenset(
+    (b"", b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding")
+)
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE_FORM: Final = re.compile(
     rb"(?i:https?)://(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?(?=[/?]|$)"
 )
 
@@ -127,7 +129,8 @@ def read_request_head(head: bytes) -> RequestHead:
     :raises BadRequest: 400 for anything malformed or ambiguous; ``close`` is always set.
     """
     lines = head.split(b"\r\n")
-    request = RequestHead(*(_first_lines.get(lines[0]) or _read_request_line(lines[0])))
+    method, path, query, minor = _first_lines.get(lines[0]) or _read_request_line(lines[0])
+    request = RequestHead(method, path, query, minor)
     del lines[0]
     if len(lines) > MAX_HEADERS:
         raise _bad(f"More than {MAX_HEADERS} headers.", 431)
@@ -284,7 +287,8 @@ def read_response_head(head: bytes) -> ResponseHead:
     :raises HeadError: it is not HTTP/1.x, or its framing is ambiguous.
     """
     lines = head.split(b"\r\n")
-    response = ResponseHead(*(_status_lines.get(lines[0]) or _read_status_line(lines[0])))
+    status, reason, minor = _status_lines.get(lines[0]) or _read_status_line(lines[0])
+    response = ResponseHead(status, reason, minor)
     passing, special = response_lines.passing, response_lines.special
     keep = response.lines
     del lines[0]
@@ -348,8 +352,8 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
         response.tells_limits = True
 
 
-FRAMING_NAMES = frozenset((b"content-length", b"transfer-encoding"))
-REASONS = {
+FRAMING_NAMES: Final = frozenset((b"content-length", b"transfer-encoding"))
+REASONS: Final = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
     404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 411: b"Length Required",
     413: b"Content Too Large", 417: b"Expectation Failed", 422: b"Unprocessable Content",

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from proxy.body import data_url_bytes, has_images, insertion, splice, value_of
 from proxy.candidates import Facts
 from proxy.pool import Pool
-from proxy.scanner import ModelScanner, ModelSpan, find_plain
+from proxy.scanner import ModelScanner, ModelSpan
 from proxy.streamusage import Edit
 
 # Bodies below this are not searched for data URLs: an image that small changes no figure.
-_URLS_FROM_BYTES = 8 << 10
+_URLS_FROM_BYTES: Final = 8 << 10
 # Below this size pieces are copied together rather than handed on one by one.
-JOIN_BYTES = 64 << 10
+JOIN_BYTES: Final = 64 << 10
 
 
 class RequestBody:
-    """See the module's text. ``size`` and ``done`` tell how much has come, and whether that is all."""
+    """See the module's text. ``size`` and ``done`` tell how much has come, and whether that is all.
 
-    __slots__ = ("_scanner", "done", "found", "held", "size")
+    ``keys``: as of :class:`proxy.scanner.ModelScanner`.
+    """
+
+    __slots__ = ("_scanner", "done", "found", "held", "keys", "size")
 
     def __init__(self) -> None:
         # Pieces not sent yet, or kept to be sent again; None once that can't be needed any more.
@@ -25,6 +31,7 @@ class RequestBody:
         self.size = 0
         self.done = False
         self.found: ModelSpan | None = None
+        self.keys: list[tuple[int, int]] = []
         self._scanner: ModelScanner | None = None
 
     def scan(self, piece: bytes, done: bool) -> None:
@@ -36,11 +43,8 @@ class RequestBody:
         self.done = done
         scanner = self._scanner
         if scanner is None:
-            if done:
-                found = self.found = find_plain(piece)
-                if found is not None:
-                    return
             scanner = self._scanner = ModelScanner()
+            self.keys = scanner.keys
         scanner.feed(piece, done)
         self.found = scanner.found
         if done:
@@ -101,8 +105,9 @@ def text_bytes(body: bytes) -> int:
 
 
 def facts_of(
-    body: bytes, pool: Pool, endpoint: str, streamed: bool, now: float, caller: bytes = b""
-) -> Facts:
+    body: bytes, keys: Sequence[tuple[int, int]], pool: Pool, endpoint: str, streamed: bool, now: float,
+    caller: bytes = b"",
+) -> Facts:  # fmt: skip
     """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter."""
     # A token is at least a byte: below the smallest window nothing needs a closer look.
     is_large = pool.min_context is not None and len(body) > pool.min_context
@@ -111,7 +116,7 @@ def facts_of(
         streamed,
         len(body),
         pool.needs_vision_check and has_images(body),
-        pool.needs_tools_check and value_of(body, b'"tools"') >= 0,
+        pool.needs_tools_check and value_of(body, keys, b'"tools"') >= 0,
         data_url_bytes(body) if is_large else 0,
         now,
         caller,

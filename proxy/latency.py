@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, sqrt
 from random import Random
+from typing import Final
 
 from proxy.candidates import Facts
 from proxy.meters import Row
@@ -33,17 +34,17 @@ from proxy.pool import Pool
 
 # Scores this close are a tie, drawn at random: small differences are noise, and following noise sends all
 # traffic one way.
-NEAR = 0.02
+NEAR: Final = 0.02
 # Expected first byte where no member of the pool was ever seen.
-_DEFAULT_FIRST_BYTE_S = 1.0
+_DEFAULT_FIRST_BYTE_S: Final = 1.0
 # By the formula, for a change that makes the member the best.
-STAKES = 2.0
+STAKES: Final = 2.0
 # Deviations below the expectation that a probe is judged by: half of one, as every probe costs somebody.
-_OPTIMISM = 0.5
+_OPTIMISM: Final = 0.5
 # For so long a choice holds for other requests too: above a thousand a second, choosing anew for each cost
 # more than it told.
-_SAME_S = 0.001
-_NEVER = float("-inf")
+_SAME_S: Final = 0.001
+_NEVER: Final = float("-inf")
 
 
 def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:

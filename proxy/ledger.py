@@ -14,18 +14,19 @@ import os
 from collections import deque
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 log = logging.getLogger("tokenhub.ledger")
 
 # A file of some hundred thousand requests. Finished ones can be deleted when they have been added up.
-FILE_BYTES = 64 << 20
+FILE_BYTES: Final = 64 << 20
 # What may wait for a disk: some hundred thousand requests too.
-WAITING_BYTES = 64 << 20
-_RETRY_S = 1.0
+WAITING_BYTES: Final = 64 << 20
+_RETRY_S: Final = 1.0
 # Of those that wait, so many are written together: one by one, some ten thousand would hold the loop up.
-_LINES_AT_ONCE = 1000
+_LINES_AT_ONCE: Final = 1000
 # How often it is said that lines still wait.
-_REMIND_S = 60.0
+_REMIND_S: Final = 60.0
 
 
 def directory_of(path: str) -> Path:

@@ -11,16 +11,21 @@ itself, and taken in elsewhere by :func:`teach` in :mod:`proxy.record`.
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 # Numbers: (seconds, level) · (waited seconds) · (body bytes, input, cached, output tokens, USD, output
 # seconds) · () · (successes, ends, when the last of them began) · (begun, is silent, Retry-After or NaN,
 # roll)
-TIME, WAITED, CHARGE, PROBED, GOOD, FAILED = range(6)
-NUMBERS = 6
-TEXT_BYTES = 96
-_PACKED = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")
-LESSON_BYTES = _PACKED.size
+TIME: Final = 0
+WAITED: Final = 1
+CHARGE: Final = 2
+PROBED: Final = 3
+GOOD: Final = 4
+FAILED: Final = 5
+NUMBERS: Final = 6
+TEXT_BYTES: Final = 96
+_PACKED: Final = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")
+LESSON_BYTES: Final = _PACKED.size
 
 
 class Lesson(NamedTuple):
@@ -50,7 +55,7 @@ class Elsewhere(NamedTuple):
     oldest_s: float
 
 
-NOBODY_WAITS = Elsewhere(0, 0, 0, float("inf"))
+NOBODY_WAITS: Final = Elsewhere(0, 0, 0, float("inf"))
 
 
 def pack(kind: int, key: int, at: float, numbers: tuple[float, ...], text: str = "") -> bytes:

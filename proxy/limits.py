@@ -22,28 +22,34 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import LimitReached
 from proxy.keys import NUSD, Key
 
-WINDOW_S = 60.0
+WINDOW_S: Final = 60.0
 # How many keys a process can have; a key that is revoked keeps its account until the next start.
-MAX_KEYS = 16_384
+MAX_KEYS: Final = 16_384
 # Above everything that can be set, and sums of it.
-_NO_LIMIT = 1 << 62
+_NO_LIMIT: Final = 1 << 62
 
 # What all workers share of an account: when the window began, tokens that the windows before have left over;
 # the month of what follows, its tokens and nano-USD used before this process, when the key was used before.
-_SHARED = Struct("@dqqqqd16x")
+_SHARED: Final = Struct("@dqqqqd16x")
 # What a worker alone writes: its window, requests and tokens in it; its month, tokens and nano-USD in it; how
 # many requests run, the tokens and nano-USD they reserve; when the key was used last.
-_OWN = Struct("@dqqqqqqqqd16x")
-_RUNNING = Struct("@qqq")  # requests that run, and what they reserve
+_OWN: Final = Struct("@dqqqqqqqqd16x")
+_RUNNING: Final = Struct("@qqq")  # requests that run, and what they reserve
 # Where single ones of them are, in values of 8 bytes. They are written one by one, as others look on without
-# the lock: packing clears first what it writes to, and would show them zeros for a moment.
-_CARRIED_AT, _BASE_AT = 1, 2  # of what is shared
-_REQUESTS_AT, _TOKENS_AT, _MONTH_AT, _RUNS_AT, _USED_AT = 1, 2, 3, 6, 9  # of a worker's own
+# the lock: packing clears first what it writes to, and would show them zeros for a moment. Two are of what is
+# shared, the others of a worker's own.
+_CARRIED_AT: Final = 1
+_BASE_AT: Final = 2
+_REQUESTS_AT: Final = 1
+_TOKENS_AT: Final = 2
+_MONTH_AT: Final = 3
+_RUNS_AT: Final = 6
+_USED_AT: Final = 9
 
 
 def memory_bytes(workers: int) -> int:
@@ -51,8 +57,8 @@ def memory_bytes(workers: int) -> int:
     return MAX_KEYS * (_SHARED.size + workers * _OWN.size)
 
 
-_WHAT = (b"limit", b"remaining", b"reset")
-_LINES = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
+_WHAT: Final = (b"limit", b"remaining", b"reset")
+_LINES: Final = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
 
 
 class Lock(Protocol):
@@ -178,8 +184,8 @@ class Account:
     """One key's account, as the worker whose requests it is about uses it."""
 
     __slots__ = (
-        "_accounts", "_concurrency", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens", "_others",
-        "_own", "_own_at", "_real", "_rpm", "_shared_at", "_slot", "_tpm", "_whole", "header_names",
+        "_accounts", "_concurrency", "_ints", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens",
+        "_others", "_own", "_own_at", "_reals", "_rpm", "_shared_at", "_slot", "_tpm", "header_names",
         "is_limited", "key", "reserves",
     )  # fmt: skip
 
@@ -188,7 +194,7 @@ class Account:
         self.key = key
         self._accounts = accounts
         self._slot = slot
-        self._whole, self._real = accounts.whole, accounts.real
+        self._ints, self._reals = accounts.whole, accounts.real
         self._shared_at = accounts.base(slot) >> 3
         columns = accounts.columns(slot)
         self._own = accounts.own_of(slot)
@@ -232,8 +238,8 @@ class Account:
         self, now: float, unix_s: float, tokens: int, nusd: int, *, is_to_enter: bool = True
     ) -> Permit:
         """One function, for every call costs more than what it does here."""
-        own, whole, shared = self._own, self._whole, self._shared_at
-        begun, used = self._real[shared], whole[shared + _CARRIED_AT]
+        own, whole, shared = self._own, self._ints, self._shared_at
+        begun, used = self._reals[shared], whole[shared + _CARRIED_AT]
         requests = month_tokens = month_nusd = 0
         if own.window == begun:
             requests = own.requests
@@ -270,9 +276,9 @@ class Account:
             raise self._refusal(month_sums, running, left, tokens_left, used, ends_at, now, unix_s)
         if is_to_enter:
             if own.window != begun:
-                if self._real[shared] != begun:
+                if self._reals[shared] != begun:
                     whole[shared + _CARRIED_AT] = used
-                    self._real[shared] = begun
+                    self._reals[shared] = begun
                 self._enter(begun)
             at = self._own_at
             own.requests += 1
@@ -309,8 +315,8 @@ class Account:
     def _enter(self, begun: float) -> None:
         """This worker's figures are of this window from here on; first they are none, as others may read."""
         own, at = self._own, self._own_at
-        own.requests = own.tokens = self._whole[at + _REQUESTS_AT] = self._whole[at + _TOKENS_AT] = 0
-        own.window = self._real[at] = begun
+        own.requests = own.tokens = self._ints[at + _REQUESTS_AT] = self._ints[at + _TOKENS_AT] = 0
+        own.window = self._reals[at] = begun
 
     def settle(self, permit: Permit | None, unix_s: float, tokens: int, nusd: int) -> None:
         """A request is over.
@@ -318,26 +324,26 @@ class Account:
         :param permit: None: the key has no limits, and it was not asked for any.
         :param tokens: what it has really used. :param nusd: and what that costs.
         """
-        own, whole, at, month = self._own, self._whole, self._own_at, self._accounts.at(unix_s)
+        own, whole, at, month = self._own, self._ints, self._own_at, self._accounts.at(unix_s)
         if own.month != month:
             own.month_tokens = own.month_nusd = whole[at + _MONTH_AT + 1] = whole[at + _MONTH_AT + 2] = 0
             own.month = whole[at + _MONTH_AT] = month
         if permit is not None:
-            begun = self._real[self._shared_at]
+            begun = self._reals[self._shared_at]
             if own.window != begun:
                 self._enter(begun)
             own.tokens += tokens
             whole[at + _TOKENS_AT] = own.tokens
-            if self._others and self._real[self._shared_at] != begun:
+            if self._others and self._reals[self._shared_at] != begun:
                 # Another worker has begun a window just now, and may not have seen these tokens: rather count
                 # them twice than not at all.
-                self._enter(self._real[self._shared_at])
+                self._enter(self._reals[self._shared_at])
                 own.tokens = whole[at + _TOKENS_AT] = tokens
         own.month_tokens += tokens
         own.month_nusd += nusd
         whole[at + _MONTH_AT + 1] = own.month_tokens
         whole[at + _MONTH_AT + 2] = own.month_nusd
-        self._real[at + _USED_AT] = unix_s
+        self._reals[at + _USED_AT] = unix_s
         if permit is not None:  # last: what was reserved is let go of when what was used is there instead
             own.running -= 1
             whole[at + _RUNS_AT] = own.running

@@ -6,25 +6,28 @@ Clients and providers repeat most of their lines to the letter, so one look-up o
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_VALUE = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_VALUE: Final = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
 
 # Lines longer than this are not remembered, nor are the fields that differ with every request.
-MAX_CACHED_LINE = 200
-MAX_CACHED_LINES = 2048
-_VOLATILE = frozenset(
+MAX_CACHED_LINE: Final = 200
+MAX_CACHED_LINES: Final = 2048
+_VOLATILE: Final = frozenset(
     b"traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
-PASS, DROP, USE, USE_AND_PASS = range(4)
+PASS: Final = 0
+DROP: Final = 1
+USE: Final = 2
+USE_AND_PASS: Final = 3
 
 # What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
 # Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
 # organisation or project named by a client would be billed on the operator's key.
-_REQUEST_RULES = {
+_REQUEST_RULES: Final = {
     **dict.fromkeys(
         b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
         b"forwarded via x-real-ip http2-settings".split(),
@@ -37,7 +40,7 @@ _REQUEST_RULES = {
         USE,
     ),
 }
-_RESPONSE_RULES = {
+_RESPONSE_RULES: Final = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
     b"connection": USE,
     **dict.fromkeys(b"content-length transfer-encoding content-type content-encoding".split(), USE_AND_PASS),
@@ -50,7 +53,7 @@ _RESPONSE_RULES = {
 
 _T = TypeVar("_T")
 Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
-PASSES_ONCE: Field = (PASS, b"", b"")  # a line that passes and will not be seen again
+PASSES_ONCE: Final[Field] = (PASS, b"", b"")  # a line that passes and will not be seen again
 
 
 class HeadError(ValueError):
@@ -73,16 +76,18 @@ class Lines:
 
         :raises HeadError: the line is no header field, or holds a character no field may hold.
         """
-        name, colon, value = line.partition(b":")
-        if value.translate(None, _VALUE):
+        colon = line.find(b":")
+        name = line[: max(colon, 0)]
+        # Nearly every value can be printed, which is quicker to ask than what it may hold.
+        if not line.decode("latin-1").isprintable() and line[colon + 1 :].translate(None, _VALUE):
             raise HeadError(f"the header {bytes(name[:40])!r} holds a control character")
-        known = self._names.get(name) if colon else None
+        known = self._names.get(name)
         if known is None:
-            known = self._check_name(name, colon, line)
+            known = self._check_name(name, line)
         rule, name, memorable = known
         if rule == PASS and not memorable:
             return PASSES_ONCE
-        field = (rule, name, value.strip(b" \t"))
+        field = (rule, name, line[colon + 1 :].strip(b" \t"))
         if memorable and len(line) <= MAX_CACHED_LINE:
             if len(self.passing) + len(self.special) >= MAX_CACHED_LINES:
                 self.passing.clear()
@@ -93,8 +98,8 @@ class Lines:
                 self.special[line] = field
         return field
 
-    def _check_name(self, name: bytes, colon: bytes, line: bytes) -> tuple[int, bytes, bool]:
-        if not colon or not name or name.translate(None, _TOKEN):
+    def _check_name(self, name: bytes, line: bytes) -> tuple[int, bytes, bool]:
+        if not name or name.translate(None, _TOKEN):
             raise HeadError(f"{bytes(line[:40])!r} is no header field")
         lower = name.lower()
         rule = self.rules.get(lower, PASS)

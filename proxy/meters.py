@@ -11,7 +11,7 @@ forgetting a verbose model within two minutes would mean paying for that lesson 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from proxy.charges import Charges
 from proxy.decay import DecayedMean, tau_from
@@ -21,21 +21,22 @@ from proxy.usage import TOKENS_PER_BYTE, Usage
 
 # Cost averages live this many times longer than latencies: of what was seen twelve hours ago, one request's
 # worth is left, at a half-life of 30 s. Prompts change with the hour of the day, models by the month.
-COST_HALF_LIVES = 1000.0
+COST_HALF_LIVES: Final = 1000.0
 # The success ratio starts as if so many requests had succeeded: one failure is no outage.
-SUCCESS_PRIOR = 10.0
+SUCCESS_PRIOR: Final = 10.0
 # Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
-_LATEST = 100
-_LATEST_MIN = 20
+_LATEST: Final = 100
+_LATEST_MIN: Final = 20
 # Of a busy member 200 times and prices a second teach, and up to 64 in a burst (a leaky bucket, each with its
 # own): no choice could tell the difference, and learning from all of them cost more than choosing.
-SAMPLE_GAP_S = 0.005
-SAMPLE_BURST_S = 63.5 * SAMPLE_GAP_S
+SAMPLE_GAP_S: Final = 0.005
+SAMPLE_BURST_S: Final = 63.5 * SAMPLE_GAP_S
 # Requests that later ones overtook, looked through for the first that none did.
-_OVERTAKEN = 8
-_NEVER, _FOREVER = float("-inf"), float("inf")
+_OVERTAKEN: Final = 8
+_NEVER: Final = float("-inf")
+_FOREVER: Final = float("inf")
 # An error text is for a person's eye, in a table.
-_MAX_ERROR_CHARS = 200
+_MAX_ERROR_CHARS: Final = 200
 
 
 class Row:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.config import STRATEGIES
 from proxy.errors import BadRequest
 from proxy.headers import RequestHead
 
 # Each name may stand for a whole pool; more of them is no plan but an accident.
-_MAX_FALLBACKS = 8
+_MAX_FALLBACKS: Final = 8
 
 
 class Options(NamedTuple):

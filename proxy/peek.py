@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import orjson
 
 # An event ends with an empty line (WHATWG HTML, server-sent events); lines end with LF, CRLF or CR.
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # A stream is held no longer than this for its first event.
-PEEK_S = 2.0
+PEEK_S: Final = 2.0
 
 
 def is_error(stream: bytes) -> bool | None:

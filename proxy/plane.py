@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Mapping
+from typing import cast
 
 from aiohttp import web
 
@@ -116,7 +117,10 @@ class DataPlane:
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
-        self._listeners.append(await serve_on(sock, lambda: ClientConnection(self.gateway)))
+        self._listeners.append(await serve_on(sock, self._client))
+
+    def _client(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, ClientConnection(self.gateway))
 
     def _control(self) -> asyncio.Protocol:
         assert self._runner is not None and self._runner.server is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from proxy.deployment import Deployment
 from proxy.settings import AliasConfig
 
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
-_PROMPT_ENDPOINTS = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
-_NEVER = float("-inf")
+_PROMPT_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
+_NEVER: Final = float("-inf")
 
 
 class Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -13,7 +13,7 @@ from proxy.deployment import Deployment
 from proxy.usage import Usage
 
 # How many are kept: a few minutes of a busy gateway, below a megabyte.
-KEPT = 1000
+KEPT: Final = 1000
 
 
 class Extra(NamedTuple):

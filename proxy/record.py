@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import isnan, nan
 from random import Random
+from typing import Final
 
 from proxy.breaker import DUE, Breaker
 from proxy.deployment import Deployment, Failed
@@ -15,7 +16,9 @@ from proxy.lessons import CHARGE, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
 from proxy.meters import Row
 from proxy.usage import Usage
 
-TIMEOUT, RESET, CONNECT = "timeout", "reset", "connect"
+TIMEOUT: Final = "timeout"
+RESET: Final = "reset"
+CONNECT: Final = "connect"
 
 
 def is_failure(status: int) -> bool:

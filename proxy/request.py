@@ -6,7 +6,7 @@ Everything here comes before the first attempt; what becomes of the request is :
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
 from proxy.admission import admit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
-_LOOK_BYTES = 16 << 10
+_LOOK_BYTES: Final = 16 << 10
 
 
 class Request:
@@ -131,15 +131,14 @@ class Request:
 
         :raises GatewayError: one is reached.
         """
-        is_whole = self.body.done
-        if is_whole:
+        if self.body.done:
             self.learn_bytes = text_bytes(body)
         grant = self.grant
         if grant is not None and grant.has_limits:
             size = self.learn_bytes or self.length or len(body)
             unix_s = now + self.gateway.unix_offset_s
             self.permit = admit(
-                grant, pool, self.fallbacks, body, size, self.streamed, now, unix_s, is_whole=is_whole
+                grant, pool, self.fallbacks, body, self.body.keys, size, self.streamed, now, unix_s
             )
 
     def resolve(self) -> Pool:
@@ -150,7 +149,7 @@ class Request:
         found = self.body.found
         if found is None:
             insertion(self.body.whole(), b"")  # what is not JSON is told so, not asked for a model
-        pool = self.pool = self._find(found and found.name)
+        pool = self.pool = self._find(None if found is None else found.name)
         self.may_follow = pool.fails_over
         fallbacks = self.options.fallbacks
         if fallbacks:
@@ -190,7 +189,7 @@ class Request:
         caller = b""
         if alias is not None and alias.sticky:
             caller = caller_of(self.head, alias.sticky, None if self.grant is None else self.grant.id)
-        return facts_of(body, pool, self.endpoint, self.streamed, now, caller)
+        return facts_of(body, self.body.keys, pool, self.endpoint, self.streamed, now, caller)
 
     def facts_again(self, pool: Pool) -> Facts:
         """The same for a further attempt. The body is held as long as there may be one."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.budget import RetryBudget
 from proxy.candidates import Facts
@@ -24,36 +24,46 @@ from proxy.pool import Pool
 from proxy.strategy import choose
 
 # States of an exchange.
-HOLDING, TRYING, PEEKING, ANSWERING, DONE = range(5)
-STATES = ("holding", "trying", "peeking", "answering", "done")
+HOLDING: Final = 0
+TRYING: Final = 1
+PEEKING: Final = 2
+ANSWERING: Final = 3
+DONE: Final = 4
+STATES: Final = ("holding", "trying", "peeking", "answering", "done")
 
 # Events. Those of a failed attempt say what can follow it: see after_failure().
-(
-    CHOSEN,  # the body is there as far as needed, and a member was picked
-    NOBODY,  # there is no member to send it to
-    RETRY,  # an attempt failed; another member is there for the next
-    RIVAL_RUNS,  # an attempt failed; the other one of a hedge is under way
-    PASS_ON,  # an attempt failed with an answer, and nothing can follow
-    LAST_FAILED,  # an attempt failed without one, or not as the first, and nothing can follow
-    HEDGE_DUE,  # no first byte for so long that a second member is asked
-    HEAD,  # the head of an answer that is to be had
-    DOUBT,  # the same, of a stream whose first event is to be seen first
-    CLEARED,  # the first event is no error, or was not there in time
-    END,  # the answer is complete
-    BROKEN,  # the provider broke the answer off
-    LEFT,  # the client left, or was told that its request is wrong
-) = range(13)
-EVENTS = (
+CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked
+NOBODY: Final = 1  # there is no member to send it to
+RETRY: Final = 2  # an attempt failed; another member is there for the next
+RIVAL_RUNS: Final = 3  # an attempt failed; the other one of a hedge is under way
+PASS_ON: Final = 4  # an attempt failed with an answer, and nothing can follow
+LAST_FAILED: Final = 5  # an attempt failed without one, or not as the first, and nothing can follow
+HEDGE_DUE: Final = 6  # no first byte for so long that a second member is asked
+HEAD: Final = 7  # the head of an answer that is to be had
+DOUBT: Final = 8  # the same, of a stream whose first event is to be seen first
+CLEARED: Final = 9  # the first event is no error, or was not there in time
+END: Final = 10  # the answer is complete
+BROKEN: Final = 11  # the provider broke the answer off
+LEFT: Final = 12  # the client left, or was told that its request is wrong
+EVENTS: Final = (
     "chosen", "nobody", "retry", "rival runs", "pass on", "last failed", "hedge due", "head", "doubt",
     "cleared",    "end", "broken", "left",
 )  # fmt: skip
 
 # Actions.
-TRY, HEDGE, WAIT, HOLD, COMMIT, FINISH, BREAK_OFF, DROP, ANSWER = range(9)
-ACTIONS = ("try", "hedge", "wait", "hold", "commit", "finish", "break off", "drop", "answer")
+TRY: Final = 0
+HEDGE: Final = 1
+WAIT: Final = 2
+HOLD: Final = 3
+COMMIT: Final = 4
+FINISH: Final = 5
+BREAK_OFF: Final = 6
+DROP: Final = 7
+ANSWER: Final = 8
+ACTIONS: Final = ("try", "hedge", "wait", "hold", "commit", "finish", "break off", "drop", "answer")
 
 # (state, event) -> (action, next state). What is missing can't happen.
-TABLE: dict[tuple[int, int], tuple[int, int]] = {
+TABLE: Final[dict[tuple[int, int], tuple[int, int]]] = {
     (HOLDING, CHOSEN): (TRY, TRYING),
     (HOLDING, NOBODY): (ANSWER, DONE),
     (HOLDING, LEFT): (DROP, DONE),

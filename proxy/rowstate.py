@@ -54,7 +54,10 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
 
 
 def _learned(part: object) -> list[str]:
-    return [slot for slot in type(part).__slots__ if slot not in _SETTINGS]  # type: ignore[attr-defined]
+    """What it keeps: its slots, or what a compiled class has in their place."""
+    kind: Any = type(part)
+    slots = getattr(kind, "__mypyc_attrs__", None) or kind.__slots__
+    return [slot for slot in slots if slot not in _SETTINGS]
 
 
 def _dump(part: object, shift_s: float) -> dict[str, Any]:

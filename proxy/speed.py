@@ -25,41 +25,48 @@ at 5 requests a second, 11.3 % against 13.0 % at 50, 8.6 % against 9.5 % at 500 
 from __future__ import annotations
 
 from math import exp, log, sqrt
+from typing import Final
 
 # Variance by which the logarithm wanders in a half-life: a tenth of the speed, up or down.
-DRIFT = 0.01
+DRIFT: Final = 0.01
 # What one doesn't know of a member that was long unseen: a factor of e. Members differ by no more.
-MAX_DOUBT = 1.0
+MAX_DOUBT: Final = 1.0
 # Spread of single answers before it was seen (a factor of 1.8), and what that weighs, in samples.
-_START_NOISE, _NOISE_PRIOR, _NOISE_SAMPLES = 0.35, 10.0, 100.0
-_MIN_NOISE = 0.05
+_START_NOISE: Final = 0.35
+_NOISE_PRIOR: Final = 10.0
+_NOISE_SAMPLES: Final = 100.0
+_MIN_NOISE: Final = 0.05
 # A sample counts as no more than so many variances, so that an outlier doesn't move the level by itself.
-_MAX_SQUARE = 6.0
+_MAX_SQUARE: Final = 6.0
 # Below that, a sample is no reason to ask whether something changed.
-_SUSPICIOUS = 4.0
+_SUSPICIOUS: Final = 4.0
 # Shares of answers that are slow (fast) for no reason, and the variance of such.
-SLOW_OUTLIERS, FAST_OUTLIERS, _OUTLIER_VAR = 0.02, 0.005, 4.0
+SLOW_OUTLIERS: Final = 0.02
+FAST_OUTLIERS: Final = 0.005
+_OUTLIER_VAR: Final = 4.0
 # Variance of a jump: as that of an outlier, so that the odds of the two do not depend on how far it goes.
-_JUMP_VAR = 4.0
+_JUMP_VAR: Final = 4.0
 # If so many samples don't prove a jump, there is none that drift doesn't follow.
-_MAX_RUN = 4
+_MAX_RUN: Final = 4
 # Who is best changes every other day: 5,760 half-lives of 30 s. (Six hours cost 14.6 % regret against 9.9 %
 # at 0.05 requests a second where nothing changed.) Faults begin every few hours, 720 half-lives.
-STABLE_HALF_LIVES, _FAULT_HALF_LIVES = 5760.0, 720.0
+STABLE_HALF_LIVES: Final = 5760.0
+_FAULT_HALF_LIVES: Final = 720.0
 # One that has just changed is likelier to change again: the time to come is about that gone by (Gott 1993),
 # at first a minute; and half of it for a fault, which somebody mends.
-_RESTLESS_HALF_LIVES, _FAULT_SHARE = 2.0, 0.5
+_RESTLESS_HALF_LIVES: Final = 2.0
+_FAULT_SHARE: Final = 0.5
 # Several samples may come at one instant.
-_MIN_AGE_S = 0.01
-_MIN_S = 1e-4
+_MIN_AGE_S: Final = 0.01
+_MIN_S: Final = 1e-4
 # The regression goes over so many samples: a queue fills and empties within less.
-_LOAD_SAMPLES = 500.0
-_LOAD_SEEN = 10.0
+_LOAD_SAMPLES: Final = 500.0
+_LOAD_SEEN: Final = 10.0
 # It counts from two standard errors on.
-_SIGNIFICANT = 4.0
+_SIGNIFICANT: Final = 4.0
 # An idle server is not trusted to be faster than it ever was: extrapolation ends here.
-_LEAST_SHARE = 0.3
-_WILD = 8.0
+_LEAST_SHARE: Final = 0.3
+_WILD: Final = 8.0
 
 
 class Speed:

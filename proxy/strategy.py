@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import log
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.candidates import Facts, candidates, why_not
 from proxy.cost import UNPRICED, cost_scores, pick_cost
@@ -164,13 +164,13 @@ def _split_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     return list(shares.values())
 
 
-_PICKS: dict[str, Callable[[Pool, Sequence[int], Facts, Random], int]] = {
+_PICKS: Final[dict[str, Callable[[Pool, Sequence[int], Facts, Random], int]]] = {
     "latency": pick_latency,
     "cost": pick_cost,
     "availability": _pick_availability,
     "round-robin": _pick_turn,
 }
-_SCORES: dict[str, Callable[[Pool, Sequence[int], Facts], list[float]]] = {
+_SCORES: Final[dict[str, Callable[[Pool, Sequence[int], Facts], list[float]]]] = {
     "latency": latency_scores,
     "cost": cost_scores,
     "availability": _availability_scores,
@@ -178,8 +178,8 @@ _SCORES: dict[str, Callable[[Pool, Sequence[int], Facts], list[float]]] = {
     "pinned": _pinned_scores,
     "split": _split_scores,
 }
-_HIGHER_IS_BETTER = frozenset({"availability", "round-robin", "split"})
-_WHY = {
+_HIGHER_IS_BETTER: Final = frozenset({"availability", "round-robin", "split"})
+_WHY: Final = {
     "latency": "the lowest expected time to the first byte",
     "cost": "the lowest expected price",
     "availability": "the highest share of successes",

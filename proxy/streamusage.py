@@ -12,8 +12,7 @@ What can't be told from the stream, and is decided here:
   asked or not; others only when asked. Choices are the answer, and a client that did not ask ignores a usage.
 - ``"usage":null`` and an event with a usage and no choices go, though a few providers may send them unasked.
 
-Searches rest on what :mod:`proxy.scanner` explains: a quoted word that no backslash precedes is a whole
-string token, and its depth is told by the brackets before it.
+What stands at the top level is told by :mod:`proxy.outline`.
 """
 
 from __future__ import annotations
@@ -22,23 +21,24 @@ import json
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.scanner import OPENING, BracketCounter, find, skip_white
+from proxy.outline import keys_of, value_at
+from proxy.scanner import OPENING, decoded
 
 # An event that is larger passes as it is: so much may be held of every open stream. A usage event has less
 # than 1 KiB; only images and sounds come in events of such a size.
-MAX_EVENT_BYTES = 1 << 20
+MAX_EVENT_BYTES: Final = 1 << 20
 # Real options have less than 100 bytes.
-MAX_OPTIONS_BYTES = 4 << 10
+MAX_OPTIONS_BYTES: Final = 4 << 10
 
-_OPTIONS_KEY = b'"stream_options"'
-_OPTION_KEY = b'"include_usage"'
-_USAGE_KEY = b'"usage"'
-_ASK = b'"include_usage":true'
-_WHITE = b" \t\r\n"
+_OPTIONS_KEY: Final = b'"stream_options"'
+_OPTION_KEY: Final = b'"include_usage"'
+_USAGE_KEY: Final = b'"usage"'
+_ASK: Final = b'"include_usage":true'
+_WHITE: Final = b" \t\r\n"
 
 
 # --- the request -----------------------------------------------------------------------------------------
@@ -59,20 +59,7 @@ class NoEdit(Enum):
     UNCLEAR = auto()  # two readers could take its options differently, or refuse them: the provider judges
 
 
-def _spellings(word: bytes) -> re.Pattern[bytes]:
-    """Every way to write a word as a JSON string."""
-    letters = []
-    for byte in word:
-        code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{byte:04x}")
-        letters.append(b"(?:%c|\\\\u%b)" % (byte, code.encode()))
-    return re.compile(b'"%b"' % b"".join(letters))
-
-
-_ANY_SPELLING = _spellings(b"stream_options")
-# Escapes of its letters begin so. Escapes of control bytes and of what is not ASCII begin otherwise.
-_ESCAPES = (b"\\u005", b"\\u006", b"\\u007")
-
-_NULL_VALUE = re.compile(rb"null[ \t\r\n]*+[,}]")
+_NULL_VALUE: Final = re.compile(rb"null[ \t\r\n]*+[,}]")
 
 
 def ask_for_usage(body: bytes) -> Edit | NoEdit:
@@ -118,7 +105,7 @@ def _edit_of_options(body: bytes, start: int) -> Edit | NoEdit:
     return NoEdit.UNCLEAR
 
 
-_OPTIONS_TOKEN = re.compile(rb'"[^"\\]*+"|[{}\\]')
+_OPTIONS_TOKEN: Final = re.compile(rb'"[^"\\]*+"|[{}\\]')
 
 
 def _object_at(body: bytes, start: int) -> bytes:
@@ -138,41 +125,28 @@ def _object_at(body: bytes, start: int) -> bytes:
 
 
 def _has_escaped_spelling(body: bytes) -> bool:
-    """Some string of a body is ``stream_options``, written with escapes: no honest client does that."""
-    if body.find(b"\\") < 0 or all(find(body, escape, 0, len(body)) < 0 for escape in _ESCAPES):
-        return False
+    """A top-level key is ``stream_options``, written with escapes: no honest client does that."""
     return any(
-        b"\\" in match[0] and (not match.start() or body[match.start() - 1] != 0x5C)
-        for match in _ANY_SPELLING.finditer(body)
+        b"\\" in body[start:stop] and decoded(body[start:stop]) == "stream_options"
+        for start, stop in keys_of(body)
     )
 
 
 def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
     """Where the top-level members ``key`` (plain spelling, with quotes) begin, and where their values do."""
-    counter = BracketCounter()
-    counted = stop = 0
-    end = len(body)
-    while (start := find(body, key, stop, end)) >= 0:
-        stop = start + len(key)
-        if start and body[start - 1] == 0x5C:
-            continue
-        colon = skip_white(body, stop)
-        if body[colon : colon + 1] != b":":
-            continue
-        counter.feed(body, counted, start)
-        counted = start
-        if counter.depth == 1:
-            yield start, skip_white(body, colon + 1)
+    for start, stop in keys_of(body):
+        if body[start:stop] == key:
+            yield start, value_at(body, stop)
 
 
 # --- the answer ------------------------------------------------------------------------------------------
 
 # An empty line, from the last byte of the line end before it on (WHATWG HTML, 9.2.6: LF, CRLF or CR). A CR
 # may be half of a CRLF whose LF is still to come; that LF then stands before the next event.
-_EVENT_END = re.compile(rb"(?:\n|\r(?!\n))(?:\r\n?|\n)")
-_EMPTY_LINES = re.compile(rb"[\r\n]*+")
-_LONGEST_END_BYTES = 4
-_NULL_MEMBER = re.compile(rb'"usage"[ \t\r\n]*+:[ \t\r\n]*+null')
+_EVENT_END: Final = re.compile(rb"(?:\n|\r(?!\n))(?:\r\n?|\n)")
+_EMPTY_LINES: Final = re.compile(rb"[\r\n]*+")
+_LONGEST_END_BYTES: Final = 4
+_NULL_MEMBER: Final = re.compile(rb'"usage"[ \t\r\n]*+:[ \t\r\n]*+null')
 
 
 class UsageFilter:

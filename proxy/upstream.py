@@ -10,27 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.config import ProviderConfig
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
+from proxy.tls import ProviderTLS
 
 if TYPE_CHECKING:
     from proxy.attempt import Attempt
 
 # Providers and the balancers before them close idle connections after 60 s and more. Leaving a little earlier
 # keeps most requests off a connection that is being closed at that very moment.
-IDLE_EXPIRY_S = 55.0
+IDLE_EXPIRY_S: Final = 55.0
 # Write buffer above which the other side's reading pauses, per direction.
-HIGH_WATER_BYTES = 64 << 10
+HIGH_WATER_BYTES: Final = 64 << 10
 # Interim answers before the real one. None is useful to us; many are an attack.
-_MAX_INTERIM = 8
+_MAX_INTERIM: Final = 8
 
 
-class ProviderConnection(asyncio.Protocol):
-    """One connection to a provider."""
+class ProviderConnection:
+    """One connection to a provider; an asyncio.Protocol as :class:`proxy.flow.ClientFlow` is one."""
 
     __slots__ = (
         "answered",
@@ -240,7 +241,8 @@ class ConnectionPool:
         connection = ProviderConnection(self)
         try:
             async with asyncio.timeout(self._connect_s):
-                await loop.create_connection(lambda: connection, provider.host, provider.port, **options)
+                protocol = cast(asyncio.Protocol, connection)
+                await loop.create_connection(lambda: protocol, provider.host, provider.port, **options)
         except asyncio.CancelledError:
             self._undo(connection)
             raise
@@ -294,45 +296,3 @@ class ConnectionPool:
 
     def __repr__(self) -> str:
         return f"<ConnectionPool {self.name} {self.snapshot()}>"
-
-
-class ProviderTLS(ssl.SSLContext):
-    """TLS towards one provider. New connections resume the last session, which saves a round trip's work.
-
-    The event loop offers no way to pass a session, but it makes its TLS objects here.
-    """
-
-    session: ssl.SSLSession | None = None
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """As the base class's, with the session to resume."""
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
-
-    def remember(self, transport: asyncio.Transport) -> None:
-        """Keep the session of a connection that has been used (before, TLS 1.3 has no ticket yet)."""
-        session = transport.get_extra_info("ssl_object").session
-        if session is not None and session.has_ticket:
-            self.session = session
-
-
-def ssl_context(provider: ProviderConfig) -> ProviderTLS | None:
-    """The TLS settings for a provider; None for plain HTTP.
-
-    :raises OSError: ``ca_file`` can't be read, or holds no certificate (ssl.SSLError is an OSError).
-    """
-    if provider.scheme != "https":
-        return None
-    context = ProviderTLS(ssl.PROTOCOL_TLS_CLIENT)  # verifies the certificate and the host name
-    if provider.ca_file:
-        context.load_verify_locations(provider.ca_file)
-    else:
-        context.load_default_certs()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -19,29 +19,29 @@ from __future__ import annotations
 from decimal import Decimal
 from json import JSONDecoder
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from proxy.config import ModelConfig
 
 # No answer has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
-_MAX_COUNT = 100_000_000
+_MAX_COUNT: Final = 100_000_000
 # How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
-_MAX_CANDIDATES = 8
-_KEY = b'"usage"'
-_DECODER = JSONDecoder()
-_WRITING = ("chat", "completions")
-_BACKSLASH = 0x5C
+_MAX_CANDIDATES: Final = 8
+_KEY: Final = b'"usage"'
+_DECODER: Final = JSONDecoder()
+_WRITING: Final = ("chat", "completions")
+_BACKSLASH: Final = 0x5C
 
 # Tokens per byte of English JSON text, where nothing was observed.
-TOKENS_PER_BYTE = 0.25
+TOKENS_PER_BYTE: Final = 0.25
 # Output tokens of an answer, where nothing was observed: a short one.
-USUAL_OUTPUT_TOKENS = 300.0
+USUAL_OUTPUT_TOKENS: Final = 300.0
 # Bytes of an event stream per token: a chat chunk with one token has 200 to 300 bytes, Anthropic's deltas
 # carry several tokens in 120.
-_STREAM_BYTES_PER_TOKEN = 160
+_STREAM_BYTES_PER_TOKEN: Final = 160
 
 
 class Usage(NamedTuple):

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.admission import admit
 from proxy.errors import BadRequest, LimitReached
+from proxy.outline import keys_of
 from proxy.pool import Pool
 from proxy.usage import USUAL_OUTPUT_TOKENS, Usage
 from tests.fakes import RawClient
@@ -23,7 +24,7 @@ def pool(endpoint: str = "chat", **facts: object) -> Pool:
 
 
 def let_in(grant, body: bytes, endpoint: str = "chat", text_bytes: int = 400, **facts: object):
-    return admit(grant, pool(endpoint, **facts), (), body, text_bytes, False, 1000.0, UNIX_S)
+    return admit(grant, pool(endpoint, **facts), (), body, keys_of(body), text_bytes, False, 1000.0, UNIX_S)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ def test_it_is_reserved_at_the_price_of_the_dearest():
     one = pool_of("cost", deployment("a", "chat", **cheap), deployment("b", "chat", **dear))
     other = pool_of("cost", deployment("a", "chat", **cheap))
     for pools in ((one, ()), (other, (one,))):
-        permit = admit(
-            grant_of(monthly_nusd=10**12), *pools, b'{"max_tokens":100}', 400, False, 1000.0, UNIX_S
-        )
+        body = b'{"max_tokens":100}'
+        grant = grant_of(monthly_nusd=10**12)
+        permit = admit(grant, *pools, body, keys_of(body), 400, False, 1000.0, UNIX_S)
         assert permit is not None
         assert permit.nusd == pytest.approx(100 * 1000 + 100 * 50_000, rel=0.02)
 
@@ -144,7 +145,7 @@ def test_an_estimate_goes_by_what_was_seen():
     for row in (seen.plain_rows[0], seen.streamed_rows[0]):
         for _ in range(300):
             row.charged(1000.0, 1000, Usage(500, 0, 0, 40), None)
-    permit = admit(grant_of(tpm=10**6), seen, (), b"{}", 400, False, 1000.0, UNIX_S)
+    permit = admit(grant_of(tpm=10**6), seen, (), b"{}", (), 400, False, 1000.0, UNIX_S)
     assert permit.tokens == pytest.approx(200 + 40, abs=5)
 
 

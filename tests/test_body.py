@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import body as body_module
-from proxy import scanner
 from proxy.body import (
     data_url_bytes,
     has_images,
@@ -20,6 +19,7 @@ from proxy.body import (
     wants_stream,
 )
 from proxy.errors import BadRequest
+from proxy.outline import keys_of
 from tests.jsoncases import bodies, pieces_of, scan
 
 
@@ -49,7 +49,7 @@ def test_insertion_takes_valid_json_that_orjson_refuses():
 @given(bodies(), st.sampled_from(["stream", "tools", "max_tokens"]))
 @settings(max_examples=200, deadline=None)
 def test_value_of_agrees_with_a_parser(body, key):
-    at = value_of(body, b'"' + key.encode() + b'"')
+    at = value_of(body, keys_of(body), b'"' + key.encode() + b'"')
     parsed = json.loads(body)
     if key not in parsed:
         assert at == -1
@@ -78,7 +78,7 @@ def test_value_of_agrees_with_a_parser(body, key):
     ],
 )
 def test_value_of_looks_at_the_top_level_only(body, value):
-    at = value_of(body, b'"stream"')
+    at = value_of(body, keys_of(body), b'"stream"')
     assert (None if at < 0 else body[at:]) == value
 
 
@@ -152,7 +152,7 @@ data_urls = st.builds(
 def test_data_url_bytes_counts_the_urls_and_no_text(strings, block):
     body = json.dumps({"model": "x", "messages": strings}).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scanner, "BLOCK_BYTES", block)
+        patch.setattr(body_module, "BLOCK_BYTES", block)
         counted = data_url_bytes(body)
     assert counted == sum(len(s) - s.index(";base64,") for s in strings if ";base64," in s)
 
@@ -188,6 +188,10 @@ def test_has_images(body, has_some):
     assert has_images(b" " * 20_000 + body + b" " * 20_000) is has_some
 
 
+def wants(body: bytes) -> bool:
+    return wants_stream(body, keys_of(body))
+
+
 @pytest.mark.parametrize("filler", [0, 40_000])
 @pytest.mark.parametrize(
     ("member", "wanted"),
@@ -202,5 +206,5 @@ def test_has_images(body, has_some):
 )
 def test_wants_stream_at_either_end(filler, member, wanted):
     messages = b'"messages":["' + b"word " * filler + b'"]'
-    assert wants_stream(b"{" + member + b"," + messages + b"}") is wanted
-    assert wants_stream(b"{" + messages + b"," + member + b"}") is wanted
+    assert wants(b"{" + member + b"," + messages + b"}") is wanted
+    assert wants(b"{" + messages + b"," + member + b"}") is wanted

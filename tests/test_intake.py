@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.intake import RequestBody, facts_of, text_bytes
+from proxy.outline import keys_of
 
 BODY = b'{"messages":[{"model":"inner"}], "model" : "a/b","x":"%s"}' % (b"y" * 50)
 
@@ -83,12 +84,12 @@ def test_facts_look_only_for_what_matters(checks):
     image = b'{"tools":[],"x":{"type":"image_url","image_url":"data:x;base64,' + b"QUJD" * 50 + b'"}}'
     window = 100 if checks else None
     pool = SimpleNamespace(min_context=window, needs_vision_check=checks, needs_tools_check=checks)
-    facts = facts_of(image, pool, "chat", True, 1.0)
+    facts = facts_of(image, keys_of(image), pool, "chat", True, 1.0)
     assert (facts.images, facts.tools) == (checks, checks)
     assert facts.data_url_bytes == (208 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
-    assert facts_of(image, pool, "chat", True, 1.0, b"7") == facts._replace(caller=b"7")
+    assert facts_of(image, keys_of(image), pool, "chat", True, 1.0, b"7") == facts._replace(caller=b"7")
 
 
 def test_nothing_is_held_once_it_is_not_needed():

@@ -187,7 +187,7 @@ def test_tokens_that_are_settled_while_another_worker_begins_a_window():
         def __setitem__(self, at: int, value: float) -> None:
             self.real[at] = value
 
-    one._real = Meanwhile(one._real)  # type: ignore[assignment]
+    one._reals = Meanwhile(one._reals)  # type: ignore[assignment]
     one.settle(permit, unix_s(NOW + 61), 5000, 0)
     assert refused(two, NOW + 62).param == "tpm"
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
-from proxy.scanner import BracketCounter, ModelSpan
-from tests.jsoncases import bodies, pieces_of, scan, values
+from proxy.scanner import ModelScanner, ModelSpan
+from tests.jsoncases import bodies, pieces_of, scan
 
 
 @given(bodies(), st.lists(st.integers(0, 1 << 16), max_size=6))
@@ -110,13 +110,32 @@ def test_escapes_in_the_value_are_decoded_and_names_are_bounded():
         scan([b'{"model":"a\nb"}'])
 
 
-@given(values, st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=200, deadline=None)
-def test_bracket_counter_ends_at_zero_for_any_json_at_any_split(value, cuts):
-    counter = BracketCounter()
-    for piece in pieces_of(json.dumps(value).encode(), cuts):
-        counter.feed(piece)
-    assert counter.depth == 0
+@given(bodies(), st.lists(st.integers(0, 1 << 16), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_what_may_be_asked_for_is_told_at_any_split(body, cuts):
+    limits = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
+    asked_for = limits | {"stream", "tools", "n", "best_of"}
+    scanner = ModelScanner()
+    pieces = pieces_of(body, cuts)
+    for i, piece in enumerate(pieces):
+        scanner.feed(piece, i == len(pieces) - 1)
+    told = [json.loads(body[start:stop]) for start, stop in scanner.keys]
+    pairs = json.loads(body, object_pairs_hook=lambda pairs: pairs)
+    assert told == [key for key, _ in pairs if key.casefold() in asked_for]
+
+
+def test_a_body_may_not_have_a_long_list_made_of_it():
+    scan([b'{"model":"x"' + b',"n":1' * 99 + b"}"])
+    with pytest.raises(BadRequest, match="100 times"):
+        scan([b'{"model":"x"' + b',"n":1' * 101 + b"}"])
+
+
+def test_white_space_of_any_length_around_a_colon():
+    body = b'{"a":"model"%b, "model"%b:%b"x"%b}' % ((b" " * 5000,) * 4)
+    for size in (len(body), 1000, 7):
+        found = scan([body[at : at + size] for at in range(0, len(body), size)])
+        assert found is not None
+        assert found.name == "x"
 
 
 def test_hostile_bodies_cost_time_in_proportion_to_their_size():

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from proxy.config import parse
-from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection, ssl_context
+from proxy.tls import ssl_context
+from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call, ScriptedProvider
 
