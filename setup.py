@@ -1,0 +1,61 @@
+"""Compiles the modules that every request runs through, where that can be done; see ARCHITECTURE.md, "Compiled".
+
+setup.cfg has everything else. An editable installation (``pip install -e``) is left as it is: who edits a module
+wants to see the edit. ``TOKENHUB_COMPILE=0`` leaves any other as it is too, and with ``TOKENHUB_COMPILE=1`` what
+can't be compiled is an error; for the tests, that also compiles in place: ``python setup.py build_ext --inplace``.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# mypy's compiler makes C of what is typed anyway. Nothing here is imported by name from outside of the package.
+MODULES = """
+    absent access accounting admission answer asked attempt body breaker budget candidates catalog charges closing
+    cost deadlines decay decode deployment downstream endings errors exchange flow framing gateway headers hedge
+    intake latency ledger limits lines locks meters options outline peek pool recent record request retry scanner
+    speed strategy streamusage upstream usage
+""".split()
+WISH = os.environ.get("TOKENHUB_COMPILE", "")
+
+
+class Compile(build_ext):
+    """build_ext, without which the package runs too, if more slowly."""
+
+    is_wanted = False
+
+    def run(self) -> None:
+        self.is_wanted = WISH == "1" or (WISH != "0" and not getattr(self, "editable_mode", False))
+        if not self.is_wanted:
+            return
+        try:
+            from mypyc.build import mypycify
+
+            # Without the strictness of setup.cfg, since what is installed here is the compiler alone.
+            paths = [str(Path("proxy", f"{name}.py")) for name in MODULES]
+            options = ["--config-file=", "--ignore-missing-imports"]
+            self.distribution.ext_modules += mypycify([*options, *paths], opt_level="3", debug_level="0")
+            is_inplace = self.inplace
+            self.reinitialize_command(self)
+            self.inplace = is_inplace
+            self.ensure_finalized()  # once more, with those
+            super().run()
+        except (Exception, SystemExit) as error:
+            if WISH == "1":
+                raise
+            for path in self.get_outputs():  # a part of them would be worse than none
+                Path(path).unlink(missing_ok=True)
+            self.is_wanted = False
+            print(f"tokenhub: not compiled ({error}), so it will take three times the CPU", file=sys.stderr)
+
+    def get_outputs(self) -> list[str]:
+        return super().get_outputs() if self.is_wanted else []
+
+
+setup(
+    ext_modules=[Extension("proxy._outline", ["proxy/_outline.c"], extra_compile_args=["-O2"])],
+    cmdclass={"build_ext": Compile},
+)
