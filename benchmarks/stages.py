@@ -34,7 +34,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from run import body as request_body
+from comparison.bodies import body as request_body
 
 from proxy.access import KeyTable
 from proxy.catalog import Catalog
