@@ -273,7 +273,7 @@ class Attempt(Record):
         exchange = self.exchange
         output_s = now - self.answered_at
         charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now)
-        if charge is NOTHING:
+        if charge[0] is None:
             self._estimate(now)
         else:
             self.charge = charge if not self.provider.simulated else (charge[0], 0)

@@ -16,7 +16,6 @@ from proxy.errors import BadRequest
 from proxy.lines import (
     MAX_CACHED_LINE,
     PASS,
-    PASSES_ONCE,
     USE,
     USE_AND_PASS,
     Field,
@@ -149,7 +148,7 @@ def read_request_head(head: bytes) -> RequestHead:
                 raise _bad(f"{error}.") from None
             if field[0] == PASS:
                 keep.append(line)
-                if field is PASSES_ONCE:
+                if not field[1]:  # as PASSES_ONCE; a tuple is no object where this is compiled
                     request.repeats = False
                 continue
         if field[0] == USE:
