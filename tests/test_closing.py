@@ -138,6 +138,7 @@ async def test_a_stream(gateway, provider):
     await gateway.total()
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("body", [BODY, STREAM])
 async def test_the_line_is_there_before_the_end_of_the_answer(gateway, provider, body, monkeypatch):
     provider.script = streams(*EVENTS) if body is STREAM else answers(ANSWER)
