@@ -51,7 +51,9 @@ class Compile(build_ext):
             for path in self.get_outputs():  # a part of them would be worse than none
                 Path(path).unlink(missing_ok=True)
             self.is_wanted = False
-            print(f"tokenhub: not compiled ({error}), so a request will take about twice the CPU", file=sys.stderr)
+            print(
+                f"tokenhub: not compiled ({error}), so a request takes about twice the CPU", file=sys.stderr
+            )
 
     def get_outputs(self) -> list[str]:
         return super().get_outputs() if self.is_wanted else []

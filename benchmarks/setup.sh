@@ -67,7 +67,7 @@ step() {  # step NAME COMMAND...; what failed is left as NAME.failed for the rep
 
 step apt           apt_packages
 step build         build
-step tokenhub      venv tokenhub -e "$HERE/..[bench]"
+step tokenhub      venv tokenhub "$HERE/..[bench]"  # not -e: what is measured is compiled
 step tools         venv tools 'openai>=1.50'
 step litellm       venv litellm "${LITELLM_SPEC:-litellm[proxy]}"
 step vllm-router   venv vllm-router "${VLLM_ROUTER_SPEC:-vllm-router}"
