@@ -21,8 +21,7 @@ MODULES = [
     "peek", "pool", "recent", "record", "request", "retry", "scanner", "speed", "strategy", "streamusage",
     "upstream", "usage",
 ]  # fmt: skip
-# With 3.13 it compiles too, but a connection that is refused is not heard of then, and 3.12 is not proven: both
-# run the Python.
+# With 3.13 it compiles too, but a connection that is refused is not heard of then; 3.12 is not proven.
 VERSION = (3, 11)
 WISH = os.environ.get("TOKENHUB_COMPILE", "")
 
