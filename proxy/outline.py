@@ -5,7 +5,7 @@ this is exact, in any spelling and however deep the rest is nested; what is not 
 the same time.
 
 :func:`outline_slowly` says what is done; where the package was compiled, :mod:`proxy._outline` does the same
-in C (0.3 µs for 1 KB, 9 µs for 100 KB of dense text).
+in C (0.2 µs for 1 KB, 12 µs for 100 KB of dense text, 26 µs for an image of 2 MB).
 """
 
 from __future__ import annotations

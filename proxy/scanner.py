@@ -37,7 +37,7 @@ _IS_FIRST: Final = bytes(byte in b"mMnNbBsStT\\" for byte in range(256))
 # Each of them once or twice is a body; hundreds are an attempt to have us remember them.
 _MAX_KEYS: Final = 100
 
-
+# What a key is to us.
 _MODEL: Final = 0
 _ASKED: Final = 1
 _ESCAPED_MODEL: Final = 2
@@ -72,11 +72,8 @@ class ModelScanner:
         self._mode = OUTSIDE
         self._fed = 0  # bytes fed so far, without the carry
         self._carry = b""  # what is to be seen again with the next piece: a key or the model's value, cut
-        self._pending = (
-            0,
-            0,
-            b"",
-        )  # begin, end and bytes of a string whose colon may come next, if it matters
+        # A string whose colon may come next: begin, end, and its bytes if it matters.
+        self._pending = (0, 0, b"")
         self._value_is_next = False  # the model's value is what comes next
 
     def feed(self, piece: bytes, last: bool) -> None:

@@ -69,9 +69,15 @@ def ask_for_usage(body: bytes) -> Edit | NoEdit:
         better and no worse after the edit.
     """
     opening = OPENING.match(body)
-    if not opening or not opening[1] or _has_escaped_spelling(body):
+    if not opening or not opening[1]:
         return NoEdit.UNCLEAR
-    found = [value for _, value in _members(body, _OPTIONS_KEY)]
+    found = []
+    for start, stop in keys_of(body):
+        key = body[start:stop]
+        if key == _OPTIONS_KEY:
+            found.append(value_at(body, stop))
+        elif key.find(b"\\") >= 0 and decoded(key) == "stream_options":
+            return NoEdit.UNCLEAR  # no honest client writes it with escapes
     if not found:
         at = body.index(b"{") + 1
         return Edit(at, at, b'"stream_options":{%b}%b' % (_ASK, b"" if opening[1] == b"}" else b","))
@@ -122,14 +128,6 @@ def _object_at(body: bytes, start: int) -> bytes:
         elif kind == b"\\":
             break
     return b""
-
-
-def _has_escaped_spelling(body: bytes) -> bool:
-    """A top-level key is ``stream_options``, written with escapes: no honest client does that."""
-    return any(
-        b"\\" in body[start:stop] and decoded(body[start:stop]) == "stream_options"
-        for start, stop in keys_of(body)
-    )
 
 
 def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
