@@ -82,11 +82,9 @@ def ask_for_usage(body: bytes) -> Edit | NoEdit:
         at = body.index(b"{") + 1
         return Edit(at, at, b'"stream_options":{%b}%b' % (_ASK, b"" if opening[1] == b"}" else b","))
     at = found[0]
-    if len(found) > 1:
-        return NoEdit.UNCLEAR
-    if body.startswith(b"{", at):
+    if len(found) == 1 and body.startswith(b"{", at):
         return _edit_of_options(body, at)
-    if _NULL_VALUE.match(body, at):
+    if len(found) == 1 and _NULL_VALUE.match(body, at):
         return Edit(at, at + 4, b"{%b}" % _ASK)
     return NoEdit.UNCLEAR
 
