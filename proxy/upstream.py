@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.config import ProviderConfig
+from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
@@ -83,6 +83,13 @@ class ProviderConnection:
             self.pool.put(self, now)
         else:
             self.transport.abort()
+
+    def undo(self) -> None:
+        """The dialling ended too early: the loop may have made the connection already. If it then closes it
+        by itself, it says nothing of that."""
+        if self in self.pool.open:
+            self.transport.abort()
+            self.pool.forget(self)
 
     def hold_back(self, hold: bool) -> None:
         """Stop or go on reading from the provider."""
@@ -227,43 +234,11 @@ class ConnectionPool:
 
     def dial(self, attempt: Attempt) -> asyncio.Task[None]:
         """Open a connection for ``attempt``, which hears of it through on_connected or on_connect_failed."""
-        task = asyncio.get_running_loop().create_task(self._dial(attempt))
+        dialling = dial(attempt, ProviderConnection(self), self._provider, self._tls, self._connect_s)
+        task = asyncio.get_running_loop().create_task(dialling)
         self._dials.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._dials.discard)
         return task
-
-    async def _dial(self, attempt: Attempt) -> None:
-        provider = self._provider
-        loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
-        if self._tls is not None:
-            options = {"ssl": self._tls, "server_hostname": provider.host}
-        connection = ProviderConnection(self)
-        try:
-            async with asyncio.timeout(self._connect_s):
-                protocol = cast(asyncio.Protocol, connection)
-                await loop.create_connection(lambda: protocol, provider.host, provider.port, **options)
-        except asyncio.CancelledError:
-            self._undo(connection)
-            raise
-        except TimeoutError:
-            self._undo(connection)
-            attempt.on_connect_failed(f"no connection within {self._connect_s:g} s")
-        except ssl.SSLCertVerificationError as error:
-            attempt.on_connect_failed(f"TLS: {error.verify_message}")
-        except ssl.SSLError as error:
-            attempt.on_connect_failed(f"TLS: {error.reason or error}")
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
-            attempt.on_connect_failed(getattr(error, "strerror", None) or str(error))
-        else:
-            attempt.on_connected(connection)
-
-    def _undo(self, connection: ProviderConnection) -> None:
-        """The dialling ended too early: the loop may have made the connection already. If it then closes it
-        by itself, it says nothing of that."""
-        if connection in self.open:
-            connection.transport.abort()
-            self.forget(connection)
 
     def expire(self, now: float) -> None:
         """Close connections idle for too long. ``now`` is monotonic seconds."""

@@ -6,50 +6,12 @@ import asyncio
 
 import pytest
 
-from proxy.config import parse
-from proxy.tls import ssl_context
 from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call, ScriptedProvider
+from tests.poolcases import Attempt, pool_of
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n"
-
-
-class Attempt:
-    """Records what a connection tells its attempt."""
-
-    def __init__(self) -> None:
-        self.connection: ProviderConnection | None = None
-        self.failed: str | None = None
-        self.lost: str | None = None
-        self.head = None
-        self.data = b""
-        self.done = False
-
-    def on_connected(self, connection: ProviderConnection) -> None:
-        self.connection = connection
-
-    def on_connect_failed(self, why: str) -> None:
-        self.failed = why
-
-    def on_response_head(self, head, body, more) -> bool:
-        self.head = head
-        return True
-
-    def on_response_data(self, data, body) -> None:
-        self.data += data + (body.closing if body.done else b"")
-        self.done = self.done or body.done
-
-    def on_upstream_lost(self, why: str) -> None:
-        self.lost = why
-        assert self.connection is not None
-        self.connection.attempt = None
-        self.connection.transport.abort()
-
-
-def pool_of(url: str, connect_s: float = 2.0) -> ConnectionPool:
-    provider = parse(f'[providers.p]\nbase_url = "{url}"\n[models."p/m"]\n').providers["p"]
-    return ConnectionPool(provider, ssl_context(provider), connect_s)
 
 
 @pytest.fixture
@@ -225,69 +187,6 @@ async def test_answers_that_are_none(pool, provider, answer, why):
     attempt = await ask(await dial(pool))
     assert why in attempt.lost
     assert not attempt.done
-
-
-async def test_a_dial_to_nobody_says_why():
-    async with ScriptedProvider() as provider:
-        url = provider.url
-    pool = pool_of(url)
-    attempt = Attempt()
-    await pool.dial(attempt)
-    assert "refused" in attempt.failed.lower()
-    assert not any(pool.snapshot().values())
-
-
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b.invalid", "x" * 64 + ".invalid"])
-async def test_a_dial_to_a_name_that_is_none(host):
-    pool = pool_of("http://127.0.0.1:1/v1")
-    pool._provider = type("P", (), {"host": host, "port": 1})()
-    attempt = Attempt()
-    await pool.dial(attempt)
-    assert attempt.failed
-    assert not any(pool.snapshot().values())
-
-
-async def test_a_dial_that_takes_too_long(provider):
-    async def script(call: Call) -> None:
-        await call.gone()  # never a handshake
-
-    provider.script = script
-    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
-    attempt = Attempt()
-    await pool.dial(attempt)
-    assert attempt.failed == "no connection within 0.1 s"
-    await until(lambda: not any(pool.snapshot().values()))
-
-
-@pytest.mark.parametrize("steps", range(6))
-async def test_a_cancelled_dial_leaves_nothing(pool, steps):
-    """Cancelled at every point of its way: what was opened is either told of, or closed."""
-    attempt = Attempt()
-    task = pool.dial(attempt)
-    assert pool.snapshot()["dialling"] == 1
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    if attempt.connection is not None:
-        attempt.connection.transport.abort()
-    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
-    assert attempt.failed is None
-
-
-async def test_close_ends_dials_too(provider):
-    async def script(call: Call) -> None:
-        await call.gone()
-
-    provider.script = script
-    pool = pool_of(provider.url.replace("http:", "https:"))
-    attempt = Attempt()
-    task = pool.dial(attempt)
-    await until(lambda: provider.connections)
-    await pool.close()
-    assert task.cancelled()
-    await until(lambda: not any(pool.snapshot().values()))
-    assert (attempt.connection, attempt.failed) == (None, None)
 
 
 async def test_repr_tells_the_state(pool, provider):

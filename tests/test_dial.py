@@ -1,0 +1,82 @@
+"""Opening connections: what an attempt hears of it, and that nothing is left of those that failed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.conftest import until
+from tests.fakes import Call, ScriptedProvider
+from tests.poolcases import Attempt, pool_of
+
+
+@pytest.fixture
+async def pool(provider: ScriptedProvider):
+    made = pool_of(provider.url)
+    yield made
+    await made.close()
+    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
+
+
+async def test_a_dial_to_nobody_says_why():
+    async with ScriptedProvider() as provider:
+        url = provider.url
+    pool = pool_of(url)
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert "refused" in attempt.failed.lower()
+    assert not any(pool.snapshot().values())
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b.invalid", "x" * 64 + ".invalid"])
+async def test_a_dial_to_a_name_that_is_none(host):
+    pool = pool_of("http://127.0.0.1:1/v1")
+    pool._provider = type("P", (), {"host": host, "port": 1})()
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert attempt.failed
+    assert not any(pool.snapshot().values())
+
+
+async def test_a_dial_that_takes_too_long(provider):
+    async def script(call: Call) -> None:
+        await call.gone()  # never a handshake
+
+    provider.script = script
+    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
+    attempt = Attempt()
+    await pool.dial(attempt)
+    assert attempt.failed == "no connection within 0.1 s"
+    await until(lambda: not any(pool.snapshot().values()))
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancelled_dial_leaves_nothing(pool, steps):
+    """Cancelled at every point of its way: what was opened is either told of, or closed."""
+    attempt = Attempt()
+    task = pool.dial(attempt)
+    assert pool.snapshot()["dialling"] == 1
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    if attempt.connection is not None:
+        attempt.connection.transport.abort()
+    await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
+    assert attempt.failed is None
+
+
+async def test_close_ends_dials_too(provider):
+    async def script(call: Call) -> None:
+        await call.gone()
+
+    provider.script = script
+    pool = pool_of(provider.url.replace("http:", "https:"))
+    attempt = Attempt()
+    task = pool.dial(attempt)
+    await until(lambda: provider.connections)
+    await pool.close()
+    assert task.cancelled()
+    await until(lambda: not any(pool.snapshot().values()))
+    assert (attempt.connection, attempt.failed) == (None, None)
