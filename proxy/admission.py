@@ -14,6 +14,7 @@ from proxy.asked import (
     OUTPUT_LIMITS,
     asked,
 )
+from proxy.body import Keys
 from proxy.errors import BadRequest
 from proxy.limits import Permit
 from proxy.pool import Pool
@@ -36,20 +37,20 @@ _UNSEEN = TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
 
 
 def admit(
-    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], body: bytes, keys: Sequence[tuple[int, int]],
-    text_bytes: int, streamed: bool, now: float, unix_s: float,
+    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], text: bytes, keys: Keys,
+    body_bytes: int, text_bytes: int, streamed: bool, now: float, unix_s: float,
 ) -> Permit | None:  # fmt: skip
     """Let a request in; None: the key has nothing to count it against.
 
     :param fallbacks: what else it may go to.
-    :param body: as far as it is there; all of it for a key with ``max_tokens``.
-    :param keys: where its top-level keys that may be asked for begin and end, quotes included.
-    :param text_bytes: the size of its text, as far as known.
+    :param text: what the body says at its top-level ``keys`` that may be asked for, as far as it is there; at
+        all of them for a key with ``max_tokens``.
+    :param body_bytes: its size as far as it is there. :param text_bytes: that of its text, as far as known.
     :param now: monotonic seconds. :param unix_s: the same moment for calendars.
     :raises GatewayError: 402, 422 or 429: a limit of the key is reached.
     """
     account, most = grant.account, grant.max_tokens
-    wanted = asked(body, keys) if most is not None or account.reserves else ()
+    wanted = asked(text, keys) if most is not None or account.reserves else ()
     if most is not None and any(value > most for word, value in wanted if word in OUTPUT_LIMITS):
         raise BadRequest(
             f"The request asks for more output than this API key may: {most} tokens a request.",
@@ -61,12 +62,12 @@ def admit(
         return None
     tokens = nusd = 0
     if account.reserves:
-        tokens, nusd = _estimate(pool, fallbacks, body, text_bytes, streamed, wanted)
+        tokens, nusd = _estimate(pool, fallbacks, body_bytes, text_bytes, streamed, wanted)
     return account.admit(now, unix_s, tokens, nusd)
 
 
 def _estimate(
-    pool: Pool, fallbacks: Sequence[Pool], body: bytes, text_bytes: int, streamed: bool,
+    pool: Pool, fallbacks: Sequence[Pool], body_bytes: int, text_bytes: int, streamed: bool,
     wanted: Sequence[tuple[int, float]],
 ) -> tuple[int, int]:  # fmt: skip
     """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual; at the
@@ -88,7 +89,7 @@ def _estimate(
         if count > 1 and pool.endpoint in _SEVERAL:
             output *= min(count, _MOST_ANSWERS)
     output_tokens = int(output)
-    pictures = len(body) - text_bytes
+    pictures = body_bytes - text_bytes
     given = int((text_bytes + (pictures // _BYTES_A_BYTE if pictures > 0 else 0)) * per_byte) + 1
     input_pusd, output_pusd = pool.dearest
     for fallback in fallbacks:

@@ -6,6 +6,7 @@ What stands at the top level is told by :mod:`proxy.outline`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,13 +15,24 @@ import orjson
 from proxy.outline import keys_of, value_at
 from proxy.scanner import KEY, OPENING, decoded, duplicate_model, malformed
 
+# Where top-level keys begin and end, quotes included.
+Keys = Sequence[tuple[int, int]]
+
 # Searches skip from one interesting byte to the next as long as they lie further apart than this. Single
 # bytes are found at memory speed, longer needles at about 2 GB/s: in a body that is one large image the
 # difference is a factor of ten, in dense text the extra call every 8 KiB costs nothing.
 BLOCK_BYTES: Final = 8 << 10
+# Of a stretch longer than this, samples tell whether it is text: so many, but none nearer than that.
 _SAMPLE_FROM_BYTES: Final = 8 << 10
+_SAMPLES: Final = 16
 _SAMPLE_EVERY: Final = 2 << 10
 _SAMPLE_BYTES: Final = 256
+_URL: Final = b";base64,"
+_IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
+_SEAM_BYTES: Final = 12  # of either side of a cut, for a mark across it
+# With white space before and behind it, a value that matters is shorter.
+_VALUE_BYTES: Final = 64
+_VALUE_END: Final = re.compile(rb"[,}]")
 
 
 def insertion(body: bytes, model_literal: bytes) -> tuple[int, bytes]:
@@ -46,7 +58,39 @@ def insertion(body: bytes, model_literal: bytes) -> tuple[int, bytes]:
     return body.index(b"{") + 1, b'"model":' + model_literal + comma
 
 
-def value_of(body: bytes, keys: Sequence[tuple[int, int]], key: bytes) -> int:
+def excerpt(pieces: Sequence[bytes], keys: Keys) -> tuple[bytes, Keys]:
+    """What a body in pieces says at some of its keys, without joining all of it.
+
+    :param keys: where they begin and end in the body.
+    :returns: a text, and where in that they are.
+    """
+    if len(pieces) == 1:
+        return pieces[0], keys
+    text = b""
+    found = []
+    for start, stop in keys:
+        part = _part(pieces, start, stop + _VALUE_BYTES)
+        size = stop - start
+        if not _VALUE_END.search(part, size):  # longer than anybody writes it
+            return b"".join(pieces), keys
+        found.append((len(text), len(text) + size))
+        text += part
+    return text, found
+
+
+def _part(pieces: Sequence[bytes], start: int, stop: int) -> bytes:
+    """``body[start:stop]`` of a body in pieces."""
+    out = b""
+    at = 0
+    for piece in pieces:
+        after = at + len(piece)
+        if after > start and at < stop:
+            out += piece[max(start - at, 0) : stop - at]
+        at = after
+    return out
+
+
+def value_of(body: bytes, keys: Keys, key: bytes) -> int:
     """Offset of the value of a top-level member, or -1; of several the last, as parsers have it.
 
     :param keys: where the top-level keys that may be asked for begin and end, quotes included.
@@ -59,7 +103,7 @@ def value_of(body: bytes, keys: Sequence[tuple[int, int]], key: bytes) -> int:
     return found
 
 
-def wants_stream(body: bytes, keys: Sequence[tuple[int, int]]) -> bool:
+def wants_stream(body: bytes, keys: Keys) -> bool:
     """Whether a body asks for a streamed answer: which figures of a deployment count for it."""
     at = value_of(body, keys, b'"stream"')
     return at >= 0 and body.startswith(b"true", at)
@@ -113,27 +157,75 @@ def splice(pieces: list[bytes], start: int, end: int, replacement: bytes) -> lis
     return out
 
 
-def data_url_bytes(body: bytes) -> int:
+def data_url_bytes(pieces: Sequence[bytes]) -> int:
     """How many bytes of a body are base64 data URLs: they are images or sounds and not a prompt's text.
 
-    For estimates. A search through dense text costs 0.5 µs a KiB, so in a large body samples decide whether
-    it is made: base64 has no spaces, text has.
+    For estimates: base64 has no spaces, text has, and of a long stretch samples are believed. Of a long text
+    a URL that is less than a sixteenth of it may so be overlooked. A search of all of it costs 0.5 µs a KiB.
     """
-    total = start = 0
-    end = len(body)
-    if end > _SAMPLE_FROM_BYTES and all(
-        body.find(b" ", at, at + _SAMPLE_BYTES) >= 0 for at in range(0, end, _SAMPLE_EVERY)
-    ):
-        return 0
-    while (start := find(body, b";base64,", start, end)) >= 0:
-        quote = body.find(b'"', start)
-        stop = end if quote < 0 else quote
-        if body.find(b" ", start, stop) < 0:  # else it is text that has such a word in it
-            total += stop - start
-        start = stop
-    return total
+    total = run = 0  # of all that are over, and of the one that may go on
+    is_inside = False
+    last = b""
+    for piece in pieces:
+        start, end = 0, len(piece)
+        if not is_inside:
+            at = (last + piece[: len(_URL) - 1]).find(_URL) if last else -1
+            if at >= 0:
+                is_inside, run = True, len(last) - at
+            elif end > _SAMPLE_FROM_BYTES and _is_text(piece, 0, end):
+                start = end
+        while True:
+            if not is_inside:
+                start = find(piece, _URL, start, end)
+                if start < 0:
+                    break
+                is_inside, run = True, 0
+            quote = piece.find(b'"', start)
+            stop = end if quote < 0 else quote
+            if _has_spaces(piece, start, stop):  # it is text that has such a word in it
+                is_inside = False
+            else:
+                run += stop - start
+                if quote < 0:
+                    break
+                is_inside = False
+                total += run
+            start = stop
+        last = _end(last, piece, len(_URL) - 1)
+    return total + run if is_inside else total
 
 
-def has_images(body: bytes) -> bool:
+def _is_text(data: bytes, start: int, end: int) -> bool:
+    """Each sample of a long stretch has a space."""
+    step = _sample_every(end - start)
+    return all(data.find(b" ", at, at + _SAMPLE_BYTES) >= 0 for at in range(start, end, step))
+
+
+def _has_spaces(data: bytes, start: int, end: int) -> bool:
+    """There is a space; of a long stretch, in a sample of it."""
+    size = end - start
+    if size <= _SAMPLE_FROM_BYTES:
+        return data.find(b" ", start, end) >= 0
+    return any(data.find(b" ", at, at + _SAMPLE_BYTES) >= 0 for at in range(start, end, _sample_every(size)))
+
+
+def _sample_every(size: int) -> int:
+    """So many bytes lie from sample to sample, and none of them is cut short by the end."""
+    return size // min(_SAMPLES, size // _SAMPLE_EVERY) + 1
+
+
+def has_images(pieces: Sequence[bytes]) -> bool:
     """Whether a chat body asks for eyes: a content part of an image type, in any provider's spelling."""
-    return any(find(body, mark, 0, len(body)) >= 0 for mark in (b'"image_url"', b'"input_image"', b'"image"'))
+    last = b""
+    for piece in pieces:
+        seam = last + piece[:_SEAM_BYTES] if last else b""
+        for mark in _IMAGE_MARKS:
+            if find(piece, mark, 0, len(piece)) >= 0 or seam.find(mark) >= 0:
+                return True
+        last = _end(last, piece, _SEAM_BYTES)
+    return False
+
+
+def _end(last: bytes, piece: bytes, size: int) -> bytes:
+    """The last bytes of what has passed, for what lies across a cut."""
+    return piece[-size:] if len(piece) >= size else (last + piece)[-size:]

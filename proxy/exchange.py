@@ -117,18 +117,18 @@ class Exchange(Request):
     def _choose(self) -> None:
         """Pick the deployment and start the first attempt."""
         pool = self.pool or self.resolve()
-        body = self.body.whole()
+        text, keys = self.body.excerpt()
         gateway = self.gateway
         self.settled_at = self.ready_at
         now = monotonic()
-        self.streamed = wants_stream(body, self.body.keys)
-        self.let_in(pool, body, now)
+        self.streamed = wants_stream(text, keys)
+        self.let_in(pool, text, keys, now)
         gateway.budget.count_request(now)
         deployment: Deployment | None
         if pool.kind == "pinned":  # always sent
             deployment = pool.members[0]
         else:
-            deployment = choose(pool, self.facts(pool, body, now), gateway.rng)
+            deployment = choose(pool, self.facts(pool, text, keys, now), gateway.rng)
             if deployment is None and self.fallbacks:
                 chain = self.begin_chain(pool, None)
                 deployment = chain.next(self.facts_again, gateway.budget, gateway.rng, now)

@@ -46,7 +46,7 @@ def explain_request(
     name = _text(document, "model")
     streamed = document.get("stream") is True
     pool = catalog.resolve(name, endpoint, strategy)
-    explanation = explain(pool, facts_of(sent, keys_of(sent), pool, endpoint, streamed, now))
+    explanation = explain(pool, facts_of([sent], sent, keys_of(sent), pool, endpoint, streamed, now))
     return {
         "model": name,
         "kind": pool.kind,

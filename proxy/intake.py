@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.body import data_url_bytes, has_images, insertion, splice, value_of
+from proxy.body import Keys, data_url_bytes, excerpt, has_images, insertion, splice, value_of
 from proxy.candidates import Facts
 from proxy.pool import Pool
 from proxy.scanner import ModelScanner, ModelSpan
@@ -69,6 +69,12 @@ class RequestBody:
         assert held is not None
         return held[0] if len(held) == 1 else b"".join(held)
 
+    def excerpt(self) -> tuple[bytes, Keys]:
+        """What it says at its ``keys`` as far as it is held, and where in that text those stand."""
+        held = self.held
+        assert held is not None
+        return excerpt(held, self.keys)
+
     def with_model(
         self, pieces: list[bytes], literal: bytes, edit: Edit | None = None
     ) -> tuple[list[bytes | memoryview], int]:
@@ -98,26 +104,32 @@ class RequestBody:
         return splice(pieces, start, end, literal), growth
 
 
-def text_bytes(body: bytes) -> int:
-    """The size of a body's text: base64 data URLs left out where they matter."""
-    size = len(body)
-    return size - data_url_bytes(body) if size > _URLS_FROM_BYTES else size
+def text_bytes(pieces: Sequence[bytes], size: int) -> int:
+    """The size of a body's text: base64 data URLs left out where they matter.
+
+    :param size: of the body in bytes.
+    """
+    return size - data_url_bytes(pieces) if size > _URLS_FROM_BYTES else size
 
 
 def facts_of(
-    body: bytes, keys: Sequence[tuple[int, int]], pool: Pool, endpoint: str, streamed: bool, now: float,
+    pieces: Sequence[bytes], text: bytes, keys: Keys, pool: Pool, endpoint: str, streamed: bool, now: float,
     caller: bytes = b"",
 ) -> Facts:  # fmt: skip
-    """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter."""
+    """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter.
+
+    :param text: what the body says at the ``keys``: see :meth:`RequestBody.excerpt`.
+    """
+    size = sum(map(len, pieces))
     # A token is at least a byte: below the smallest window nothing needs a closer look.
-    is_large = pool.min_context is not None and len(body) > pool.min_context
+    is_large = pool.min_context is not None and size > pool.min_context
     return Facts(
         endpoint,
         streamed,
-        len(body),
-        pool.needs_vision_check and has_images(body),
-        pool.needs_tools_check and value_of(body, keys, b'"tools"') >= 0,
-        data_url_bytes(body) if is_large else 0,
+        size,
+        pool.needs_vision_check and has_images(pieces),
+        pool.needs_tools_check and value_of(text, keys, b'"tools"') >= 0,
+        data_url_bytes(pieces) if is_large else 0,
         now,
         caller,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
 from proxy.admission import admit
-from proxy.body import insertion
+from proxy.body import Keys, insertion
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest, UnknownModel
@@ -126,19 +126,22 @@ class Request:
         """What the key's limits need to know of the body is known."""
         return grant.max_tokens is None and not (grant.account.reserves and self.length is None)
 
-    def let_in(self, pool: Pool, body: bytes, now: float) -> None:
+    def let_in(self, pool: Pool, text: bytes, keys: Keys, now: float) -> None:
         """Hold the request against the limits of its key.
 
+        :param text: what the body says at the ``keys``.
         :raises GatewayError: one is reached.
         """
-        if self.body.done:
-            self.learn_bytes = text_bytes(body)
+        body = self.body
+        if body.done:
+            assert body.held is not None
+            self.learn_bytes = text_bytes(body.held, body.size)
         grant = self.grant
         if grant is not None and grant.has_limits:
-            size = self.learn_bytes or self.length or len(body)
+            of_text = self.learn_bytes or self.length or body.size
             unix_s = now + self.gateway.unix_offset_s
             self.permit = admit(
-                grant, pool, self.fallbacks, body, self.body.keys, size, self.streamed, now, unix_s
+                grant, pool, self.fallbacks, text, keys, body.size, of_text, self.streamed, now, unix_s
             )
 
     def resolve(self) -> Pool:
@@ -183,14 +186,19 @@ class Request:
                     param="X-Inferoute-Fallback",
                 )
 
-    def facts(self, pool: Pool, body: bytes, now: float) -> Facts:
-        """What the choice among ``pool`` needs to know."""
-        alias = pool.alias
+    def facts(self, pool: Pool, text: bytes, keys: Keys, now: float) -> Facts:
+        """What the choice among ``pool`` needs to know.
+
+        :param text: what the body says at the ``keys``.
+        """
+        alias, held = pool.alias, self.body.held
+        assert held is not None
         caller = b""
         if alias is not None and alias.sticky:
             caller = caller_of(self.head, alias.sticky, None if self.grant is None else self.grant.id)
-        return facts_of(body, self.body.keys, pool, self.endpoint, self.streamed, now, caller)
+        return facts_of(held, text, keys, pool, self.endpoint, self.streamed, now, caller)
 
     def facts_again(self, pool: Pool) -> Facts:
         """The same for a further attempt. The body is held as long as there may be one."""
-        return self.facts(pool, self.body.whole(), monotonic())
+        text, keys = self.body.excerpt()
+        return self.facts(pool, text, keys, monotonic())

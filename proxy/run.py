@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -11,7 +10,7 @@ import signal
 
 import uvloop
 
-from proxy import notify
+from proxy import memory, notify
 from proxy.config import Config
 from proxy.cores import usable_cores
 from proxy.listeners import show
@@ -80,9 +79,7 @@ def _tell_of(server: Server | Supervisor, workers: int) -> None:
         log.info("%d workers", workers)
     for listen in server.addresses:
         log.info("listening on %s", show(listen))
-    # What was made so far lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     notify.ready()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import mmap
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import uvloop
 
+from proxy import memory
 from proxy.catalog import Catalog
 from proxy.gateway import Gateway
 from proxy.knowledge import Knowledge, memory_bytes, restore_rows
@@ -73,9 +73,7 @@ class Worker:
         for number in self._start.sockets:
             await self._plane.accept(socket.socket(fileno=number))
         await self._channel.send(Answer())
-        # What was made so far lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         orders = loop.create_task(self._obey())
         await self._stop.wait()
         await self._plane.drain()

@@ -24,7 +24,9 @@ def pool(endpoint: str = "chat", **facts: object) -> Pool:
 
 
 def let_in(grant, body: bytes, endpoint: str = "chat", text_bytes: int = 400, **facts: object):
-    return admit(grant, pool(endpoint, **facts), (), body, keys_of(body), text_bytes, False, 1000.0, UNIX_S)
+    return admit(
+        grant, pool(endpoint, **facts), (), body, keys_of(body), len(body), text_bytes, False, 1000.0, UNIX_S
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_it_is_reserved_at_the_price_of_the_dearest():
     for pools in ((one, ()), (other, (one,))):
         body = b'{"max_tokens":100}'
         grant = grant_of(monthly_nusd=10**12)
-        permit = admit(grant, *pools, body, keys_of(body), 400, False, 1000.0, UNIX_S)
+        permit = admit(grant, *pools, body, keys_of(body), len(body), 400, False, 1000.0, UNIX_S)
         assert permit is not None
         assert permit.nusd == pytest.approx(100 * 1000 + 100 * 50_000, rel=0.02)
 
@@ -145,7 +147,7 @@ def test_an_estimate_goes_by_what_was_seen():
     for row in (seen.plain_rows[0], seen.streamed_rows[0]):
         for _ in range(300):
             row.charged(1000.0, 1000, Usage(500, 0, 0, 40), None)
-    permit = admit(grant_of(tpm=10**6), seen, (), b"{}", (), 400, False, 1000.0, UNIX_S)
+    permit = admit(grant_of(tpm=10**6), seen, (), b"{}", (), 2, 400, False, 1000.0, UNIX_S)
     assert permit.tokens == pytest.approx(200 + 40, abs=5)
 
 

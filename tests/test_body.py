@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import body as body_module
+from proxy.asked import COUNT, asked
 from proxy.body import (
     data_url_bytes,
+    excerpt,
     has_images,
     insertion,
     refuse_case_variants,
@@ -20,6 +22,7 @@ from proxy.body import (
 )
 from proxy.errors import BadRequest
 from proxy.outline import keys_of
+from proxy.scanner import ModelScanner
 from tests.jsoncases import bodies, pieces_of, scan
 
 
@@ -80,6 +83,42 @@ def test_value_of_agrees_with_a_parser(body, key):
 def test_value_of_looks_at_the_top_level_only(body, value):
     at = value_of(body, keys_of(body), b'"stream"')
     assert (None if at < 0 else body[at:]) == value
+
+
+_VALUES = ["true", "17", '"17"', "null", "[1, 2]", '{"a": 1}', "1" * 70, '"' + "x" * 90 + '"', "-1.5e3"]
+_spaces = st.sampled_from(["", " ", "\n \t", " " * 70])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["stream", "tools", "n", "max_tokens", "N", "m\\u0061x_tokens", "other"]),
+            _spaces, _spaces, st.sampled_from(_VALUES), _spaces,
+        ),
+        max_size=6,
+    ),
+    st.lists(st.integers(0, 1 << 12), max_size=8),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_an_excerpt_says_what_the_body_does(members, cuts):
+    text = ",".join(f'"{key}"{before}:{after}{value}{end}' for key, before, after, value, end in members)
+    body = f"{{{text}}}".encode()
+    scanner = ModelScanner()
+    scanner.feed(body, True)
+    pieces = pieces_of(body, cuts)
+    short, keys = excerpt(pieces, scanner.keys)
+    assert asked(short, keys) == asked(body, scanner.keys)
+    assert wants_stream(short, keys) is wants_stream(body, scanner.keys)
+    for key in (b'"tools"', b'"n"'):
+        assert (value_of(short, keys, key) < 0) is (value_of(body, scanner.keys, key) < 0)
+
+
+def test_an_excerpt_of_large_pieces_is_short():
+    pieces = [b'{"n":2,"a":"' + b"x" * 9000, b"y" * 9000, b'","stream"', b":true}"]
+    text, keys = excerpt(pieces, [(1, 4), (len(b"".join(pieces[:2])) + 2, len(b"".join(pieces[:3])))])
+    assert len(text) < 200
+    assert asked(text, keys) == [(COUNT, 2.0)]
+    assert wants_stream(text, keys)
 
 
 @pytest.mark.parametrize(
@@ -146,28 +185,31 @@ data_urls = st.builds(
 
 
 @given(
-    st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6), st.sampled_from([4, 8192])
+    st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6),
+    st.sampled_from([4, 8192]),
+    st.lists(st.integers(0, 1 << 9), max_size=6),
 )
 @settings(max_examples=200, deadline=None)
-def test_data_url_bytes_counts_the_urls_and_no_text(strings, block):
+def test_data_url_bytes_counts_the_urls_and_no_text(strings, block, cuts):
     body = json.dumps({"model": "x", "messages": strings}).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body_module, "BLOCK_BYTES", block)
-        counted = data_url_bytes(body)
-    assert counted == sum(len(s) - s.index(";base64,") for s in strings if ";base64," in s)
+        counted = data_url_bytes([body])
+        cut = data_url_bytes(pieces_of(body, cuts))
+    assert counted == cut == sum(len(s) - s.index(";base64,") for s in strings if ";base64," in s)
 
 
 def test_data_url_bytes_of_a_body_that_is_cut():
-    assert data_url_bytes(b"") == 0
-    assert data_url_bytes(b'{"a":"data:;base64,AAAA') == 12
-    assert data_url_bytes(b'{"a":"data:;base64,AAAA","b":"data:;base64,BB"}') == 22
+    assert data_url_bytes([b""]) == data_url_bytes([]) == 0
+    assert data_url_bytes([b'{"a":"data:;base64,AAAA']) == 12
+    assert data_url_bytes([b'{"a":"data:;base64,AAAA","b":"data:;base64,BB"}']) == 22
 
 
 def test_data_urls_are_searched_for_only_where_samples_look_like_them():
-    assert data_url_bytes(b'{"a":"' + b"some text " * 9000 + b'"}') == 0
+    assert data_url_bytes([b'{"a":"' + b"some text " * 9000 + b'"}']) == 0
     url = b";base64," + b"QUJD" * 9000
     body = b'{"a":"' + b"some text " * 9000 + b'","b":"data:image/png' + url + b'"}'
-    assert data_url_bytes(body) == len(url)
+    assert data_url_bytes([body]) == len(url)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +226,11 @@ def test_data_urls_are_searched_for_only_where_samples_look_like_them():
     ],
 )
 def test_has_images(body, has_some):
-    assert has_images(body) is has_some
-    assert has_images(b" " * 20_000 + body + b" " * 20_000) is has_some
+    assert has_images([body]) is has_some
+    assert has_images([b" " * 20_000 + body + b" " * 20_000]) is has_some
+    assert all(
+        has_images([body[:at], body[at : at + 3], body[at + 3 :]]) is has_some for at in range(len(body))
+    )
 
 
 def wants(body: bytes) -> bool:

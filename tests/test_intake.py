@@ -75,8 +75,8 @@ def test_a_second_model_in_a_later_piece():
 def test_text_bytes_leave_out_large_data_urls():
     image = b"QUJD" * 5000
     body = b'{"a":"data:image/png;base64,' + image + b'"}'
-    assert text_bytes(body) == len(body) - len(b";base64,") - len(image)
-    assert text_bytes(b'{"a":"data:image/png;base64,QUJD"}') == 34
+    assert text_bytes([body], len(body)) == len(body) - len(b";base64,") - len(image)
+    assert text_bytes([b'{"a":"data:image/png;base64,QUJD"}'], 34) == 34
 
 
 @pytest.mark.parametrize("checks", [True, False])
@@ -84,12 +84,14 @@ def test_facts_look_only_for_what_matters(checks):
     image = b'{"tools":[],"x":{"type":"image_url","image_url":"data:x;base64,' + b"QUJD" * 50 + b'"}}'
     window = 100 if checks else None
     pool = SimpleNamespace(min_context=window, needs_vision_check=checks, needs_tools_check=checks)
-    facts = facts_of(image, keys_of(image), pool, "chat", True, 1.0)
+    facts = facts_of([image], image, keys_of(image), pool, "chat", True, 1.0)
     assert (facts.images, facts.tools) == (checks, checks)
     assert facts.data_url_bytes == (208 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
-    assert facts_of(image, keys_of(image), pool, "chat", True, 1.0, b"7") == facts._replace(caller=b"7")
+    assert facts_of([image], image, keys_of(image), pool, "chat", True, 1.0, b"7") == facts._replace(
+        caller=b"7"
+    )
 
 
 def test_nothing_is_held_once_it_is_not_needed():

@@ -202,7 +202,7 @@ def test_the_facts_of_a_sticky_split(user, caller):
     body = b'{"model":"sticky","messages":[]}'
     made = whole(body, user)
     pool = made.resolve()
-    found = made.facts(pool, body, 5.0)
+    found = made.facts(pool, *made.body.excerpt(), 5.0)
     assert (found.endpoint, found.streamed, found.body_bytes, found.now) == ("chat", False, len(body), 5.0)
     assert found.caller == caller
     assert made.facts_again(pool)[:6] == found[:6]
