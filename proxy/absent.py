@@ -72,6 +72,12 @@ class AbsentClient:
             self.gateway.connections.discard(self)
             self.gateway.absent -= 1
 
+    def send(self, data: bytes) -> None:
+        """There is nobody to get it."""
+
+    def send_soon(self, data: bytes, now: float) -> None:
+        """Nor this."""
+
     def pause_reading(self, pause: bool) -> None:
         """There is nothing to read."""
 
@@ -109,9 +115,6 @@ class _Nowhere:
 
     def __init__(self, client: AbsentClient) -> None:
         self._client = client
-
-    def write(self, data: bytes) -> None:
-        pass
 
     def is_closing(self) -> bool:
         return False

@@ -128,7 +128,11 @@ class Attempt(Record):
             chunk = wrap_chunk(b"".join(body), intake.done)
             parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
         if intake.size <= JOIN_BYTES:
-            connection.transport.write(b"".join(parts))
+            data = b"".join(parts)
+            if intake.done:
+                exchange.gateway.outbox.write(connection.transport, data, self.begun_at)
+            else:
+                connection.transport.write(data)
         else:
             connection.transport.writelines(parts)
 
@@ -286,7 +290,7 @@ class Attempt(Record):
 
     def flush(self) -> None:
         """What is pending goes to the client."""
-        self.client.transport.write(self.pending)
+        self.client.send(self.pending)
         self.pending = b""
 
     def on_response_data(self, data: bytes, body: Body) -> None:
@@ -309,7 +313,7 @@ class Attempt(Record):
             out, self.pending = self.pending, b""
         if not body.done:
             if out:
-                self.client.transport.write(out)
+                self.client.send_soon(out, now)
             return
         self.pending = out
         connection, self.connection = self.connection, None

@@ -72,6 +72,6 @@ def _keep_alive(exchange: Exchange, attempt: Attempt, now: float, keepalive_s: f
     if now < due:
         return due
     if answer.is_between_events():
-        exchange.client.transport.write(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
+        exchange.client.send(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
         exchange.kept_alive_at = now
     return now + keepalive_s

@@ -49,7 +49,7 @@ class ClientConnection(ClientFlow):
     """See the module's text. All times are monotonic seconds."""
 
     __slots__ = (
-        "_body", "_body_at", "_buffer", "_exchange", "_head", "_head_begun", "_payload", "_phase",
+        "_body", "_body_at", "_buffer", "_exchange", "_head", "_head_begun", "_last", "_payload", "_phase",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -58,6 +58,7 @@ class ClientConnection(ClientFlow):
         self._head_begun = False
         self._buffer = b""
         self._head: RequestHead | None = None
+        self._last: RequestHead | None = None  # of the request before, since most are the same
         self._body: LengthBody | ChunkedBody | None = None
         self._payload: list[bytes] = []
         self._body_at = 0.0  # when the last piece of the body came
@@ -130,6 +131,12 @@ class ClientConnection(ClientFlow):
         self.wake_at = now + self.gateway.timeouts.keep_alive_s
 
     def _on_head(self, data: bytes) -> None:
+        last = self._last
+        if last is not None:
+            size, begin = last.again(data)
+            if begin:
+                self._on_request(last, size, data, begin)
+                return
         if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
             data = data[2:]
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
@@ -147,19 +154,17 @@ class ClientConnection(ClientFlow):
         except GatewayError as error:
             self.refuse(error)
             return
+        self._on_request(head, length, data, end + 4)
+
+    def _on_request(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
+        """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
         route = PROXIED.get(head.path) if head.method == b"POST" else None
         if route is None:
             self._hand_over(data)
             return
-        self._head = head
+        self._head = self._last = head
         endpoint, path = route
         exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
-        self._begin(exchange, head, length, data, end + 4)
-
-    def _begin(
-        self, exchange: Exchange, head: RequestHead, length: int | None, data: bytes, begin: int
-    ) -> None:
-        """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
         try:
             exchange.begin()
         except GatewayError as error:
@@ -278,16 +283,12 @@ class ClientConnection(ClientFlow):
         names += error.header_lines()
         if keep and self._head is not None and not self._head.minor:
             names += b"Connection: keep-alive\r\n"
-        self.transport.write(
-            gateway_response(
-                error.status,
-                error.envelope(),
-                request_id,
-                extra=names,
-                should_retry=error.should_retry,
-                close=not keep,
-            )
+        retry, close = error.should_retry, not keep
+        text = error.envelope()
+        answer = gateway_response(
+            error.status, text, request_id, extra=names, should_retry=retry, close=close
         )
+        self.send(answer)
         if keep and self._phase == WAITING:
             self.on_exchange_done(True)
             return

@@ -1,20 +1,18 @@
 """The ends of requests: what one used is written down before the last bytes of its answer go out.
 
 So what a client has seen finished is accounted for, whatever becomes of the process. Answers that end in one
-turn of the event loop are held until its end, and dealt with together: they share one write to the ledger,
-and the same work done for many in a row finds its code in the processor's caches.
+turn of the event loop are dealt with together (:mod:`proxy.turn`), and share one write to the ledger.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy.closing import close
 from proxy.ledger import Ledger
 from proxy.recent import Latest
+from proxy.turn import Soon, Turn
 
 if TYPE_CHECKING:
     from proxy.attempt import Attempt
@@ -22,38 +20,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.endings")
 
-# Answers that end so soon after each other most likely do in one turn. One that ends alone is not held, as
-# another turn costs calls of the system.
-_TOGETHER_S: Final = 100e-6
-
 
 class Endings:
     """See the module's text.
 
     :param ledger: where the lines go.
-    :param soon: has something called in the next turn; None: the way of the running event loop.
+    :param soon: as of :class:`proxy.turn.Turn`.
     """
 
-    def __init__(self, ledger: Ledger, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+    def __init__(self, ledger: Ledger, soon: Soon | None = None) -> None:
         self.latest = Latest()
         self._ledger = ledger
-        self._soon = soon
         self._held: list[Attempt] = []
-        self._last_at = 0.0  # when the last one ended
+        self._turn = Turn(self.let_go, soon)
 
     def hold(self, attempt: Attempt) -> None:
         """The answer of ``attempt`` is complete; its last bytes are in ``attempt.pending``."""
-        held, now = self._held, attempt.progress_at
-        is_alone = now - self._last_at > _TOGETHER_S
-        self._last_at = now
-        held.append(attempt)
-        if len(held) > 1:
-            return
-        if is_alone:
+        self._held.append(attempt)
+        if not self._turn.puts_off(attempt.progress_at):
             self.let_go()
-        else:
-            # Not by the end of this one: the loop sends what was written before it calls anything.
-            (self._soon or asyncio.get_running_loop().call_soon)(self.let_go)
 
     def let_go(self) -> None:
         """Account for all that is held, then send it."""

@@ -371,7 +371,7 @@ class Exchange(Request):
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
             event = answer.wrap_event(b"", last=True) if is_whole else answer.error_event(error)
-            self.client.transport.write(event)
+            self.client.send(event)
             self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:
             self.client.cut(answer.is_self_delimiting())

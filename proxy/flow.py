@@ -44,8 +44,18 @@ class ClientFlow:
                 self.resumed_at = monotonic()
                 self.transport.resume_reading()
 
+    def send(self, data: bytes) -> None:
+        """At once, behind what was sent before."""
+        self.gateway.outbox.let_go()
+        self.transport.write(data)
+
+    def send_soon(self, data: bytes, now: float) -> None:
+        """At the latest at the end of this turn of the event loop."""
+        self.gateway.outbox.write(self.transport, data, now)
+
     def close(self) -> None:
-        """Close once what was written is out; a client that does not read it is cut after a while."""
+        """Close once what was sent is out; a client that does not read it is cut after a while."""
+        self.gateway.outbox.let_go()
         self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
         self.transport.close()
 

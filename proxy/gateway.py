@@ -6,7 +6,6 @@ head of the request to each deployment, the headers that name it in answers, TLS
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import secrets
@@ -24,8 +23,10 @@ from proxy.endings import Endings
 from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
+from proxy.outbox import Outbox
 from proxy.pool import Pool
 from proxy.tls import ssl_context
+from proxy.turn import Soon
 from proxy.upstream import ConnectionPool
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ _AUTH_HEADERS: Final = {
     "x-api-key": b"x-api-key: %b\r\n",
     "api-key": b"api-key: %b\r\n",
 }
+
+_HEX: Final = [b"%02x" % number for number in range(256)]
 
 
 class Provider:
@@ -152,7 +155,7 @@ class Gateway:
     :param knowledge: what is known together with other workers; None: there are none.
     :param keys: the keys it serves for; None: it serves without any.
     :param ledger: where finished requests are written; None: nowhere.
-    :param soon: see :class:`proxy.endings.Endings`.
+    :param soon: as of :class:`proxy.turn.Turn`.
     """
 
     def __init__(
@@ -165,12 +168,13 @@ class Gateway:
         knowledge: Knowledge | None = None,
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
-        soon: Callable[[Callable[[], None]], object] | None = None,
+        soon: Soon | None = None,
     ) -> None:
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.ledger = Ledger(None) if ledger is None else ledger
         self.endings = Endings(self.ledger, soon)
+        self.outbox = Outbox(soon)
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
         self.control = control
@@ -186,7 +190,8 @@ class Gateway:
         self.draining = False  # nothing new is taken
         self._retired: list[Provider] = []  # their last answers may still run
         self._id_prefix = b"req_" + secrets.token_hex(6).encode()
-        self._ids = itertools.count(1)
+        self._ids_begin = self._id_prefix + b"000000"  # of the next ids, but for two digits
+        self._ids = 1
 
     def _use(self, routes: Routes) -> None:
         config = routes.config
@@ -233,7 +238,11 @@ class Gateway:
 
     def next_request_id(self) -> bytes:
         """An id unique over processes and restarts."""
-        return b"%b%08x" % (self._id_prefix, next(self._ids))
+        low = self._ids & 255
+        if not low:
+            self._ids_begin = b"%b%06x" % (self._id_prefix, self._ids >> 8)
+        self._ids += 1
+        return self._ids_begin + _HEX[low]
 
     def is_ready(self) -> bool:
         """Whether a request can be served: not draining, and some provider has credentials."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from proxy.errors import BadRequest
 from proxy.lines import (
     MAX_CACHED_LINE,
+    MAX_CACHED_LINES,
     PASS,
     USE,
     USE_AND_PASS,
@@ -69,6 +70,8 @@ class RequestHead:
     options: Any = None  # what proxy.options has read in it
     access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
+    begin = b""  # while it is remembered: its bytes before the length's digits
+    end = b""  # and those behind them
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
         self.method = method
@@ -81,6 +84,23 @@ class RequestHead:
         self.lines: list[bytes] = []
         # Made of it for each provider, by whoever sends it on; it lives as long as the head is remembered.
         self.prepared: dict[object, bytes] = {}
+
+    def again(self, data: bytes) -> tuple[int, int]:
+        """The length and the offset of the body, if ``data`` begins with the same head; else the offset is 0.
+
+        For the requests of one connection, which mostly have one head to the letter, but for the length.
+        """
+        begin = self.begin
+        if not begin or not data.startswith(begin):
+            return 0, 0
+        at = stop = len(begin)
+        length, most = 0, min(at + _MAX_LENGTH_DIGITS, len(data))
+        while stop < most and 0x30 <= (byte := data[stop]) <= 0x39:
+            length = 10 * length + byte - 0x30
+            stop += 1
+        if stop == at or not data.startswith(self.end, stop):
+            return 0, 0
+        return length, stop + len(self.end)
 
 
 def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
@@ -113,12 +133,18 @@ def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
     name = head[head.rfind(b"\n", 0, max(at, 0)) + 1 : at + 7].lower()
     is_length = name == b"content-length" if at >= 0 else request.length is None
     if request.repeats and is_length and len(key) <= _MAX_CACHED_HEAD:
-        remember(_known_heads, key, request)
+        if len(_known_heads) >= MAX_CACHED_LINES:
+            forget_request_heads()
+        _known_heads[key] = request
+        if at >= 0:
+            request.begin, request.end = key[:begin], key[begin:] + b"\r\n\r\n"
     return request, request.length
 
 
 def forget_request_heads() -> None:
     """What was prepared from them no longer holds."""
+    for head in _known_heads.values():
+        head.begin = b""
     _known_heads.clear()
 
 
@@ -253,18 +279,9 @@ class ResponseHead:
     """
 
     __slots__ = (
-        "chunked",
-        "encoded",
-        "encoding",
-        "event_stream",
-        "keep_alive",
-        "length",
-        "lines",
-        "minor",
-        "reason",
-        "status",
-        "tells_limits",
-    )
+        "chunked", "encoded", "encoding", "event_stream", "keep_alive", "length", "lines", "minor", "reason",
+        "status", "tells_limits",
+    )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
         self.status = status

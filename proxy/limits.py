@@ -22,10 +22,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
 from struct import Struct
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.errors import LimitReached
 from proxy.keys import NUSD, Key
+
+if TYPE_CHECKING:
+    from proxy.locks import FileLock
 
 WINDOW_S: Final = 60.0
 # How many keys a process can have; a key that is revoked keeps its account until the next start.
@@ -61,22 +64,18 @@ _WHAT: Final = (b"limit", b"remaining", b"reset")
 _LINES: Final = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
 
 
-class Lock(Protocol):
-    """Keeps other workers out of an account."""
-
-    def acquire(self, slot: int) -> None: ...
-    def release(self, slot: int) -> None: ...
-
-
-class Permit(NamedTuple):
+class Permit:
     """A request that was let in: what it reserved, and what was left then, where there is a limit.
     ``ends_at``: of the window, monotonic seconds."""
 
-    tokens: int
-    nusd: int
-    requests_left: int
-    tokens_left: int
-    ends_at: float
+    __slots__ = ("ends_at", "nusd", "requests_left", "tokens", "tokens_left")
+
+    def __init__(self, tokens: int, nusd: int, requests_left: int, tokens_left: int, ends_at: float) -> None:
+        self.tokens = tokens
+        self.nusd = nusd
+        self.requests_left = requests_left
+        self.tokens_left = tokens_left
+        self.ends_at = ends_at
 
 
 class Month(NamedTuple):
@@ -100,16 +99,18 @@ def first_of(month: int) -> datetime:
 
 
 class _Own:
-    """What this worker has written to an account. Nobody else does, so that it need not read it there."""
+    """This worker's part of an account. Nobody else writes it, so that it need not read it there; and nobody
+    else reads it where it is the only worker, so that it need not write it there either."""
 
     __slots__ = (
-        "held", "held_nusd", "month", "month_nusd", "month_tokens", "requests", "running", "tokens", "window",
+        "held", "held_nusd", "month", "month_nusd", "month_tokens", "requests", "running", "tokens",
+        "used_at", "window",
     )  # fmt: skip
 
     def __init__(self, memory: memoryview, at: int) -> None:
         (
             self.window, self.requests, self.tokens, self.month, self.month_tokens, self.month_nusd,
-            self.running, self.held, self.held_nusd, _,
+            self.running, self.held, self.held_nusd, self.used_at,
         ) = _OWN.unpack_from(memory, at)  # fmt: skip
 
 
@@ -118,10 +119,12 @@ class Accounts:
 
     :param memory: :func:`memory_bytes` of it, shared by the workers.
     :param own: which worker this is; None: none, it only reads and opens accounts.
-    :param lock: None: there is nobody to keep out.
+    :param lock: keeps the others out of an account; None: there are none.
     """
 
-    def __init__(self, memory: memoryview, workers: int, own: int | None, lock: Lock | None = None) -> None:
+    def __init__(
+        self, memory: memoryview, workers: int, own: int | None, lock: FileLock | None = None
+    ) -> None:
         self.memory = memory
         self.whole, self.real = memory.cast("q"), memory.cast("d")  # the same, in values of 8 bytes
         self.own = own
@@ -171,12 +174,12 @@ class Accounts:
         _, _, base_month, tokens, nusd, last = _SHARED.unpack_from(self.memory, self.base(slot))
         if base_month != month:
             tokens = nusd = 0
-        for at in self.columns(slot):
-            _, _, _, its_month, its_tokens, its_nusd, _, _, _, used_at = _OWN.unpack_from(self.memory, at)
-            if its_month == month:
-                tokens += its_tokens
-                nusd += its_nusd
-            last = max(last, used_at)
+        for worker, at in enumerate(self.columns(slot)):
+            part = (self._owns.get(slot) if worker == self.own else None) or _Own(self.memory, at)
+            if part.month == month:
+                tokens += part.month_tokens
+                nusd += part.month_nusd
+            last = max(last, part.used_at)
         return Month(tokens, nusd, last)
 
 
@@ -192,16 +195,16 @@ class Account:
     def __init__(self, accounts: Accounts, slot: int, key: Key) -> None:
         assert accounts.own is not None
         self.key = key
-        self._accounts = accounts
-        self._slot = slot
+        self._accounts, self._slot = accounts, slot
         self._ints, self._reals = accounts.whole, accounts.real
         self._shared_at = accounts.base(slot) >> 3
         columns = accounts.columns(slot)
         self._own = accounts.own_of(slot)
         self._own_at = columns[accounts.own] >> 3
         self._others = tuple(at for worker, at in enumerate(columns) if worker != accounts.own)
-        self._rpm, self._tpm, self._concurrency, self._monthly_tokens, self._monthly_nusd = map(
-            _or_none, (key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd)
+        limits = key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd
+        self._rpm, self._tpm, self._concurrency, self._monthly_tokens, self._monthly_nusd = (
+            _NO_LIMIT if limit is None else limit for limit in limits
         )
         self._is_monthly = key.monthly_tokens is not None or key.monthly_nusd is not None
         self.reserves = key.tpm is not None or self._is_monthly
@@ -280,18 +283,15 @@ class Account:
                     whole[shared + _CARRIED_AT] = used
                     self._reals[shared] = begun
                 self._enter(begun)
-            at = self._own_at
             own.requests += 1
             own.running += 1
-            whole[at + _REQUESTS_AT] = own.requests
-            whole[at + _RUNS_AT] = own.running
-            if tokens or nusd:
-                own.held += tokens
-                own.held_nusd += nusd
-                whole[at + _RUNS_AT + 1] = own.held
-                whole[at + _RUNS_AT + 2] = own.held_nusd
+            own.held += tokens
+            own.held_nusd += nusd
+            if self._others:
+                self._ints[self._own_at + _REQUESTS_AT] = own.requests
+                self._tell_of_running(own)
         tokens_left = tokens_left - tokens if tokens_left > tokens else 0
-        return tuple.__new__(Permit, (tokens, nusd, left - 1, tokens_left, ends_at))  # Permit() takes longer
+        return Permit(tokens, nusd, left - 1, tokens_left, ends_at)
 
     def _with_others(
         self, begun: float, month: int, requests: int, used: int, month_tokens: int, month_nusd: int,
@@ -324,34 +324,38 @@ class Account:
         :param permit: None: the key has no limits, and it was not asked for any.
         :param tokens: what it has really used. :param nusd: and what that costs.
         """
-        own, whole, at, month = self._own, self._ints, self._own_at, self._accounts.at(unix_s)
+        own, month = self._own, self._accounts.at(unix_s)
         if own.month != month:
-            own.month_tokens = own.month_nusd = whole[at + _MONTH_AT + 1] = whole[at + _MONTH_AT + 2] = 0
-            own.month = whole[at + _MONTH_AT] = month
+            own.month, own.month_tokens, own.month_nusd = month, 0, 0
+        own.month_tokens += tokens
+        own.month_nusd += nusd
+        own.used_at = unix_s
         if permit is not None:
             begun = self._reals[self._shared_at]
             if own.window != begun:
                 self._enter(begun)
             own.tokens += tokens
-            whole[at + _TOKENS_AT] = own.tokens
-            if self._others and self._reals[self._shared_at] != begun:
-                # Another worker has begun a window just now, and may not have seen these tokens: rather count
-                # them twice than not at all.
-                self._enter(self._reals[self._shared_at])
-                own.tokens = whole[at + _TOKENS_AT] = tokens
-        own.month_tokens += tokens
-        own.month_nusd += nusd
-        whole[at + _MONTH_AT + 1] = own.month_tokens
-        whole[at + _MONTH_AT + 2] = own.month_nusd
-        self._reals[at + _USED_AT] = unix_s
-        if permit is not None:  # last: what was reserved is let go of when what was used is there instead
             own.running -= 1
-            whole[at + _RUNS_AT] = own.running
-            if permit.tokens or permit.nusd:
-                own.held -= permit.tokens
-                own.held_nusd -= permit.nusd
-                whole[at + _RUNS_AT + 1] = own.held
-                whole[at + _RUNS_AT + 2] = own.held_nusd
+            own.held -= permit.tokens
+            own.held_nusd -= permit.nusd
+            if self._others:
+                self._ints[self._own_at + _TOKENS_AT] = own.tokens
+                if self._reals[self._shared_at] != begun:
+                    # Another worker has begun a window just now, and may not have seen these tokens: rather
+                    # count them twice than not at all.
+                    self._enter(self._reals[self._shared_at])
+                    own.tokens = self._ints[self._own_at + _TOKENS_AT] = tokens
+        if self._others:
+            whole, at = self._ints, self._own_at
+            whole[at + _MONTH_AT + 1] = own.month_tokens
+            whole[at + _MONTH_AT + 2] = own.month_nusd
+            whole[at + _MONTH_AT] = month
+            self._reals[at + _USED_AT] = unix_s
+            self._tell_of_running(own)  # last: what was reserved goes when what was used is there instead
+
+    def _tell_of_running(self, own: _Own) -> None:
+        at = self._own_at + _RUNS_AT
+        self._ints[at], self._ints[at + 1], self._ints[at + 2] = own.running, own.held, own.held_nusd
 
     def header_lines(self, permit: Permit, ends_unix_s: float) -> bytes:
         """The ``X-RateLimit-*`` lines for what is left, each with a CRLF; nothing for a key without them.
@@ -394,7 +398,3 @@ class Account:
         anew = first_of(self._accounts.month + 1)
         text = f"The key's monthly limit of {what} is reached. It begins anew on {anew:%Y-%m-%d}, 00:00 UTC."
         return LimitReached(text, which, None, b"")
-
-
-def _or_none(limit: int | None) -> int:
-    return _NO_LIMIT if limit is None else limit

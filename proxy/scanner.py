@@ -12,7 +12,6 @@ provider never holds a whole body with two models.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -23,6 +22,9 @@ from proxy.outline import COLON_NEXT, OUTSIDE, end_of_string, outline, skip_whit
 
 # A model's name is at most so long; what is longer is no name, and is not collected.
 MAX_NAME_BYTES: Final = 1024
+
+# Nearly all are shorter than this, and come again.
+_SHORT_NAME_BYTES: Final = 80
 
 KEY: Final = b'"model"'
 # With six bytes for each letter; what is longer is none of ours in any spelling.
@@ -43,15 +45,21 @@ _ASKED: Final = 1
 _ESCAPED_MODEL: Final = 2
 _NOTHING: Final = 3
 _kinds: Final[dict[bytes, int]] = {}  # of keys seen before
+_names: Final[dict[bytes, str]] = {}  # of models' values
 
 
-@dataclass
 class ModelSpan:
     """Where the model's value stands: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
 
-    start: int
-    end: int
-    name: str | None
+    __slots__ = ("end", "name", "start")
+
+    def __init__(self, start: int, end: int, name: str | None) -> None:
+        self.start = start
+        self.end = end
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"ModelSpan({self.start}, {self.end}, {self.name!r})"
 
 
 class ModelScanner:
@@ -158,11 +166,20 @@ class ModelScanner:
             pos = skip_white(piece, pos)
         if pos >= len(piece):
             return True  # nothing but white space: the outline goes on behind it
+        quote = piece.find(b'"', pos + 1, pos + _SHORT_NAME_BYTES)
+        if quote > 0 and (name := _names.get(piece[pos : quote + 1])) is not None:  # nearly always
+            self.found = ModelSpan(base + pos, base + quote + 1, name)
+            self._value_is_next = False
+            return True
         value = piece[pos : pos + MAX_NAME_BYTES + 2]
         length = _token_length(value)
         if length:
-            self.found = ModelSpan(base + pos, base + pos + length, _name(value[:length]))
+            token = value[:length]
+            name = _name(token)
+            self.found = ModelSpan(base + pos, base + pos + length, name)
             self._value_is_next = False
+            if name is not None and length <= _SHORT_NAME_BYTES:
+                remember(_names, token, name)
             return True
         if len(value) > MAX_NAME_BYTES:
             raise BadRequest(

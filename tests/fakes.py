@@ -261,6 +261,8 @@ class RawClient:
             name, _, value = line.partition(b":")
             name, value = name.lower(), value.strip()
             fields[name] = fields[name] + b", " + value if name in fields else value
+        if status in (204, 304):
+            return status, fields, b""
         call = Call(self.reader, self.writer, 0)
         if fields.get(b"transfer-encoding") == b"chunked":
             return status, fields, await call.chunks()

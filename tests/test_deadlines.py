@@ -29,7 +29,7 @@ class Exchange:
         self.gateway = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
         self.client = SimpleNamespace(
             cut=lambda gently: self.did.append(("cut", gently)),
-            transport=SimpleNamespace(write=self.did.append),
+            send=self.did.append,
         )
         self.__dict__.update(facts)
 

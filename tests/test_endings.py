@@ -159,11 +159,12 @@ class Held:
         _, self.secret = await make(self.server, concurrency=1)
         self.endings = self.server.gateway.endings
         callbacks: list[Any] = []
-        self.endings._soon, self.endings._last_at = callbacks.append, float("inf")
+        turn = self.endings._turn
+        turn._soon, turn._last_at = callbacks.append, float("inf")
         self.client = await self.ask()
         await until(lambda: callbacks)
         [self.let_go] = callbacks
-        self.endings._soon = None
+        turn._soon = None
 
     async def ask(self) -> RawClient:
         client = await RawClient.connect(self.server)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from proxy.config import TimeoutsConfig
 from proxy.flow import NEVER, ClientFlow
+from proxy.outbox import Outbox
 
 
 class Transport:
@@ -20,11 +21,13 @@ class Transport:
         return None
 
     def __getattr__(self, name: str):
-        return lambda: self.did.append(name)
+        return lambda *_: self.did.append(name)
 
 
 def flow() -> ClientFlow:
-    made = ClientFlow(SimpleNamespace(timeouts=TimeoutsConfig()))  # type: ignore[arg-type]
+    turns: list[object] = []
+    gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=Outbox(turns.append))
+    made = ClientFlow(gateway)  # type: ignore[arg-type]
     made.transport = Transport()  # type: ignore[assignment]
     return made
 
@@ -46,6 +49,18 @@ def test_pausing_twice_is_pausing_once():
     client.transport.closing = True
     client.pause_reading(True)
     assert client.is_paused is False
+
+
+def test_what_is_sent_overtakes_nothing():
+    client = flow()
+    client.send_soon(b"a", 1.0)
+    client.send_soon(b"b", 1.0)
+    assert client.transport.did == ["write"]
+    client.send(b"c")
+    assert client.transport.did == ["write"] * 3
+    client.send_soon(b"d", 1.0)
+    client.close()
+    assert client.transport.did == ["write"] * 4 + ["close"]
 
 
 def test_closing_has_a_limit():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
-from proxy.scanner import ModelScanner, ModelSpan
+from proxy.scanner import ModelScanner
 from tests.jsoncases import bodies, pieces_of, scan
 
 
@@ -31,8 +31,8 @@ def test_finds_the_model_at_any_split(body, cuts):
 @settings(max_examples=100, deadline=None)
 def test_finds_the_model_byte_by_byte_and_with_empty_end(body):
     whole = scan([body])
-    assert scan([body[i : i + 1] for i in range(len(body))]) == whole
-    assert scan([body, b""]) == whole
+    assert repr(scan([body[i : i + 1] for i in range(len(body))])) == repr(whole)
+    assert repr(scan([body, b""])) == repr(whole)
 
 
 SPELLINGS = [
@@ -98,8 +98,8 @@ def test_a_model_that_is_no_string_is_refused(value):
 
 
 def test_null_counts_as_a_place_for_a_name():
-    assert scan([b'{"model": null}']) == ModelSpan(10, 14, None)
-    assert scan([b'{"model": nu', b"ll}"]) == ModelSpan(10, 14, None)
+    for pieces in ([b'{"model": null}'], [b'{"model": nu', b"ll}"]):
+        assert repr(scan(pieces)) == "ModelSpan(10, 14, None)"
 
 
 def test_escapes_in_the_value_are_decoded_and_names_are_bounded():

@@ -1,0 +1,42 @@
+"""What goes out, to clients and to providers: what is small waits for others of the same turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from proxy.turn import Soon, Turn
+
+# Larger ones cost more than waking their reader does, and would be held in memory by the hundred.
+_SMALL_BYTES: Final = 16 << 10
+
+
+class Outbox:
+    """See the module's text. Nothing overtakes what waits: who writes to a transport itself, or closes it,
+    calls :meth:`let_go` before.
+
+    :param soon: as of :class:`proxy.turn.Turn`.
+    """
+
+    def __init__(self, soon: Soon | None = None) -> None:
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self._turn = Turn(self.let_go, soon)
+
+    def write(self, transport: asyncio.Transport, data: bytes, now: float) -> None:
+        """Write at the end of the turn; at once what is large or comes alone.
+
+        :param now: monotonic seconds.
+        """
+        if len(data) <= _SMALL_BYTES and self._turn.puts_off(now):
+            self._waiting.append((transport, data))
+            return
+        if self._waiting:
+            self.let_go()
+        transport.write(data)
+
+    def let_go(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        for transport, data in waiting:
+            if not transport.is_closing():
+                transport.write(data)
