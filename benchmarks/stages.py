@@ -256,9 +256,10 @@ class Wire:
         protocol.connection_made(transport)  # type: ignore[arg-type]
 
     def ask(self, *reads: bytes) -> ProviderConnection:
-        """A client's request; the connection it was sent on."""
+        """A client's request, which ends a turn of the event loop; the connection it was sent on."""
         for data in reads:
             self.client.data_received(data)
+        self.end_turn()
         assert isinstance(self.last, ProviderConnection), "the request did not reach a provider"
         return self.last
 
@@ -356,10 +357,12 @@ def crowd(model: str) -> Callable[[], None]:
     waiting: deque[ProviderConnection] = deque()
 
     def ask() -> None:
-        clients[0].data_received(request)
+        client = clients[0]
+        client.data_received(request)
         clients.rotate(-1)
-        assert isinstance(wire.last, ProviderConnection)
-        waiting.append(wire.last)
+        asked = client._exchange
+        assert asked is not None and asked.attempt is not None and asked.attempt.connection is not None
+        waiting.append(asked.attempt.connection)
 
     for _ in range(CROWD - 1):
         ask()
@@ -393,7 +396,16 @@ def stream(chunks: bool) -> Callable[[], None]:
         return exchange
     upstream = wire.ask(request)
     upstream.data_received(STREAM_START)
-    return lambda: upstream.data_received(CHUNK)
+    passed = 0
+
+    def chunk() -> None:
+        nonlocal passed
+        upstream.data_received(CHUNK)
+        passed += 1
+        if passed % TURN == 0:
+            wire.end_turn()
+
+    return chunk
 
 
 # ------------------------------------------------------------------ stages alone

@@ -38,7 +38,7 @@ class Lesson(NamedTuple):
     text: str
 
 
-class Outbox(Protocol):
+class Others(Protocol):
     """Where lessons go."""
 
     def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...

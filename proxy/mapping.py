@@ -50,7 +50,7 @@ class RowState:
 
 
 class Part:
-    """One worker's part. It is an :class:`proxy.lessons.Outbox` to its worker, and to nobody else.
+    """One worker's part. It is the :class:`proxy.lessons.Others` to its worker, and to nobody else.
 
     :param memory: all of the mapping, writable.
     :param index: which part, from 0.
@@ -61,7 +61,7 @@ class Part:
         part = memory[begin : begin + PART_BYTES]
         numbers = part[: _HEAD_BYTES + _ROWS_BYTES]
         self._whole = numbers.cast("Q")
-        self._real = numbers.cast("d")
+        self._reals = numbers.cast("d")
         self._ring = part[_HEAD_BYTES + _ROWS_BYTES :]
 
     def clear(self) -> None:
@@ -88,15 +88,15 @@ class Part:
             return -1
         begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
         self._whole[begin + _KEY] = key
-        self._real[begin + _OLDEST] = float("inf")
-        self._real[begin + _USED] = self._real[begin + _HEARD] = _NEVER
+        self._reals[begin + _OLDEST] = float("inf")
+        self._reals[begin + _USED] = self._reals[begin + _HEARD] = _NEVER
         self._whole[_ROWS] = index + 1
         return int(index)
 
     def set_row(self, index: int, state: RowState) -> None:
         """What runs there now."""
         begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
-        whole, real, here = self._whole, self._real, state.elsewhere
+        whole, real, here = self._whole, self._reals, state.elsewhere
         whole[begin + _IN_FLIGHT] = here.in_flight
         whole[begin + _AWAITING] = here.awaiting
         whole[begin + _UNANSWERED] = here.unanswered
@@ -149,7 +149,7 @@ class Part:
 
     def rows(self) -> Iterable[RowState]:
         """What runs at that worker, by row."""
-        whole, real = self._whole, self._real
+        whole, real = self._whole, self._reals
         for index in range(min(whole[_ROWS], MAX_ROWS)):
             begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
             here = Elsewhere(

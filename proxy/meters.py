@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from proxy.charges import Charges
 from proxy.decay import DecayedMean, tau_from
-from proxy.lessons import CHARGE, NOBODY_WAITS, PROBED, TIME, WAITED, Elsewhere, Outbox
+from proxy.lessons import CHARGE, NOBODY_WAITS, PROBED, TIME, WAITED, Elsewhere, Others
 from proxy.speed import Speed
 from proxy.usage import TOKENS_PER_BYTE, Usage
 
@@ -99,7 +99,7 @@ class Row:
         self.good_count = 0
         self.good_begun_s = _NEVER  # when the attempt began that succeeded last
         self.key = 0
-        self.out: Outbox | None = None
+        self.out: Others | None = None
         self.elsewhere: Elsewhere = NOBODY_WAITS
         self.used_s = _NEVER
         self.last_error: str | None = None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from proxy.turn import Soon, Turn
+
+log = logging.getLogger("tokenhub.outbox")
 
 # Larger ones cost more than waking their reader does, and would be held in memory by the hundred.
 _SMALL_BYTES: Final = 16 << 10
@@ -38,5 +41,10 @@ class Outbox:
         """Write what waits."""
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:  # a fault with one must not lose what is for the others
+                log.exception("a fault in the gateway: a message is lost")
+                transport.abort()

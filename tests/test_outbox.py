@@ -23,6 +23,9 @@ class Transport:
     def is_closing(self) -> bool:
         return self.closing
 
+    def abort(self) -> None:
+        self.closing = True
+
 
 class Box:
     """An outbox whose turns end when the test wants it."""
@@ -85,6 +88,16 @@ def test_a_transport_that_is_closed_meanwhile_gets_nothing(box):
     box.one.closing = True
     box.ends[0]()
     assert (box.one.written, box.other.written) == ([b"alone "], [b"b"])
+
+
+def test_a_fault_with_one_loses_nothing_of_the_others(box, caplog):
+    box.together(box.one, b"a")
+    box.together(box.other, b"b")
+    box.one.write = None
+    box.ends[0]()
+    assert box.other.written == [b"b"]
+    assert box.one.closing
+    assert "a message is lost" in caplog.text
 
 
 CONFIG = """

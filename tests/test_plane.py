@@ -86,6 +86,7 @@ async def test_connections_are_limited_together(two):
     assert (await ask(other))[1] == 200
 
 
+@pytest.mark.interpreted
 async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
     one, other = two
 
