@@ -19,7 +19,13 @@ BEST_OF: Final = 4
 OUTPUT_LIMITS: Final = frozenset((MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_TOKENS))
 _WORDS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of")
 _BY_WORD: Final = {word: index for index, word in enumerate(_WORDS)}
-_BY_KEY: Final = {f'"{word}"'.encode(): index for index, word in enumerate(_WORDS)}
+_UNSEEN: Final = -1
+_OTHER: Final = -2  # asked for elsewhere
+_BY_KEY: Final = {
+    **{f'"{word}"'.encode(): index for index, word in enumerate(_WORDS)},
+    b'"stream"': _OTHER,
+    b'"tools"': _OTHER,
+}
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
 _NUMBER: Final = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
 
@@ -36,12 +42,12 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
     found: list[tuple[int, float]] = []
     for start, stop in keys:
         key = body[start:stop]
-        word = _BY_KEY.get(key, -1)
-        if word < 0:
+        word = _BY_KEY.get(key, _UNSEEN)
+        if word == _UNSEEN:
             text = decoded(key)
-            word = -1 if text is None else _BY_WORD.get(text.casefold(), -1)
-            if word < 0:
-                continue
+            word = _OTHER if text is None else _BY_WORD.get(text.casefold(), _OTHER)
+        if word < 0:
+            continue
         at = value_at(body, stop)
         value = _usual_value(body, at)
         if value >= 0:

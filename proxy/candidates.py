@@ -13,7 +13,6 @@ fails for certain, one at a member that is ejected may well succeed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from proxy.breaker import CLOSED, COOLING, DUE
 from proxy.deployment import Deployment
@@ -21,7 +20,7 @@ from proxy.meters import Row
 from proxy.pool import Pool
 
 
-class Facts(NamedTuple):
+class Facts:
     """What the choice needs to know of a request.
 
     ``body_bytes`` is the size of the body, ``data_url_bytes`` that of the base64 data URLs in it (they are no
@@ -29,14 +28,20 @@ class Facts(NamedTuple):
     ``caller``: what a sticky split goes by, if anything.
     """
 
-    endpoint: str
-    streamed: bool
-    body_bytes: int
-    images: bool
-    tools: bool
-    data_url_bytes: int = 0
-    now: float = 0.0
-    caller: bytes = b""
+    __slots__ = ("body_bytes", "caller", "data_url_bytes", "endpoint", "images", "now", "streamed", "tools")
+
+    def __init__(
+        self, endpoint: str, streamed: bool, body_bytes: int, images: bool, tools: bool,
+        data_url_bytes: int = 0, now: float = 0.0, caller: bytes = b"",
+    ) -> None:  # fmt: skip
+        self.endpoint = endpoint
+        self.streamed = streamed
+        self.body_bytes = body_bytes
+        self.images = images
+        self.tools = tools
+        self.data_url_bytes = data_url_bytes
+        self.now = now
+        self.caller = caller
 
 
 def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Sequence[int]:

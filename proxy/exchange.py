@@ -45,10 +45,10 @@ from proxy.retry import (
     HOLDING,
     LEFT,
     NOBODY,
-    TABLE,
     WAIT,
     Chain,
     after_failure,
+    step,
     story,
 )
 from proxy.strategy import choose
@@ -133,7 +133,7 @@ class Exchange(Request):
                 chain = self.begin_chain(pool, None)
                 deployment = chain.next(self.facts_again, gateway.budget, gateway.rng, now)
                 pool = pool if deployment is None else chain.pool
-        _, self.state = TABLE[self.state, NOBODY if deployment is None else CHOSEN]
+        _, self.state = step(self.state, NOBODY if deployment is None else CHOSEN)
         if deployment is None:
             self._tell(self._be_patient(pool, now), b"", now)
             return
@@ -188,7 +188,7 @@ class Exchange(Request):
             has_answer=has_answer,
             attempts=len(chain.failures) + 1,
         )
-        action, self.state = TABLE[self.state, event]
+        action, self.state = step(self.state, event)
         if action == COMMIT:
             self._commit(attempt, now)
             return True
@@ -230,10 +230,10 @@ class Exchange(Request):
             self.attempt, self.rival = attempt, None
         alias = attempt.pool.alias
         if alias is None or not alias.peek or not self.may_follow or not attempt.is_readable_stream():
-            _, self.state = TABLE[self.state, HEAD]
+            _, self.state = step(self.state, HEAD)
             self._commit(attempt, now)
             return
-        _, self.state = TABLE[self.state, DOUBT]
+        _, self.state = step(self.state, DOUBT)
         attempt.is_peeking = True
         self.peek_until = now + PEEK_S
         self.client.wake_by(self.peek_until)
@@ -247,7 +247,7 @@ class Exchange(Request):
 
     def on_cleared(self, attempt: Attempt, now: float) -> None:
         """The first event of a stream is no error, or was not there in time."""
-        _, self.state = TABLE[self.state, CLEARED]
+        _, self.state = step(self.state, CLEARED)
         self._commit(attempt, now)
 
     def _commit(self, attempt: Attempt, now: float) -> None:
@@ -263,7 +263,7 @@ class Exchange(Request):
             names += story(self.chain.failures) + b", "
         if self.permit is not None:
             names = self._limits_left(answer) + names
-        took_ms = (now - attempt.begun_at) * 1000
+        took_ms = int((now - attempt.begun_at) * 1000)
         ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
             self.request_id, names, attempt.provider.name, answer.head.status, took_ms,
         )  # fmt: skip
@@ -288,7 +288,7 @@ class Exchange(Request):
 
     def on_last(self, attempt: Attempt) -> None:
         """The answer is complete, but its last bytes are not out yet."""
-        _, self.state = TABLE[self.state, END]
+        _, self.state = step(self.state, END)
         self.gateway.endings.hold(attempt)
 
     def settle(self, attempt: Attempt) -> bytes:
@@ -325,7 +325,7 @@ class Exchange(Request):
 
     def abandon(self, status: int = CLIENT_LEFT) -> None:
         """Stop whatever runs upstream: the client left, or is being answered ``status`` for its request."""
-        action, self.state = TABLE[self.state, LEFT]
+        action, self.state = step(self.state, LEFT)
         if action == WAIT:
             return
         now = monotonic()
@@ -364,7 +364,7 @@ class Exchange(Request):
         attempt.charge_so_far(now)
         if not is_whole:
             attempt.blame(RESET, what, now)
-        _, self.state = TABLE[self.state, BROKEN]
+        _, self.state = step(self.state, BROKEN)
         self.gateway.endings.note(self, answer.head.status, now, 1)
         attempt.drop()
         attempt.flush()

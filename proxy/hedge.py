@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.errors import GatewayError
-from proxy.retry import HEDGE_DUE, TABLE, TRYING
+from proxy.retry import HEDGE_DUE, TRYING, step
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -45,7 +45,7 @@ def _hedge(exchange: Exchange) -> None:
     chain = exchange.chain or exchange.begin_chain(attempt.pool, attempt.deployment)
     second = chain.next(exchange.facts_again, gateway.budget, gateway.rng, now, stay=True)
     if second is not None:
-        _, exchange.state = TABLE[exchange.state, HEDGE_DUE]
+        _, exchange.state = step(exchange.state, HEDGE_DUE)
         try:
             exchange.try_at(second, chain.pool, now, attempt)
         except GatewayError as error:

@@ -46,7 +46,8 @@ def pool_of(
 
 
 def facts(**changes: Any) -> Facts:
-    return Facts("chat", True, 4000, False, False, 0, NOW)._replace(**changes)
+    usual = {"endpoint": "chat", "streamed": True, "body_bytes": 4000, "images": False, "tools": False}
+    return Facts(**{**usual, "now": NOW, **changes})
 
 
 def attempt(member: Deployment, now: float = NOW, streamed: bool = True) -> Record:

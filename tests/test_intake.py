@@ -89,9 +89,7 @@ def test_facts_look_only_for_what_matters(checks):
     assert facts.data_url_bytes == (208 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
-    assert facts_of([image], image, keys_of(image), pool, "chat", True, 1.0, b"7") == facts._replace(
-        caller=b"7"
-    )
+    assert facts_of([image], image, keys_of(image), pool, "chat", True, 1.0, b"7").caller == b"7"
 
 
 def test_nothing_is_held_once_it_is_not_needed():

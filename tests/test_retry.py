@@ -13,7 +13,7 @@ from proxy import retry
 from proxy.budget import FLOOR, RetryBudget
 from proxy.deployment import Deployment
 from proxy.pool import Pool
-from proxy.retry import ACTIONS, EVENTS, STATES, TABLE, Chain, Failure, after_failure, story
+from proxy.retry import ACTIONS, EVENTS, STATES, TABLE, Chain, Failure, after_failure, step, story
 from tests.routecases import NOW, deployment, eject, facts, fail, ids, pool_of
 
 # What the contract asks for, written out again in words. A dash: it can't happen.
@@ -47,6 +47,11 @@ def expected() -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize(("state", "event"), [*product(range(len(STATES)), range(len(EVENTS)))])
 def test_the_table_says_what_the_contract_says(state, event):
     found = TABLE.get((state, event))
+    if found is None:
+        with pytest.raises(KeyError):
+            step(state, event)
+    else:
+        assert step(state, event) == found
     said = "-" if found is None else f"{ACTIONS[found[0]].replace(' ', '-')}>{STATES[found[1]]}"
     assert said == expected()[STATES[state], EVENTS[event]]
 

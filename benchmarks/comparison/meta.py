@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from comparison.paths import LOGS
+from comparison.paths import HARNESS, LOGS
 
 
 def machine() -> dict[str, Any]:
@@ -27,9 +27,14 @@ def machine() -> dict[str, Any]:
 
 
 def software() -> dict[str, Any]:
-    """The commit of the gateway that this interpreter would run, and what it runs on."""
+    """The commit of the gateway that this interpreter would run, and what it runs on.
+
+    Installed it is a copy, which setup.sh makes of the clone that this harness is in.
+    """
     spec = find_spec("proxy")
     folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is not None and folder.parent.name == "site-packages":
+        folder = HARNESS
     status = _output(["git", "status", "--porcelain"], folder)
     return {
         "commit": _output(["git", "rev-parse", "HEAD"], folder),

@@ -95,7 +95,8 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     view = View(results)
     # The same results give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "comparison", "font.size": 9, "axes.titlesize": 9}):
+    settings = {"svg.hashsalt": "comparison", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 9}
+    with mpl.rc_context(settings):
         return [path for picture in _PICTURES if (path := _draw(view, picture, folder))]
 
 
