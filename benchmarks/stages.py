@@ -453,12 +453,17 @@ def sending() -> Callable[[], object]:
     attempt = connection.attempt
     assert attempt is not None
     transport = next(t for t in wire.transports if t.protocol is connection)
+
+    def send() -> None:
+        attempt._send(connection, [data])
+        wire.end_turn()
+
     transport.written = []
-    attempt._send(connection, [data])
+    send()
     sent = b"".join(map(bytes, transport.written))
     assert sent.startswith(b"POST ") and sent.endswith(b'"model":"mock-model"}'), sent
     transport.written = None
-    return lambda: attempt._send(connection, [data])
+    return send
 
 
 def usage_plain() -> Callable[[], object]:
