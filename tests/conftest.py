@@ -12,7 +12,9 @@ import uvloop
 from proxy import exchange
 from proxy.config import parse
 from proxy.server import Server
+from proxy.upstream import ConnectionPool
 from tests.fakes import RawClient, ScriptedProvider
+from tests.poolcases import pool_of
 
 
 def pytest_asyncio_loop_factories(
@@ -98,3 +100,12 @@ async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def pool(provider: ScriptedProvider) -> AsyncIterator[ConnectionPool]:
+    """Connections to ``provider``, of which none may be left afterwards."""
+    made = pool_of(provider.url)
+    yield made
+    await made.close()
+    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)

@@ -11,14 +11,6 @@ from tests.fakes import Call, ScriptedProvider
 from tests.poolcases import Attempt, pool_of
 
 
-@pytest.fixture
-async def pool(provider: ScriptedProvider):
-    made = pool_of(provider.url)
-    yield made
-    await made.close()
-    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
-
-
 async def test_a_dial_to_nobody_says_why():
     async with ScriptedProvider() as provider:
         url = provider.url

@@ -8,18 +8,10 @@ import pytest
 
 from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
 from tests.conftest import until
-from tests.fakes import Call, ScriptedProvider
-from tests.poolcases import Attempt, pool_of
+from tests.fakes import Call
+from tests.poolcases import Attempt
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n"
-
-
-@pytest.fixture
-async def pool(provider: ScriptedProvider):
-    made = pool_of(provider.url)
-    yield made
-    await made.close()
-    await until(lambda: made.snapshot() == {"open": 0, "idle": 0, "dialling": 0}, 1)
 
 
 async def dial(pool: ConnectionPool) -> ProviderConnection:
