@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import orjson
@@ -68,8 +70,9 @@ def excerpt(pieces: Sequence[bytes], keys: Keys) -> tuple[bytes, Keys]:
         return pieces[0], keys
     text = b""
     found = []
+    ends = list(accumulate(map(len, pieces)))  # a client may send a body byte by byte
     for start, stop in keys:
-        part = _part(pieces, start, stop + _VALUE_BYTES)
+        part = _part(pieces, ends, start, stop + _VALUE_BYTES)
         size = stop - start
         if not _VALUE_END.search(part, size):  # longer than anybody writes it
             return b"".join(pieces), keys
@@ -78,15 +81,14 @@ def excerpt(pieces: Sequence[bytes], keys: Keys) -> tuple[bytes, Keys]:
     return text, found
 
 
-def _part(pieces: Sequence[bytes], start: int, stop: int) -> bytes:
-    """``body[start:stop]`` of a body in pieces."""
+def _part(pieces: Sequence[bytes], ends: list[int], start: int, stop: int) -> bytes:
+    """``body[start:stop]`` of a body in pieces, which end at ``ends``."""
     out = b""
-    at = 0
-    for piece in pieces:
-        after = at + len(piece)
-        if after > start and at < stop:
-            out += piece[max(start - at, 0) : stop - at]
-        at = after
+    index = bisect_right(ends, start)
+    while index < len(pieces) and len(out) < stop - start:
+        at = ends[index] - len(pieces[index])
+        out += pieces[index][max(start - at, 0) : stop - at]
+        index += 1
     return out
 
 

@@ -167,7 +167,8 @@ class ModelScanner:
         if pos >= len(piece):
             return True  # nothing but white space: the outline goes on behind it
         quote = piece.find(b'"', pos + 1, pos + _SHORT_NAME_BYTES)
-        if quote > 0 and (name := _names.get(piece[pos : quote + 1])) is not None:  # nearly always
+        # Nearly always. What is cut at an escaped quote is not in the table, which has whole strings only.
+        if quote > 0 and (name := _names.get(piece[pos : quote + 1])) is not None:
             self.found = ModelSpan(base + pos, base + quote + 1, name)
             self._value_is_next = False
             return True
