@@ -237,6 +237,7 @@ class Attempt(Record):
         """The tables and the log hear of a failure."""
         exchange, name = self.exchange, self.provider.config.name
         log.warning("%s: provider %s %s", exchange.request_id.decode(), name, what)
+        exchange.gateway.counters.failed(self.deployment, outcome)
         ejected = self.failed(now, outcome, exchange.gateway.rng, wait_s, what)
         if ejected is not None and exchange.gateway.knowledge is None:  # else the supervisor says so
             who = self.deployment.id if ejected == "deployment" else f"provider {name}"

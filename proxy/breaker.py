@@ -65,8 +65,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "base_s", "cooling_until_s", "easing_until_s", "ejected_at_s", "ejections", "failures", "is_open",
-        "limit", "max_s", "on_trial", "out_since_s", "reason", "trial_elsewhere",
+        "base_s", "cooling_until_s", "easing_until_s", "ejected_at_s", "ejected_count", "ejections",
+        "failures", "is_open", "limit", "max_s", "on_trial", "out_since_s", "reason", "trial_elsewhere",
         "until_s",
     )  # fmt: skip
 
@@ -77,6 +77,7 @@ class Breaker:
         self.is_open = False
         self.failures = 0  # in a row
         self.ejections = 0  # in a row: none of them ended with a success
+        self.ejected_count = 0  # ever
         self.ejected_at_s = _NEVER
         self.out_since_s = _NEVER  # since the first of them
         self.until_s = _NEVER  # ejected until; meaningful while ejections > 0
@@ -147,6 +148,7 @@ class Breaker:
         self.until_s = max(now, begun_s + span_s * (0.5 + 0.5 * roll))
         self.ejected_at_s = now
         self.ejections += 1
+        self.ejected_count += 1
         self.is_open = True
         self.reason = reason
         return True

@@ -1,5 +1,5 @@
-"""The end of a request: one line that says all about it, for the ledger and for the latest requests, and its
-key's account.
+"""The end of a request: a line that says all about it, for the ledger and for the latest requests; its key's
+account; and what is counted for metrics.
 
 It comes before the last bytes of the answer go out, so that what a client has seen finished is accounted for.
 The line is kept as it is written, and not built of objects: what is usual is one format, which costs half of
@@ -16,9 +16,11 @@ from proxy.recent import Extra
 from proxy.retry import story
 
 if TYPE_CHECKING:
+    from proxy.access import Grant
     from proxy.attempt import Attempt
-    from proxy.deployment import Deployment
+    from proxy.counters import Told
     from proxy.exchange import Exchange
+    from proxy.pool import Pool
     from proxy.usage import Usage
 
 # Names of models are shorter; what is none may be of any length.
@@ -34,7 +36,7 @@ _SOURCES: Final = (b"provider", b"estimated")
 
 
 def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
-    """From here no attempt is held, since it holds the exchange.
+    """From here no attempt is held, since it holds the exchange. The request is counted too.
 
     :param status: of the answer to the client.
     :param now: monotonic seconds.
@@ -46,27 +48,29 @@ def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
     tokens = nusd = 0
     try:
         if attempt is None:
-            line, tokens, nusd = _unusual(exchange, None, status, now, others, unix_s)
+            line, tokens, nusd = _unusual(exchange, None, None, status, now, others, unix_s)
+            _count_refusal(exchange, status)
         else:
             usage, cost_nusd = attempt.charge
             begun_at, answered_at, pool = exchange.begun_at, attempt.answered_at, exchange.pool
             assert pool is not None
-            what = pool.told.get((attempt.deployment, exchange.streamed))
+            told = pool.told.get((attempt.deployment, exchange.streamed)) or _tell(exchange, attempt, pool)
             if (
-                what is None or usage is None or cost_nusd is None or not answered_at
-                or exchange.chain is not None or usage[1] or usage[2] or usage[4]
+                usage is None or cost_nusd is None or not answered_at or exchange.chain is not None
+                or usage[1] or usage[2] or usage[4]
             ):  # fmt: skip
-                line, tokens, nusd = _unusual(exchange, attempt, status, now, others, unix_s)
+                line, tokens, nusd = _unusual(exchange, attempt, told, status, now, others, unix_s)
             else:
                 tokens, nusd = usage[0] + usage[3], cost_nusd
                 at_ms, took, waited = _clocks(unix_s, now - begun_at, answered_at - begun_at)
                 line = _USUAL % (
                     exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000],
-                    b"null" if grant is None else grant.id_json, what, status, others,
+                    b"null" if grant is None else grant.id_json, told.what, status, others,
                     took // 100, _HUNDREDTHS[took % 100], waited // 100, _HUNDREDTHS[waited % 100],
                     int((exchange.sent_at - exchange.settled_at) * 1e6), usage[0], usage[3], nusd,
                     _SOURCES[usage[5]],
                 )  # fmt: skip
+            _count(exchange, attempt, told, status, now)
     finally:  # whatever fails, what the request held of its key's limits is let go of
         if grant is not None and (attempt is not None or exchange.permit is not None):
             grant.account.settle(exchange.permit, unix_s, tokens, nusd)
@@ -79,8 +83,9 @@ def _clocks(unix_s: float, took_s: float, waited_s: float) -> tuple[int, int, in
 
 
 def _unusual(
-    exchange: Exchange, attempt: Attempt | None, status: int, now: float, others: int, unix_s: float
-) -> tuple[bytes, int, int]:
+    exchange: Exchange, attempt: Attempt | None, told: Told | None, status: int, now: float, others: int,
+    unix_s: float,
+) -> tuple[bytes, int, int]:  # fmt: skip
     """The line with whatever else there is, or without what there is not; the tokens and nano-USD in it."""
     chain, grant, begun_at = exchange.chain, exchange.grant, exchange.begun_at
     rest: dict[str, Any] = {}
@@ -104,7 +109,7 @@ def _unusual(
         tokens += sum(extra.usage.input_tokens + extra.usage.output_tokens for extra in exchange.extras)
         nusd += sum(extra.cost_nusd or 0 for extra in exchange.extras)
     key = b"null" if grant is None else grant.id_json
-    what = _what(exchange, None if attempt is None else attempt.deployment)
+    what = _asked(exchange) if told is None else told.what
     at_ms, took, _ = _clocks(unix_s, now - begun_at, 0.0)
     start = _START % (
         exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000], key, what, status, others,
@@ -114,20 +119,25 @@ def _unusual(
     return start + more + b"}\n", tokens, nusd
 
 
-def _what(exchange: Exchange, deployment: Deployment | None) -> bytes:
-    """What was asked, and who was, as members of the line; kept with the pool, since it comes again."""
+def _asked(exchange: Exchange) -> bytes:
+    """What was asked, as members of the line."""
     found, pool = exchange.body.found, exchange.pool
     if pool is not None:
         name: str | None = pool.name
     else:
         name = None if found is None or found.name is None else found.name[:_MAX_NAME_CHARS]
     said = {"endpoint": exchange.endpoint, "stream": exchange.streamed, "asked": name}
-    if deployment is not None:
-        said |= {"model": deployment.id, "provider": deployment.provider.name}
-    what: bytes = orjson.dumps(said)[1:-1]
-    if deployment is not None and pool is not None:
-        pool.told[deployment, exchange.streamed] = what
-    return what
+    return orjson.dumps(said)[1:-1]
+
+
+def _tell(exchange: Exchange, attempt: Attempt, pool: Pool) -> Told:
+    """What is the same for all requests of a pool that a deployment answers: kept with the pool."""
+    deployment = attempt.deployment
+    who = orjson.dumps({"model": deployment.id, "provider": deployment.provider.name})
+    what = b"%b,%b" % (_asked(exchange), who[1:-1])
+    told = exchange.gateway.counters.tell(what, deployment, exchange.endpoint)
+    pool.told[deployment, exchange.streamed] = told
+    return told
 
 
 def _parts(usage: Usage) -> dict[str, int]:
@@ -149,3 +159,32 @@ def _charge(extra: Extra) -> dict[str, object]:
         "output": usage.output_tokens,
         "nusd": cost_nusd,
     }
+
+
+def _count(exchange: Exchange, attempt: Attempt, told: Told, status: int, now: float) -> None:
+    """A request that was sent to somebody."""
+    counters, grant = exchange.gateway.counters, exchange.grant
+    key = b"" if grant is None else grant.id_json
+    used = told.by_key.get((key, status))
+    if used is None:
+        used = told.by_key[key, status] = counters.used(attempt.deployment, _id(grant), status)
+    used.requests += 1
+    usage, cost_nusd = attempt.charge
+    if usage is not None:
+        used.add(usage, cost_nusd or 0)
+    if exchange.sent_at:
+        counters.overhead.add(int((exchange.sent_at - exchange.settled_at) * 1e6))
+    if status < 400 and attempt.answered_at:
+        _, took, waited = _clocks(0.0, now - exchange.begun_at, attempt.answered_at - exchange.begun_at)
+        told.times.add(took, waited, usage)
+    for extra in exchange.extras:
+        counters.used(extra.deployment, _id(grant), status).add(extra.usage, extra.cost_nusd or 0)
+
+
+def _count_refusal(exchange: Exchange, status: int) -> None:
+    """A request that was sent to nobody."""
+    exchange.gateway.counters.used(None, _id(exchange.grant), status).requests += 1
+
+
+def _id(grant: Grant | None) -> str:
+    return "" if grant is None else grant.id

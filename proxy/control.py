@@ -23,6 +23,8 @@ from proxy.keystore import KeyStore
 from proxy.knowledge import dump_rows, restore_rows
 from proxy.limits import Accounts
 from proxy.listeners import StartError, listen_on, remove_socket, serve_on
+from proxy.live import Count, Live
+from proxy.monitor import Monitor
 from proxy.plane import HANDED_OVER_S
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing
@@ -118,14 +120,18 @@ class ControlPlane:
             spread_all,
         )  # fmt: skip
 
-    async def start(self, requests: Requests) -> None:
+    async def start(self, requests: Requests, count: Count) -> None:
         """Open the admin API, and watch the file.
 
         :param requests: the rows of the latest requests that a query selects.
+        :param count: what all workers have counted.
         :raises StartError: the admin API can't be opened.
         """
         if self.started.admin.listen is not None:
-            await self._open(self.started.admin.listen, requests)
+            live = Live(self.gateway, self.books, count)
+            monitor = Monitor(self.gateway, self.keys, live, count)
+            await self._open(self.started.admin.listen, requests, monitor)
+            self._tasks.append(asyncio.get_running_loop().create_task(live.run()))
         loop = asyncio.get_running_loop()
         if self._file is not None:
             self._tasks.append(loop.create_task(self._watch()))
@@ -147,8 +153,9 @@ class ControlPlane:
             )
         return token
 
-    async def _open(self, listen: Listen, requests: Requests) -> None:
+    async def _open(self, listen: Listen, requests: Requests, monitor: Monitor) -> None:
         app = admin_app(self.gateway, self.reloader, self.keys, self.books, requests, listen, self._token)
+        monitor.add_to(app)
         runner = self._runner = web.AppRunner(app, shutdown_timeout=HANDED_OVER_S)
         await runner.setup()
         server = runner.server

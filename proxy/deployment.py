@@ -171,6 +171,10 @@ class Deployment:
         """When it may be asked again; ``now`` if it may. Monotonic seconds."""
         return max(self.breaker.free_at(now), self.key.free_at(now))
 
+    def is_free(self, now: float) -> bool:
+        """Whether it is among those that requests go to: it has credentials, and is not out."""
+        return self.usable and self.state(now) in (CLOSED, EASING)
+
     def health(self, now: float) -> dict[str, Any]:
         """For tables of people; ``ejected_until_s`` is seconds from now."""
         if not self.usable:

@@ -72,9 +72,7 @@ class ClientConnection(ClientFlow):
         count = len(gateway.connections) + gateway.connections_elsewhere
         if count > gateway.config.server.max_connections or gateway.draining:
             text = "The gateway is shutting down." if gateway.draining else "Too many connections."
-            self.answer_error(
-                Unavailable(text, code="overloaded", retry_after_s=1), gateway.next_request_id()
-            )
+            self.refuse(Unavailable(text, code="overloaded", retry_after_s=1))
             return
         self._await_head(monotonic())
 
@@ -326,6 +324,7 @@ class ClientConnection(ClientFlow):
             exchange.abandon(error.status)
             self.answer_error(error, exchange.request_id)
         else:
+            self.gateway.counters.refused(error.status)
             self.answer_error(error, self.gateway.next_request_id())
 
     def _can_drain(self) -> bool:

@@ -132,7 +132,9 @@ class Exchange(Request):
             if deployment is None and self.fallbacks:
                 chain = self.begin_chain(pool, None)
                 deployment = chain.next(self.facts_again, gateway.budget, gateway.rng, now)
-                pool = pool if deployment is None else chain.pool
+                if deployment is not None:
+                    pool = chain.pool
+                    gateway.counters.fallbacks += 1
         _, self.state = step(self.state, NOBODY if deployment is None else CHOSEN)
         if deployment is None:
             self._tell(self._be_patient(pool, now), b"", now)
@@ -199,6 +201,7 @@ class Exchange(Request):
         elif following is None:
             self._give_up(attempt, chain, status, code, now)
         else:
+            self.gateway.counters.followed(chain.pool is attempt.pool)
             try:
                 self.try_at(following, chain.pool, now)
             except GatewayError as error:  # a body that this provider would misread

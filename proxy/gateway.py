@@ -18,6 +18,7 @@ from proxy.access import KeyTable, others
 from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
+from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.endings import Endings
 from proxy.headers import RequestHead, forget_request_heads, without
@@ -174,6 +175,7 @@ class Gateway:
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.ledger = Ledger(None) if ledger is None else ledger
         self.endings = Endings(self.ledger, soon)
+        self.counters = Counters()
         self.outbox = Outbox(soon)
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
@@ -265,6 +267,19 @@ class Gateway:
             connection.on_wake(now)
         for provider in self.providers.values():
             provider.pool.expire(now)
+
+    def count(self, brief: bool) -> Counted:
+        """What this process has counted, and what is so now.
+
+        :param brief: over all labels.
+        """
+        levels: Sums = {}
+        for name, provider in self.providers.items():
+            pool = provider.pool.snapshot()
+            levels["connections", name] = pool["open"], pool["idle"]
+        levels["clients",] = (len(self.connections) - self.absent,)
+        levels["unwritten",] = (self.ledger.waiting,)
+        return Counted(self.counters.brief() if brief else self.counters.read(), levels)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -46,6 +46,7 @@ def _hedge(exchange: Exchange) -> None:
     second = chain.next(exchange.facts_again, gateway.budget, gateway.rng, now, stay=True)
     if second is not None:
         _, exchange.state = step(exchange.state, HEDGE_DUE)
+        gateway.counters.hedges += 1
         try:
             exchange.try_at(second, chain.pool, now, attempt)
         except GatewayError as error:

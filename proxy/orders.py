@@ -74,6 +74,13 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """What was counted, and what is so now: :meth:`proxy.gateway.Gateway.count`."""
+
+    brief: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Stop, as SIGTERM says."""
 

@@ -98,6 +98,7 @@ class DataPlane:
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
         self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
 
     def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
@@ -128,7 +129,11 @@ class DataPlane:
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        self.gateway.tick(time.monotonic())
+        now = time.monotonic()
+        if self._tick_due:
+            self.gateway.counters.lag.add(max(0, int((now - self._tick_due) * 1e6)))
+        self._tick_due = now + TICK_S
+        self.gateway.tick(now)
 
     async def drain(self) -> None:
         """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""

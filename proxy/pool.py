@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from proxy.counters import Told
 from proxy.deployment import Deployment
 from proxy.settings import AliasConfig
 
@@ -24,7 +25,7 @@ class Pool:
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
     ``dearest``: the highest input and output price of a member, in pico-USD a token.
-    ``told``: what lines of the ledger say of its requests (:mod:`proxy.closing`).
+    ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
 
@@ -94,7 +95,7 @@ class Pool:
             max((p[2] or 0 for p in prices), default=0),
         )
         self._may_fail_over = fails_over
-        self.told: dict[tuple[Deployment, bool], bytes] = {}
+        self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(

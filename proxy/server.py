@@ -9,6 +9,7 @@ from typing import Any
 
 from proxy.config import Config, Listen
 from proxy.control import ControlPlane
+from proxy.counters import Counted
 from proxy.gateway import Gateway
 from proxy.ledger import Ledger
 from proxy.limits import Accounts, memory_bytes
@@ -69,11 +70,17 @@ class Server:
             self.addresses.append(address)
             for sock in sockets:
                 await plane.accept(sock)
-        await control.start(self.requests)
+        await control.start(self.requests, self.count)
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects. :raises ValueError: it is none."""
         return latest(self.gateway, query)
+
+    async def count(self, brief: bool = False) -> Counted:
+        """What was counted, and what is so now; ``brief``: over all labels."""
+        counted = self.gateway.count(brief)
+        counted.levels["workers",] = (1,)
+        return counted
 
     async def reload(self, why: str) -> None:
         """Read the configuration anew; what is wrong goes to the log."""

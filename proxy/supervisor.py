@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ from typing import Any
 import proxy
 from proxy.config import Config, Listen
 from proxy.control import ControlPlane
+from proxy.counters import Counted, Sums, add_up
 from proxy.deployment import Deployment
 from proxy.gateway import Gateway
+from proxy.handle import ORDER_S, Handle
 from proxy.keystore import Keyring
 from proxy.knowledge import Knowledge, dump_rows, memory_bytes
 from proxy.limits import Accounts
@@ -47,63 +48,15 @@ log = logging.getLogger("tokenhub.supervisor")
 
 # How often what the workers told is taken in here, where nobody chooses by it.
 STEP_S = 0.1
+# How often it is asked what they have counted, whether somebody looks or not.
+REMEMBER_S = 5.0
 # A worker that serves by then is well; one that has served for so long died of something new.
 START_S, STEADY_S = 30.0, 10.0
 _PAUSE_S, _MAX_PAUSE_S = 0.5, 30.0
 # So many deaths in a row before a worker ever served, and there is no use in trying on.
 MAX_FAILURES = 5
-# An order is obeyed within milliseconds; a worker that doesn't answer for so long serves nobody either.
-_ORDER_S = 10.0
 # What a worker may take after drain_timeout to close its connections.
 _GRACE_S = 5.0
-
-
-class Handle:
-    """A worker, as the supervisor sees it. Orders are answered in the order they were given."""
-
-    def __init__(self, index: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
-        self.index = index
-        self.process = process
-        self.channel = channel
-        self._waiting: deque[asyncio.Future[Answer]] = deque()
-        self._reader = asyncio.get_running_loop().create_task(self._listen())
-
-    async def ask(self, order: object) -> Answer:
-        """Give an order. The worker's death is an answer too."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        with contextlib.suppress(ConnectionError):
-            await self.channel.send(order)
-        if self._reader.done():
-            self._give_up()
-        return await answer
-
-    async def _listen(self) -> None:
-        while isinstance(answer := await self.channel.receive(), Answer):
-            if self._waiting:
-                waiting = self._waiting.popleft()
-                if not waiting.done():
-                    waiting.set_result(answer)
-        self._give_up()
-
-    def _give_up(self) -> None:
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(Answer(error="it has died"))
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it lives."""
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-    async def close(self) -> None:
-        """After its end."""
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        self._give_up()
-        self.channel.close()
 
 
 class Supervisor:
@@ -130,6 +83,10 @@ class Supervisor:
         self._stepper: Stepper | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
+        self._ended: dict[bool, Sums] = {
+            False: {},
+            True: {},
+        }  # what workers counted that have; True: in brief
 
     @property
     def admin_address(self) -> Listen | None:
@@ -164,11 +121,12 @@ class Supervisor:
         self._stepper.step()
         first = [loop.create_future() for _ in range(self._workers)]
         self._keepers = [loop.create_task(self._keep(index, serves)) for index, serves in enumerate(first)]
+        self._keepers.append(loop.create_task(self._remember()))
         for serves in first:
             why = await serves
             if why:
                 raise StartError(f"a worker can't start: {why}")
-        await control.start(self.requests)
+        await control.start(self.requests, self.count)
 
     async def _keep(self, index: int, first: asyncio.Future[str]) -> None:
         """Have a worker, and another one when it has died. ``first`` gets "" when it serves, or why not."""
@@ -249,6 +207,8 @@ class Supervisor:
     async def _bury(self, handle: Handle) -> None:
         if self.handles.get(handle.index) is handle:
             del self.handles[handle.index]
+            for brief, ended in self._ended.items():
+                add_up(ended, handle.counted[brief].totals)
         await handle.process.wait()
         Part(memoryview(self._memory), handle.index).clear()
         self._accounts.clear(handle.index)
@@ -272,9 +232,9 @@ class Supervisor:
 
     async def _have_taken_on(self, handle: Handle, order: TakeOn | TakeKeys) -> None:
         try:
-            answer = await asyncio.wait_for(handle.ask(order), _ORDER_S)
+            answer = await asyncio.wait_for(handle.ask(order), ORDER_S)
         except TimeoutError:
-            answer = Answer(error=f"no answer within {_ORDER_S:g} s")
+            answer = Answer(error=f"no answer within {ORDER_S:g} s")
         if answer.error and handle.process.returncode is None:
             # It must not go on with what was before: the next one starts with what is now.
             what = "configuration" if isinstance(order, TakeOn) else "keys"
@@ -288,11 +248,26 @@ class Supervisor:
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects, of all workers. :raises ValueError: it is none."""
         select_requests((), query)
-        asked = (asyncio.wait_for(handle.ask(Tell(dict(query))), _ORDER_S) for handle in self._living())
+        asked = (asyncio.wait_for(handle.ask(Tell(dict(query))), ORDER_S) for handle in self._living())
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found = [answer.value for answer in answers if isinstance(answer, Answer) and not answer.error]
         merged = heapq.merge(*found, key=_when, reverse=True)
         return list(merged)[: limit_of(query)]
+
+    async def count(self, brief: bool = False) -> Counted:
+        """What all workers have counted, and what is so now; ``brief``: over all labels."""
+        await asyncio.gather(*(handle.count(brief) for handle in self._living()))
+        sums = Counted(dict(self._ended[brief]), {("workers",): (len(self.handles),)})
+        for handle in self._living():
+            add_up(sums.totals, handle.counted[brief].totals)
+            add_up(sums.levels, handle.counted[brief].levels)
+        return sums
+
+    async def _remember(self) -> None:
+        """What a worker has counted outlives it, but for the last seconds."""
+        while True:
+            await asyncio.sleep(REMEMBER_S)
+            await self.count()
 
     def _living(self) -> list[Handle]:
         return list(self.handles.values())
@@ -302,7 +277,8 @@ class Supervisor:
     async def drain(self) -> None:
         """Have all workers stop as the contract says, and end those that don't."""
         self._stopping.set()
-        server = self._control.gateway.config.server
+        gateway = self._control.gateway
+        server, gateway.unready = gateway.config.server, True
         for handle in self._living():
             with contextlib.suppress(ConnectionError):
                 await handle.channel.send(Drain())

@@ -28,7 +28,7 @@ from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import StartError
 from proxy.locks import FileLock
 from proxy.logs import set_up_logging
-from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
+from proxy.orders import Answer, Channel, Count, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import DataPlane
 from proxy.prepare import Prepared, prepare
 from proxy.reload import take_on
@@ -95,13 +95,15 @@ class Worker:
                 log.error("the supervisor is gone: draining")
                 self._stop.set()
 
-    async def _answer(self, order: TakeOn | TakeKeys | Tell) -> Answer:
+    async def _answer(self, order: TakeOn | TakeKeys | Tell | Count) -> Answer:
         try:
             if isinstance(order, TakeKeys):
                 await self._plane.take_keys(order.keyring)
                 return Answer()
             if isinstance(order, Tell):
                 return Answer(latest(self._gateway, order.query))
+            if isinstance(order, Count):
+                return Answer(self._gateway.count(order.brief))
             prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
             take_on(self._gateway, order.settled.config, prepared, self._prepared, self._start.created)
             self._prepared = prepared

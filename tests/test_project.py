@@ -24,7 +24,7 @@ CORE = frozenset(
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
-     "asked", "closing", "outline"]
+     "asked", "closing", "outline", "counters"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
@@ -55,6 +55,8 @@ ALLOWED = {
         "app",
         "gateway",
         "worker",
+        "live",
+        "monitor",
     )
 }
 # In a thread beside the loop, to let the loop have the interpreter.

@@ -281,7 +281,7 @@ async def test_close_ends_what_doesnt_want_to_end(running):
 
 
 async def test_a_worker_that_doesnt_obey_is_ended_and_replaced(running, monkeypatch, caplog):
-    monkeypatch.setattr(supervisor_module, "_ORDER_S", 0.2)
+    monkeypatch.setattr(supervisor_module, "ORDER_S", 0.2)
     old = running.pids[0]
     os.kill(old, signal.SIGSTOP)
     running.path.write_text(running.path.read_text() + 'late = ["a/m"]\n')
@@ -365,3 +365,26 @@ async def test_pauses_between_failures_grow(running, monkeypatch, caplog):
     assert time.monotonic() - begun >= 0.02 + 0.04 + 0.08
     pauses = [float(pause) for pause in re.findall(r"another one starts in ([\d.]+) s", caplog.text)]
     assert pauses[:4] == [0.02, 0.04, 0.08, 0.16]
+
+
+async def test_counts_of_all_workers_outlive_them(running):
+    """What workers have counted adds up, and a worker's death takes nothing of it back."""
+    supervisor = running.supervisor
+    for client in await running.one_each():
+        await client.post(b'{"model":"a/m"}')
+        assert (await client.response())[0] == 200
+
+    async def served() -> int:
+        totals = (await supervisor.count()).totals
+        return sum(n[0] for labels, n in totals.items() if labels[:3] == ("used", "a", "a/m"))
+
+    assert await served() == 2
+    counted = await supervisor.count(True)
+    assert counted.levels["workers",] == (2,)
+    before = counted.totals["all",][0]
+    assert before >= 4  # those that told which worker is which are counted as well
+    pids = running.pids
+    os.kill(pids[0], signal.SIGKILL)
+    await until(lambda: pids[0] not in running.pids and len(running.pids) == 2, 20)
+    assert await served() == 2
+    assert (await supervisor.count(True)).totals["all",][0] == before

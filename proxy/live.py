@@ -1,0 +1,114 @@
+"""The last minutes, sampled each second, for whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy.books import Books
+from proxy.counters import Counted
+from proxy.gateway import Gateway
+from proxy.samples import Moment, live_rows, moment_of, sample_of
+
+log = logging.getLogger("tokenhub.live")
+
+# What all workers have counted; True: in brief.
+Count = Callable[[bool], Awaitable[Counted]]
+
+SAMPLE_S = 1.0
+# Five minutes; and every fifth sample of them knows the rows too: enough for a small picture.
+KEPT = 300
+_ROWS_EVERY = 5
+_MINUTE = 60
+# What the day has cost is looked up so often; in between it goes by what was counted since.
+_LOOK_UP_S = 60.0
+
+
+class Live:
+    """See the module's text.
+
+    :param count: what all workers have counted.
+    """
+
+    def __init__(self, gateway: Gateway, books: Books, count: Count) -> None:
+        self.samples: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._gateway = gateway
+        self._books = books
+        self._count = count
+        self._moments: deque[Moment] = deque(maxlen=_MINUTE)
+        self._number = 0
+        self._news = asyncio.Event()
+        self._is_over = False
+        self._day: tuple[str, float, float] = (
+            "",
+            0.0,
+            0.0,
+        )  # which, its USD beside those counted, looked up at
+
+    async def run(self) -> None:
+        """Take a sample each second, until cancelled."""
+        while True:
+            try:
+                await self.take()
+            except Exception:
+                log.exception("a fault in a sample for the dashboard")
+            await asyncio.sleep(SAMPLE_S)
+
+    async def take(self) -> None:
+        """Take a sample now."""
+        counted = await self._count(True)
+        now, gateway = time.monotonic(), self._gateway
+        moment = moment_of(counted.totals, now)
+        moments = self._moments
+        if not moments:  # nothing was before the start
+            moments.append(moment)
+            return
+        sample: dict[str, Any] = {"time": round(time.time(), 3)}
+        sample |= sample_of(moments[-1], moments[0], moment, counted.levels, gateway.catalog)
+        sample["usd_today"] = await self._usd_today(moment)
+        sample["ready"] = gateway.is_ready()
+        sample["simulated"] = any(provider.simulated for provider in gateway.providers.values())
+        sample["routes"] = live_rows(gateway.catalog, now)
+        if self.samples and (self._number - 1) % _ROWS_EVERY:
+            self.samples[-1]["routes"] = []  # it was shown: what is kept is smaller
+        moments.append(moment)
+        self.samples.append(sample)
+        self._number += 1
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _usd_today(self, moment: Moment) -> float:
+        counted_usd = moment.nusd / 1e9
+        today, base_usd, looked_at = self._day
+        now_today = datetime.now(UTC).date().isoformat()
+        if now_today != today or moment.at - looked_at >= _LOOK_UP_S:
+            try:
+                _, rows = await self._books.usage({"since": now_today}, {})
+                base_usd = rows[0]["usd"] - counted_usd
+            except sqlite3.Error:  # which is said elsewhere: as far as it was counted here
+                base_usd = base_usd if now_today == today else -counted_usd
+            self._day = now_today, base_usd, moment.at
+        return round(max(0.0, base_usd + counted_usd), 9)
+
+    async def watch(self) -> AsyncIterator[dict[str, Any]]:
+        """Each new sample; who is too slow for one misses it."""
+        while not self._is_over:
+            await self._news.wait()
+            if not self._is_over:
+                yield self.samples[-1]
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._is_over = True
+        self._news.set()
+
+
+def history(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The first event for who begins to watch."""
+    return {"samples": list(samples)}

@@ -1,0 +1,95 @@
+"""What the admin listener has for those who watch: ``/metrics``, and ``/admin/v1/live`` for the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from proxy import __version__, exchange
+from proxy.errors import Unavailable
+from proxy.gateway import Gateway
+from proxy.keystore import KeyStore
+from proxy.live import Count, Live, history
+from proxy.metrics import CONTENT_TYPE, Facts, exposition
+
+# Each is a connection that gets a few KiB a second.
+MAX_WATCHERS = 32
+
+
+class Monitor:
+    """What the two are made of.
+
+    :param count: what all workers have counted.
+    """
+
+    def __init__(self, gateway: Gateway, keys: KeyStore, live: Live, count: Count) -> None:
+        self.live = live
+        self._gateway = gateway
+        self._keys = keys
+        self._count = count
+        self._started_s = round(time.time(), 3)
+        self._watchers = 0
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes to the application of the admin listener."""
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/admin/v1/live", self._watch)
+        app.on_shutdown.append(self._on_shutdown)
+
+    async def _on_shutdown(self, _app: web.Application) -> None:
+        self.live.close()
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        counted = await self._count(False)
+        gateway = self._gateway
+        facts = Facts(
+            counted=counted,
+            catalog=gateway.catalog,
+            keys=self._keys.list(),
+            workers=counted.levels.get(("workers",), (0,))[0],
+            ready=gateway.is_ready(),
+            build=build(),
+            started_s=self._started_s,
+            now=time.monotonic(),
+        )
+        families = []
+        for family in exposition(facts):
+            families.append(family)
+            await asyncio.sleep(0)  # streams go on in between
+        return web.Response(body="".join(families).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        if self._watchers >= MAX_WATCHERS:
+            text = f"There are {MAX_WATCHERS} watchers already."
+            raise Unavailable(text, code="too_many_watchers", retry_after_s=10)
+        self._watchers += 1
+        try:
+            response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+            response.content_type = "text/event-stream"
+            await response.prepare(request)
+            await response.write(_event("history", history(self.live.samples)))
+            async for sample in self.live.watch():
+                await response.write(_event("sample", sample))
+        except ConnectionError:
+            pass  # it watches no longer
+        finally:
+            self._watchers -= 1
+        return response
+
+
+def _event(name: str, data: object) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
+
+
+def build() -> Mapping[str, str]:
+    """What runs, as labels."""
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "compiled": "false" if exchange.__file__.endswith(".py") else "true",
+    }
