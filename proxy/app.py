@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from proxy.catalog import Allows
-from proxy.errors import BadRequest, GatewayError, UnknownModel
+from proxy.cors import preflight
+from proxy.errors import DOWNSTREAM, BadRequest, GatewayError, UnknownModel
 from proxy.gateway import PROXIED, Gateway
 from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
 
@@ -139,6 +140,10 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer has an id; and the connection can't return to the data plane, so it closes."""
+    cors = request.app[GATEWAY].cors
+    if cors is not None:
+        for name, value in _pairs(cors.lines(_origin(request))):
+            response.headers.setdefault(name, value)
     if _REQUEST_ID in request:
         response.headers["X-Inferoute-Request-Id"] = request[_REQUEST_ID]
     response.headers["Connection"] = "close"  # aiohttp has written its own headers before this
@@ -151,7 +156,7 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
     request[_REQUEST_ID] = request.app[GATEWAY].next_request_id().decode()
     allow = ""
     try:
-        return await handler(request)
+        return _preflight(request) if _is_preflight(request) else await handler(request)
     except GatewayError as error:
         answer = error
     except web.HTTPException as error:
@@ -171,12 +176,41 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def _error_response(error: GatewayError, request_id: str) -> web.Response:
     headers = {"x-request-id": request_id, "x-should-retry": "true" if error.should_retry else "false"}
-    for line in error.header_lines().decode("latin-1").splitlines():
-        name, _, value = line.partition(": ")
-        headers[name] = value
+    headers.update(_pairs(error.header_lines()))
     return web.Response(
         body=error.envelope(), status=error.status, content_type="application/json", headers=headers
     )
+
+
+def _pairs(lines: bytes) -> Iterator[tuple[str, str]]:
+    """Header lines, each with its CRLF, as names and values."""
+    for line in lines.decode("latin-1").splitlines():
+        name, _, value = line.partition(": ")
+        yield name, value
+
+
+def _origin(request: web.Request) -> bytes:
+    return "".join(request.headers.getall("Origin", [])).encode("utf-8", "surrogateescape")
+
+
+def _preflight(request: web.Request) -> web.Response:
+    """The answer to what a browser asks before it sends a page's request.
+
+    :raises GatewayError: pages of its origin may not call.
+    """
+    cors, origin = request.app[GATEWAY].cors, _origin(request)
+    if cors is None or not cors.lines(origin):
+        text = "Pages of this origin may not call the gateway: [server] cors_origins names those that may."
+        raise GatewayError(
+            text, status=403, type="permission_error", code="origin_not_allowed", source=DOWNSTREAM
+        )
+    headers = preflight(request.headers.get("Access-Control-Request-Headers", ""))
+    return web.Response(status=204, headers=headers)
+
+
+def _is_preflight(request: web.Request) -> bool:
+    asked = "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+    return request.method == "OPTIONS" and asked and request.app[GATEWAY].cors is not None
 
 
 def _translate(request: web.Request, status: int, allow: str) -> GatewayError:

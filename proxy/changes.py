@@ -10,7 +10,7 @@ from proxy.settings import Config
 
 # Bound, opened or started once. The rest takes effect with the next request.
 _FIXED: dict[str, tuple[str, ...]] = {
-    "server": ("listen", "socket_mode", "workers", "cors_origins", "tls_cert", "tls_key"),
+    "server": ("listen", "socket_mode", "workers", "tls_cert", "tls_key"),
     "admin": ("listen", "token_env"),
     "state": ("path", "redis_url"),
     "simulator": ("seed",),

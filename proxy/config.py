@@ -67,7 +67,6 @@ NO_MODEL = (
 # Settings that are read and checked but change nothing in this version; "*" is any name, and a table stands
 # for all that is in it. A version that gives one of them its effect deletes its line here.
 NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (
-    ("server", "cors_origins"),
     ("server", "tls_cert"),
     ("server", "tls_key"),
     ("state", "redis_url"),

@@ -279,6 +279,8 @@ class ClientConnection(ClientFlow):
         complete = self._phase == WAITING or self._can_drain()
         keep = complete and not error.close and self.keeps_alive()
         names += error.header_lines()
+        if self.gateway.cors is not None and self._head is not None:
+            names += self.gateway.cors.lines(self._head.origin)
         if keep and self._head is not None and not self._head.minor:
             names += b"Connection: keep-alive\r\n"
         retry, close = error.should_retry, not keep

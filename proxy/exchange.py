@@ -273,6 +273,8 @@ class Exchange(Request):
         if self.gateway.server_timing:
             own_ms, upstream_ms = (self.sent_at - self.settled_at) * 1000, (now - self.sent_at) * 1000
             ours += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own_ms, upstream_ms)
+        if self.gateway.cors is not None and self.head.origin:
+            ours = self.gateway.cors.lines(self.head.origin) + ours
         attempt.pending = answer.head_bytes(ours, keep_alive, self.head.minor) + attempt.pending
         self.client.wake_by(now + (attempt.pool.keepalive_s or self.gateway.timeouts.idle_s))
 

@@ -18,6 +18,7 @@ from proxy.access import KeyTable, others
 from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
 from proxy.config import Config, ProviderConfig
+from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.endings import Endings
@@ -204,6 +205,7 @@ class Gateway:
         self.replay_limit_bytes = config.routing.replay_limit_bytes
         self.max_attempts = config.routing.max_attempts
         self.server_timing = config.server.server_timing
+        self.cors = cors_of(config.server.cors_origins)
 
     def adopt(self, config: Config, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
         """From the next request on, go by another configuration. What runs goes on by the one before.

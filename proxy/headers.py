@@ -61,12 +61,12 @@ class RequestHead:
     for no body at all (``chunked`` tells which).
     """
 
-    # What most requests leave as it is stands here, once.
     chunked = False
     length: int | None = None
     expect = b""
     content_encoding = b""
     accept_encoding = b""
+    origin = b""  # of the page whose browser sends it
     options: Any = None  # what proxy.options has read in it
     access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
@@ -177,7 +177,9 @@ def read_request_head(head: bytes) -> RequestHead:
                 if not field[1]:  # as PASSES_ONCE; a tuple is no object where this is compiled
                     request.repeats = False
                 continue
-        if field[0] == USE:
+        if field[0] == USE_AND_PASS:
+            keep.append(line)
+        if field[0] >= USE:
             seen.append(field)
     _use_request_fields(request, seen)
     return request
@@ -229,6 +231,8 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
         elif name == b"accept-encoding":
             seen = request.accept_encoding
             request.accept_encoding = seen + b", " + value if seen else value
+        elif name == b"origin":
+            request.origin += value  # said twice it is none that is known
         elif name.startswith(b"x-inferoute-"):
             request.inferoute.append((name, value))
         elif not name.startswith(b"x-forwarded-"):
@@ -314,12 +318,9 @@ def read_response_head(head: bytes) -> ResponseHead:
             keep.append(line)
             continue
         field = special.get(line) or response_lines.take_apart(line)
-        if field[0] == PASS:
+        if field[0] == PASS or field[0] == USE_AND_PASS:
             keep.append(line)
-        elif field[0] == USE_AND_PASS:
-            keep.append(line)
-            seen.append(field)
-        elif field[0] == USE:
+        if field[0] >= USE:
             seen.append(field)
     options = b""
     for _, name, value in seen:

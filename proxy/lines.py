@@ -39,6 +39,7 @@ _REQUEST_RULES: Final = {
         b"openai-project".split(),
         USE,
     ),
+    b"origin": USE_AND_PASS,
 }
 _RESPONSE_RULES: Final = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
@@ -126,4 +127,5 @@ def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
 
 
 request_lines = Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
-response_lines = Lines(_RESPONSE_RULES, (b"x-inferoute-",))
+# Which pages may call the gateway is not the provider's to say (proxy.cors).
+response_lines = Lines(_RESPONSE_RULES, (b"x-inferoute-", b"access-control-"))

@@ -305,7 +305,7 @@ def url(schemes: tuple[str, ...]) -> Callable[[object], str]:
 
 
 def origin(value: object) -> str:
-    """A CORS origin: "*" or scheme://host[:port]."""
+    """A CORS origin, "*" or scheme://host[:port], as browsers write it."""
     written = text(value)
     if written == "*":
         return written
@@ -315,7 +315,9 @@ def origin(value: object) -> str:
         raise ValueError(f'{error} (or "*")') from None
     if address.path or written.endswith("/"):
         raise ValueError('must be an origin without a path, such as "https://chat.example.com"')
-    return written
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    is_usual = address.port == {"http": 80, "https": 443}[address.scheme]
+    return f"{address.scheme}://{host}" if is_usual else f"{address.scheme}://{host}:{address.port}"
 
 
 def env_name(value: object) -> str:

@@ -185,7 +185,6 @@ def test_the_admin_listener_can_be_switched_off() -> None:
 
 
 WITHOUT_EFFECT = [
-    ("[server]\n«cors_origins = ['*']", "server.cors_origins"),
     ("[server]\n«tls_cert = 'a'\n«tls_key = 'b'", "server.tls_cert server.tls_key"),
     ("[state]\n«redis_url = 'redis://h'", "state.redis_url"),
     ("[alerts]\n«webhook_url = 'https://x/y'", "alerts.webhook_url"),
