@@ -38,7 +38,7 @@ class Monitor:
     def add_to(self, app: web.Application) -> None:
         """Add the routes to the application of the admin listener."""
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/admin/v1/live", self._watch)
+        app.router.add_get("/admin/v1/live", self._watch, allow_head=False)
         app.on_shutdown.append(self._on_shutdown)
 
     async def _on_shutdown(self, _app: web.Application) -> None:
