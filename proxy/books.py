@@ -51,6 +51,9 @@ class Books:
         self._state = state
         self._is_temporary = False
         self._task: asyncio.Task[None] | None = None
+        # Of those who want it added up: each gives way to whoever waits for the database, so that two at a
+        # time would give way to each other for ever.
+        self._folding = asyncio.Lock()
         self._is_faulty = False
         self._said: set[tuple[str, str]] = set()  # files that were complained of
 
@@ -108,8 +111,9 @@ class Books:
             return True
         keep_bytes = 0 if self._is_temporary else self.keep_bytes
         try:
-            while not await self._state.run(self._fold, self.directory, keep_bytes):
-                pass
+            async with self._folding:
+                while not await self._state.run(self._fold, self.directory, keep_bytes):
+                    pass
             self._is_faulty = False
         except (sqlite3.Error, OSError) as error:
             if not self._is_faulty:

@@ -272,3 +272,11 @@ async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog)
     assert sum(row["requests"] for row in rows) == 6
     await again.books.close()
     await again.state.close()
+
+
+async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(kept):
+    made = await kept()
+    for _ in range(10):
+        made.write()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(made.requests(), made.requests(by="day")) == [10, 10]
