@@ -1,47 +1,45 @@
 """The aiohttp application of the admin listener: the live tables, aliases, explain, reload.
 
-Whoever reaches this listener steers the gateway. It is on loopback unless a token is set; and since a web
-page can make the browser of the operator ask any address, loopback too, a request counts only if it names
-this host (no foreign name that was made to lead here), comes from no other page, and, where it writes, says
-that its body is JSON, which no page may send without being asked first.
+Who may ask is in :mod:`proxy.guard`.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from proxy.app import json_response
 from proxy.books import Books
-from proxy.config import ConfigError, Listen
+from proxy.config import STRATEGIES, ConfigError, Listen
 from proxy.edit import EditError, remove_alias, set_alias
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
+from proxy.guard import Handler, guard
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
-from proxy.listeners import StartError, is_local
+from proxy.listeners import StartError
 from proxy.reload import Reloader
-from proxy.requestbody import read_object, unprocessable
+from proxy.requestbody import query_of, read_body, read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
-from proxy.values import is_loopback
 from proxy.views import alias_row, route_rows
 
 log = logging.getLogger("tokenhub.admin")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _GATEWAY = web.AppKey("gateway", Gateway)
 _RELOADER = web.AppKey("reloader", Reloader)
 Requests = Callable[[Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
 _REQUESTS: web.AppKey[Requests] = web.AppKey("requests")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tokenhub"'}
+_FOR_BROWSERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def admin_app(
@@ -60,9 +58,8 @@ def admin_app(
     :param listen: where it is reached, which tells the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
     """
-    app = web.Application(
-        middlewares=[_envelope, _guard(listen, token)], client_max_size=gateway.max_body_bytes
-    )
+    app = web.Application(middlewares=[_envelope, guard(listen, token)])
+    app.on_response_prepare.append(_prepare)
     app[_GATEWAY], app[_RELOADER], app[_REQUESTS] = gateway, reloader, requests
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/admin/v1/routes", _routes)
@@ -77,67 +74,7 @@ def admin_app(
     return app
 
 
-# ---------------------------------------------------------------------- who may ask
-
-
-def _guard(listen: Listen, token: str) -> Middleware:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        _check_origin(request, listen, token)
-        if token and request.path != "/healthz" and not _has_token(request, token):
-            raise GatewayError(
-                "The admin API needs its token: Authorization: Bearer … with what [admin] token_env names.",
-                status=401,
-                type="authentication_error",
-                code="invalid_admin_token",
-                source=DOWNSTREAM,
-            )
-        writes = request.method in ("PUT", "POST", "PATCH") or (
-            request.method == "DELETE" and request.body_exists
-        )
-        if writes and request.content_type != "application/json":
-            raise BadRequest(
-                "Writes need the header Content-Type: application/json.",
-                status=415,
-                code="unsupported_media_type",
-            )
-        return await handler(request)
-
-    return guard
-
-
-def _check_origin(request: web.Request, listen: Listen, token: str) -> None:
-    """:raises GatewayError: 403: the request comes by a foreign name or from a foreign page."""
-    hosts = request.headers.getall("Host", [])
-    # A page can't bring the token, and can't reach a Unix socket: there any name is as good as another.
-    is_known = len(hosts) == 1 and (
-        bool(listen.path) or (bool(token) and not is_local(listen)) or _is_ours(hosts[0], listen)
-    )
-    if not is_known:
-        raise _forbidden("foreign_host", "The admin API goes by localhost or 127.0.0.1, not by this Host.")
-    for origin in request.headers.getall("Origin", []):
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or parts.netloc.lower() != hosts[0].lower():
-            raise _forbidden("foreign_origin", "The admin API takes no requests from other pages.")
-
-
-def _is_ours(host: str, listen: Listen) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    # Not what is_loopback() takes besides: a resolver may be made to answer for x.localhost.
-    return name in ("localhost", listen.host) or (is_loopback(name) and not name.endswith("localhost"))
-
-
-def _forbidden(code: str, message: str) -> GatewayError:
-    return GatewayError(message, status=403, type="permission_error", code=code, source=DOWNSTREAM)
-
-
-def _has_token(request: web.Request, token: str) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    is_equal = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
-    return scheme.lower() == "bearer" and is_equal
+# ---------------------------------------------------------------------- its errors
 
 
 @web.middleware
@@ -148,8 +85,8 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except GatewayError as error:
         answer = error
-        if error.status == 401:
-            headers |= _CHALLENGE
+        headers |= _CHALLENGE if error.status == 401 else {}
+        headers |= {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     except (Irreplaceable, EditError) as error:
         answer = BadRequest(_sentence(error), status=409, code="conflict")
     except (ConfigError, StartError, Unreadable) as error:
@@ -180,9 +117,14 @@ def _translate(request: web.Request, error: web.HTTPException) -> GatewayError:
     if error.status == 404:
         text = f"There is nothing at {request.path[:200]}. The admin API is below /admin/v1."
         return _not_found(text, "unknown_path")
-    if error.status == 413:
-        return BadRequest("The body is larger than [server] max_body.", status=413, code="body_too_large")
     return BadRequest(f"The request can't be served ({error.status}).", status=error.status)
+
+
+async def _prepare(_request: web.Request, response: web.StreamResponse) -> None:
+    """For browsers: what is answered here is of this moment, is what it says it is, and is no part of another
+    page. An answer that knows better keeps its own."""
+    for name, value in _FOR_BROWSERS.items():
+        response.headers.setdefault(name, value)
 
 
 def _not_found(text: str, code: str) -> GatewayError:
@@ -245,30 +187,44 @@ async def _remove_alias(request: web.Request) -> web.Response:
     except KeyError:  # removed by somebody else a moment ago
         raise _not_found(f"There is no alias '{name[:200]}'.", "alias_not_found") from None
     except ConfigError as error:
-        raise _mistakes(error) from None
+        aliases = request.app[_GATEWAY].config.aliases.values()
+        users = [alias.name for alias in aliases if name in alias.models]
+        if not users:
+            raise _mistakes(error) from None
+        text = f"The alias '{name}' is in use: take it out of {', '.join(users)} first."
+        raise _invalid(text) from None
     return json_response({"name": name, "removed": True})
 
 
 async def _explain(request: web.Request) -> web.Response:
-    query = request.query
+    query = query_of(request)
+    strategy = query.get("strategy")
+    if strategy is not None and strategy not in STRATEGIES:
+        text = f"'strategy' must be one of {', '.join(STRATEGIES)}."
+        raise BadRequest(text, code="invalid_strategy", param="strategy")
+    gateway = request.app[_GATEWAY]
     answer = explain_request(
-        request.app[_GATEWAY].catalog,
-        await request.read(),
+        gateway.catalog,
+        await read_body(request, gateway.max_body_bytes, "[server] max_body"),
         time.monotonic(),
-        strategy=query.get("strategy"),
+        strategy=strategy or request.headers.get("X-Inferoute-Strategy"),
         endpoint=query.get("endpoint"),
     )
     return json_response(answer)
 
 
 async def _reload(request: web.Request) -> web.Response:
+    given = await read_object(request, "invalid_reload") if request.body_exists else {}
+    if given:
+        text = f"There is nothing to set here, such as '{min(given)[:60]}': send an empty object."
+        raise unprocessable(text, "invalid_reload")
     changes = await request.app[_RELOADER].reload()
     return json_response(changes._asdict())
 
 
 async def _requests(request: web.Request) -> web.Response:
     try:
-        rows = await request.app[_REQUESTS](request.query)
+        rows = await request.app[_REQUESTS](query_of(request))
     except ValueError as error:
         raise BadRequest(str(error), code="invalid_query") from None
     return json_response({"data": rows})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from proxy.catalog import Catalog
-from proxy.config import ENDPOINTS
+from proxy.config import ENDPOINTS, STRATEGIES
 from proxy.errors import BadRequest
 from proxy.intake import facts_of
 from proxy.outline import keys_of
 from proxy.strategy import explain
 
 UNITS = {"latency": "s", "cost": "USD", "availability": "ratio", "round-robin": "turns", "split": "share"}
-_ENDPOINTS = (*ENDPOINTS, "count_tokens")
+EXPLAINED = (*ENDPOINTS, "count_tokens")
 
 
 def explain_request(
@@ -34,16 +35,24 @@ def explain_request(
         raise BadRequest(f"The body is no JSON: {error}.", code="malformed_json") from None
     if not isinstance(document, dict):
         raise BadRequest("The body must be a JSON object.", code="malformed_json")
-    around = document
-    if isinstance(document.get("body"), dict):
-        document = document["body"]
-        sent = orjson.dumps(document)
-        endpoint = endpoint or _text(around, "endpoint")
-    strategy = strategy or _text(around, "strategy")
-    endpoint = endpoint or "chat"
-    if endpoint not in _ENDPOINTS:
-        raise BadRequest(f"'endpoint' must be one of {', '.join(_ENDPOINTS)}.", param="endpoint")
+    # Also where another goes before it: what can't be is not passed over.
     name = _text(document, "model")
+    given_strategy = _choice(document, "strategy", STRATEGIES)
+    given_endpoint = _choice(document, "endpoint", EXPLAINED)
+    if "body" in document:
+        document = document["body"]
+        if not isinstance(document, dict):
+            raise BadRequest("'body' must be an object: a request's body.", param="body")
+        name = _text(document, "model")
+        try:
+            sent = orjson.dumps(document)
+        except orjson.JSONEncodeError:  # it writes 254 levels, and reads more
+            text = "The body is nested too deeply to stand inside of another."
+            raise BadRequest(text, param="body") from None
+    strategy = strategy or given_strategy
+    endpoint = endpoint or given_endpoint or "chat"
+    if endpoint not in EXPLAINED:
+        raise BadRequest(f"'endpoint' must be one of {', '.join(EXPLAINED)}.", param="endpoint")
     streamed = document.get("stream") is True
     pool = catalog.resolve(name, endpoint, strategy)
     explanation = explain(pool, facts_of([sent], sent, keys_of(sent), pool, endpoint, streamed, now))
@@ -76,3 +85,10 @@ def _text(document: dict[str, Any], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise BadRequest(f"'{name}' must be text.", param=name)
+
+
+def _choice(document: dict[str, Any], name: str, known: Sequence[str]) -> str | None:
+    value = _text(document, name)
+    if value and value not in known:
+        raise BadRequest(f"'{name}' must be one of {', '.join(known)}.", code=f"invalid_{name}", param=name)
+    return value

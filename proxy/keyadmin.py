@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterable
 
 from aiohttp import web
-from multidict import MultiDict
 
 from proxy.app import json_response
 from proxy.books import Books
@@ -15,8 +14,10 @@ from proxy.gateway import Gateway
 from proxy.keydb import UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored
-from proxy.requestbody import read_object
+from proxy.requestbody import prefers, query_of, read_object
 from proxy.totals import to_csv
+
+FORMATS = ("json", "csv")
 
 _GATEWAY = web.AppKey("keys_gateway", Gateway)
 _KEYS = web.AppKey("keys", KeyStore)
@@ -28,9 +29,9 @@ def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Book
     app[_GATEWAY], app[_KEYS], app[_BOOKS] = gateway, keys, books
     app.router.add_get("/admin/v1/keys", _list)
     app.router.add_post("/admin/v1/keys", _create)
-    app.router.add_get("/admin/v1/keys/{id}", _show)
-    app.router.add_patch("/admin/v1/keys/{id}", _edit)
-    app.router.add_delete("/admin/v1/keys/{id}", _revoke)
+    app.router.add_get("/admin/v1/keys/{id:.+}", _show)
+    app.router.add_patch("/admin/v1/keys/{id:.+}", _edit)
+    app.router.add_delete("/admin/v1/keys/{id:.+}", _revoke)
     app.router.add_get("/admin/v1/usage", _usage)
 
 
@@ -59,7 +60,9 @@ async def _create(request: web.Request) -> web.Response:
         raise _invalid(error) from None
     except NotStored as error:
         raise _failed(error) from None
-    return json_response({**keys.row(key), "key": secret}, status=201)
+    answer = json_response({**keys.row(key), "key": secret}, status=201)
+    answer.headers["Location"] = f"/admin/v1/keys/{key.id}"
+    return answer
 
 
 async def _edit(request: web.Request) -> web.Response:
@@ -92,10 +95,11 @@ def _names(request: web.Request) -> Iterable[str]:
 
 
 async def _usage(request: web.Request) -> web.Response:
-    form = request.query.get("format", "json")
-    query = MultiDict((name, value) for name, value in request.query.items() if name != "format")
-    if form not in ("json", "csv"):
-        raise BadRequest("'format' must be json or csv.", code="invalid_query", param="format")
+    query = query_of(request)
+    wanted = "csv" if prefers(request.headers.get("Accept", ""), "text/csv", "application/json") else "json"
+    form = query.pop("format", wanted)
+    if form not in FORMATS:
+        raise BadRequest(f"'format' must be {' or '.join(FORMATS)}.", code="invalid_query", param="format")
     try:
         by, rows = await request.app[_BOOKS].usage(query, request.app[_KEYS].names())
     except ValueError as error:
@@ -104,8 +108,11 @@ async def _usage(request: web.Request) -> web.Response:
     except sqlite3.Error as error:
         raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
     if form == "csv":
-        return web.Response(text=to_csv(rows, by), content_type="text/csv", charset="utf-8")
-    return json_response({"data": rows})
+        answer = web.Response(text=to_csv(rows, by), content_type="text/csv", charset="utf-8")
+    else:
+        answer = json_response({"data": rows})
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
 def _unknown(error: UnknownKey) -> GatewayError:

@@ -27,13 +27,13 @@ ON_DISCONNECT = ("cancel", "drain")
 NUSD = 1_000_000_000  # nano-USD in a USD
 
 # No API has a limit above; and sums of it stay within the 64 bits of a number in memory or SQLite.
-_MAX_COUNT = 1_000_000_000_000
-_MAX_USD = 1_000_000_000
-_MAX_NAME_CHARS = 100
-_MAX_MODELS = 200
-_MODEL = re.compile(r"[!-~]{1,200}")
+MAX_COUNT = 1_000_000_000_000
+MAX_USD = 1_000_000_000
+MAX_NAME_CHARS = 100
+MAX_MODELS = 200
+MODEL_NAME = re.compile(r"[!-~]{1,200}")
 # The last second that a date can name.
-_MAX_UNIX_S = 253_402_300_799
+MAX_UNIX_S = 253_402_300_799
 
 
 class KeySettingsError(ValueError):
@@ -113,9 +113,9 @@ def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
         inner = {}
     wrong += [_unknown("limit", name, LIMITS) for name in inner if name not in LIMITS]
     wrong += [_unknown("setting", name, FIELDS) for name in flat if name not in FIELDS]
-    flat = {**{name: value for name, value in inner.items() if name in LIMITS}, **flat}
+    below = [(name, value) for name, value in inner.items() if name in LIMITS]
     found: dict[str, Any] = {}
-    for name, value in flat.items():
+    for name, value in (*below, *flat.items()):  # what is given twice has to be right twice
         read = _READERS.get(name)
         if read is None:
             continue
@@ -143,22 +143,22 @@ def _name(value: Any, _now: float) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text that says whose key it is")
     text = value.strip()
-    if len(text) > _MAX_NAME_CHARS or not text.isprintable():
-        raise ValueError(f"must be up to {_MAX_NAME_CHARS} printable characters")
+    if len(text) > MAX_NAME_CHARS or not text.isprintable():
+        raise ValueError(f"must be up to {MAX_NAME_CHARS} printable characters")
     return text
 
 
 def _count(value: Any, _now: float) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is not int or not 1 <= value <= _MAX_COUNT:
-        raise ValueError(f"must be a whole number from 1 to {_MAX_COUNT}, or null for no limit")
+    if type(value) is not int or not 1 <= value <= MAX_COUNT:
+        raise ValueError(f"must be a whole number from 1 to {MAX_COUNT}, or null for no limit")
     return int(value)
 
 
 def _usd(value: Any, _now: float) -> int:
-    if type(value) not in (int, float) or not 0 < value <= _MAX_USD:
-        raise ValueError(f"must be a number of dollars above 0, up to {_MAX_USD}, or null for no limit")
+    if type(value) not in (int, float) or not 0 < value <= MAX_USD:
+        raise ValueError(f"must be a number of dollars above 0, up to {MAX_USD}, or null for no limit")
     nusd = Decimal(repr(value)) * NUSD  # of repr: 0.1 is meant as it is written
     if nusd != nusd.to_integral_value():
         raise ValueError("can't have more than nine decimals")
@@ -169,10 +169,10 @@ def _models(value: Any, _now: float) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not names:
         raise ValueError("must be a list of ids, aliases or globs such as openai/*, or null for all models")
-    if len(names) > _MAX_MODELS or not all(
-        isinstance(name, str) and _MODEL.fullmatch(name) for name in names
+    if len(names) > MAX_MODELS or not all(
+        isinstance(name, str) and MODEL_NAME.fullmatch(name) for name in names
     ):
-        raise ValueError(f"must hold up to {_MAX_MODELS} names, without white space")
+        raise ValueError(f"must hold up to {MAX_MODELS} names, without white space")
     return tuple(dict.fromkeys(names))
 
 
@@ -194,7 +194,7 @@ def _expires(value: Any, now: float) -> int:
                 moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
             except (ValueError, OverflowError):
                 moment = None
-    if moment is None or not 0 <= moment <= _MAX_UNIX_S:
+    if moment is None or not 0 <= moment <= MAX_UNIX_S:
         raise ValueError("must be a date such as 2027-01-31 or 2027-01-31T18:00:00Z, or a span such as 90d")
     return int(moment)
 
@@ -224,11 +224,14 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
     """Entries that are no globs must name something.
 
     :param known: ids, aliases and short names.
-    :raises KeySettingsError: one that doesn't.
+    :raises KeySettingsError: some that don't.
     """
     names = set(known)
+    wrong = []
     for name in models:
         if name not in names and not is_glob(name):
             close = nearest(name, names)
             hint = f"did you mean '{close}'?" if close else "'tokenhub models' lists them"
-            raise KeySettingsError(_sentence(f"'models' names '{name}', which there is none of; {hint}"))
+            wrong.append(f"'models' names '{name}', which there is none of; {hint}")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))

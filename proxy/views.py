@@ -10,6 +10,7 @@ from proxy.config import AliasConfig
 
 MAX_REQUESTS = 1000
 DEFAULT_REQUESTS = 100
+FILTERS = ("limit", "key", "model", "status")
 
 
 def route_rows(catalog: Catalog, now: float, unix_s: float) -> list[dict[str, Any]]:
@@ -63,9 +64,9 @@ def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, 
 
     :raises ValueError: a value that is none; the text is a sentence.
     """
-    unknown = query.keys() - {"limit", "key", "model", "status"}
+    unknown = query.keys() - set(FILTERS)
     if unknown:
-        raise ValueError(f"There is no filter '{min(unknown)}'; known: limit, key, model, status.")
+        raise ValueError(f"There is no filter '{min(unknown)}'; known: {', '.join(FILTERS)}.")
     limit = limit_of(query)
     wanted = query.get("status")
     status = None if wanted in (None, "error") else _whole("status", str(wanted), 999)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import time
@@ -315,10 +316,75 @@ async def test_explain(start):
     check_error(await ask(server, "POST", "/admin/v1/explain", {}), 400, "model_required")
 
 
-async def test_a_body_above_the_limit(start):
-    server = await start(TEXT.replace("[server]", '[server]\nmax_body = "1KiB"'))
-    answer = await ask(server, "POST", "/admin/v1/explain", {"model": "both", "x": "x" * 2000})
-    check_error(answer, 413, "body_too_large")
+async def test_explaining_as_the_request_itself_would_be_routed(start):
+    """The query goes before the header, which goes before what is in the body."""
+    server = await start(TEXT)
+    header = "X-Inferoute-Strategy: cost\r\n"
+    for path, extra, body, strategy in (
+        ("", header, {"model": "both"}, "cost"),
+        ("", header, {"model": "both", "strategy": "round-robin"}, "cost"),
+        ("?strategy=availability", header, {"model": "both"}, "availability"),
+        ("?strategy=&endpoint=", "", {"model": "both"}, "latency"),
+    ):
+        answer = await ask(server, "POST", f"/admin/v1/explain{path}", body, extra=extra)
+        assert (answer[0], json.loads(answer[2])["strategy"]) == (200, strategy)
+    for path, extra, code in (
+        ("?strategy=fast", "", "invalid_strategy"),
+        ("", "X-Inferoute-Strategy: fast\r\n", "invalid_strategy"),
+        ("?strategie=cost", "", "invalid_query"),
+    ):
+        answer = await ask(server, "POST", f"/admin/v1/explain{path}", {"model": "both"}, extra=extra)
+        check_error(answer, 400, code)
+
+
+async def test_bodies_above_the_limit(start):
+    """What is explained may be as large as a request; settings are not."""
+    server = await start(TEXT.replace("[server]", '[server]\nmax_body = "3MiB"'))
+    body = {"model": "both", "messages": [{"role": "user", "content": "x" * (2 << 20)}]}
+    assert (await ask(server, "POST", "/admin/v1/explain", body))[0] == 200
+    body["messages"] *= 2
+    answer = await ask(server, "POST", "/admin/v1/explain", body)
+    check_error(answer, 413, "body_too_large", "[server] max_body")
+    for method, path in (("POST", "/keys"), ("PATCH", "/keys/x"), ("PUT", "/aliases/x"), ("POST", "/reload")):
+        answer = await ask(server, method, f"/admin/v1{path}", {"name": "x" * (1 << 20)})
+        check_error(answer, 413, "body_too_large", "1 MiB")
+
+
+async def test_a_body_that_is_not_compressed_as_it_says(start):
+    server = await start(TEXT)
+    answer = await ask(server, "POST", "/admin/v1/explain", b"no gzip", extra="Content-Encoding: gzip\r\n")
+    check_error(answer, 400, "malformed_body", "Content-Encoding")
+    sent = gzip.compress(b'{"model":"both"}')
+    answer = await ask(server, "POST", "/admin/v1/explain", sent, extra="Content-Encoding: gzip\r\n")
+    assert answer[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/routes", "/aliases", "/aliases/both", "/keys", "/keys/x", "/live"])
+async def test_parameters_that_are_none(start, path):
+    server = await start(TEXT)
+    answer = await ask(server, "GET", f"/admin/v1{path}?limit=5")
+    check_error(answer, 400, "invalid_query", "no parameter 'limit'")
+
+
+async def test_parameters_of_who_scrapes_are_let_be(start):
+    server = await start(TEXT)
+    assert (await ask(server, "GET", "/metrics?name[]=up"))[0] == 200
+    assert (await ask(server, "GET", "/healthz?from=probe"))[0] == 200
+
+
+async def test_heads_are_as_answers_without_their_body(start):
+    server = await start(TEXT)
+    for path, status in (("/routes", 200), ("/usage?format=csv", 200), ("/aliases/none", 404)):
+        answer = await ask(server, "GET", f"/admin/v1{path}")
+        client = await RawClient.to(server.admin_address)
+        await client.send(f"HEAD /admin/v1{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = (await client.reader.readuntil(b"\r\n\r\n")).lower()
+        assert answer[0] == status
+        assert head.startswith(b"http/1.1 %d " % status)
+        for name in (b"content-type", b"content-length"):
+            assert b"%b: %b\r\n" % (name, answer[1][name]) in head
+        await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.response())[0] == 200  # nothing was in between
 
 
 async def test_requests(start):
@@ -333,6 +399,7 @@ async def test_requests(start):
     assert (await get(server, "/requests?model=mock/big&status=error&limit=5"))["data"] == rows[1:]
     check_error(await ask(server, "GET", "/admin/v1/requests?limit=0"), 400, "invalid_query", "'limit'")
     check_error(await ask(server, "GET", "/admin/v1/requests?user=x"), 400, "invalid_query", "'user'")
+    assert (await get(server, "/requests?limit=&key=&model=&status="))["data"] == rows  # as forms send it
 
 
 async def test_a_fault_of_ours_is_told_without_its_text(start, monkeypatch, caplog):
@@ -437,7 +504,18 @@ async def test_what_is_no_alias_is_not_written(with_file, name, body, said):
 async def test_an_alias_that_another_uses_stays(with_file):
     server, path = with_file
     answer = await ask(server, "DELETE", "/admin/v1/aliases/both")
-    check_error(answer, 422, "invalid_alias", "unknown model 'both'")
+    check_error(answer, 422, "invalid_alias", "The alias 'both' is in use: take it out of cheap first.")
+    assert path.read_text() == TEXT
+
+
+async def test_nested_settings_are_no_fault_of_ours(with_file, caplog):
+    server, path = with_file
+    deep = b'{"models":' + b"[" * 900 + b"]" * 900 + b"}"
+    answer = await ask(server, "PUT", "/admin/v1/aliases/x", deep)
+    check_error(answer, 422, "invalid_alias", "nested deeper")
+    answer = await ask(server, "POST", "/admin/v1/explain", b'{"body":%b}' % deep)
+    check_error(answer, 400, None, "nested too deeply")
+    assert "fault" not in caplog.text
     assert path.read_text() == TEXT
 
 
@@ -473,6 +551,9 @@ async def test_reload(with_file, caplog):
         "needs_restart": ["server.workers"],
     }
     assert await model_status(server, "dear") == 503
+    answer = await ask(server, "POST", "/admin/v1/reload", {"file": "other.toml"})
+    check_error(answer, 422, "invalid_reload", "nothing to set here, such as 'file'")
+    check_error(await ask(server, "POST", "/admin/v1/reload", b"{"), 400, "malformed_json")
 
 
 async def test_reload_of_a_bad_file_tells_every_mistake(with_file):

@@ -106,11 +106,24 @@ def test_no_turn_is_taken(catalog):
         (b'{"model":"both"}', {"strategy": "fast"}, "must be one of cost"),
         (b'{"model":"both"}', {"endpoint": "talk"}, "'endpoint' must be one of chat"),
         (b'{"model":"both"}', {"endpoint": "embeddings"}, "can't be used for embeddings"),
+        # also where another goes before it
+        (b'{"model":"both","strategy":"fast"}', {"strategy": "cost"}, "'strategy' must be one of cost"),
+        (b'{"model":"both","endpoint":"talk"}', {"endpoint": "chat"}, "'endpoint' must be one of chat"),
+        (b'{"model":1,"body":{"model":"both"}}', {}, "'model' must be text"),
+        (b'{"model":"both","body":[]}', {}, "'body' must be an object"),
+        (b'{"model":"both","body":null}', {}, "'body' must be an object"),
+        (b'{"body":{"model":"both","a":' + b"[" * 300 + b"]" * 300 + b"}}", {}, "nested too deeply"),
     ],
 )
 def test_what_is_no_request(catalog, sent, how, said):
     with pytest.raises(BadRequest, match=said):
         explain_request(catalog, sent, 0.0, **how)
+
+
+def test_the_endpoint_in_the_body_counts(catalog):
+    for sent in ({"model": "both"}, {"body": {"model": "both"}}):
+        assert ask(catalog, sent | {"endpoint": "completions"})["endpoint"] == "completions"
+        assert ask(catalog, sent | {"endpoint": None})["endpoint"] == "chat"
 
 
 def test_an_unknown_model(catalog):

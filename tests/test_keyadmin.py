@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -123,6 +124,26 @@ async def test_two_of_a_name(server):
     assert (status, row["id"]) == (200, ids[1])
 
 
+@pytest.mark.parametrize("name", ["team/prod", "a {b} c", "50 %", "%41", "ü ✓", "a?b#c", "..", "a//b/"])
+async def test_names_in_the_path(server, name):
+    id, _ = await make(server, name=name)
+    at = f"/keys/{quote(name, safe='')}"
+    status, row = await admin(server, "PATCH", at, {"rpm": 5})
+    assert (status, row["id"], row["limits"]["rpm"]) == (200, id, 5)
+    assert (await admin(server, "GET", at))[1] == row
+    assert (await admin(server, "DELETE", at))[1]["revoked"]
+
+
+async def test_a_new_key_says_where_it_is_and_is_kept_nowhere(server):
+    client = await RawClient.to(server.admin_address)
+    head = b"POST /admin/v1/keys HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    await client.send(head + b'Content-Length: 12\r\n\r\n{"name":"x"}')
+    status, fields, body = await client.response()
+    assert status == 201
+    assert fields[b"location"].decode() == f"/admin/v1/keys/{json.loads(body)['id']}"
+    assert fields[b"cache-control"] == b"no-store"
+
+
 # ---------------------------------------------------------------------- usage
 
 
@@ -162,7 +183,26 @@ async def test_usage(server, provider):
 )
 async def test_a_question_that_is_none(server, query):
     text = said(await admin(server, "GET", f"/usage?{query}"), 400, "invalid_query")
-    assert text.endswith(".") and text[0] in "'BFSU"
+    assert text.endswith(".") and text[0] in "'BFST"
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "type"),
+    [
+        ("", "*/*", b"application/json"),
+        ("", "text/csv", b"text/csv; charset=utf-8"),
+        ("?format=json", "text/csv", b"application/json"),
+        ("?format=csv", "application/json", b"text/csv; charset=utf-8"),
+        ("?format=&by=&since=&until=", "application/xml", b"application/json"),
+    ],
+)
+async def test_the_form_of_totals(server, query, accept, type):
+    client = await RawClient.to(server.admin_address)
+    head = f"GET /admin/v1/usage{query} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
+    await client.send(head.encode())
+    status, fields, body = await client.response()
+    assert (status, fields[b"content-type"], fields[b"vary"]) == (200, type, b"Accept")
+    assert body.startswith(b"requests," if b"csv" in type else b'{"data":')
 
 
 async def test_totals_that_cant_be_read(server):

@@ -81,6 +81,7 @@ def test_limits_may_stand_together_as_rows_show_them():
         "max_tokens": None,
     }  # fmt: skip
     assert read_settings({"limits": {"rpm": 1}, "rpm": 7}, NOW) == {"rpm": 7}  # the plain one counts
+    assert mistakes({"limits": {"rpm": 0}, "rpm": 7}).startswith("'rpm' must be a whole number")
     assert mistakes({"limits": [1]}) == "'limits' must be an object."
     assert mistakes({"limits": None}) == "'limits' must be an object."
     assert mistakes({"limits": {"rmp": 1}}) == "There is no limit 'rmp'; did you mean 'rpm'?"
@@ -263,4 +264,6 @@ def test_models_that_are_not_there():
         check_models(["premiun"], known)
     with pytest.raises(KeySettingsError, match="'tokenhub models' lists them"):
         check_models(["zzzzzzzz"], known)
+    with pytest.raises(KeySettingsError, match=r"names 'premiun', .*; 'models' names 'zzzzzzzz'"):
+        check_models(["premiun", "zzzzzzzz"], known)
     assert [is_glob(name) for name in ("a*", "a?", "a[b]", "a/b", "")] == [True] * 3 + [False] * 2
