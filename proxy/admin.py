@@ -1,6 +1,6 @@
 """The aiohttp application of the admin listener: the live tables, aliases, explain, reload.
 
-Who may ask is in :mod:`proxy.guard`.
+Who may ask is in :mod:`proxy.guard`, what is described in :mod:`proxy.openapi`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy import openapi
 from proxy.app import json_response
 from proxy.books import Books
 from proxy.config import STRATEGIES, ConfigError, Listen
@@ -34,6 +35,7 @@ _GATEWAY = web.AppKey("gateway", Gateway)
 _RELOADER = web.AppKey("reloader", Reloader)
 Requests = Callable[[Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
 _REQUESTS: web.AppKey[Requests] = web.AppKey("requests")
+_DOCUMENT = web.AppKey("document", bytes)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tokenhub"'}
 _FOR_BROWSERS = {
     "Cache-Control": "no-store",
@@ -61,7 +63,9 @@ def admin_app(
     app = web.Application(middlewares=[_envelope, guard(listen, token)])
     app.on_response_prepare.append(_prepare)
     app[_GATEWAY], app[_RELOADER], app[_REQUESTS] = gateway, reloader, requests
+    app[_DOCUMENT] = openapi.document_bytes(has_token=bool(token))
     app.router.add_get("/healthz", _healthz)
+    app.router.add_get(openapi.PATH, _openapi)
     app.router.add_get("/admin/v1/routes", _routes)
     app.router.add_get("/admin/v1/aliases", _aliases)
     app.router.add_get("/admin/v1/aliases/{name:.+}", _alias)
@@ -136,6 +140,10 @@ def _not_found(text: str, code: str) -> GatewayError:
 
 async def _healthz(_request: web.Request) -> web.Response:
     return json_response({"status": "ok"})
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[_DOCUMENT], content_type="application/json")
 
 
 async def _routes(request: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ CORE = frozenset(
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
-     "asked", "closing", "outline", "counters", "cors", "metrics",
+     "asked", "closing", "outline", "schemas", "counters", "cors", "metrics",
      "samples"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
