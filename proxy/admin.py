@@ -1,4 +1,4 @@
-"""The aiohttp application of the admin listener: the live tables, aliases, explain, reload.
+"""The aiohttp application of the admin listener: the dashboard, the live tables, aliases, explain, reload.
 
 Who may ask is in :mod:`proxy.guard`, what is described in :mod:`proxy.openapi`.
 """
@@ -24,6 +24,7 @@ from proxy.guard import Handler, guard
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
+from proxy.pages import add_pages
 from proxy.reload import Reloader
 from proxy.requestbody import query_of, read_body, read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
@@ -75,6 +76,7 @@ def admin_app(
     app.router.add_post("/admin/v1/reload", _reload)
     app.router.add_get("/admin/v1/requests", _requests)
     add_keys(app, gateway, keys, books)
+    add_pages(app)
     return app
 
 

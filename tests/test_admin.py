@@ -134,7 +134,7 @@ async def test_the_address_is_free_again_afterwards(start):
 async def test_healthz_and_what_is_not_there_yet(start):
     server = await start(TEXT)
     assert (await ask(server, "GET", "/healthz"))[0] == 200
-    for path in ("/", "/admin", "/admin/v1", "/admin/v1/key", "/v1/models"):
+    for path in ("/admin", "/admin/v1", "/admin/v1/key", "/v1/models"):
         check_error(await ask(server, "GET", path), 404, "unknown_path", path)
 
 
