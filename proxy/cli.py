@@ -6,42 +6,41 @@ Exit codes: 0 done, 1 failed (the reason is one line on stderr), 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from proxy import __version__
 from proxy.commands import (
+    STRATEGIES,
     Actions,
     Command,
     CommandError,
     Commands,
-    admin_of,
+    Parser,
+    add_json,
     config_path,
     load,
     load_file,
-)
-from proxy.config import ConfigError, Listen, parse, without_effect
-from proxy.console import (
-    ConsoleError,
-    list_aliases,
-    remove_alias,
-    set_alias,
-    show_explanation,
-    show_routes,
-    table,
+    number,
+    seconds,
+    whole,
 )
 from proxy.keycommands import add_key_commands
-from proxy.routesfile import RoutesFile, Unreadable
-from proxy.values import listen as read_listen
+from proxy.tables import clean
 
 MAX_WORKERS = 1024  # as in the file
+INTERRUPTED = 130  # as of what SIGINT ends
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from proxy.config import Listen
     from proxy.listeners import StartError
     from proxy.logs import set_up_logging
+    from proxy.routesfile import RoutesFile
     from proxy.run import serve
+    from proxy.values import listen as read_listen
 
     set_up_logging()
     given: dict[str, object] = {}
@@ -61,96 +60,80 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    path = config_path(args.file or args.config)
-    try:
-        text = RoutesFile(path).read().text
-    except Unreadable as error:
-        raise CommandError(str(error)) from None
-    try:
-        config = parse(text, str(path))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for note in without_effect(text, str(path)):
-        print(f"{path}:{note.line}:{note.column}: note: {note.message}")
-    print(
-        f"{path}: ok ({len(config.providers)} providers, {len(config.models)} models, "
-        f"{len(config.aliases)} aliases)"
-    )
-    return 0
+    from proxy.localcommands import check
+
+    return check(config_path(args.file or args.config), as_json=args.json)
 
 
 def _models(args: argparse.Namespace) -> int:
-    config = load(args.config)
-    rows = [("MODEL", "CONTEXT", "INPUT $/M", "OUTPUT $/M", "CAPABILITIES", "ALIASES")]
-    for model in config.models.values():
-        short = model.id.removeprefix(model.provider + "/")
-        aliases = [name for name, alias in config.aliases.items() if {model.id, short} & {*alias.models}]
-        rows.append(
-            (
-                model.id,
-                f"{model.context_window:,}" if model.context_window else "-",
-                _price(model.input_price_usd_per_mtok),
-                _price(model.output_price_usd_per_mtok),
-                ",".join(sorted(model.capabilities)),
-                ",".join(aliases),
-            )
-        )
-    print(table(rows, right=(1, 2, 3)))
-    return 0
+    from proxy.localcommands import show_models
 
-
-def _price(usd: float | None) -> str:
-    return "-" if usd is None else f"{usd:.2f}" if round(usd, 2) == usd else f"{usd:g}"
+    return show_models(config_path(args.config), as_json=args.json)
 
 
 def _chat(args: argparse.Namespace) -> int:
     import asyncio
 
-    from proxy.chat import ChatError, chat
+    from proxy.chat import chat
+    from proxy.client import target_of
 
-    listen = load(args.config).server.listen[0] if args.url is None else None
-    key = os.environ.get("TOKENHUB_API_KEY", "")
-    try:
-        return asyncio.run(
-            chat(
-                args.model,
-                args.prompt,
-                url=args.url,
-                listen=listen,
-                key=key,
-                strategy=args.strategy,
-                wait_s=args.wait,
-            )
+    config = load(args.config) if args.url is None else None
+    target = target_of(args.url, config)
+    prompt = args.prompt
+    if prompt == "-":
+        try:
+            prompt = sys.stdin.read()
+        except UnicodeDecodeError:
+            raise CommandError("the prompt on standard input is not UTF-8") from None
+    return asyncio.run(
+        chat(
+            args.model,
+            prompt,
+            target=target,
+            config=config,
+            key=os.environ.get("TOKENHUB_API_KEY", ""),
+            strategy=args.strategy,
+            system=args.system,
+            wait_s=args.wait,
+            as_json=args.json,
         )
-    except ChatError as error:
-        raise CommandError(str(error)) from None
-    except KeyboardInterrupt:
-        return 130
+    )
 
 
 def _routes(args: argparse.Namespace) -> int:
-    return show_routes(admin_of(args), watch=args.watch)
+    from proxy import console
+    from proxy.adminclient import admin_of
+
+    return console.show_routes(admin_of(args), is_watched=args.watch, as_json=args.json)
 
 
 def _explain(args: argparse.Namespace) -> int:
-    return show_explanation(
+    from proxy import console
+    from proxy.adminclient import admin_of
+
+    return console.show_explanation(
         admin_of(args),
         args.model,
         body=args.body,
         strategy=args.strategy,
         endpoint=args.endpoint,
         stream=args.stream,
+        as_json=args.json,
     )
 
 
 def _aliases(args: argparse.Namespace) -> int:
+    from proxy import console
+    from proxy.adminclient import admin_of
+
     admin = admin_of(args)
     if args.action == "list":
-        return list_aliases(admin)
+        return console.list_aliases(admin, as_json=args.json)
     if args.action == "remove":
-        return remove_alias(admin, args.name)
-    return set_alias(admin, args.name, args.models, strategy=args.strategy, split=args.split)
+        return console.remove_alias(admin, args.name, as_json=args.json)
+    return console.set_alias(
+        admin, args.name, args.models, strategy=args.strategy, split=args.split, as_json=args.json
+    )
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -159,16 +142,11 @@ def _simulate(args: argparse.Namespace) -> int:
     return main_simulate(args.host, args.port, args.seed, args.speed)
 
 
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_WORKERS:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_WORKERS}")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tokenhub",
         description="A self-hosted gateway for LLM APIs that streams bodies straight through.",
+        epilog="'tokenhub COMMAND --help' has examples of each.",
     )
     parser.add_argument("--version", action="version", version=f"tokenhub {__version__}")
     commands = Commands(parser)
@@ -188,77 +166,98 @@ def _add_local(commands: Commands) -> None:
         help="host:port or unix:/path, in place of the file's; repeatable",
     )
     serve.add_argument(
-        "--workers", metavar="N", type=_workers, help="processes that serve; 0: one per core that may be used"
+        "--workers",
+        metavar="N",
+        type=whole(0, MAX_WORKERS),
+        help="processes that serve; 0: one per core that may be used",
     )
     check = commands.add(
-        "check", _check, "Check a configuration file and name every mistake.", "check routes.toml"
+        "check",
+        _check,
+        "Check a configuration file and name every mistake.",
+        "check routes.toml",
+        "check --json",
     )
     check.add_argument("file", metavar="FILE", nargs="?", help="default: as --config")
-    commands.add("models", _models, "List the configured models.", "models")
+    add_json(check)
+    models = commands.add("models", _models, "List the configured models.", "models", "models --json")
+    add_json(models)
     simulate = commands.add(
         "simulate", _simulate, "Run the provider simulator alone.", "simulate --port 9000 --speed 0"
     )
-    simulate.add_argument("--host", default="127.0.0.1")
-    simulate.add_argument("--port", type=int, default=9000)
+    simulate.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    simulate.add_argument("--port", type=whole(0, 65535), default=9000, help="default: 9000; 0: any free one")
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same answers")
-    simulate.add_argument("--speed", type=float, default=1.0, help="factor on all times; 0: no delays at all")
+    simulate.add_argument(
+        "--speed", type=number(0, 1e6), default=1.0, help="factor on all times; 0: no delays at all"
+    )
 
 
 def _add_asking(commands: Commands) -> None:
     """The commands that ask a running gateway."""
-    strategies = "cost, latency, availability or round-robin"
     talk = commands.add(
         "chat",
         _chat,
         "Stream one answer through a running gateway.",
         'chat balanced "Why is the sky blue?"',
+        "chat gpt-4o-mini - --system 'Summarize this.' --strategy cost <README.md",
     )
     talk.add_argument("model", metavar="MODEL", help="an id (openai/gpt-4o), a short name, an alias, or auto")
-    talk.add_argument("prompt", metavar="PROMPT")
+    talk.add_argument("prompt", metavar="PROMPT", help="- for standard input")
     talk.add_argument(
         "--url", help="the gateway, such as http://127.0.0.1:8080; default: the file's first listener"
     )
-    talk.add_argument("--strategy", metavar="S", help=strategies)
+    talk.add_argument("--system", metavar="TEXT", help="what the model is told before the prompt")
+    talk.add_argument("--strategy", metavar="S", help=STRATEGIES)
     talk.add_argument(
-        "--wait", metavar="S", type=float, default=0.0, help="seconds to wait for a gateway that starts"
+        "--wait", metavar="S", type=seconds, default=0.0, help="wait so long for a gateway that starts: 20s"
     )
+    add_json(talk)
     routes = commands.add_admin(
-        "routes", _routes, "Show what a running gateway knows of each model.", "routes --watch"
+        "routes",
+        _routes,
+        "Show what a running gateway knows of each model.",
+        "routes --watch",
+        "routes --json",
     )
     routes.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    add_json(routes)
     explain = commands.add_admin(
         "explain",
         _explain,
         "Show where a request would go, and why. Sends nothing.",
-        "explain balanced --strategy cost --body request.json",
+        "explain balanced",
+        "explain auto --strategy cost --body request.json",
     )
     explain.add_argument("model", metavar="MODEL", help="an id, a short name, an alias, or auto")
     explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
-    explain.add_argument("--strategy", metavar="S", help=strategies)
+    explain.add_argument("--strategy", metavar="S", help=STRATEGIES)
     explain.add_argument("--endpoint", metavar="E", help="chat (the default), completions, embeddings, …")
     explain.add_argument("--stream", action="store_true", help="as if the request asked for a stream")
-    _add_aliases(commands, strategies)
+    add_json(explain)
+    _add_aliases(commands)
     add_key_commands(commands)
 
 
-def _add_aliases(commands: Commands, strategies: str) -> None:
+def _add_aliases(commands: Commands) -> None:
     aliases = commands.add_admin(
         "aliases",
         _aliases,
         "List, set or remove the aliases of a running gateway, and of its file.",
-        "aliases set premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+        "aliases set fast gpt-4o-mini gemini-flash --strategy latency",
     )
     actions = Actions(aliases)
-    actions.add("list", "list them", "List the aliases.", "")
+    found = actions.add("list", "list them", "List the aliases.", "")
     change = actions.add(
         "set",
         "make one, or change what is given of one",
         "Make an alias, or change what is given of one that exists.",
-        "premium openai/gpt-4o anthropic/claude-3-5-sonnet --strategy latency",
+        "fast gpt-4o-mini gemini-flash --strategy latency",
+        "test --split openai/gpt-4o=90 anthropic/claude-3-5-sonnet=10",
     )
     change.add_argument("name", metavar="NAME")
     change.add_argument("models", metavar="MODEL", nargs="*", help="ids, short names or other aliases")
-    change.add_argument("--strategy", metavar="S", help=f'{strategies}; "" for the configured default')
+    change.add_argument("--strategy", metavar="S", help=f'{STRATEGIES}; "" for the configured default')
     change.add_argument(
         "--split",
         metavar="MODEL=N",
@@ -266,20 +265,33 @@ def _add_aliases(commands: Commands, strategies: str) -> None:
         default=[],
         help="an A/B test by shares: a/x=90 b/y=10",
     )
-    remove = actions.add("remove", "remove one", "Remove an alias.", "premium")
+    remove = actions.add("remove", "remove one", "Remove an alias.", "fast")
     remove.add_argument("name", metavar="NAME")
+    for action in (found, change, remove):
+        add_json(action)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    args = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark
+    parser = _parser()
+    given = sys.argv[1:] if argv is None else list(argv)
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(given)
     command: Command = args.run
     try:
         code = command(args)
         sys.stdout.flush()
-    except (CommandError, ConsoleError) as error:
-        print(f"tokenhub: {error}", file=sys.stderr)
+    except CommandError as error:
+        text = "\n".join(map(clean, str(error).split("\n")))  # mistakes of a file are a line each
+        print(f"tokenhub: {text}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # "models | head": what is left is for nobody
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

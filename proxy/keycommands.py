@@ -6,17 +6,15 @@ What programs read goes to standard output, alone; what only people want to know
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from proxy.commands import Actions, Command, Commands, load_if_needed
-from proxy.console import table
-from proxy.keys import FIELDS, LIMITS, KeySettingsError, read_settings
+from proxy.commands import Actions, Command, Commands, add_json, load_if_needed
+from proxy.tables import BAD, NOTHING, PLAIN, Column, Table
+from proxy.terminal import print_json, say, show
 
 if TYPE_CHECKING:
     from proxy.keysource import Row, Source
@@ -42,6 +40,7 @@ def _add_keys(commands: Commands) -> None:
         _keys,
         "Make, list, change and revoke keys of the gateway.",
         "keys create --name prod --rpm 600 --monthly-usd 50 --models 'premium,openai/*'",
+        "keys list",
     )
     actions = Actions(keys)
     create = actions.add(
@@ -52,11 +51,11 @@ def _add_keys(commands: Commands) -> None:
     )
     create.add_argument("--name", required=True, type=_reader("name"), help="whose key it is")
     _add_settings(create)
-    _add_json(create)
+    add_json(create)
     found = actions.add("list", "list them", "List the keys that are not revoked.", "--all")
     found.add_argument("--all", action="store_true", help="revoked ones, too")
-    _add_json(found)
-    show = actions.add("show", "show one", "Show a key's settings, and what it has used.", "prod")
+    add_json(found)
+    shown = actions.add("show", "show one", "Show a key's settings, and what it has used.", "prod")
     edit = actions.add(
         "edit",
         "change what is given of one",
@@ -68,9 +67,9 @@ def _add_keys(commands: Commands) -> None:
     revoke = actions.add(
         "revoke", "end one for good", "Revoke a key: from the next request on it is of no use.", "prod"
     )
-    for action in (show, edit, revoke):
+    for action in (shown, edit, revoke):
         action.add_argument("key", metavar="KEY", help="its id, or its name if no other key has it")
-        _add_json(action)
+        add_json(action)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +94,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("on_disconnect", "HOW", "cancel or drain, where a client leaves before its answer is complete")
 
 
-def _add_json(parser: Any) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
-
-
 def _reader(field: str) -> Callable[[str], object]:
     """Reads an option's value as it is sent on.
 
@@ -106,6 +101,8 @@ def _reader(field: str) -> Callable[[str], object]:
     """
 
     def read(text: str) -> object:
+        from proxy.keys import LIMITS, KeySettingsError, read_settings
+
         value: object = text
         if field != "name" and text == NONE:
             value = None
@@ -135,7 +132,8 @@ def _add_usage(commands: Commands) -> None:
         "usage",
         _usage,
         "Show what was used: requests, tokens and their price.",
-        "usage --by key,day --since 7d --csv",
+        "usage --by key,day --since 7d",
+        "usage --by model --csv",
     )
     usage.add_argument(
         "--by",
@@ -150,7 +148,7 @@ def _add_usage(commands: Commands) -> None:
     usage.add_argument("--until", metavar="D", default="", help="the last day; default: today")
     form = usage.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="for spreadsheets")
-    _add_json(form)
+    add_json(form)
 
 
 # ---------------------------------------------------------------------- keys
@@ -159,11 +157,7 @@ def _add_usage(commands: Commands) -> None:
 def _use(args: argparse.Namespace, work: Callable[[Source], _T], **how: bool) -> _T:
     from proxy.keysource import use
 
-    return use(work, _say, url=args.admin, config=load_if_needed(args), environ=os.environ, **how)
-
-
-def _say(text: str) -> None:
-    print(f"tokenhub: {text}", file=sys.stderr)
+    return use(work, say, url=args.admin, config=load_if_needed(args), environ=os.environ, **how)
 
 
 def _now() -> datetime:
@@ -175,6 +169,8 @@ def _keys(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    from proxy.keys import FIELDS
+
     return {field: getattr(args, field) for field in FIELDS if hasattr(args, field)}
 
 
@@ -182,21 +178,38 @@ def _create(args: argparse.Namespace) -> int:
     settings = _settings(args)
     row = _use(args, lambda keys: keys.create(settings), writes=True, makes=True)
     if args.json:
-        return _print_json(row)
+        print_json(row)
+        return 0
     print(row["key"], flush=True)
-    _say(f"{_summary(row)}. The key is shown only this once")
+    say(f"{_summary(row)}. The key is shown only this once")
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
     rows = [row for row in _use(args, lambda keys: keys.all()) if args.all or row["revoked"] is None]
     if args.json:
-        return _print_json(rows)
-    head = ("ID", "NAME", "CREATED", "EXPIRES", "LAST USED", "MODELS", "LIMITS", "THIS MONTH")
-    print(table([head, *map(_cells, rows)]))
+        print_json({"data": rows})
+        return 0
+    show(Table(_KEYS, [*map(_cells, rows)]))
     if not rows:
-        _say("there is no key in use: make one with 'tokenhub keys create --name NAME'")
+        say("there is no key in use: make one with 'tokenhub keys create --name NAME'")
     return 0
+
+
+def _end_tone(text: str) -> str:
+    return BAD if text.startswith(("revoked", "expired")) else PLAIN
+
+
+_KEYS = (
+    Column("ID"),
+    Column("NAME", least=12),
+    Column("CREATED", rank=6),
+    Column("EXPIRES", rank=3, tone=_end_tone),
+    Column("LAST USED", rank=4),
+    Column("MODELS", rank=5, least=12),
+    Column("LIMITS", rank=2, least=18),
+    Column("THIS MONTH", rank=1),
+)
 
 
 def _cells(row: Row) -> Sequence[str]:
@@ -222,7 +235,7 @@ def _end(row: Row) -> str:
 
 
 def _date(unix_s: float | None) -> str:
-    return "-" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M}"
+    return NOTHING if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M}"
 
 
 def _models(row: Row) -> str:
@@ -231,6 +244,8 @@ def _models(row: Row) -> str:
 
 def _limits(row: Row) -> str:
     """As they are given, so that they can be given again."""
+    from proxy.keys import LIMITS
+
     limits = [
         f"{name.replace('_', '-')} {_plain(row['limits'][name])}"
         for name in LIMITS
@@ -256,8 +271,9 @@ def _summary(row: Row) -> str:
 def _show(args: argparse.Namespace) -> int:
     row = _use(args, lambda keys: keys.show(args.key))
     if args.json:
-        return _print_json(row)
-    lines = (
+        print_json(row)
+        return 0
+    facts = (
         ("id", row["id"]),
         ("name", row["name"]),
         ("created", _date(row["created"])),
@@ -268,7 +284,7 @@ def _show(args: argparse.Namespace) -> int:
         ("if a client leaves", row["on_disconnect"] or "as the alias says"),
         ("this month", _month(row)),
     )
-    print(table(lines))
+    show(Table((Column(""), Column("", least=20)), facts))
     return 0
 
 
@@ -278,7 +294,8 @@ def _edit(args: argparse.Namespace) -> int:
         args.parser.error("there is nothing to change: give at least one option, such as --rpm 600")
     row = _use(args, lambda keys: keys.edit(args.key, settings), writes=True)
     if args.json:
-        return _print_json(row)
+        print_json(row)
+        return 0
     print(_summary(row))
     return 0
 
@@ -286,13 +303,9 @@ def _edit(args: argparse.Namespace) -> int:
 def _revoke(args: argparse.Namespace) -> int:
     row = _use(args, lambda keys: keys.revoke(args.key), writes=True)
     if args.json:
-        return _print_json(row)
+        print_json(row)
+        return 0
     print(f"{row['id']} ({row['name']}) is revoked")
-    return 0
-
-
-def _print_json(found: object) -> int:
-    print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0
 
 
@@ -321,10 +334,11 @@ def _usage(args: argparse.Namespace) -> int:
         return 0
     rows = _use(args, lambda totals: totals.usage(query))
     if args.json:
-        return _print_json(rows)
-    print(_usage_table(rows, by))
+        print_json({"data": rows})
+        return 0
+    show(_usage_table(rows, by))
     if by and not rows:
-        _say("nothing was used in that time")
+        say("nothing was used in that time")
     return 0
 
 
@@ -332,28 +346,35 @@ _COUNTS = (
     *("requests", "errors", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens"),
     *("reasoning_tokens", "estimated"),
 )
-_USAGE_HEAD = (
-    *("REQUESTS", "ERRORS", "INPUT", "CACHED", "CACHE WRITE", "OUTPUT", "REASONING", "ESTIMATED", "USD"),
+_FIGURES = (
+    Column("REQUESTS", is_number=True, rank=1),
+    Column("ERRORS", is_number=True, rank=3),
+    Column("INPUT", is_number=True, rank=2),
+    Column("CACHED", is_number=True, rank=4),
+    Column("CACHE WRITE", is_number=True, rank=7),
+    Column("OUTPUT", is_number=True, rank=2),
+    Column("REASONING", is_number=True, rank=5),
+    Column("ESTIMATED", is_number=True, rank=6),
+    Column("USD", is_number=True),
 )
 
 
-def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> str:
+def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> Table:
     """With a line for the total, where there is more to it than that."""
     decimals = _decimals([row["usd"] for row in rows])
     ids: Counter[str] = Counter()
     if "key" in by:
         ids.update({row["key_id"]: row["key"] for row in rows if row["key"]}.values())
-    lines = [(*(name.upper() for name in by), *_USAGE_HEAD)]
-    lines += [(*(_called(row, name, ids) for name in by), *_figures([row], decimals)) for row in rows]
+    lines = [(*(_called(row, name, ids) for name in by), *_figures([row], decimals)) for row in rows]
     if by:
         lines.append(("total", *("" for _ in by[1:]), *_figures(rows, decimals)))
-    return table(lines, right=range(len(by), len(by) + len(_USAGE_HEAD)))
+    return Table((*(Column(name.upper()) for name in by), *_FIGURES), lines)
 
 
 def _called(row: Row, dimension: str, names: Mapping[str, int]) -> str:
     name: str | None = row[dimension]
     if name is None:
-        return "-"
+        return NOTHING
     return f"{name} ({row['key_id']})" if dimension == "key" and names[name] > 1 else name
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
+from proxy.adminclient import Admin, ConsoleError, NoGateway, connect
 from proxy.catalog import AUTO
 from proxy.config import AdminConfig, Config
-from proxy.console import Admin, ConsoleError, NoGateway, connect
 from proxy.folding import fold
 from proxy.keydb import UnknownKey, change_key, find_key, load_keys, make_key, store_key
 from proxy.keys import Key, KeySettingsError, check_models, read_settings
@@ -98,11 +98,7 @@ class _Asked:
         self._admin = admin
 
     def all(self) -> list[Row]:
-        return self._rows("/keys")
-
-    def _rows(self, path: str) -> list[Row]:
-        rows: list[Row] = self._admin.ask("GET", path)["data"]
-        return rows
+        return self._admin.rows("/keys")
 
     def show(self, wanted: str) -> Row:
         return self._admin.ask("GET", _path(wanted))
@@ -117,7 +113,7 @@ class _Asked:
         return self._admin.ask("DELETE", _path(wanted))
 
     def usage(self, query: Mapping[str, str]) -> list[Row]:
-        return self._rows(f"/usage?{urlencode(query)}")
+        return self._admin.rows(f"/usage?{urlencode(query)}")
 
     def usage_csv(self, query: Mapping[str, str]) -> str:
         return self._admin.read(f"/usage?{urlencode({**query, 'format': 'csv'})}")

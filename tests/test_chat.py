@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 
 import pytest
 
 from proxy.chat import ChatError, chat
-from proxy.config import Listen
+from proxy.client import Target, target_of
+from proxy.commands import CommandError, url_of
+from proxy.config import Listen, parse
 from tests.fakes import Call, ScriptedProvider
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -36,17 +39,23 @@ USAGE = {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 50
 
 def streaming(*events: object, end: bytes = b"0\r\n\r\n", seen: list | None = None):
     async def script(call: Call) -> None:
-        request = await call.request()
-        if seen is not None:
-            seen.append(request)
-        await call.send(EVENTS + b"".join(map(event, events)) + end)
-        await call.gone()
+        while True:
+            request = await call.request()
+            if seen is not None:
+                seen.append(request)
+            await call.send(EVENTS + b"".join(map(event, events)) + end)
+            if not end:
+                return
 
     return script
 
 
+def at(listen: Listen) -> Target:
+    return target_of(url_of(listen), None)
+
+
 async def talk(server, model: str = "mock/m", **options) -> int:
-    options = {"url": None, "listen": server.addresses[0], "key": "", "strategy": None} | options
+    options = {"target": at(server.addresses[0])} | options
     return await asyncio.wait_for(chat(model, "Hi?", **options), 10)
 
 
@@ -57,7 +66,7 @@ async def test_an_answer_and_what_it_took(provider, start, capsys):
     assert await talk(server) == 0
     out, err = capsys.readouterr()
     assert out == "Hello, you.\n"
-    assert err.startswith("[model mock/m; strategy pinned; TTFT ")
+    assert err.startswith("[provider mock; model mock/m; strategy pinned; TTFT ")
     assert " ms; total " in err
     assert "tokens 1000 in, 500 out; cost $0.002000]" in err
     assert json.loads(seen[0][1]) == {
@@ -103,7 +112,7 @@ async def test_the_gateways_url(provider, start, capsys, ending):
     provider.script = streaming(delta("a"), b"[DONE]")
     server = await start(config(provider))
     url = f"http://127.0.0.1:{server.addresses[0].port}{ending}"
-    assert await talk(server, url=url, listen=None) == 0
+    assert await talk(server, target=target_of(url, None)) == 0
 
 
 async def test_a_unix_socket(provider, start, capsys, tmp_path):
@@ -117,7 +126,7 @@ async def test_a_unix_socket(provider, start, capsys, tmp_path):
 async def test_an_address_for_everyone_is_reached_at_this_machine(provider, start, capsys, host, bound):
     provider.script = streaming(delta("a"), b"[DONE]")
     server = await start(config(provider, f"{bound}:0"))
-    assert await talk(server, listen=Listen(host, server.addresses[0].port)) == 0
+    assert await talk(server, target=at(Listen(host, server.addresses[0].port))) == 0
 
 
 async def test_the_simulator_is_named(start, capsys, provider):
@@ -189,16 +198,107 @@ async def test_a_delta_that_is_none_or_a_choice_without_one(provider, start, cap
 async def test_no_gateway_there():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(ChatError, match="start one with 'tokenhub serve'"):
-        await chat("m", "Hi", url=None, listen=Listen("127.0.0.1", port), key="", strategy=None)
-    with pytest.raises(ChatError, match="no gateway at nonsense"):
-        await chat("m", "Hi", url="nonsense", listen=None, key="", strategy=None)
+    with pytest.raises(CommandError, match="start one with 'tokenhub serve'"):
+        await chat("m", "Hi", target=at(Listen("127.0.0.1", port)))
 
 
 async def test_waiting_for_a_gateway_that_starts(provider, start, capsys, tmp_path):
     provider.script = streaming(delta("a"), b"[DONE]")
     listen = Listen(path=f"{tmp_path}/g.sock")
-    talking = asyncio.create_task(chat("m", "Hi", url=None, listen=listen, key="", strategy=None, wait_s=5.0))
+    talking = asyncio.create_task(chat("m", "Hi", target=at(listen), wait_s=5.0))
     await asyncio.sleep(0.05)
     await start(config(provider, f"unix:{listen.path}"))
     assert await asyncio.wait_for(talking, 5) == 0
+
+
+async def test_what_the_model_is_told_before(provider, start, capsys):
+    seen: list[tuple[bytes, bytes]] = []
+    provider.script = streaming(delta("a"), b"[DONE]", seen=seen)
+    server = await start(config(provider))
+    assert await talk(server, system="Be brief.") == 0
+    assert json.loads(seen[0][1])["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi?"},
+    ]
+
+
+CACHED = {
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 1000,
+        "completion_tokens": 500,
+        "prompt_tokens_details": {"cached_tokens": 600},
+        "completion_tokens_details": {"reasoning_tokens": 7},
+    },
+}
+
+
+async def test_cached_tokens_at_their_own_price(provider, start, capsys):
+    """As the ledger has it: 400 at 1, 600 at 0.5, 500 at 2 dollars a million."""
+    provider.script = streaming(delta("a"), CACHED, b"[DONE]")
+    text = config(provider, prices="input_price = 1\noutput_price = 2\ncached_input_price = 0.5")
+    server = await start(text)
+    assert await talk(server, config=parse(text)) == 0
+    assert "tokens 1000 in (600 cached), 500 out; cost $0.001700]" in capsys.readouterr().err
+    assert await talk(server) == 0  # the gateway doesn't tell that price
+    assert "cost at most $0.002000]" in capsys.readouterr().err
+
+
+async def test_one_document_for_programs(provider, start, capsys):
+    provider.script = streaming(delta("Hel"), delta("lo"), CACHED, b"[DONE]")
+    server = await start(config(provider))
+    assert await talk(server, as_json=True) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = json.loads(out)
+    assert 0 < found.pop("ttft_ms") <= found.pop("total_ms")
+    assert found.pop("request_id").startswith("req_")
+    assert found.pop("attempts").startswith("mock:200:")
+    assert found == {
+        "provider": "mock",
+        "model": "mock/m",
+        "strategy": "pinned",
+        "simulated": False,
+        "text": "Hello",
+        "usage": {"input_tokens": 1000, "cached_tokens": 600, "output_tokens": 500, "reasoning_tokens": 7},
+        "usd": 0.002,
+    }
+
+
+async def test_a_document_that_is_none(provider, start, capsys):
+    """Half an answer is none."""
+    provider.script = streaming(delta("Hel"), end=b"")
+    server = await start(config(provider))
+    with pytest.raises(ChatError, match="broke off"):
+        await talk(server, as_json=True)
+    assert capsys.readouterr().out == ""
+
+
+async def test_a_request_that_failed_over_says_so(provider, other, start, capsys):
+    async def fail(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+
+    provider.script = fail
+    other.script = streaming(delta("a"), b"[DONE]")
+    text = config(provider) + (
+        f'first = {{ models = ["mock/m", "other/m"], strategy = "round-robin" }}\n'
+        f'[providers.other]\nbase_url = "{other.url}"\nauth = "none"\n[models."other/m"]\n'
+    )
+    server = await start(text)
+    said = []
+    for _ in range(2):  # one of the two goes to the broken one first
+        assert await talk(server, model="first") == 0
+        said.append("; attempts mock:500:" in capsys.readouterr().err)
+    assert sorted(said) == [False, True]
+
+
+async def test_what_a_model_writes_steers_no_terminal(provider, start, capsys, monkeypatch):
+    provider.script = streaming(delta("a\x1b[2J\tb\n"), delta("\x07ü"), b"[DONE]")
+    server = await start(config(provider))
+    assert await talk(server) == 0
+    assert capsys.readouterr().out == "a\x1b[2J\tb\n\x07ü\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert await talk(server) == 0
+    assert capsys.readouterr().out == "a[2J\tb\nü\n"

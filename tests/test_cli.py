@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 
-from proxy import __version__, cli
+from proxy import __version__, cli, console
 from proxy.cli import main
-from tests.e2e import ROOT
+from proxy.client import Target
+from proxy.commands import CommandError
 
 GOOD = """
 [providers.p]
@@ -22,15 +29,6 @@ capabilities = ["tools", "chat"]
 [aliases]
 best = ["p/big", "p/bare"]
 other = ["big"]
-"""
-BAD = """
-[server]
-listen = ["127.0.0.1"]
-[providers.p]
-base_url = "ftp://x"
-[models."q/m"]
-[aliases]
-a = ["p/none"]
 """
 
 
@@ -99,77 +97,6 @@ def test_a_file_that_cannot_be_read(folder, capsys, kind):
         assert err.count("\n") == 1
 
 
-# ---------------------------------------------------------------------- check
-
-
-def test_check_of_a_good_file(folder, capsys):
-    write(folder, GOOD)
-    assert main(["check"]) == 0
-    assert capsys.readouterr() == ("routes.toml: ok (1 providers, 2 models, 2 aliases)\n", "")
-
-
-def test_check_of_the_products_own_file(capsys):
-    assert main(["check", str(ROOT / "routes.toml")]) == 0
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 1
-    assert err == ""
-
-
-def test_check_names_all_mistakes_at_once(folder, capsys):
-    path = write(folder, BAD)
-    assert main(["check", str(path)]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    for line in (3, 5, 6, 8):
-        assert re.search(rf"^{re.escape(str(path))}:{line}:\d+: ", err, re.MULTILINE), err
-
-
-def test_check_of_what_is_no_toml(folder, capsys):
-    path = write(folder, "[server\nlisten = 1\n")
-    assert main(["check", str(path)]) == 1
-    assert f"{path}:1:" in capsys.readouterr().err
-
-
-def test_check_notes_settings_without_effect(folder, capsys):
-    path = write(folder, "[state]\nredis_url = 'redis://h'\n" + GOOD)
-    assert main(["check", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{path}:2:1: note: 'state.redis_url' has no effect yet"
-    assert lines[1].startswith(f"{path}: ok")
-
-
-@pytest.mark.parametrize("command", ["models", "serve"])
-def test_mistakes_stop_the_other_commands_too(folder, capsys, command):
-    write(folder, BAD)
-    assert main([command]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("tokenhub: ")
-    assert "routes.toml:8:" in err
-
-
-# ---------------------------------------------------------------------- models
-
-
-def test_models(folder, capsys):
-    write(folder, GOOD)
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[1:]] == [
-        ["p/big", "128,000", "2.50", "0.075", "chat,tools", "best,other"],
-        ["p/bare", "-", "-", "-", "chat", "best"],
-    ]
-    assert lines[0].index("CONTEXT") + len("CONTEXT") == lines[1].index("128,000") + len("128,000")
-    assert all(line == line.rstrip() for line in lines)
-
-
-def test_models_of_the_products_own_file(capsys):
-    assert main(["models", "--config", str(ROOT / "routes.toml")]) == 0
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "premium" in rows["openai/gpt-4o"]
-    assert "economy" in rows["google/gemini-flash"]
-    assert "embeddings" in rows["openai/text-embedding-3-large"]
-
-
 # ---------------------------------------------------------------------- serve, chat, simulate
 
 
@@ -216,19 +143,47 @@ def test_chat_passes_on_what_it_was_given(folder, capsys, monkeypatch):
 
     monkeypatch.setattr("proxy.chat.chat", chat)
     monkeypatch.setenv("TOKENHUB_API_KEY", "th-1")
-    argv = ["chat", "m", "Hi", "--url", "http://x", "--strategy", "cost", "--wait", "2"]
+    argv = ["chat", "m", "Hi", "--url", "http://x", "--strategy", "cost", "--wait", "2", "--system", "Be."]
     assert main(argv) == 0
-    expected = {"model": "m", "prompt": "Hi", "url": "http://x", "listen": None, "key": "th-1"}
-    assert seen == expected | {"strategy": "cost", "wait_s": 2.0}
+    expected = {
+        "model": "m",
+        "prompt": "Hi",
+        "key": "th-1",
+        "strategy": "cost",
+        "wait_s": 2.0,
+        "system": "Be.",
+    }
+    assert seen == expected | {"target": Target("http://x", "http://x"), "config": None, "as_json": False}
     write(folder, GOOD)
-    assert main(["chat", "m", "Hi"]) == 0
-    assert (seen["listen"].host, seen["listen"].port, seen["url"]) == ("127.0.0.1", 8080, None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("A long\nprompt"))
+    assert main(["chat", "m", "-", "--json"]) == 0
+    assert seen["target"].url == "http://127.0.0.1:8080"
+    assert (seen["prompt"], seen["as_json"]) == ("A long\nprompt", True)
+    assert list(seen["config"].models) == ["p/big", "p/bare"]
 
 
-def test_chat_without_a_gateway(capsys):
-    assert main(["chat", "m", "Hi", "--url", "http://127.0.0.1:1"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("tokenhub: no gateway at http://127.0.0.1:1")
+def test_a_prompt_that_is_no_text(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    assert main(["chat", "m", "-", "--url", "http://127.0.0.1:1"]) == 1
+    assert capsys.readouterr().err == "tokenhub: the prompt on standard input is not UTF-8\n"
+
+
+@pytest.mark.parametrize("command", ["chat"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1 ("),
+        ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock ("),
+        ("nonsense", "nonsense is no address: "),
+        ("ftp://x", "ftp://x is no address: "),
+        ("http://[::1", "http://[::1 is no address: "),
+    ],
+)
+def test_without_a_gateway(capsys, command, url, said):
+    assert main([command, "m", *(["Hi"] if command == "chat" else []), "--url", url]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tokenhub: {said}")
     assert err.count("\n") == 1
 
 
@@ -249,22 +204,23 @@ def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
         return lambda admin, *given, **how: seen.append((name, admin.url, given, how)) or 0
 
     for name in ("show_routes", "show_explanation", "list_aliases", "set_alias", "remove_alias"):
-        monkeypatch.setattr(cli, name, note(name))
+        monkeypatch.setattr(console, name, note(name))
     write(folder, '[admin]\nlisten = "127.0.0.1:9"\n' + GOOD)
-    assert main(["routes", "--watch"]) == 0
+    assert main(["routes", "--watch", "--json"]) == 0
     argv = ["m", "--body", "-", "--strategy", "cost", "--endpoint", "chat", "--stream"]
     assert main(["explain", *argv, "--admin", "unix:/x"]) == 0
     assert main(["aliases", "list"]) == 0
     assert main(["aliases", "--admin", "http://h:1", "set", "a", "m", "n", "--split", "m=1", "n=2"]) == 0
     assert main(["aliases", "remove", "a/b", "--admin", "http://h:2"]) == 0
     here = "http://127.0.0.1:9"
-    explained = {"body": "-", "strategy": "cost", "endpoint": "chat", "stream": True}
+    explained = {"body": "-", "strategy": "cost", "endpoint": "chat", "stream": True, "as_json": False}
+    changed = {"strategy": None, "split": ["m=1", "n=2"], "as_json": False}
     assert seen == [
-        ("show_routes", here, (), {"watch": True}),
+        ("show_routes", here, (), {"is_watched": True, "as_json": True}),
         ("show_explanation", "unix:/x", ("m",), explained),
-        ("list_aliases", here, (), {}),
-        ("set_alias", "http://h:1", ("a", ["m", "n"]), {"strategy": None, "split": ["m=1", "n=2"]}),
-        ("remove_alias", "http://h:2", ("a/b",), {}),
+        ("list_aliases", here, (), {"as_json": False}),
+        ("set_alias", "http://h:1", ("a", ["m", "n"]), changed),
+        ("remove_alias", "http://h:2", ("a/b",), {"as_json": False}),
     ]
 
 
@@ -305,13 +261,14 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     "argv",
     [
-        [],
         ["serv"],
         ["serve", "--nonsense"],
         ["check", "a", "b"],
         ["chat"],
         ["chat", "m"],
         ["chat", "m", "Hi", "--wait", "x"],
+        ["simulate", "--port", "70000"],
+        ["simulate", "--speed", "-1"],
         ["explain"],
         ["aliases"],
         ["aliases", "put", "x"],
@@ -331,40 +288,130 @@ def test_version(capsys):
     ids=" ".join,
 )
 def test_wrong_usage(argv, capsys):
-    assert "usage: tokenhub" in usage_error(capsys, *argv)
+    err = usage_error(capsys, *argv)
+    assert err.count("\n") == 1
+    assert "--help')" in err
 
 
-COMMANDS = ("serve", "check", "models", "chat", "routes", "explain", "aliases", "keys", "usage", "simulate")
+def test_alone_it_says_what_there_is(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: tokenhub")
+    for command in COMMANDS:
+        assert f"    {command} " in err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_each_has_an_example(command, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
-    assert caught.value.code == 0
-    out = capsys.readouterr().out
-    assert f"example:\n  tokenhub {command}" in out
-    if command != "simulate":
-        assert "--config" in out
+def test_what_is_interrupted_ends_without_a_word(monkeypatch, capsys):
+    def interrupted(admin, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "show_routes", interrupted)
+    assert main(["routes", "--admin", "http://127.0.0.1:1"]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
-ACTIONS = {"aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "revoke")}
+def test_an_error_is_one_line_that_steers_no_terminal(monkeypatch, capsys):
+    def failing(admin, **how):
+        raise CommandError("it said \x1b[2J")
+
+    monkeypatch.setattr(console, "show_routes", failing)
+    assert main(["routes", "--admin", "http://127.0.0.1:1"]) == 1
+    assert capsys.readouterr().err == "tokenhub: it said  [2J\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "action"), [(command, action) for command in ACTIONS for action in ACTIONS[command]]
+COMMANDS = (
+    *(
+        "serve",
+        "check",
+        "models",
+        "simulate",
+        "chat",
+        "routes",
+        "explain",
+        "aliases",
+        "keys",
+        "usage",
+    ),
 )
-def test_help_of_each_action_has_an_example(command, action, capsys):
+ACTIONS = {"aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "revoke")}
+WITH_HELP = [
+    (),
+    *((command,) for command in COMMANDS),
+    *((command, action) for command, actions in ACTIONS.items() for action in actions),
+]
+
+
+def help_of(capsys, *argv: str) -> str:
     with pytest.raises(SystemExit) as caught:
-        main([command, action, "--help"])
+        main([*argv, "--help"])
     assert caught.value.code == 0
-    assert f"example:\n  tokenhub {command} {action}" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def parsers(parser: argparse.ArgumentParser, *path: str) -> Iterator[tuple[str, ...]]:
+    """The way to each parser there is."""
+    yield path
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield from parsers(below, *path, name)
+
+
+def test_these_are_all():
+    assert {*parsers(cli._parser())} == {*WITH_HELP}
+
+
+def examples(text: str) -> list[list[str]]:
+    """The commands in a help's examples, without what a shell does with them."""
+    found = re.search(r"^examples?:\n((?:  .+\n)+)", text, re.MULTILINE)
+    assert found is not None
+    lines = [shlex.split(line) for line in found[1].splitlines()]
+    return [[word for word in words[1:] if not word.startswith("<")] for words in lines]
+
+
+@pytest.mark.parametrize("path", WITH_HELP[1:], ids=" ".join)
+def test_help_of_each_has_examples_that_are_right(path, capsys):
+    text = help_of(capsys, *path)
+    assert ("--config" in text) is True
+    for argv in examples(text):
+        args = cli._parser().parse_args(argv)
+        assert argv[0] == path[0]
+        if len(path) > 1:
+            assert argv[1] == path[1] == args.action
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "300"])
+def test_help_at_any_width(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    for path in WITH_HELP:
+        assert "usage: tokenhub" in help_of(capsys, *path)
 
 
 def test_help_lists_the_commands(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    out = capsys.readouterr().out
+    out = help_of(capsys)
     for command in COMMANDS:
         assert re.search(rf"^\s+{command}\s+\w", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["chat", "--help"], ["serve", "--nonsense"]])
+def test_what_costs_time_to_load_is_not_loaded_for_help(argv):
+    """Nor are tables and live views for ``serve``, which is the process that stays."""
+    code = f"""if True:
+        import sys
+        from proxy.cli import main
+        try:
+            main({argv!r})
+        except SystemExit:
+            pass
+        slow = {{"rich", "aiohttp", "asyncio", "http.client", "proxy.config"}} & set(sys.modules)
+        print(slow or "none", file=sys.stderr)
+        import proxy.run, proxy.server, proxy.supervisor, proxy.logs
+        assert "rich" not in sys.modules
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "none"

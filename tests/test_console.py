@@ -8,161 +8,29 @@ import json
 
 import pytest
 
-from proxy.config import AdminConfig, Listen
+from proxy.adminclient import Admin
 from proxy.console import (
-    Admin,
-    ConsoleError,
-    NoGateway,
-    NotFound,
-    connect,
     list_aliases,
     remove_alias,
+    routes_table,
     set_alias,
     show_explanation,
     show_routes,
-    table,
 )
-from proxy.listeners import show
-from proxy.routesfile import RoutesFile
-from proxy.server import Server
-
-TEXT = """
-[server]
-listen = ["127.0.0.1:0"]
-[state]
-path = ":memory:"
-[admin]
-listen = "{listen}"
-token_env = "T"
-[providers.mock]
-base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-[providers.bare]
-base_url = "http://127.0.0.1:1/v1"
-[models."mock/big"]
-input_price = 2
-output_price = 2
-[models."mock/small"]
-input_price = 1
-output_price = 1
-[models."bare/m"]
-[aliases]
-both = ["mock/big", "mock/small", "bare/m"]
-"""
+from proxy.tables import BAD, FAINT, GOOD, PLAIN, WARN, plain
+from tests.admincases import failure, out, running
 
 
 @pytest.fixture(params=["tcp", "unix"])
 async def admin(request, tmp_path):
     """The admin API of a running gateway, over TCP and over a Unix socket."""
-    listen = "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/admin.sock"
-    (tmp_path / "routes.toml").write_text(TEXT.format(listen=listen))
-    file = RoutesFile(tmp_path / "routes.toml")
-    server = Server(file.load(), {"T": "s3cret"}, file)
-    await server.start()
-    yield Admin(show(server.admin_address), "s3cret")
-    await server.close()
+    async with running(
+        tmp_path, "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/a.sock"
+    ) as found:
+        yield found
 
 
-async def out(capsys, command, *args, **how) -> list[str]:
-    """The lines a command prints. It runs in a thread: it blocks, and the gateway is in this loop."""
-    assert await asyncio.to_thread(command, *args, **how) == 0
-    return capsys.readouterr().out.splitlines()
-
-
-async def failure(command, *args, **how) -> str:
-    with pytest.raises(ConsoleError) as caught:
-        await asyncio.to_thread(command, *args, **how)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-# ---------------------------------------------------------------------- where it is
-
-
-@pytest.mark.parametrize(
-    ("listen", "url"),
-    [
-        (Listen("127.0.0.1", 8081), "http://127.0.0.1:8081"),
-        (Listen("0.0.0.0", 1), "http://127.0.0.1:1"),
-        (Listen("::", 1), "http://[::1]:1"),
-        (Listen(path="/run/x.sock"), "unix:/run/x.sock"),
-    ],
-)
-def test_the_address_is_the_configurations(listen, url):
-    assert connect(None, AdminConfig(listen), {}).url == url
-    assert connect("http://other:1/", AdminConfig(listen), {}).url == "http://other:1"
-
-
-@pytest.mark.parametrize(("listen", "said"), [(None, "switched off"), (Listen("127.0.0.1", 0), "--admin")])
-def test_a_configuration_that_does_not_tell(listen, said):
-    with pytest.raises(NoGateway, match=said) as caught:
-        connect(None, AdminConfig(listen), {})
-    assert str(caught.value).startswith(caught.value.why)
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1", "127.0.0.1:1", "unix:/nowhere/x.sock", "http://no.invalid:1"]
-)
-async def test_nobody_there(url):
-    said = await failure(Admin(url, "").ask, "GET", "/routes")
-    assert said.startswith(f"no gateway's admin API at {url} (")
-    assert "tokenhub serve" in said
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "unix:/nowhere/x.sock"])
-def test_where_certainly_nothing_was_done(url):
-    with pytest.raises(NoGateway) as caught:
-        Admin(url, "").ask("GET", "/routes")
-    assert caught.value.why == f"no gateway answers at {url}"
-
-
-async def test_where_something_may_have_been_done():
-    """Whoever takes a request and leaves is somebody."""
-
-    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.transport.abort()
-
-    async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ConsoleError) as caught:
-            await asyncio.to_thread(Admin(f"http://127.0.0.1:{port}", "").ask, "POST", "/keys", {})
-    assert not isinstance(caught.value, NoGateway)
-
-
-async def test_an_answer_as_text(admin):
-    text = await asyncio.to_thread(admin.read, "/aliases/both")
-    assert json.loads(text)["name"] == "both"
-    with pytest.raises(NotFound, match="404"):
-        await asyncio.to_thread(admin.read, "/nothing")
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "http://x:y", "http://[::1"])
-async def test_what_is_no_address(url):
-    assert "is no address" in await failure(Admin(url, "").ask, "GET", "/routes")
-
-
-async def test_the_token(admin):
-    assert (await failure(Admin(admin.url, "wrong").ask, "GET", "/routes")).startswith("401: The admin API")
-    assert connect(None, AdminConfig(token_env="T"), {"T": " s3cret\n"})._token == "s3cret"
-    assert connect("http://x", AdminConfig(), {"TOKENHUB_ADMIN_TOKEN": "t"})._token == "t"
-    assert connect("http://x", AdminConfig(), {})._token == ""
-
-
-async def test_somebody_else_there(provider):
-    """Something answers, but no admin API."""
-    for sent in ([], "text"):  # the scripted provider answers with what it got
-        said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").ask, "POST", "/explain", sent)
-        assert said.endswith("is no admin API of TokenHub")
-
-
-# ---------------------------------------------------------------------- tables
-
-
-def test_table():
-    assert table([("A", "N"), ("long", "1"), ("b", "22")], right=[1]).splitlines() == [
-        "A      N", "long   1", "b     22",
-    ]  # fmt: skip
+# ---------------------------------------------------------------------- routes
 
 
 async def test_routes(admin, capsys):
@@ -179,22 +47,74 @@ async def test_routes_of_a_gateway_at_work(admin, capsys):
     assert "100.0%" in lines[1]
 
 
-async def test_watching_draws_again_until_it_is_ended(admin, capsys):
-    pauses = []
+async def test_routes_for_programs(admin, capsys):
+    found = json.loads("\n".join(await out(capsys, show_routes, admin, as_json=True)))
+    assert found.keys() == {"data"}
+    assert [*found["data"][0]] == [*(await asyncio.to_thread(admin.rows, "/routes"))[0]]
+    assert [row["id"] for row in found["data"]] == ["mock/big", "mock/small", "bare/m"]
 
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            raise KeyboardInterrupt
 
-    lines = await out(capsys, show_routes, admin, watch=True, pause=pause)
-    assert (len(lines), pauses) == (12, [2.0] * 3)
+def route(**more) -> dict:
+    row = {"first_byte_s": 0.5, "output_tokens_per_s": 100.0, "usd_per_request": 0.001, "success": 1.0}
+    row |= {"in_flight": 1, "finished": 7, "age_s": 3.2, "last_error": None} | more.pop("row", {})
+    common = {"id": "p/m", "endpoint": "chat", "stream": True, "state": "ok", "ejected_until": None}
+    return common | {"reason": None, "row": row} | more
+
+
+def test_the_cells_of_a_route():
+    [cells] = routes_table([route()]).rows
+    assert cells == (
+        *("p/m", "chat stream", "ok", "0.500 s", "100.0", "0.001000", "100.0%", "1", "7", "3 s", ""),
+    )
+    [cells] = routes_table(
+        [route(endpoint=None, stream=None, row={}, state="no credentials", reason="why")]
+    ).rows
+    assert cells[1:3] == ("-", "no credentials")
+    assert cells[-1] == "why"
+
+
+def test_a_long_error_is_whole_in_a_pipe_and_cut_on_a_terminal():
+    error = "reset: " + "x" * 300
+    table = routes_table([route(row={"last_error": error})])
+    assert error in plain(table).splitlines()[1]
+    lines = plain(table, 140).splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("x…")
+    assert len(lines[1]) == 140
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_model_and_state_are_there_at_any_width(width):
+    lines = plain(routes_table([route(), route(id="p/other")]), width).splitlines()
+    assert lines[0].startswith("MODEL")
+    assert "STATE" in lines[0]
+    assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "tone"),
+    [
+        (2, "ok", GOOD),
+        (2, "ejected 9 s", BAD),
+        (2, "no credentials", FAINT),
+        (2, "trial", WARN),
+        (2, "cooling down 3 s", WARN),
+        (6, "100.0%", PLAIN),
+        (6, "94.9%", WARN),
+        (6, "12.0%", BAD),
+    ],
+)
+def test_tones(column, text, tone):
+    assert routes_table([]).columns[column].tone(text) == tone
+
+
+# ---------------------------------------------------------------------- explain
 
 
 async def test_explain(admin, capsys):
     lines = await out(capsys, show_explanation, admin, "both", strategy="cost")
     assert lines[0].startswith("both (alias) by cost, chat: ")
-    assert lines[1].split() == ["CANDIDATE", "SCORE"]
+    assert lines[1].split() == ["CANDIDATE", "SCORE", "SKIPPED"]
     assert lines[2].startswith("   mock/big")
     assert "$0.00" in lines[2]
     assert lines[3].startswith("→  mock/small")
@@ -205,6 +125,12 @@ async def test_explain(admin, capsys):
 async def test_units(admin, capsys, strategy):
     lines = await out(capsys, show_explanation, admin, "both", strategy=strategy, stream=True)
     assert {"latency": " s", "availability": "%", "round-robin": "turns"}[strategy] in lines[2]
+
+
+async def test_explain_for_programs(admin, capsys):
+    found = json.loads("\n".join(await out(capsys, show_explanation, admin, "both", as_json=True)))
+    assert found["model"] == "both"
+    assert [candidate["id"] for candidate in found["candidates"]] == ["mock/big", "mock/small", "bare/m"]
 
 
 async def test_explain_a_body(admin, capsys, tmp_path, monkeypatch):
@@ -250,6 +176,16 @@ async def test_aliases(admin, capsys):
 
 def admin_row(row: dict) -> tuple:
     return row["models"], row["strategy"]
+
+
+async def test_aliases_for_programs(admin, capsys):
+    async def told(command, *args, **how):
+        return json.loads("\n".join(await out(capsys, command, admin, *args, as_json=True, **how)))
+
+    row = await told(set_alias, "x", ["mock/big"], strategy=None, split=[])
+    assert admin_row(row) == (["mock/big"], None)
+    assert row in (await told(list_aliases))["data"]
+    assert await told(remove_alias, "x") == {"name": "x", "removed": True}
 
 
 async def test_aliases_that_cannot_be(admin):

@@ -68,6 +68,11 @@ class Terminal:
         assert self.said == []
         return found
 
+    async def rows(self, *argv: str):
+        found = await self.json(*argv)
+        assert found.keys() == {"data"}
+        return found["data"]
+
     async def failure(self, *argv: str) -> str:
         code, out, err = await self.run(*argv)
         assert (code, out) == (1, "")
@@ -150,7 +155,7 @@ async def test_all_settings(terminal):
         "month": {"tokens": 0, "usd": 0.0},
     }
     assert await terminal.json("keys", "show", "A team") == row
-    assert await terminal.json("keys", "list") == [row]
+    assert await terminal.rows("keys", "list") == [row]
     lines = (await terminal.out("keys", "show", row["id"])).splitlines()
     assert [text.split("  ")[0] for text in lines][:3] == ["id", "name", "created"]
     assert "drain" in lines[-2]
@@ -174,8 +179,8 @@ async def test_revoking(terminal):
     assert await terminal.out("keys", "revoke", "a") == f"{row['id']} (a) is revoked\n"
     revoked = await terminal.json("keys", "revoke", "a")  # once more
     assert abs(revoked["revoked"] - time.time()) < 60
-    assert await terminal.json("keys", "list") == []
-    assert await terminal.json("keys", "list", "--all") == [revoked]
+    assert await terminal.rows("keys", "list") == []
+    assert await terminal.rows("keys", "list", "--all") == [revoked]
     await terminal.out("keys", "create", "--name", "a")  # the name is free again
     assert (await terminal.json("keys", "show", "a"))["revoked"] is None
 
@@ -287,7 +292,7 @@ async def test_keys_of_the_same_name_are_told_apart(terminal, folder):
 
 
 async def test_usage_for_programs(terminal, ledger):
-    rows = await terminal.json("usage", "--by", "day,key")
+    rows = await terminal.rows("usage", "--by", "day,key")
     assert [(row["day"], row["key_id"], row["requests"]) for row in rows] == [
         ("2025-11-25", "key_1", 1),
         ("2025-11-25", "key_2", 1),

@@ -14,8 +14,8 @@ from contextlib import closing
 import pytest
 
 from proxy import keysource, state
+from proxy.adminclient import ConsoleError, NoGateway
 from proxy.config import parse
-from proxy.console import ConsoleError, NoGateway
 from proxy.keydb import load_keys
 from proxy.keys import digest_of
 from proxy.keysource import use

@@ -25,11 +25,11 @@ CORE = frozenset(
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
      "asked", "closing", "outline", "schemas", "counters", "cors", "metrics",
-     "samples"]
+     "samples", "tables"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
-    ("cli", "chat", "console", "keycommands", "simulator")
+    ("cli", "chat", "keycommands", "localcommands", "simulator", "terminal")
 )  # commands of people at a terminal
 
 # call -> why not, and what to write in its place

@@ -135,7 +135,7 @@ def check(folder: Path, finished: list[str]) -> int:
 
 
 def told(folder: Path, *command: str) -> list[dict]:
-    return json.loads(run(*command, "--config", "gateway.toml", "--json", cwd=folder).stdout)
+    return json.loads(run(*command, "--config", "gateway.toml", "--json", cwd=folder).stdout)["data"]
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""The commands that need a configuration file and no gateway: check and models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from proxy.commands import CommandError, load_file
+from proxy.config import ConfigError, Mistake, parse, without_effect
+from proxy.routesfile import RoutesFile, Unreadable, stamp_of
+from proxy.tables import NOTHING, Column, Table, clean
+from proxy.terminal import print_json, show
+
+# ---------------------------------------------------------------------- check
+
+
+def check(path: Path, *, as_json: bool = False) -> int:
+    """Print every mistake of a file, or that there is none; returns the exit code.
+
+    :raises CommandError: it can't be read.
+    """
+    try:
+        text = RoutesFile(path).read().text
+    except Unreadable as error:
+        raise CommandError(str(error)) from None
+    mistakes: tuple[Mistake, ...] = ()
+    notes: tuple[Mistake, ...] = ()
+    try:
+        config = parse(text, str(path))
+        notes = without_effect(text, str(path))
+    except ConfigError as error:
+        mistakes = error.mistakes
+    if as_json:
+        found = {"mistakes": list(map(_mistake, mistakes)), "notes": list(map(_mistake, notes))}
+        print_json({"file": str(path), "ok": not mistakes, **found})
+        return 1 if mistakes else 0
+    for mistake in mistakes:
+        print(f"{path}:{mistake.line}:{mistake.column}: {clean(mistake.message)}", file=sys.stderr)
+    if mistakes:
+        return 1
+    for note in notes:
+        print(f"{path}:{note.line}:{note.column}: note: {note.message}")
+    counts = f"{len(config.providers)} providers, {len(config.models)} models, {len(config.aliases)} aliases"
+    print(f"{path}: ok ({counts})")
+    return 0
+
+
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {"line": mistake.line, "column": mistake.column, "message": mistake.message}
+
+
+# ---------------------------------------------------------------------- models
+
+_MODELS = (
+    Column("MODEL"),
+    Column("CONTEXT", is_number=True, rank=2),
+    Column("INPUT $/M", is_number=True, rank=1),
+    Column("OUTPUT $/M", is_number=True, rank=1),
+    Column("CAPABILITIES", rank=4, least=16, is_cut=True),
+    Column("ALIASES", rank=3, least=14),
+)
+
+
+def show_models(path: Path, *, as_json: bool = False) -> int:
+    """Print the models of a file.
+
+    :param as_json: as ``/v1/models`` has them; ``created`` is the file's time.
+    :raises CommandError: it can't be read, or holds mistakes.
+    """
+    file = RoutesFile(path)
+    config = load_file(file)
+    if as_json:
+        from proxy.catalog import Catalog
+
+        stamp = stamp_of(path)
+        created = stamp[0] // 1_000_000_000 if stamp is not None else 0
+        print_json({"object": "list", "data": Catalog(config, {}, created).models()})
+        return 0
+    rows = []
+    for model in config.models.values():
+        short = model.id.removeprefix(model.provider + "/")
+        aliases = [name for name, alias in config.aliases.items() if {model.id, short} & {*alias.models}]
+        rows.append(
+            (
+                model.id,
+                f"{model.context_window:,}" if model.context_window else NOTHING,
+                _price(model.input_price_usd_per_mtok),
+                _price(model.output_price_usd_per_mtok),
+                ",".join(sorted(model.capabilities)),
+                ",".join(aliases),
+            )
+        )
+    show(Table(_MODELS, rows))
+    return 0
+
+
+def _price(usd: float | None) -> str:
+    return NOTHING if usd is None else f"{usd:.2f}" if round(usd, 2) == usd else f"{usd:g}"

@@ -1,0 +1,156 @@
+"""check and models, by the command line. What the files may hold is in the tests of proxy.config."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+
+from proxy.cli import main
+from tests.e2e import ROOT
+
+GOOD = """
+[providers.p]
+base_url = "http://127.0.0.1:1/v1"
+[models."p/big"]
+context_window = 128_000
+input_price = 2.50
+output_price = 0.075
+capabilities = ["tools", "chat"]
+[models."p/bare"]
+[aliases]
+best = ["p/big", "p/bare"]
+other = ["big"]
+"""
+BAD = """
+[server]
+listen = ["127.0.0.1"]
+[providers.p]
+base_url = "ftp://x"
+[models."q/m"]
+[aliases]
+a = ["p/none"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with nothing in it, and no settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY", "TOKENHUB_ADMIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def write(folder, text: str, name: str = "routes.toml"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+# ---------------------------------------------------------------------- check
+
+
+def test_check_of_a_good_file(folder, capsys):
+    write(folder, GOOD)
+    assert main(["check"]) == 0
+    assert capsys.readouterr() == ("routes.toml: ok (1 providers, 2 models, 2 aliases)\n", "")
+
+
+def test_check_of_the_products_own_file(capsys):
+    assert main(["check", str(ROOT / "routes.toml")]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err == ""
+
+
+def test_check_names_all_mistakes_at_once(folder, capsys):
+    path = write(folder, BAD)
+    assert main(["check", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    for line in (3, 5, 6, 8):
+        assert re.search(rf"^{re.escape(str(path))}:{line}:\d+: ", err, re.MULTILINE), err
+
+
+def test_check_of_what_is_no_toml(folder, capsys):
+    path = write(folder, "[server\nlisten = 1\n")
+    assert main(["check", str(path)]) == 1
+    assert f"{path}:1:" in capsys.readouterr().err
+
+
+def test_check_notes_settings_without_effect(folder, capsys):
+    path = write(folder, "[state]\nredis_url = 'redis://h'\n" + GOOD)
+    assert main(["check", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{path}:2:1: note: 'state.redis_url' has no effect yet"
+    assert lines[1].startswith(f"{path}: ok")
+
+
+@pytest.mark.parametrize("command", ["models", "serve"])
+def test_mistakes_stop_the_other_commands_too(folder, capsys, command):
+    write(folder, BAD)
+    assert main([command]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("tokenhub: ")
+    assert "routes.toml:8:" in err
+
+
+# ---------------------------------------------------------------------- models
+
+
+def test_models(folder, capsys):
+    write(folder, GOOD)
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["p/big", "128,000", "2.50", "0.075", "chat,tools", "best,other"],
+        ["p/bare", "-", "-", "-", "chat", "best"],
+    ]
+    assert lines[0].index("CONTEXT") + len("CONTEXT") == lines[1].index("128,000") + len("128,000")
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_models_of_the_products_own_file(capsys):
+    assert main(["models", "--config", str(ROOT / "routes.toml")]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "premium" in rows["openai/gpt-4o"]
+    assert "economy" in rows["google/gemini-flash"]
+    assert "embeddings" in rows["openai/text-embedding-3-large"]
+
+
+def test_models_for_programs(folder, capsys):
+    path = write(folder, GOOD)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["data"]
+    assert [row["id"] for row in rows] == ["p/big", "p/bare", "best", "other"]
+    assert rows[0]["pricing"] == {"input": 2.5, "output": 0.075}
+    assert {row["created"] for row in rows} == {1_700_000_000}
+
+
+def test_check_for_programs(folder, capsys):
+    path = write(folder, BAD)
+    assert main(["check", "--json"]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert (found["file"], found["ok"], found["notes"]) == ("routes.toml", False, [])
+    assert [mistake["line"] for mistake in found["mistakes"]] == [3, 5, 6, 8]
+    assert all(mistake["column"] > 0 and mistake["message"] for mistake in found["mistakes"])
+    path.write_text("[state]\nredis_url = 'redis://h'\n" + GOOD)
+    assert main(["check", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["mistakes"]) == (True, [])
+    [note] = found["notes"]
+    assert (note["line"], note["column"]) == (2, 1)
+
+
+def test_a_mistake_is_one_line_whatever_it_quotes(folder, capsys):
+    path = write(folder, GOOD + '"x\\u001b[2J\\n" = ["p/none"]\n')
+    assert main(["check", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert len(err.splitlines()) == err.count(f"{path}:")
