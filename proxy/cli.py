@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from proxy import __version__
+from proxy.benchcommand import add_bench
 from proxy.commands import (
     STRATEGIES,
     Actions,
@@ -213,6 +214,7 @@ def _add_asking(commands: Commands) -> None:
         "--wait", metavar="S", type=seconds, default=0.0, help="wait so long for a gateway that starts: 20s"
     )
     add_json(talk)
+    add_bench(commands)
     routes = commands.add_admin(
         "routes",
         _routes,

@@ -168,7 +168,7 @@ def test_a_prompt_that_is_no_text(capsys, monkeypatch):
     assert capsys.readouterr().err == "tokenhub: the prompt on standard input is not UTF-8\n"
 
 
-@pytest.mark.parametrize("command", ["chat"])
+@pytest.mark.parametrize("command", ["chat", "bench"])
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -267,6 +267,14 @@ def test_version(capsys):
         ["chat"],
         ["chat", "m"],
         ["chat", "m", "Hi", "--wait", "x"],
+        ["bench", "m", "n"],
+        ["bench", "--requests", "0"],
+        ["bench", "--requests", "5", "--duration", "5s"],
+        ["bench", "--rate", "0"],
+        ["bench", "--rate", "nan"],
+        ["bench", "--endpoint", "speech"],
+        ["bench", "--stream", "--endpoint", "embeddings", "m", "--url", "http://127.0.0.1:1"],
+        ["bench", "--body", "f", "--prompt-bytes", "5"],
         ["simulate", "--port", "70000"],
         ["simulate", "--speed", "-1"],
         ["explain"],
@@ -327,6 +335,7 @@ COMMANDS = (
         "models",
         "simulate",
         "chat",
+        "bench",
         "routes",
         "explain",
         "aliases",
@@ -396,7 +405,7 @@ def test_help_lists_the_commands(capsys):
         assert re.search(rf"^\s+{command}\s+\w", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["chat", "--help"], ["serve", "--nonsense"]])
+@pytest.mark.parametrize("argv", [["--help"], ["bench", "--help"], ["serve", "--nonsense"]])
 def test_what_costs_time_to_load_is_not_loaded_for_help(argv):
     """Nor are tables and live views for ``serve``, which is the process that stays."""
     code = f"""if True:

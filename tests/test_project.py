@@ -25,7 +25,7 @@ CORE = frozenset(
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
      "asked", "closing", "outline", "schemas", "counters", "cors", "metrics",
-     "samples", "tables"]
+     "samples", "tables", "benchstats"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
