@@ -48,16 +48,16 @@ def _success_tone(text: str) -> str:
 
 _ROUTES = (
     Column("MODEL"),
-    Column("ENDPOINT", rank=2),
+    Column("ENDPOINT", rank=1),
     Column("STATE", tone=_state_tone),
-    Column("FIRST BYTE", is_number=True, rank=1),
-    Column("TOKENS/S", is_number=True, rank=4),
-    Column("$/REQUEST", is_number=True, rank=5),
-    Column("SUCCESS", is_number=True, rank=2, tone=_success_tone),
-    Column("IN FLIGHT", is_number=True, rank=3),
-    Column("DONE", is_number=True, rank=6),
-    Column("AGE", is_number=True, rank=7, tone=lambda text: FAINT),
-    Column("LAST ERROR", rank=3, least=16, is_cut=True, tone=lambda text: BAD),
+    Column("FIRST BYTE", is_number=True, rank=2),
+    Column("TOKENS/S", is_number=True, rank=5),
+    Column("$/REQUEST", is_number=True, rank=6),
+    Column("SUCCESS", is_number=True, rank=3, tone=_success_tone),
+    Column("IN FLIGHT", is_number=True, rank=4),
+    Column("DONE", is_number=True, rank=7),
+    Column("AGE", is_number=True, rank=8, tone=lambda text: FAINT),
+    Column("LAST ERROR", rank=4, least=16, is_cut=True, tone=lambda text: BAD),
 )
 
 

@@ -118,11 +118,16 @@ def frame(
     room = height - len(top)
     if len(lines) > room:
         # What is at work, or out of it, goes before what was never asked.
-        rows = sorted(rows, key=lambda row: row["row"] is None and row["ejected_until"] is None)
+        rows = sorted(rows, key=_is_idle)
         lines = list(lay_out(draw(rows), width))
         more = f"… {len(lines) - room + 1} more lines, for which this window is too low"
         lines = [*lines[: max(room - 1, 0)], [(cut(more, width), PLAIN)]]
     return (top + lines)[:height]
+
+
+def _is_idle(row: dict[str, Any]) -> bool:
+    seen = row["row"] or {}
+    return not (seen.get("finished") or seen.get("in_flight") or row["ejected_until"] is not None)
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def test_a_frame():
 
 def test_a_low_window_shows_what_is_at_work_and_says_that_there_is_more():
     found = rows(9)
-    found[7]["row"] = {"in_flight": 1}
+    found[6]["row"] = {"in_flight": 0, "finished": 0}  # only looked at
+    found[7]["row"] = {"in_flight": 1, "finished": 0}
     found[8]["ejected_until"] = 1.0
     lines = text_of(frame(draw, found, os.terminal_size((60, 6)), "title", ""))
     assert lines == [
