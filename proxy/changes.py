@@ -13,6 +13,7 @@ _FIXED: dict[str, tuple[str, ...]] = {
     "server": ("listen", "socket_mode", "workers", "tls_cert", "tls_key"),
     "admin": ("listen", "token_env"),
     "state": ("path", "redis_url"),
+    "traces": ("enabled", "endpoint", "sample"),
     "simulator": ("seed",),
 }
 _NAMED = (("provider", "providers"), ("model", "models"), ("alias", "aliases"))

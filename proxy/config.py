@@ -30,6 +30,7 @@ from proxy.settings import (
     SimulatorConfig,
     StateConfig,
     TimeoutsConfig,
+    TracesConfig,
 )
 from proxy.validate import ConfigError, Mistake, Notes, Table, quoted
 
@@ -55,6 +56,7 @@ __all__ = [
     "SimulatorConfig",
     "StateConfig",
     "TimeoutsConfig",
+    "TracesConfig",
     "parse",
     "without_effect",
 ]
@@ -135,6 +137,7 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
         models=models,
         aliases=routes.aliases(root, models),
         alerts=sections.alerts(root.table("alerts")),
+        traces=sections.traces(root.table("traces")),
         simulator=sections.simulator(root.table("simulator")),
     )
     sections.check_listeners(server, admin, config.admin.listen)

@@ -16,6 +16,7 @@ from proxy.settings import (
     SimulatorConfig,
     StateConfig,
     TimeoutsConfig,
+    TracesConfig,
 )
 from proxy.validate import Table
 
@@ -159,6 +160,16 @@ def timeouts(table: Table) -> TimeoutsConfig:
 
 def alerts(table: Table) -> AlertsConfig:
     config = AlertsConfig(webhook_url=table.take("webhook_url", "", values.url(("http", "https"))))
+    table.done()
+    return config
+
+
+def traces(table: Table) -> TracesConfig:
+    config = TracesConfig(
+        enabled=table.take("enabled", False, values.flag),
+        endpoint=table.take("endpoint", "", values.url(("http", "https"))),
+        sample=table.take("sample", None, values.number(0, 1)),
+    )
     table.done()
     return config
 

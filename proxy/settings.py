@@ -154,6 +154,13 @@ class AlertsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracesConfig:
+    enabled: bool = False
+    endpoint: str = ""  # of a collector; "": as OpenTelemetry's standard variables say
+    sample: float | None = None  # None: as they say
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatorConfig:
     mode: str = "never"  # auto, never, always
     seed: int = 0
@@ -171,4 +178,5 @@ class Config:
     models: dict[str, ModelConfig]
     aliases: dict[str, AliasConfig]
     alerts: AlertsConfig
+    traces: TracesConfig
     simulator: SimulatorConfig

@@ -54,6 +54,9 @@ def test_what_is_in_effect_at_once(old, new, words):
         ("[server]", '[admin]\nlisten = ""\n[server]', "admin.listen"),
         ("[server]", '[admin]\ntoken_env = "T"\n[server]', "admin.token_env"),
         ("[server]", '[state]\npath = "x"\n[server]', "state.path"),
+        ("[server]", "[traces]\nenabled = true\n[server]", "traces.enabled"),
+        ("[server]", '[traces]\nendpoint = "http://c"\n[server]', "traces.endpoint"),
+        ("[server]", "[traces]\nsample = 0.1\n[server]", "traces.sample"),
         ("[server]", "[simulator]\nseed = 2\n[server]", "simulator.seed"),
     ],
 )

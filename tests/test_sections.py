@@ -24,6 +24,8 @@ MISTAKES = [
     ("[routing.eject]\n«basis = '1s'", "did you mean 'base'?"),
     ("[timeouts]\n«conect = '1s'", "did you mean 'connect'?"),
     ("[alerts]\n«webhook = ''", "did you mean 'webhook_url'?"),
+    ("[traces]\n«enable = true", "unknown setting 'enable'; did you mean 'enabled'?"),
+    ("[«trace]\nenabled = true", "unknown table 'trace'; did you mean 'traces'?"),
     ("[simulator]\n«moode = 'auto'", "did you mean 'mode'?"),
     # tables that are none
     ("server = «3", "'server' must be a table, not a number"),
@@ -110,6 +112,10 @@ MISTAKES = [
     ),
     ("[alerts]\nwebhook_url = «'ftp://x'", "starts with http:// or https://"),
     ("[alerts]\nwebhook_url = «'http://[x'", "starts with http:// or https://"),
+    ("[traces]\nendpoint = «'grpc://geheim:4317'", "starts with http:// or https://"),
+    ("[traces]\nendpoint = «'127.0.0.1:4318'", "starts with http:// or https://"),
+    ("[traces]\nenabled = «'yes'", "'enabled' must be true or false (without quotes), not text"),
+    ("[traces]\nsample = «1.5", "'sample' must be from 0 to 1, not 1.5"),
     ("[admin]\ntoken_env = «'not a name'", "'token_env' must name an environment variable"),
 ]
 

@@ -53,6 +53,9 @@ client_write = "120s"
 keep_alive = "75s"
 [alerts]
 webhook_url = ""
+[traces]
+enabled = false
+endpoint = ""
 [simulator]
 mode = "never"
 seed = 0
