@@ -110,10 +110,13 @@ class Attempt(Record):
     def _send(self, connection: ProviderConnection, pieces: list[bytes]) -> None:
         """The head, and as much of the body as is there, with the model put in."""
         exchange, provider = self.exchange, self.provider
-        head = exchange.head
+        head, tracing = exchange.head, exchange.gateway.tracing
+        line: bytes | None = None if tracing is None else tracing.line_for(self)
         prepared = head.prepared.get(provider)
         if prepared is None:
             prepared = head.prepared[provider] = provider.prepare(head, exchange.path)
+        if line is not None:
+            prepared += line
         intake = exchange.body
         edit = None
         if exchange.streamed and provider.asks_usage and exchange.endpoint in _ASKED_AT:
@@ -238,6 +241,8 @@ class Attempt(Record):
         exchange, name = self.exchange, self.provider.config.name
         log.warning("%s: provider %s %s", exchange.request_id.decode(), name, what)
         exchange.gateway.counters.failed(self.deployment, outcome)
+        if exchange.gateway.tracing is not None:
+            exchange.gateway.tracing.failed(self, outcome, what, now)
         ejected = self.failed(now, outcome, exchange.gateway.rng, wait_s, what)
         if ejected is not None and exchange.gateway.knowledge is None:  # else the supervisor says so
             who = self.deployment.id if ejected == "deployment" else f"provider {name}"
@@ -250,6 +255,8 @@ class Attempt(Record):
 
     def on_client_left(self, now: float) -> None:
         """Nobody waits any longer."""
+        if self.exchange.gateway.tracing is not None:
+            self.exchange.gateway.tracing.left(self, now)
         if self.is_at_work():
             self.charge_so_far(now)
         self.left(now)

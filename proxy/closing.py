@@ -43,6 +43,8 @@ def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
     :param others: attempts that did not fail.
     """
     attempt, grant, gateway = exchange.attempt, exchange.grant, exchange.gateway
+    if gateway.tracing is not None:
+        gateway.tracing.end(exchange, status, now)
     exchange.attempt = exchange.rival = None
     unix_s = now + gateway.unix_offset_s
     tokens = nusd = 0

@@ -56,6 +56,7 @@ from proxy.strategy import choose
 if TYPE_CHECKING:
     from proxy.downstream import ClientConnection
     from proxy.gateway import Gateway
+    from proxy.tracing import Trace
 
 log = logging.getLogger("tokenhub.exchange")
 
@@ -70,7 +71,7 @@ class Exchange(Request):
 
     __slots__ = (
         "answer", "attempt", "chain", "client", "client_full_at", "extras", "hedge_timer", "kept_alive_at",
-        "peek_until", "rival", "sent_at", "settled_at", "state",
+        "peek_until", "rival", "sent_at", "settled_at", "state", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class Exchange(Request):
         self.settled_at = 0.0  # when what the choice needed had come; more of the body may follow
         self.sent_at = self.kept_alive_at = self.peek_until = 0.0
         self.client_full_at = 0.0  # since when the client takes nothing; 0: it does
+        self.trace: Trace | None = None  # while traces are on: from the first attempt on
 
     def on_body(self, piece: bytes, done: bool) -> None:
         """A piece of the request body came (without chunk framing); ``done``: it was the last.
@@ -159,6 +161,8 @@ class Exchange(Request):
             attempt.left(now)
             source = deployment.provider.api_key_env or deployment.provider.api_key_file or "api_key_env"
             what = f"has no key: set {source}"
+            if self.gateway.tracing is not None:
+                self.gateway.tracing.failed(attempt, "no-key", what, now)
             self.on_attempt_failed(attempt, "no-key", what, 502, "provider_auth_failed", now)
             return
         if self.chain is not None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from proxy.absent import AbsentClient
     from proxy.downstream import ClientConnection
+    from proxy.tracing import Tracing
 
 log = logging.getLogger("tokenhub")
 
@@ -178,6 +179,7 @@ class Gateway:
         self.endings = Endings(self.ledger, soon)
         self.counters = Counters()
         self.outbox = Outbox(soon)
+        self.tracing: Tracing | None = None  # None: traces are off
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
         self.control = control

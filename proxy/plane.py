@@ -23,6 +23,7 @@ from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
 from proxy.listeners import serve_on
+from proxy.tracing import Tracing
 
 log = logging.getLogger("tokenhub.server")
 
@@ -71,6 +72,7 @@ class DataPlane:
     :param keyring: the keys it serves for. :param accounts: what they use.
     :param ledger: where finished requests are written.
     :param knowledge: what is known together with other workers; None: there are none.
+    :param tracing: what makes spans of requests; None: traces are off.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class DataPlane:
         accounts: Accounts,
         ledger: Ledger,
         knowledge: Knowledge | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._accounts = accounts
         self.gateway = Gateway(
@@ -95,6 +98,7 @@ class DataPlane:
             self._table(keyring),
             ledger,
         )
+        self.gateway.tracing = tracing
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -164,3 +168,5 @@ class DataPlane:
             self._stepper.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self.gateway.tracing is not None:
+            await self.gateway.tracing.close()

@@ -1,4 +1,4 @@
-"""What a configuration needs beside itself to run: the operator's keys, the providers, the simulator.
+"""What a configuration needs beside itself to run: the operator's keys, the providers, the simulator, traces.
 
 A reload prepares everything anew before anything running is touched, so that a configuration that can't be
 used changes nothing. A provider that is as it was keeps its object, and with it its open connections.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
-from proxy.config import Config, ProviderConfig
+from proxy.config import Config, ProviderConfig, TracesConfig
 from proxy.gateway import Provider
 from proxy.listeners import StartError, is_local
+from proxy.tracing import Tracing
 
 
 class Prepared(NamedTuple):
@@ -115,3 +117,23 @@ def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:
         auth="none",
         ca_file="",
     )
+
+
+def open_tracing(config: TracesConfig, worker: int | None) -> Tracing | None:
+    """What a process traces with; None: nothing.
+
+    :param worker: which of several it is; None: the only one.
+    :raises StartError: it is wanted, and can't be had.
+    """
+    if not config.enabled:
+        return None
+    try:
+        from proxy.otlp import Otlp
+    except ImportError as error:
+        raise StartError(
+            f"[traces] is enabled, but OpenTelemetry is not installed ({error}): pip install 'tokenhub[otel]'"
+        ) from None
+    try:
+        return Tracing(Otlp(config, worker), Random())
+    except ValueError as error:  # of a standard variable, such as OTEL_BSP_MAX_QUEUE_SIZE
+        raise StartError(f"[traces] can't be opened: {error}") from None

@@ -15,6 +15,7 @@ from proxy.ledger import Ledger
 from proxy.limits import Accounts, memory_bytes
 from proxy.listeners import listen_on, remove_socket
 from proxy.plane import DataPlane
+from proxy.prepare import open_tracing
 from proxy.recent import row
 from proxy.reload import Reloader
 from proxy.routesfile import RoutesFile
@@ -61,6 +62,7 @@ class Server:
             keyring=control.keys.keyring,
             accounts=accounts,
             ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
+            tracing=open_tracing(config.traces, None),
         )
         control.govern(plane.gateway)
         await control.keys.serve(plane.take_keys)

@@ -30,7 +30,7 @@ from proxy.locks import FileLock
 from proxy.logs import set_up_logging
 from proxy.orders import Answer, Channel, Count, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import DataPlane
-from proxy.prepare import Prepared, prepare
+from proxy.prepare import Prepared, open_tracing, prepare
 from proxy.reload import take_on
 from proxy.server import latest
 
@@ -58,6 +58,7 @@ class Worker:
             accounts=Accounts(accounts, start.workers, start.index, FileLock(start.accounts)),
             ledger=Ledger(_path(start.ledger), start.index, int(time.time() * 1000)),
             knowledge=knowledge,
+            tracing=open_tracing(start.settled.config.traces, start.index),
         )
         self._stop = asyncio.Event()
 

@@ -1,12 +1,14 @@
-"""What a configuration needs to run: keys, providers, and whether the simulator stands in."""
+"""What a configuration needs to run: keys, providers, whether the simulator stands in, and traces."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from proxy.config import parse
+from proxy.config import TracesConfig, parse
 from proxy.listeners import StartError
-from proxy.prepare import prepare, read_key, read_keys, simulates
+from proxy.prepare import open_tracing, prepare, read_key, read_keys, simulates
 from tests.test_server import config
 
 
@@ -121,3 +123,21 @@ def test_what_simulates_has_no_key_of_anybody():
     made = prepared(TWO, port=9, A="secret")
     assert b"secret" not in made.providers["a"].head(b"/chat/completions", b"")
     assert b"POST /a/v1/chat/completions " in made.providers["a"].head(b"/chat/completions", b"")
+
+
+def test_traces_that_are_switched_off():
+    assert open_tracing(TracesConfig(endpoint="http://127.0.0.1:1", sample=1.0), None) is None
+
+
+def test_traces_without_opentelemetry_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    for module in ("proxy.otlp", "proxy.spans"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(StartError, match=r"enabled.*not installed.*pip install 'tokenhub\[otel\]'"):
+        open_tracing(TracesConfig(enabled=True), None)
+
+
+def test_traces_with_a_standard_variable_that_can_not_be_used(monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    with pytest.raises(StartError, match="max_queue_size must be"):
+        open_tracing(TracesConfig(enabled=True), None)
