@@ -25,6 +25,7 @@ from proxy.config import (
     SimulatorConfig,
     StateConfig,
     TimeoutsConfig,
+    TracesConfig,
 )
 from proxy.deployment import Deployment
 from proxy.errors import BadRequest, GatewayError, UnknownModel
@@ -63,6 +64,7 @@ def config(
         {one.id: one for one in models},
         {one.name: one for one in aliases},
         AlertsConfig(),
+        TracesConfig(),
         SimulatorConfig(),
     )
 
