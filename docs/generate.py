@@ -246,14 +246,14 @@ COMMANDS = """\
 `tokenhub COMMAND --help` says the same. `python -m proxy` is another way to call it. All take `--config F`;
 the default is `./routes.toml`, then what `$TOKENHUB_CONFIG` names.
 
-**Exit codes.** 0: done. 1: failed; the reason is one line on standard error. 2: wrong usage. 130: `chat` was
-ended by Ctrl-C.
+**Exit codes.** 0: done. 1: failed; the reason is one line on standard error. 2: wrong usage. 130: `chat` or
+`bench` was ended by Ctrl-C.
 
 **Which gateway.** `routes`, `explain`, `aliases`, `keys` and `usage` ask the admin API of a running one, at
 the address in the configuration or at `--admin URL` (`http://127.0.0.1:8081`,
 `unix:/run/tokenhub/admin.sock`). The token is in the variable that `[admin] token_env` names, or in
-`$TOKENHUB_ADMIN_TOKEN`. Where no gateway answers, `keys` and `usage` work on its database. `chat` talks to
-the file's first listener, with the key in `$TOKENHUB_API_KEY`.
+`$TOKENHUB_ADMIN_TOKEN`. Where no gateway answers, `keys` and `usage` work on its database. `chat` and
+`bench` talk to the file's first listener, with the key in `$TOKENHUB_API_KEY`.
 """
 
 
