@@ -72,7 +72,6 @@ NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (
     ("server", "tls_cert"),
     ("server", "tls_key"),
     ("state", "redis_url"),
-    ("alerts",),
 )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy import __version__
 from proxy.admin import Requests, admin_app
+from proxy.alerts import Watch, payload
 from proxy.app import ControlProtocol
 from proxy.books import Books
 from proxy.catalog import Catalog
@@ -31,12 +34,16 @@ from proxy.reload import Reloader, Spread, warn_of_missing
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
 from proxy.state import State, StateError
+from proxy.webhook import Webhook
 
 log = logging.getLogger("tokenhub.server")
 
 WATCH_S = 0.5  # a change is taken on at the second look that finds it
 # What was learned is written so often: so much is lost with a process that is killed.
 SAVE_S = 30.0
+# How often there is a look at what alerts are sent for, and at so many keys: a long list of them is gone
+# through in turns, as reading what each has used keeps the requests of this process waiting.
+ALERT_S, ALERT_KEYS = 1.0, 250
 
 
 class ControlPlane:
@@ -61,6 +68,7 @@ class ControlPlane:
         self._runner: web.AppRunner | None = None
         self._simulator: Simulator | None = None
         self._state = State(config.state.path)
+        self._webhook = Webhook()
         self.books = Books(self._state, config.state.ledger_keep_bytes)
         self._tasks: list[asyncio.Task[None]] = []
         self._has_started = False
@@ -138,6 +146,7 @@ class ControlPlane:
         if self._state.is_kept:
             self._tasks.append(loop.create_task(self._keep()))
             self._tasks.append(loop.create_task(self._watch_keys()))
+        self._tasks.append(loop.create_task(self._watch_for_alerts()))
         self.books.start()
         self._has_started = True
 
@@ -194,6 +203,29 @@ class ControlPlane:
             except Exception:
                 log.exception("a fault in taking on keys that a command has changed")
 
+    async def _watch_for_alerts(self) -> None:
+        watch, is_faulty = Watch(), False
+        while True:
+            try:
+                url = self.gateway.config.alerts.webhook_url
+                if not url:
+                    watch = Watch()
+                self._webhook.use(url)
+                if url:
+                    self._alert(watch)
+                is_faulty = False
+            except Exception:
+                if not is_faulty:
+                    log.exception("a fault in looking for what alerts are sent for")
+                is_faulty = True
+            await asyncio.sleep(ALERT_S)
+
+    def _alert(self, watch: Watch) -> None:
+        unix_s = time.time()
+        used = self.keys.used_in_turn(ALERT_KEYS)
+        for alert in watch.look(self.gateway.catalog, used, time.monotonic(), unix_s):
+            self._webhook.send(payload(alert, unix_s, socket.gethostname(), __version__))
+
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(SAVE_S)
@@ -209,6 +241,7 @@ class ControlPlane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._webhook.close()
         for listener in self._admin:
             listener.close()
         if self.address is not None:

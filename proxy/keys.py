@@ -73,6 +73,10 @@ class Key:
             "max_tokens": self.max_tokens,
         }
 
+    def is_limited_by_month(self) -> bool:
+        """It has a monthly limit, of whatever kind."""
+        return self.monthly_nusd is not None or self.monthly_tokens is not None
+
     def row(self, tokens: int, nusd: int, last_used: float | None) -> dict[str, Any]:
         """The row of ``/admin/v1/keys``.
 

@@ -60,6 +60,7 @@ class KeyStore:
         self._lock = asyncio.Lock()
         self._is_faulty = False
         self._file: tuple[int, int] | None = None  # which file it is; None: nothing is kept
+        self._turn = 0
         self._unstored: dict[str, int] = {}  # revocations that hold in memory only: when, by id
 
     async def open(self, used: Mapping[str, Month]) -> None:
@@ -118,6 +119,14 @@ class KeyStore:
             await self._spread(self.keyring)
 
     # ------------------------------------------------------------------ what people ask for
+
+    def used_in_turn(self, count: int) -> list[tuple[Key, Month]]:
+        """The next so many keys with a monthly limit, each with what it has used: by and by, all of them."""
+        limited = [key for key in self._keys.values() if key.is_limited_by_month() and key.id in self._slots]
+        begin = self._turn if self._turn < len(limited) else 0
+        self._turn = begin + count
+        now = time.time()
+        return [(key, self._accounts.used(self._slots[key.id], now)) for key in limited[begin : self._turn]]
 
     def list(self) -> list[dict[str, Any]]:
         """The rows of all keys."""

@@ -292,13 +292,16 @@ def url(schemes: tuple[str, ...]) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         written = text(value)
+        if not written:
+            return written
         try:
             parts = urlsplit(written)
-            usable = bool(parts.netloc or (parts.scheme == "unix" and parts.path)) and parts.port != 0
+            usable = bool(parts.hostname or (parts.scheme == "unix" and parts.path)) and parts.port != 0
         except ValueError:
             usable = False
-        if written and (not usable or parts.scheme not in schemes or not written.isprintable()):
-            raise ValueError(f"must be an address that starts with {' or '.join(f'{s}://' for s in schemes)}")
+        if not usable or parts.scheme not in schemes or not written.isprintable() or " " in written:
+            starts = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise ValueError(f"must be an address that starts with {starts}, followed by a host")
         return written
 
     return read

@@ -4,13 +4,25 @@ test_admin.py, test_reload.py and test_server.py.
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+import itertools
+import socket
+import time
+from typing import Any
 
-from proxy import control
+import pytest
+from aiohttp import web
+
+from proxy import __version__, control
+from proxy.alerts import Alert, Watch
+from proxy.config import AlertsConfig
 from proxy.listeners import StartError
 from proxy.rowstate import dump
 from tests.conftest import until
-from tests.fakes import Call, RawClient
+from tests.fakes import Call, RawClient, Script
+from tests.fakes import answers as answering_with
+from tests.keycases import ask as ask_with
+from tests.keycases import make
 
 TEXT = """
 [state]
@@ -136,3 +148,136 @@ async def test_nothing_is_served_while_keys_cant_be_read(start, text, tmp_path):
     (tmp_path / "t.db").mkdir()
     with pytest.raises(StartError, match="may hold keys"):
         await start(text())
+
+
+# ---------------------------------------------------------------------- alerts
+
+
+class Receiver:
+    """A webhook's receiver: what it got, by event."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        assert request.headers["Content-Type"] == "application/json"
+        self.got.append(await request.json())
+        return web.Response(status=204)
+
+    def events(self) -> list[str]:
+        return [alert["event"] for alert in self.got]
+
+
+@pytest.fixture
+async def receiver(aiohttp_server, monkeypatch):
+    monkeypatch.setattr(control, "ALERT_S", 0.01)
+    made = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook/{secret}", made.take)
+    server = await aiohttp_server(app)
+    made.url = str(server.make_url("/hook/S3CRET"))
+    return made
+
+
+def alerting(receiver: Receiver) -> str:
+    return f'[alerts]\nwebhook_url = "{receiver.url}"\n[routing.eject]\nbase = "50ms"\n'
+
+
+def changing(status: list[bytes]) -> Script:
+    """A provider that answers with what stands in ``status``."""
+
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.answer(status=status[0])
+
+    return script
+
+
+async def status(server) -> int:
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"a/m"}')
+    return (await client.response())[0]
+
+
+async def test_an_ejection_and_the_way_back_are_told(start, text, provider, receiver, caplog):
+    with caplog.at_level("INFO"):
+        server = await start(text(alerting(receiver)))
+        provider.script = changing(said := [b"500 Broken"])
+        for _ in range(5):
+            assert await status(server) == 500
+        await until(lambda: receiver.got)
+        said[0] = b"200 OK"
+        deployment = server.gateway.catalog.deployments["a/m"]
+        await until(lambda: deployment.free_at(time.monotonic()) <= time.monotonic())
+        assert await status(server) == 200
+        await until(lambda: len(receiver.got) == 2)
+    ejected, back = receiver.got
+    assert (ejected["event"], back["event"]) == ("deployment_ejected", "deployment_back")
+    assert (ejected["model"], ejected["provider"]) == ("a/m", "a")
+    assert ejected["reason"] == "500: answered 500"
+    assert ejected["gateway"] == {"host": socket.gethostname(), "version": __version__}
+    assert f"alert: {back['text']}" in caplog.messages
+    assert not any(
+        "S3CRET" in record.getMessage() for record in caplog.records if record.name != "aiohttp.access"
+    )
+
+
+async def test_a_refused_key_is_told(start, text, provider, receiver):
+    server = await start(text(alerting(receiver)))
+    provider.script = answering_with(status=b"401 Unauthorized")
+    assert await status(server) == 502
+    await until(lambda: receiver.got)
+    assert receiver.got[0]["event"] == "provider_key_refused"
+    assert receiver.got[0]["provider"] == "a"
+
+
+async def test_a_key_near_its_limit_is_told(start, text, receiver):
+    server = await start(text(alerting(receiver)))
+    _, secret = await make(server, monthly_tokens=1000)
+    client = await RawClient.connect(server)
+    for _ in range(6):  # of 150 tokens each
+        assert (await ask_with(client, secret, b'{"model":"a/m"}'))[0] == 200
+    await until(lambda: receiver.got)
+    [told] = receiver.got
+    assert (told["event"], told["key"], told["limit"], told["percent"]) == (
+        "key_limit",
+        "k",
+        "monthly_tokens",
+        80,
+    )
+    assert (told["used"], told["of"]) == (900, 1000)
+    assert (await ask_with(client, secret, b'{"model":"a/m"}'))[0] == 200
+    await until(lambda: len(receiver.got) == 2)
+    assert receiver.got[1]["percent"] == 100
+    assert (await ask_with(client, secret, b'{"model":"a/m"}'))[0] == 402
+
+
+async def test_a_webhook_that_is_set_while_it_runs_takes_effect(start, text, provider, receiver):
+    server = await start(text())
+    provider.script = answering_with(status=b"401 Unauthorized")
+    await status(server)
+    gateway = server.gateway
+    config = dataclasses.replace(gateway.config, alerts=AlertsConfig(receiver.url))
+    gateway.adopt(config, gateway.catalog, gateway.providers)
+    await until(lambda: receiver.events() == ["provider_key_refused"])  # it is refused still
+    gateway.adopt(dataclasses.replace(config, alerts=AlertsConfig()), gateway.catalog, gateway.providers)
+    await until(lambda: not server._control._webhook.url)
+    await status(server)
+    gateway.adopt(config, gateway.catalog, gateway.providers)
+    await until(lambda: len(receiver.got) == 2)
+
+
+async def test_a_fault_in_the_looks_is_said_once_and_they_go_on(start, text, receiver, monkeypatch, caplog):
+    looks = itertools.count()
+
+    def look(*_: object) -> list[Alert]:
+        if next(looks) % 4:
+            raise RuntimeError("no")
+        return []
+
+    monkeypatch.setattr(Watch, "look", look)
+    await start(text(alerting(receiver)))
+    await until(lambda: next(looks) > 20)
+    faults = [m for m in caplog.messages if m == "a fault in looking for what alerts are sent for"]
+    assert 2 <= len(faults) <= 7

@@ -575,3 +575,19 @@ async def test_keys_and_what_they_used_outlive_a_restart(provider, start, tmp_pa
     check_error(
         await ask(client, secret), 402, "usage_limit_exceeded", "monthly_limit_reached", "monthly_tokens"
     )
+
+
+async def test_keys_with_a_monthly_limit_are_gone_through_in_turns(kept):
+    store = (await kept()).store
+    names = [f"k{number}" for number in range(5)]
+    for name in names:
+        await store.create({"name": name, "monthly_tokens": 10}, KNOWN)
+    await store.create({"name": "unlimited", "rpm": 5}, KNOWN)
+
+    def turn(count: int) -> list[str]:
+        return [key.name for key, used in store.used_in_turn(count) if used.tokens == 0]
+
+    assert turn(9) == turn(5) == names
+    assert [*turn(2), *turn(2), *turn(2), *turn(2)] == ["k0", "k1", "k2", "k3", "k4", "k0", "k1"]
+    await store.revoke("k0")
+    assert len(turn(9)) == 3  # from where it was

@@ -25,7 +25,7 @@ CORE = frozenset(
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
      "asked", "closing", "outline", "schemas", "counters", "cors", "metrics",
-     "samples", "tables", "benchstats"]
+     "samples", "tables", "benchstats", "alerts"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
@@ -58,6 +58,7 @@ ALLOWED = {
         "worker",
         "live",
         "monitor",
+        "webhook",
     )
 }
 # In a thread beside the loop, to let the loop have the interpreter.

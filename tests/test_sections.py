@@ -116,6 +116,11 @@ MISTAKES = [
     ("[traces]\nendpoint = «'127.0.0.1:4318'", "starts with http:// or https://"),
     ("[traces]\nenabled = «'yes'", "'enabled' must be true or false (without quotes), not text"),
     ("[traces]\nsample = «1.5", "'sample' must be from 0 to 1, not 1.5"),
+    ("[alerts]\nwebhook_url = «'hooks.example.com/x'", "starts with http:// or https://"),
+    ("[alerts]\nwebhook_url = «'https://:443/x'", "followed by a host"),
+    ("[alerts]\nwebhook_url = «'https://h:99999/x'", "followed by a host"),
+    ("[alerts]\nwebhook_url = «'https://h/a b'", "followed by a host"),
+    ("[alerts]\nwebhook_url = «7", "'webhook_url' must be text in quotes, not a number"),
     ("[admin]\ntoken_env = «'not a name'", "'token_env' must name an environment variable"),
 ]
 
