@@ -10,13 +10,17 @@ from proxy.settings import Config
 
 # Bound, opened or started once. The rest takes effect with the next request.
 _FIXED: dict[str, tuple[str, ...]] = {
-    "server": ("listen", "socket_mode", "workers", "tls_cert", "tls_key"),
+    "server": ("listen", "socket_mode", "workers"),
     "admin": ("listen", "token_env"),
     "state": ("path", "redis_url"),
     "traces": ("enabled", "endpoint", "sample"),
     "simulator": ("seed",),
 }
 _NAMED = (("provider", "providers"), ("model", "models"), ("alias", "aliases"))
+
+
+# A listener speaks TLS from its start on, or never does; other files for it are taken on like anything else.
+_TLS = ("tls_cert", "tls_key")
 
 
 class Changes(NamedTuple):
@@ -32,7 +36,7 @@ class Changes(NamedTuple):
 def effective(new: Config, started: Config) -> Config:
     """``new`` with what can't change without a restart as it was at the start."""
     sections: dict[str, Any] = {}
-    for section, names in _FIXED.items():
+    for section, names in _fixed(new, started).items():
         running = getattr(started, section)
         fixed = {name: getattr(running, name) for name in names}
         sections[section] = dataclasses.replace(getattr(new, section), **fixed)
@@ -43,10 +47,16 @@ def needs_restart(new: Config, started: Config) -> list[str]:
     """The settings of the file that differ from what was started with and only a restart changes."""
     return [
         f"{section}.{name}"
-        for section, names in _FIXED.items()
+        for section, names in _fixed(new, started).items()
         for name in names
         if getattr(getattr(new, section), name) != getattr(getattr(started, section), name)
     ]
+
+
+def _fixed(new: Config, started: Config) -> dict[str, tuple[str, ...]]:
+    if bool(new.server.tls_cert) == bool(started.server.tls_cert):
+        return _FIXED
+    return {**_FIXED, "server": (*_FIXED["server"], *_TLS)}
 
 
 def changed(old: Config, new: Config) -> list[str]:

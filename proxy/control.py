@@ -34,6 +34,7 @@ from proxy.reload import Reloader, Spread, warn_of_missing
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
 from proxy.state import State, StateError
+from proxy.tls import read_certificate
 from proxy.webhook import Webhook
 
 log = logging.getLogger("tokenhub.server")
@@ -83,7 +84,7 @@ class ControlPlane:
         self._token = self._admin_token()
         keys = read_keys(config, self.environ)
         port = await self.simulator() if simulates(config, keys) else 0
-        self.prepared = prepare(config, keys, port)
+        self.prepared = prepare(config, keys, port, None, read_certificate(config.server))
         warn_of_missing(self.prepared)
         catalog = Catalog(config, self.prepared.usable, self.created)
         known = await self._open_state(accounts)

@@ -310,8 +310,9 @@ class ClientConnection(ClientFlow):
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.client is self:
             exchange.abandon()
-        self.close()
-        if not gently:
+        if gently:
+            self.close()
+        else:
             self.reset()
 
     def refuse(self, error: GatewayError) -> None:
@@ -348,14 +349,14 @@ class ClientConnection(ClientFlow):
 
     def _linger(self) -> None:
         """Close, but let a client that still sends read the answer first (RFC 9112 section 9.6)."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        elif self._phase == WAITING:  # TLS can't be closed in one direction: else the client, or time, does
+            self.transport.close()
         self._phase = REFUSED
         self._buffer = b""
         self.wake_at = monotonic() + _LINGER_S
         self.pause_reading(False)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
 
     def close(self) -> None:
         """As of any connection; nothing that still comes is looked at."""

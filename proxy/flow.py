@@ -60,7 +60,9 @@ class ClientFlow:
         self.transport.close()
 
     def reset(self) -> None:
-        """Close with a reset, where a plain close would look like an answer's end (RFC 9112 section 8)."""
+        """Close with a reset, where a plain close, or TLS's close_notify, would look like an answer's end
+        (RFC 9112 section 8)."""
+        self.gateway.outbox.let_go()
         sock = self.transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

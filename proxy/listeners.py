@@ -7,14 +7,21 @@ import contextlib
 import dataclasses
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Callable
 from typing import Any
 
 from proxy.config import Listen
-from proxy.values import is_loopback
+from proxy.values import MAX_SECONDS, is_loopback
 
 _BACKLOG = 4096
+# For the handshake of TLS: some round trips, and a signature. It is all that bounds a client who begins one
+# and says nothing more.
+_HANDSHAKE_S = 10.0
+# The event loop gives up a TLS connection that was closed, and what is still to be sent on it, after so long.
+# How long that may take is our own `client_write`, so this must only be longer than anything that can set.
+_FLUSH_S = 2 * MAX_SECONDS
 
 
 class StartError(Exception):
@@ -26,12 +33,12 @@ def is_local(listen: Listen) -> bool:
     return bool(listen.path) or is_loopback(listen.host)
 
 
-def show(listen: Listen) -> str:
+def show(listen: Listen, scheme: str = "http") -> str:
     """An address for people."""
     if listen.path:
         return f"unix:{listen.path}"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    return f"http://{host}:{listen.port}"
+    return f"{scheme}://{host}:{listen.port}"
 
 
 async def listen_on(
@@ -52,12 +59,22 @@ async def listen_on(
         raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
 
 
-async def serve_on(sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
-    """Accept connections on a socket of :func:`listen_on`. Closing the server closes the socket."""
+async def serve_on(
+    sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None = None
+) -> asyncio.Server:
+    """Accept connections on a socket of :func:`listen_on`. Closing the server closes the socket.
+
+    :param tls: for TCP; what comes by a Unix socket has left no machine.
+    """
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)
-    return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+    if tls is None:
+        return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+    return await loop.create_server(
+        factory, sock=sock, backlog=_BACKLOG, ssl=tls,
+        ssl_handshake_timeout=_HANDSHAKE_S, ssl_shutdown_timeout=_FLUSH_S,
+    )  # fmt: skip
 
 
 async def _listen_tcp(listen: Listen, workers: int) -> tuple[list[list[socket.socket]], Listen]:

@@ -15,17 +15,20 @@ from typing import Any
 
 from proxy.config import Config
 from proxy.keystore import Keyring
+from proxy.tls import Certificate
 
 _LENGTH = Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A configuration that can be used, with the operator's keys, and the simulator's port (0: it rests)."""
+    """A configuration that can be used, with the operator's keys, the simulator's port (0: it rests), and the
+    listeners' certificate (None: plain HTTP)."""
 
     config: Config
     keys: Mapping[str, str | None]
     simulator_port: int
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from typing import cast
@@ -23,6 +24,7 @@ from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
 from proxy.listeners import serve_on
+from proxy.tls import listener_tls
 from proxy.tracing import Tracing
 
 log = logging.getLogger("tokenhub.server")
@@ -70,7 +72,7 @@ class DataPlane:
     """See the module's text.
 
     :param keyring: the keys it serves for. :param accounts: what they use.
-    :param ledger: where finished requests are written.
+    :param ledger: where finished requests are written. :param tls: for its TCP listeners; None: plain HTTP.
     :param knowledge: what is known together with other workers; None: there are none.
     :param tracing: what makes spans of requests; None: traces are off.
     """
@@ -84,6 +86,7 @@ class DataPlane:
         keyring: Keyring,
         accounts: Accounts,
         ledger: Ledger,
+        tls: ssl.SSLContext | None = None,
         knowledge: Knowledge | None = None,
         tracing: Tracing | None = None,
     ) -> None:
@@ -99,6 +102,7 @@ class DataPlane:
             ledger,
         )
         self.gateway.tracing = tracing
+        self._tls = None if tls is None else listener_tls(tls, self._max_connections)
         self._listeners: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -112,6 +116,14 @@ class DataPlane:
         """From the next request on, go by these keys."""
         self.gateway.take_keys(self._table(keyring, self.gateway.keys))
 
+    def take_certificate(self, tls: ssl.SSLContext | None) -> None:
+        """For connections that come from now on. Between TLS and none, only a restart decides."""
+        if self._tls is not None and tls is not None:
+            self._tls.current = tls
+
+    def _max_connections(self) -> int:
+        return self.gateway.config.server.max_connections
+
     async def start(self) -> None:
         """Everything but listening."""
         self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=HANDED_OVER_S)
@@ -122,7 +134,7 @@ class DataPlane:
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
-        self._listeners.append(await serve_on(sock, self._client))
+        self._listeners.append(await serve_on(sock, self._client, self._tls))
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))

@@ -7,6 +7,7 @@ used changes nothing. A provider that is as it was keeps its object, and with it
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -15,15 +16,21 @@ from typing import NamedTuple
 from proxy.config import Config, ProviderConfig, TracesConfig
 from proxy.gateway import Provider
 from proxy.listeners import StartError, is_local
+from proxy.tls import Certificate, server_context
 from proxy.tracing import Tracing
 
 
 class Prepared(NamedTuple):
-    """What is ready to run. ``keys`` and ``providers`` are by the provider's name."""
+    """What is ready to run. ``keys`` and ``providers`` are by the provider's name.
+
+    ``tls``: for connections of clients, made from ``certificate``; None: plain HTTP.
+    """
 
     keys: Mapping[str, str | None]
     providers: dict[str, Provider]
     recipes: dict[str, tuple[object, ...]]  # what each provider was made from
+    certificate: Certificate | None = None
+    tls: ssl.SSLContext | None = None
 
     @property
     def simulated(self) -> bool:
@@ -83,11 +90,12 @@ def prepare(
     keys: Mapping[str, str | None],
     simulator_port: int,
     previous: Prepared | None = None,
+    certificate: Certificate | None = None,
 ) -> Prepared:
-    """Make the providers; those that are as in ``previous`` stay.
+    """Make the providers, and TLS of the certificate; what is as in ``previous`` stays.
 
     :param simulator_port: where the simulator stands in for all of them; 0: it doesn't.
-    :raises StartError: a ``ca_file`` can't be used.
+    :raises StartError: a ``ca_file`` or the certificate can't be used.
     """
     connect_s = config.timeouts.connect_s
     providers: dict[str, Provider] = {}
@@ -104,7 +112,12 @@ def prepare(
             except OSError as error:  # ssl.SSLError is one
                 raise StartError(f"ca_file of provider '{name}' can't be used: {error}") from None
         recipes[name] = recipe
-    return Prepared(keys, providers, recipes)
+    tls = None
+    if previous is not None and previous.certificate == certificate:
+        tls = previous.tls
+    elif certificate is not None:
+        tls = server_context(certificate, config.server)
+    return Prepared(keys, providers, recipes, certificate, tls)
 
 
 def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:

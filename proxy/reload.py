@@ -17,7 +17,8 @@ from proxy.config import Config, ConfigError
 from proxy.gateway import Gateway
 from proxy.listeners import StartError
 from proxy.prepare import Prepared, prepare, read_keys, simulates
-from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, key_files
+from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside
+from proxy.tls import read_certificate
 
 log = logging.getLogger("tokenhub.reload")
 
@@ -59,11 +60,11 @@ class Reloader:
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
-        """The watcher's look at the file, and at those the keys are in: a change is taken on."""
+        """The watcher's look at the file, and at those with keys and certificates: a change is taken on."""
         file = self._file
         if file is None or self._lock.locked():
             return
-        if file.look(key_files(self._gateway.config)):
+        if file.look(files_beside(self._gateway.config)):
             await self.reload_and_log("the file changed")
 
     async def reload_and_log(self, why: str) -> None:
@@ -79,7 +80,7 @@ class Reloader:
                 log.info("%s: nothing to change", why)
 
     async def reload(self) -> Changes:
-        """Read the file and the keys anew.
+        """Read the file, the keys and the certificate anew.
 
         :raises ConfigError: the file holds mistakes. :raises Unreadable: it can't be read.
         :raises StartError: the rest of it can't be used (a key's file, a certificate).
@@ -90,10 +91,10 @@ class Reloader:
             raise Irreplaceable(NO_FILE)
         async with self._lock:
             reading = await asyncio.to_thread(file.read)
-            file.saw(reading.stamp, key_files(self._gateway.config))
+            file.saw(reading.stamp, files_beside(self._gateway.config))
             # In a thread: a long file takes its time, and streams go on meanwhile.
             given = await asyncio.to_thread(file.parse, reading.text)
-            file.saw(reading.stamp, key_files(given))
+            file.saw(reading.stamp, files_beside(given))
             config, prepared = await self._prepare(given)
             file.text = reading.text
             return await self._adopt(given, config, prepared)
@@ -122,7 +123,8 @@ class Reloader:
         keys = read_keys(config, self._environ)
         port = await self._simulator() if simulates(config, keys) else 0
         # In a thread: reading the system's certificates takes some 10 ms a provider.
-        return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared)
+        certificate = read_certificate(config.server)
+        return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared, certificate)
 
     async def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
         old = self._prepared
@@ -132,6 +134,8 @@ class Reloader:
             for name, key in prepared.keys.items()
             if name in old.keys and old.keys[name] != key
         ]
+        if prepared.certificate != old.certificate:
+            found.append("the TLS certificate changed")
         if prepared.simulated != old.simulated:
             found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
         changes = Changes(found, needs_restart(given, self._started))

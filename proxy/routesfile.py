@@ -87,7 +87,7 @@ class RoutesFile:
         reading = self.read()
         config = self.parse(reading.text)
         self.text = reading.text
-        self.saw(reading.stamp, key_files(config))
+        self.saw(reading.stamp, files_beside(config))
         return config
 
     def look(self, others: Iterable[str] = ()) -> bool:
@@ -130,9 +130,10 @@ class RoutesFile:
             raise Irreplaceable(f"{self.path} can't be replaced: {error.strerror or error}") from None
 
 
-def key_files(config: Config) -> list[str]:
-    """The files that operators' keys are in."""
-    return [provider.api_key_file for provider in config.providers.values() if provider.api_key_file]
+def files_beside(config: Config) -> list[str]:
+    """The files that are read with this one: those with operators' keys, and the certificate's."""
+    keys = (provider.api_key_file for provider in config.providers.values())
+    return [path for path in (*keys, config.server.tls_cert, config.server.tls_key) if path]
 
 
 def _replace(real: Path, text: str) -> Stamp:

@@ -62,7 +62,7 @@ async def _serve(config: Config, file: RoutesFile | None) -> int:
             return 0
         await starting
         has_started = True
-        _tell_of(server, workers)
+        _tell_of(server, workers, "https" if config.server.tls_cert else "http")
         return await _run(server, stop, stopping)
     finally:
         for task in (starting, stopping, *reloads):
@@ -72,13 +72,13 @@ async def _serve(config: Config, file: RoutesFile | None) -> int:
         log.info("stopped")
 
 
-def _tell_of(server: Server | Supervisor, workers: int) -> None:
+def _tell_of(server: Server | Supervisor, workers: int, scheme: str) -> None:
     if server.admin_address is not None:
         log.info("admin API at %s", show(server.admin_address))
     if workers > 1:
         log.info("%d workers", workers)
     for listen in server.addresses:
-        log.info("listening on %s", show(listen))
+        log.info("listening on %s", show(listen, scheme))
     memory.settle()
     notify.ready()
 

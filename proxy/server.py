@@ -15,7 +15,7 @@ from proxy.ledger import Ledger
 from proxy.limits import Accounts, memory_bytes
 from proxy.listeners import listen_on, remove_socket
 from proxy.plane import DataPlane
-from proxy.prepare import open_tracing
+from proxy.prepare import Prepared, open_tracing
 from proxy.recent import row
 from proxy.reload import Reloader
 from proxy.routesfile import RoutesFile
@@ -63,8 +63,13 @@ class Server:
             accounts=accounts,
             ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
             tracing=open_tracing(config.traces, None),
+            tls=control.prepared.tls,
         )
-        control.govern(plane.gateway)
+
+        async def spread(_config: Config, prepared: Prepared) -> None:
+            plane.take_certificate(prepared.tls)
+
+        control.govern(plane.gateway, spread)
         await control.keys.serve(plane.take_keys)
         await plane.start()
         for listen in config.server.listen:

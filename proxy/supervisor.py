@@ -111,7 +111,7 @@ class Supervisor:
         gateway = Gateway(config, catalog, prepared.providers, _nobody, random.Random(), self._knowledge)
         control.govern(gateway, self._spread)
         await control.keys.serve(self._spread_keys)
-        self._settled = Settled(config, prepared.keys, control.simulator_port if prepared.simulated else 0)
+        self._settled = self._settle(config, prepared)
         for listen in config.server.listen:
             sockets, address = await listen_on(listen, config.server.socket_mode, self._workers)
             self.addresses.append(address)
@@ -222,9 +222,12 @@ class Supervisor:
 
     async def _spread(self, config: Config, prepared: Prepared) -> None:
         """Bring a new configuration to all workers, and see that it is in effect there."""
-        port = self._control.simulator_port if prepared.simulated else 0
-        settled = self._settled = Settled(config, prepared.keys, port)
+        settled = self._settled = self._settle(config, prepared)
         await asyncio.gather(*(self._have_taken_on(handle, TakeOn(settled)) for handle in self._living()))
+
+    def _settle(self, config: Config, prepared: Prepared) -> Settled:
+        port = self._control.simulator_port if prepared.simulated else 0
+        return Settled(config, prepared.keys, port, prepared.certificate)
 
     async def _spread_keys(self, keyring: Keyring) -> None:
         """Bring other keys to all workers, and see that they are in effect there."""

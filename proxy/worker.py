@@ -57,6 +57,7 @@ class Worker:
             keyring=start.keyring,
             accounts=Accounts(accounts, start.workers, start.index, FileLock(start.accounts)),
             ledger=Ledger(_path(start.ledger), start.index, int(time.time() * 1000)),
+            tls=self._prepared.tls,
             knowledge=knowledge,
             tracing=open_tracing(start.settled.config.traces, start.index),
         )
@@ -107,6 +108,7 @@ class Worker:
                 return Answer(self._gateway.count(order.brief))
             prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
             take_on(self._gateway, order.settled.config, prepared, self._prepared, self._start.created)
+            self._plane.take_certificate(prepared.tls)
             self._prepared = prepared
             return Answer()
         except Exception as error:
@@ -119,7 +121,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _prepared(settled: Settled, previous: Prepared | None = None) -> Prepared:
-    return prepare(settled.config, settled.keys, settled.simulator_port, previous)
+    return prepare(settled.config, settled.keys, settled.simulator_port, previous, settled.certificate)
 
 
 async def _work(number: int) -> int:

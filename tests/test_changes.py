@@ -66,6 +66,19 @@ def test_what_waits_for_a_restart(old, new, name):
     assert changed(BEFORE, effective(after, BEFORE)) == []
 
 
+def test_tls_waits_for_a_restart_and_other_files_for_it_do_not():
+    plain = parse(TEXT)
+    one, other = (
+        parse(TEXT.replace("[server]", f'[server]\ntls_cert = "{name}"\ntls_key = "k"'))
+        for name in ("a", "b")
+    )
+    for before, after in ((plain, one), (one, plain)):
+        assert needs_restart(after, before) == ["server.tls_cert", "server.tls_key"]
+        assert changed(before, effective(after, before)) == []
+    assert needs_restart(other, one) == []
+    assert changed(one, effective(other, one)) == ["server.tls_cert changed"]
+
+
 def test_nothing_is_nothing():
     assert not Changes([], [])
     assert Changes(["x"], [])

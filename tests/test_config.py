@@ -185,10 +185,10 @@ def test_the_admin_listener_can_be_switched_off() -> None:
 
 
 WITHOUT_EFFECT = [
-    ("[server]\n«tls_cert = 'a'\n«tls_key = 'b'", "server.tls_cert server.tls_key"),
     ("[state]\n«redis_url = 'redis://h'", "state.redis_url"),
     # these have effect
     ("[alerts]\nwebhook_url = 'https://x/y'", ""),
+    ("[server]\ntls_cert = 'a'\ntls_key = 'b'", ""),
     (P + "request_stream_usage = true", ""),
     ("[aliases.'a.b']\nmodels = ['gpt-4o']\non_disconnect = 'drain'", ""),
     ("[server]\nworkers = 0\n[state]\npath = ':memory:'", ""),

@@ -91,7 +91,7 @@ class Gateway:
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        host, _, port = self.address.rpartition("//")[2].rpartition(":")
         return host, int(port)
 
     def signal(self, number: signal.Signals) -> None:
