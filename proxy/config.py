@@ -23,6 +23,7 @@ from proxy.settings import (
     Config,
     EjectConfig,
     Listen,
+    LogConfig,
     ModelConfig,
     ProviderConfig,
     RoutingConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "ConfigError",
     "EjectConfig",
     "Listen",
+    "LogConfig",
     "Mistake",
     "ModelConfig",
     "ProviderConfig",
@@ -134,6 +136,7 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
         alerts=sections.alerts(root.table("alerts")),
         traces=sections.traces(root.table("traces")),
         simulator=sections.simulator(root.table("simulator")),
+        log=sections.log(root.table("log")),
     )
     sections.check_listeners(server, admin, config.admin.listen)
     root.done()

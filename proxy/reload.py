@@ -16,6 +16,7 @@ from proxy.changes import Changes, changed, effective, needs_restart
 from proxy.config import Config, ConfigError
 from proxy.gateway import Gateway
 from proxy.listeners import StartError
+from proxy.logs import configure
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside
 from proxy.tls import read_certificate
@@ -160,6 +161,7 @@ def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared,
     same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
     catalog = Catalog(config, prepared.usable, created, before, same)
     gateway.adopt(config, catalog, prepared.providers)
+    configure(config.log)
 
 
 def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:

@@ -10,7 +10,7 @@ import signal
 
 import uvloop
 
-from proxy import memory, notify
+from proxy import logs, memory, notify
 from proxy.config import Config
 from proxy.cores import usable_cores
 from proxy.listeners import show
@@ -29,7 +29,11 @@ def serve(config: Config, file: RoutesFile | None = None) -> int:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return uvloop.run(_serve(config, file))
+    logs.configure(config.log)
+    try:
+        return uvloop.run(_serve(config, file))
+    finally:
+        logs.flush()
 
 
 async def _serve(config: Config, file: RoutesFile | None) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from proxy import values
 from proxy.positions import Path
 from proxy.settings import (
+    LOG_FORMATS,
+    LOG_LEVELS,
+    LOGGERS,
     STRATEGIES,
     AdminConfig,
     AlertsConfig,
     AuthConfig,
     EjectConfig,
     Listen,
+    LogConfig,
     RoutingConfig,
     ServerConfig,
     SimulatorConfig,
@@ -169,6 +173,24 @@ def traces(table: Table) -> TracesConfig:
         enabled=table.take("enabled", False, values.flag),
         endpoint=table.take("endpoint", "", values.url(("http", "https"))),
         sample=table.take("sample", None, values.number(0, 1)),
+    )
+    table.done()
+    return config
+
+
+def log(table: Table) -> LogConfig:
+    default = LogConfig()
+    level = values.choice(LOG_LEVELS, "level")
+
+    def level_of_one(value: object) -> str:
+        if isinstance(value, dict):  # tokenhub.keys = … is a table in a table
+            raise ValueError('needs quotes around the whole name: levels = { "tokenhub.keys" = "debug" }')
+        return level(value)
+
+    config = LogConfig(
+        format=table.take("format", default.format, values.choice(LOG_FORMATS, "format")),
+        level=table.take("level", default.level, level),
+        levels=table.take_pairs("levels", values.choice(LOGGERS, "logger"), level_of_one),
     )
     table.done()
     return config

@@ -20,6 +20,36 @@ ENDPOINTS = (
 )
 STRATEGIES = ("cost", "latency", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
+LOG_FORMATS = ("auto", "text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+# What writes to the log; a name stands for those below it too.
+LOGGERS = (
+    "tokenhub",
+    "tokenhub.admin",
+    "tokenhub.alerts",
+    "tokenhub.app",
+    "tokenhub.attempt",
+    "tokenhub.downstream",
+    "tokenhub.endings",
+    "tokenhub.exchange",
+    "tokenhub.folding",
+    "tokenhub.hedge",
+    "tokenhub.keys",
+    "tokenhub.ledger",
+    "tokenhub.live",
+    "tokenhub.logs",
+    "tokenhub.outbox",
+    "tokenhub.reload",
+    "tokenhub.server",
+    "tokenhub.state",
+    "tokenhub.supervisor",
+    "tokenhub.tls",
+    "tokenhub.traces",
+    "tokenhub.worker",
+    "aiohttp",
+    "asyncio",
+    "opentelemetry",
+)
 AUTHS = ("bearer", "x-api-key", "api-key", "none", "passthrough")
 
 
@@ -161,6 +191,13 @@ class TracesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LogConfig:
+    format: str = "auto"  # text at a terminal, else json
+    level: str = "info"
+    levels: tuple[tuple[str, str], ...] = ()  # of single loggers, by name
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatorConfig:
     mode: str = "never"  # auto, never, always
     seed: int = 0
@@ -180,3 +217,4 @@ class Config:
     alerts: AlertsConfig
     traces: TracesConfig
     simulator: SimulatorConfig
+    log: LogConfig = LogConfig()

@@ -356,7 +356,8 @@ def _log_ejection(deployment: Deployment, who: str, at: float) -> None:
     is_key = who == "key"
     name = f"provider {deployment.provider.name}" if is_key else deployment.id
     reason = deployment.key.reason if is_key else deployment.breaker.reason
-    log.warning("%s is ejected for %.1f s: %s", name, deployment.free_at(at) - at, reason)
+    facts = {"provider": deployment.provider.name} | ({} if is_key else {"model": deployment.id})
+    log.warning("%s is ejected for %.1f s: %s", name, deployment.free_at(at) - at, reason, extra=facts)
 
 
 def _nobody() -> asyncio.Protocol:

@@ -82,7 +82,7 @@ class Webhook:
 
     def send(self, payload: Mapping[str, Any]) -> None:
         """Have it sent, behind what waits."""
-        log.info("alert: %s", payload["text"])
+        log.info("alert: %s", payload["text"], extra={"event": payload.get("event")})
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             log.error("an alert is lost, as %d wait for %s", MAX_WAITING, self.host)

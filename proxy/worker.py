@@ -27,7 +27,7 @@ from proxy.limits import Accounts
 from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import StartError
 from proxy.locks import FileLock
-from proxy.logs import set_up_logging
+from proxy.logs import configure, set_up_logging
 from proxy.orders import Answer, Channel, Count, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import DataPlane
 from proxy.prepare import Prepared, open_tracing, prepare
@@ -132,7 +132,8 @@ async def _work(number: int) -> int:
     start = await channel.receive()
     if start is None:
         return 1
-    set_up_logging(f"worker {start.index}")
+    set_up_logging(start.index)
+    configure(start.settled.config.log)
     try:
         await Worker(channel, start).run()
     except (StartError, OSError) as error:

@@ -37,6 +37,8 @@ BEFORE = parse(TEXT)
         ("[routing]", '[routing.eject]\nbase = "1s"\n[routing]', ["routing.eject.base changed"]),
         ("[server]", '[server]\nmax_body = "1MiB"', ["server.max_body changed"]),
         ("[server]", '[timeouts]\nidle = "1s"\n[server]', ["timeouts.idle changed"]),
+        ("[server]", '[log]\nlevels = {"tokenhub.keys" = "debug"}\n[server]', ["log.levels changed"]),
+        ("[server]", '[alerts]\nwebhook_url = "https://h/SECRET"\n[server]', ["alerts.webhook_url changed"]),
     ],
 )
 def test_what_is_in_effect_at_once(old, new, words):

@@ -188,6 +188,10 @@ WITHOUT_EFFECT = [
     ("[state]\n«redis_url = 'redis://h'", "state.redis_url"),
     # these have effect
     ("[alerts]\nwebhook_url = 'https://x/y'", ""),
+    (
+        "[log]\nformat = 'json'\nlevel = 'debug'\nlevels = { 'tokenhub.keys' = 'error', aiohttp = 'info' }",
+        "",
+    ),
     ("[server]\ntls_cert = 'a'\ntls_key = 'b'", ""),
     (P + "request_stream_usage = true", ""),
     ("[aliases.'a.b']\nmodels = ['gpt-4o']\non_disconnect = 'drain'", ""),

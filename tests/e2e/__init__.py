@@ -53,6 +53,8 @@ class Gateway:
     def __init__(self, folder: Path, text: str, *args: str, **environ: str) -> None:
         if "[admin]" not in text:
             text += '\n[admin]\nlisten = "127.0.0.1:0"\n'
+        if "[log]" not in text:  # in which the tests read
+            text += '\n[log]\nformat = "text"\n'
         self.config = config = folder / "gateway.toml"
         config.write_text(text)
         listen = () if "--listen" in args else ("--listen", "127.0.0.1:0")
@@ -78,10 +80,11 @@ class Gateway:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.append(line)
-            if "admin API at" in line:
-                self.admin = line.rsplit(maxsplit=1)[1]
-            if "listening on" in line:
-                self.address = line.rsplit(maxsplit=1)[1]
+            said = json.loads(line)["message"] if line.startswith("{") else line
+            if "admin API at" in said:
+                self.admin = said.rsplit(maxsplit=1)[1]
+            if "listening on" in said:
+                self.address = said.rsplit(maxsplit=1)[1]
                 self._listening.set()
         self._listening.set()
 
