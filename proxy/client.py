@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -17,11 +18,15 @@ MAX_EVENT_BYTES = 16 << 20  # an image in base64 fits
 
 
 class Target(NamedTuple):
-    """A gateway: its address as people write it, the beginning of its URLs, and its Unix socket or ""."""
+    """A gateway: its address as people write it, the beginning of its URLs, and its Unix socket or "".
+
+    ``certificate``: the file with the one that it shows, where that is known; any that is valid else.
+    """
 
     name: str
     url: str
     path: str = ""
+    certificate: str = ""
 
 
 def target_of(url: str | None, config: Config | None) -> Target:
@@ -37,6 +42,9 @@ def target_of(url: str | None, config: Config | None) -> Target:
             raise CommandError(
                 "[server] listen has port 0, so only the gateway's log knows the port: use --url"
             )
+        if config.server.tls_cert and not listen.path:
+            url = url_of(listen, "https")
+            return Target(url, url, certificate=config.server.tls_cert)
         url = url_of(listen)
     if url.startswith("unix:"):
         return Target(url, "http://localhost", url.removeprefix("unix:"))
@@ -67,9 +75,29 @@ def session_of(target: Target, key: str, strategy: str | None, limit: int = 1) -
     if target.path:
         connector = aiohttp.UnixConnector(target.path, limit=limit)
     else:
-        connector = aiohttp.TCPConnector(limit=limit)
+        connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(target))
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     return aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout)
+
+
+def _trust(target: Target) -> ssl.SSLContext | bool:
+    """Which certificates to accept: of a gateway on this machine its own and no other, whatever its name.
+
+    :raises CommandError: that can't be read.
+    """
+    if not target.certificate:
+        return True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # it is for the name that others know the gateway by
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # who signed it need not be known
+    try:
+        context.load_verify_locations(target.certificate)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(
+            f"[server] tls_cert {target.certificate} can't be read ({reason}): use --url"
+        ) from None
+    return context
 
 
 def not_there(target: Target, error: Exception) -> CommandError:

@@ -88,12 +88,12 @@ def load_if_needed(args: argparse.Namespace) -> Config | None:
 # ---------------------------------------------------------------------- a gateway's address, and its errors
 
 
-def url_of(listen: Listen) -> str:
+def url_of(listen: Listen, scheme: str = "http") -> str:
     """Where a listener of this machine is reached; one for everyone by the loopback address."""
     if listen.path:
         return f"unix:{listen.path}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+    return f"{scheme}://[{host}]:{listen.port}" if ":" in host else f"{scheme}://{host}:{listen.port}"
 
 
 def message_of(answer: bytes) -> str:
