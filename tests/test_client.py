@@ -96,3 +96,29 @@ def test_an_event_has_an_end(monkeypatch):
 )
 def test_the_text_of_an_event(event, text):
     assert content_of(event) == text
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+def tls_config(folder, listen: str = "0.0.0.0:1"):
+    text = TEXT.format(listen=listen).replace(
+        "[providers.p]", f'tls_cert = "{folder}/c.pem"\ntls_key = "{folder}/k.pem"\n[providers.p]'
+    )
+    return parse(text)
+
+
+def test_a_gateway_of_this_machine_with_a_certificate(tmp_path):
+    target = target_of(None, tls_config(tmp_path))
+    assert target.url == "https://127.0.0.1:1"
+    assert target.certificate == f"{tmp_path}/c.pem"
+    assert not target_of("https://127.0.0.1:1", tls_config(tmp_path)).certificate  # any that is valid
+    assert target_of(None, tls_config(tmp_path, "unix:/run/g.sock")).url == "http://localhost"
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), ("x", "can't be read")])
+async def test_a_certificate_that_cant_be_read(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "c.pem").write_text(content)
+    with pytest.raises(CommandError, match=f"{reason}.*use --url"):
+        session_of(target_of(None, tls_config(tmp_path)), "", None)

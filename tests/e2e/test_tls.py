@@ -84,6 +84,30 @@ def test_the_official_sdk(gateway, files):
             client.chat.completions.create(**{**BODY, "model": "none"})
 
 
+def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return run("chat", "p/m", "Hi", "--config", "gateway.toml", *args, cwd=folder)
+
+
+def test_our_own_client(tmp_path, files):
+    """It goes by the file of this machine, and takes its certificate and no other, by whatever name."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Gateway(tmp_path, text(f'listen = ["127.0.0.1:{port}"]\n{TLS}'), "--listen", f"127.0.0.1:{port}"):
+        answer = ask(tmp_path)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.strip()
+        refused = ask(tmp_path, "--url", f"https://127.0.0.1:{port}")
+        assert refused.returncode == 1
+        assert "certificate" in refused.stderr
+        other = files.authority.issue_cert("127.0.0.1").cert_chain_pems[0]
+        other.write_to_path(str(tmp_path / "other.pem"))
+        config = (tmp_path / "gateway.toml").read_text().replace('"c.pem"', '"other.pem"')
+        (tmp_path / "client.toml").write_text(config)
+        refused = ask(tmp_path, "--config", "client.toml")
+        assert refused.returncode == 1
+        assert "certificate" in refused.stderr
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_curl(gateway, files):
     url = gateway.address + "/v1/chat/completions"
