@@ -88,7 +88,7 @@ def fold(text: str, width: int) -> list[str]:
                 line = ""
             else:
                 start = _start(left, width) or left[0]
-                lines.append(start)
+                lines.append(start.rstrip())
                 left = left[len(start) :]
         line += left
     return [*lines, line.rstrip()] if line.strip() or not lines else lines

@@ -254,7 +254,8 @@ def test_it_runs_as_the_image_runs_it(container):
     assert container.inside("touch", "/etc/tokenhub-test").returncode == 1
     os.kill(container.pid, signal.SIGTERM)
     assert container.outer.wait(20) == 0
-    assert container.log.read_text().rstrip().endswith("stopped")
+    last = json.loads(container.log.read_text().splitlines()[-1])
+    assert last["message"] == "stopped"
 
 
 # ---------------------------------------------------------------------- compose.yaml

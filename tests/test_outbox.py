@@ -133,7 +133,8 @@ async def test_nothing_of_a_stream_is_lost_though_its_chunks_wait(start, provide
     turns: list[Callable[[], None]] = []
     outbox._turn._soon, outbox._turn._last_at = turns.append, float("inf")
     client = await RawClient.connect(server)
-    await client.post(b'{"model":"p/m","stream":true}')
+    # Else the connection that ends well would be kept, and the end of what comes be waited for.
+    await client.post(b'{"model":"p/m","stream":true}', extra=b"Connection: close\r\n")
     await until(lambda: outbox._waiting)
     outbox.let_go()  # the request
     got = (await client.response())[2] if end == "done" else await client.rest()

@@ -108,9 +108,12 @@ def test_what_the_sdk_makes_of_refusals(tmp_path, text):
             return openai.OpenAI(base_url=f"{gateway.address}/v1", api_key=key, max_retries=0)
 
         def ask(key: str, **more: object) -> None:
-            client(key).chat.completions.create(
-                model="p/m", messages=[{"role": "user", "content": "hi"}], **more
-            )
+            with client(key) as sdk:
+                sdk.chat.completions.create(model="p/m", messages=[{"role": "user", "content": "hi"}], **more)
+
+        def known(key: str) -> list[str]:
+            with client(key) as sdk:
+                return [model.id for model in sdk.models.list()]
 
         rpm = keys(gateway, "create", "--name", "rpm", "--rpm", "1")
         models = keys(gateway, "create", "--name", "models", "--models", "q/*", "--max-tokens", "5")
@@ -130,5 +133,5 @@ def test_what_the_sdk_makes_of_refusals(tmp_path, text):
         with pytest.raises(openai.APIStatusError) as caught:
             ask(spent)
         assert caught.value.status_code == 402
-        assert [model.id for model in client(models).models.list()] == []
-        assert [model.id for model in client(rpm).models.list()] == ["p/m"]
+        assert known(models) == []
+        assert known(rpm) == ["p/m"]
