@@ -69,15 +69,14 @@ def test_the_official_sdk(gateway, files):
     client = openai.OpenAI(
         base_url=gateway.address + "/v1",
         api_key="x",
+        default_headers={"x-sim-latency-ms": "0", "x-sim-delay-ms": "0"},
         http_client=openai.DefaultHttpxClient(verify=files.context),
     )
     with client:
         answer = client.chat.completions.create(**BODY)
         assert answer.choices[0].message.content
         for _ in range(3):
-            events = list(
-                client.chat.completions.create(**BODY, stream=True, extra_headers={"x-sim-delay-ms": "0"})
-            )
+            events = list(client.chat.completions.create(**BODY, stream=True))
             assert events[-1].choices[0].finish_reason == "stop"
         assert "p/m" in [model.id for model in client.models.list()]
         with pytest.raises(openai.NotFoundError):
@@ -115,7 +114,7 @@ def test_curl(gateway, files):
     big = json.dumps({**BODY, "padding": "x" * (2 << 20)})
     for body in (json.dumps(BODY), big, json.dumps({**BODY, "stream": True})):
         done = subprocess.run(
-            [*base, "--data-binary", "@-", url, "-H", "x-sim-delay-ms: 0"],
+            [*base, "--data-binary", "@-", url, "-H", "x-sim-latency-ms: 0", "-H", "x-sim-delay-ms: 0"],
             input=body, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
