@@ -112,7 +112,7 @@ USED: Final = ("requests", "input", "cached", "output", "reasoning", "nusd")
 
 
 class Times:
-    """Good answers of one model at one endpoint: how long they took, and their tokens."""
+    """Answers of one model at one endpoint whose status is no error: how long they took, and their tokens."""
 
     __slots__ = ("first_byte", "input_tokens", "output_tokens", "whole")
 
@@ -123,7 +123,7 @@ class Times:
         self.output_tokens = Histogram(TOKENS)
 
     def add(self, took: int, waited: int, usage: Usage | None) -> None:
-        """A good answer.
+        """Such an answer.
 
         :param took: hundredths of a millisecond until its end; ``waited``: until its first byte.
         """

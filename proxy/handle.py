@@ -14,6 +14,8 @@ from proxy.orders import Answer, Channel, Count
 ORDER_S = 10.0
 # Who watches would rather see what was a moment ago than wait.
 _COUNT_S = 1.0
+# Orders that wait for their answers; with more, a worker is stuck, and nothing is asked that can wait.
+_MANY = 16
 
 
 class Handle:
@@ -39,6 +41,8 @@ class Handle:
 
     async def count(self, brief: bool) -> None:
         """Bring :attr:`counted` up to date, if it answers soon."""
+        if len(self._waiting) >= _MANY:
+            return
         with contextlib.suppress(TimeoutError):
             answer = await asyncio.wait_for(self.ask(Count(brief)), _COUNT_S)
             if not answer.error:

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,11 +45,8 @@ class Live:
         self._number = 0
         self._news = asyncio.Event()
         self._is_over = False
-        self._day: tuple[str, float, float] = (
-            "",
-            0.0,
-            0.0,
-        )  # which, its USD beside those counted, looked up at
+        # The day, its USD but for those that were counted here, and when they were looked up.
+        self._day: tuple[str, float, float] = ("", 0.0, 0.0)
 
     async def run(self) -> None:
         """Take a sample each second, until cancelled."""
@@ -107,8 +104,3 @@ class Live:
         """Nothing more comes."""
         self._is_over = True
         self._news.set()
-
-
-def history(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The first event for who begins to watch."""
-    return {"samples": list(samples)}

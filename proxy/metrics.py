@@ -168,9 +168,13 @@ def _histograms(totals: Sums) -> Iterator[str]:
         (
             "first_byte",
             "time_to_first_token",
-            "Seconds to the first byte of a good answer, failed attempts included.",
+            "Seconds to the first byte of an answer that is no error, failed attempts before it included.",
         ),
-        ("whole", "request_duration", "Seconds to the end of a good answer."),
+        (
+            "whole",
+            "request_duration",
+            "Seconds to the end of an answer that is no error, cut ones included.",
+        ),
     ):
         rows = sorted(found.get(kind, {}).items())
         yield from _histogram(f"gen_ai_server_{name}", text, _GEN_AI, _DURATION_LE, 1e-5, rows)

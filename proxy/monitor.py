@@ -14,11 +14,13 @@ from proxy import __version__, exchange
 from proxy.errors import Unavailable
 from proxy.gateway import Gateway
 from proxy.keystore import KeyStore
-from proxy.live import Count, Live, history
+from proxy.live import Count, Live
 from proxy.metrics import CONTENT_TYPE, Facts, exposition
 
 # Each is a connection that gets a few KiB a second.
 MAX_WATCHERS = 32
+# One that takes nothing for so long is gone, or may as well be: others want its place.
+WRITE_S = 10.0
 
 
 class Monitor:
@@ -33,6 +35,7 @@ class Monitor:
         self._keys = keys
         self._count = count
         self._started_s = round(time.time(), 3)
+        self._build = build()
         self._watchers = 0
 
     def add_to(self, app: web.Application) -> None:
@@ -53,15 +56,15 @@ class Monitor:
             keys=self._keys.list(),
             workers=counted.levels.get(("workers",), (0,))[0],
             ready=gateway.is_ready(),
-            build=build(),
+            build=self._build,
             started_s=self._started_s,
             now=time.monotonic(),
         )
-        families = []
-        for family in exposition(facts):
-            families.append(family)
+        pieces = []
+        for piece in exposition(facts):
+            pieces.append(piece)
             await asyncio.sleep(0)  # streams go on in between
-        return web.Response(body="".join(families).encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body="".join(pieces).encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         if self._watchers >= MAX_WATCHERS:
@@ -72,18 +75,23 @@ class Monitor:
             response = web.StreamResponse(headers={"Cache-Control": "no-store"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
-            await response.write(_event("history", history(self.live.samples)))
+            await _send(response, "history", {"samples": list(self.live.samples)})
             async for sample in self.live.watch():
-                await response.write(_event("sample", sample))
+                await _send(response, "sample", sample)
         except ConnectionError:
             pass  # it watches no longer
+        except TimeoutError:
+            if request.transport is not None:  # else the end of the answer would be waited for too
+                request.transport.abort()
         finally:
             self._watchers -= 1
         return response
 
 
-def _event(name: str, data: object) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
+async def _send(response: web.StreamResponse, name: str, data: object) -> None:
+    """:raises TimeoutError: nobody takes it."""
+    async with asyncio.timeout(WRITE_S):
+        await response.write(b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data)))
 
 
 def build() -> Mapping[str, str]:

@@ -123,8 +123,8 @@ class Reloader:
         config = effective(given, self._started)
         keys = read_keys(config, self._environ)
         port = await self._simulator() if simulates(config, keys) else 0
-        # In a thread: reading the system's certificates takes some 10 ms a provider.
         certificate = read_certificate(config.server)
+        # In a thread: reading the system's certificates takes some 10 ms a provider.
         return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared, certificate)
 
     async def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:

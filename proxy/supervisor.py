@@ -270,7 +270,10 @@ class Supervisor:
         """What a worker has counted outlives it, but for the last seconds."""
         while True:
             await asyncio.sleep(REMEMBER_S)
-            await self.count()
+            try:
+                await self.count()
+            except Exception:
+                log.exception("a fault in asking workers what they have counted")
 
     def _living(self) -> list[Handle]:
         return list(self.handles.values())

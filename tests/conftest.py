@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -93,6 +94,22 @@ async def start() -> AsyncIterator[Start]:
                 assert row.in_flight == 0, row
                 assert row.awaiting == 0, row
         await server.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with nothing in it, where a command runs without settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY", "TOKENHUB_ADMIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def write(folder: Path, text: str, name: str = "routes.toml") -> Path:
+    """A file in it."""
+    path = folder / name
+    path.write_text(text)
+    return path
 
 
 async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:

@@ -16,7 +16,9 @@ from proxy import __version__, cli, console
 from proxy.cli import main
 from proxy.client import Target
 from proxy.commands import CommandError
+from tests.conftest import write
 
+pytestmark = pytest.mark.usefixtures("folder")
 GOOD = """
 [providers.p]
 base_url = "http://127.0.0.1:1/v1"
@@ -30,21 +32,6 @@ capabilities = ["tools", "chat"]
 best = ["p/big", "p/bare"]
 other = ["big"]
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder with nothing in it, and no settings from outside."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY", "TOKENHUB_ADMIN_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def write(folder, text: str, name: str = "routes.toml"):
-    path = folder / name
-    path.write_text(text)
-    return path
 
 
 def usage_error(capsys, *argv: str) -> str:

@@ -73,6 +73,20 @@ async def test_one_that_is_silent_keeps_what_it_said_last(pair, monkeypatch):
     assert (await next_one).value == "drained"
 
 
+async def test_one_that_is_stuck_is_not_asked_for_ever(pair, monkeypatch):
+    handle, worker = pair
+    monkeypatch.setattr(handle_module, "_COUNT_S", 0.001)
+    for _ in range(50):
+        await handle.count(True)
+    for _ in range(handle_module._MANY):
+        assert isinstance(await worker.receive(), Count)
+        await worker.send(Answer(Counted({}, {})))
+    asked = asyncio.create_task(handle.ask(Drain()))
+    assert isinstance(await worker.receive(), Drain)  # there were no more
+    await worker.send(Answer())
+    await asked
+
+
 async def test_a_signal_to_one_that_has_ended(pair):
     handle, _ = pair
     handle.signal(signal.SIGTERM)

@@ -9,8 +9,10 @@ import re
 import pytest
 
 from proxy.cli import main
+from tests.conftest import write
 from tests.e2e import ROOT
 
+pytestmark = pytest.mark.usefixtures("folder")
 GOOD = """
 [providers.p]
 base_url = "http://127.0.0.1:1/v1"
@@ -33,21 +35,6 @@ base_url = "ftp://x"
 [aliases]
 a = ["p/none"]
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder with nothing in it, and no settings from outside."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("TOKENHUB_CONFIG", "TOKENHUB_API_KEY", "TOKENHUB_ADMIN_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def write(folder, text: str, name: str = "routes.toml"):
-    path = folder / name
-    path.write_text(text)
-    return path
 
 
 # ---------------------------------------------------------------------- check

@@ -127,6 +127,24 @@ async def test_who_leaves_makes_room(provider, start, monkeypatch, caplog):
     assert "fault" not in caplog.text
 
 
+async def test_who_takes_nothing_makes_room_too(provider, start, monkeypatch):
+    """It reads nothing, and what is sent is more than fits between the two."""
+    monkeypatch.setattr("proxy.live.SAMPLE_S", 0.01)
+    monkeypatch.setattr(monitor_module, "WRITE_S", 0.1)
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    listener = server._control._runner.server
+
+    def live_rows(*_: object) -> list[str]:
+        return ["x" * (1 << 20)]
+
+    monkeypatch.setattr("proxy.live.live_rows", live_rows)
+    watcher = await Watcher.of(server)
+    await watcher.head()
+    assert listener.connections
+    await until(lambda: not listener.connections, 10)
+    watcher.leave()
+
+
 async def test_the_end_of_the_gateway_ends_the_stream(provider, start, monkeypatch):
     monkeypatch.setattr("proxy.live.SAMPLE_S", NEVER_S)
     server = await start(CONFIG.format(url=provider.url, more=""))

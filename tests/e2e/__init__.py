@@ -44,6 +44,19 @@ def run(*args: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[st
     )
 
 
+def run_unread(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output goes to a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            command, cwd=cwd, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True,
+            timeout=20, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+
+
 class Gateway:
     """``tokenhub serve`` in a process of its own, as a context.
 

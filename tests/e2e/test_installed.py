@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -16,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy import __version__
-from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run
+from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run, run_unread
 
 TEXT = """
 [server]
@@ -369,20 +368,7 @@ def test_as_a_module(tmp_path):
 
 def test_a_reader_that_stops_reading_is_no_fault(tmp_path):
     """``tokenhub models | head -1``: what is left is for nobody, and no traceback either."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "proxy", "models", "--config", str(ROOT / "routes.toml")],
-            cwd=tmp_path,
-            env=environment(),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    config = str(ROOT / "routes.toml")
+    done = run_unread(sys.executable, "-m", "proxy", "models", "--config", config, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr

@@ -22,7 +22,7 @@ from typing import Self
 
 import pytest
 
-from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run
+from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run, run_unread
 from tests.e2e.test_installed import wait_for
 from tests.test_cli import ACTIONS, COMMANDS, examples
 
@@ -425,21 +425,7 @@ def test_an_output_without_arrows(folder):
 
 @pytest.mark.parametrize("command", ["routes --json", "keys list", "chat gpt-4o-mini Hi"])
 def test_a_reader_that_stops_reading(folder, command):
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        done = subprocess.run(
-            [TOKENHUB, *shlex.split(command)],
-            cwd=folder,
-            env=environment(),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    done = run_unread(TOKENHUB, *shlex.split(command), cwd=folder)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
