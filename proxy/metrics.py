@@ -29,8 +29,14 @@ _NUSD: Final = USED.index("nusd")
 _WHO: Final = ("provider", "model")
 _BY_KEY: Final = (*_WHO, "key")
 _GEN_AI: Final = ("gen_ai_provider_name", "gen_ai_request_model", "gen_ai_operation_name")
-# The conventions' words for operations that they have one for.
-_OPERATIONS: Final = {"completions": "text_completion", "messages": "chat", "responses": "chat"}
+# The conventions' own names of operations; one that they have no name for goes by ours.
+OPERATIONS: Final = {
+    "completions": "text_completion",
+    "responses": "chat",
+    "messages": "chat",
+    "images": "generate_content",
+    "speech": "generate_content",
+}
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _LINES_AT_ONCE: Final = 300
 
@@ -155,7 +161,7 @@ def _histograms(totals: Sums) -> Iterator[str]:
     for told, numbers in totals.items():
         if told[0] in ("first_byte", "whole", "input", "output"):
             kind, provider, model, endpoint = told
-            labels = provider, model, _OPERATIONS.get(endpoint, endpoint)
+            labels = provider, model, OPERATIONS.get(endpoint, endpoint)
             _add(found.setdefault(kind, {}), labels, numbers)
     tokens = [
         ((*labels, kind), numbers)

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from proxy import __version__
 from proxy.absent import AbsentClient
 from proxy.exchange import CLIENT_LEFT
+from proxy.metrics import OPERATIONS
 from proxy.record import RESET
 from proxy.retry import story
 from proxy.tracing import HEDGED, LEFT, Trace, Tried
@@ -34,14 +35,6 @@ _SCOPE = InstrumentationScope("tokenhub", __version__)
 # What a client calls a model that there is may be of any length.
 _MAX_NAME_CHARS = 200
 
-# The conventions' own names of operations; one that they have no name for goes by ours.
-_OPERATIONS = {
-    "completions": "text_completion",
-    "responses": "chat",
-    "messages": "chat",
-    "images": "generate_content",
-    "speech": "generate_content",
-}
 _OUTPUTS = {"images": "image", "speech": "speech"}
 # And of providers, by the host that is asked; others go by the operator's name for them.
 _PROVIDERS = (
@@ -72,7 +65,7 @@ def spans_of(
     state = "" if parent is None else parent.state
     above = None if parent is None else context_of(*parent, is_remote=True)
     own = context_of(trace.trace_id, trace.span_id, trace.flags, state)
-    operation = _OPERATIONS.get(exchange.endpoint, exchange.endpoint)
+    operation = OPERATIONS.get(exchange.endpoint, exchange.endpoint)
     for number, tried in enumerate(trace.tried, 1):
         model = tried.attempt.deployment.model.upstream
         yield ReadableSpan(
