@@ -67,14 +67,15 @@ def test_a_limit_is_exact_over_all_workers(tmp_path, text, workers):
 
 def test_a_key_of_a_worker_that_died_is_good_at_the_next(tmp_path, text):
     with Gateway(tmp_path, text, "--workers", "2") as gateway:
-        key = keys(gateway, "create", "--name", "k", "--rpm", "20", "--concurrency", "8")
+        key = keys(gateway, "create", "--name", "k", "--rpm", "20", "--concurrency", "64")
         assert statuses(gateway, key, 4) == {200: 4}
         before = set(workers_of(gateway.process.pid))
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: len(set(workers_of(gateway.process.pid)) - before) == 2, 40)
         wait_for(lambda: _is_up(gateway, key), 20)
-        # One of the requests made sure that it is up; the windows outlive the workers.
+        # One of the requests made sure that it is up; the windows outlive the workers. (The concurrency is above what
+        # is asked at once: which of 16 threads would be refused for it depends on the machine's speed.)
         assert statuses(gateway, key, 30)[200] == 15
 
 
