@@ -18,8 +18,8 @@ MODULES = [
     "budget", "candidates", "catalog", "charges", "closing", "cors", "cost", "counters", "deadlines",
     "decay", "decode", "deployment", "downstream", "endings", "errors", "exchange", "flow", "framing",
     "gateway", "headers", "hedge", "intake", "knowledge", "latency", "ledger", "lessons", "limits",
-    "lines", "locks", "mapping", "meters", "options", "outbox", "outline", "peek", "pool", "recent",
-    "record", "request", "retry", "scanner", "speed", "strategy", "streamusage", "turn", "upstream",
+    "lines", "locks", "mapping", "meters", "options", "outbox", "outline", "overload", "peek", "pool",
+    "recent", "record", "request", "retry", "scanner", "speed", "strategy", "streamusage", "turn", "upstream",
     "usage",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.

@@ -10,6 +10,7 @@
  *
  *   p*_us     due -> answered with 200, to the last byte
  *   late_*    due -> sent: what the client itself, or the want of an idle connection, added
+ *   served_*  sent -> answered with 200;  refused_*  sent -> answered with anything else
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -37,7 +38,7 @@ typedef struct {
   int fd, phase, framing, reqpos, served, close_after, status;
   long request, left;                                    /* request: its number; it says when it was due */
   int ck, cklen; char ckline[32];                        /* de-chunking */
-  int64_t wake;
+  int64_t wake, sent;
   int hlen; char head[16384];
 } conn;
 
@@ -60,7 +61,7 @@ static int *idle, idle_head, idle_n, broken;             /* ring of idle connect
 static int64_t t0, t_warm, t_end;
 static long next_request, in_time, ok, bad_status, conn_errors, short_reads, reconnects, answered;
 static int last_bad_status;
-static samples latency, late;
+static samples latency, late, served, refused;
 
 static int64_t now_ns(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1000000000LL + t.tv_nsec; }
 static int64_t due(long i) { return t0 + (int64_t)(i * 1e9 / rate); }
@@ -96,7 +97,7 @@ static void push_request(conn *c) {
   }
 }
 static void send_request(conn *c, long i) {
-  c->request = i; c->phase = P_HEAD; c->hlen = c->reqpos = c->status = c->close_after = 0;
+  c->sent = now_ns(); c->request = i; c->phase = P_HEAD; c->hlen = c->reqpos = c->status = c->close_after = 0;
   push_request(c);
 }
 static void set_idle(conn *c) {
@@ -107,6 +108,7 @@ static void set_idle(conn *c) {
 static void finish(conn *c, int64_t t) {
   answered++;
   if (t <= t_end) in_time++;
+  if (due(c->request) >= t_warm) add(c->status == 200 ? &served : &refused, t - c->sent);
   if (c->status != 200) { bad_status++; last_bad_status = c->status; }
   else { ok++; if (due(c->request) >= t_warm) add(&latency, t - due(c->request)); }
   c->request = -1; c->served = 1;
@@ -233,7 +235,11 @@ static void print_result(double seconds, long total) {
   printf(",\"n\":%ld,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,\"mean_us\":%.1f",
     latency.n, quantile(&latency, .5), quantile(&latency, .9), quantile(&latency, .99), quantile(&latency, .999),
     quantile(&latency, 1), latency.n ? latency.sum / latency.n : 0);
-  printf(",\"late_p50_us\":%.1f,\"late_p99_us\":%.1f}\n", quantile(&late, .5), quantile(&late, .99));
+  printf(",\"late_p50_us\":%.1f,\"late_p99_us\":%.1f", quantile(&late, .5), quantile(&late, .99));
+  qsort(served.v, served.n, sizeof *served.v, cmp);
+  qsort(refused.v, refused.n, sizeof *refused.v, cmp);
+  printf(",\"served_p50_us\":%.1f,\"served_p99_us\":%.1f,\"served_max_us\":%.1f", quantile(&served, .5), quantile(&served, .99), quantile(&served, 1));
+  printf(",\"refused_p50_us\":%.1f,\"refused_p99_us\":%.1f}\n", quantile(&refused, .5), quantile(&refused, .99));
 }
 int main(int argc, char **argv) {
   char hdrs[8192] = ""; const char *bodyf = 0; double secs = 5, warm = 0.5; int o;

@@ -151,7 +151,7 @@ class Told:
 class Counters:
     """See the module's text."""
 
-    __slots__ = ("_failures", "_times", "_used", "fallbacks", "hedges", "lag", "overhead", "retries")
+    __slots__ = ("_failures", "_times", "_used", "fallbacks", "hedges", "lag", "overhead", "retries", "shed")
 
     def __init__(self) -> None:
         self._used: dict[tuple[str, str, str, int], Used] = {}
@@ -160,6 +160,7 @@ class Counters:
         self.overhead = Histogram(OVERHEAD_US)
         self.lag = Histogram(LAG_US)
         self.retries = self.fallbacks = self.hedges = 0
+        self.shed = 0  # turned away for an overload
 
     def tell(self, what: bytes, deployment: Deployment, endpoint: str) -> Told:
         """Prepare for the requests of a pool that a deployment answers."""
@@ -236,4 +237,5 @@ class Counters:
         sums["overhead",] = self.overhead.numbers()
         sums["lag",] = self.lag.numbers()
         sums["further",] = (self.retries, self.fallbacks, self.hedges)
+        sums["shed",] = (self.shed,)
         return sums

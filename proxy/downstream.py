@@ -162,8 +162,10 @@ class ClientConnection(ClientFlow):
             return
         self._head = self._last = head
         endpoint, path = route
-        exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
         try:
+            if self.gateway.overload.is_on:
+                self.gateway.shed()
+            exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
             exchange.begin()
         except GatewayError as error:
             self._set_body(head, length)
@@ -230,8 +232,7 @@ class ClientConnection(ClientFlow):
         self.gateway.connections.discard(self)
         self._phase = CLOSED
         self.wake_at = NEVER
-        if self.is_paused:
-            self.transport.resume_reading()
+        self.pause_reading(False)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.data_received(data)
@@ -260,7 +261,12 @@ class ClientConnection(ClientFlow):
             self._phase = WAITING
             self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
             return
-        self._await_head(monotonic())
+        self._await_head(now := monotonic())
+        if not self.gateway.rest.takes(self, now):
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Take the next request, now or when it comes."""
         self.pause_reading(False)
         if self._buffer:
             # Not from here: the stack would grow with every request of a long pipeline.
@@ -278,17 +284,11 @@ class ClientConnection(ClientFlow):
         """
         complete = self._phase == WAITING or self._can_drain()
         keep = complete and not error.close and self.keeps_alive()
-        names += error.header_lines()
         if self.gateway.cors is not None and self._head is not None:
             names += self.gateway.cors.lines(self._head.origin)
         if keep and self._head is not None and not self._head.minor:
             names += b"Connection: keep-alive\r\n"
-        retry, close = error.should_retry, not keep
-        text = error.envelope()
-        answer = gateway_response(
-            error.status, text, request_id, extra=names, should_retry=retry, close=close
-        )
-        self.send(answer)
+        self.send(gateway_response(error, request_id, extra=names, close=not keep))
         if keep and self._phase == WAITING:
             self.on_exchange_done(True)
             return

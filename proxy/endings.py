@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.closing import close
 from proxy.ledger import Ledger
+from proxy.outbox import MOST
 from proxy.recent import Latest
 from proxy.turn import Soon, Turn
 
@@ -37,7 +38,7 @@ class Endings:
     def hold(self, attempt: Attempt) -> None:
         """The answer of ``attempt`` is complete; its last bytes are in ``attempt.pending``."""
         self._held.append(attempt)
-        if not self._turn.puts_off(attempt.progress_at):
+        if not self._turn.puts_off(attempt.progress_at) or len(self._held) >= MOST:
             self.let_go()
 
     def let_go(self) -> None:

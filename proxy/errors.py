@@ -204,9 +204,9 @@ class CoolingDown(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """The gateway can't take the request now: too many connections, or it drains."""
+    """The gateway can't take the request now: too many connections or requests, or it drains."""
 
-    def __init__(self, message: str, *, code: str, retry_after_s: int) -> None:
+    def __init__(self, message: str, *, code: str, retry_after_s: int, close: bool = True) -> None:
         super().__init__(
-            message, status=503, type="provider_error", code=code, retry_after_s=retry_after_s, close=True
+            message, status=503, type="provider_error", code=code, retry_after_s=retry_after_s, close=close
         )

@@ -22,13 +22,15 @@ from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.endings import Endings
+from proxy.errors import Unavailable
 from proxy.headers import RequestHead, forget_request_heads, without
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
 from proxy.outbox import Outbox
+from proxy.overload import Overload
 from proxy.pool import Pool
 from proxy.tls import ssl_context
-from proxy.turn import Soon
+from proxy.turn import Rest, Soon
 from proxy.upstream import ConnectionPool
 
 if TYPE_CHECKING:
@@ -173,12 +175,15 @@ class Gateway:
         ledger: Ledger | None = None,
         soon: Soon | None = None,
     ) -> None:
+        self._shed_before = 0  # requests that were turned away before this overload
+        self.overload = Overload(config.server.shed_after_s or float("inf"))
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.ledger = Ledger(None) if ledger is None else ledger
         self.endings = Endings(self.ledger, soon)
         self.counters = Counters()
         self.outbox = Outbox(soon)
+        self.rest = Rest(self.outbox.turn, soon)
         self.tracing: Tracing | None = None  # None: traces are off
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
@@ -208,6 +213,7 @@ class Gateway:
         self.max_attempts = config.routing.max_attempts
         self.server_timing = config.server.server_timing
         self.cors = cors_of(config.server.cors_origins)
+        self.overload.limit_s = config.server.shed_after_s or float("inf")
 
     def adopt(self, config: Config, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
         """From the next request on, go by another configuration. What runs goes on by the one before.
@@ -254,6 +260,16 @@ class Gateway:
         """Whether a request can be served: not draining, and some provider has credentials."""
         return not self.unready and any(p.has_credentials for p in self.providers.values())
 
+    def shed(self) -> None:
+        """To be called during an overload, for a request that comes.
+
+        :raises Unavailable: it is turned away.
+        """
+        if self.overload.turns_away(self.outbox.turn.lasted_s(time.monotonic())):
+            self.counters.shed += 1
+            text = "More requests come than the gateway can serve; try again in a moment."
+            raise Unavailable(text, code="overloaded", retry_after_s=1, close=False)
+
     def tick(self, now: float) -> None:
         """Called every 100 ms: whatever waits for a point in time is looked at here.
 
@@ -263,6 +279,7 @@ class Gateway:
         """
         self.unix_offset_s = time.time() - time.monotonic()
         self.ledger.tick(now)
+        self._look_at_load(now)
         knowledge = self.knowledge
         if knowledge is not None and knowledge.part is not None:
             knowledge.part.connections = len(self.connections)
@@ -271,6 +288,19 @@ class Gateway:
             connection.on_wake(now)
         for provider in self.providers.values():
             provider.pool.expire(now)
+
+    def _look_at_load(self, now: float) -> None:
+        turn = self.outbox.turn
+        longest_s, turn.longest_s = turn.longest_s, 0.0
+        if not self.overload.look(longest_s, now):
+            return
+        if self.overload.is_on:
+            self._shed_before = self.counters.shed
+            text = "more requests come than can be served: they wait for %d ms, and some are answered 503"
+            log.warning(text, longest_s * 1e3)
+        else:
+            shed = self.counters.shed - self._shed_before
+            log.warning("the overload is over; %d requests were answered 503", shed)
 
     def count(self, brief: bool) -> Counted:
         """What this process has counted, and what is so now.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, GatewayError
 from proxy.lines import (
     MAX_CACHED_LINE,
     MAX_CACHED_LINES,
@@ -379,20 +379,20 @@ REASONS: Final = {
 }  # fmt: skip
 
 
-def gateway_response(
-    status: int, body: bytes, request_id: bytes, *, extra: bytes = b"", should_retry: bool, close: bool
-) -> bytes:
+def gateway_response(error: GatewayError, request_id: bytes, *, extra: bytes = b"", close: bool) -> bytes:
     """An answer of the gateway's own, whole.
 
-    :param extra: further header lines, each with its CRLF.
+    :param extra: header lines beside the error's own, each with its CRLF.
     """
+    body, status = error.envelope(), error.status
     return b"".join(
         (
             b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
             % (status, REASONS.get(status, b"Unknown"), len(body)),
             b"X-Inferoute-Request-Id: %b\r\nx-request-id: %b\r\n" % (request_id, request_id),
-            b"x-should-retry: true\r\n" if should_retry else b"x-should-retry: false\r\n",
+            b"x-should-retry: true\r\n" if error.should_retry else b"x-should-retry: false\r\n",
             extra,
+            error.header_lines(),
             b"Connection: close\r\n\r\n" if close else b"\r\n",
             body,
         )

@@ -263,6 +263,8 @@ def _attempts(totals: Sums) -> Iterator[str]:
         strict=True,
     ):
         yield from _family(f"tokenhub_{name}_total", "counter", text, (), [((), count)])
+    text = "Requests answered 503 at once, as more came than could be served."
+    yield from _family("tokenhub_shed_total", "counter", text, (), [((), totals.get(("shed",), (0,))[0])])
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

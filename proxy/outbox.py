@@ -12,6 +12,8 @@ log = logging.getLogger("tokenhub.outbox")
 
 # Larger ones cost more than waking their reader does, and would be held in memory by the hundred.
 _SMALL_BYTES: Final = 16 << 10
+# More gain nothing by going out together, and while turns are long the first of them would wait for long.
+MOST: Final = 64
 
 
 class Outbox:
@@ -23,15 +25,17 @@ class Outbox:
 
     def __init__(self, soon: Soon | None = None) -> None:
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
-        self._turn = Turn(self.let_go, soon)
+        self.turn = Turn(self.let_go, soon)
 
     def write(self, transport: asyncio.Transport, data: bytes, now: float) -> None:
         """Write at the end of the turn; at once what is large or comes alone.
 
         :param now: monotonic seconds.
         """
-        if len(data) <= _SMALL_BYTES and self._turn.puts_off(now):
+        if len(data) <= _SMALL_BYTES and self.turn.puts_off(now):
             self._waiting.append((transport, data))
+            if len(self._waiting) >= MOST:
+                self.let_go()
             return
         if self._waiting:
             self.let_go()

@@ -23,7 +23,7 @@ from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
-from proxy.listeners import serve_on
+from proxy.listeners import serve_on, several
 from proxy.tls import listener_tls
 from proxy.tracing import Tracing
 
@@ -134,7 +134,8 @@ class DataPlane:
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
-        self._listeners.append(await serve_on(sock, self._client, self._tls))
+        for same in several(sock):
+            self._listeners.append(await serve_on(same, self._client, self._tls))
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))

@@ -69,6 +69,7 @@ class ServerConfig:
     workers: int = 1
     max_body_bytes: int = 64 << 20
     max_connections: int = 10_000
+    shed_after_s: float = 0.1  # 0: never
     lame_duck_s: float = 0.0
     drain_timeout_s: float = 30.0
     cors_origins: tuple[str, ...] = ()

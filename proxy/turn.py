@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.downstream import ClientConnection
 
 # What comes so soon after something alike most likely came in one turn. What comes alone is not put off, as
 # another turn costs calls of the system.
 TOGETHER_S: Final = 100e-6
+# A turn that has lasted longer is a long one.
+LONG_S: Final = 0.01
 Soon = Callable[[Callable[[], None]], object]
 
 
@@ -27,6 +33,8 @@ class Turn:
         self._soon = soon
         self._is_due = False
         self._last_at = 0.0  # when the last one came
+        self._due_at = 0.0  # when the first came that is put off
+        self.longest_s = 0.0  # of the turns since this was last set to 0, most of it, with its end
 
     def puts_off(self, now: float) -> bool:
         """Whether what comes now waits for the end of the turn. If not, it is alone and to be done at once.
@@ -40,10 +48,45 @@ class Turn:
         if is_alone:
             return False
         self._is_due = True
+        self._due_at = now
         # Not by the end of this one: the loop sends what was written before it calls anything.
         (self._soon or asyncio.get_running_loop().call_soon)(self._end)
         return True
 
+    def lasted_s(self, now: float) -> float:
+        """For how many seconds this turn has lasted since something in it was first put off."""
+        return now - self._due_at if self._is_due else 0.0
+
     def _end(self) -> None:
         self._is_due = False
         self._do()
+        lasted_s = monotonic() - self._due_at
+        if lasted_s > self.longest_s:  # noqa: PLR1730  # max() takes three times as long
+            self.longest_s = lasted_s
+
+
+class Rest:
+    """Connections that are not read from until a long turn has ended, so that it ends.
+
+    :param turn: the turn. :param soon: as of :class:`Turn`.
+    """
+
+    def __init__(self, turn: Turn, soon: Soon | None = None) -> None:
+        self._turn = turn
+        self._soon = soon
+        self._connections: list[ClientConnection] = []
+
+    def takes(self, connection: ClientConnection, now: float) -> bool:
+        """Whether it may not be read from now; it is told when it may."""
+        if self._turn.lasted_s(now) <= LONG_S:
+            return False
+        if not self._connections:
+            (self._soon or asyncio.get_running_loop().call_soon)(self._end)
+        self._connections.append(connection)
+        connection.pause_reading(True)
+        return True
+
+    def _end(self) -> None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.read_on()

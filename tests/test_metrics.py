@@ -173,7 +173,7 @@ def test_the_process():
     levels = {("connections", "p"): (5, 3), ("clients",): (7,), ("unwritten",): (2,)}
     counters = Counters()
     counters.failed(catalog_of().deployments["p/m"], "timeout")
-    counters.retries, counters.fallbacks, counters.hedges = 1, 2, 3
+    counters.retries, counters.fallbacks, counters.hedges, counters.shed = 1, 2, 3, 4
     found = read(facts_of(counted_of(counters, levels), workers=4, ready=False))
     assert value(found, "tokenhub_provider_connections", provider="p", state="open") == 5
     assert value(found, "tokenhub_provider_connections", provider="p", state="idle") == 3
@@ -185,7 +185,7 @@ def test_the_process():
     assert value(found, "tokenhub_build_info", version="1") == 1
     failures = {"provider": "p", "model": "p/m", "reason": "timeout"}
     assert value(found, "tokenhub_attempt_failures_total", **failures) == 1
-    for name, count in (("retries", 1), ("fallbacks", 2), ("hedges", 3)):
+    for name, count in (("retries", 1), ("fallbacks", 2), ("hedges", 3), ("shed", 4)):
         assert value(found, f"tokenhub_{name}_total") == count
 
 

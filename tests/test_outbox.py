@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.outbox import Outbox
+from proxy.outbox import MOST, Outbox
 from tests.conftest import until
 from tests.fakes import Call, RawClient, ScriptedProvider
 
@@ -73,6 +73,15 @@ def test_what_is_large_goes_at_once_and_overtakes_nothing(box):
     assert box.one.written[3:] == [b"b"]
 
 
+def test_no_more_wait_than_gain_by_it(box):
+    for _ in range(MOST - 1):
+        box.together(box.one, b"a")
+    assert box.one.written == [b"alone "]
+    box.together(box.other, b"b")
+    assert box.one.written[1:] == [b"a"] * (MOST - 1)
+    assert box.other.written == [b"b"]
+
+
 def test_who_writes_at_once_lets_go_of_what_waits(box):
     box.together(box.one, b"a")
     box.outbox.let_go()
@@ -131,7 +140,7 @@ async def test_nothing_of_a_stream_is_lost_though_its_chunks_wait(start, provide
     server = await start(CONFIG.format(url=provider.url))
     outbox = server.gateway.outbox
     turns: list[Callable[[], None]] = []
-    outbox._turn._soon, outbox._turn._last_at = turns.append, float("inf")
+    outbox.turn._soon, outbox.turn._last_at = turns.append, float("inf")
     client = await RawClient.connect(server)
     # Else the connection that ends well would be kept, and the end of what comes be waited for.
     await client.post(b'{"model":"p/m","stream":true}', extra=b"Connection: close\r\n")

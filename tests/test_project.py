@@ -20,7 +20,8 @@ MAX_FUNCTION_LINES = 70  # a screen
 CORE = frozenset(
     ["errors", "decay", "scanner", "body", "framing", "lines", "headers", "answer", "settings", "values",
      "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters",
-     "strategy", "usage", "options", "intake", "accounting", "changes", "edit", "explain", "views",
+     "strategy", "usage", "options", "overload", "intake", "accounting",
+     "changes", "edit", "explain", "views",
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",

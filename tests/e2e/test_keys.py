@@ -74,8 +74,8 @@ def test_a_key_of_a_worker_that_died_is_good_at_the_next(tmp_path, text):
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: len(set(workers_of(gateway.process.pid)) - before) == 2, 40)
         wait_for(lambda: _is_up(gateway, key), 20)
-        # One of the requests made sure that it is up; the windows outlive the workers. (The concurrency is above what
-        # is asked at once: which of 16 threads would be refused for it depends on the machine's speed.)
+        # One of the requests made sure that it is up; the windows outlive the workers. (The concurrency
+        # is more than is asked at once: which of 16 threads would be refused depends on the machine's speed.)
         assert statuses(gateway, key, 30)[200] == 15
 
 
