@@ -175,6 +175,7 @@ class Gateway:
         ledger: Ledger | None = None,
         soon: Soon | None = None,
     ) -> None:
+        self.longest_turn_s = 0.0  # of the event loop, between the last two ticks
         self._shed_before = 0  # requests that were turned away before this overload
         self.overload = Overload(config.server.shed_after_s or float("inf"))
         self._use(Routes(config, catalog, providers))
@@ -292,6 +293,7 @@ class Gateway:
     def _look_at_load(self, now: float) -> None:
         turn = self.outbox.turn
         longest_s, turn.longest_s = turn.longest_s, 0.0
+        self.longest_turn_s = longest_s
         if not self.overload.look(longest_s, now):
             return
         if self.overload.is_on:

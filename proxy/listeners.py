@@ -16,10 +16,6 @@ from proxy.config import Listen
 from proxy.values import MAX_SECONDS, is_loopback
 
 _BACKLOG = 4096
-# From one descriptor, the event loop accepts one connection before it looks at all others (libuv since 1.45,
-# pull request 3696). While there is much to do, new connections would wait for seconds, those of
-# health checks among them. So it gets the same socket by several descriptors.
-_ACCEPTS_A_TURN = 64
 # For the handshake of TLS: some round trips, and a signature. It is all that bounds a client who begins one
 # and says nothing more.
 _HANDSHAKE_S = 10.0
@@ -61,11 +57,6 @@ async def listen_on(
         return await _listen_tcp(listen, workers)
     except OSError as error:
         raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
-
-
-def several(sock: socket.socket) -> list[socket.socket]:
-    """A listening socket, by so many descriptors that enough connections are accepted in a turn."""
-    return [sock, *(sock.dup() for _ in range(_ACCEPTS_A_TURN - 1))]
 
 
 async def serve_on(

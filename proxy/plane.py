@@ -13,6 +13,7 @@ from typing import cast
 
 from aiohttp import web
 
+from proxy.accepting import Listener
 from proxy.access import KeyTable
 from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
@@ -23,7 +24,6 @@ from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
-from proxy.listeners import serve_on, several
 from proxy.tls import listener_tls
 from proxy.tracing import Tracing
 
@@ -103,7 +103,7 @@ class DataPlane:
         )
         self.gateway.tracing = tracing
         self._tls = None if tls is None else listener_tls(tls, self._max_connections)
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
@@ -134,8 +134,9 @@ class DataPlane:
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
-        for same in several(sock):
-            self._listeners.append(await serve_on(same, self._client, self._tls))
+        listener = Listener(sock, self._client, self._tls)
+        self._listeners.append(listener)
+        await listener.start()
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))
@@ -151,6 +152,8 @@ class DataPlane:
             self.gateway.counters.lag.add(max(0, int((now - self._tick_due) * 1e6)))
         self._tick_due = now + TICK_S
         self.gateway.tick(now)
+        for listener in self._listeners:
+            listener.look(self.gateway.longest_turn_s, now)
 
     async def drain(self) -> None:
         """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import socket
 
 import pytest
 
@@ -111,19 +109,3 @@ async def test_anything_but_a_proxied_request_is_answered_too(two):
     await asyncio.wait_for(two[0].drain(), 5)
     with pytest.raises(ConnectionRefusedError):
         await RawClient.to(two[0].address)
-
-
-async def test_many_that_come_at_once_are_accepted_in_few_turns(two):
-    """One a turn is the event loop's own pace, and a turn may be long."""
-    listen = two[0].address
-    two[0].gateway.config = dataclasses.replace(
-        two[0].gateway.config, server=dataclasses.replace(two[0].gateway.config.server, max_connections=100)
-    )
-    clients = [socket.create_connection((listen.host, listen.port)) for _ in range(50)]
-    try:
-        for _ in range(4):
-            await asyncio.sleep(0)
-        assert len(two[0].gateway.connections) == 50
-    finally:
-        for client in clients:
-            client.close()
