@@ -103,6 +103,7 @@ class Attempt(Record):
         # On a fresh connection nothing can be lost to a stale keep-alive.
         if not (connection.served or exchange.may_follow) or body.size > exchange.gateway.replay_limit_bytes:
             body.held = None
+            self.exchange.unhold()
         self._send(connection, held)
         if not body.done:
             self.client.pause_reading(False)

@@ -105,9 +105,8 @@ class Exchange(Request):
         if attempt is not None and attempt.connection is not None:
             attempt.send_on(piece)
             return
-        assert body.held is not None
         if piece:
-            body.held.append(piece)
+            self.hold(piece)
         if self.state == HOLDING:
             if done or (body.found is not None and self.is_settled()):
                 self._choose()
@@ -359,6 +358,7 @@ class Exchange(Request):
 
     def _forget(self) -> None:
         self.body.forget()
+        self.unhold()
         if self.hedge_timer is not None:
             self.hedge_timer.cancel()
             self.hedge_timer = None

@@ -175,6 +175,7 @@ class Gateway:
         ledger: Ledger | None = None,
         soon: Soon | None = None,
     ) -> None:
+        self.buffered_bytes = 0  # of large request bodies
         self.longest_turn_s = 0.0  # of the event loop, between the last two ticks
         self._shed_before = 0  # requests that were turned away before this overload
         self.overload = Overload(config.server.shed_after_s or float("inf"))
@@ -210,6 +211,7 @@ class Gateway:
         self.config = config
         self.timeouts = config.timeouts
         self.max_body_bytes = config.server.max_body_bytes
+        self.max_buffered_bytes = config.server.max_buffered_bytes
         self.replay_limit_bytes = config.routing.replay_limit_bytes
         self.max_attempts = config.routing.max_attempts
         self.server_timing = config.server.server_timing

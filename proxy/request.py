@@ -13,7 +13,7 @@ from proxy.admission import admit
 from proxy.body import Keys, insertion
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
-from proxy.errors import BadRequest, UnknownModel
+from proxy.errors import BadRequest, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of, text_bytes
 from proxy.limits import Permit
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
+# A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
+_COUNT_BYTES: Final = 1 << 20
 
 
 class Request:
@@ -33,9 +35,9 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "begun_at", "body", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant", "head",
-        "learn_bytes", "length", "may_follow", "options", "path", "permit", "pool", "ready_at", "request_id",
-        "routes", "streamed",
+        "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant",
+        "head", "learn_bytes", "length", "may_follow", "options", "path", "permit", "pool", "ready_at",
+        "request_id", "routes", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -52,6 +54,7 @@ class Request:
         self.request_id = gateway.next_request_id()
         self.begun_at = self.ready_at = monotonic()
         self.body = RequestBody()
+        self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
         self.first_byte_s = gateway.timeouts.first_byte_s
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.streamed = False
@@ -109,6 +112,27 @@ class Request:
         body.scan(piece, done)
         if self.length is None:
             self._check_size(body.size)
+
+    def hold(self, piece: bytes) -> None:
+        """Keep a piece of the body until it is known where it goes.
+
+        :raises Unavailable: all bodies together are more than may be held.
+        """
+        body, gateway = self.body, self.gateway
+        assert body.held is not None
+        body.held.append(piece)
+        if body.size > _COUNT_BYTES:
+            gateway.buffered_bytes += body.size - self.buffered_bytes
+            self.buffered_bytes = body.size
+            if gateway.buffered_bytes > gateway.max_buffered_bytes:
+                text = "Too many large request bodies at once; try again in a moment."
+                raise Unavailable(text, code="overloaded", retry_after_s=1)
+
+    def unhold(self) -> None:
+        """The body is on its way, or not needed any more."""
+        if self.buffered_bytes:
+            self.gateway.buffered_bytes -= self.buffered_bytes
+            self.buffered_bytes = 0
 
     def is_settled(self) -> bool:
         """Nothing still to come of the body can change where it goes or what is sent."""

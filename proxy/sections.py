@@ -65,6 +65,7 @@ def server(table: Table) -> ServerConfig:
         socket_mode=table.take("socket_mode", default.socket_mode, values.octal_mode),
         workers=table.take("workers", default.workers, values.whole(0, 1024)),
         max_body_bytes=table.take("max_body", default.max_body_bytes, values.positive_size),
+        max_buffered_bytes=table.take("max_buffered", default.max_buffered_bytes, values.positive_size),
         max_connections=table.take("max_connections", default.max_connections, values.whole(1, 1_000_000)),
         shed_after_s=table.take("shed_after", default.shed_after_s, values.seconds),
         lame_duck_s=table.take("lame_duck", default.lame_duck_s, values.seconds),

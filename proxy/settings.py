@@ -68,6 +68,7 @@ class ServerConfig:
     socket_mode: int = 0o660
     workers: int = 1
     max_body_bytes: int = 64 << 20
+    max_buffered_bytes: int = 1 << 30
     max_connections: int = 10_000
     shed_after_s: float = 0.1  # 0: never
     lame_duck_s: float = 0.0

@@ -12,6 +12,8 @@ from proxy.config import parse
 from proxy.errors import BadRequest, GatewayError
 from proxy.headers import read_request_head
 from proxy.request import Request
+from tests.conftest import until
+from tests.fakes import RawClient
 
 TEXT = """
 [routing]
@@ -231,3 +233,63 @@ def test_when_the_request_was_ready():
     assert made.ready_at == made.begun_at  # one piece is there with the head
     made.scan(b'"both"}', True)
     assert made.ready_at >= made.begun_at
+
+
+BUFFERED = """
+[server]
+listen = ["127.0.0.1:0"]
+max_buffered = "3MiB"
+[providers.a]
+base_url = "{url}"
+auth = "none"
+[models."a/m"]
+[models."a/n"]
+[aliases]
+both = ["a/m", "a/n"]
+"""
+HALF = b'{"model":"both","x":"' + b"x" * (2 << 20)
+
+
+async def upload(server: object, body: bytes, begin: bytes) -> RawClient:
+    """A client that has sent so much of a body."""
+    client = await RawClient.connect(server)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n"
+    await client.send(head % len(body) + begin)
+    return client
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_large_bodies_are_held_up_to_a_sum(start, provider, leaves):
+    server = await start(BUFFERED.format(url=provider.url))
+    gateway = server.gateway
+    body = HALF + b'"}'
+    one = await upload(server, body, HALF)
+    await until(lambda: gateway.buffered_bytes == len(HALF))
+    other = await upload(server, body, HALF)
+    status, headers, text = await other.response()
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+    assert b"Too many large request bodies" in text
+    await until(lambda: gateway.buffered_bytes == len(HALF))  # what was refused is let go of
+    small = await RawClient.connect(server)
+    await small.post(b'{"model":"both"}')
+    assert (await small.response())[0] == 200
+    if leaves:
+        one.close()
+        await until(lambda: not gateway.buffered_bytes)
+    else:
+        await one.send(b'"}')
+        assert (await one.response())[0] == 200
+        assert not gateway.buffered_bytes
+    third = await upload(server, body, body)
+    assert (await third.response())[0] == 200
+    assert not gateway.buffered_bytes
+
+
+async def test_what_is_sent_on_as_it_comes_is_not_held(start, provider):
+    server = await start(BUFFERED.format(url=provider.url))
+    body = HALF.replace(b'"both"', b'"a/m"') + b"x" * (2 << 20) + b'"}'
+    client = await upload(server, body, body[:-9])
+    await until(lambda: provider.connections == 1)
+    assert not server.gateway.buffered_bytes
+    await client.send(body[-9:])
+    assert (await client.response())[0] == 200
