@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import zip_longest
 from typing import Any
 
 import httptools
@@ -474,8 +475,11 @@ def test_what_of_a_provider_passes_and_what_not():
         b"Connection: keep-alive, X-Hop", b"Keep-Alive: timeout=5", b"Proxy-Connection: x", b"Upgrade: h2",
         b"Proxy-Authenticate: x", b"TE: x", b"Trailer: x", b"X-HOP: 1", b"X-Inferoute-Provider: evil",
         b"x-inferoute-request-id: evil",
+        # What it says of its own host, and where else to go.
+        b"Location: http://x/", b"Refresh: 0", b"Alt-Svc: h3", b"Clear-Site-Data: *",
+        b"strict-transport-security: max-age=1",
     ]  # fmt: skip
-    lines = [line for pair in zip(passing, dropped, strict=False) for line in pair] + passing[len(dropped) :]
+    lines = [line for pair in zip_longest(passing, dropped) for line in pair if line]
     for _ in range(2):
         head = response(*lines)
         assert head.lines == passing
