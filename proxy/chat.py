@@ -14,6 +14,7 @@ from aiohttp.http import HttpProcessingError
 from proxy.client import KEY_HINT, Events, Price, Target, content_of, not_there, price_of, session_of
 from proxy.commands import CommandError, message_of
 from proxy.config import Config
+from proxy.tables import clean
 from proxy.terminal import print_json
 from proxy.usage import Usage, read_plain
 
@@ -71,7 +72,7 @@ async def chat(
     if as_json:
         print_json(_document(response, answer, total_s, price))
     else:
-        print(f"[{'; '.join(_facts(response, answer, total_s, price))}]", file=sys.stderr)
+        print(clean(f"[{'; '.join(_facts(response, answer, total_s, price))}]"), file=sys.stderr)
     return 0
 
 

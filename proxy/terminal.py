@@ -1,6 +1,7 @@
 """What commands print, by what it goes to: a terminal has a width and colours, a pipe has neither.
 
 What programs read goes to standard output, alone; what only people want to know goes to standard error.
+Nothing that is printed here steers a terminal, whoever wrote it.
 ``rich`` knows which colours a terminal has. It is loaded when there are some to be shown, and never for
 ``serve``.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from proxy.tables import BAD, FAINT, GOOD, HEAD, PLAIN, WARN, Line, Table, lay_out
+from proxy.tables import BAD, FAINT, GOOD, HEAD, PLAIN, WARN, Line, Table, clean, lay_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 USUAL_SIZE = os.terminal_size((80, 24))  # where a terminal doesn't say
 _NO_CURSOR = ("", "dumb", "unknown")  # TERM of those that can do no more than a printer
+# What JSON itself needs no escapes for: DEL, C1 controls (U+009B is ESC and "[" in one), and what is not seen
+# but turns the direction of text or breaks lines.
+_STEERING = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 _STYLES = {HEAD: "bold", GOOD: "green", BAD: "red", WARN: "yellow", FAINT: "dim", PLAIN: ""}
 
 
@@ -84,7 +89,7 @@ def text_of(lines: list[Line]) -> Text:
         if number:
             styled.append("\n")
         for text, tone in line:
-            styled.append(text, _STYLES[tone])
+            styled.append(clean(text), _STYLES[tone])
     return styled
 
 
@@ -98,13 +103,13 @@ def show_lines(lines: list[Line]) -> None:
     if has_colours(sys.stdout):
         console_of(sys.stdout).print(text_of(lines))
     else:
-        print("\n".join("".join(text for text, _ in line) for line in lines))
+        print("\n".join("".join(clean(text) for text, _ in line) for line in lines))
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
     """One line to standard error, for people."""
-    print(f"tokenhub: {text}", file=sys.stderr, flush=True)
+    print(f"tokenhub: {clean(text)}", file=sys.stderr, flush=True)
 
 
 def print_json(found: object, *, is_line: bool = False) -> None:
@@ -112,4 +117,5 @@ def print_json(found: object, *, is_line: bool = False) -> None:
 
     :param is_line: all of it in one line, as one of several.
     """
-    print(json.dumps(found, indent=None if is_line else 2, ensure_ascii=False), flush=True)
+    text = json.dumps(found, indent=None if is_line else 2, ensure_ascii=False)
+    print(_STEERING.sub(lambda match: json.dumps(match[0])[1:-1], text), flush=True)

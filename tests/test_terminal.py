@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 
 import pytest
 
 from proxy import terminal
-from proxy.tables import BAD, Column, Table
-from proxy.terminal import can_redraw, has_colours, print_json, say, show, size_of, width_of
+from proxy.tables import BAD, PLAIN, Column, Table
+from proxy.terminal import can_redraw, has_colours, print_json, say, show, show_lines, size_of, width_of
 
 TABLE = Table(
     (Column("NAME"), Column("STATE", tone=lambda text: BAD), Column("MORE", rank=1)),
@@ -127,3 +128,19 @@ def test_documents(capsys):
 def test_what_people_want_to_know(capsys):
     say("so")
     assert capsys.readouterr() == ("", "tokenhub: so\n")
+
+
+STEERING = "\x1b[2J \x9b2J \x07 \x7f \r \0 \u202e \u2066 \u2028 \u061c \u200b \ufeff \x85"
+
+
+@pytest.mark.parametrize("colours", ["", "1"])
+def test_whatever_others_wrote_steers_no_terminal(capsys, monkeypatch, colours):
+    monkeypatch.setenv("FORCE_COLOR", colours)
+    show(Table((Column(STEERING),), [(STEERING,)]))
+    show_lines([[(STEERING, PLAIN)], [("", PLAIN)]])
+    say(STEERING)
+    print_json({STEERING: [STEERING]})
+    told = capsys.readouterr()
+    assert json.loads(told.out[told.out.index("{") :]) == {STEERING: [STEERING]}
+    left = re.sub("\x1b\\[[0-9;]*m", "", told.out + told.err).replace("\n", "")
+    assert left.count("2J") == 12 and left.isprintable()
