@@ -9,7 +9,7 @@ import asyncio
 import pickle
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any
 
@@ -26,7 +26,7 @@ class Settled:
     listeners' certificate (None: plain HTTP)."""
 
     config: Config
-    keys: Mapping[str, str | None]
+    keys: Mapping[str, str | None] = field(repr=False)
     simulator_port: int
     certificate: Certificate | None = None
 

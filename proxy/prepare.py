@@ -21,7 +21,8 @@ from proxy.tracing import Tracing
 
 
 class Prepared(NamedTuple):
-    """What is ready to run. ``keys`` and ``providers`` are by the provider's name.
+    """What is ready to run. ``keys`` and ``providers`` are by the provider's name. The keys make no part of
+    its ``repr``.
 
     ``tls``: for connections of clients, made from ``certificate``; None: plain HTTP.
     """
@@ -41,6 +42,9 @@ class Prepared(NamedTuple):
     def usable(self) -> dict[str, bool]:
         """Provider name -> has credentials."""
         return {name: provider.has_credentials for name, provider in self.providers.items()}
+
+    def __repr__(self) -> str:
+        return f"<Prepared {', '.join(self.providers)}>"
 
 
 def read_keys(config: Config, environ: Mapping[str, str]) -> dict[str, str | None]:

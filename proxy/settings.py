@@ -1,11 +1,12 @@
 """The settings of routes.toml as frozen values, with their defaults. :mod:`proxy.config` exports them.
 
 Units stand last in the names: ``_s`` seconds, ``_bytes``, ``_usd_per_mtok`` dollars per million tokens.
+What may hold a secret is left out of ``repr``, which ends up in logs and in the messages of exceptions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ENDPOINTS = (
     "chat",
@@ -94,7 +95,7 @@ class AuthConfig:
 class StateConfig:
     path: str = "tokenhub.db"
     ledger_keep_bytes: int = 1 << 30
-    redis_url: str = ""
+    redis_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,8 @@ class ProviderConfig:
     api_key_env: str = ""
     api_key_file: str = ""
     auth: str = "bearer"  # bearer, x-api-key, api-key, none, passthrough
-    headers: tuple[tuple[str, str], ...] = ()
-    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     ca_file: str = ""
     case_insensitive_keys: bool = False
     endpoints: frozenset[str] = frozenset({"chat", "completions", "embeddings"})
@@ -182,13 +183,14 @@ class AliasConfig:
 
 @dataclass(frozen=True, slots=True)
 class AlertsConfig:
-    webhook_url: str = ""
+    webhook_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TracesConfig:
     enabled: bool = False
-    endpoint: str = ""  # of a collector; "": as OpenTelemetry's standard variables say
+    # Of a collector; "": as OpenTelemetry's standard variables say.
+    endpoint: str = field(default="", repr=False)
     sample: float | None = None  # None: as they say
 
 

@@ -10,8 +10,17 @@ import json
 import openai
 import pytest
 
+from proxy.config import parse
+from proxy.headers import read_request_head
+from proxy.keys import digest_of
+from proxy.keystore import Keyring
+from proxy.orders import Settled, Start, TakeOn
+from proxy.prepare import prepare
+from proxy.server import Server
+from proxy.tls import Certificate
 from tests.attemptcases import ask
-from tests.fakes import Call, RawClient, ScriptedProvider, answers, dead_url
+from tests.fakes import Call, RawClient, ScriptedProvider, answers, dead_url, hangs, post
+from tests.keycases import admin, make
 
 # Each is a secret of one party, and a word that stands nowhere else.
 KEY_A, KEY_B = "sk-alpha-0123456789", "sk-beta-9876543210"
@@ -68,11 +77,12 @@ def attacks(port: int) -> list[bytes]:
 
 # What proxies, frameworks and other gateways take a destination from.
 HEADERS = [
-    "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Forwarded-For", "X-Host", "X-Original-URL",
-    "X-Rewrite-URL", "X-HTTP-Host-Override", "X-Real-IP", "Forwarded", "Via", "Proxy-Connection", "Referer",
-    "Origin", "Destination", "Location", "Alt-Used", "Proxy", "Base-Url", "X-Base-Url", "X-Api-Base", "X-Target",
-    "X-Upstream", "X-Envoy-Original-Dst-Host", "X-Inferoute-Provider", "X-Inferoute-Model",
-    "X-Inferoute-Base-Url", "OpenAI-Organization", "Helicone-Target-Url", "x-portkey-custom-host",
+    "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Forwarded-For", "X-Host",
+    "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Host-Override", "X-Real-IP", "Forwarded", "Via",
+    "Proxy-Connection", "Referer", "Origin", "Destination", "Location", "Alt-Used", "Proxy", "Base-Url",
+    "X-Base-Url", "X-Api-Base", "X-Target", "X-Upstream", "X-Envoy-Original-Dst-Host",
+    "X-Inferoute-Provider", "X-Inferoute-Model", "X-Inferoute-Base-Url", "OpenAI-Organization",
+    "Helicone-Target-Url", "x-portkey-custom-host",
 ]  # fmt: skip
 FIELDS = ["base_url", "api_base", "api_url", "endpoint", "host", "url", "provider", "target", "proxy"]
 
@@ -237,3 +247,142 @@ async def test_no_provider_turns_a_connection_into_another(provider, start, cana
     assert b"raw bytes" not in reply.body
     head = provider.seen[0][0].lower()
     assert b"upgrade" not in head and b"x-secret" not in head and b"http2-settings" not in head
+
+
+# ---------------------------------------------------------------------- keys go where they belong
+
+COOKIE, OWN, ADMIN = b"session-c00kie", b"sk-of-the-client", b"s3cret-admin-token"
+WAYS = {
+    "bearer": b"Authorization: Bearer %b\r\n",
+    "in capitals": b"AUTHORIZATION: bearer \t%b \r\n",
+    "x-api-key": b"X-Api-Key: %b\r\n",
+    "Azure's": b"api-key:%b\r\n",
+    "our own": b"x-tokenhub-KEY: %b\r\nAuthorization: Bearer sk-of-the-client\r\n"
+    b"x-api-key: sk-of-the-client\r\n",
+    "all": b"X-TokenHub-Key: %b\r\nAuthorization: Bearer sk-of-the-client\r\nCookie: k=sk-of-the-client\r\n"
+    b"x-goog-api-key: sk-of-the-client\r\nApi-Key: sk-of-the-client\r\n"
+    b"Authorization: Basic sk-of-the-client\r\n",
+}
+
+
+def check_seen(provider: ScriptedProvider, own: str, *more: bytes) -> None:
+    """It got requests, with its own key each, and nobody else's secret."""
+    assert provider.seen
+    for head, body in provider.seen:
+        assert head.count(own.encode()) == (1 if own else 0)
+        for secret in {KEY_A.encode(), KEY_B.encode(), COOKIE, OWN, ADMIN, *more} - {own.encode()}:
+            assert secret not in head + body
+
+
+async def started(start, text: str, token: str = "") -> tuple[Server, bytes]:
+    """A gateway that serves nobody without a key, and a key of its own."""
+    server = await start(text, **KEYS, ADMIN_TOKEN=token)
+    _, secret = await make(server)
+    return server, secret
+
+
+async def ask_with(
+    server: Server, secret: bytes, way: str = "bearer", model: str = "two", extra: bytes = b""
+):
+    client = await RawClient.connect(server)
+    lines = WAYS[way] % secret + b"Cookie: id=%b\r\nX-Admin-Token: none\r\n" % COOKIE + extra
+    await client.post(b'{"model":"%b","stream":false}' % model.encode(), extra=lines)
+    answer = await client.response()
+    client.close()
+    return answer
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [200, 401, 429, 500, 503])
+async def test_each_provider_gets_its_own_key_and_no_other(provider, other, start, way, status):
+    provider.script = answers(b"{}", b"%d Look" % status)
+    other.script = answers()
+    server, secret = await started(start, config(provider, other))
+    status, _, _ = await ask_with(server, secret, way)
+    assert status == 200
+    assert (await ask_with(server, secret, way, "b/m", b"X-Inferoute-Fallback: a/m\r\n"))[0] == 200
+    check_seen(provider, KEY_A, secret)
+    check_seen(other, KEY_B, secret)
+
+
+async def test_a_hedge_and_a_redial_carry_no_foreign_key(provider, other, start):
+    async def once(call: Call) -> None:
+        await call.request()
+        await call.answer()
+
+    provider.script = once  # the kept connection is closed: the next request is dialled anew
+    other.script = answers()
+    alias = 'fast = { models = ["a/m", "b/m"], strategy = "cost", hedge = "1ms" }'
+    server, secret = await started(start, config(provider, other, alias))
+    for _ in range(3):
+        assert (await ask_with(server, secret, model="a/m"))[0] == 200
+    assert provider.connections == 3
+    provider.script = hangs
+    assert (await ask_with(server, secret, model="fast"))[0] == 200
+    assert len(provider.seen) == 4
+    check_seen(provider, KEY_A, secret)
+    check_seen(other, KEY_B, secret)
+
+
+async def test_a_passing_credential_reaches_its_provider_alone(provider, other, start):
+    """What a client sends for a provider goes to that one, without the key that is ours."""
+    provider.script, other.script = answers(b"{}", b"500 Look"), answers()
+    text = config(provider, other).replace('api_key_env = "KEY_A"', 'auth = "passthrough"')
+    server, secret = await started(start, text)
+    extra = b"Authorization: Bearer %b\r\nX-Api-Key: %b\r\n" % (OWN, secret)
+    for model, status in (("two", 500), ("b/m", 200)):
+        fallback = b"X-Inferoute-Fallback: %b/m\r\n" % (b"a" if model == "b/m" else b"b")
+        assert (await ask_with(server, secret, "our own", model, extra + fallback))[0] == status
+    [(head, _)] = provider.seen
+    assert OWN in head and COOKIE not in head and b"th-" not in head and b"tokenhub" not in head.lower()
+    check_seen(other, KEY_B, secret)
+
+
+async def test_no_answer_tells_a_key(provider, other, start):
+    """Not what the gateway says itself, and not what the admin listener shows."""
+    provider.script = other.script = answers(b"{}", b"500 Look")
+    server, secret = await started(start, config(provider, other))
+    told = [await ask_with(server, secret, way) for way in WAYS]
+    told += [await ask_with(server, b"th-" + b"x" * 43, way) for way in WAYS]
+    assert {status for status, _, _ in told} == {401, 503}
+    other.script = answers(b"{}", b"401 Look")
+    told.append(await ask_with(server, secret, model="b/m"))
+    pages = ["/routes", "/aliases", "/keys", "/usage?by=key,model", "/requests", "/openapi.json"]
+    shown = [await admin(server, "GET", page) for page in pages]
+    shown.append(await admin(server, "POST", "/explain", {"body": {"model": "two"}}))
+    shown.append(await admin(server, "POST", "/reload", {}))
+    client = await RawClient.to(server.admin_address)
+    for path in (b"/metrics", b"/", b"/nothing"):
+        await client.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+        told.append(await client.response())
+    text = repr(told) + repr(shown)
+    assert len(text) > 10_000
+    for key in (KEY_A, KEY_B, secret.decode(), digest_of(secret).hex(), OWN.decode(), COOKIE.decode()):
+        assert key not in text
+
+
+SECRETS = """
+[alerts]
+webhook_url = "https://hooks.example.com/S3CRET"
+[traces]
+endpoint = "https://u:S3CRET@127.0.0.1:1"
+[state]
+path = ":memory:"
+redis_url = "redis://:S3CRET@127.0.0.1:1"
+"""
+OF_A_PROVIDER = 'headers = { "x-team" = "S3CRET" }\nquery = { "sig" = "S3CRET" }'
+
+
+def test_no_repr_tells_a_secret():
+    """Such texts are what logs, assertions and messages of exceptions are made of."""
+    parsed = parse(config(dead_url(), dead_url(), SECRETS, OF_A_PROVIDER))
+    keys = {"a": KEY_A, "b": KEY_B}
+    prepared = prepare(parsed, keys, 0)
+    settled = Settled(parsed, keys, 0, Certificate(b"chain", b"S3CRET"))
+    start = Start(settled, 0, 1, (), 0, 0, None, Keyring(), 0, {}, ())
+    head = read_request_head(post(b"{}", extra=WAYS["all"] % b"th-S3CRET").partition(b"\r\n\r\n")[0])
+    provider = prepared.providers["a"]
+    for value in (parsed, settled, start, TakeOn(settled), prepared, provider, provider.pool, head):
+        text = repr(value)
+        for secret in ("S3CRET", KEY_A, KEY_B, OWN.decode()):
+            assert secret not in text, type(value)
