@@ -29,11 +29,22 @@ def serve(config: Config, file: RoutesFile | None = None) -> int:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _keep_out_of_cores()
     logs.configure(config.log)
     try:
         return uvloop.run(_serve(config, file))
     finally:
         logs.flush()
+
+
+def _keep_out_of_cores() -> None:
+    """No crash writes memory to a disk: the operator's keys are in it, and prompts. Workers inherit that.
+
+    By a limit of 1: with 0 the kernel still hands cores to a program, where it is set so (Linux,
+    fs/coredump.c). Whoever wants one says so to the process that runs: ``prlimit --pid … --core=unlimited:``.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 async def _serve(config: Config, file: RoutesFile | None) -> int:

@@ -175,7 +175,8 @@ class Supervisor:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "proxy.worker", str(theirs.fileno()),
-                pass_fds=descriptors, stdin=asyncio.subprocess.DEVNULL, env=_environment(),
+                pass_fds=descriptors, stdin=asyncio.subprocess.DEVNULL,
+                env=_environment(self._settled.config),
             )  # fmt: skip
         except BaseException:
             ours.close()
@@ -336,11 +337,14 @@ def _shared_memory(name: str, size: int) -> tuple[int, mmap.mmap]:
     return descriptor, mmap.mmap(descriptor, size)
 
 
-def _environment() -> dict[str, str]:
-    """Such that a worker is this program, and not what lies in the current directory."""
+def _environment(config: Config) -> dict[str, str]:
+    """Such that a worker is this program, and not what lies in the current directory; without the secrets
+    that the configuration names there: orders tell a worker what it needs of them."""
     here = str(Path(proxy.__file__).parents[1])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    secrets = {config.admin.token_env, *(provider.api_key_env for provider in config.providers.values())}
+    kept = {name: value for name, value in os.environ.items() if name not in secrets}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _when(row: dict[str, Any]) -> float:
