@@ -30,7 +30,7 @@ from proxy.live import Count, Live
 from proxy.monitor import Monitor
 from proxy.plane import HANDED_OVER_S
 from proxy.prepare import Prepared, prepare, read_keys, simulates
-from proxy.reload import Reloader, Spread, warn_of_missing
+from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
 from proxy.state import State, StateError
@@ -86,6 +86,7 @@ class ControlPlane:
         port = await self.simulator() if simulates(config, keys) else 0
         self.prepared = prepare(config, keys, port, None, read_certificate(config.server))
         warn_of_missing(self.prepared)
+        warn_of_open_files(config)
         catalog = Catalog(config, self.prepared.usable, self.created)
         known = await self._open_state(accounts)
         if self.prepared.simulated:

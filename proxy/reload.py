@@ -18,7 +18,7 @@ from proxy.gateway import Gateway
 from proxy.listeners import StartError
 from proxy.logs import configure
 from proxy.prepare import Prepared, prepare, read_keys, simulates
-from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside
+from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside, is_open_to_all
 from proxy.tls import read_certificate
 
 log = logging.getLogger("tokenhub.reload")
@@ -128,8 +128,8 @@ class Reloader:
         return config, await asyncio.to_thread(prepare, config, keys, port, self._prepared, certificate)
 
     async def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
-        old = self._prepared
-        found = changed(self._gateway.config, config)
+        old, before = self._prepared, self._gateway.config
+        found = changed(before, config)
         found += [
             f"key of provider {name} changed"
             for name, key in prepared.keys.items()
@@ -147,6 +147,7 @@ class Reloader:
                 await self._spread(config, prepared)
             log.info("changed: %s", ", ".join(found))
             warn_of_missing(prepared, old)
+            warn_of_open_files(config, before)
         if changes.needs_restart:
             log.warning("needs a restart: %s", ", ".join(changes.needs_restart))
         return changes
@@ -172,3 +173,15 @@ def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:
         known = before is not None and name in before.providers and not before.providers[name].has_credentials
         if not provider.has_credentials and not known:
             log.warning("provider %s has no key: it is left out", name)
+
+
+def warn_of_open_files(config: Config, before: Config | None = None) -> None:
+    """Say which files with secrets every user of this machine can read; not again those of ``before``."""
+    files = _secret_files(config) - (set() if before is None else _secret_files(before))
+    for file in sorted(filter(is_open_to_all, files)):
+        log.warning("%s holds a secret, and every user of this machine can read it: chmod o-r", file)
+
+
+def _secret_files(config: Config) -> set[str]:
+    keys = {provider.api_key_file for provider in config.providers.values()}
+    return (keys | {config.server.tls_key}) - {""}

@@ -109,8 +109,8 @@ class RoutesFile:
     def replace(self, text: str) -> Stamp:
         """Put a new text in the place of the one that runs, at once or not at all.
 
-        Mode and, where that is allowed, owner stay; where the path is a symbolic link, its target is
-        replaced.
+        Mode and, where that is allowed, owner and group stay. Where the path is a symbolic link, its target
+        is replaced.
 
         :raises Irreplaceable: it can't be, or what is on disk is not what runs.
         """
@@ -136,14 +136,23 @@ def files_beside(config: Config) -> list[str]:
     return [path for path in (*keys, config.server.tls_cert, config.server.tls_key) if path]
 
 
+def is_open_to_all(path: str) -> bool:
+    """Every user of this machine can read it."""
+    try:
+        real = Path(path).resolve()
+        return bool(real.stat().st_mode & stat.S_IROTH) and all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
+        )
+    except OSError:  # who reads it says so
+        return False
+
+
 def _replace(real: Path, text: str) -> Stamp:
     before = os.stat(real)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            with contextlib.suppress(OSError):  # only root may give files away
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            os.fchmod(file.fileno(), _own_as(file.fileno(), before))
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -160,3 +169,16 @@ def _replace(real: Path, text: str) -> Stamp:
         finally:
             os.close(folder)
     return stamp
+
+
+def _own_as(descriptor: int, before: os.stat_result) -> int:
+    """Give a file owner and group of another, as far as that is allowed; the mode it may then have."""
+    mode = stat.S_IMODE(before.st_mode)
+    try:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    except OSError:  # only root may give files away
+        try:
+            os.fchown(descriptor, -1, before.st_gid)
+        except OSError:  # what its group might do was not meant for ours
+            mode &= ~stat.S_IRWXG
+    return mode

@@ -7,9 +7,11 @@ One that is there and can't be read does, since it may hold keys, and nobody is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +34,8 @@ CREATE TABLE IF NOT EXISTS live_rows (
     state TEXT NOT NULL         -- JSON of proxy.rowstate.dump
 ) WITHOUT ROWID;
 """
+# What SQLite and the ledger keep beside the file.
+_BESIDE = ("-wal", "-shm", "-journal", "-ledger")
 # A row that nobody has used for so long is of a model that has gone.
 _KEPT_S = 30 * 24 * 3600.0
 _BUSY_MS = 5000
@@ -127,8 +131,11 @@ def connect(path: str) -> sqlite3.Connection:
     """Open the file, with its tables. :raises StateError: it can't be used."""
     is_there = path != IN_MEMORY and os.path.lexists(path)
     try:
-        if path != IN_MEMORY and not is_there:  # others are not to read what it holds
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        if path != IN_MEMORY:
+            if not is_there:  # others are not to read what it holds
+                with contextlib.suppress(FileExistsError):  # another process was as quick
+                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            _check_owner(path)
         # Used by one thread at a time, though not always by the same.
         database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     except (sqlite3.Error, OSError) as error:
@@ -151,6 +158,22 @@ def connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _check_owner(path: str) -> None:
+    """Where everybody may write, such as in /tmp, somebody else may have put a link there, or a file with
+    keys of his own. The rule is that of Linux's fs.protected_regular, which not every system has on.
+
+    :raises StateError: what is there is neither ours nor of whoever owns the directory. :raises OSError: …
+    """
+    folder = os.stat(os.path.dirname(os.path.abspath(path)))
+    if not folder.st_mode & stat.S_IWOTH:
+        return
+    for name in (path, *(path + ending for ending in _BESIDE)):
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(name).st_uid not in (os.geteuid(), folder.st_uid):
+                text = f"{name} belongs to somebody else, in a directory where everybody can write"
+                raise StateError(text, is_there=True)
 
 
 def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:

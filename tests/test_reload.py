@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +182,29 @@ async def test_a_rotated_key(running, provider, tmp_path):
         await running.reloader.reload()
     assert await running.status("a") == 200
     assert (await running.status("a"), seen[-1]) == (200, b"second")
+
+
+async def test_a_key_that_everybody_can_read_is_told_of_once(running, caplog):
+    def told() -> list[str]:
+        return [r.getMessage().split()[0] for r in caplog.records if "every user" in r.getMessage()]
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        one, two, own = (Path(folder) / name for name in ("one", "two", "own"))
+        for path, mode in ((one, 0o644), (two, 0o644), (own, 0o600)):
+            path.write_text("k")
+            path.chmod(mode)
+        running.write('api_key_env = "MOCK_KEY"', f'api_key_file = "{one}"')
+        await running.check()
+        assert told() == [str(one)]
+        running.write("# a comment", '# another\nb = ["mock/m"]')
+        await running.check()
+        assert told() == [str(one)]
+        running.write(str(one), str(two))
+        await running.check()
+        running.write(str(two), str(own))
+        await running.check()
+        assert told() == [str(one), str(two)]
 
 
 async def test_rows_and_connections_live_on(running):

@@ -1,14 +1,16 @@
-"""routes.toml on disk: every file, link and permission is real."""
+"""routes.toml on disk: every file, link and permission is real, but for one refusal."""
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from proxy.config import ConfigError, Listen
-from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, stamp_of
+from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, is_open_to_all, stamp_of
 
 TEXT = '[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n'
 
@@ -121,6 +123,39 @@ def test_replacing_keeps_the_mode_and_leaves_nothing_behind(file, path, mode):
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert path.stat().st_ino != inode
     assert os.listdir(path.parent) == ["routes.toml"]
+
+
+@pytest.mark.parametrize(("may_give", "left"), [(("uid", "gid"), 0o664), (("gid",), 0o664), ((), 0o604)])
+def test_what_its_group_may_is_not_given_to_another(file, path, monkeypatch, may_give, left):
+    """Only root can make this happen in earnest, and root is not refused: so the refusal is made up."""
+    given = []
+
+    def fchown(_descriptor: int, uid: int, gid: int) -> None:
+        if (uid != -1 and "uid" not in may_give) or "gid" not in may_give:
+            raise PermissionError
+        given.append((uid != -1, gid))
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    path.chmod(0o664)
+    file.replace("new")
+    assert stat.S_IMODE(path.stat().st_mode) == left
+    assert given == ([("uid" in may_give, path.stat().st_gid)] if may_give else [])
+
+
+def test_who_can_read_a_file(tmp_path):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "key"
+        path.write_text("k")
+        for inside, file, is_open in (
+            (0o755, 0o644, True), (0o711, 0o604, True), (0o755, 0o640, False), (0o750, 0o644, False),
+        ):  # fmt: skip
+            os.chmod(folder, inside)
+            path.chmod(file)
+            (tmp_path / "link").unlink(missing_ok=True)
+            (tmp_path / "link").symlink_to(path)
+            assert is_open_to_all(str(path)) is is_open
+            assert is_open_to_all(str(tmp_path / "link")) is is_open
+    assert not is_open_to_all(str(path))  # it has gone
 
 
 def test_a_links_target_is_replaced_and_not_the_link(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -200,3 +201,35 @@ def test_a_file_that_is_there_is_opened_without_writing_to_it(tmp_path):
         log = tmp_path / "t.db-wal"
         assert not log.exists() or log.stat().st_size == 0
     assert (tmp_path / "t.db").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+@pytest.mark.parametrize("kind", ["file", "link", "-wal", "-ledger"])
+def test_what_somebody_else_put_where_everybody_writes_is_not_used(tmp_path, kind):
+    """It may hold keys of his own, or lead to a file that he wants written to."""
+    path = tmp_path / "t.db"
+    other = tmp_path / "target"
+    if kind == "file":
+        connect(str(path)).close()
+        os.chown(path, 65534, 65534)
+    elif kind == "link":
+        path.symlink_to(other)
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    else:
+        beside = tmp_path / f"t.db{kind}"
+        beside.mkdir() if kind == "-ledger" else beside.write_bytes(b"x" * 32)
+        os.chown(beside, 65534, 65534)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(StateError, match="somebody else") as caught:
+        connect(str(path))
+    assert caught.value.is_there
+    assert not other.exists()
+    if kind != "-wal":
+        tmp_path.chmod(0o700)  # here nobody else can have put it
+        connect(str(path)).close()
+
+
+def test_a_file_of_ours_is_used_wherever_it_is(tmp_path):
+    tmp_path.chmod(0o1777)
+    for _ in range(2):
+        connect(str(tmp_path / "t.db")).close()
