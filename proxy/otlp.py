@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     from proxy.tracing import Parent, Trace
 
 log = logging.getLogger("tokenhub.traces")
+
+
+class _Session(requests.Session):
+    """Goes where it is told to, and no further: a collector's key may be in a header, which a redirect would
+    take elsewhere. Not every version of the exporter sees to that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
 
 # So long a stop waits for a collector to take the last spans; a supervisor waits longer for its workers.
 FLUSH_S = 2.0
@@ -118,7 +128,7 @@ def _exporter(endpoint: str) -> SpanExporter:
     sys.setswitchinterval(_SWITCH_S)
     parts = urlsplit(endpoint)
     log.info("spans go to %s://%s%s", parts.scheme, parts.netloc.rpartition("@")[2], parts.path)
-    return OTLPSpanExporter(endpoint=endpoint)
+    return OTLPSpanExporter(endpoint=endpoint, session=_Session())
 
 
 def endpoint_of(config: TracesConfig, environ: Mapping[str, str]) -> str:

@@ -5,22 +5,31 @@ Each provider notes all it gets, and the canary is whatever must never get anyth
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 
 import openai
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 
-from proxy.config import parse
+from proxy.config import TracesConfig, parse
 from proxy.headers import read_request_head
 from proxy.keys import digest_of
 from proxy.keystore import Keyring
+from proxy.logs import JsonLines, TextLines
 from proxy.orders import Settled, Start, TakeOn
+from proxy.otlp import Otlp, _Session
 from proxy.prepare import prepare
 from proxy.server import Server
+from proxy.spans import context_of
 from proxy.tls import Certificate
+from proxy.tracing import SAMPLED
+from proxy.webhook import Webhook
 from tests.attemptcases import ask
+from tests.conftest import until
 from tests.fakes import Call, RawClient, ScriptedProvider, answers, dead_url, hangs, post
-from tests.keycases import admin, make
+from tests.keycases import admin, bearer, make
 
 # Each is a secret of one party, and a word that stands nowhere else.
 KEY_A, KEY_B = "sk-alpha-0123456789", "sk-beta-9876543210"
@@ -386,3 +395,94 @@ def test_no_repr_tells_a_secret():
         text = repr(value)
         for secret in ("S3CRET", KEY_A, KEY_B, OWN.decode()):
             assert secret not in text, type(value)
+
+
+# ---------------------------------------------------------------------- what asks, or is sent, by itself
+
+
+async def test_the_admin_api_makes_no_connection(provider, start, canary):
+    """Nothing that it takes is an address: providers, webhook and collector are the file's alone."""
+    url = f"http://127.0.0.1:{canary.port}/v1"
+    server, _ = await started(start, config(canary, canary))
+    for model in ("a/m", "two", "auto", url, f"a/{url}"):
+        body = {"model": model, "base_url": url, "messages": [{"role": "user", "content": url}]}
+        status, _ = await admin(server, "POST", "/explain", {"body": body})
+        assert status in (200, 404), model
+    for settings in (
+        {"models": [url]},
+        {"models": ["a/m"], "base_url": url},
+        {"models": ["a/m"], "sticky": url},
+    ):
+        status, _ = await admin(server, "PUT", "/aliases/x", settings)
+        assert status in (409, 422), settings  # 409: this gateway has no file
+    for path in ("/providers", "/alerts", "/webhook", f"/proxy/{url}", f"/routes?url={url}"):
+        for method in ("GET", "POST", "PUT"):
+            assert (await admin(server, method, path, {"url": url}))[0] in (400, 404, 405), path
+    status, row = await admin(server, "POST", "/keys", {"name": url, "webhook": url})
+    assert status in (400, 422), row
+
+
+@pytest.mark.parametrize("status", [b"301 a", b"302 a", b"303 a", b"307 a", b"308 a"])
+async def test_what_goes_out_by_itself_follows_no_redirect(provider, canary, monkeypatch, caplog, status):
+    """Neither an alert nor spans, whose collector may want a key in a header."""
+    provider.script = answers(b"", status, b"Location: http://localhost:%d/\r\n" % canary.port)
+    webhook = Webhook()
+    webhook.use(f"{provider.url}/h00k")
+    webhook.send({"text": "an alert"})
+    await until(lambda: "an alert is lost" in caplog.text, 20)
+    await webhook.close()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=c0llector-key")
+    collector = Otlp(TracesConfig(endpoint=provider.url), None)
+    collector._processor.on_end(ReadableSpan("x", context_of(1, 2, SAMPLED, "")))
+    await collector.close()
+    assert len(provider.seen) == 2 and b"c0llector-key" in provider.seen[1][0]
+    with _Session() as session:  # as exporters use it that leave redirects to it
+        answer = await asyncio.to_thread(session.post, provider.url, b"", headers={"x-team": "k"})
+    assert b"%d a" % answer.status_code == status
+
+
+# ---------------------------------------------------------------------- what others write makes no lines
+
+# Ends of lines of all kinds, what steers terminals, what turns the direction of text, and half a character.
+NASTY = "x\r\n2026 ERROR forged: \x1b[2J\x1b]0;t\x07\x9b31m\x00\x0b\x0c\x1c\x85\u2028\u2029\u202e\u2066\ud800"
+
+
+async def test_no_client_and_no_provider_forges_a_line(provider, other, start, caplog):
+    caplog.set_level(logging.DEBUG)
+    server, secret = await started(start, config(provider, other))
+    wire = NASTY.encode("utf-8", "surrogatepass")
+    for answer in (
+        wire + b"\r\n\r\n",
+        b"HTTP/1.1 " + wire + b"\r\n\r\n",
+        b"HTTP/1.1 500 \x9b2J\xc2\x9b\r\n" + wire + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX\x1b[2J: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + wire,
+    ):
+
+        async def script(call: Call, answer: bytes = answer) -> None:
+            await call.request()
+            await call.send(answer)
+
+        provider.script = script
+        client = await RawClient.connect(server)
+        await client.post(b'{"model":"a/m"}', extra=bearer(secret) + b"Connection: close\r\n")
+        await client.rest()
+    for model in (NASTY, f"a/{NASTY}"):
+        client = await RawClient.connect(server)
+        await client.post(json.dumps({"model": model}).encode(), extra=bearer(secret))
+        assert (await client.response())[0] in (400, 404)
+    for line in (b"X-Inferoute-Strategy", b"X-Inferoute-Fallback", b"User-Agent", b"Authorization"):
+        client = await RawClient.connect(server)
+        await client.post(b'{"model":"b/m"}', extra=line + b": " + wire.replace(b"\r\n", b" ") + b"\r\n")
+        assert (await client.response())[0] >= 400
+    assert (await admin(server, "POST", "/keys", {"name": NASTY}))[0] in (400, 422)
+    assert any("provider a" in record.getMessage() for record in caplog.records)
+    for formatter in (JsonLines(1), TextLines(1, coloured=False)):
+        for record in caplog.records:
+            line = formatter.format(record)
+            if record.exc_info is None:
+                assert line.isprintable(), line
+    status, rows = await admin(server, "GET", "/requests")
+    assert status == 200
+    assert all(str(value).isprintable() for row in rows["data"] for value in row.values())
