@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 from proxy.config import Config, ProviderConfig, TracesConfig
@@ -24,6 +25,7 @@ class Prepared(NamedTuple):
     """What is ready to run. ``keys`` and ``providers`` are by the provider's name. The keys make no part of
     its ``repr``.
 
+    ``authorities``: what the providers' ``ca_file`` held.
     ``tls``: for connections of clients, made from ``certificate``; None: plain HTTP.
     """
 
@@ -32,6 +34,7 @@ class Prepared(NamedTuple):
     recipes: dict[str, tuple[object, ...]]  # what each provider was made from
     certificate: Certificate | None = None
     tls: ssl.SSLContext | None = None
+    authorities: Mapping[str, bytes] = MappingProxyType({})
 
     @property
     def simulated(self) -> bool:
@@ -104,24 +107,27 @@ def prepare(
     connect_s = config.timeouts.connect_s
     providers: dict[str, Provider] = {}
     recipes: dict[str, tuple[object, ...]] = {}
+    authorities: dict[str, bytes] = {}
     for name, settings in config.providers.items():
         key = None if simulator_port else keys[name]
         made_of = _stand_in(settings, simulator_port) if simulator_port else settings
-        recipe = (made_of, key, connect_s, bool(simulator_port))
-        if previous is not None and previous.recipes.get(name) == recipe:
-            providers[name] = previous.providers[name]
-        else:
-            try:
+        try:
+            if made_of.ca_file:
+                authorities[name] = Path(made_of.ca_file).read_bytes()
+            recipe = (made_of, key, connect_s, bool(simulator_port), authorities.get(name))
+            if previous is not None and previous.recipes.get(name) == recipe:
+                providers[name] = previous.providers[name]
+            else:
                 providers[name] = Provider(made_of, key, connect_s, simulated=bool(simulator_port))
-            except OSError as error:  # ssl.SSLError is one
-                raise StartError(f"ca_file of provider '{name}' can't be used: {error}") from None
+        except OSError as error:  # ssl.SSLError is one
+            raise StartError(f"ca_file of provider '{name}' can't be used: {error}") from None
         recipes[name] = recipe
     tls = None
     if previous is not None and previous.certificate == certificate:
         tls = previous.tls
     elif certificate is not None:
         tls = server_context(certificate, config.server)
-    return Prepared(keys, providers, recipes, certificate, tls)
+    return Prepared(keys, providers, recipes, certificate, tls, authorities)
 
 
 def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:

@@ -135,6 +135,11 @@ class Reloader:
             for name, key in prepared.keys.items()
             if name in old.keys and old.keys[name] != key
         ]
+        found += [
+            f"the authorities in ca_file of provider {name} changed"
+            for name, held in prepared.authorities.items()
+            if old.authorities.get(name, held) != held
+        ]
         if prepared.certificate != old.certificate:
             found.append("the TLS certificate changed")
         if prepared.simulated != old.simulated:

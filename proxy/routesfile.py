@@ -131,9 +131,11 @@ class RoutesFile:
 
 
 def files_beside(config: Config) -> list[str]:
-    """The files that are read with this one: those with operators' keys, and the certificate's."""
-    keys = (provider.api_key_file for provider in config.providers.values())
-    return [path for path in (*keys, config.server.tls_cert, config.server.tls_key) if path]
+    """The files that are read with this one: those with keys for providers and whom to trust there, and the
+    certificate's."""
+    providers = config.providers.values()
+    theirs = [path for provider in providers for path in (provider.api_key_file, provider.ca_file)]
+    return [path for path in (*theirs, config.server.tls_cert, config.server.tls_key) if path]
 
 
 def is_open_to_all(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import trustme
 
 from proxy.config import TracesConfig, parse
 from proxy.listeners import StartError
@@ -117,6 +118,22 @@ def test_a_provider_that_is_as_it_was_stays_the_same_object(change, port, keys, 
     assert "".join(n for n in "ab" if after.providers[n] is before.providers[n]) == kept
     assert after.simulated is bool(port)
     assert after.usable == {"a": True, "b": bool(port) or "B" in keys}
+
+
+def test_a_provider_whose_authorities_are_others_is_another_one(tmp_path):
+    file = tmp_path / "ca.pem"
+    text = TWO.replace('"http://127.0.0.1:2/v1"', f'"https://127.0.0.1:2/v1"\nca_file = "{file}"')
+    trustme.CA().cert_pem.write_to_path(file)
+    before = prepared(text)
+    assert prepared(text, before).providers == before.providers
+    trustme.CA().cert_pem.write_to_path(file)
+    after = prepared(text, before)
+    assert after.providers["a"] is before.providers["a"]
+    assert after.providers["b"] is not before.providers["b"]
+    assert before.authorities != after.authorities == {"b": file.read_bytes()}
+    file.unlink()
+    with pytest.raises(StartError, match="ca_file of provider 'b' can't be used"):
+        prepared(text, after)
 
 
 def test_what_simulates_has_no_key_of_anybody():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import ConfigError, Listen
-from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, is_open_to_all, stamp_of
+from proxy.config import ConfigError, Listen, parse
+from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside, is_open_to_all, stamp_of
 
 TEXT = '[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n'
 
@@ -102,6 +102,14 @@ def test_the_files_of_keys_are_watched_too(file, tmp_path):
     assert looks(file, str(key)) == [False] * 3  # it is new to the watcher, that is all
     key.write_text("other")
     assert looks(file, str(key)) == [False, True, False]
+
+
+def test_the_files_beside_are_those_of_keys_authorities_and_certificates():
+    text = TEXT.replace("[providers.a]", '[providers.a]\napi_key_file = "k"\nca_file = "ca"', 1)
+    text = text.replace("http:", "https:")
+    assert files_beside(parse(text)) == ["k", "ca"]
+    text += '[server]\ntls_cert = "c"\ntls_key = "t"\n'
+    assert files_beside(parse(text)) == ["k", "ca", "c", "t"]
 
 
 def test_what_was_written_here_is_no_change(file, path):
