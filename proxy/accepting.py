@@ -31,7 +31,7 @@ class Listener:
     def __init__(
         self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None
     ) -> None:
-        self._sock = sock
+        self.sock = sock
         self._factory = factory
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -41,7 +41,7 @@ class Listener:
 
     async def start(self) -> None:
         """Accept connections from now on."""
-        self._server = await serve_on(self._sock, self._factory, self._tls)
+        self._server = await serve_on(self.sock, self._factory, self._tls)
 
     def look(self, longest_s: float, now: float) -> None:
         """Adapt to how long turns take.
@@ -58,7 +58,7 @@ class Listener:
     async def _open(self) -> None:
         try:
             while len(self._more) < DESCRIPTORS - 1:
-                self._more.append(await serve_on(self._sock.dup(), self._factory, self._tls))
+                self._more.append(await serve_on(self.sock.dup(), self._factory, self._tls))
         except OSError:
             pass  # no descriptors are left, and clients need them more
 

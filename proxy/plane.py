@@ -24,6 +24,7 @@ from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
+from proxy.peers import DEAD_S, watch
 from proxy.tls import listener_tls
 from proxy.tracing import Tracing
 
@@ -106,6 +107,7 @@ class DataPlane:
         self._listeners: list[Listener] = []
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
         self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
 
@@ -134,9 +136,17 @@ class DataPlane:
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
+        self._watch_clients(sock)
         listener = Listener(sock, self._client, self._tls)
         self._listeners.append(listener)
         await listener.start()
+
+    def _watch_clients(self, *listening: socket.socket) -> None:
+        """Have clients noticed that vanish: tokens would be generated for nobody. Nothing is to be done for
+        each of them, as they inherit it. One that only takes nothing for a while has its own limit."""
+        self._vanished_s = max(DEAD_S, self.gateway.timeouts.client_write_s)
+        for sock in listening:
+            watch(sock, self._vanished_s)
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))
@@ -151,6 +161,8 @@ class DataPlane:
         if self._tick_due:
             self.gateway.counters.lag.add(max(0, int((now - self._tick_due) * 1e6)))
         self._tick_due = now + TICK_S
+        if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
+            self._watch_clients(*(listener.sock for listener in self._listeners))
         self.gateway.tick(now)
         for listener in self._listeners:
             listener.look(self.gateway.longest_turn_s, now)

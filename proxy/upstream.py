@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final, cast
 
+from proxy.addresses import Addresses
 from proxy.config import ProviderConfig
 from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
@@ -41,6 +42,7 @@ class ProviderConnection:
         "idle_since",
         "interim",
         "is_held_back",
+        "kept_until",
         "pool",
         "served",
         "spoiled",
@@ -59,6 +61,7 @@ class ProviderConnection:
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_held_back = False
         self.idle_since = 0.0
+        self.kept_until = float("inf")  # monotonic seconds: after that it takes no further request
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
@@ -200,7 +203,8 @@ class ConnectionPool:
     def __init__(self, provider: ProviderConfig, tls: ProviderTLS | None, connect_s: float) -> None:
         self.name = provider.name
         self.open: set[ProviderConnection] = set()
-        self._provider = provider
+        self._host = provider.host
+        self._addresses = Addresses(provider.host, provider.port)
         self._tls = tls
         self._connect_s = connect_s
         self._idle: list[ProviderConnection] = []
@@ -223,6 +227,9 @@ class ConnectionPool:
             return
         if self._tls is not None and connection.served == 1:
             self._tls.remember(connection.transport)
+        if now > connection.kept_until:
+            connection.transport.abort()
+            return
         connection.idle_since = now
         self._idle.append(connection)
 
@@ -234,7 +241,8 @@ class ConnectionPool:
 
     def dial(self, attempt: Attempt) -> asyncio.Task[None]:
         """Open a connection for ``attempt``, which hears of it through on_connected or on_connect_failed."""
-        dialling = dial(attempt, ProviderConnection(self), self._provider, self._tls, self._connect_s)
+        connection = ProviderConnection(self)
+        dialling = dial(attempt, connection, self._addresses, self._tls, self._host, self._connect_s)
         task = asyncio.get_running_loop().create_task(dialling)
         self._dials.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._dials.discard)

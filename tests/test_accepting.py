@@ -101,7 +101,7 @@ async def test_without_descriptors_it_goes_on_as_it_is(listener, monkeypatch):
             opened.append(real.dup())
             return opened[-1]
 
-    real, listener._sock = listener._sock, Sock()
+    real, listener.sock = listener.sock, Sock()
     listener.look(1.0, 5.0)
     await until(lambda: len(opened) == 2)
     await until(listener._opening.done)

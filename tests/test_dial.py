@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from proxy.addresses import Addresses
 from tests.conftest import until
 from tests.fakes import Call, ScriptedProvider
 from tests.poolcases import Attempt, pool_of
@@ -24,7 +25,7 @@ async def test_a_dial_to_nobody_says_why():
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b.invalid", "x" * 64 + ".invalid"])
 async def test_a_dial_to_a_name_that_is_none(host):
     pool = pool_of("http://127.0.0.1:1/v1")
-    pool._provider = type("P", (), {"host": host, "port": 1})()
+    pool._addresses = Addresses(host, 1)
     attempt = Attempt()
     await pool.dial(attempt)
     assert attempt.failed

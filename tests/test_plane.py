@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import pytest
 
@@ -15,6 +16,7 @@ from proxy.ledger import Ledger
 from proxy.limits import Accounts
 from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import listen_on
+from proxy.peers import DEAD_S
 from proxy.plane import DataPlane
 from proxy.prepare import prepare, read_keys
 from tests.conftest import until
@@ -100,6 +102,21 @@ async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
         await asyncio.sleep(0.1)
     assert caplog.text.count("what workers tell each other") == 1  # and not 50 times a second
     await until(lambda: finished(other) == 1)  # told when it works again
+
+
+async def test_clients_that_vanish_are_noticed_as_the_configuration_says(two):
+    plane, text = two[0], TEXT.format(url="http://127.0.0.1:1/v1")
+
+    def limit_s() -> float:
+        [sock] = plane._listeners[0].sockets
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+
+    assert limit_s() == plane.gateway.timeouts.client_write_s == 120
+    for given_s, taken_s in ((90, 90), (1, DEAD_S)):
+        config = parse(f'{text}[timeouts]\nclient_write = "{given_s}s"\n')
+        plane.gateway.adopt(config, plane.gateway.catalog, plane.gateway.providers)
+        await until(lambda taken_s=taken_s: limit_s() == taken_s)
 
 
 async def test_anything_but_a_proxied_request_is_answered_too(two):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 
+from proxy.dial import MAX_AGE_S
 from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call
@@ -61,6 +63,16 @@ async def test_idle_connections_expire_the_oldest_first(pool):
     pool.expire(100.0 + IDLE_EXPIRY_S)
     assert pool.snapshot()["idle"] == 2
     pool.expire(100.1 + IDLE_EXPIRY_S)
+    await until(lambda: pool.snapshot() == {"open": 1, "idle": 1, "dialling": 0})
+    assert pool.take() is young
+
+
+async def test_a_connection_that_is_old_takes_no_further_request(pool):
+    young, old = await dial(pool), await dial(pool)
+    now = monotonic()
+    assert 0.8 * MAX_AGE_S - 60 < young.kept_until - now < 1.2 * MAX_AGE_S
+    pool.put(young, young.kept_until)
+    pool.put(old, old.kept_until + 0.001)
     await until(lambda: pool.snapshot() == {"open": 1, "idle": 1, "dialling": 0})
     assert pool.take() is young
 
