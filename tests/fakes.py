@@ -91,34 +91,41 @@ class Call:
 
 
 class ScriptedProvider:
-    """A provider on a loopback port that runs ``script`` for every connection.
+    """A provider that runs ``script`` for every connection.
 
     Its exceptions come out at the end of the test, but for the gateway closing a connection.
 
     :param tls: its certificate; None for plain HTTP.
+    :param sock: where it listens; None: on a loopback port.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, sock: socket.socket | None = None) -> None:
         self.script: Script = echo
         self.connections = 0
         self.seen: list[tuple[bytes, bytes]] = []  # head and body of each request that was read
         self.port = 0
         self._tls = tls
+        self._sock = sock
         self._tasks: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        sock = self._sock or socket.create_server(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._serve, sock=sock, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
+        """Close the listener and all connections."""
         self._server.close()
         await self._server.wait_closed()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
         if self._errors:
             raise self._errors[0]
 

@@ -1,0 +1,512 @@
+"""The installed program in a network of its own: links that are cut, packets that are lost, names that move.
+
+What needs the kernel's time, such as a dead peer that is given up after 20 s, runs side by side; everything
+is asked of a gateway of one process and of one with two workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import until
+from tests.e2e import Gateway
+from tests.e2e.netns import World, flow_of, names, why_not
+from tests.e2e.test_ledger import lines
+from tests.fakes import Call, RawClient, ScriptedProvider, answers
+
+LIMIT_S = 60.0  # for what takes the kernel 20 s, on a machine that is busy
+CLIENT = "10.9.2.1"
+PROVIDER = """
+[providers.{name}]
+base_url = "http://{host}/v1"
+auth = "none"
+[models."{name}/m"]
+"""
+TEXT = """
+[state]
+path = "t.db"
+[auth]
+required = false
+[simulator]
+mode = "never"
+[timeouts]
+connect = "{connect}"
+client_write = "20s"
+{more}
+"""
+Answer = tuple[int, dict[bytes, bytes], bytes]
+DEAD = "10.9.1.250"  # nobody listens there
+
+_reason = why_not()
+pytestmark = pytest.mark.skipif(bool(_reason), reason=_reason)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as made:
+        yield made
+
+
+class Far:
+    """Providers, each at an address of its own, and what the gateways' configuration says of them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.text = ""
+        self._stack = contextlib.AsyncExitStack()
+        self._hosts = (f"10.9.1.{number}" for number in itertools.count(1))
+
+    async def provider(self, name: str, script: Any, host: str = "") -> tuple[ScriptedProvider, str]:
+        """Another one; with the address it has, and by which it is asked unless ``host`` is a name for it."""
+        address = next(self._hosts)
+        scripted = ScriptedProvider(sock=self.world.far.listener(address))
+        scripted.script = script
+        await self._stack.enter_async_context(scripted)
+        self.text += PROVIDER.format(name=name, host=host or address)
+        return scripted, address
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+@pytest.fixture
+async def far(world: World) -> AsyncIterator[Far]:
+    made = Far(world)
+    yield made
+    await made.close()
+
+
+@contextlib.asynccontextmanager
+async def both(world: World, far: Far, more: str = "", connect: str = "5s") -> AsyncIterator[list[Gateway]]:
+    """A gateway of one process, and one of two workers. Afterwards nothing may be under way in them."""
+    text = TEXT.format(connect=connect, more=more) + far.text
+    made = [world.gateway(f"w{count}", text, "--workers", count) for count in "12"]
+    await asyncio.gather(*(asyncio.to_thread(gateway.__enter__) for gateway in made))
+    try:
+        yield made
+        for gateway in made:
+            if gateway.process.poll() is None:
+                await is_idle(world, gateway)
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(gateway.__exit__) for gateway in made))
+
+
+async def client(world: World, gateway: Gateway, source: str = CLIENT) -> RawClient:
+    sock = await asyncio.to_thread(world.far.connect, gateway.host_and_port, source)
+    return RawClient(*await asyncio.open_connection(sock=sock, limit=1 << 24))
+
+
+async def told(asking: RawClient) -> Answer:
+    """The answer to a request that was sent."""
+    answer = await asyncio.wait_for(asking.response(), LIMIT_S)
+    asking.close()
+    return answer
+
+
+async def admin(world: World, gateway: Gateway, path: str) -> Any:
+    host, _, port = gateway.admin.rpartition("//")[2].rpartition(":")
+    sock = await asyncio.to_thread(world.here.connect, (host, int(port)))
+    asking = RawClient(*await asyncio.open_connection(sock=sock, limit=1 << 24))
+    await asking.send(b"GET %b HTTP/1.1\r\nHost: %b:%b\r\nConnection: close\r\n\r\n"
+                      % (path.encode(), host.encode(), port.encode()))  # fmt: skip
+    status, _, body = await asking.response()
+    asking.close()
+    assert status == 200, body
+    return body.decode() if path == "/metrics" else json.loads(body)
+
+
+async def is_idle(world: World, gateway: Gateway) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while any(
+            row["row"]["in_flight"] or row["row"]["awaiting"]
+            for row in (await admin(world, gateway, "/admin/v1/routes"))["data"]
+            if row["row"]
+        ):
+            await asyncio.sleep(0.05)
+
+
+def code_of(answer: Answer) -> tuple[int, str]:
+    return answer[0], json.loads(answer[2])["error"]["code"]
+
+
+def story_of(answer: Answer) -> list[str]:
+    """The outcomes of the attempts."""
+    return [part.split(":")[1] for part in answer[1][b"x-inferoute-attempts"].decode().split(", ")]
+
+
+def last_of(gateway: Gateway, model: str) -> dict[str, Any]:
+    found = [line for line in lines(gateway.config.parent) if line["model"] == model]
+    return found[-1] if found else {}
+
+
+# ---------------------------------------------------------------------- links that die
+
+
+class Noted:
+    """Runs a script for each request, and notes by which connection of the gateway it came: ``flows``, by the
+    request's ``user``."""
+
+    def __init__(self, script: Callable[[Call], Awaitable[None]]) -> None:
+        self.flows: dict[str, list[tuple[str, int]]] = {}
+        self.left: list[str] = []  # users whose connections have ended
+        self._script = script
+
+    async def __call__(self, call: Call) -> None:
+        user = ""
+        try:
+            while True:
+                _, body = await call.request()
+                user = json.loads(body)["user"]
+                self.flows.setdefault(user, []).append(flow_of(call.writer))
+                await self._script(call)
+        finally:
+            self.left.append(user)
+
+
+async def answers_once(call: Call) -> None:
+    await call.answer(b'{"by":"it"}')
+
+
+async def begins(call: Call) -> None:
+    await call.stream(b"data: one\n\n", end=False)
+
+
+async def is_silent(_: Call) -> None:
+    pass
+
+
+class Scene:
+    """A gateway that requests are sent to, and what may happen on their way."""
+
+    def __init__(self, world: World, gateway: Gateway, user: str) -> None:
+        self.world, self.gateway, self.user = world, gateway, user
+
+    async def opened(self, model: str, streamed: bool = False) -> RawClient:
+        """The client of a request that was sent."""
+        asking = await client(self.world, self.gateway)
+        await asking.post(json.dumps({"model": model, "stream": streamed, "user": self.user}).encode())
+        return asking
+
+    async def ask(self, model: str) -> Answer:
+        return await told(await self.opened(model))
+
+    async def answers(self, model: str) -> bytes:
+        """The answer, as soon as there is one that is none of the gateway's."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                status, _, body = await self.ask(model)
+                if status == 200:
+                    return body
+
+    def cut(self, flow: tuple[str, int]) -> None:
+        self.world.wire.cut.add(flow)
+
+    async def keeps(self, noted: Noted) -> None:
+        """A kept connection that a NAT has forgotten: the request is sent again on a new one, for free."""
+        assert (await self.ask("kept/m"))[0] == 200
+        self.cut(noted.flows[self.user][0])
+        answer = await self.ask("kept/m")
+        assert (answer[0], story_of(answer)) == (200, ["200"])
+        assert len(noted.flows[self.user]) == 2
+
+    async def rests(self, noted: Noted) -> None:
+        """One that nobody uses is gone before somebody does."""
+        assert (await self.ask("idle/m"))[0] == 200
+        self.cut(noted.flows[self.user][0])
+        gone = 'tokenhub_provider_connections{provider="idle",state="open"} 0\n'
+        async with asyncio.timeout(LIMIT_S):
+            while gone not in await admin(self.world, self.gateway, "/metrics"):
+                await asyncio.sleep(0.3)
+
+    async def waits(self, noted: Noted, model: str) -> Answer:
+        """A provider that vanishes before its answer begins."""
+        asking = await self.opened(model)
+        await until(lambda: self.user in noted.flows, LIMIT_S)
+        self.cut(noted.flows[self.user][0])
+        return await told(asking)
+
+    async def fails(self, noted: Noted) -> None:
+        answer = await self.waits(noted, "silent/m")
+        assert (code_of(answer), story_of(answer)) == ((502, "provider_bad_answer"), ["reset"])
+
+    async def fails_over(self, noted: Noted) -> None:
+        answer = await self.waits(noted, "over")
+        assert (answer[0], story_of(answer)) == (200, ["reset", "200"])
+
+    async def breaks_off(self, noted: Noted) -> None:
+        """A provider that vanishes in the middle of a stream."""
+        asking = await self.opened("begun/m", streamed=True)
+        await asking.reader.readuntil(b"one\n\n")
+        self.cut(noted.flows[self.user][0])
+        rest = await asyncio.wait_for(asking.reader.readuntil(b"\r\n0\r\n\r\n"), LIMIT_S)
+        assert b"provider_broke_off" in rest
+
+    async def goes_on(self, noted: Noted, comes_back: asyncio.Event) -> None:
+        """A link that is there again in time: nobody notices."""
+        asking = await self.opened("back/m", streamed=True)
+        await asking.reader.readuntil(b"one\n\n")
+        flow = noted.flows[self.user][0]
+        self.cut(flow)
+        comes_back.set()
+        lost = self.world.wire.lost
+        await until(lambda: self.world.wire.lost > lost + 10, LIMIT_S)
+        self.world.wire.cut.discard(flow)
+        rest = await asyncio.wait_for(asking.reader.readuntil(b"\r\n0\r\n\r\n"), LIMIT_S)
+        assert b"data: two\n\n" in rest
+        assert b"error" not in rest
+
+    async def leaves(self, noted: Noted, model: str) -> None:
+        """A client that vanishes, while it waits or reads: its request ends upstream."""
+        asking = await self.opened(model, streamed=True)
+        await until(lambda: self.user in noted.flows, LIMIT_S)
+        if model == "read/m":
+            await asking.reader.readuntil(b"one\n\n")
+        self.cut(asking.writer.get_extra_info("sockname"))
+        await until(lambda: self.user in noted.left, LIMIT_S)
+        await until(lambda: last_of(self.gateway, model), LIMIT_S)
+        assert last_of(self.gateway, model)["status"] == (200 if model == "read/m" else 499)
+
+
+async def test_who_has_vanished_is_noticed(world, far):
+    """Cut in every phase, without a word to anybody: it is found after 20 s, while the limits for those who
+    are only slow are far longer."""
+    comes_back = asyncio.Event()
+
+    async def two(call: Call) -> None:
+        await begins(call)
+        await comes_back.wait()
+        await call.send(b"b\r\ndata: two\n\n\r\n0\r\n\r\n")
+
+    async def drips(call: Call) -> None:
+        await begins(call)
+        while not call.reader.at_eof():
+            await asyncio.sleep(0.2)
+            await call.send(b"b\r\ndata: two\n\n\r\n")
+
+    noted: dict[str, Noted] = {}
+    for name, script in (
+        ("kept", answers_once), ("idle", answers_once), ("silent", is_silent), ("mute", is_silent),
+        ("begun", begins), ("back", two), ("left", is_silent), ("read", drips),
+    ):  # fmt: skip
+        noted[name] = Noted(script)
+        await far.provider(name, noted[name])
+    await far.provider("good", answers(b'{"by":"good"}'))
+    far.text += '[aliases]\nover = { models = ["mute/m", "good/m"], strategy = "round-robin" }\n'
+    async with both(world, far) as gateways:
+        for_all = []
+        for number, gateway in enumerate(gateways):
+            scene = Scene(world, gateway, str(number))
+            for_all += [
+                scene.keeps(noted["kept"]), scene.rests(noted["idle"]), scene.fails(noted["silent"]),
+                scene.fails_over(noted["mute"]),
+                scene.breaks_off(noted["begun"]), scene.goes_on(noted["back"], comes_back),
+                scene.leaves(noted["left"], "left/m"), scene.leaves(noted["read"], "read/m"),
+            ]  # fmt: skip
+        await asyncio.gather(*for_all)
+
+
+# ---------------------------------------------------------------------- packets that are lost
+
+
+async def test_lost_and_late_packets_change_nothing(world, far):
+    """A tenth lost and a tenth overtaken, on both sides of the gateway: answers are whole to the byte."""
+
+    async def script(call: Call) -> None:
+        while True:
+            _, body = await call.request()
+            asked = json.loads(body)
+            said = b"".join(b"data: %d %b\n\n" % (number, asked["user"].encode()) for number in range(20))
+            if not asked["stream"]:
+                await call.answer(said)
+                continue
+            await call.stream(end=False)
+            for event in said.splitlines(keepends=True):
+                await call.send(b"%x\r\n%b\r\n" % (len(event), event))
+            await call.send(b"0\r\n\r\n")
+
+    await far.provider("p", script)
+    async with both(world, far) as gateways:
+        world.wire.loss = world.wire.late = 0.1
+
+        async def one(number: int, gateway: Gateway) -> None:
+            asking = await client(world, gateway)
+            for turn in range(3):
+                user = f"{number}-{turn}-" + "x" * 5000
+                await asking.post(
+                    json.dumps({"model": "p/m", "stream": number % 2 == 0, "user": user}).encode()
+                )
+                status, _, body = await asyncio.wait_for(asking.response(), LIMIT_S)
+                expected = b"".join(b"data: %d %b\n\n" % (at, user.encode()) for at in range(20))
+                assert (status, body == expected) == (200, True)
+            asking.close()
+
+        await asyncio.gather(*(one(number, gateway) for number in range(12) for gateway in gateways))
+        assert world.wire.lost > 50
+        world.wire.loss = world.wire.late = 0.0
+        for gateway in gateways:
+            assert [line["status"] for line in lines(gateway.config.parent)] == [200] * 36
+
+
+# ---------------------------------------------------------------------- where nobody is
+
+
+async def test_providers_that_can_not_be_reached(world, far):
+    """Refused, no way, forbidden, and packets that vanish: 503 with the reason, and another is asked."""
+    await far.provider("good", answers(b'{"by":"good"}'))
+    reasons = {
+        "refused": ("10.9.1.250", "Connection refused"),
+        "nowhere": ("10.9.8.1", "No route to host"),
+        "offline": ("198.51.100.1", "Network is unreachable"),
+        "filtered": ("10.9.7.1", "Permission denied"),
+        "vanished": ("10.9.1.251", "no connection within 1 s"),
+    }
+    world.here.ip("route", "add", "unreachable", "10.9.8.0/24")
+    world.here.ip("route", "add", "prohibit", "10.9.7.0/24")
+    world.wire.cut.add("10.9.1.251")
+    for name, (host, _) in reasons.items():
+        far.text += PROVIDER.format(name=name, host=host)
+    far.text += "[aliases]\n"
+    for name in reasons:
+        far.text += f'a-{name} = {{ models = ["{name}/m", "good/m"], strategy = "round-robin" }}\n'
+    async with both(world, far, connect="1s") as gateways:
+
+        async def check(gateway: Gateway, name: str, why: str) -> None:
+            scene = Scene(world, gateway, name)
+            answer = await scene.ask(f"{name}/m")
+            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
+            assert json.loads(answer[2])["error"]["message"] == (
+                f"The provider '{name}' could not be reached ({why})."
+            )
+            answer = await scene.ask(f"a-{name}")
+            assert (answer[0], story_of(answer)) == (200, ["connect", "200"])
+
+        await asyncio.gather(
+            *(check(gateway, name, why) for gateway in gateways for name, (_, why) in reasons.items())
+        )
+        for gateway in gateways:
+            assert gateway.log.count("could not be reached") == 2 * len(reasons)
+
+
+async def test_a_link_that_is_down_and_up_again(world, far):
+    """The gateway's own: what begins meanwhile fails at once, what runs goes on."""
+    step = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await begins(call)
+        await step.wait()
+        await call.send(b"b\r\ndata: two\n\n\r\n0\r\n\r\n")
+
+    noted = Noted(script)
+    await far.provider("p", noted)
+    async with both(world, far) as gateways:
+        running = [await Scene(world, gateway, "u").opened("p/m", streamed=True) for gateway in gateways]
+        for asking in running:
+            await asking.reader.readuntil(b"one\n\n")
+        near = []
+        for gateway in gateways:
+            sock = await asyncio.to_thread(world.here.connect, gateway.host_and_port)
+            near.append(RawClient(*await asyncio.open_connection(sock=sock)))
+        world.here.ip("link", "set", "wire", "down")
+        for asking in near:
+            await asking.post(b'{"model":"p/m"}')
+            answer = await asyncio.wait_for(asking.response(), LIMIT_S)
+            assert code_of(answer) == (503, "provider_unreachable")
+        step.set()
+        world.here.ip("link", "set", "wire", "up")
+        world.lead()
+        for asking in running:
+            assert b"two" in await asyncio.wait_for(asking.reader.readuntil(b"\r\n0\r\n\r\n"), LIMIT_S)
+        for gateway in gateways:
+            assert (await Scene(world, gateway, "u").ask("p/m"))[0] == 200
+
+
+# ---------------------------------------------------------------------- names
+
+
+@pytest.fixture
+def known(world: World) -> Iterator[dict[str, list[str] | None]]:
+    with names(world.far) as server:
+        yield server.known
+
+
+async def test_a_name_that_moves(world, far, known):
+    """The old address is gone: requests find the new one, without a restart."""
+    known["moves.test"] = []
+    old, old_at = await far.provider("p", Noted(answers_once), "moves.test")
+    new = ScriptedProvider(sock=world.far.listener("10.9.1.9"))
+    new.script = answers(b'{"by":"new"}')
+    known["moves.test"] = [old_at]
+    async with new, both(world, far, connect="1s") as gateways:
+        scenes = [Scene(world, gateway, "u") for gateway in gateways]
+        for scene in scenes:
+            assert (await scene.ask("p/m"))[2] == b'{"by":"it"}'
+        known["moves.test"] = ["10.9.1.9"]
+        await old.stop()
+        for scene in scenes:
+            assert await scene.answers("p/m") == b'{"by":"new"}'
+
+
+async def test_names_with_several_addresses_and_with_none(world, far, known):
+    """Of several the one that picks up; what is silent or can't be reached holds nobody up."""
+    _, at = await far.provider("good", answers(b'{"by":"good"}'))
+    world.wire.cut.add("10.9.1.251")
+    known.update(
+        {
+            "silent.test": ["10.9.1.251", at],
+            "silents.test": ["10.9.1.251", "10.9.1.251", at],
+            "refused.test": ["10.9.1.250", at],
+            "six.test": ["fd09::2", at],  # packets there vanish
+            "unreachable.test": ["2001:db8::1", at],
+            "dead.test": ["10.9.1.250", "2001:db8::1"],
+        }
+    )
+    for name in [*known, "none.test"]:
+        far.text += PROVIDER.format(name=name.removesuffix(".test"), host=name)
+    async with both(world, far) as gateways:
+        for gateway in gateways:
+            scene = Scene(world, gateway, "u")
+            for name in known:
+                answer = await scene.ask(name.removesuffix(".test") + "/m")
+                if name == "dead.test":
+                    assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
+                    assert b"10.9" not in answer[2] and b"db8" not in answer[2]
+                else:
+                    assert (answer[0], name) == (200, name)
+            answer = await scene.ask("none/m")
+            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
+            assert b"Name or service not known" in answer[2]
+
+
+async def test_a_name_server_that_is_silent(world, far, known):
+    """Names of which nothing is heard hold up neither other names, nor the operator, nor the end."""
+    _, at = await far.provider("good", answers(b'{"by":"good"}'), "good.test")
+    known["good.test"] = [at]
+    for number in range(6):
+        known[f"silent{number}.test"] = None
+        far.text += PROVIDER.format(name=f"silent{number}", host=f"silent{number}.test")
+    async with both(world, far, connect="2s") as gateways:
+        scenes = [Scene(world, gateway, "u") for gateway in gateways]
+        hanging = [
+            asyncio.create_task(scene.ask(f"silent{number}/m"))
+            for scene in scenes for number in range(6) for _ in range(4)
+        ]  # fmt: skip
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in hanging)
+        for scene in scenes:
+            assert (await scene.ask("good/m"))[2] == b'{"by":"good"}'
+            assert (await admin(world, scene.gateway, "/admin/v1/routes"))["data"]
+        for answer in await asyncio.gather(*hanging):
+            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
+            assert b"no connection within 2 s" in answer[2]
+        for gateway in gateways:  # while the threads still ask
+            gateway.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(gateway.wait, 5) == 0
