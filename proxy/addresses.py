@@ -75,7 +75,7 @@ async def reach(addresses: Sequence[Address]) -> socket.socket:
     """A connection to the first address that picks up. One that is silent keeps the next waiting for
     :data:`NEXT_AFTER_S` only, one that refuses not at all.
 
-    :raises OSError: none does; why the last one didn't.
+    :raises OSError: none does; why the first that said so didn't.
     """
     if len(addresses) == 1:
         return await _connect(addresses[0])
@@ -91,9 +91,10 @@ async def reach(addresses: Sequence[Address]) -> socket.socket:
             done, _ = await asyncio.wait(running, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 running.discard(task)
-                failure = task.exception()
-                if failure is None:  # another that is done is still among the running ones, and is closed
+                failed = task.exception()
+                if failed is None:  # another that is done is still among the running ones, and is closed
                     return task.result()
+                failure = failure or failed
     finally:
         for task in running:
             task.add_done_callback(_close)

@@ -60,7 +60,8 @@ async def dial(
     except ssl.SSLError as error:
         attempt.on_connect_failed(f"TLS: {error.reason or error}")
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
-        attempt.on_connect_failed(getattr(error, "strerror", None) or str(error))
+        said = getattr(error, "strerror", None) or str(error)
+        attempt.on_connect_failed(said or "the connection was closed")  # in the handshake
     else:
         connection.kept_until = monotonic() + MAX_AGE_S * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         attempt.on_connected(connection)

@@ -44,6 +44,16 @@ async def test_a_dial_that_takes_too_long(provider):
     await until(lambda: not any(pool.snapshot().values()))
 
 
+async def test_a_handshake_that_is_not_answered_but_closed(provider):
+    async def script(call: Call) -> None:
+        await call.reader.read(65536)
+
+    provider.script = script
+    attempt = Attempt()
+    await pool_of(provider.url.replace("http:", "https:")).dial(attempt)
+    assert attempt.failed == "the connection was closed"
+
+
 @pytest.mark.parametrize("steps", range(6))
 async def test_a_cancelled_dial_leaves_nothing(pool, steps):
     """Cancelled at every point of its way: what was opened is either told of, or closed."""

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import itertools
 import json
 import signal
+import ssl
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.conftest import until
 from tests.e2e import Gateway
@@ -41,17 +45,15 @@ mode = "never"
 [timeouts]
 connect = "{connect}"
 client_write = "20s"
-{more}
 """
 Answer = tuple[int, dict[bytes, bytes], bytes]
-DEAD = "10.9.1.250"  # nobody listens there
-
-_reason = why_not()
-pytestmark = pytest.mark.skipif(bool(_reason), reason=_reason)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
     with World(tmp_path) as made:
         yield made
 
@@ -86,18 +88,25 @@ async def far(world: World) -> AsyncIterator[Far]:
 
 
 @contextlib.asynccontextmanager
-async def both(world: World, far: Far, more: str = "", connect: str = "5s") -> AsyncIterator[list[Gateway]]:
-    """A gateway of one process, and one of two workers. Afterwards nothing may be under way in them."""
-    text = TEXT.format(connect=connect, more=more) + far.text
-    made = [world.gateway(f"w{count}", text, "--workers", count) for count in "12"]
-    await asyncio.gather(*(asyncio.to_thread(gateway.__enter__) for gateway in made))
+async def running(*gateways: Gateway) -> AsyncIterator[None]:
+    """They start and end side by side."""
+    await asyncio.gather(*(asyncio.to_thread(gateway.__enter__) for gateway in gateways))
     try:
+        yield
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(gateway.__exit__) for gateway in gateways))
+
+
+@contextlib.asynccontextmanager
+async def both(world: World, far: Far, connect: str = "5s") -> AsyncIterator[list[Gateway]]:
+    """A gateway of one process, and one of two workers. Afterwards nothing may be under way in them."""
+    text = TEXT.format(connect=connect) + far.text
+    made = [world.gateway(f"w{count}", text, "--workers", count) for count in "12"]
+    async with running(*made):
         yield made
         for gateway in made:
             if gateway.process.poll() is None:
                 await is_idle(world, gateway)
-    finally:
-        await asyncio.gather(*(asyncio.to_thread(gateway.__exit__) for gateway in made))
 
 
 async def client(world: World, gateway: Gateway, source: str = CLIENT) -> RawClient:
@@ -339,7 +348,7 @@ async def test_lost_and_late_packets_change_nothing(world, far):
 
         async def one(number: int, gateway: Gateway) -> None:
             asking = await client(world, gateway)
-            for turn in range(3):
+            for turn in range(2):
                 user = f"{number}-{turn}-" + "x" * 5000
                 await asking.post(
                     json.dumps({"model": "p/m", "stream": number % 2 == 0, "user": user}).encode()
@@ -349,48 +358,72 @@ async def test_lost_and_late_packets_change_nothing(world, far):
                 assert (status, body == expected) == (200, True)
             asking.close()
 
-        await asyncio.gather(*(one(number, gateway) for number in range(12) for gateway in gateways))
+        await asyncio.gather(*(one(number, gateway) for number in range(8) for gateway in gateways))
         assert world.wire.lost > 50
         world.wire.loss = world.wire.late = 0.0
         for gateway in gateways:
-            assert [line["status"] for line in lines(gateway.config.parent)] == [200] * 36
+            assert [line["status"] for line in lines(gateway.config.parent)] == [200] * 16
 
 
 # ---------------------------------------------------------------------- where nobody is
 
 
-async def test_providers_that_can_not_be_reached(world, far):
-    """Refused, no way, forbidden, and packets that vanish: 503 with the reason, and another is asked."""
-    await far.provider("good", answers(b'{"by":"good"}'))
-    reasons = {
-        "refused": ("10.9.1.250", "Connection refused"),
-        "nowhere": ("10.9.8.1", "No route to host"),
-        "offline": ("198.51.100.1", "Network is unreachable"),
-        "filtered": ("10.9.7.1", "Permission denied"),
-        "vanished": ("10.9.1.251", "no connection within 1 s"),
-    }
+@pytest.fixture
+def known(world: World) -> Iterator[dict[str, list[str] | None]]:
+    with names(world.far) as server:
+        yield server.known
+
+
+async def test_what_can_be_reached_and_what_can_not(world, far, known):
+    """Refused, no way, forbidden, silent, without a name: 503 with the reason, and another is asked. Of
+    several addresses the one that picks up; one that is silent or can't be reached holds nobody up."""
+    _, at = await far.provider("good", answers(b'{"by":"good"}'))
+    silent, refusing, six = "10.9.1.251", "10.9.1.250", "2001:db8::1"
+    world.wire.cut.add(silent)
     world.here.ip("route", "add", "unreachable", "10.9.8.0/24")
     world.here.ip("route", "add", "prohibit", "10.9.7.0/24")
-    world.wire.cut.add("10.9.1.251")
-    for name, (host, _) in reasons.items():
-        far.text += PROVIDER.format(name=name, host=host)
+    reasons = {
+        refusing: "Connection refused",
+        "10.9.8.1": "No route to host",
+        "198.51.100.1": "Network is unreachable",
+        "10.9.7.1": "Permission denied",
+        silent: "no connection within 2 s",
+        "none.test": "Name or service not known",
+        "empty.test": "No address associated with hostname",
+        "dead.test": "Connection refused",  # the first one's reason, and nobody's address
+    }
+    known.update({"empty.test": [], "dead.test": [six, refusing]})
+    reached = {
+        "silent.test": [silent, at],
+        "silents.test": [silent, "10.9.1.252", at],
+        "refused.test": [refusing, at],
+        "vanishing.test": ["fd09::2", at],  # packets there vanish
+        "unreachable.test": [six, at],
+    }
+    known.update(reached)
+    for number, host in enumerate((*reasons, *reached)):
+        far.text += PROVIDER.format(name=f"p{number}", host=host)
     far.text += "[aliases]\n"
-    for name in reasons:
-        far.text += f'a-{name} = {{ models = ["{name}/m", "good/m"], strategy = "round-robin" }}\n'
-    async with both(world, far, connect="1s") as gateways:
+    for number in range(len(reasons)):
+        far.text += f'a{number} = {{ models = ["p{number}/m", "good/m"], strategy = "round-robin" }}\n'
+    async with both(world, far, connect="2s") as gateways:
 
-        async def check(gateway: Gateway, name: str, why: str) -> None:
-            scene = Scene(world, gateway, name)
-            answer = await scene.ask(f"{name}/m")
+        async def fails(scene: Scene, number: int, why: str) -> None:
+            answer = await scene.ask(f"p{number}/m")
             assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
-            assert json.loads(answer[2])["error"]["message"] == (
-                f"The provider '{name}' could not be reached ({why})."
-            )
-            answer = await scene.ask(f"a-{name}")
+            said = json.loads(answer[2])["error"]["message"]
+            assert said == f"The provider 'p{number}' could not be reached ({why})."
+            answer = await scene.ask(f"a{number}")
             assert (answer[0], story_of(answer)) == (200, ["connect", "200"])
 
+        async def works(scene: Scene, number: int) -> None:
+            answer = await scene.ask(f"p{number}/m")
+            assert (answer[0], story_of(answer)) == (200, ["200"]), number
+
+        scenes = [Scene(world, gateway, "u") for gateway in gateways]
         await asyncio.gather(
-            *(check(gateway, name, why) for gateway in gateways for name, (_, why) in reasons.items())
+            *(fails(scene, *one) for scene in scenes for one in enumerate(reasons.values())),
+            *(works(scene, len(reasons) + number) for scene in scenes for number in range(len(reached))),
         )
         for gateway in gateways:
             assert gateway.log.count("could not be reached") == 2 * len(reasons)
@@ -432,12 +465,6 @@ async def test_a_link_that_is_down_and_up_again(world, far):
 # ---------------------------------------------------------------------- names
 
 
-@pytest.fixture
-def known(world: World) -> Iterator[dict[str, list[str] | None]]:
-    with names(world.far) as server:
-        yield server.known
-
-
 async def test_a_name_that_moves(world, far, known):
     """The old address is gone: requests find the new one, without a restart."""
     known["moves.test"] = []
@@ -453,37 +480,6 @@ async def test_a_name_that_moves(world, far, known):
         await old.stop()
         for scene in scenes:
             assert await scene.answers("p/m") == b'{"by":"new"}'
-
-
-async def test_names_with_several_addresses_and_with_none(world, far, known):
-    """Of several the one that picks up; what is silent or can't be reached holds nobody up."""
-    _, at = await far.provider("good", answers(b'{"by":"good"}'))
-    world.wire.cut.add("10.9.1.251")
-    known.update(
-        {
-            "silent.test": ["10.9.1.251", at],
-            "silents.test": ["10.9.1.251", "10.9.1.251", at],
-            "refused.test": ["10.9.1.250", at],
-            "six.test": ["fd09::2", at],  # packets there vanish
-            "unreachable.test": ["2001:db8::1", at],
-            "dead.test": ["10.9.1.250", "2001:db8::1"],
-        }
-    )
-    for name in [*known, "none.test"]:
-        far.text += PROVIDER.format(name=name.removesuffix(".test"), host=name)
-    async with both(world, far) as gateways:
-        for gateway in gateways:
-            scene = Scene(world, gateway, "u")
-            for name in known:
-                answer = await scene.ask(name.removesuffix(".test") + "/m")
-                if name == "dead.test":
-                    assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
-                    assert b"10.9" not in answer[2] and b"db8" not in answer[2]
-                else:
-                    assert (answer[0], name) == (200, name)
-            answer = await scene.ask("none/m")
-            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
-            assert b"Name or service not known" in answer[2]
 
 
 async def test_a_name_server_that_is_silent(world, far, known):
@@ -510,3 +506,127 @@ async def test_a_name_server_that_is_silent(world, far, known):
         for gateway in gateways:  # while the threads still ask
             gateway.signal(signal.SIGTERM)
             assert await asyncio.to_thread(gateway.wait, 5) == 0
+
+
+# ---------------------------------------------------------------------- certificates
+
+KEY = "sk-of-the-operator"
+DAY = datetime.timedelta(days=1)
+
+
+def tls_of(authority: trustme.CA, name: str = "localhost", **more: Any) -> ssl.SSLContext:
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name, **more).configure_cert(made)
+    return made
+
+
+def outdated(authority: trustme.CA) -> ssl.SSLContext:
+    """Speaks nothing newer than TLS 1.0."""
+    made = tls_of(authority)
+    made.set_ciphers("DEFAULT@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1
+    return made
+
+
+async def near(gateway: Gateway, model: str) -> Answer:
+    """The answer of a gateway in this network."""
+    asking = RawClient(*await asyncio.open_connection(*gateway.host_and_port))
+    await asking.post(b'{"model":"%b"}' % model.encode())
+    return await told(asking)
+
+
+async def test_certificates_that_prove_nothing(tmp_path):
+    """No connection, and why; the key is told to nobody who has not shown who he is; another one is asked."""
+    authority, now = trustme.CA(), datetime.datetime.now(datetime.UTC)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    heard: list[bytes] = []
+
+    async def is_deaf(call: Call) -> None:
+        heard.append(await call.reader.read(65536))
+        await call.gone()
+
+    async def speaks_plainly(call: Call) -> None:
+        heard.append(await call.reader.read(65536))
+        await call.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    expired = {"not_before": now - 2 * DAY, "not_after": now - DAY}
+    secured = {
+        "named": (tls_of(authority, "other.internal"), "TLS: the certificate is for another name"),
+        "expired": (tls_of(authority, **expired), "TLS: certificate has expired"),
+        "early": (tls_of(authority, not_before=now + DAY), "TLS: certificate is not yet valid"),
+        "stranger": (tls_of(trustme.CA()), "TLS: unable to get local issuer certificate"),
+        "outdated": (outdated(authority), "the connection was closed"),
+        "good": (tls_of(authority), ""),
+    }
+    plain = {
+        "deaf": (is_deaf, "no connection within 1 s"),
+        "plain": (speaks_plainly, "TLS: WRONG_VERSION_NUMBER"),
+    }
+    text, whys, providers = TEXT.format(connect="1s"), {}, {}
+    async with contextlib.AsyncExitStack() as stack:
+        for name in (*secured, *plain):
+            tls, why = secured.get(name, (None, ""))
+            scripted = providers[name] = await stack.enter_async_context(ScriptedProvider(tls))
+            scripted.script, whys[name] = plain.get(name, (answers(b'{"by":"good"}'), why))
+            text += (
+                f'[providers.{name}]\nbase_url = "https://localhost:{scripted.port}/v1"\n'
+                f'api_key_env = "KEY"\nca_file = "{tmp_path}/ca.pem"\n[models."{name}/m"]\n'
+            )
+        del whys["good"]
+        text += "[aliases]\n"
+        for name in whys:
+            text += f'a-{name} = {{ models = ["{name}/m", "good/m"], strategy = "round-robin" }}\n'
+        gateways = []
+        for count in "12":
+            (tmp_path / count).mkdir()
+            gateways.append(Gateway(tmp_path / count, text, "--workers", count, KEY=KEY))
+        await stack.enter_async_context(running(*gateways))
+
+        async def check(gateway: Gateway, name: str) -> None:
+            answer = await near(gateway, f"{name}/m")
+            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
+            said = json.loads(answer[2])["error"]["message"]
+            assert said == f"The provider '{name}' could not be reached ({whys[name]})."
+            answer = await near(gateway, f"a-{name}")
+            assert (answer[0], story_of(answer)) == (200, ["connect", "200"])
+
+        await asyncio.gather(*(check(gateway, name) for gateway in gateways for name in whys))
+        for name in whys:
+            assert not providers[name].seen
+        assert len(heard) == 8
+        for told_to in (heard, [gateway.log.encode() for gateway in gateways]):
+            assert not any(KEY.encode() in one for one in told_to)
+        assert KEY.encode() in providers["good"].seen[0][0]
+
+
+async def test_authorities_that_are_rotated(tmp_path):
+    """The provider has a certificate of a new authority: its file is all that has to be changed."""
+    old, new = trustme.CA(), trustme.CA()
+    old.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = tls_of(old)
+    async with ScriptedProvider(tls) as provider:
+        provider.script = answers(b"{}", extra=b"Connection: close\r\n")
+        text = TEXT.format(connect="5s") + PROVIDER.format(name="p", host=f"localhost:{provider.port}")
+        text = text.replace("http:", "https:").replace(
+            'auth = "none"', 'auth = "none"\nca_file = "../ca.pem"'
+        )
+        gateways = []
+        for count in "12":
+            (tmp_path / count).mkdir()
+            gateways.append(Gateway(tmp_path / count, text, "--workers", count))
+        async with running(*gateways):
+            for gateway in gateways:
+                assert (await near(gateway, "p/m"))[0] == 200
+            new.issue_cert("localhost").configure_cert(tls)
+            for gateway in gateways:
+                answer = await near(gateway, "p/m")
+                assert code_of(answer) == (503, "provider_unreachable")
+                assert b"TLS: unable to get local issuer certificate" in answer[2]
+            new.cert_pem.write_to_path(tmp_path / "ca.pem")
+            for gateway in gateways:
+                said = "the authorities in ca_file of provider p changed"
+                await until(lambda gateway=gateway, said=said: said in gateway.log, LIMIT_S)
+                # Each on a connection of its own: they come to both workers.
+                assert {(await near(gateway, "p/m"))[0] for _ in range(12)} == {200}
+                assert gateway.log.count(said) == 1
