@@ -10,7 +10,7 @@ import dataclasses
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,20 +114,24 @@ class RoutesFile:
 
         :raises Irreplaceable: it can't be, or what is on disk is not what runs.
         """
+        self._expect_what_runs()
+        real = Path(os.path.realpath(self.path))
+        try:
+            # A rename asks nobody but the directory: a file that its owner protected is to stay as it is.
+            if not os.access(real, os.W_OK):
+                raise PermissionError(13, "it is read-only")
+            return _replace(real, text, self._expect_what_runs)
+        except OSError as error:
+            raise Irreplaceable(f"{self.path} can't be replaced: {error.strerror or error}") from None
+
+    def _expect_what_runs(self) -> None:
+        """:raises Irreplaceable: something else is on disk."""
         try:
             on_disk = self.read().text
         except Unreadable as error:
             raise Irreplaceable(str(error)) from None
         if on_disk != self.text:
             raise Irreplaceable(f"{self.path} was changed meanwhile: reload it first")
-        real = Path(os.path.realpath(self.path))
-        try:
-            # A rename asks nobody but the directory: a file that its owner protected is to stay as it is.
-            if not os.access(real, os.W_OK):
-                raise PermissionError(13, "it is read-only")
-            return _replace(real, text)
-        except OSError as error:
-            raise Irreplaceable(f"{self.path} can't be replaced: {error.strerror or error}") from None
 
 
 def files_beside(config: Config) -> list[str]:
@@ -149,7 +153,7 @@ def is_open_to_all(path: str) -> bool:
         return False
 
 
-def _replace(real: Path, text: str) -> Stamp:
+def _replace(real: Path, text: str, check: Callable[[], None]) -> Stamp:
     before = os.stat(real)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
     try:
@@ -159,6 +163,7 @@ def _replace(real: Path, text: str) -> Stamp:
             file.flush()
             os.fsync(file.fileno())
             stamp = _stamp(os.fstat(file.fileno()))  # the rename changes none of it
+        check()  # again: bringing the text to the disk takes its time, in which somebody may have written
         os.replace(temporary, real)
     except BaseException:
         with contextlib.suppress(OSError):

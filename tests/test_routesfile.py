@@ -188,6 +188,20 @@ def test_somebody_elses_change_is_not_lost(file, path):
         file.replace("new")
 
 
+def test_a_change_while_the_text_goes_to_the_disk_is_not_lost(file, path, monkeypatch):
+    real = os.fsync
+
+    def slow(descriptor: int) -> None:
+        real(descriptor)
+        path.write_text("# somebody's\n")
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(Irreplaceable, match="was changed meanwhile"):
+        file.replace(TEXT + "# more")
+    assert path.read_text() == "# somebody's\n"
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_a_file_that_cannot_be_replaced_stays_as_it_is(file, path):
     """As with a bind mount or a full disk: the rename fails. Here the target is a directory by then."""
     file.path.unlink()
