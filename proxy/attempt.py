@@ -24,6 +24,7 @@ from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
 from proxy.streamusage import Edit, ask_for_usage
+from proxy.upstream import TAKEN_IN_BYTES
 
 if TYPE_CHECKING:
     from proxy.absent import AbsentClient
@@ -131,6 +132,8 @@ class Attempt(Record):
         else:
             chunk = wrap_chunk(b"".join(body), intake.done)
             parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
+        if intake.size > TAKEN_IN_BYTES:
+            connection.be_patient()
         if intake.size <= JOIN_BYTES:
             data = b"".join(parts)
             if intake.done:
@@ -146,6 +149,7 @@ class Attempt(Record):
         assert connection is not None
         body = exchange.body
         body.keep(piece, exchange.gateway.replay_limit_bytes)
+        connection.be_patient()
         connection.transport.write(wrap_chunk(piece, body.done) if exchange.head.chunked else piece)
         if body.done:
             self.on_request_complete(monotonic())

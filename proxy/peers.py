@@ -14,6 +14,7 @@ DEAD_S: Final = 20.0
 # A silent connection is asked after so long, and then five times until it is dead: a few packets may be lost.
 _ASK_AFTER_S: Final = 10
 _ASK_EVERY_S: Final = 2
+_ASK_TIMES: Final = 5
 
 
 def watch(sock: socket.socket, dead_s: float = DEAD_S) -> None:
@@ -30,7 +31,15 @@ def watch(sock: socket.socket, dead_s: float = DEAD_S) -> None:
     for name, value in (
         ("TCP_KEEPIDLE", _ASK_AFTER_S),
         ("TCP_KEEPINTVL", _ASK_EVERY_S),
+        ("TCP_KEEPCNT", _ASK_TIMES),
         ("TCP_USER_TIMEOUT", round(dead_s * 1000)),
     ):
         if hasattr(socket, name):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def let_wait(sock: socket.socket) -> None:
+    """From now on the peer may keep its window shut. It is still asked for a sign of life when it is silent,
+    but what was sent may stay unconfirmed for as long as the system lets it."""
+    if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)

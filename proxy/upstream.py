@@ -17,6 +17,7 @@ from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
+from proxy.peers import let_wait
 from proxy.tls import ProviderTLS
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 IDLE_EXPIRY_S: Final = 55.0
 # Write buffer above which the other side's reading pauses, per direction.
 HIGH_WATER_BYTES: Final = 64 << 10
+# What the kernel takes in for a server that does not read yet (Linux: 64 KiB at first). Of more it may have
+# to say that it can't, which the watch over vanished peers must not take for a death.
+TAKEN_IN_BYTES: Final = 32 << 10
 # Interim answers before the real one. None is useful to us; many are an attack.
 _MAX_INTERIM: Final = 8
 
@@ -42,6 +46,7 @@ class ProviderConnection:
         "idle_since",
         "interim",
         "is_held_back",
+        "is_patient",
         "kept_until",
         "pool",
         "served",
@@ -60,6 +65,7 @@ class ProviderConnection:
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_held_back = False
+        self.is_patient = False
         self.idle_since = 0.0
         self.kept_until = float("inf")  # monotonic seconds: after that it takes no further request
 
@@ -75,6 +81,15 @@ class ProviderConnection:
         self.body = None
         self.answered = False
         self.interim = 0
+
+    def be_patient(self) -> None:
+        """A large body follows. A provider that is busy with another request may read it late, and is not
+        dead for that: `first_byte` is its limit."""
+        if not self.is_patient:
+            self.is_patient = True
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                let_wait(sock)
 
     def release(self, reusable: bool, now: float) -> None:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from time import monotonic
 
 import pytest
@@ -517,3 +518,22 @@ async def test_its_name_says_what_it_does(provider, other, start):
         assert repr(attempt) == "<Attempt a/m over>"
         await until(lambda: provider.seen)
         assert repr(exchange(server).attempt) == "<Attempt b/m awaiting>"
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces", "patient"), [(1_000, 1, False), (40_000, 1, True), (1_000, 2, True)]
+)
+async def test_a_provider_may_read_a_large_body_late(provider, other, start, size, pieces, patient):
+    """And no body that comes in pieces is known to be small."""
+    server = await start(config(provider, other))
+    client = await RawClient.connect(server)
+    whole = post(body("a/m", b',"a":"' + b"x" * size + b'"'))
+    if pieces == 2:
+        await client.send(whole[:-100])
+        await until(lambda: provider.connections)
+        whole = whole[-100:]
+    await client.send(whole)
+    assert (await client.response())[0] == 200
+    [connection] = server.gateway.providers["a"].pool.open
+    limit_ms = connection.transport.get_extra_info("socket").getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
+    assert (connection.is_patient, limit_ms) == (patient, 0 if patient else 20_000)

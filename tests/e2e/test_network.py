@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.peers import DEAD_S
 from tests.conftest import until
 from tests.e2e import Gateway
 from tests.e2e.netns import World, flow_of, names, why_not
@@ -46,6 +47,7 @@ mode = "never"
 connect = "{connect}"
 client_write = "20s"
 """
+LARGE_BYTES = 8 << 20  # more than all buffers on the way hold
 Answer = tuple[int, dict[bytes, bytes], bytes]
 
 
@@ -58,6 +60,12 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture
+def known(world: World) -> Iterator[dict[str, list[str] | None]]:
+    with names(world.far) as server:
+        yield server.known
+
+
 class Far:
     """Providers, each at an address of its own, and what the gateways' configuration says of them."""
 
@@ -67,12 +75,16 @@ class Far:
         self._stack = contextlib.AsyncExitStack()
         self._hosts = (f"10.9.1.{number}" for number in itertools.count(1))
 
+    async def stands_in(self, address: str, script: Any) -> ScriptedProvider:
+        """Another one at an address that no provider has yet."""
+        scripted = ScriptedProvider(sock=self.world.far.listener(address))
+        scripted.script = script
+        return await self._stack.enter_async_context(scripted)
+
     async def provider(self, name: str, script: Any, host: str = "") -> tuple[ScriptedProvider, str]:
         """Another one; with the address it has, and by which it is asked unless ``host`` is a name for it."""
         address = next(self._hosts)
-        scripted = ScriptedProvider(sock=self.world.far.listener(address))
-        scripted.script = script
-        await self._stack.enter_async_context(scripted)
+        scripted = await self.stands_in(address, script)
         self.text += PROVIDER.format(name=name, host=host or address)
         return scripted, address
 
@@ -273,6 +285,17 @@ class Scene:
         assert b"data: two\n\n" in rest
         assert b"error" not in rest
 
+    async def reads_late(self) -> None:
+        """No peer that has vanished: its kernel says that it has no room for more."""
+        asking = await client(self.world, self.gateway)
+        await asking.post(json.dumps({"model": "late/m", "user": self.user, "x": "x" * LARGE_BYTES}).encode())
+        assert (await told(asking))[0] == 200
+
+    async def finds(self, model: str) -> None:
+        """A name that has moved, while the old address says nothing any more."""
+        answer = await self.ask(model)
+        assert (answer[2], story_of(answer)) == (b'{"by":"new"}', ["200"])
+
     async def leaves(self, noted: Noted, model: str) -> None:
         """A client that vanishes, while it waits or reads: its request ends upstream."""
         asking = await self.opened(model, streamed=True)
@@ -285,7 +308,7 @@ class Scene:
         assert last_of(self.gateway, model)["status"] == (200 if model == "read/m" else 499)
 
 
-async def test_who_has_vanished_is_noticed(world, far):
+async def test_who_has_vanished_is_noticed(world, far, known):
     """Cut in every phase, without a word to anybody: it is found after 20 s, while the limits for those who
     are only slow are far longer."""
     comes_back = asyncio.Event()
@@ -301,6 +324,16 @@ async def test_who_has_vanished_is_noticed(world, far):
             await asyncio.sleep(0.2)
             await call.send(b"b\r\ndata: two\n\n\r\n")
 
+    async def late(call: Call) -> None:
+        head = await call.head()
+        await asyncio.sleep(DEAD_S + 4)
+        await call.body(head)
+        await call.answer()
+
+    await far.provider("late", late)
+    _, old_at = await far.provider("moved", Noted(answers_once), "moved.test")
+    known["moved.test"] = [old_at]
+    new = await far.stands_in("10.9.1.99", answers(b'{"by":"new"}'))
     noted: dict[str, Noted] = {}
     for name, script in (
         ("kept", answers_once), ("idle", answers_once), ("silent", is_silent), ("mute", is_silent),
@@ -318,9 +351,14 @@ async def test_who_has_vanished_is_noticed(world, far):
                 scene.keeps(noted["kept"]), scene.rests(noted["idle"]), scene.fails(noted["silent"]),
                 scene.fails_over(noted["mute"]),
                 scene.breaks_off(noted["begun"]), scene.goes_on(noted["back"], comes_back),
+                scene.reads_late(), scene.finds("moved/m"),
                 scene.leaves(noted["left"], "left/m"), scene.leaves(noted["read"], "read/m"),
             ]  # fmt: skip
+            assert (await scene.ask("moved/m"))[2] == b'{"by":"it"}'
+        known["moved.test"] = ["10.9.1.99"]
+        world.wire.cut.add(old_at)
         await asyncio.gather(*for_all)
+        assert len(new.seen) == 2
 
 
 # ---------------------------------------------------------------------- packets that are lost
@@ -366,12 +404,6 @@ async def test_lost_and_late_packets_change_nothing(world, far):
 
 
 # ---------------------------------------------------------------------- where nobody is
-
-
-@pytest.fixture
-def known(world: World) -> Iterator[dict[str, list[str] | None]]:
-    with names(world.far) as server:
-        yield server.known
 
 
 async def test_what_can_be_reached_and_what_can_not(world, far, known):
@@ -469,14 +501,13 @@ async def test_a_name_that_moves(world, far, known):
     """The old address is gone: requests find the new one, without a restart."""
     known["moves.test"] = []
     old, old_at = await far.provider("p", Noted(answers_once), "moves.test")
-    new = ScriptedProvider(sock=world.far.listener("10.9.1.9"))
-    new.script = answers(b'{"by":"new"}')
+    await far.stands_in("10.9.1.99", answers(b'{"by":"new"}'))
     known["moves.test"] = [old_at]
-    async with new, both(world, far, connect="1s") as gateways:
+    async with both(world, far, connect="1s") as gateways:
         scenes = [Scene(world, gateway, "u") for gateway in gateways]
         for scene in scenes:
             assert (await scene.ask("p/m"))[2] == b'{"by":"it"}'
-        known["moves.test"] = ["10.9.1.9"]
+        known["moves.test"] = ["10.9.1.99"]
         await old.stop()
         for scene in scenes:
             assert await scene.answers("p/m") == b'{"by":"new"}'
