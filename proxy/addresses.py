@@ -14,6 +14,8 @@ from proxy.peers import watch
 
 # Family, type, protocol, canonical name, address: as of socket.getaddrinfo.
 Address = tuple[int, int, int, str, Any]
+# A look-up's failure is its result: those who asked may have given up, and nobody is left to hear of it.
+_Found = Sequence[Address] | Exception
 
 # The next address is tried beside one that has not picked up for so long (RFC 8305 section 5).
 NEXT_AFTER_S: Final = 0.25
@@ -30,7 +32,7 @@ class Addresses:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._lookup: asyncio.Future[Sequence[Address]] | None = None
+        self._lookup: asyncio.Future[_Found] | None = None
         self._fixed: Sequence[Address] = ()
         with contextlib.suppress(OSError, UnicodeError):
             self._fixed = self._ask(socket.AI_NUMERICHOST)  # asks nobody
@@ -45,30 +47,26 @@ class Addresses:
         if self._lookup is None:
             self._lookup = asyncio.get_running_loop().create_future()
             threading.Thread(target=self._look_up, args=(self._lookup,), daemon=True, name="look-up").start()
-        return await asyncio.shield(self._lookup)
+        found = await asyncio.shield(self._lookup)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _ask(self, flags: int = 0) -> Sequence[Address]:
         return socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
 
-    def _look_up(self, lookup: asyncio.Future[Sequence[Address]]) -> None:
-        found: Sequence[Address] = ()
-        failure: Exception | None = None
+    def _look_up(self, lookup: asyncio.Future[_Found]) -> None:
+        found: _Found
         try:
             found = self._ask()
         except Exception as error:
-            failure = error
+            found = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            lookup.get_loop().call_soon_threadsafe(self._found, lookup, found, failure)
+            lookup.get_loop().call_soon_threadsafe(self._found, lookup, found)
 
-    def _found(
-        self, lookup: asyncio.Future[Sequence[Address]], found: Sequence[Address], failure: Exception | None
-    ) -> None:
+    def _found(self, lookup: asyncio.Future[_Found], found: _Found) -> None:
         self._lookup = None
-        if failure is None:
-            lookup.set_result(found)
-        else:
-            lookup.set_exception(failure)
-            lookup.exception()  # those who asked may have given up
+        lookup.set_result(found)
 
 
 async def reach(addresses: Sequence[Address]) -> socket.socket:
