@@ -81,6 +81,12 @@ class ControlProtocol(web.RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that breaks behind its answer is the client's fault: a traceback would be a way to fill the
+        log."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
@@ -160,7 +166,7 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
     except GatewayError as error:
         answer = error
     except web.HTTPException as error:
-        if error.status == 404 and request.path.encode() in PROXIED:
+        if error.status == 404 and request.rel_url.raw_path.encode() in PROXIED:
             allow = "POST"
         elif isinstance(error, web.HTTPMethodNotAllowed):
             allow = ",".join(sorted(error.allowed_methods))

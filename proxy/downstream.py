@@ -23,6 +23,7 @@ from proxy.flow import NEVER, ClientFlow
 from proxy.framing import ChunkedBody, FramingError, LengthBody
 from proxy.gateway import PROXIED
 from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, recall_request_head
+from proxy.lines import without_empty_lines
 from proxy.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class ClientConnection(ClientFlow):
                 self._on_request(last, size, data, begin)
                 return
         if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
-            data = data[2:]
+            data = without_empty_lines(data)
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0:
             if len(data) >= MAX_HEAD_BYTES:
@@ -231,7 +232,6 @@ class ClientConnection(ClientFlow):
         protocol = self.gateway.control()
         self.gateway.connections.discard(self)
         self._phase = CLOSED
-        self.wake_at = NEVER
         self.pause_reading(False)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)

@@ -225,7 +225,8 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
         elif name == b"connection":
             options = options + b"," + value if options else value
         elif name == b"expect":
-            request.expect += value.lower()  # said twice it is none we know
+            if request.minor:  # in 1.0 an interim answer would be taken for the answer: RFC 9110 10.1.1
+                request.expect += value.lower()  # said twice it is none we know
         elif name == b"content-encoding":
             request.content_encoding += value.lower()
         elif name == b"accept-encoding":

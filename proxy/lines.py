@@ -6,6 +6,7 @@ Clients and providers repeat most of their lines to the letter, so one look-up o
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeVar
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -19,6 +20,8 @@ _VOLATILE: Final = frozenset(
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+
 PASS: Final = 0
 DROP: Final = 1
 USE: Final = 2
@@ -26,11 +29,13 @@ USE_AND_PASS: Final = 3
 
 # What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
 # Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
-# organisation or project named by a client would be billed on the operator's key.
+# organisation or project named by a client would be billed on the operator's key; and another path or method
+# than the one that was asked for would be used with that key.
 _REQUEST_RULES: Final = {
     **dict.fromkeys(
         b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
-        b"forwarded via x-real-ip http2-settings".split(),
+        b"forwarded via x-real-ip http2-settings x-http-method x-http-method-override x-method-override "
+        b"x-original-url x-rewrite-url".split(),
         DROP,
     ),
     **dict.fromkeys(
@@ -120,6 +125,12 @@ def reaches_providers(name: str) -> bool:
     lower = name.lower().encode()
     lines = request_lines
     return lines.rules.get(lower, PASS) == PASS and not lower.startswith(lines.dropped_prefixes)
+
+
+def without_empty_lines(data: bytes) -> bytes:
+    """``data`` without those it begins with (RFC 9112 section 2.2), however many come at once."""
+    match = _EMPTY_LINES.match(data)
+    return data[match.end() :] if match else data
 
 
 def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:

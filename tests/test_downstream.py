@@ -45,7 +45,6 @@ SMUGGLED = b"POST /v1/embeddings HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r
 
 MALFORMED = {
     # request lines
-    "empty": b"\r\n\r\n\r\n",
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "http-0.9": head(first=b"GET /v1/chat/completions"),
     "http-2.0": head(LENGTH, first=b"POST /v1/chat/completions HTTP/2.0") + BODY,

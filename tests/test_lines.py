@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from proxy import lines as lines_module
 from proxy.errors import BadRequest
 from proxy.headers import read_request_head, read_response_head
-from proxy.lines import HeadError
+from proxy.lines import HeadError, without_empty_lines
 from tests.headcases import (
     clear,
     facts,
@@ -94,3 +94,12 @@ def test_long_names_and_first_lines_are_not_remembered():
         assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
         assert not any(line_tables())
         assert not any(other_tables())
+
+
+@pytest.mark.parametrize(
+    ("data", "left"),
+    [(b"", b""), (b"\r\n", b""), (b"\r\n\r\nGET", b"GET"), (b"\r\n\nGET", b"\nGET"), (b"\n\r\n", b"\n\r\n"),
+     (b"\r\r\n", b"\r\r\n"), (b"GET\r\n", b"GET\r\n"), (b"\r\n" * 40_000, b"")],
+)  # fmt: skip
+def test_empty_lines_before_a_request(data, left):
+    assert without_empty_lines(data) == left
