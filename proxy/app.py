@@ -17,7 +17,7 @@ from aiohttp import web
 
 from proxy.catalog import Allows
 from proxy.cors import preflight
-from proxy.errors import DOWNSTREAM, BadRequest, GatewayError, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, UnknownModel
 from proxy.gateway import PROXIED, Gateway
 from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
 
@@ -204,12 +204,8 @@ def _preflight(request: web.Request) -> web.Response:
 
     :raises GatewayError: pages of its origin may not call.
     """
-    cors, origin = request.app[GATEWAY].cors, _origin(request)
-    if cors is None or not cors.lines(origin):
-        text = "Pages of this origin may not call the gateway: [server] cors_origins names those that may."
-        raise GatewayError(
-            text, status=403, type="permission_error", code="origin_not_allowed", source=DOWNSTREAM
-        )
+    if not request.app[GATEWAY].lets_pages_call(_origin(request)):
+        raise ForeignOrigin
     headers = preflight(request.headers.get("Access-Control-Request-Headers", ""))
     return web.Response(status=204, headers=headers)
 

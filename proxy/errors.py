@@ -4,6 +4,7 @@
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 417, 431)
     ├── Unauthorized      401    no key, or one that is of no use
     ├── NotAllowed        403    the key may not use that model
+    ├── ForeignOrigin     403    a web page that may not call the gateway
     ├── LimitReached  402/429    of the key
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
@@ -130,6 +131,19 @@ class NotAllowed(GatewayError):
             type="permission_error",
             code="model_not_allowed",
             param="model",
+            source=DOWNSTREAM,
+        )
+
+
+class ForeignOrigin(GatewayError):
+    """The request comes from a web page, and the operator has not said that it may."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pages of this origin may not call the gateway: [server] cors_origins names those that may.",
+            status=403,
+            type="permission_error",
+            code="origin_not_allowed",
             source=DOWNSTREAM,
         )
 

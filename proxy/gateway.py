@@ -241,6 +241,10 @@ class Gateway:
         self.keys = keys
         forget_request_heads()  # they hold what the table before granted
 
+    def lets_pages_call(self, origin: bytes) -> bool:
+        """Whether pages of an origin may, as browsers write it."""
+        return self.cors is not None and bool(self.cors.lines(origin))
+
     @property
     def catalog(self) -> Catalog:
         """The names of the configuration in effect."""

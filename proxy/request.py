@@ -13,7 +13,7 @@ from proxy.admission import admit
 from proxy.body import Keys, insertion
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
-from proxy.errors import BadRequest, Unavailable, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of, text_bytes
 from proxy.limits import Permit
@@ -76,6 +76,10 @@ class Request:
             grant = self.grant = known[1]
         else:
             grant = self.grant = gateway.keys.grant_of(head.credentials)
+            # Any page can have its reader's browser send a request here, and that it can't read the answer
+            # saves no tokens. A key, though, is given to those who may.
+            if grant is None and head.origin and not gateway.lets_pages_call(head.origin):
+                raise ForeignOrigin
             head.access = gateway.keys, grant
         if grant is not None and grant.may_end:
             grant.check(self.begun_at + gateway.unix_offset_s)

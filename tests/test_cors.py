@@ -96,14 +96,56 @@ def _post(extra: bytes) -> bytes:
     return head % (extra, len(BODY)) + BODY
 
 
-@pytest.mark.parametrize("extra", [b"", from_page(FOREIGN), from_page(APP) * 2, b"Origin: null\r\n"])
-async def test_an_answer_to_others(provider, start, extra):
-    server = await start(text(provider.url))
+OTHERS = [from_page(FOREIGN), from_page(APP) * 2, from_page(APP + b".evil.example"), b"Origin: null\r\n",
+          b"Origin:\r\n" + from_page(FOREIGN)]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", OTHERS)
+@pytest.mark.parametrize("origins", ['"https://app.example"', ""], ids=["other origins", "none"])
+async def test_pages_of_others_without_a_key(provider, start, extra, origins):
+    """A form of any page can send that, and the browser of whoever reads it does: without a preflight."""
+    server = await start(text(provider.url, origins))
     client = await RawClient.connect(server)
-    await client.post(BODY, extra=extra)
+    for _ in range(2):  # a head that comes again too
+        await client.post(BODY, extra=b"Content-Type: text/plain\r\n" + extra)
+        status, fields, body = await client.response()
+        error = json.loads(body)["error"]
+        assert (status, error["type"], error["code"]) == (403, "permission_error", "origin_not_allowed")
+        assert "cors_origins" in error["message"]
+        assert ALLOW not in fields
+    assert provider.connections == 0
+    await client.post(BODY)  # no page: what SDKs send
+    assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize("extra", [b"", *OTHERS])
+async def test_an_answer_to_others(provider, start, extra):
+    """With a key the request is served; what a page may read of it is the browser's to ask."""
+    server = await start(text(provider.url))
+    _, secret = await make(server)
+    client = await RawClient.connect(server)
+    await client.post(BODY, extra=extra + b"Authorization: Bearer %b\r\n" % secret)
     status, fields, _ = await client.response()
     assert status == 200
     assert ALLOW not in fields
+
+
+async def test_an_app_that_is_a_page_inside(provider, start):
+    server = await start(text(provider.url, '"app://obsidian.md"'))
+    client = await RawClient.connect(server)
+    await client.post(BODY, extra=from_page(b"app://obsidian.md"))
+    status, fields, _ = await client.response()
+    assert (status, fields[ALLOW]) == (200, b"app://obsidian.md")
+
+
+async def test_an_open_gateway_with_keys(provider, start):
+    """Whoever comes without one is anybody, also where there are keys."""
+    server = await start(text(provider.url) + "[auth]\nrequired = false\n")
+    _, secret = await make(server)
+    client = await RawClient.connect(server)
+    for extra, status in ((b"", 403), (b"Authorization: Bearer %b\r\n" % secret, 200)):
+        await client.post(BODY, extra=from_page(FOREIGN) + extra)
+        assert (await client.response())[0] == status
 
 
 async def test_a_stream(provider, start):
@@ -119,7 +161,7 @@ async def test_without_origins_nothing_is_said(provider, start):
     provider.script = answers(b"{}", extra=b"Access-Control-Allow-Origin: *\r\n")
     server = await start(CONFIG.format(url=provider.url, more=""))
     client = await RawClient.connect(server)
-    await client.post(BODY, extra=from_page(APP))
+    await client.post(BODY)
     assert ALLOW not in (await client.response())[1]  # nor may the provider speak for the gateway
     status, fields, _ = await ask(
         server,
@@ -138,13 +180,17 @@ async def test_a_change_holds_for_the_next_request(provider, start, tmp_path):
     await server.start()
     client = await RawClient.connect(server)
     await client.post(BODY, extra=from_page(FOREIGN))
-    assert ALLOW not in (await client.response())[1]
+    assert (await client.response())[0] == 403
     path.write_text(text(provider.url, '"https://evil.example"') + end)
     changes = await server.reloader.reload()
     assert changes.changed == ["server.cors_origins changed"]
     assert not changes.needs_restart
     await client.post(BODY, extra=from_page(FOREIGN))
     assert (await client.response())[1][ALLOW] == FOREIGN
+    path.write_text(text(provider.url) + end)
+    await server.reloader.reload()
+    await client.post(BODY, extra=from_page(FOREIGN))  # the same head on the same connection
+    assert (await client.response())[0] == 403
     client.close()
     await server.close()
 

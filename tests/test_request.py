@@ -9,7 +9,7 @@ import pytest
 from proxy.access import KeyTable
 from proxy.catalog import Catalog
 from proxy.config import parse
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError
 from proxy.headers import read_request_head
 from proxy.request import Request
 from tests.conftest import until
@@ -53,6 +53,7 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
         timeouts=config.timeouts,
         max_body_bytes=config.server.max_body_bytes,
         keys=KeyTable((), None, is_open=True),
+        lets_pages_call=lambda origin: origin == b"https://app.example",
         unix_offset_s=0.0,
         next_request_id=lambda: b"req_%d" % next(ids),
     )
@@ -233,6 +234,12 @@ def test_when_the_request_was_ready():
     assert made.ready_at == made.begun_at  # one piece is there with the head
     made.scan(b'"both"}', True)
     assert made.ready_at >= made.begun_at
+
+
+def test_a_page_without_a_key():
+    request(b"Origin: https://app.example").begin()
+    with pytest.raises(ForeignOrigin):
+        request(b"Origin: https://evil.example").begin()
 
 
 BUFFERED = """

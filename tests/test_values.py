@@ -125,3 +125,8 @@ def test_octal_mode_spellings() -> None:
 def test_origin() -> None:
     assert values.origin("*") == "*"
     assert values.origin("https://chat.example.com:8443") == "https://chat.example.com:8443"
+    for app in ("app://obsidian.md", "tauri://localhost", "chrome-extension://abc", "capacitor://localhost"):
+        assert values.origin(app) == app
+    for none in ("app://", "app://a/", "app://a/b", "app://u@a", "APP://a", "app:a", "app://a:1", "null"):
+        with pytest.raises(ValueError, match="must be"):
+            values.origin(none)
