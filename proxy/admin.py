@@ -26,7 +26,7 @@ from proxy.keystore import KeyStore
 from proxy.listeners import StartError
 from proxy.pages import add_pages
 from proxy.reload import Reloader
-from proxy.requestbody import query_of, read_body, read_object, unprocessable
+from proxy.requestbody import MAX_EXPLAINED_BYTES, query_of, read_body, read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
 from proxy.views import alias_row, route_rows
 
@@ -215,12 +215,19 @@ async def _explain(request: web.Request) -> web.Response:
     gateway = request.app[_GATEWAY]
     answer = explain_request(
         gateway.catalog,
-        await read_body(request, gateway.max_body_bytes, "[server] max_body"),
+        await read_body(request, *_limit(gateway)),
         time.monotonic(),
         strategy=strategy or request.headers.get("X-Inferoute-Strategy"),
         endpoint=query.get("endpoint"),
     )
     return json_response(answer)
+
+
+def _limit(gateway: Gateway) -> tuple[int, str]:
+    """What may be explained, and what sets the limit."""
+    if gateway.max_body_bytes < MAX_EXPLAINED_BYTES:
+        return gateway.max_body_bytes, "[server] max_body"
+    return MAX_EXPLAINED_BYTES, "4 MiB, which is the limit for explain: it parses what requests only pass"
 
 
 async def _reload(request: web.Request) -> web.Response:

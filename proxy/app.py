@@ -10,19 +10,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from aiohttp import web
 
 from proxy.catalog import Allows
 from proxy.cors import preflight
-from proxy.errors import BadRequest, ForeignOrigin, GatewayError, UnknownModel
+from proxy.door import let_vanish
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.gateway import PROXIED, Gateway
-from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
+from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS, gateway_response
 
 log = logging.getLogger("tokenhub.app")
 GATEWAY = web.AppKey("gateway", Gateway)
+# What is still to come of a request that has its answer is read and dropped for so long.
+LINGER_S = 2.0
 _REQUEST_ID = web.RequestKey("request_id", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,24 +45,44 @@ def data_app(gateway: Gateway) -> web.Application:
 
 
 class ControlProtocol(web.RequestHandler):
-    """aiohttp's side of a connection that was handed over.
+    """aiohttp's side of a connection that was handed over, or of one to the admin listener.
+
+    :param held: has it from its beginning to its end.
+    :param max_line: bytes of a request line or header.
 
     Heads were checked before, so its limits are ours; and what its parser still doesn't take (an unknown
     method, say) is answered in the envelope, not in aiohttp's plain text.
     """
 
-    __slots__ = ("_gateway",)
+    __slots__ = ("_gateway", "_held")
 
-    def __init__(self, server: web.Server, gateway: Gateway) -> None:
+    def __init__(
+        self, server: web.Server, gateway: Gateway, held: set[object], *, max_line: int = MAX_HEAD_BYTES
+    ) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # its AppRunner passes None too
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
+            max_line_size=max_line,
+            max_field_size=max_line,
             max_headers=MAX_HEADERS,
+            keepalive_timeout=gateway.timeouts.keep_alive_s,
+            lingering_time=LINGER_S,
         )
         self._gateway = gateway
+        self._held = held
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As of any protocol."""
+        self._held.add(self)
+        let_vanish(transport, self._gateway.timeouts.client_write_s)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """As of any protocol."""
+        self._held.discard(self)
+        self._gateway.door.leave(self)
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -94,6 +117,23 @@ class ControlProtocol(web.RequestHandler):
         if resp.status >= 400 and resp.content_type != "application/json":
             resp = self.handle_error(request, resp.status)
         return await super().finish_response(request, resp, start_time)
+
+
+class Refusal(asyncio.Protocol):
+    """Tells a client that there are too many."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Everything happens here."""
+        error = Unavailable("Too many connections.", code="overloaded", retry_after_s=1)
+        answer = gateway_response(
+            error.status, error.envelope(), self._gateway.next_request_id(),
+            extra=error.header_lines(), should_retry=True, close=True,
+        )  # fmt: skip
+        cast(asyncio.Transport, transport).write(answer)
+        transport.close()
 
 
 async def _models(request: web.Request) -> web.Response:

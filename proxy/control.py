@@ -17,7 +17,7 @@ from aiohttp import web
 from proxy import __version__
 from proxy.admin import Requests, admin_app
 from proxy.alerts import Watch, payload
-from proxy.app import ControlProtocol
+from proxy.app import ControlProtocol, Refusal
 from proxy.books import Books
 from proxy.catalog import Catalog
 from proxy.config import Config, Listen
@@ -38,6 +38,11 @@ from proxy.tls import read_certificate
 from proxy.webhook import Webhook
 
 log = logging.getLogger("tokenhub.server")
+
+# Of the admin listener: forty browsers with what they open at most, and a collector of metrics. Each may send
+# a head of MAX_HEADERS such lines: that is all the memory which those without token can take.
+MAX_ADMIN_CONNECTIONS = 256
+MAX_ADMIN_LINE_BYTES = 16 << 10
 
 WATCH_S = 0.5  # a change is taken on at the second look that finds it
 # What was learned is written so often: so much is lost with a process that is killed.
@@ -178,8 +183,15 @@ class ControlPlane:
                 f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
                 "without."
             ) from None
+        held: set[object] = set()
+
+        def connect() -> asyncio.Protocol:
+            if len(held) >= MAX_ADMIN_CONNECTIONS:
+                return Refusal(self.gateway)
+            return ControlProtocol(server, self.gateway, held, max_line=MAX_ADMIN_LINE_BYTES)
+
         for sock in sockets:
-            self._admin.append(await serve_on(sock, lambda: ControlProtocol(server, self.gateway)))
+            self._admin.append(await serve_on(sock, connect))
 
     async def simulator(self) -> int:
         """The simulator's port; it is started when it is first needed, and then runs on until the end."""

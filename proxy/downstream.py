@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.deadlines import look_at
-from proxy.errors import BadRequest, GatewayError, Unavailable
+from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
 from proxy.flow import NEVER, ClientFlow
 from proxy.framing import ChunkedBody, FramingError, LengthBody
@@ -68,14 +68,11 @@ class ClientConnection(ClientFlow):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        gateway = self.gateway
-        gateway.connections.add(self)
-        count = len(gateway.connections) + gateway.connections_elsewhere
-        if count > gateway.config.server.max_connections or gateway.draining:
-            text = "The gateway is shutting down." if gateway.draining else "Too many connections."
-            self.refuse(Unavailable(text, code="overloaded", retry_after_s=1))
-            return
-        self._await_head(monotonic())
+        error = self.gateway.door.enter(self, self.transport, self.gateway)
+        if error is None:
+            self._await_head(monotonic())
+        elif not transport.is_closing():
+            self.refuse(error)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -105,7 +102,7 @@ class ClientConnection(ClientFlow):
         return False  # a client that has closed its side is taken to have left: both look the same
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.gateway.connections.discard(self)
+        self.gateway.door.leave(self)
         self._phase = CLOSED
         self.wake_at = NEVER
         exchange, self._exchange = self._exchange, None
@@ -230,7 +227,7 @@ class ClientConnection(ClientFlow):
     def _hand_over(self, data: bytes) -> None:
         """Not a proxied POST: from here the connection is aiohttp's, as if it had been from the start."""
         protocol = self.gateway.control()
-        self.gateway.connections.discard(self)
+        self.gateway.door.hand_over(self, protocol)
         self._phase = CLOSED
         self.pause_reading(False)
         self.transport.set_protocol(protocol)

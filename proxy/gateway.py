@@ -21,6 +21,7 @@ from proxy.config import Config, ProviderConfig
 from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
+from proxy.door import Door
 from proxy.endings import Endings
 from proxy.errors import Unavailable
 from proxy.headers import RequestHead, forget_request_heads, without
@@ -197,6 +198,7 @@ class Gateway:
             knowledge.adopt(catalog)
         self.budget = RetryBudget(config.routing.retry_budget)
         self.connections: set[ClientConnection | AbsentClient] = set()
+        self.door = Door(self.connections)
         self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
         self.draining = False  # nothing new is taken
@@ -289,7 +291,7 @@ class Gateway:
         self._look_at_load(now)
         knowledge = self.knowledge
         if knowledge is not None and knowledge.part is not None:
-            knowledge.part.connections = len(self.connections)
+            knowledge.part.connections = self.door.count()
             self.connections_elsewhere = knowledge.connections_elsewhere()
         for connection in [c for c in self.connections if c.wake_at <= now]:
             connection.on_wake(now)
@@ -319,7 +321,7 @@ class Gateway:
         for name, provider in self.providers.items():
             pool = provider.pool.snapshot()
             levels["connections", name] = pool["open"], pool["idle"]
-        levels["clients",] = (len(self.connections) - self.absent,)
+        levels["clients",] = (self.door.count() - self.absent,)
         levels["unwritten",] = (self.ledger.waiting,)
         return Counted(self.counters.brief() if brief else self.counters.read(), levels)
 

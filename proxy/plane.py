@@ -153,7 +153,7 @@ class DataPlane:
 
     def _control(self) -> asyncio.Protocol:
         assert self._runner is not None and self._runner.server is not None
-        return ControlProtocol(self._runner.server, self.gateway)
+        return ControlProtocol(self._runner.server, self.gateway, self.gateway.door.handed_over)
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
 }
 # Five thousand names of models fit in. More is no settings of anything, and not worth holding.
 MAX_SETTINGS_BYTES = 1 << 20
+# What is explained is parsed, and holds up the event loop meanwhile: by a second at worst, if it is this large.
+MAX_EXPLAINED_BYTES = 4 << 20
+# For any of these bodies, whole.
+MAX_BODY_S = 30.0
 # Settings have three levels. What is nested like a trap is refused before anything goes into it.
 _MAX_LEVELS = 16
 
@@ -66,17 +71,20 @@ async def read_body(request: web.Request, most_bytes: int, what: str) -> bytes:
     """The body.
 
     :param what: sets the limit, for people.
-    :raises BadRequest: it is larger (413), or not encoded as its head says (400).
+    :raises BadRequest: it is larger (413), not encoded as its head says (400), or not there in time (408).
     """
     body = bytearray()
     try:
         if (request.content_length or 0) <= most_bytes:
-            async for part in request.content.iter_any():
-                body += part
-                if len(body) > most_bytes:
-                    break
-            else:
-                return bytes(body)
+            async with asyncio.timeout(MAX_BODY_S):
+                async for part in request.content.iter_any():
+                    body += part
+                    if len(body) > most_bytes:
+                        break
+                else:
+                    return bytes(body)
+    except TimeoutError:
+        raise BadRequest(f"The body was not there within {MAX_BODY_S:g} s.", status=408) from None
     except web.RequestPayloadError as error:
         text = "The body can't be decoded as its Content-Encoding or Transfer-Encoding says."
         raise BadRequest(text, code="malformed_body") from error

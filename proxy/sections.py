@@ -67,6 +67,9 @@ def server(table: Table) -> ServerConfig:
         max_body_bytes=table.take("max_body", default.max_body_bytes, values.positive_size),
         max_buffered_bytes=table.take("max_buffered", default.max_buffered_bytes, values.positive_size),
         max_connections=table.take("max_connections", default.max_connections, values.whole(1, 1_000_000)),
+        max_connections_per_client=table.take(
+            "max_connections_per_client", default.max_connections_per_client, values.whole(0, 1_000_000)
+        ),
         shed_after_s=table.take("shed_after", default.shed_after_s, values.seconds),
         lame_duck_s=table.take("lame_duck", default.lame_duck_s, values.seconds),
         drain_timeout_s=table.take("drain_timeout", default.drain_timeout_s, values.seconds),

@@ -71,6 +71,7 @@ class ServerConfig:
     max_body_bytes: int = 64 << 20
     max_buffered_bytes: int = 1 << 30
     max_connections: int = 10_000
+    max_connections_per_client: int = 0  # 0: no limit
     shed_after_s: float = 0.1  # 0: never
     lame_duck_s: float = 0.0
     drain_timeout_s: float = 30.0

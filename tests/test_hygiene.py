@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 
 import pytest
 
+from proxy import door as door_module
+from proxy.control import MAX_ADMIN_LINE_BYTES
+from proxy.listeners import PROBE_S
+from proxy.requestbody import MAX_EXPLAINED_BYTES
 from tests import hygienecases as cases
 from tests.conftest import until
 from tests.fakes import RawClient, ScriptedProvider
@@ -114,3 +119,234 @@ async def test_an_expectation_in_http_1_0_is_not_there(provider, start):
     await until(lambda: any(c._phase == 1 for c in server.gateway.connections))
     await client.send(sent[at:])
     assert answers(await asyncio.wait_for(client.rest(), 10)) == [200]
+
+
+# ---------------------------------------------------------------------- many, and slow
+
+
+async def overloaded(client: RawClient) -> str:
+    """What a client is told that may not stay; it is closed behind that."""
+    status, fields, body = await asyncio.wait_for(client.response(), 10)
+    error = json.loads(body)["error"]
+    assert (status, error["code"], fields[b"retry-after"]) == (503, "overloaded", b"1")
+    assert await asyncio.wait_for(client.rest(), 10) == b""
+    client.close()
+    return error["message"]
+
+
+async def test_one_address_can_not_take_all_connections(provider, start):
+    server = await start(config(provider, "max_connections_per_client = 2"), MOCK_KEY="k")
+    clients = [await RawClient.connect(server) for _ in range(2)]
+    for client in clients:
+        await client.send(GOOD)
+        assert (await client.response())[0] == 200
+    assert "max_connections_per_client is 2" in await overloaded(await RawClient.connect(server))
+    # Another address of this machine.
+    listen = server.addresses[0]
+    reader, writer = await asyncio.open_connection(listen.host, listen.port, local_addr=("127.0.0.2", 0))
+    other = RawClient(reader, writer)
+    await other.send(GOOD)
+    assert (await other.response())[0] == 200
+    clients.pop().close()
+    await until(lambda: len(server.gateway.connections) == 2)
+    again = await RawClient.connect(server)
+    await again.send(GOOD)
+    assert (await again.response())[0] == 200
+
+
+async def test_what_was_handed_over_counts_until_it_has_ended(provider, start, monkeypatch):
+    """A body that never comes held a connection outside of all limits."""
+    monkeypatch.setattr("proxy.app.LINGER_S", 60.0)
+    server = await start(
+        config(provider, "max_connections = 2\nmax_connections_per_client = 2"), MOCK_KEY="k"
+    )
+    door = server.gateway.door
+    slow = [await RawClient.connect(server) for _ in range(2)]
+    for client in slow:
+        await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
+        assert (await client.response())[0] == 200
+    assert (len(server.gateway.connections), len(door.handed_over)) == (0, 2)
+    await overloaded(await RawClient.connect(server))
+    for client in slow:
+        client.close()
+    await until(lambda: not door.handed_over)
+    client = await RawClient.connect(server)
+    await client.send(GOOD)
+    assert (await client.response())[0] == 200
+    client.close()
+    await until(lambda: not door.count())
+    assert (door._inside, door._count) == ({}, {})
+
+
+async def test_what_was_handed_over_has_an_end(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.app.LINGER_S", 0.1)
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
+    assert (await client.response())[0] == 200
+    assert await asyncio.wait_for(client.rest(), 10) == b""
+    assert not server.gateway.door.count()
+
+
+async def test_a_flood_of_connections_leaves_those_that_are_in_alone(provider, start, monkeypatch):
+    monkeypatch.setattr(door_module, "MAX_TOLD", 5)
+    server = await start(config(provider, "max_connections = 1"), MOCK_KEY="k")
+    served = await RawClient.connect(server)
+    await served.send(GOOD)
+    assert (await served.response())[0] == 200
+    flood = [await RawClient.connect(server) for _ in range(30)]
+    await served.send(GOOD)
+    assert (await served.response())[0] == 200
+    received = [await asyncio.wait_for(client.rest(), 10) for client in flood]
+    assert {tuple(answers(one)) for one in received} == {(503,), ()}  # told so, or cut
+    for client in flood:
+        client.close()
+    await until(lambda: server.gateway.door.count() == 1)
+    await served.send(GOOD)
+    assert (await served.response())[0] == 200
+
+
+async def test_a_peer_that_vanishes_is_found_out(provider, start):
+    """Which the kernel does; what it is told to do is here."""
+    server = await start(config(provider, more='[timeouts]\nclient_write = "90s"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await until(lambda: server.gateway.connections)
+    [connection] = server.gateway.connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    for option, value in ((socket.TCP_KEEPIDLE, PROBE_S), (socket.TCP_KEEPINTVL, PROBE_S),
+                          (socket.TCP_USER_TIMEOUT, 90_000)):  # fmt: skip
+        assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
+    client.close()
+
+
+async def test_a_flood_of_tiny_chunks(provider, start):
+    """Each byte a chunk with an extension: nothing of it is kept but the byte."""
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    body = cases.BODY + b" " * 20_000
+    wire = b"".join(b"1;%b\r\n%c\r\n" % (b"x" * 100, byte) for byte in body)
+    await client.send(cases.chunks(wire + b"0\r\n\r\n") + GOOD)
+    assert (await client.response())[2] == cases.SENT + b" " * 20_000
+    assert (await client.response())[2] == cases.SENT
+
+
+async def test_a_pipeline_of_many_tiny_requests(provider, start):
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    wrong = cases.request(b"Content-Length: 2", body=b"{}")
+    sending = asyncio.create_task(client.send((GOOD + wrong) * 300))
+    for _ in range(300):
+        assert (await client.response())[0] == 200
+        assert (await client.response())[0] == 400
+    await sending
+    assert len(provider.seen) == 300
+
+
+# ---------------------------------------------------------------------- the admin listener
+
+ADMIN = b"Host: localhost"
+
+
+def admin_request(first: bytes, *lines: bytes, body: bytes = b"") -> bytes:
+    return cases.request(*lines, first=first, host=ADMIN, body=body)
+
+
+SMUGGLED = admin_request(b"DELETE /admin/v1/aliases/mine HTTP/1.1")
+RELOAD = b"POST /admin/v1/reload HTTP/1.1"
+JSON = b"Content-Type: application/json"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (admin_request(RELOAD, JSON, b"Content-Length: 4", cases.CHUNKED, body=b"0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, cases.CHUNKED, b"Content-Length: 4", body=b"0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, b"Content-Length: 2", b"Content-Length: 0", body=b"{}"), 400),
+        (admin_request(RELOAD, JSON, b"Content-Length : 2", body=b"{}"), 400),
+        (admin_request(RELOAD, JSON, b"Content-Length: +2", body=b"{}"), 400),
+        (admin_request(RELOAD, JSON, b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, cases.CHUNKED, body=b"0x2\r\n{}\r\n0\r\n\r\n"), 400),
+        (admin_request(RELOAD, JSON, cases.CHUNKED, body=b"2\n{}\n0\n\n"), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\nY: b"), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\0"), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X : a"), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", *[b"X: a"] * 300), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: " + b"a" * 2 * MAX_ADMIN_LINE_BYTES), 400),
+    ],
+)
+async def test_nothing_is_smuggled_to_the_admin_api(provider, start, sent, status):
+    server = await start(config(provider, more='[aliases]\nmine = ["mock/m"]'), MOCK_KEY="k")
+    client = await RawClient.to(server.admin_address)
+    await send(client, sent + SMUGGLED, False)
+    received = await asyncio.wait_for(client.rest(), 10)
+    assert answers(received) == [status]
+    assert "mine" in server.gateway.config.aliases
+
+
+async def test_requests_in_a_row_on_the_admin_listener(provider, start):
+    """Its connections are kept, unlike those that are handed over."""
+    server = await start(config(provider, more='[aliases]\nmine = ["mock/m"]'), MOCK_KEY="k")
+    client = await RawClient.to(server.admin_address)
+    explain = b'{"model":"mine"}'
+    first = b"POST /admin/v1/explain HTTP/1.1"
+    await client.send(
+        admin_request(first, JSON, b"Content-Length: 16", body=explain)
+        + admin_request(first, JSON, cases.CHUNKED, body=b"10\r\n" + explain + b"\r\n0\r\nX: y\r\n\r\n")
+        + admin_request(b"GET /healthz HTTP/1.1", b"Content-Length: 5", body=b"GET /")
+        + admin_request(b"GET /admin/v1/aliases HTTP/1.1")
+    )
+    got = [await asyncio.wait_for(client.response(), 10) for _ in range(4)]
+    assert [status for status, _, _ in got] == [200] * 4
+    assert json.loads(got[3][2])["data"][0]["name"] == "mine"
+
+
+async def test_connections_to_the_admin_listener_are_limited(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.control.MAX_ADMIN_CONNECTIONS", 2)
+    server = await start(config(provider), MOCK_KEY="k")
+    clients = [await RawClient.to(server.admin_address) for _ in range(2)]
+    for client in clients:
+        await client.send(admin_request(b"GET /healthz HTTP/1.1"))
+        assert (await client.response())[0] == 200
+    assert "Too many" in await overloaded(await RawClient.to(server.admin_address))
+    clients.pop().close()
+    async with asyncio.timeout(10):
+        while True:
+            client = await RawClient.to(server.admin_address)
+            await client.send(admin_request(b"GET /healthz HTTP/1.1"))
+            if (await client.response())[0] == 200:
+                break
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX:"])
+async def test_a_head_that_never_comes_to_the_admin_listener(provider, start, sent):
+    server = await start(config(provider, more='[timeouts]\nkeep_alive = "200ms"'), MOCK_KEY="k")
+    client = await RawClient.to(server.admin_address)
+    await client.send(sent)
+    assert await asyncio.wait_for(client.rest(), 10) == b""
+
+
+async def test_a_body_that_never_comes_to_the_admin_listener(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.requestbody.MAX_BODY_S", 0.1)
+    monkeypatch.setattr("proxy.app.LINGER_S", 0.1)
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.to(server.admin_address)
+    await client.send(
+        admin_request(b"POST /admin/v1/explain HTTP/1.1", JSON, b"Content-Length: 100", body=b"{")
+    )
+    status, _, body = await asyncio.wait_for(client.response(), 10)
+    assert (status, json.loads(body)["error"]["message"]) == (408, "The body was not there within 0.1 s.")
+    assert await asyncio.wait_for(client.rest(), 10) == b""
+
+
+async def test_what_is_explained_is_no_reason_to_hold_up_requests(provider, start):
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.to(server.admin_address)
+    length = b"Content-Length: %d" % (MAX_EXPLAINED_BYTES + 1)
+    await client.send(admin_request(b"POST /admin/v1/explain HTTP/1.1", JSON, length))
+    status, _, body = await asyncio.wait_for(client.response(), 10)
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (413, "body_too_large")
+    assert "4 MiB" in error["message"]
