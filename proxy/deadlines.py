@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
 _NEVER: Final = float("inf")
+# A body that comes a byte at a time, just so often that it is never silent for too long, holds its connection
+# without end. Any line is faster than this.
+SLOWEST_BYTES_PER_S: Final = 1024
+# What a body may take beside that, in units of the longest silence.
+PATIENCE: Final = 10
+
+
+def body_due(begun_at: float, size: int, silence_s: float) -> float:
+    """When a body of which ``size`` bytes have come has to be there as a whole, if no more of it comes.
+
+    :param begun_at: monotonic seconds. :param silence_s: the longest that is allowed within it.
+    """
+    return begun_at + PATIENCE * silence_s + size / SLOWEST_BYTES_PER_S
 
 
 def look_at(exchange: Exchange, now: float) -> float:

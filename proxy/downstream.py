@@ -16,7 +16,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.deadlines import look_at
+from proxy.deadlines import body_due, look_at
 from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
 from proxy.flow import NEVER, ClientFlow
@@ -275,10 +275,7 @@ class ClientConnection(ClientFlow):
             self.data_received(data)
 
     def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
-        """Answer with an error of the gateway's own.
-
-        :param names: further header lines, each with its CRLF.
-        """
+        """Answer with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
         complete = self._phase == WAITING or self._can_drain()
         keep = complete and not error.close and self.keeps_alive()
         if self.gateway.cors is not None and self._head is not None:
@@ -386,9 +383,13 @@ class ClientConnection(ClientFlow):
         due = NEVER
         if self._phase == BODY and not self.is_paused and exchange.answer is None:
             limit = self.gateway.timeouts.client_body_s
-            due = max(self._body_at, self.resumed_at) + limit
+            silent = max(self._body_at, self.resumed_at) + limit
+            due = min(silent, body_due(max(exchange.begun_at, self.resumed_at), exchange.body.size, limit))
             if now >= due:
-                self.refuse(BadRequest(f"Nothing of the body came for {limit:g} s.", status=408, close=True))
+                what = (
+                    f"Nothing of the body came for {limit:g} s" if now >= silent else "The body is too slow"
+                )
+                self.refuse(BadRequest(f"{what}.", status=408, close=True))
                 return
         self.wake_by(min(due, look_at(exchange, now)))
 

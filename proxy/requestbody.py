@@ -20,7 +20,7 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
 }
 # Five thousand names of models fit in. More is no settings of anything, and not worth holding.
 MAX_SETTINGS_BYTES = 1 << 20
-# What is explained is parsed, and holds up the event loop meanwhile: by a second at worst, if it is this large.
+# What is explained is parsed, and holds up the event loop meanwhile: by a second at worst at this size.
 MAX_EXPLAINED_BYTES = 4 << 20
 # For any of these bodies, whole.
 MAX_BODY_S = 30.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.config import TimeoutsConfig
-from proxy.deadlines import look_at
+from proxy.deadlines import PATIENCE, SLOWEST_BYTES_PER_S, body_due, look_at
 from proxy.retry import ANSWERING, DONE, HOLDING, PEEKING, TRYING
 
 NEVER = float("inf")
@@ -157,3 +157,10 @@ def test_comments_keep_a_stream_open(between):
     assert look_at(exchange, 25.0) == 40.0
     assert exchange.did == ([b": keep-alive\n\n"] if between else [])
     assert look_at(exchange, 126.0) == 130.0  # comments are no sign of life of the provider
+
+
+def test_when_a_whole_body_has_to_be_there():
+    assert body_due(100.0, 0, 30.0) == 100.0 + PATIENCE * 30.0
+    # What comes at the slowest pace has the same patience left, however much it is.
+    for seconds in (1, 60, 3600):
+        assert body_due(0.0, seconds * SLOWEST_BYTES_PER_S, 2.0) - seconds == PATIENCE * 2.0

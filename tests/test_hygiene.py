@@ -13,6 +13,7 @@ import socket
 
 import pytest
 
+from proxy import deadlines
 from proxy import door as door_module
 from proxy.control import MAX_ADMIN_LINE_BYTES
 from proxy.listeners import PROBE_S
@@ -218,6 +219,28 @@ async def test_a_peer_that_vanishes_is_found_out(provider, start):
                           (socket.TCP_USER_TIMEOUT, 90_000)):  # fmt: skip
         assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
     client.close()
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("framing", [b"Content-Length: 10000", cases.CHUNKED])
+async def test_a_body_that_drips_for_ever(provider, start, monkeypatch, framing):
+    """Never silent, never there: a connection and a place at the provider, for a byte now and then."""
+    monkeypatch.setattr(deadlines, "PATIENCE", 1.5)
+    server = await start(config(provider, more='[timeouts]\nclient_body = "300ms"'), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(cases.request(framing, body=b""))
+
+    async def drip() -> None:
+        while True:
+            await client.send(b"1\r\n \r\n" if framing == cases.CHUNKED else b" ")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    assert (await asyncio.wait_for(client.response(), 10))[0] == 408
+    dripping.cancel()
+    with pytest.raises((asyncio.CancelledError, ConnectionError)):
+        await dripping
+    assert provider.connections == 0
 
 
 async def test_a_flood_of_tiny_chunks(provider, start):
