@@ -339,3 +339,93 @@ HANDED_OVER: dict[str, tuple[bytes, int]] = {
         request(b"Connection: keep-alive", first=b"GET /healthz HTTP/1.0", body=b""), 200,
     ),
 }  # fmt: skip
+
+
+def answer(*lines: bytes, status: bytes = b"HTTP/1.1 200 OK", body: bytes = b"{}") -> bytes:
+    """What a provider sends."""
+    return b"\r\n".join([status, b"Content-Type: application/json", *lines, b"", b""]) + body
+
+
+_TWO = b"Content-Length: 2"
+_INNER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Inferoute-Provider: evil\r\n\r\nevil"
+
+# name -> what a provider sends that is no answer: the client gets an error of the gateway's own.
+NO_ANSWERS: dict[str, bytes] = {
+    "LF in a value": answer(_TWO, b"X: a\nSet-Cookie: evil"),
+    "CR in a value": answer(_TWO, b"X: a\rSet-Cookie: evil"),
+    "NUL in a value": answer(_TWO, b"X: a\0b"),
+    "ESC in a value": answer(_TWO, b"X: \x1b[2J"),
+    "LF in a name": answer(_TWO, b"X\nSet-Cookie: evil"),
+    "NUL in a name": answer(_TWO, b"X\0: a"),
+    "bytes in a name": answer(_TWO, b"X\xff: a"),
+    "a space in a name": answer(_TWO, b"X Y: a"),
+    "a space before the colon": answer(b"Content-Length : 2"),
+    "folded": answer(_TWO, b"X: a", b" Set-Cookie: evil"),
+    "folded with a tab": answer(_TWO, b"X: a", b"\tSet-Cookie: evil"),
+    "a space first": answer(b" Content-Length: 2"),
+    "no colon": answer(_TWO, b"Set-Cookie"),
+    "no name": answer(_TWO, b": evil"),
+    "LF for CRLF": answer(_TWO).replace(b"\r\n", b"\n") + b"\r\n\r\n",
+    "CR in the reason": answer(_TWO, status=b"HTTP/1.1 200 OK\rSet-Cookie: evil"),
+    "LF in the reason": answer(_TWO, status=b"HTTP/1.1 200 OK\nSet-Cookie: evil"),
+    "NUL in the reason": answer(_TWO, status=b"HTTP/1.1 200 O\0K"),
+    "ESC in the reason": answer(_TWO, status=b"HTTP/1.1 200 \x1b[2J"),
+    "HTTP/2": answer(_TWO, status=b"HTTP/2 200"),
+    "HTTP/1.2": answer(_TWO, status=b"HTTP/1.2 200 OK"),
+    "HTTP/0.9": b"{}\r\n\r\n",
+    "status 099": answer(_TWO, status=b"HTTP/1.1 099 X"),
+    "status 1000": answer(_TWO, status=b"HTTP/1.1 1000 X"),
+    "status 20": answer(_TWO, status=b"HTTP/1.1 20 OK"),
+    "status -20": answer(_TWO, status=b"HTTP/1.1 -20 OK"),
+    "status in other digits": answer(_TWO, status=b"HTTP/1.1 \xb2\xb2\xb2 OK"),
+    "two spaces": answer(_TWO, status=b"HTTP/1.1  200 OK"),
+    "a space first of all": b" " + answer(_TWO),
+    "lengths that differ": answer(_TWO, b"Content-Length: 40", body=_INNER),
+    "a length twice": answer(_TWO, _TWO),
+    "a length list": answer(b"Content-Length: 2, 2"),
+    "+2": answer(b"Content-Length: +2"),
+    "0x2": answer(b"Content-Length: 0x2"),
+    "a length of 20 digits": answer(b"Content-Length: 18446744073709551618"),
+    "no length in it": answer(b"Content-Length:"),
+    "length and chunks": answer(_TWO, CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "chunks and length": answer(CHUNKED, _TWO, body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "chunked twice": answer(CHUNKED, CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "chunked, identity": answer(b"Transfer-Encoding: chunked, identity", body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "xchunked": answer(b"Transfer-Encoding: xchunked", body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "a vertical tab": answer(b"Transfer-Encoding: \x0bchunked", body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "chunks in 1.0": answer(CHUNKED, status=b"HTTP/1.0 200 OK", body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "another protocol": answer(b"Upgrade: evil", b"Connection: Upgrade", status=b"HTTP/1.1 101 X"),
+    "interim answers for ever": b"HTTP/1.1 103 Early Hints\r\nLink: evil\r\n\r\n" * 100,
+    "a head of 40 KB": answer(_TWO, b"X: " + b"a" * 40_000),
+}
+
+# name -> the lines of a provider's head, and those of them that a client gets, beside ours and the framing.
+PASSES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
+    "what imitates ours": (
+        (
+            b"X-Inferoute-Provider: evil", b"x-inferoute-request-id: evil", b"X-INFEROUTE-Anything: evil",
+            b"Access-Control-Allow-Origin: *", b"X: 1",
+        ),
+        (b"X: 1",),
+    ),
+    "what is between the provider and us": (
+        (
+            b"Connection: X-Internal, keep-alive", b"X-Internal: evil", b"Keep-Alive: timeout=5",
+            b"Proxy-Authenticate: Basic", b"Trailer: X", b"Upgrade: h2c", b"X: 1",
+        ),
+        (b"X: 1",),
+    ),
+    "the rest": (
+        (b"Set-Cookie: a=b; Path=/", b"Set-Cookie: c=d", b"X: \xff", b"X:", b"Location: http://evil/"),
+        (b"Set-Cookie: a=b; Path=/", b"Set-Cookie: c=d", b"X: \xff", b"X:", b"Location: http://evil/"),
+    ),
+}  # fmt: skip
+
+# What names of models are made of that do harm somewhere: in a header, a line, a cell, a label, a terminal.
+NAMES = (
+    "a\r\nSet-Cookie: evil", 'a\n\n{"forged":1}', "\u2028\u2029", "=1+1", "+1", "-1", "@SUM(A1)", "\t=1",
+    '"} 1\nx{y="', "\x1b[2J\x07", "\0", "é\u202e", "\\", "<script>alert(1)</script>", "%s%n{0}", "a" * 200,
+    "data: x\n\ndata: [DONE]",
+)  # fmt: skip
+# The same within JSON that no JSON value may be: half of a character that takes two.
+HALF = b'{"model":"a\\ud800"}'

@@ -7,11 +7,15 @@ what counts in the end: what a provider gets, how many answers there are, and th
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import re
 import socket
 
+import orjson
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import deadlines
 from proxy import door as door_module
@@ -19,8 +23,9 @@ from proxy.control import MAX_ADMIN_LINE_BYTES
 from proxy.listeners import PROBE_S
 from proxy.requestbody import MAX_EXPLAINED_BYTES
 from tests import hygienecases as cases
+from tests import keycases
 from tests.conftest import until
-from tests.fakes import RawClient, ScriptedProvider
+from tests.fakes import Call, RawClient, Script, ScriptedProvider
 
 GOOD = cases.field()
 
@@ -373,3 +378,140 @@ async def test_what_is_explained_is_no_reason_to_hold_up_requests(provider, star
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (413, "body_too_large")
     assert "4 MiB" in error["message"]
+
+
+# ---------------------------------------------------------------------- what providers send
+
+
+def sends(data: bytes) -> Script:
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(data)
+        assert await call.gone() == b""  # nothing is asked on this connection again
+
+    return script
+
+
+@pytest.mark.parametrize("name", cases.NO_ANSWERS)
+async def test_what_is_no_answer(provider, start, name):
+    provider.script = sends(cases.NO_ANSWERS[name])
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(GOOD)
+    head = await asyncio.wait_for(client.head(), 10)
+    received = head + await client.reader.readexactly(
+        int(head.lower().split(b"content-length: ")[1].split()[0])
+    )
+    assert answers(received) == [502]
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["type"] == "provider_error"
+    assert b"evil" not in head
+    assert b"Set-Cookie" not in head
+
+
+@pytest.mark.parametrize("name", cases.PASSES)
+async def test_what_of_an_answer_passes(provider, start, name):
+    lines, expected = cases.PASSES[name]
+    provider.script = sends(cases.answer(*lines, b"Content-Length: 2"))
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(GOOD)
+    head = await asyncio.wait_for(client.head(), 10)
+    ours = (b"Content-Type", b"Content-Length", b"X-Inferoute-")
+    got = [line for line in head.split(b"\r\n")[1:-2] if not line.startswith(ours)]
+    assert tuple(got) == expected
+    assert b"X-Inferoute-Provider: mock\r\n" in head
+    assert head.count(b"X-Inferoute-Provider") == head.count(b"X-Inferoute-Request-Id") == 1
+    client.close()
+
+
+@pytest.mark.parametrize("sent", [b"{}EVIL", b"{}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+async def test_what_stands_behind_an_answer_is_nobodys(provider, start, sent):
+    """Else it would be the answer to another client's request."""
+    provider.script = sends(cases.answer(b"Content-Length: 2", body=sent))
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    for number in range(3):
+        await client.send(GOOD)
+        status, _, body = await asyncio.wait_for(client.response(), 10)
+        assert (status, body, provider.connections) == (200, b"{}", number + 1)
+    client.close()
+
+
+# ---------------------------------------------------------------------- names
+
+
+async def test_names_of_clients_make_no_lines(provider, start, caplog):
+    """Whatever a client calls a model: one answer in its envelope, and nothing of it outside of JSON."""
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    for name in cases.NAMES:
+        body = orjson.dumps({"model": name})
+        await client.send(cases.request(b"Content-Length: %d" % len(body), body=body))
+        status, fields, answer = await client.response()
+        error = json.loads(answer)["error"]
+        assert (status, error["code"]) == (404, "model_not_found"), name
+        assert name[:200] in error["message"], name
+        assert answer.count(b"\n") == 0, name
+        assert fields.keys() == {
+            b"content-type", b"content-length", b"x-inferoute-request-id", b"x-request-id", b"x-should-retry"
+        }, name  # fmt: skip
+    await client.send(cases.request(b"Content-Length: %d" % len(cases.HALF), body=cases.HALF))
+    assert (await client.response())[0] in (400, 404)
+    admin = await RawClient.to(server.admin_address)
+    await admin.send(admin_request(b"GET /admin/v1/requests?limit=100 HTTP/1.1"))
+    rows = json.loads((await admin.response())[2])["data"]
+    assert [row["model_requested"] for row in rows[::-1]][: len(cases.NAMES)] == [
+        n[:200] for n in cases.NAMES
+    ]
+    await admin.send(admin_request(b"GET /metrics HTTP/1.1"))
+    metrics = (await admin.response())[2]
+    assert b"evil" not in metrics
+    assert b"SUM" not in metrics
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("header", [b"X-Inferoute-Fallback", b"X-Inferoute-Strategy", b"X-Inferoute-Timeout"])
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", b"=1+1", b"a,\xc3\xa9", b"<b>", b"nan", b"1e999", b"a" * 9000]
+)
+async def test_values_of_our_headers_make_no_lines(provider, start, header, value):
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(cases.field(header + b": " + value) + GOOD)
+    status, fields, answer = await client.response()
+    assert status in (400, 404)
+    assert json.loads(answer)["error"]["type"] in ("invalid_request_error", "not_found_error")
+    assert len(answer) < 1000 or status == 404
+    assert all(name.isascii() and text.isascii() for name, text in fields.items())
+    assert (await client.response())[0] == 200
+
+
+async def test_names_of_keys_are_no_formulas_and_no_labels(provider, start, tmp_path):
+    """Operators name keys, and maybe after what users have told them."""
+    text = config(provider) + f'[state]\npath = "{tmp_path}/state.db"\n'
+    server = await start(text, MOCK_KEY="k")
+    made = {}
+    for name in cases.NAMES:
+        status, row = await keycases.admin(server, "POST", "/keys", {"name": name})
+        assert status in (201, 422), name
+        if status == 201:
+            made[row["name"]] = row["key"].encode()
+    assert made  # "=1+1", say
+    client = await RawClient.connect(server)
+    for secret in made.values():
+        await client.send(cases.field(b"Authorization: Bearer " + secret))
+        assert (await client.response())[0] == 200
+    admin = await RawClient.to(server.admin_address)
+    await admin.send(admin_request(b"GET /metrics HTTP/1.1"))
+    families = [*text_string_to_metric_families((await admin.response())[2].decode())]
+    labels = {value for family in families for sample in family.samples for value in sample.labels.values()}
+    assert labels >= made.keys()
+
+    async def cells() -> list[str]:
+        await admin.send(admin_request(b"GET /admin/v1/usage?by=key&format=csv HTTP/1.1"))
+        return [row[0] for row in csv.reader(io.StringIO((await admin.response())[2].decode()))][1:]
+
+    async with asyncio.timeout(10):
+        while len(await cells()) < len(made):  # the books are written beside it
+            await asyncio.sleep(0.02)
+    assert not [cell for cell in await cells() if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
