@@ -1,0 +1,348 @@
+"""Hours of mixed traffic against the installed program: does anything leak, get lost, or mix?
+
+    python benchmarks/soak.py --minutes 60 --streams 2000
+
+Starts ``tokenhub serve`` with a configuration and a state of its own, and a provider that fails at random
+in every way (soak_plans.py says how each request ends, by its number alone). So many streams are held open;
+beside them come requests of every kind, good and bad, clients that leave, edits of the configuration,
+signals, keys that come and go, watchers and scrapes. Each answer is judged, each request is looked for in
+the ledger, and the memory, descriptors and sockets of all processes are followed. Exits with 1 if a bar is
+not met, and says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from soak_books import Books, Families, Sample, percentile, sample, slope
+from soak_client import Gate
+from soak_gateway import GatewayProcess, Governors, ProviderProcess
+from soak_traffic import RAMP_PER_S, Keys, Traffic
+
+# From here on a slope means something: caches are full, histories are as long as they get.
+LONG_MIN = 20.0
+WARM_SHARE = 0.25
+# Below this nobody would see it in a year of restarts for updates: 45 MiB a day.
+RSS_BOUND_KIB_PER_MIN = 32.0
+FD_BOUND_PER_MIN = 2.0
+# In a short run memory grows because all of it is new. Only a flood is told from that: each process may have
+# so much in all, which is ten times what 2,000 streams need.
+SHORT_RSS_KIB = 1 << 20
+# So much of all may be refused for want of time: on a machine that is busy with other things.
+SHED_SHARE = 0.05
+PROGRESS_S = 10.0
+QUIET_S = 60.0  # within which all counters have to be back at zero
+BEYOND_STREAMS = 600  # descriptors for everything else
+# What has to be zero when nobody asks for anything.
+GAUGES = (
+    "tokenhub_requests_in_flight",
+    "tokenhub_requests_awaiting",
+    "tokenhub_client_connections",
+    "tokenhub_ledger_unwritten_lines",
+)
+
+
+def raise_limit(streams: int) -> None:
+    """Of descriptors: the gateway needs two for each stream, and has the limit of this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * streams + BEYOND_STREAMS
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(
+            f"{streams} streams need {needed} descriptors: say ulimit -Hn {needed}, or fewer --streams"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Soak:
+    """One run. ``args``: as main() reads them."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args = args
+        self.seconds = args.minutes * 60.0
+        # Streams of two minutes would never end in a run of half a minute.
+        self.slow_s = (min(10.0, self.seconds / 8), min(120.0, self.seconds / 2))
+        self.provider = ProviderProcess(folder, args.seed, self.slow_s)
+        self.folder = folder
+        self.samples: dict[int, list[Sample]] = {}
+        self.failed: list[str] = []
+        self.report: dict[str, Any] = {"args": vars(args).copy(), "streams at the end": 0}
+
+    async def run(self) -> bool:
+        """Whether all bars are met."""
+        upstream = await self.provider.start()
+        try:
+            self.gateway = GatewayProcess(self.folder, upstream, self.args.workers, self.args.tls)
+            await self.gateway.start()
+            try:
+                await self._load()
+                await self._end()
+            finally:
+                self.report["exit"] = await self.gateway.stop()
+        finally:
+            arrived = await self.provider.stop()
+        self._close(arrived)
+        return not self.failed
+
+    # ------------------------------------------------------------------ the load
+
+    async def _load(self) -> None:
+        gateway, args = self.gateway, self.args
+        self.books = Books(gateway.ledger)
+        keys = Keys()
+        await make_keys(gateway, keys)
+        self.traffic = Traffic(
+            Gate(gateway.port, gateway.tls), self.books, keys, args.seed, self.slow_s, args.rate
+        )
+        pace = min(1.0, self.seconds / 600)
+        self.governors = Governors(gateway, self.traffic, args.seed, pace)
+        self.idle_sockets = {pid: one.sockets for pid in gateway.pids() if (one := sample(pid, 0))}
+        self.begun = time.monotonic()
+        self.traffic.start(args.streams)
+        self.governors.start()
+        every_s = min(5.0, self.seconds / 30)
+        told_at = 0.0
+        while (now := time.monotonic() - self.begun) < self.seconds:
+            await asyncio.sleep(every_s)
+            self._sample()
+            self.books.read()
+            if now - told_at >= PROGRESS_S - every_s / 2:
+                told_at = now
+                self._progress(now)
+            if gateway.process.returncode is not None:
+                self._fail("alive", f"the gateway ended with {gateway.process.returncode}")
+                break
+        self.report["streams at the end"] = self.traffic.open_streams
+        await self.governors.stop()
+        await self.traffic.stop()
+
+    def _sample(self) -> None:
+        at_s = time.monotonic() - self.begun
+        for pid in self.gateway.pids():
+            if (one := sample(pid, at_s)) is not None:
+                self.samples.setdefault(pid, []).append(one)
+
+    def _progress(self, now: float) -> None:
+        latest = [samples[-1] for samples in self.samples.values()]
+        traffic, books = self.traffic, self.books
+        told = [
+            f"{now:6.0f} s",
+            f"{traffic.number:,} requests",
+            f"{traffic.open_streams:,} streams",
+            f"{sum(traffic.wrong.values())} wrong",
+            "RSS " + " + ".join(f"{one.rss_kib / 1024:.1f}" for one in latest) + " MiB",
+            "fds " + " + ".join(str(one.fds) for one in latest),
+            f"CPU {self._cpu(now):.0%}",
+            f"ledger {books.lines:,} lines, {len(books.open)} awaited, {books.fault_count} faults",
+        ]
+        print(" · ".join(told), flush=True)
+
+    def _cpu(self, now: float) -> float:
+        """Of one core, since the start: all processes of the gateway."""
+        return sum(samples[-1].cpu_s - samples[0].cpu_s for samples in self.samples.values()) / max(now, 1.0)
+
+    # ------------------------------------------------------------------ the end
+
+    async def _end(self) -> None:
+        """Everything is back at zero, and what was counted is the same everywhere."""
+        gateway, books = self.gateway, self.books
+        if gateway.process.returncode is not None:
+            return
+        deadline = time.monotonic() + QUIET_S
+        left: list[str] = ["nothing was looked at"]
+        while left and time.monotonic() < deadline:
+            await asyncio.sleep(0.25)
+            books.read()
+            self.metrics = await gateway.metrics()
+            left = self._left_open(self.metrics)
+        for what in left:
+            self._fail("back to zero", what)
+        books.read()
+        differing = ["nothing was compared"]
+        while differing and time.monotonic() < deadline:
+            differing = compare(await gateway.usage(), books)
+            if differing:
+                await asyncio.sleep(0.5)
+        for what in differing[:10]:
+            self._fail("totals", what)
+        self._sample()
+
+    def _left_open(self, metrics: Families) -> list[str]:
+        left = []
+        for name in GAUGES:
+            if count := sum(metrics[name].values()):
+                left.append(f"{name} is {count:g}")
+        connections = metrics["tokenhub_provider_connections"]
+        idle = sum(n for labels, n in connections.items() if 'state="idle"' in labels)
+        is_open = sum(n for labels, n in connections.items() if 'state="open"' in labels)
+        if idle != is_open:
+            left.append(f"{is_open:g} connections to providers are open, and {idle:g} idle")
+        sockets = sum(one.sockets for pid in self.gateway.pids() if (one := sample(pid, 0)))
+        at_start = sum(self.idle_sockets.values())
+        # Idle connections to providers are in order; so is the scrape's own, whose end may not be seen yet.
+        if sockets > at_start + is_open + 2:
+            left.append(f"{sockets} sockets are open: {at_start} at the start, {is_open:g} to providers")
+        return left
+
+    def _fail(self, bar: str, text: str) -> None:
+        self.failed.append(f"{bar}: {text}")
+
+    def _close(self, arrived: set[int]) -> None:
+        """The bars."""
+        traffic, books, report = self.traffic, self.books, self.report
+        books.read()
+        lost, surplus = books.close(arrived)
+        if lost or surplus or books.fault_count:
+            self._fail(
+                "ledger",
+                f"{lost} lines lost, {surplus} too many, {books.fault_count} faults: {books.faults[:5]}",
+            )
+        for kind, count in traffic.wrong.items():
+            self._fail("answers", f"{count} × {kind}")
+        shed = traffic.became["shed"]
+        if shed > SHED_SHARE * traffic.number:
+            self._fail("answers", f"{shed} of {traffic.number} were refused as too much")
+        if not traffic.became["whole"]:
+            self._fail("answers", "none was whole")
+        if report["streams at the end"] < 0.9 * self.args.streams:
+            self._fail(
+                "streams", f"{report['streams at the end']} of {self.args.streams} were open at the end"
+            )
+        if report["exit"] != 0:
+            self._fail("exit", f"the gateway's exit code is {report['exit']}")
+        faults = self.gateway.log_faults()
+        for line in faults[:5]:
+            self._fail("log", line)
+        lag = getattr(self, "metrics", {}).get("tokenhub_event_loop_lag_seconds_bucket", {})
+        report |= {
+            "requests": traffic.number,
+            "became": dict(traffic.became.most_common()),
+            "wrong": dict(traffic.wrong),
+            "examples": traffic.examples,
+            "governed": self.governors.done,
+            "ledger": {"lines": books.lines, "lost": lost, "doubled": books.doubled, "surplus": surplus,
+                       "left early": len(books.left), "refused": len(books.none), "faults": books.faults,
+                       "provided": books.provided},
+            "lag_ms": {f"p{share:g}": percentile(lag, share / 100) * 1000 for share in (50, 99, 99.9)},
+            "log faults": len(faults),
+            "cpu": self._cpu(self.seconds),
+        }  # fmt: skip
+        report["processes"] = [self._growth(pid, at) for at, pid in enumerate(self.samples)]
+        report["failed"] = self.failed
+
+    def _growth(self, pid: int, at: int) -> dict[str, Any]:
+        """How memory and descriptors of a process went, held to the bars."""
+        samples = self.samples[pid]
+        name = "governs" if at == 0 and self.args.workers > 1 else f"serves {at}"
+        warm_s = max(WARM_SHARE * self.seconds, self.args.streams / RAMP_PER_S)
+        warm = [one for one in samples if warm_s <= one.at_s <= self.seconds]
+        told: dict[str, Any] = {
+            "process": name,
+            "rss_mib": round(samples[-1].rss_kib / 1024, 1),
+            "peak_rss_mib": round(max(one.rss_kib for one in samples) / 1024, 1),
+        }
+        for what, bound, values in (
+            ("rss_kib", RSS_BOUND_KIB_PER_MIN, [(one.at_s, one.rss_kib) for one in warm]),
+            ("fds", FD_BOUND_PER_MIN, [(one.at_s, float(one.fds)) for one in warm]),
+        ):
+            found = slope(values)
+            if found is not None:
+                told[f"{what}_per_min"], told[f"{what}_error"] = (
+                    round(found.per_min, 2),
+                    round(found.error, 2),
+                )
+                if self.args.minutes >= LONG_MIN and not found.is_flat(bound):
+                    self._fail(
+                        "growth", f"{name}: {what} grows by {found.per_min:.1f} ± {found.error:.1f} a minute"
+                    )
+        if max(one.rss_kib for one in samples) > SHORT_RSS_KIB:
+            self._fail("growth", f"{name}: {told['peak_rss_mib']} MiB")
+        return told
+
+
+async def make_keys(gateway: GatewayProcess, keys: Keys) -> None:
+    """One for each limit, and two that are no use."""
+    for kind, settings in {
+        "good": {}, "drain": {"on_disconnect": "drain"}, "rpm": {"rpm": 60}, "tpm": {"tpm": 20_000},
+        "concurrency": {"concurrency": 2}, "models": {"models": ["b/*"]}, "max_tokens": {"max_tokens": 10},
+        "broke": {"monthly_tokens": 1000}, "revoked": {},
+    }.items():  # fmt: skip
+        keys.of[kind] = await gateway.make_key(kind, **settings)
+    await gateway.admin("DELETE", f"/admin/v1/keys/{keys.id('revoked')}")
+    keys.of["unknown"] = "th-" + "0" * 43, ""
+
+
+def compare(usage: Sequence[dict[str, Any]], books: Books) -> list[str]:
+    """Where the totals are not the sum of the lines."""
+    told: dict[tuple[Any, ...], float] = {}
+    for row in usage:
+        who = row.get("key_id") or None, row["model"] or None, row["provider"] or None
+        for what in ("requests", "errors", "input_tokens", "output_tokens"):
+            told[(*who, what)] = row[what]
+        told[(*who, "nusd")] = round(row["usd"] * 1e9)
+    summed = {who: count for who, count in books.totals.items() if count}
+    told = {who: count for who, count in told.items() if count}
+    return [
+        f"{who}: {told.get(who, 0)} instead of {summed.get(who, 0)}"
+        for who in sorted(told.keys() | summed.keys(), key=str)
+        if told.get(who, 0) != summed.get(who, 0)
+    ]
+
+
+def show(report: dict[str, Any]) -> None:
+    print(f"\n{report['requests']:,} requests, {report['cpu']:.0%} of a core")
+    for name in ("became", "wrong", "governed", "lag_ms"):
+        print(f"{name}: " + ", ".join(f"{what} {count:,}" for what, count in report[name].items()))
+    ledger = report["ledger"]
+    print(
+        "ledger: "
+        + ", ".join(f"{what} {count:,}" for what, count in ledger.items() if isinstance(count, int))
+    )
+    for process in report["processes"]:
+        print(", ".join(f"{what} {value}" for what, value in process.items()))
+    for example in report["examples"]:
+        print(f"  {example}")
+    for bar in report["failed"]:
+        print(f"FAILED {bar}")
+
+
+def main() -> int:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="default: %(default)g")
+    parser.add_argument(
+        "--streams", type=int, default=2000, help="that are open at any time; default: %(default)s"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--rate", type=float, default=150.0, help="requests a second beside; default: %(default)g"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tls", action="store_true", help="clients come by HTTPS")
+    parser.add_argument("--json", metavar="FILE", help="the report, for programs")
+    parser.add_argument("--keep", metavar="FOLDER", help="an empty one, for the gateway's files")
+    args = parser.parse_args()
+    raise_limit(args.streams)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        soak = Soak(args, Path(args.keep or folder))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            is_well = runner.run(soak.run())
+    show(soak.report)
+    if args.json:
+        Path(args.json).write_bytes(orjson.dumps(soak.report, option=orjson.OPT_INDENT_2))
+    return 0 if is_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,369 @@
+"""The soak: what it finds in made-up answers, lines and samples; and a short run of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from tests.e2e import ROOT, environment
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import soak_plans as plans
+from soak import compare
+from soak_books import Books, Expected, Slope, percentile, read_metrics, slope
+from soak_client import Answer, Wire, Wrong, judge, judge_refused
+
+SLOW_S = (10.0, 120.0)
+LINE = {
+    "id": "req_0123456789ab00000001", "t": 1.5, "key": None, "endpoint": "chat", "stream": False,
+    "asked": "a/m",
+    "model": "a/m", "provider": "a", "status": 200, "attempts": 1, "ms": 1.0, "input": 11, "output": 6,
+    "nusd": 23, "source": "provider",
+}  # fmt: skip
+ID = LINE["id"].encode()
+EXPECTED = Expected(1, 200, (11, 6), None)
+
+
+# ---------------------------------------------------------------------- plans
+
+
+def number_of(fate: str, kind: str, provider: str = "f") -> int:
+    """A request that meets this fate."""
+    numbers = (n for n in range(1, 5000) if plans.plan(1, n, provider, kind, SLOW_S).fate == fate)
+    return next(numbers)
+
+
+@pytest.mark.parametrize("kind", ["plain", "slow"])
+def test_every_fate_is_met_and_by_the_same_number_each_time(kind):
+    fates = {"good", *plans.BEFORE, *plans.WITHIN} | ({plans.TOLD} if kind == "slow" else set())
+    drawn = [plans.plan(1, number, "f", kind, SLOW_S) for number in range(5000)]
+    assert {one.fate for one in drawn} == fates
+    assert drawn == [plans.plan(1, number, "f", kind, SLOW_S) for number in range(5000)]
+    assert drawn != [plans.plan(2, number, "f", kind, SLOW_S) for number in range(5000)]
+
+
+def test_slow_streams_are_as_long_as_they_are_to_be():
+    drawn = [plans.plan(1, number, "a", "slow", SLOW_S) for number in range(500)]
+    took_s = [one.events * one.gap_s for one in drawn]
+    assert 8 < min(took_s) < 20
+    assert 100 < max(took_s) <= 120
+
+
+# ---------------------------------------------------------------------- the books
+
+
+@pytest.fixture
+def books(tmp_path) -> Books:
+    return Books(tmp_path / "ledger")
+
+
+def line(**more: object) -> bytes:
+    return json.dumps(LINE | more).encode()
+
+
+@pytest.mark.parametrize("first", ["the answer", "the line"])
+def test_a_line_for_each_request(books, first):
+    acts: list[Callable[[], None]] = [lambda: books.expect(ID, EXPECTED), lambda: books.take(line())]
+    for act in acts if first == "the answer" else reversed(acts):
+        act()
+    assert books.close({1}) == (0, 0)
+    assert (books.fault_count, books.provided) == (0, [1, 11, 6])
+
+
+def test_a_lost_line(books):
+    books.expect(ID, EXPECTED)
+    assert books.close({1}) == (1, 0)
+    assert "no line" in books.faults[0]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_doubled_line(books, is_known):
+    if is_known:
+        books.expect(ID, EXPECTED)
+    books.take(line())
+    books.take(line())
+    if not is_known:
+        books.expect(ID, EXPECTED)
+    assert books.doubled == 1
+    assert books.close({1}) == (0, 0)
+
+
+def test_a_line_that_nobody_knows(books):
+    books.take(line())
+    assert books.close(set()) == (0, 1)
+
+
+def test_who_left_early_may_have_a_line(books):
+    books.expect_maybe(1)
+    assert books.close(set()) == (0, 0)
+    books.take(line())
+    assert books.close(set()) == (0, 0)
+
+
+def test_who_left_early_has_a_line_if_the_provider_read_the_request(books):
+    books.expect_maybe(1)
+    assert books.close({1}) == (1, 0)
+    books.take(line())
+    assert books.close({1}) == (0, 0)
+
+
+def test_a_line_of_what_was_refused(books):
+    books.expect_none(ID)
+    assert books.close(set()) == (0, 0)
+    books.expect_maybe(1)  # which would explain it
+    books.take(line())
+    assert books.close(set()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"status": 500}, {"key": "key_1"}, {"input": 12}, {"output": 5}, {"source": "estimated"}]
+)
+def test_a_line_that_says_something_else(books, wrong):
+    books.expect(ID, EXPECTED)
+    books.take(line(**wrong))
+    assert books.fault_count == 1
+
+
+def test_what_is_no_line(books):
+    books.take(line()[:-9])
+    assert books.fault_count == 1
+
+
+def test_files_are_read_on_from_where_they_were(books):
+    books.directory.mkdir()
+    file = books.directory / "0000000000001-000-000000.jsonl"
+    whole = line() + b"\n"
+    file.write_bytes(whole + whole[:10])
+    books.read()
+    books.read()
+    assert books.lines == 1
+    second = line(id="req_0123456789ab00000002") + b"\n"
+    file.write_bytes(whole + second + b"half")
+    books.pieces[file.name] = second[:10]
+    books.read()
+    assert (books.lines, books.doubled) == (2, 0)
+    books.expect(ID, EXPECTED)
+    books.expect(ID[:-1] + b"2", EXPECTED)
+    assert books.close({1}) == (0, 0)
+    assert "half a line" in books.faults[0]
+
+
+def test_totals_are_the_sum_of_the_lines(books):
+    hedged = [{"model": "b/m", "provider": "b", "input": 1, "output": 2, "nusd": 3}]
+    books.take(line())
+    books.take(line(id="req_0123456789ab00000002", hedged=hedged, status=502))
+    row = {"key": "", "key_id": "", "model": "a/m", "provider": "a", "requests": 2, "errors": 1,
+           "input_tokens": 22, "output_tokens": 12, "usd": 46e-9}  # fmt: skip
+    lost = row | {"model": "b/m", "provider": "b", "requests": 0, "errors": 0, "input_tokens": 1,
+                  "output_tokens": 2, "usd": 3e-9}  # fmt: skip
+    assert compare([row, lost], books) == []
+    assert len(compare([row], books)) == 3
+    assert compare([row | {"requests": 3}, lost], books) == ["(None, 'a/m', 'a', 'requests'): 3 instead of 2"]
+    assert compare([row, lost, row | {"model": "new"}], books) != []
+
+
+# ---------------------------------------------------------------------- growth
+
+
+def test_a_slope_with_its_error():
+    rng = Random(1)
+    noise = [(float(at), 100.0 + rng.gauss(0, 5)) for at in range(0, 1200, 2)]
+    flat, growing = slope(noise), slope([(x, y + x / 60 * 10) for x, y in noise])
+    assert flat is not None
+    assert growing is not None
+    assert abs(flat.per_min) < 3 * flat.error
+    assert growing.per_min == pytest.approx(10, abs=3 * growing.error)
+    assert 0 < growing.error < 1
+    assert slope(noise[:5]) is None
+
+
+def test_what_counts_as_flat():
+    assert Slope(100, 60).is_flat(1)  # it can't be told from nothing
+    assert Slope(0.9, 0.01).is_flat(1)  # it can, but does not matter
+    assert Slope(-100, 1).is_flat(1)
+    assert not Slope(100, 40).is_flat(1)
+
+
+def test_percentiles_of_a_histogram():
+    text = '# TYPE lag histogram\nlag_bucket{le="0.1"} 90\nlag_bucket{le="1"} 99\nlag_bucket{le="+Inf"} 100\n'
+    buckets = read_metrics(text)["lag_bucket"]
+    shares = (0.5, 0.9, 0.95, 0.995)
+    assert [percentile(buckets, share) for share in shares] == [0.1, 0.1, 1.0, float("inf")]
+    assert percentile({}, 0.5) == 0.0
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def came(data: bytes, number: int, provider: str = "f", *, whole: bool = True) -> Answer:
+    """What a client has of this answer. ``whole``: else the connection is closed behind it."""
+
+    async def receive() -> Answer:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _, wire = await asyncio.get_running_loop().create_connection(Wire, sock=ours)
+            answer = wire.begin({provider: plans.marker(number, provider).encode()})
+            theirs.sendall(data)
+            if not whole:
+                theirs.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(20):
+                await answer.ended
+            wire.transport.abort()
+            await asyncio.sleep(0)
+        return answer
+
+    return asyncio.run(receive())
+
+
+def head(status: bytes, kind: bytes, framing: bytes, *, ours: bool = False) -> bytes:
+    lines = [b"HTTP/1.1 " + status, b"Content-Type: " + kind, b"X-Inferoute-Request-Id: " + ID, framing]
+    lines += [b"X-Inferoute-Provider: f", b"X-Inferoute-Attempts: f:200:1ms"]
+    if ours:
+        lines.append(b"x-should-retry: true")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def plain(body: bytes, status: bytes = b"200 OK", *, ours: bool = False) -> bytes:
+    return head(status, b"application/json", b"Content-Length: %d" % len(body), ours=ours) + body
+
+
+def events(pieces: list[bytes], *, end: bool = True) -> bytes:
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    begin = head(b"200 OK", b"text/event-stream", b"Transfer-Encoding: chunked")
+    return begin + chunks + (b"0\r\n\r\n" if end else b"")
+
+
+def verdict(data: bytes, number: int, kind: str, *, pinned: bool = True, whole: bool = True) -> str:
+    """The judgement; "wrong: …" where it is that."""
+    answer = came(data, number, whole=whole)
+    try:
+        return judge(answer, number, kind, plans.plan(1, number, "f", kind, SLOW_S), pinned=pinned)
+    except Wrong as fault:
+        return f"wrong: {fault}"
+
+
+def stream_of(number: int, count: int) -> list[bytes]:
+    return [plans.event(number, "f", at, "quick", False) for at in range(count)]
+
+
+def test_whole_answers():
+    number = number_of("good", "plain")
+    body = plans.answer(number, "f", "plain", plans.plan(1, number, "f", "plain", SLOW_S))
+    assert verdict(plain(body), number, "plain") == "whole"
+    assert "cut, though" in verdict(plain(body)[:-1], number, "plain", whole=False)
+    assert "status 500" in verdict(plain(body, b"500 Oops"), number, "plain")
+    assert "no request id" in verdict(plain(body).replace(ID, b"x"), number, "plain")
+    other = body.replace(plans.marker(number, "f").encode(), plans.marker(number + 1, "f").encode())
+    assert "an answer to another request" in verdict(plain(other), number, "plain")
+
+
+def test_whole_streams():
+    number = number_of("good", "quick")
+    planned = plans.plan(1, number, "f", "quick", SLOW_S)
+    numbered, last = stream_of(number, planned.events), [plans.last_events(number, planned), plans.DONE]
+    assert verdict(events([*numbered, *last]), number, "quick") == "whole"
+    assert "is missing or out of order" in verdict(events([*numbered[1:], *last]), number, "quick")
+    assert "events" in verdict(events([*numbered[:-1], *last]), number, "quick")
+    assert "behind the last" in verdict(events([*last, *numbered]), number, "quick")
+    assert "ends with" in verdict(events([*numbered, last[0]]), number, "quick")
+    assert "usage" in verdict(events([*numbered, last[1]]), number, "quick")
+    assert "cut, though" in verdict(events([*numbered, *last], end=False), number, "quick", whole=False)
+    foreign = stream_of(number + 1, 1)
+    assert "of another request" in verdict(events([*numbered, *foreign, *last]), number, "quick")
+
+
+def test_streams_that_break_off():
+    number = number_of("cut_within", "quick")
+    numbered = stream_of(number, plans.plan(1, number, "f", "quick", SLOW_S).at)
+    told = b'data: {"error":{"code":"provider_broke_off"}}\n\n'
+    assert verdict(events(numbered, end=False), number, "quick", whole=False) == "cut"
+    assert verdict(events([*numbered, told]), number, "quick") == "told within"
+    assert "looks whole" in verdict(events([*numbered, plans.DONE]), number, "quick")
+    assert "looks whole" in verdict(events(numbered), number, "quick")
+    assert "behind" in verdict(events([told, *stream_of(number, 1)]), number, "quick")
+
+
+def test_errors_of_providers():
+    number = number_of("e500", "plain")
+    body = plans.error(number, "f", 500)
+    assert verdict(plain(body, b"500 Oops"), number, "plain") == "passed 500"
+    assert "fate was e500" in verdict(plain(body), number, "plain")
+    assert "fate was e500" in verdict(plain(plans.error(number + 1, "f", 500), b"500 Oops"), number, "plain")
+
+
+def ours(status: int, code: str) -> bytes:
+    return plain(json.dumps({"error": {"code": code}}).encode(), b"%d X" % status, ours=True)
+
+
+def test_errors_of_the_gateway():
+    reset, good = number_of("reset", "plain"), number_of("good", "plain")
+    assert verdict(ours(502, "provider_bad_answer"), reset, "plain") == "told 502"
+    assert verdict(ours(503, "overloaded"), good, "plain") == "shed"
+    assert verdict(ours(502, "provider_bad_answer"), good, "plain").startswith("wrong")
+    assert verdict(ours(500, ""), good, "plain", pinned=False).startswith("wrong")
+    assert verdict(ours(503, "all_attempts_failed"), good, "plain", pinned=False) == "told 503"
+    assert verdict(ours(503, "all_attempts_failed"), reset, "plain").startswith("wrong")
+
+
+def test_refusals():
+    answer = came(ours(401, "invalid_api_key"), 1)
+    with pytest.raises(Wrong):  # a provider was asked
+        judge_refused(answer, {(401, "invalid_api_key")})
+    del answer.fields[b"x-inferoute-attempts"]
+    assert judge_refused(answer, {(401, "invalid_api_key")}) == "refused 401"
+    with pytest.raises(Wrong):
+        judge_refused(answer, {(403, "invalid_api_key")})
+
+
+# ---------------------------------------------------------------------- a run
+
+
+@pytest.mark.parametrize(("streams", "seconds", "workers", "tls"), [(400, 18, 2, False), (100, 5, 1, True)])
+def test_a_short_run(tmp_path, streams, seconds, workers, tls):
+    """Of growth only a flood is a bar here: in so short a time all memory is new. All other bars hold."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--json", str(report), "--seed", "3"]
+    command += [
+        "--minutes",
+        "0.15",
+        "--streams",
+        "200",
+        "--workers",
+        str(workers),
+        *(["--tls"] if tls else []),
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(report.read_text())
+    assert told["failed"] == []
+    assert told["wrong"] == {}
+    ledger = told["ledger"]
+    assert (ledger["lost"], ledger["doubled"], ledger["surplus"], ledger["faults"]) == (0, 0, 0, [])
+    assert ledger["lines"] > 200
+    assert told["became"]["whole"] > 100
+    processes = told["processes"]
+    assert len(processes) == (1 if workers == 1 else workers + 1)
+    assert all(
+        {"rss_kib_per_min", "rss_kib_error", "fds_per_min", "fds_error"} <= set(one) for one in processes
+    )
+    assert set(told["lag_ms"]) == {"p50", "p99", "p99.9"}
+    assert f"{told['requests']:,} requests" in done.stdout
+
+
+def test_too_few_descriptors_are_said_before_anything_starts(tmp_path):
+    command = f"ulimit -n 1000 && exec {sys.executable} {ROOT / 'benchmarks' / 'soak.py'} --streams 2000"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "2000 streams need 4600 descriptors: say ulimit -Hn 4600, or fewer --streams\n"
