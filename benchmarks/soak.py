@@ -207,7 +207,8 @@ class Soak:
                 f"{lost} lines lost, {surplus} too many, {books.fault_count} faults: {books.faults[:5]}",
             )
         for kind, count in traffic.wrong.items():
-            self._fail("answers", f"{count} × {kind}")
+            first = next(text for text in traffic.examples if text.startswith(kind))
+            self._fail("answers", f"{count} wrong, such as {first}")
         shed = traffic.became["shed"]
         if shed > SHED_SHARE * traffic.number:
             self._fail("answers", f"{shed} of {traffic.number} were refused as too much")

@@ -16,6 +16,8 @@ from soak_plans import Plan, is_stream, marker, plan
 USERS = 60
 # How many slow streams are opened a second while they are being built up.
 RAMP_PER_S = 200.0
+# So many wrong answers are told in full.
+EXAMPLES = 30
 MEMBERS = {"safe": "fa", "hedged": "fb", "peeked": "fab", "flip": "ab", "m": "abf"}
 BIG_BYTES = 1_000_000  # below replay_limit: kept for another attempt
 KEEP_ALIVE_LINES = ("", "", "User-Agent: soak/1\r\n", "Accept: */*\r\nX-Custom: 1\r\n")
@@ -126,7 +128,7 @@ class Traffic:
 
     def note_wrong(self, kind: str, text: str) -> None:
         self.wrong[kind] += 1
-        if len(self.examples) < 30:
+        if len(self.examples) < EXAMPLES or self.wrong[kind] == 1:
             self.examples.append(f"{kind}: {text}")
 
     # ------------------------------------------------------------------ one request
@@ -178,7 +180,11 @@ class Traffic:
         finally:
             if not is_kept:
                 wire.transport.abort()
-            word = self.settle(answer, number, kind, id, not is_kept, not members, refusals)
+            try:
+                word = self.settle(answer, number, kind, id, not is_kept, not members, refusals)
+            except Wrong:
+                wire.transport.abort()
+                raise
             self.gate.give(wire)
         self.became[word] += 1
         return word
