@@ -335,4 +335,6 @@ def judge_refused(answer: Answer, allowed: set[tuple[int, str]]) -> str:
         return "shed"
     if told not in allowed or not answer.complete or answer.was_sent:
         raise Wrong(f"{told} instead of {allowed}: {bytes(answer.body[:200])!r}")
+    if answer.status == 429 and b"retry-after" not in answer.fields:
+        raise Wrong("a 429 that does not say until when")
     return f"refused {answer.status}"

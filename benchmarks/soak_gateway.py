@@ -56,9 +56,11 @@ auth = "none"
 base_url = "{upstream}/b/v1"
 auth = "none"
 request_stream_usage = true
+headers = {{ x-edit = "{b_edit}" }}
 [providers.f]
 base_url = "{upstream}/f/v1"
 auth = "none"
+headers = {{ x-edit = "{f_edit}" }}
 [models."a/m"]
 input_price = 1
 output_price = 2
@@ -133,7 +135,7 @@ class GatewayProcess:
         self.values: dict[str, Any] = {
             "port": self.port, "admin_port": self.admin_port, "workers": workers, "state": self.state,
             "upstream": upstream, "cert": cert, "key": key, "first_byte_s": FIRST_BYTE_S, "idle_s": IDLE_S,
-            "edit": 0, "flip": "a",
+            "edit": 0, "b_edit": 0, "f_edit": 0, "flip": "a",
         }  # fmt: skip
         self.write()
 
@@ -318,6 +320,10 @@ class Governors:
             values = gateway.values
             values["edit"] += 1
             values["flip"] = "b" if values["flip"] == "a" else "a"
+            # A provider that is another one gets new connections; those of streams that run end with them.
+            values["f_edit"] = values["edit"]
+            if values["edit"] % 3 == 0:
+                values["b_edit"] = values["edit"]
             gateway.write()
             self.done["edits"] += 1
 

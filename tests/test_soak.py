@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -17,8 +20,8 @@ from tests.e2e import ROOT, environment
 sys.path.append(str(ROOT / "benchmarks"))
 
 import soak_plans as plans
-from soak import compare
-from soak_books import Books, Expected, Slope, percentile, read_metrics, slope
+from soak import Soak, compare
+from soak_books import Books, Expected, Sample, Slope, percentile, read_metrics, slope
 from soak_client import Answer, Wire, Wrong, judge, judge_refused
 
 SLOW_S = (10.0, 120.0)
@@ -200,6 +203,34 @@ def test_percentiles_of_a_histogram():
     assert percentile({}, 0.5) == 0.0
 
 
+def growth(minutes: float, rss_kib: Callable[[float], float], fds: Callable[[float], float]) -> list[str]:
+    """Which bars a run fails whose one process went like this, by the minute."""
+    args = argparse.Namespace(minutes=minutes, streams=100, workers=1, seed=1)
+    soak = Soak(args, Path())
+    rng = Random(1)
+    at = [minutes * 60 * step / 600 for step in range(601)]
+    soak.samples[1] = [
+        Sample(at_s, rss_kib(at_s / 60) + rng.gauss(0, 300), int(fds(at_s / 60) + rng.gauss(0, 20)), 0, 0.0)
+        for at_s in at
+    ]
+    soak._growth(1, 0)
+    return [re.sub(r" [0-9.]+( ± [0-9.]+)?", "", bar) for bar in soak.failed]
+
+
+def test_growth_of_a_long_run():
+    assert growth(60, lambda _: 70_000, lambda _: 2000) == []
+    assert growth(60, lambda at: 70_000 + 60_000 * min(at / 15, 1), lambda _: 2000) == []  # while it warms up
+    assert growth(60, lambda at: 70_000 + 60 * at, lambda _: 2000) == [
+        "growth: serves: rss_kib grows by a minute"
+    ]
+    assert growth(60, lambda _: 70_000, lambda at: 2000 + 3 * at) == ["growth: serves: fds grows by a minute"]
+
+
+def test_growth_of_a_short_run_is_none_but_a_flood():
+    assert growth(1, lambda at: 70_000 + 30_000 * at, lambda at: 100 + 2000 * at) == []
+    assert growth(1, lambda at: 70_000 + 600_000 * at, lambda _: 2000) == ["growth: serves: MiB"]
+
+
 # ---------------------------------------------------------------------- answers
 
 
@@ -319,6 +350,11 @@ def test_refusals():
         judge_refused(answer, {(401, "invalid_api_key")})
     del answer.fields[b"x-inferoute-attempts"]
     assert judge_refused(answer, {(401, "invalid_api_key")}) == "refused 401"
+    answer.status = 429
+    with pytest.raises(Wrong, match="until when"):
+        judge_refused(answer, {(429, "invalid_api_key")})
+    answer.fields[b"retry-after"] = b"1"
+    assert judge_refused(answer, {(429, "invalid_api_key")}) == "refused 429"
     with pytest.raises(Wrong):
         judge_refused(answer, {(403, "invalid_api_key")})
 
