@@ -25,6 +25,9 @@ class Slope(NamedTuple):
     per_min: float
     error: float
 
+    def __str__(self) -> str:
+        return f"{self.per_min:+.1f} ± {self.error:.1f}"
+
     def is_flat(self, bound: float) -> bool:
         """Whether it can't be told from nothing, or is below what matters."""
         return abs(self.per_min) < 2 * self.error or self.per_min < bound

@@ -203,32 +203,39 @@ def test_percentiles_of_a_histogram():
     assert percentile({}, 0.5) == 0.0
 
 
-def growth(minutes: float, rss_kib: Callable[[float], float], fds: Callable[[float], float]) -> list[str]:
-    """Which bars a run fails whose one process went like this, by the minute."""
-    args = argparse.Namespace(minutes=minutes, streams=100, workers=1, seed=1)
-    soak = Soak(args, Path())
+def growth(
+    minutes: float, rss_kib: Callable[[float], float], fds: Callable[[float], float], *, tls: bool = False
+) -> list[str]:
+    """Which bars a run fails whose two processes went like this, by the minute."""
+    soak = Soak(argparse.Namespace(minutes=minutes, streams=100, workers=2, seed=1, tls=tls), Path())
     rng = Random(1)
-    at = [minutes * 60 * step / 600 for step in range(601)]
-    soak.samples[1] = [
-        Sample(at_s, rss_kib(at_s / 60) + rng.gauss(0, 300), int(fds(at_s / 60) + rng.gauss(0, 20)), 0, 0.0)
-        for at_s in at
-    ]
-    soak._growth(1, 0)
-    return [re.sub(r" [0-9.]+( ± [0-9.]+)?", "", bar) for bar in soak.failed]
+    for step in range(601):
+        at_s, shift = minutes * 60 * step / 600, 100 * step  # streams go over from one to the other
+        both = fds(at_s / 60) / 2
+        for pid, count in ((1, both + shift), (2, both - shift)):
+            kib = rss_kib(at_s / 60) + rng.gauss(0, 300)
+            sample = Sample(at_s, kib, int(count + rng.gauss(0, 20)), 0, 0.0)
+            soak.samples.setdefault(pid, []).append(sample)
+    rows = soak._hold_growth()
+    assert [row["process"] for row in rows] == ["governs", "serves 1"]
+    return [re.sub(r" [+-]?[0-9.]+( ± [0-9.]+)?\b", "", bar) for bar in soak.failed]
 
 
 def test_growth_of_a_long_run():
     assert growth(60, lambda _: 70_000, lambda _: 2000) == []
     assert growth(60, lambda at: 70_000 + 60_000 * min(at / 15, 1), lambda _: 2000) == []  # while it warms up
-    assert growth(60, lambda at: 70_000 + 60 * at, lambda _: 2000) == [
-        "growth: serves: rss_kib grows by a minute"
-    ]
-    assert growth(60, lambda _: 70_000, lambda at: 2000 + 3 * at) == ["growth: serves: fds grows by a minute"]
+    too_much = ["growth: governs: KiB a minute", "growth: serves: KiB a minute"]
+    assert growth(60, lambda at: 70_000 + 60 * at, lambda _: 2000) == too_much
+    assert growth(60, lambda at: 70_000 + 60 * at, lambda _: 2000, tls=True) == []
+    assert growth(60, lambda _: 70_000, lambda at: 2000 + 3 * at) == ["growth: descriptors a minute"]
 
 
-def test_growth_of_a_short_run_is_none_but_a_flood():
+def test_growth_of_a_short_time_is_none_but_a_flood():
     assert growth(1, lambda at: 70_000 + 30_000 * at, lambda at: 100 + 2000 * at) == []
-    assert growth(1, lambda at: 70_000 + 600_000 * at, lambda _: 2000) == ["growth: serves: MiB"]
+    flood = ["growth: governs: MiB", "growth: serves: MiB"]
+    assert growth(1, lambda at: 70_000 + 470_000 * at, lambda _: 2000) == flood
+    assert growth(1, lambda at: 70_000 + 470_000 * at, lambda _: 2000, tls=True) == []
+    assert growth(1, lambda at: 70_000 + 500_000 * at, lambda _: 2000, tls=True) == flood
 
 
 # ---------------------------------------------------------------------- answers
