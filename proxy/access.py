@@ -188,3 +188,9 @@ def others(credentials: Credentials) -> list[tuple[bytes, bytes]]:
     return [
         (name, value) for name, value in credentials if name != b"x-tokenhub-key" and not _OURS.search(value)
     ]
+
+
+def would_go_along(credentials: Credentials) -> bool:
+    """A client that follows a redirect to another host takes a key of these along: what HTTP libraries leave
+    out there is Authorization alone (the Fetch standard's section 4.4; httpx and requests do the same)."""
+    return any(name != b"authorization" for name, _ in credentials)

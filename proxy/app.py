@@ -17,7 +17,6 @@ from aiohttp import web
 
 from proxy.catalog import Allows
 from proxy.cors import preflight
-from proxy.door import let_vanish
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.gateway import PROXIED, Gateway
 from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS, gateway_response
@@ -75,7 +74,6 @@ class ControlProtocol(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As of any protocol."""
         self._held.add(self)
-        let_vanish(transport, self._gateway.timeouts.client_write_s)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -128,10 +126,7 @@ class Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Everything happens here."""
         error = Unavailable("Too many connections.", code="overloaded", retry_after_s=1)
-        answer = gateway_response(
-            error.status, error.envelope(), self._gateway.next_request_id(),
-            extra=error.header_lines(), should_retry=True, close=True,
-        )  # fmt: skip
+        answer = gateway_response(error, self._gateway.next_request_id(), close=True)
         cast(asyncio.Transport, transport).write(answer)
         transport.close()
 

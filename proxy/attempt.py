@@ -13,11 +13,12 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy.access import would_go_along
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
 from proxy.framing import Body, wrap_chunk
-from proxy.headers import ResponseHead
+from proxy.headers import ResponseHead, without
 from proxy.intake import JOIN_BYTES
 from proxy.patience import retry_after_s
 from proxy.peek import is_error
@@ -36,6 +37,7 @@ log = logging.getLogger("tokenhub.attempt")
 
 # Where stream_options is known.
 _ASKED_AT: Final = frozenset({"chat", "completions"})
+_LOCATION: Final = frozenset((b"location",))
 
 
 class Attempt(Record):
@@ -201,6 +203,8 @@ class Attempt(Record):
         """
         exchange = self.exchange
         now = self.progress_at = monotonic()
+        if head.leads_on and would_go_along(exchange.head.credentials):
+            head.lines = without(head.lines, _LOCATION)
         self.answer = Answer(head, body, exchange.head.minor, takes_usage_out=self.asks_usage)
         status = head.status
         if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):

@@ -28,6 +28,7 @@ from proxy.limits import Accounts
 from proxy.listeners import StartError, listen_on, remove_socket, serve_on
 from proxy.live import Count, Live
 from proxy.monitor import Monitor
+from proxy.peers import watch
 from proxy.plane import HANDED_OVER_S
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
@@ -191,6 +192,7 @@ class ControlPlane:
             return ControlProtocol(server, self.gateway, held, max_line=MAX_ADMIN_LINE_BYTES)
 
         for sock in sockets:
+            watch(sock)
             self._admin.append(await serve_on(sock, connect))
 
     async def simulator(self) -> int:

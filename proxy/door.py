@@ -1,4 +1,4 @@
-"""Who may connect to the data plane: how many at a time, how many from one address; and peers that vanish."""
+"""Who may connect to the data plane: how many at a time, how many from one address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MAX_TOLD = 1000
 # A network gives a host a /64 of its own (RFC 6177), so that is what counts as one client.
 _IPV6_BYTES = 8
-_MOST_MS = 2**31 - 1
 
 
 class Door:
@@ -48,7 +47,6 @@ class Door:
             if above > MAX_TOLD:
                 transport.abort()
             return Unavailable("Too many connections.", code="overloaded", retry_after_s=1)
-        let_vanish(transport, gateway.timeouts.client_write_s)
         most = server.max_connections_per_client
         if most:
             client = client_of(transport.get_extra_info("peername"))
@@ -93,16 +91,3 @@ def client_of(peername: object) -> bytes:
     if ":" not in host:
         return socket.inet_aton(host)
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_IPV6_BYTES]
-
-
-def let_vanish(transport: asyncio.BaseTransport, silent_s: float) -> None:
-    """End the connection when the other side acknowledges nothing for ``silent_s``: what it is sent, or while
-    that is nothing, the probes that sockets of :func:`proxy.listeners.listen_on` send (RFC 5482).
-
-    Without, a host that lost its power is streamed to for a quarter of an hour, and waited for without end.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, min(int(silent_s * 1000), _MOST_MS))
-        )

@@ -280,12 +280,12 @@ class ResponseHead:
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
-    ``tells_limits``: there are ``X-RateLimit-*`` lines.
+    ``tells_limits``: there are ``X-RateLimit-*`` lines; ``leads_on``: there is a ``Location``.
     """
 
     __slots__ = (
-        "chunked", "encoded", "encoding", "event_stream", "keep_alive", "length", "lines", "minor", "reason",
-        "status", "tells_limits",
+        "chunked", "encoded", "encoding", "event_stream", "keep_alive", "leads_on", "length", "lines",
+        "minor", "reason", "status", "tells_limits",
     )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
@@ -299,7 +299,7 @@ class ResponseHead:
         self.event_stream = False
         self.encoded = False
         self.encoding = b""
-        self.tells_limits = False
+        self.tells_limits = self.leads_on = False
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -366,6 +366,8 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
         if value not in (b"", b"identity"):
             response.encoding = response.encoding + b", " + value if response.encoded else value
             response.encoded = True
+    elif name == b"location":
+        response.leads_on = True
     elif name.startswith(b"x-ratelimit-"):
         response.tells_limits = True
 

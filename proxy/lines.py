@@ -48,11 +48,12 @@ _REQUEST_RULES: Final = {
 }
 _RESPONSE_RULES: Final = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
-    # What a provider says of its own host a client would take for the gateway's. And where else to go is the
-    # operator's to say: SDKs follow a redirect to any host, with the header that holds the gateway's key.
-    **dict.fromkeys(b"location refresh alt-svc strict-transport-security clear-site-data".split(), DROP),
+    # What a provider says of its own host a client would take for the gateway's.
+    **dict.fromkeys(b"refresh alt-svc strict-transport-security clear-site-data".split(), DROP),
     b"connection": USE,
-    **dict.fromkeys(b"content-length transfer-encoding content-type content-encoding".split(), USE_AND_PASS),
+    **dict.fromkeys(
+        b"content-length transfer-encoding content-type content-encoding location".split(), USE_AND_PASS
+    ),
     **dict.fromkeys(
         b"x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
         b"x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens".split(),

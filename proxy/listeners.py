@@ -19,8 +19,6 @@ _BACKLOG = 4096
 # For the handshake of TLS: some round trips, and a signature. It is all that bounds a client who begins one
 # and says nothing more.
 _HANDSHAKE_S = 10.0
-# So often a client is probed that is sent nothing and says nothing, while a provider thinks.
-PROBE_S = 30
 # The event loop gives up a TLS connection that was closed, and what is still to be sent on it, after so long.
 # How long that may take is our own `client_write`, so this must only be longer than anything that can set.
 _FLUSH_S = 2 * MAX_SECONDS
@@ -107,10 +105,6 @@ async def _listen_tcp(listen: Listen, workers: int) -> tuple[list[list[socket.so
 
 
 def _listening(sock: socket.socket) -> socket.socket:
-    if sock.family != socket.AF_UNIX:  # connections inherit that
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S)
     sock.listen(_BACKLOG)
     sock.setblocking(False)
     return sock

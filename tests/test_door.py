@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from proxy import door as door_module
 from proxy.config import ServerConfig, TimeoutsConfig
-from proxy.door import Door, client_of, let_vanish
+from proxy.door import Door, client_of
 
 
 class Transport:
@@ -116,16 +115,3 @@ def test_by_a_unix_socket_nobody_is_told_apart():
 def test_who_is_one_client(host, other, is_same):
     assert (client_of((host, 1)) == client_of((other, 2, 0, 0))) is is_same
     assert client_of(None) == client_of("") == b""
-
-
-@pytest.mark.parametrize(("silent_s", "ms"), [(120.0, 120_000), (0.0001, 1), (1e12, 2**31 - 1)])
-def test_when_a_peer_has_vanished(silent_s, ms):
-    with socket.socket() as sock:
-        let_vanish(Transport(sock=sock), silent_s)  # type: ignore[arg-type]
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ms
-
-
-def test_a_unix_socket_has_no_peer_that_vanishes():
-    with socket.socket(socket.AF_UNIX) as sock:
-        let_vanish(Transport(sock=sock), 1.0)  # type: ignore[arg-type]
-    let_vanish(Transport(), 1.0)  # type: ignore[arg-type]  # closed already

@@ -469,21 +469,21 @@ def test_what_of_a_provider_passes_and_what_not():
         b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"content-TYPE: application/json", b"Set-Cookie: a=b",
         b"set-cookie: c=d", b"Server: x", b"openai-processing-ms: 5", b"X-RateLimit-Limit-Requests: 5",
         b"Retry-After: 5", b"Content-Encoding: br", b"Cache-Control: no-cache", b"x-request-id: req_1",
-        b"Via: 1.1 b", b"WWW-Authenticate: Bearer", b"Content-Length: 5",
+        b"Via: 1.1 b", b"WWW-Authenticate: Bearer", b"Location: http://x/", b"Content-Length: 5",
     ]  # fmt: skip
     dropped = [
         b"Connection: keep-alive, X-Hop", b"Keep-Alive: timeout=5", b"Proxy-Connection: x", b"Upgrade: h2",
         b"Proxy-Authenticate: x", b"TE: x", b"Trailer: x", b"X-HOP: 1", b"X-Inferoute-Provider: evil",
         b"x-inferoute-request-id: evil",
-        # What it says of its own host, and where else to go.
-        b"Location: http://x/", b"Refresh: 0", b"Alt-Svc: h3", b"Clear-Site-Data: *",
+        # What it says of its own host.
+        b"Refresh: 0", b"Alt-Svc: h3", b"Clear-Site-Data: *",
         b"strict-transport-security: max-age=1",
     ]  # fmt: skip
     lines = [line for pair in zip_longest(passing, dropped) for line in pair if line]
     for _ in range(2):
         head = response(*lines)
         assert head.lines == passing
-        assert (head.length, head.encoded) == (5, True)
+        assert (head.length, head.encoded, head.leads_on) == (5, True, True)
 
 
 def test_a_provider_cannot_have_the_framing_removed():

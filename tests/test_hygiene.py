@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import re
-import socket
 
 import orjson
 import pytest
@@ -20,7 +19,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy import deadlines
 from proxy import door as door_module
 from proxy.control import MAX_ADMIN_LINE_BYTES
-from proxy.listeners import PROBE_S
 from proxy.requestbody import MAX_EXPLAINED_BYTES
 from tests import hygienecases as cases
 from tests import keycases
@@ -210,20 +208,6 @@ async def test_a_flood_of_connections_leaves_those_that_are_in_alone(provider, s
     await until(lambda: server.gateway.door.count() == 1)
     await served.send(GOOD)
     assert (await served.response())[0] == 200
-
-
-async def test_a_peer_that_vanishes_is_found_out(provider, start):
-    """Which the kernel does; what it is told to do is here."""
-    server = await start(config(provider, more='[timeouts]\nclient_write = "90s"'), MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    await until(lambda: server.gateway.connections)
-    [connection] = server.gateway.connections
-    sock = connection.transport.get_extra_info("socket")
-    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    for option, value in ((socket.TCP_KEEPIDLE, PROBE_S), (socket.TCP_KEEPINTVL, PROBE_S),
-                          (socket.TCP_USER_TIMEOUT, 90_000)):  # fmt: skip
-        assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
-    client.close()
 
 
 @pytest.mark.interpreted

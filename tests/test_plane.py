@@ -108,7 +108,7 @@ async def test_clients_that_vanish_are_noticed_as_the_configuration_says(two):
     plane, text = two[0], TEXT.format(url="http://127.0.0.1:1/v1")
 
     def limit_s() -> float:
-        [sock] = plane._listeners[0].sockets
+        sock = plane._listeners[0].sock
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
 

@@ -199,7 +199,7 @@ async def test_the_base_path_stays_in_front(provider, start, base):
 
 @pytest.mark.parametrize("status", [201, 300, 301, 302, 303, 305, 307, 308, 503])
 async def test_no_answer_leads_anybody_elsewhere(provider, start, canary, status):
-    """The gateway follows nothing; and a client, whose SDK would follow with its key, isn't told where to."""
+    """The gateway follows nothing; and a client whose SDK would follow with its key isn't told where to."""
     where_to = f"http://127.0.0.1:{canary.port}/v1"
     extra = (
         f"Location: {where_to}\r\nContent-Location: {where_to}\r\nRefresh: 0; url={where_to}\r\n"
@@ -209,14 +209,15 @@ async def test_no_answer_leads_anybody_elsewhere(provider, start, canary, status
     )
     provider.script = answers(b"{}", b"%d Look" % status, extra.encode())
     server = await start(config(provider, dead_url()), **KEYS)
-    for _ in range(2):
-        reply = await ask(server, "a/m")
+    for line, passes in (
+        ("", True), ("Authorization: Bearer k", True), ("X-TokenHub-Key: k", False), ("x-api-key: k", False),
+    ):  # fmt: skip
+        reply = await ask(server, "a/m", line)
         assert (reply.status, reply.body, reply.fields[b"x-answer"]) == (status, b"{}", b"passes")
-        about_this_host = {
-            b"location", b"refresh", b"alt-svc", b"strict-transport-security", b"clear-site-data",
-        }  # fmt: skip
+        about_this_host = {b"refresh", b"alt-svc", b"strict-transport-security", b"clear-site-data"}
         assert not reply.fields.keys() & about_this_host
-    assert len(provider.seen) == 2
+        assert reply.fields.get(b"location") == (where_to.encode() if passes else None)
+    assert len(provider.seen) == 4
 
 
 async def test_the_official_sdk_takes_its_key_nowhere_else(provider, start, canary):
