@@ -88,7 +88,7 @@ def attacks(port: int) -> list[bytes]:
 HEADERS = [
     "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Forwarded-For", "X-Host",
     "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Host-Override", "X-Real-IP", "Forwarded", "Via",
-    "Proxy-Connection", "Referer", "Origin", "Destination", "Location", "Alt-Used", "Proxy", "Base-Url",
+    "Proxy-Connection", "Referer", "Destination", "Location", "Alt-Used", "Proxy", "Base-Url",
     "X-Base-Url", "X-Api-Base", "X-Target", "X-Upstream", "X-Envoy-Original-Dst-Host",
     "X-Inferoute-Provider", "X-Inferoute-Model", "X-Inferoute-Base-Url", "OpenAI-Organization",
     "Helicone-Target-Url", "x-portkey-custom-host",
