@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -44,7 +45,8 @@ def _keep_out_of_cores() -> None:
     fs/coredump.c). Whoever wants one says so to the process that runs: ``prlimit --pid … --core=unlimited:``.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it: that is no reason not to serve
+        resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 async def _serve(config: Config, file: RoutesFile | None) -> int:

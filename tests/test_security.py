@@ -8,12 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import subprocess
+import sys
+import threading
+from hmac import compare_digest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
+from proxy import guard
 from proxy.config import TracesConfig, parse
+from proxy.errors import Unauthorized
 from proxy.headers import read_request_head
 from proxy.keys import digest_of
 from proxy.keystore import Keyring
@@ -28,8 +38,9 @@ from proxy.tracing import SAMPLED
 from proxy.webhook import Webhook
 from tests.attemptcases import ask
 from tests.conftest import until
+from tests.e2e import environment
 from tests.fakes import Call, RawClient, ScriptedProvider, answers, dead_url, hangs, post
-from tests.keycases import admin, bearer, make
+from tests.keycases import admin, bearer, key_of, make, table_of
 
 # Each is a secret of one party, and a word that stands nowhere else.
 KEY_A, KEY_B = "sk-alpha-0123456789", "sk-beta-9876543210"
@@ -487,3 +498,177 @@ async def test_no_client_and_no_provider_forges_a_line(provider, other, start, c
     status, rows = await admin(server, "GET", "/requests")
     assert status == 200
     assert all(str(value).isprintable() for row in rows["data"] for value in row.values())
+
+
+# ---------------------------------------------------------------------- comparisons
+
+
+class Unequal(bytes):
+    """What is looked up or compared by itself, and not by its hash, is told of."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("a key was compared")
+
+
+def test_keys_are_looked_up_by_their_hash_alone():
+    """Whoever measures the time learns of a hash that he can't steer, and nothing of the key."""
+    secret = b"th-" + b"s" * 43
+    table = table_of(key_of(secret=secret))
+    assert table.grant_of([(b"authorization", Unequal(b"Bearer " + secret))]) is not None
+    assert table.grant_of([(b"x-tokenhub-key", Unequal(secret))]) is not None
+    with pytest.raises(Unauthorized):
+        table.grant_of([(b"x-tokenhub-key", Unequal(b"th-" + b"s" * 42 + b"t"))])
+    assert all(len(digest) == 32 and secret not in digest for digest in table._grants)
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ("tokén".encode(), 200), (b"token", 401), (b"", 401), ("tokén2".encode(), 401), (b"x" * 7000, 401),
+        ("tokén".encode("latin-1"), 401), ("ключ".encode(), 401), (b"\xff\xfe", 401),
+    ],
+)  # fmt: skip
+async def test_the_admin_token_is_compared_in_constant_time(start, monkeypatch, given, status):
+    """By hmac.compare_digest, which takes text of ASCII only, and bytes of any length."""
+    compared = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    text = config(dead_url(), dead_url(), '[admin]\nlisten = "127.0.0.1:0"\ntoken_env = "ADMIN_TOKEN"\n')
+    server = await start(text, **KEYS, ADMIN_TOKEN="tokén")
+    client = await RawClient.to(server.admin_address)
+    await client.send(
+        b"GET /admin/v1/keys HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n" % given
+    )
+    assert (await client.response())[0] == status
+    assert compared == ["tokén".encode()]
+
+
+# ---------------------------------------------------------------------- THREAT_MODEL.md
+
+ROOT = Path(__file__).parents[1]
+THREAT_MODEL = (ROOT / "THREAT_MODEL.md").read_text()
+
+
+def test_what_the_threat_model_names_is_there():
+    files = set(re.findall(r"`([a-z_]+\.py)`", THREAT_MODEL))
+    assert len(files) > 25
+    assert {name for name in files if not (ROOT / "proxy" / name).exists()} == set()
+    tests = set(re.findall(r"`((?:e2e/)?test_[a-z0-9_]+\.py)::(test_\w+)`", THREAT_MODEL))
+    assert len(tests) > 40
+    missing = {
+        f"{file}::{name}"
+        for file, name in tests
+        if not re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.M)
+    }
+    assert missing == set()
+    for path in re.findall(r"`((?:deploy|tests|docs)/[\w./]+)`", THREAT_MODEL):
+        assert (ROOT / path).exists(), path
+
+
+def test_each_threat_names_what_stops_it_and_what_proves_it():
+    """A row of the tables of threats has a module and a test."""
+    rows = [line for line in THREAT_MODEL.splitlines() if line.startswith("|") and line.count("|") == 4]
+    tables = "\n".join(rows).split("| threat | what stops it | where |")[1:]
+    assert len(tables) == 7
+    for row in "\n".join(tables).splitlines():
+        if row and not row.startswith("| ---"):
+            assert re.search(r"`[a-z_]+\.py`", row) and "::test_" in row, row
+
+
+def test_the_threat_model_knows_every_outward_connection():
+    """A module that can dial is one of those the page knows of, or a command of the operator's."""
+    dialling = re.compile(
+        r"create_connection|ClientSession\(|HTTPConnection|OTLPSpanExporter\(|sock\.connect\("
+    )
+    found = {path.name for path in (ROOT / "proxy").glob("*.py") if dialling.search(path.read_text())}
+    commands = {"adminclient.py", "client.py"}
+    # A listener that asks whether a socket's file is in use; systemd.
+    local = {"listeners.py", "notify.py"}
+    assert found - commands - local == {"dial.py", "webhook.py", "otlp.py"}
+
+
+# ---------------------------------------------------------------------- deploy/audit.sh
+
+
+class Osv(BaseHTTPRequestHandler):
+    """A service that knows vulnerabilities, as https://api.osv.dev/v1/query is one."""
+
+    status = 200
+    vulnerable = ""
+    asked: ClassVar[set[str]] = set()
+
+    def do_POST(self) -> None:
+        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]["name"]
+        self.asked.add(name)
+        affected = {"package": {"name": name, "ecosystem": "PyPI"}}
+        found = {"vulns": [{"id": "PYSEC-1", "modified": "2026-01-01T00:00:00Z", "affected": [affected]}]}
+        answer = json.dumps(found if name == self.vulnerable else {}).encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Not here."""
+
+
+def audit(python: str | Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "deploy/audit.sh", python, *options],
+        capture_output=True, text=True, timeout=120, check=False, env=environment(HOME=str(folder)),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def osv():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Osv) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(10)
+
+
+AWAY = "audit of the {}: not done, as the service that knows vulnerabilities can't be reached\n"
+FINE = "audit of the {}: no known vulnerability\n"
+
+
+def test_an_audit_fails_for_what_is_known(osv, tmp_path, monkeypatch):
+    monkeypatch.setattr(Osv, "vulnerable", "pytest")  # which is installed here, and not in the image
+    done = audit(sys.executable, tmp_path, "--osv-url", osv)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(FINE.format("image") + "audit of the environment:\n")
+    assert "PYSEC-1" in done.stdout
+    assert Osv.asked >= {"aiohttp", "orjson", "uvloop", "pytest"}
+
+
+def test_an_audit_without_its_service_is_no_failure(osv, tmp_path, monkeypatch):
+    monkeypatch.setattr(Osv, "status", 503)
+    done = audit(sys.executable, tmp_path, "--osv-url", osv)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == AWAY.format("image") + AWAY.format("environment")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        ("requests.exceptions.ConnectionError: HTTPSConnectionPool", 0, AWAY),
+        ("ERROR:pip_audit._cli:Could not connect to OSV's vulnerability feed", 0, AWAY),
+        ("ERROR:pip_audit._cli:invalid requirements input", 1, ""),
+        ("No module named pip_audit", 1, ""),
+    ],
+)
+def test_an_audit_that_cannot_be_is_told_from_one_that_fails(tmp_path, said, code, told):
+    """What pip-audit says in its place; both exit with 1."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\ncat >&2 <<E\n{said}\nE\nexit 1\n')
+    python.chmod(0o755)
+    done = audit(python, tmp_path)
+    assert (done.returncode, done.stdout) == (code, told.format("image") + told.format("environment"))
+    assert (said in done.stderr) == bool(code)
