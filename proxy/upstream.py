@@ -147,7 +147,7 @@ class ProviderConnection:
         while True:
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
-                if len(data) > MAX_HEAD_BYTES:
+                if len(data) >= MAX_HEAD_BYTES:
                     attempt.on_upstream_lost("the answer's head is too long")
                 else:
                     self.buffer = data

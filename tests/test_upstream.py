@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from proxy.dial import MAX_AGE_S
+from proxy.headers import MAX_HEAD_BYTES
 from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call
@@ -123,6 +124,25 @@ async def test_release_keeps_what_ended_cleanly(pool, provider):
     await ask(connection)
     connection.release(False, 9.0)
     await until(lambda: pool.snapshot()["open"] == 0)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(MAX_HEAD_BYTES, True), (MAX_HEAD_BYTES + 1, False)])
+@pytest.mark.parametrize("cuts", [1, 3])
+async def test_a_head_has_its_limit_however_it_comes(pool, provider, size, is_read, cuts):
+    begin, end = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ", b"\r\n\r\n"
+    answer = begin + b"y" * (size - len(begin) - len(end)) + end + b"ok"
+
+    async def script(call: Call) -> None:
+        await call.request()
+        for at in range(0, len(answer), len(answer) // cuts + 1):
+            await call.send(answer[at : at + len(answer) // cuts + 1])
+        await call.gone()
+
+    provider.script = script
+    attempt = await ask(await dial(pool))
+    assert (attempt.data, attempt.lost) == (
+        (b"ok", None) if is_read else (b"", "the answer's head is too long")
+    )
 
 
 async def test_bytes_behind_an_answer_spoil_the_connection(pool, provider):
