@@ -97,10 +97,13 @@ class ProviderConnection:
         self.served += 1
         if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
             self.hold_back(False)
-        if reusable and not self.spoiled and not self.transport.is_closing():
+        transport = self.transport
+        # What is still to be sent is of a request that was answered before its end: it would come first.
+        is_sent = not transport.get_write_buffer_size()
+        if reusable and is_sent and not self.spoiled and not transport.is_closing():
             self.pool.put(self, now)
         else:
-            self.transport.abort()
+            transport.abort()
 
     def undo(self) -> None:
         """The dialling ended too early: the loop may have made the connection already. If it then closes it

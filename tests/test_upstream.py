@@ -126,6 +126,27 @@ async def test_release_keeps_what_ended_cleanly(pool, provider):
     await until(lambda: pool.snapshot()["open"] == 0)
 
 
+async def test_a_request_that_is_not_out_yet_is_no_beginning_for_another(pool, provider):
+    """It was answered before its end; what is left of it would come before the next one's head."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(PLAIN)
+        await call.gone()
+
+    provider.script = script
+    connection = await dial(pool)
+    attempt = Attempt()
+    attempt.connection = connection
+    connection.start(attempt)
+    body = bytes(16 << 20)  # more than the system takes
+    connection.transport.write(b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    await until(lambda: attempt.done)
+    connection.release(True, 0.0)
+    assert pool.take() is None
+    await until(lambda: pool.snapshot()["open"] == 0)
+
+
 @pytest.mark.parametrize(("size", "is_read"), [(MAX_HEAD_BYTES, True), (MAX_HEAD_BYTES + 1, False)])
 @pytest.mark.parametrize("cuts", [1, 3])
 async def test_a_head_has_its_limit_however_it_comes(pool, provider, size, is_read, cuts):
