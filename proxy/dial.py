@@ -41,7 +41,8 @@ async def dial(
     loop = asyncio.get_running_loop()
     options: dict[str, Any] = {}
     if tls is not None:
-        options = {"ssl": tls, "server_hostname": host}
+        # A handshake that is left in its middle stays in memory, with its buffers, until its own time is up.
+        options = {"ssl": tls, "server_hostname": host, "ssl_handshake_timeout": connect_s}
     protocol = cast(asyncio.Protocol, connection)
     try:
         async with asyncio.timeout(connect_s):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from proxy.addresses import Addresses
+from proxy.upstream import ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call, ScriptedProvider
 from tests.poolcases import Attempt, pool_of
@@ -52,6 +54,33 @@ async def test_a_handshake_that_is_not_answered_but_closed(provider):
     attempt = Attempt()
     await pool_of(provider.url.replace("http:", "https:")).dial(attempt)
     assert attempt.failed == "the connection was closed"
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_handshake_that_is_left_is_not_held_for_long(provider, steps):
+    """The loop keeps some until their own time is up, which is a minute unless it is told."""
+
+    async def script(call: Call) -> None:
+        await call.gone()
+
+    provider.script = script
+    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
+    gc.freeze()  # so that only what is made from here on is looked through
+    try:
+        task = pool.dial(Attempt())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        del task
+        await until(lambda: not any(isinstance(one, ProviderConnection) for one in _objects()))
+    finally:
+        gc.unfreeze()
+
+
+def _objects() -> list[object]:
+    gc.collect()
+    return gc.get_objects()
 
 
 @pytest.mark.parametrize("steps", range(6))
