@@ -249,6 +249,16 @@ class RawClient:
             return cls(*await asyncio.open_unix_connection(listen.path, limit=1 << 24))
         return cls(*await asyncio.open_connection(listen.host, listen.port, limit=1 << 24))
 
+    @classmethod
+    async def slow(cls, server: object) -> RawClient:
+        """One behind a small buffer: what it does not read stays with the gateway."""
+        listen: Listen = server.addresses[0]  # type: ignore[attr-defined]
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (listen.host, listen.port))
+        return cls(*await asyncio.open_connection(sock=sock, limit=8192))
+
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
