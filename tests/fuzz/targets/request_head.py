@@ -1,0 +1,110 @@
+"""Request heads: what we take, llhttp and h11 take and read alike; what a provider gets of it is sound."""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from proxy.config import parse
+from proxy.errors import GatewayError
+from proxy.gateway import Provider
+from proxy.headers import RequestHead, read_request_head, recall_request_head
+from proxy.options import read_options
+from tests.fuzz.source import H11, Llhttp
+from tests.headcases import facts
+
+SEEDS = [
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\n"
+    b"Authorization: Bearer sk-1\r\nContent-Type: application/json",
+    b"POST /v1/x?a=1&b=?c HTTP/1.1\r\nhost:a:80\r\ntransfer-encoding: chunked\r\nconnection: close, x-a\r\nX-A: 1",
+    b"GET http://a.example/x?y HTTP/1.0\r\nExpect: 100-continue\r\nX-Inferoute-Fallback: a, b\r\nCookie: c",
+    b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\nOrigin: https://x\r\nx-tokenhub-key: th-abc\r\nX-Api-Key: k",
+    b"POST / HTTP/1.1\r\nHost: a\r\nX-Inferoute-Strategy: cost\r\nX-Inferoute-Timeout: 2.5\r\nUpgrade: h2c",
+    b"POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\nProxy-Authorization: p\r\nAccept-Encoding: gzip, br",
+    b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic th-x\r\nApi-Key: q\r\nOpenAI-Organization: o\r\nTE: a",
+]
+METHODS = frozenset((b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"))
+# Headers that go no further than the gateway, or are the gateway's own to say (SPEC, "Headers").
+OURS_ALONE = frozenset(
+    b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie forwarded "
+    b"via x-real-ip http2-settings connection expect content-encoding openai-organization openai-project "
+    b"x-tokenhub-key".split()
+)
+THEIRS = frozenset((b"openai-organization", b"openai-project"))  # whoever brings a key of their own
+CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
+_BASE = '[providers.{0}]\nbase_url = "http://p.example:81/v1"\nquery = {{ k = "v" }}\n{1}\n'
+_CONFIG = parse(
+    '[models."a/m"]\n'
+    + _BASE.format("a", 'api_key_env = "K"\nheaders = { "X-Org" = "o" }')
+    + _BASE.format("b", 'auth = "none"\ncompression = "pass"')
+    + _BASE.format("c", 'auth = "passthrough"')
+)
+PROVIDERS = [
+    Provider(config, "sk-own" if config.name == "a" else None, 1.0, simulated=False)
+    for config in _CONFIG.providers.values()
+]
+_OUR_KEY = re.compile(rb"(?<![A-Za-z0-9_-])th-")
+
+
+def test_one(data: bytes) -> None:
+    data = data.partition(b"\r\n\r\n")[0]
+    try:
+        head = read_request_head(data)
+    except GatewayError as error:
+        assert error.close and error.status in (400, 431)
+        return
+    for _ in range(2):  # new, and recalled
+        again, length = recall_request_head(data)
+        known = {**facts(again), "length": length}
+        assert known == facts(head)
+    try:
+        read_options(head)
+    except GatewayError as error:
+        assert error.status in (400, 417)
+    if head.method not in METHODS:
+        return
+    read_alike(data, head)
+    for provider in PROVIDERS:
+        check_sent(provider, head)
+
+
+def read_alike(data: bytes, head: RequestHead) -> None:
+    llhttp = Llhttp(httptools.HttpRequestParser, data + b"\r\n\r\n", at_once=True)
+    assert llhttp.has_head, llhttp.error
+    assert llhttp.parser.get_http_version() == f"1.{head.minor}"
+    lower = [(name.lower(), value) for name, value in llhttp.fields]
+    lengths = [int(value) for name, value in lower if name == b"content-length"]
+    assert lengths == ([] if head.length is None else [head.length])
+    assert head.chunked == (b"transfer-encoding" in dict(lower))
+    other = H11(data + b"\r\n\r\n")
+    if other.error or not other.messages:  # it refuses some that llhttp takes, and no framing hangs on it
+        return
+    event = other.messages[0][0]
+    assert event.method == head.method
+    assert event.target == llhttp.target
+    assert dict(event.headers).get(b"content-length") == (
+        None if head.length is None else dict(lower)[b"content-length"]
+    )
+
+
+def check_sent(provider: Provider, head: RequestHead) -> None:
+    """What goes to a provider, read by h11."""
+    sent = provider.prepare(head, b"/chat/completions") + b"Content-Length: 0\r\n\r\n"
+    reader = H11(sent)
+    assert not reader.error, (reader.error, sent)
+    [[event, body, is_complete, _]] = reader.messages
+    assert is_complete and not body and not reader.left
+    assert event.method == b"POST"
+    assert event.target.startswith(b"/v1/chat/completions"), event.target
+    names = [name for name, _ in event.headers]
+    assert names.count(b"host") == names.count(b"content-length") == 1
+    assert b"transfer-encoding" not in names
+    assert not OURS_ALONE.intersection(names) - (THEIRS if provider.passthrough else set())
+    assert not any(name.startswith((b"x-inferoute-", b"x-forwarded-")) for name in names)
+    given = [(name, value) for name, value in event.headers if name in CREDENTIALS]
+    if provider.passthrough:
+        assert not any(_OUR_KEY.search(value) for _, value in given), given
+    else:
+        own = provider.config.name == "a"
+        assert given == ([(b"authorization", b"Bearer sk-own")] if own else [])
