@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from tests.fuzz.source import HERE, TARGETS, corpus_of, keep, load
 
+ROOT = HERE.parents[1]
 # A corpus is read by people, and run by every test: the smallest inputs are kept.
 MOST_INPUTS = 150
 MOST_BYTES = 30_000
@@ -42,13 +44,13 @@ class Report(NamedTuple):
     crash: str
 
 
-def child(name: str, arguments: list[str]) -> None:
-    """In a process of its own, which atheris ends by itself."""
+def child(name: str, again: str, arguments: list[str]) -> None:
+    """In a process of its own, which atheris ends by itself. ``again``: the program that starts another."""
     import atheris
 
     with atheris.instrument_imports(include=["proxy"], enable_loader_override=False):
         target = load(name)
-    atheris.Setup([sys.argv[0], *arguments], target.test_one)
+    atheris.Setup([again, *arguments], target.test_one)
     atheris.Fuzz()
 
 
@@ -62,8 +64,9 @@ def fuzz(name: str, seconds: int, runs: int) -> Report:
             made.mkdir()
         for data in [*load(name).SEEDS, *corpus_of(name)]:
             (corpus / sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
-        bound = f"-runs={runs}" if runs else f"-max_total_time={seconds}"
-        output = _run(name, bound, f"-artifact_prefix={found}/", "-print_final_stats=1", str(corpus))
+        # Bounded by inputs it is a test, the same each time.
+        bound = (f"-runs={runs}", "-seed=1") if runs else (f"-max_total_time={seconds}",)
+        output = _run(name, folder, *bound, f"-artifact_prefix={found}/", "-print_final_stats=1", str(corpus))
         artifacts = sorted(found.iterdir())
         if artifacts:
             crashes.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def fuzz(name: str, seconds: int, runs: int) -> Report:
                 (crashes / path.name).write_bytes(path.read_bytes())
         kept = 0
         if not runs:
-            _run(name, "-merge=1", str(merged), str(corpus))
+            _run(name, folder, "-merge=1", str(merged), str(corpus))
             kept = _keep(name, [path.read_bytes() for path in merged.iterdir()])
     failed = artifacts or "Done " not in output
     return Report(
@@ -80,11 +83,21 @@ def fuzz(name: str, seconds: int, runs: int) -> Report:
     )  # fmt: skip
 
 
-def _run(name: str, *arguments: str) -> str:
+def _run(name: str, folder: Path, *arguments: str) -> str:
     limits = (f"-max_len={MAX_INPUT_BYTES}", f"-timeout={TIMEOUT_S}", "-rss_limit_mb=4096")
-    command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, *limits, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=HERE.parents[1])
-    return done.stdout + done.stderr
+    again = folder / "again"  # merging starts the program anew, by its name and with arguments of its own
+    command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, str(again)]
+    again.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    again.chmod(0o700)
+    done = subprocess.run(
+        [*command, *limits, *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd=ROOT,
+        check=False,
+    )
+    return f"{done.stdout}{done.stderr}\nexit code {done.returncode}"
 
 
 def _keep(name: str, inputs: list[bytes]) -> int:
@@ -105,7 +118,7 @@ def _last(pattern: str, text: str) -> int:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3:])
+        child(sys.argv[2], sys.argv[3], sys.argv[4:])
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("target", choices=["all", *TARGETS])

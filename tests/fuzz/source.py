@@ -158,10 +158,9 @@ class H11:
         parser.send(h11.EndOfMessage())
 
     def _begin_anew(self, parser: h11.Connection, answers_to: str | None) -> bool:
-        if answers_to is None:
-            if parser.our_state is h11.SEND_RESPONSE:
-                parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
-                parser.send(h11.EndOfMessage())
+        if answers_to is None and parser.our_state is h11.SEND_RESPONSE:
+            parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+            parser.send(h11.EndOfMessage())
         if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
             return False
         parser.start_next_cycle()

@@ -18,6 +18,7 @@ from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.downstream import ClientConnection
 from proxy.gateway import Gateway, Provider
+from proxy.headers import forget_request_heads
 from proxy.upstream import ProviderConnection
 
 CONFIG = parse("""
@@ -168,6 +169,7 @@ class Wire:
     def __init__(self) -> None:
         silence()
         FAULTS.found.clear()
+        forget_request_heads()  # what is prepared in them is for providers of another wire
         self.later: list[Callable[[], None]] = []
         self.asked: list[ProviderConnection] = []
         self.elsewhere: Elsewhere | None = None

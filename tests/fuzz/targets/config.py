@@ -41,7 +41,7 @@ def test_one(data: bytes) -> None:
             continue
         after = parse(edited)
         assert after.aliases.keys() - {"fuzz-1"} == config.aliases.keys() - {"fuzz-1"}
-        assert [model for model in after.aliases["fuzz-1"].models] == [name]
+        assert list(after.aliases["fuzz-1"].models) == [name]
         try:
             back = remove_alias(edited, "fuzz-1")
         except EditError:

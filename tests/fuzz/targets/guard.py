@@ -21,7 +21,8 @@ WITH_TOKEN = guard(LISTEN, "s3cret")
 PATHS = (*QUERIES, "/admin/v1/keys", "/", "/assets/a.js", "/metrics")
 # path number, then lines: Host, Origin, target, query, Accept, Authorization, Sec-Fetch-Site
 SEEDS = [
-    b"\x00localhost:8081\nhttp://localhost:8081\n/\nstrategy=cost\napplication/json, text/csv;q=0.5\nBearer s3cret\n",
+    b"\x00localhost:8081\nhttp://localhost:8081\n/\nstrategy=cost\n"
+    b"application/json, text/csv;q=0.5\nBearer s3cret\n",
     b"\x01[::1]:1\n\nhttp://localhost/x\nkey=a&model=b&key=c\n*/*;q=x\nbearer  s3cret\ncross-site",
     b"\x02127.9.9.9\nhttp://127.9.9.9\n*\nby=day&since=&format=csv\ntext/*;q=0\n\nnone",
     b"\x03evil.example\nnull\n/\n%00=%ff\n\nBasic s3cret\nsame-site",
@@ -54,9 +55,7 @@ def test_one(data: bytes) -> None:
         assert is_free or authorization.partition(" ")[2].strip() == "s3cret"
 
 
-def made(
-    path: str, host: str, origin: str, target: str, query: str, authorization: str, site: str
-) -> Any:
+def made(path: str, host: str, origin: str, target: str, query: str, authorization: str, site: str) -> Any:
     """What the guard looks at of an aiohttp request."""
     headers = CIMultiDict([("Host", host)])
     fields = (("Origin", origin), ("Authorization", authorization), ("Sec-Fetch-Site", site))

@@ -42,7 +42,7 @@ def _compiled() -> Any:
         made = Path(folder) / "_outline.so"
         include = sysconfig.get_paths()["include"]
         command = [compiler, "-shared", "-fPIC", "-O1", f"-I{include}", str(source), "-o", str(made)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603
+        if subprocess.run(command, capture_output=True, check=False).returncode:
             return None
         spec = importlib.util.spec_from_file_location("_outline", made)
         assert spec is not None and spec.loader is not None

@@ -17,11 +17,26 @@ _REQUEST = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_BODY) + _BODY
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 SEEDS = [
     b"\x00" + _REQUEST,
-    b"\x07" + _REQUEST + b"\r\n" + _REQUEST.replace(b"a/m", b"b/m") + b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"\x01" + _CHUNKED + b"10\r\n" + _BODY[:16] + b"\r\nd;x\r\n" + _BODY[16:] + b"\r\n0\r\nX-A: b\r\n\r\n" + _REQUEST,
+    b"\x07"
+    + _REQUEST
+    + b"\r\n"
+    + _REQUEST.replace(b"a/m", b"b/m")
+    + b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\x01"
+    + _CHUNKED
+    + b"10\r\n"
+    + _BODY[:16]
+    + b"\r\nd;x\r\n"
+    + _BODY[16:]
+    + b"\r\n0\r\nX-A: b\r\n\r\n"
+    + _REQUEST,
     b"\x05" + _HEAD + b"Expect: 100-continue\r\nContent-Length: 29\r\n\r\n" + _BODY,
     b"\x00" + _HEAD + b"Content-Length: 5\r\n\r\n[1,2]" + _REQUEST,
-    b"\x00" + _HEAD.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\nContent-Length: 29\r\n\r\n" + _BODY + _REQUEST,
+    b"\x00"
+    + _HEAD.replace(b"1.1", b"1.0")
+    + b"Connection: keep-alive\r\nContent-Length: 29\r\n\r\n"
+    + _BODY
+    + _REQUEST,
     b"\xa0" + _HEAD + b"Content-Length: 29\r\nContent-Length: 29\r\n\r\n" + _BODY,
     b"\x00" + _HEAD + b"Content-Length: 29\r\nTransfer-Encoding: chunked\r\n\r\n" + _BODY,
     b"\x10" + _HEAD + b"Content-Length: 14\r\n\r\n" + b'{"n":1,"x":[]}',

@@ -17,12 +17,15 @@ from tests.headcases import facts
 SEEDS = [
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\n"
     b"Authorization: Bearer sk-1\r\nContent-Type: application/json",
-    b"POST /v1/x?a=1&b=?c HTTP/1.1\r\nhost:a:80\r\ntransfer-encoding: chunked\r\nconnection: close, x-a\r\nX-A: 1",
+    b"POST /v1/x?a=1&b=?c HTTP/1.1\r\nhost:a:80\r\ntransfer-encoding: chunked\r\n"
+    b"connection: close, x-a\r\nX-A: 1",
     b"GET http://a.example/x?y HTTP/1.0\r\nExpect: 100-continue\r\nX-Inferoute-Fallback: a, b\r\nCookie: c",
     b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\nOrigin: https://x\r\nx-tokenhub-key: th-abc\r\nX-Api-Key: k",
     b"POST / HTTP/1.1\r\nHost: a\r\nX-Inferoute-Strategy: cost\r\nX-Inferoute-Timeout: 2.5\r\nUpgrade: h2c",
-    b"POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\nProxy-Authorization: p\r\nAccept-Encoding: gzip, br",
-    b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic th-x\r\nApi-Key: q\r\nOpenAI-Organization: o\r\nTE: a",
+    b"POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\n"
+    b"Proxy-Authorization: p\r\nAccept-Encoding: gzip, br",
+    b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic th-x\r\n"
+    b"Api-Key: q\r\nOpenAI-Organization: o\r\nTE: a",
 ]
 METHODS = frozenset((b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"))
 # Headers that go no further than the gateway, or are the gateway's own to say (SPEC, "Headers").

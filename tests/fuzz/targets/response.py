@@ -100,7 +100,9 @@ def check(wire: Wire) -> None:
         if b"connection" in names and dict(head.headers)[b"connection"] == b"close":
             assert is_closed
         elif not is_closed:
-            assert b"content-length" in names or b"transfer-encoding" in names or head.status_code in (204, 304)
+            assert (
+                b"content-length" in names or b"transfer-encoding" in names or head.status_code in (204, 304)
+            )
     else:
         assert out.is_over, "a client waits for the rest for ever"
         has_framing = b"content-length" in names or b"transfer-encoding" in names

@@ -10,7 +10,8 @@ from proxy.streamusage import MAX_EVENT_BYTES, Edit, UsageFilter, ask_for_usage
 from tests.fuzz.source import pieces
 
 SEEDS = [
-    b'\x00data: {"choices":[{"a":1}],"usage":null}\n\ndata: {"choices":[],"usage":{"x":1}}\n\ndata: [DONE]\n\n',
+    b'\x00data: {"choices":[{"a":1}],"usage":null}\n\n'
+    b'data: {"choices":[],"usage":{"x":1}}\n\ndata: [DONE]\n\n',
     b'\x01data: {"usage":null,"choices":[]}\r\n\r\ndata:{"choices":[],"usage":{}}\r\n\r\n',
     b'\x02: c\n\nevent: x\rdata: {"choices":[],"usage":{"x":1}}\r\rdata: a\ndata: b\n\n',
     b'\x83{"stream":true,"stream_options":{"include_usage":false,"x":1},"model":"a"}',

@@ -20,8 +20,7 @@ ENCODINGS = (b"", b"gzip", b"deflate", b"br")
 _USAGE = b'"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":12}'
 SEEDS = [
     b"\x00\x00{%b}" % _USAGE,
-    b"\x00\x05"
-    b'data: {"choices":[],%b}\n\ndata: [DONE]\n\n' % _USAGE,
+    b'\x00\x05data: {"choices":[],%b}\n\ndata: [DONE]\n\n' % _USAGE,
     b"\x01\x86"
     b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":3}}}\n\n'
     b'data: {"type":"message_delta","usage":{"output_tokens":5,"cache_read_input_tokens":1}}\n\n',
@@ -102,7 +101,9 @@ def check_decoder(data: bytes, encoding: bytes, how: int) -> None:
     elif not split.failed:
         assert out == whole
         try:
-            assert zlib.decompressobj(31 if encoding == b"gzip" else 15).decompress(data) == whole[: len(whole)]
+            assert (
+                zlib.decompressobj(31 if encoding == b"gzip" else 15).decompress(data) == whole[: len(whole)]
+            )
         except (zlib.error, AssertionError):
             assert encoding == b"deflate" or out.startswith(_first_member(data))
 
