@@ -172,7 +172,7 @@ class Traffic:
         is_kept = False
         try:
             if slow_reading:
-                await self._read_slowly(wire)
+                await self._read_slowly(wire, answer)
             await asyncio.wait([answer.ended], timeout=ANSWER_S if leaves_s is None else leaves_s)
             is_kept = answer.ended.done()
             if not is_kept and leaves_s is None:
@@ -189,8 +189,12 @@ class Traffic:
         self.became[word] += 1
         return word
 
-    async def _read_slowly(self, wire: Wire) -> None:
+    async def _read_slowly(self, wire: Wire, answer: Answer) -> None:
+        # Not before the head: who takes nothing at all, and is cut, has nothing that could be judged.
+        await asyncio.wait([answer.headed], timeout=ANSWER_S)
         for _ in range(8):
+            if wire.transport.is_closing():
+                return
             wire.transport.pause_reading()
             await asyncio.sleep(self.rng.uniform(0.2, 1.0))
             if wire.transport.is_closing():
