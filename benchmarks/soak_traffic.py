@@ -310,15 +310,18 @@ class Traffic:
             b"".join(request(self.body("plain", "a/m", number)) for number in (first, second))
         )
         try:
-            for number, answer in answers:
+            for _, answer in answers:
                 await asyncio.wait([answer.ended], timeout=ANSWER_S)
-                if number == second and not answer.status and not wire.is_open:  # closed behind the first
-                    self.books.expect_maybe(second)
-                else:
-                    left = not answer.ended.done()
-                    self.became[self.settle(answer, number, "plain", None, left, True, None)] += 1
         finally:
+            ended = [answer.ended.done() for _, answer in answers]
             wire.transport.abort()
+            words = []
+            if ended[1] and not answers[1][1].status:  # the connection was closed behind the first
+                self.books.expect_maybe(answers.pop()[0])
+            # The last one first: where the first is wrong, the second is accounted for.
+            for (number, answer), is_there in reversed(list(zip(answers, ended, strict=False))):
+                words.append(self.settle(answer, number, "plain", None, not is_there, True, None))
+            self.became.update(words)
 
     async def leaves(self) -> None:
         """A client that goes away, in some phase of its request."""
