@@ -190,6 +190,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._gateways: list[Gateway] = []
         (folder / "resolv.conf").write_text("nameserver 10.9.3.53\n")
         (folder / "hosts").write_text("127.0.0.1 localhost\n")
         (folder / "nsswitch.conf").write_text("hosts: files dns\n")
@@ -214,6 +215,10 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for gateway in self._gateways:  # of a test that failed
+            if hasattr(gateway, "process") and gateway.process.poll() is None:
+                gateway.process.kill()
+                gateway.process.wait(20)
         self._stack.close()
 
     def lead(self) -> None:
@@ -230,6 +235,7 @@ class World:
             for file in ("resolv.conf", "hosts", "nsswitch.conf")
         )
         enter = ["unshare", "--mount", "sh", "-ec", mounts + 'exec "$@"', "sh"]
+        self._gateways.append(made)
         made._command[:0] = [*self.here.command, *enter]
         return made
 

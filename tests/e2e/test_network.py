@@ -106,7 +106,10 @@ async def running(*gateways: Gateway) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await asyncio.gather(*(asyncio.to_thread(gateway.__exit__) for gateway in gateways))
+        ends = (asyncio.to_thread(gateway.__exit__) for gateway in gateways)
+        failures = [end for end in await asyncio.gather(*ends, return_exceptions=True) if end]
+    if failures:
+        raise failures[0]
 
 
 @contextlib.asynccontextmanager
