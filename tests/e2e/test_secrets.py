@@ -105,7 +105,7 @@ def gateway_of(folder: Path, workers: int, a: str, b: str, collector: str) -> Ga
 def admin(
     gateway: Gateway, method: str, path: str, body: object = None, accept: str = "*/*"
 ) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(gateway.admin.rpartition("//")[2], timeout=20)
+    connection = http.client.HTTPConnection(gateway.admin.rpartition("//")[2], timeout=60)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "Accept": accept}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     response = connection.getresponse()
@@ -115,7 +115,7 @@ def admin(
 
 
 def ask(gateway: Gateway, key: str, model: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(*gateway.host_and_port, timeout=20)
+    connection = http.client.HTTPConnection(*gateway.host_and_port, timeout=60)
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", "Cookie": COOKIE}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
@@ -159,7 +159,7 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path, workers):
             told += [admin(gateway, "POST", "/admin/v1/explain", {"body": {"model": "two"}})]
             told += [admin(gateway, "POST", "/admin/v1/reload", {})]
             assert {status for status, _ in told[9:]} == {200}
-            wait_for(lambda: collector.seen and any(HOOK.encode() in head for head, _ in b.seen), 40)
+            wait_for(lambda: collector.seen and any(HOOK.encode() in head for head, _ in b.seen), 90)
             processes = [gateway.process.pid, *workers_of(gateway.process.pid)]
             assert len(processes) == (1 if workers == 1 else 3)
             arguments = [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes]
@@ -216,8 +216,8 @@ def test_a_crash_tells_nothing(tmp_path):
                 assert resource.prlimit(pid, resource.RLIMIT_CORE) == (1 if hard else 0, hard)
             for pid, number in zip(workers, (signal.SIGSEGV, signal.SIGABRT), strict=True):
                 os.kill(pid, number)
-                wait_for(lambda name=number.name: f"was ended by {name}" in gateway.log, 20)
-            wait_for(lambda: len(set(workers_of(gateway.process.pid)) - {*workers}) == 2, 40)
+                wait_for(lambda name=number.name: f"was ended by {name}" in gateway.log, 90)
+            wait_for(lambda: len(set(workers_of(gateway.process.pid)) - {*workers}) == 2, 90)
     assert gateway.log.count("Fatal Python error") == 2
     assert [path.name for path in files_below(tmp_path) if "core" in path.name] == []
     for secret in (KEY_A, KEY_B, TOKEN, HOOK, HEADER, COLLECTOR):
