@@ -167,6 +167,13 @@ REFUSED: dict[str, dict[str, bytes]] = {
         "query only": first(b"POST ?x HTTP/1.1"),
         "backslash first": first(b"POST \\v1\\chat\\completions HTTP/1.1"),
     },
+    "encodings": {
+        "gzip": field(b"Content-Encoding: gzip"),
+        "in capitals": field(b"CONTENT-ENCODING: GZIP"),
+        "twice": field(b"Content-Encoding: identity", b"Content-Encoding: gzip"),
+        "a list": field(b"Content-Encoding: identity, br"),
+        "with NBSP": field(b"Content-Encoding: \xa0identity"),
+    },
     "hosts": {
         "none": request(LENGTH, host=b""),
         "three": field(b"Host: g", b"Host: g"),

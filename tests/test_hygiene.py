@@ -113,6 +113,19 @@ async def test_what_is_handed_over(provider, start, caplog):
     assert not provider.connections
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [(b"Expect: tea",), (b"Expect: 100-continue, tea",), (b"Expect: 100-continue",) * 2, (b"Expect: 100",),
+     (b"Expect: 100-continue\xa0",)],
+)  # fmt: skip
+async def test_an_expectation_that_is_not_met(provider, start, lines):
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await client.send(cases.field(*lines) + GOOD)
+    assert answers(await asyncio.wait_for(client.rest(), 10)) == [417]
+    assert provider.connections == 0
+
+
 async def test_an_expectation_in_http_1_0_is_not_there(provider, start):
     """RFC 9110 section 10.1.1: an answer of 100 would be taken for the answer."""
     server = await start(config(provider), MOCK_KEY="k")
@@ -158,12 +171,11 @@ async def test_one_address_can_not_take_all_connections(provider, start):
     assert (await again.response())[0] == 200
 
 
-async def test_what_was_handed_over_counts_until_it_has_ended(provider, start, monkeypatch):
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
+async def test_what_was_handed_over_counts_until_it_has_ended(provider, start, monkeypatch, limit):
     """A body that never comes held a connection outside of all limits."""
     monkeypatch.setattr("proxy.app.LINGER_S", 60.0)
-    server = await start(
-        config(provider, "max_connections = 2\nmax_connections_per_client = 2"), MOCK_KEY="k"
-    )
+    server = await start(config(provider, f"{limit} = 2"), MOCK_KEY="k")
     door = server.gateway.door
     slow = [await RawClient.connect(server) for _ in range(2)]
     for client in slow:
