@@ -224,9 +224,8 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
             framed = request.chunked = True
         elif name == b"connection":
             options = options + b"," + value if options else value
-        elif name == b"expect":
-            if request.minor:  # in 1.0 an interim answer would be taken for the answer: RFC 9110 10.1.1
-                request.expect += value.lower()  # said twice it is none we know
+        elif name == b"expect" and request.minor:  # 1.0 knows no interim answers: RFC 9110 10.1.1
+            request.expect += value.lower()  # said twice it is none we know
         elif name == b"content-encoding":
             request.content_encoding += value.lower()
         elif name == b"accept-encoding":
@@ -280,8 +279,7 @@ class ResponseHead:
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
-    ``tells_limits``: there are ``X-RateLimit-*`` lines; ``leads_on``: there is a ``Location``.
-    """
+    ``tells_limits``, ``leads_on``: there are ``X-RateLimit-*`` lines, there is a ``Location``."""
 
     __slots__ = (
         "chunked", "encoded", "encoding", "event_stream", "keep_alive", "leads_on", "length", "lines",

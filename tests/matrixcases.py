@@ -536,7 +536,7 @@ async def breaks_packed(scene: Scene, call: Call, name: str) -> None:
     first, last = scene.pieces()
     packed = gzip.compress(b"".join([*first, last]), 0)
     head = scene.head("length", extra=b"Content-Encoding: gzip\r\n", size=len(packed))
-    await scene.say(call, name, head, [packed[: len(packed) // 2], packed[len(packed) // 2 : -10]], None)
+    await scene.say(call, name, head, [packed[: len(packed) // 2], packed[len(packed) // 2 : -40]], None)
     raise ConnectionError
 
 
