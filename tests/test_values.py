@@ -94,6 +94,33 @@ def test_base_url(written: str, expected: tuple[str, str, str, int, str]) -> Non
     assert values.base_url(written) == expected
 
 
+LONG = "a" * 63
+
+
+@pytest.mark.parametrize("host", ["a", "a.b.", "_x.y-z", f"{LONG}.{LONG}.{LONG}.b", "1a.0"])
+def test_names_of_hosts(host: str) -> None:
+    assert values.listen(f"{host}:80") == (host, 80, "")
+
+
+@pytest.mark.parametrize(
+    "host",
+    # The last one is refused at once, and not after having been cut into labels in every way.
+    [
+        "-a",
+        "a..b",
+        ".a",
+        "a b",
+        "a/b",
+        f"{LONG}a",
+        ".".join([LONG] * 4),
+        "q" * 60 + "." + "é" * 50 + "q" * 80,
+    ],
+)
+def test_no_names_of_hosts(host: str) -> None:
+    with pytest.raises(ValueError, match="host name"):
+        values.listen(f"{host}:80")
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("127.3.2.1", True), ("::1", True), ("localhost", True), ("a.localhost", True), ("10.0.0.1", False),
