@@ -17,6 +17,8 @@ SEEDS = [
     _GOOD + b'[aliases.z]\nmodels = [\n  "o/b", # b\n]\npeek = true\nhedge = "p95"\nsplit = [1]\n',
     b'[server]\nlisten = ["127.0.0.1:0"]\nworkers = 2\n[timeouts]\nidle = "5m"\nconnect = 5\n' + _GOOD,
     b'[admin]\nlisten = "0.0.0.0:1"\n[routing]\nretry_budget = 2.0\neject = { failures = 0 }\n' + _GOOD,
+    b"a = " + b"[" * 5000,
+    b"a = " + b"9" * 5000,
     b"a.b.c = [1, {d = 2}]\n[[x]]\n[[x.y]]\nz = '''a\n''\n'''\n",
     b'"\\u0061" = 1979-05-27 07:32:00Z\n[a]\nb = """\\\n  x"""\n',
     _GOOD.replace(b"\n", b"\r\n") + b'[aliases]\r\nx = ["o/a"]\r\n',

@@ -25,6 +25,8 @@ SEEDS = [
     b"application/json, text/csv;q=0.5\nBearer s3cret\n",
     b"\x01[::1]:1\n\nhttp://localhost/x\nkey=a&model=b&key=c\n*/*;q=x\nbearer  s3cret\ncross-site",
     b"\x02127.9.9.9\nhttp://127.9.9.9\n*\nby=day&since=&format=csv\ntext/*;q=0\n\nnone",
+    b"\x01localhost\nhttp://localhost.evil\n/\n\n\n\n",
+    b"\x01localhost\nhttps://localhost\n/\n\n\n\n",
     b"\x03evil.example\nnull\n/\n%00=%ff\n\nBasic s3cret\nsame-site",
     b"\x04localhost@evil\nhttp://localhost@evil\n//evil/x\n;=\n;q=1;q=2\nBearer s3cret\xff\nsame-origin",
     b"\x00[0:0:0:0:0:0:0:1]\nHTTP://[0:0:0:0:0:0:0:1]\nhttp://[::1/x\n\n\n\n",
