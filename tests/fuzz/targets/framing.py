@@ -14,6 +14,8 @@ SEEDS = [
     b"\x80\x015\r\nhello\r\na;x=y\r\n0123456789\r\n0\r\nX-A: b\r\n\r\nGET / HTTP/1.1\r\n",
     b'\x80\x02001;a="\\"b"\r\nx\r\n00\r\n\r\n',
     b"\x80\x035\r\nhelloX\r\n",
+    b"\x80\x035\r\nhelloX\n0\r\n\r\n",
+    b"\x80\x035\r\nhello\rX0\r\n\r\n",
     b"\x80\x860\r\nContent-Length: 5\r\n\r\n",
     b"\x80\x83fffffffffffffff\r\nx",
     b"\xff\x01until it closes",
