@@ -168,9 +168,17 @@ class Attempt(Record):
         if not self.exchange.body.done:
             self.client.pause_reading(full)
 
-    def on_connect_failed(self, why: str) -> None:
-        """No connection could be opened. ``why`` is a short reason without secrets."""
+    def on_connect_failed(self, why: str, is_ours: bool = False) -> None:
+        """No connection could be opened. ``why`` is a short reason without secrets; ``is_ours``: it is this
+        machine that has no room for one, and nothing is blamed on the provider."""
         self.dial = None
+        if is_ours:
+            log.error("no connection to provider %s can be opened: %s", self.provider.config.name, why)
+            now = monotonic()
+            self.left(now)
+            what = f"could not be asked, as the gateway can open no connection ({why})"
+            self.exchange.on_attempt_failed(self, CONNECT, what, 503, "provider_unreachable", now)
+            return
         self.fail(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable")
 
     def on_upstream_lost(self, why: str) -> None:

@@ -7,6 +7,7 @@ coroutine does not hear of an exception that leaves an ``async with`` (mypy 2, P
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import ssl
 from time import monotonic
@@ -27,6 +28,8 @@ _AGE_SPREAD: Final = 0.2
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH. Their messages name the host,
 # which is no business of the client's.
 _OTHER_NAME: Final = (62, 64)
+# This machine, or this process, has no room for one more connection: nothing that a provider could help.
+_OURS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 async def dial(
@@ -61,8 +64,9 @@ async def dial(
     except ssl.SSLError as error:
         attempt.on_connect_failed(f"TLS: {error.reason or error}")
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
+        is_ours = isinstance(error, OSError) and error.errno in _OURS
         said = getattr(error, "strerror", None) or str(error)
-        attempt.on_connect_failed(said or "the connection was closed")  # in the handshake
+        attempt.on_connect_failed(said or "the connection was closed", is_ours)  # in the handshake
     else:
         connection.kept_until = monotonic() + MAX_AGE_S * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         attempt.on_connected(connection)

@@ -13,6 +13,7 @@ class Attempt:
     def __init__(self) -> None:
         self.connection: ProviderConnection | None = None
         self.failed: str | None = None
+        self.is_ours = False
         self.lost: str | None = None
         self.head = None
         self.data = b""
@@ -21,8 +22,8 @@ class Attempt:
     def on_connected(self, connection: ProviderConnection) -> None:
         self.connection = connection
 
-    def on_connect_failed(self, why: str) -> None:
-        self.failed = why
+    def on_connect_failed(self, why: str, is_ours: bool = False) -> None:
+        self.failed, self.is_ours = why, is_ours
 
     def on_response_head(self, head, body, more) -> bool:
         self.head = head

@@ -24,7 +24,18 @@ from tests.attemptcases import (
     strikes,
 )
 from tests.conftest import until
-from tests.fakes import EVENT_STREAM, Call, RawClient, answers, blackhole, chunk, dead_url, hangs, post
+from tests.fakes import (
+    EVENT_STREAM,
+    Call,
+    RawClient,
+    answers,
+    blackhole,
+    chunk,
+    dead_url,
+    hangs,
+    no_descriptors,
+    post,
+)
 
 OK = answers(b'{"ok":1}')
 FAILS = answers(b'{"e":1}', b"500 Oops")
@@ -537,3 +548,33 @@ async def test_a_provider_may_read_a_large_body_late(provider, other, start, siz
     [connection] = server.gateway.providers["a"].pool.open
     limit_ms = connection.transport.get_extra_info("socket").getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
     assert (connection.is_patient, limit_ms) == (patient, 0 if patient else 20_000)
+# ---------------------------------------------------------------------- what is nobody's fault but ours
+
+
+async def test_no_descriptor_for_a_provider_is_no_strike(provider, other, start):
+    provider.script = other.script = OK
+    server = await start(config(provider, other))
+    client = await RawClient.connect(server)
+    await until(lambda: server.gateway.connections)
+    with no_descriptors():
+        await client.post(body("a/m"))
+        reply = Reply(*await client.response())
+    assert reply.kind == (503, "provider_error", "provider_unreachable")
+    assert "the gateway can open no connection (Too many open files)" in reply.error["message"]
+    assert strikes(server) == [0, 0]
+    assert deployment(server).rows()["chat", False].success.weight == 0
+    await client.post(body("a/m"))
+    assert (await client.response())[0] == 200
+
+
+async def test_a_member_with_a_connection_is_asked_where_no_other_can_be_opened(provider, other, start):
+    provider.script = other.script = OK
+    server = await start(config(provider, other))
+    client = await RawClient.connect(server)
+    await client.post(body("b/m"))
+    assert (await client.response())[0] == 200
+    with no_descriptors():
+        await client.post(body())
+        reply = Reply(*await client.response())
+    assert (reply.status, reply.story) == (200, "a:connect, b:200")
+    assert strikes(server) == [0, 0]

@@ -10,7 +10,7 @@ import pytest
 from proxy.addresses import Addresses
 from proxy.upstream import ProviderConnection
 from tests.conftest import until
-from tests.fakes import Call, ScriptedProvider
+from tests.fakes import Call, ScriptedProvider, no_descriptors
 from tests.poolcases import Attempt, pool_of
 
 
@@ -22,6 +22,16 @@ async def test_a_dial_to_nobody_says_why():
     await pool.dial(attempt)
     assert "refused" in attempt.failed.lower()
     assert not any(pool.snapshot().values())
+
+
+async def test_a_dial_for_which_there_is_no_descriptor(provider, pool):
+    attempt, other = Attempt(), Attempt()
+    with no_descriptors():
+        await pool.dial(attempt)
+    assert (attempt.failed, attempt.is_ours) == ("Too many open files", True)
+    await pool.dial(other)
+    assert other.connection is not None
+    other.connection.transport.abort()
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b.invalid", "x" * 64 + ".invalid"])
