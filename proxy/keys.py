@@ -239,3 +239,15 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
             wrong.append(f"'models' names '{name}', which there is none of; {hint}")
     if wrong:
         raise KeySettingsError(_sentence("; ".join(wrong)))
+
+
+def month_of(unix_s: float) -> tuple[int, float]:
+    """The number of the month that limits go by, in UTC, and the Unix seconds of its end."""
+    date = datetime.fromtimestamp(unix_s, UTC)
+    number = date.year * 12 + date.month - 1
+    return number, first_of(number + 1).timestamp()
+
+
+def first_of(month: int) -> datetime:
+    """The moment at which a month begins."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)

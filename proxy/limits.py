@@ -18,14 +18,13 @@ over, the next windows have less.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.errors import LimitReached
-from proxy.keys import NUSD, Key
+from proxy.keys import NUSD, Key, first_of, month_of
 
 if TYPE_CHECKING:
     from proxy.locks import FileLock
@@ -86,25 +85,13 @@ class Month(NamedTuple):
     last_used: float
 
 
-def month_of(unix_s: float) -> tuple[int, float]:
-    """The number of the month, in UTC, and the Unix seconds of its end."""
-    date = datetime.fromtimestamp(unix_s, UTC)
-    number = date.year * 12 + date.month - 1
-    return number, first_of(number + 1).timestamp()
-
-
-def first_of(month: int) -> datetime:
-    """The moment at which a month begins."""
-    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
-
-
 class _Own:
     """This worker's part of an account. Nobody else writes it, so that it need not read it there; and nobody
     else reads it where it is the only worker, so that it need not write it there either."""
 
     __slots__ = (
-        "held", "held_nusd", "month", "month_nusd", "month_tokens", "requests", "running", "tokens",
-        "used_at", "window",
+        "earlier", "held", "held_nusd", "month", "month_nusd", "month_tokens", "requests", "running",
+        "tokens", "used_at", "window",
     )  # fmt: skip
 
     def __init__(self, memory: memoryview, at: int) -> None:
@@ -112,6 +99,14 @@ class _Own:
             self.window, self.requests, self.tokens, self.month, self.month_tokens, self.month_nusd,
             self.running, self.held, self.held_nusd, self.used_at,
         ) = _OWN.unpack_from(memory, at)  # fmt: skip
+        self.earlier: tuple[int, int, int] = (0, 0, 0)  # the month before this one, as it was left
+
+    def turn(self, month: int) -> None:
+        """It is another month; or the one before again, as a clock that was set forward by mistake, and is
+        set back, must not make what was used unused."""
+        now = self.earlier if self.earlier[0] == month else (month, 0, 0)
+        self.earlier = self.month, self.month_tokens, self.month_nusd
+        self.month, self.month_tokens, self.month_nusd = now
 
 
 class Accounts:
@@ -131,13 +126,14 @@ class Accounts:
         self.lock = lock
         self.workers = workers
         self.month = 0
-        self._month_ends = 0.0
+        self._month_begins = self._month_ends = 0.0
         self._owns: dict[int, _Own] = {}
 
     def at(self, unix_s: float) -> int:
         """The month of a moment. The calendar is asked once a month, and when the clock was set back."""
-        if unix_s >= self._month_ends or unix_s < self._month_ends - 31 * 86400.0:
+        if unix_s >= self._month_ends or unix_s < self._month_begins:
             self.month, self._month_ends = month_of(unix_s)
+            self._month_begins = first_of(self.month).timestamp()
         return self.month
 
     def base(self, slot: int) -> int:
@@ -252,9 +248,10 @@ class Account:
             month = self._accounts.at(unix_s)
             if whole[shared + _BASE_AT] == month:
                 month_tokens, month_nusd = whole[shared + _BASE_AT + 1], whole[shared + _BASE_AT + 2]
-            if own.month == month:
-                month_tokens += own.month_tokens
-                month_nusd += own.month_nusd
+            if own.month != month:
+                own.turn(month)
+            month_tokens += own.month_tokens
+            month_nusd += own.month_nusd
         running, held, held_nusd = own.running, own.held, own.held_nusd
         if self._others:
             sums = requests, used, month_tokens, month_nusd, running, held, held_nusd
@@ -326,7 +323,7 @@ class Account:
         """
         own, month = self._own, self._accounts.at(unix_s)
         if own.month != month:
-            own.month, own.month_tokens, own.month_nusd = month, 0, 0
+            own.turn(month)
         own.month_tokens += tokens
         own.month_nusd += nusd
         own.used_at = unix_s

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import LimitReached
-from proxy.keys import NUSD
+from proxy.keys import NUSD, first_of, month_of
 from proxy.limits import (
     MAX_KEYS,
     WINDOW_S,
@@ -23,9 +23,7 @@ from proxy.limits import (
     Accounts,
     Month,
     Permit,
-    first_of,
     memory_bytes,
-    month_of,
 )
 from proxy.locks import FileLock
 from tests.keycases import UNIX_S, account_of, accounts_of, key_of
@@ -241,6 +239,8 @@ def test_months_are_of_the_calendar_in_utc():
     assert first_of(number) == datetime(2026, 12, 1, tzinfo=UTC)
     accounts = accounts_of()
     moments = [december, ends, december, ends + 40 * 86400, december - 365 * 86400]
+    february = datetime(2027, 2, 1, tzinfo=UTC).timestamp()
+    moments += [february, february - 1, february - 2 * 86400]  # shorter than the one before
     assert [accounts.at(at) for at in moments] == [month_of(at)[0] for at in moments]  # also when set back
 
 
@@ -280,6 +280,24 @@ def test_a_monthly_limit(limit, param, text):
     account.settle(permit, end, 100, 100)  # of the new month
     refused(account, at_s=end + 1)
     account.admit(NOW, datetime(2026, 8, 1, tzinfo=UTC).timestamp(), 10, 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers):
+    memory = memory_of(workers)
+    accounts_of(workers, None, memory).open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    each = [
+        Account(accounts_of(workers, own, memory), 0, key_of(monthly_tokens=100)) for own in range(workers)
+    ]
+    account, later = each[0], datetime(2026, 8, 1, tzinfo=UTC).timestamp()
+    account.settle(admit(account), UNIX_S, 90, 0)
+    account.settle(account.admit(NOW, later, 5, 0), later, 30, 0)
+    account.settle(admit(account), UNIX_S, 10, 0)
+    for one in each:
+        refused(one)
+    permit = account.admit(NOW, later, 5, 0)
+    account.settle(permit, later, 70, 0)
+    refused(account, at_s=later)
 
 
 def test_the_limit_in_dollars_is_named_as_people_write_it():
