@@ -113,9 +113,12 @@ class ControlPlane:
             await self._state.open()
             used = await self.books.open()
         except (StateError, sqlite3.Error) as error:
+            way_out = 'repair or remove it, or name another file (":memory:" for none)'
+            if "locked" in str(error):  # it is whole: whoever removes it loses keys for nothing
+                way_out = f"end what keeps it so ('fuser {path}' tells), and start again"
             raise StartError(
                 f"[state] path {path} can't be used: {error}. It may hold keys, so nothing is served without "
-                'it: repair or remove it, or name another file (":memory:" for none).'
+                f"it: {way_out}."
             ) from None
         self.keys = KeyStore(self._state, accounts, self.started)
         await self.keys.open(used)

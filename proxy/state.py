@@ -38,7 +38,9 @@ CREATE TABLE IF NOT EXISTS live_rows (
 _BESIDE = ("-wal", "-shm", "-journal", "-ledger")
 # A row that nobody has used for so long is of a model that has gone.
 _KEPT_S = 30 * 24 * 3600.0
-_BUSY_MS = 5000
+# How long a writer waits for another process. Three may wait one after the other: the ledger's totals, what
+# was learned, and who has asked at the admin API, whose commands wait for 10 s.
+_BUSY_MS = 2500
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -177,12 +179,13 @@ def _check_owner(path: str) -> None:
 
 
 def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:
-    database.execute("DELETE FROM live_rows WHERE saved_at < ?", (time.time() - _KEPT_S,))
-    found = database.execute("SELECT key, state FROM live_rows")
+    """Nothing is written for it, so that it can be had while another process keeps the file locked."""
+    found = database.execute("SELECT key, state FROM live_rows WHERE saved_at >= ?", (time.time() - _KEPT_S,))
     return {int(key, 16): orjson.loads(state) for key, state in found}
 
 
 def _save(database: sqlite3.Connection, rows: dict[int, dict[str, Any]], now: float) -> None:
     values = [(f"{key:016x}", now, orjson.dumps(state).decode()) for key, state in rows.items()]
     with writing(database):
+        database.execute("DELETE FROM live_rows WHERE saved_at < ?", (now - _KEPT_S,))
         database.executemany("INSERT OR REPLACE INTO live_rows VALUES (?, ?, ?)", values)

@@ -71,6 +71,9 @@ async def test_what_nobody_used_for_a_month_goes(tmp_path, monkeypatch):
     state = State(path)
     await state.open()
     assert await state.rows() == {}
+    await state.save({2: {}})
+    monkeypatch.setattr(state_module, "_KEPT_S", month_s)
+    assert await state.rows() == {2: {}}  # the other one is not there any more
     await state.close()
     assert month_s > 24 * 3600
 
@@ -167,10 +170,12 @@ async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypat
     await state.open()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
+    assert await state.rows() == {}  # what is read needs nobody's leave
     begun = time.monotonic()
     await state.save({1: {"a": 1}})
     assert time.monotonic() - begun < 2.0
     assert "can't be written" in caplog.text
+    assert "can't be read" not in caplog.text
     other.execute("ROLLBACK")
     other.close()
     await state.save({1: {"a": 2}})
