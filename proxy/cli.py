@@ -273,8 +273,20 @@ def _add_aliases(commands: Commands) -> None:
         add_json(action)
 
 
+def _fill_standard_streams() -> None:
+    """Give those that were closed (``2>&-``) to nobody. Else the next file or socket that is opened would get
+    a number of theirs, and what is printed or logged would be written into it."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    _fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark
