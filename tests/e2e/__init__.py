@@ -61,9 +61,13 @@ class Gateway:
     """``tokenhub serve`` in a process of its own, as a context.
 
     Leaving the context ends it with SIGTERM; it has to exit with 0, and without a traceback.
+
+    :param within: a command that runs it, and becomes it.
     """
 
-    def __init__(self, folder: Path, text: str, *args: str, **environ: str) -> None:
+    def __init__(
+        self, folder: Path, text: str, *args: str, within: tuple[str, ...] = (), **environ: str
+    ) -> None:
         if "[admin]" not in text:
             text += '\n[admin]\nlisten = "127.0.0.1:0"\n'
         if "[log]" not in text:  # in which the tests read
@@ -71,7 +75,7 @@ class Gateway:
         self.config = config = folder / "gateway.toml"
         config.write_text(text)
         listen = () if "--listen" in args else ("--listen", "127.0.0.1:0")
-        self._command = [TOKENHUB, "serve", "--config", str(config), *listen, *args]
+        self._command = [*within, TOKENHUB, "serve", "--config", str(config), *listen, *args]
         self._environ = environment(**environ)
         self._folder = folder
         self._lines: list[str] = []
@@ -85,7 +89,7 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._listening.wait(20), self.log
+        assert self._listening.wait(60), self.log  # a busy machine takes its time
         assert self.address, self.log
         return self
 

@@ -22,7 +22,7 @@ import pytest
 from tests.e2e import Gateway, run
 from tests.e2e.test_installed import wait_for
 from tests.e2e.test_workers import workers_of
-from tests.fakes import ScriptedProvider, answers
+from tests.fakes import Script, ScriptedProvider, answers
 
 KILLS = int(os.environ.get("TOKENHUB_KILLS", "8"))
 CLIENTS = 6
@@ -41,7 +41,10 @@ output_price = 2
 
 
 class Provider:
-    """A provider in a thread, which answers at once."""
+    """A provider in a thread, which answers at once, unless its script says otherwise."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self._script = script or answers(ANSWER)
 
     def __enter__(self) -> str:
         self._started, self._ended = threading.Event(), threading.Event()
@@ -52,7 +55,7 @@ class Provider:
 
     async def _serve(self) -> None:
         async with ScriptedProvider() as scripted:
-            scripted.script = answers(ANSWER)
+            scripted.script = self._script
             self.url = scripted.url
             self._started.set()
             await asyncio.to_thread(self._ended.wait)
