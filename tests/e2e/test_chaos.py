@@ -384,13 +384,14 @@ def test_the_clock_is_turned(folder):
         month = keys(gateway, "create", "--name", "month", "--monthly-tokens", "600")
         brief = keys(gateway, "create", "--name", "brief", "--expires", "7d")
         real = time.time()
-        assert statuses(gateway, month, 3) == {200: 3}
+        assert [asking(gateway, month).status for _ in range(3)] == [200] * 3
         assert statuses(gateway, brief, 1) == {200: 1}
         assert statuses(gateway, minute, 7) == {200: 5, 429: 2}
         with contextlib.closing(held(gateway, key)) as old, Traffic(gateway.host_and_port, key, 3) as traffic:
             assert old.getresponse().status == 200
             machine.turn_clock(real + 40 * DAY)
-            wait_for(lambda: statuses(gateway, month, 1) == {200: 1})
+            wait_for(lambda: _is_sane(asking(gateway, minute), real + 40 * DAY), LONG_S)
+            assert asking(gateway, month).status == 200
             for by in (DAY, 0.0, -HOUR, 40 * DAY, 0.0, -40 * DAY, 0.0):
                 machine.turn_clock(real + by)
                 have_more(traffic, 10)
@@ -399,7 +400,7 @@ def test_the_clock_is_turned(folder):
             assert not traffic.others, traffic.others
             assert not traffic.lost
         # Three were had in this month, and one more reaches the limit: where the clock was is no gift.
-        assert statuses(gateway, month, 3) == {200: 1, 402: 2}
+        assert [asking(gateway, month).status for _ in range(3)] == [200, 402, 402]
     assert all(
         value >= 0 for line in lines(folder) for value in line.values() if isinstance(value, (int, float))
     )
