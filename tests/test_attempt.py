@@ -548,6 +548,8 @@ async def test_a_provider_may_read_a_large_body_late(provider, other, start, siz
     [connection] = server.gateway.providers["a"].pool.open
     limit_ms = connection.transport.get_extra_info("socket").getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
     assert (connection.is_patient, limit_ms) == (patient, 0 if patient else 20_000)
+
+
 # ---------------------------------------------------------------------- what is nobody's fault but ours
 
 
