@@ -27,6 +27,7 @@ import uvloop
 from soak_books import Books, Families, Sample, percentile, sample, slope
 from soak_client import Gate
 from soak_gateway import GatewayProcess, Governors, ProviderProcess
+from soak_plans import FIRST_BYTE_S, LATE_S
 from soak_traffic import RAMP_PER_S, Keys, Traffic
 
 # From here on a slope means something: caches are full, histories are as long as they get.
@@ -209,6 +210,10 @@ class Soak:
                 "ledger",
                 f"{lost} lines lost, {surplus} too many, {books.fault_count} faults: {books.faults[:5]}",
             )
+        stalls = self.provider.stalls()
+        for at, text in traffic.late:
+            if not is_explained(at, stalls):
+                traffic.note_wrong("late", text)
         for kind, count in traffic.wrong.items():
             first = next(text for text in traffic.examples if text.startswith(kind))
             self._fail("answers", f"{count} wrong, such as {first}")
@@ -232,6 +237,8 @@ class Soak:
             "became": dict(traffic.became.most_common()),
             "wrong": dict(traffic.wrong),
             "examples": traffic.examples,
+            "late": {"answers": len(traffic.late), "stalls": len(stalls),
+                     "longest_s": round(max((to - since for since, to in stalls), default=0.0), 1)},
             "governed": self.governors.done,
             "ledger": {"lines": books.lines, "lost": lost, "doubled": books.doubled, "surplus": surplus,
                        "left early": len(books.left), "refused": len(books.none), "faults": books.faults,
@@ -288,6 +295,11 @@ async def make_keys(gateway: GatewayProcess, keys: Keys) -> None:
     keys.of["unknown"] = "th-" + "0" * 43, ""
 
 
+def is_explained(at: float, stalls: Sequence[tuple[float, float]]) -> bool:
+    """Whether the provider was starved while a request waited for its first byte, that ended at ``at``."""
+    return any(since <= at and to >= at - FIRST_BYTE_S - LATE_S for since, to in stalls)
+
+
 def compare(usage: Sequence[dict[str, Any]], books: Books) -> list[str]:
     """Where the totals are not the sum of the lines."""
     told: dict[tuple[Any, ...], float] = {}
@@ -307,7 +319,7 @@ def compare(usage: Sequence[dict[str, Any]], books: Books) -> list[str]:
 
 def show(report: dict[str, Any]) -> None:
     print(f"\n{report['requests']:,} requests, {report['cpu']:.0%} of a core")
-    for name in ("became", "wrong", "governed", "lag_ms"):
+    for name in ("became", "wrong", "late", "governed", "lag_ms"):
         print(f"{name}: " + ", ".join(f"{what} {count:,}" for what, count in report[name].items()))
     ledger = report["ledger"]
     print(

@@ -25,6 +25,10 @@ class Wrong(Exception):
     """An answer is not what it has to be."""
 
 
+class Late(Wrong):
+    """The gateway waited in vain for a provider that was well: unless it was starved, that is wrong."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What came, as far as it came. The payload of a stream is checked as it comes, and not kept.
@@ -278,9 +282,8 @@ def _judge_ours(answer: Answer, planned: Plan, pinned: bool) -> str:
     else:
         allowed = _ALL_FAILED | {pair for pair in BEFORE.values() if pair[1]}
     if told not in allowed:
-        raise Wrong(
-            f"{told[0]} {told[1]} of a provider whose fate was {planned.fate}: {bytes(answer.body[:300])!r}"
-        )
+        kind = Late if told == BEFORE["stall"] else Wrong
+        raise kind(f"{told} of a provider whose fate was {planned.fate}: {bytes(answer.body[:300])!r}")
     return f"told {told[0]}"
 
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import orjson
 from soak_books import Families, children, read_metrics
-from soak_client import Wrong
+from soak_client import Late, Wrong
 from soak_plans import FIRST_BYTE_S, IDLE_S
+from soak_provider import STALL
 
 START_S = 60.0
 STOP_S = 60.0
@@ -252,6 +253,11 @@ class ProviderProcess:
         assert self.process.stdout is not None
         return f"http://127.0.0.1:{int(await self.process.stdout.readline())}"
 
+    def stalls(self) -> list[tuple[float, float]]:
+        """When it did not get to run: from, to, in monotonic seconds. After its end."""
+        data = Path(f"{self.seen}.late").read_bytes()
+        return [STALL.unpack_from(data, at) for at in range(0, len(data), STALL.size)]
+
     async def stop(self) -> set[int]:
         """The numbers of the requests that it has read whole."""
         if self.process.returncode is None:
@@ -306,6 +312,8 @@ class Governors:
             await asyncio.sleep(every_s * self.rng.uniform(0.7, 1.3))
             try:
                 await act()
+            except Late as fault:
+                self.traffic.late.append((time.monotonic(), str(fault)))
             except (Wrong, OSError, TimeoutError) as fault:
                 self.traffic.note_wrong("governing", f"{act.__name__}: {fault!r}")
 

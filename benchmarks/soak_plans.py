@@ -33,8 +33,11 @@ FAULTY: Final = {"a": 0.02, "b": 0.02, "f": 0.4}
 _RARE: Final = 0.25
 
 FIRST_BYTE_S: Final = 10.0  # limits of the gateway's configuration
-IDLE_S: Final = 15.0
+IDLE_S: Final = 30.0
 BULK_EVENT_BYTES: Final = 16 << 10
+# A process that comes to its turn so late is starved by whatever else the machine does.
+LATE_S: Final = 2.0
+BEAT_S: Final = 0.5
 # Longest gap between two events of a slow stream; far below IDLE_S, whatever else the machine does.
 GAP_S: Final = (1.0, 2.0)
 

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import signal
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,10 +20,24 @@ from typing import BinaryIO, cast
 import httptools
 import orjson
 import uvloop
-from soak_plans import BEFORE, DONE, TOLD, answer, error, event, is_stream, last_events, marker, plan
+from soak_plans import (
+    BEAT_S,
+    BEFORE,
+    DONE,
+    LATE_S,
+    TOLD,
+    answer,
+    error,
+    event,
+    is_stream,
+    last_events,
+    marker,
+    plan,
+)
 
 BACKLOG = 4096
 NUMBER = struct.Struct("<Q")
+STALL = struct.Struct("<dd")  # monotonic seconds, which all processes share
 _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -202,16 +217,28 @@ class Serving(asyncio.Protocol):
             self.later(closes_s, self.transport.close)
 
 
+async def note_stalls(file: BinaryIO) -> None:
+    """Write down when this process did not get to run: what it answered late then is nobody's fault."""
+    while True:
+        begun = time.monotonic()
+        await asyncio.sleep(BEAT_S)
+        if time.monotonic() - begun > BEAT_S + LATE_S:
+            file.write(STALL.pack(begun, time.monotonic()))
+
+
 async def serve(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     least, most = map(float, args.slow.split(","))
-    with Path(args.seen).open("wb") as seen:  # noqa: ASYNC230 - nothing is served yet
+    paths = Path(args.seen), Path(args.seen + ".late")
+    with paths[0].open("wb") as seen, paths[1].open("wb") as late:
         book = Book(args.seed, (least, most), seen)
         server = await loop.create_server(lambda: Serving(book), "127.0.0.1", 0, backlog=BACKLOG)
         print(server.sockets[0].getsockname()[1], flush=True)
+        beating = loop.create_task(note_stalls(late))
         await ended.wait()
+        beating.cancel()
         server.close()
 
 

@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
+from time import monotonic
 
 import orjson
 from soak_books import Books, Expected
-from soak_client import ANSWER_S, Answer, Gate, Wire, Wrong, judge, judge_refused, request
+from soak_client import ANSWER_S, Answer, Gate, Late, Wire, Wrong, judge, judge_refused, request
 from soak_plans import Plan, is_stream, marker, plan
 
 # Users that ask one thing after another. Few are ever busy at once, so that the rate is held.
@@ -65,6 +66,7 @@ class Traffic:
         self.became: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self.examples: list[str] = []
+        self.late: list[tuple[float, str]] = []  # to be explained by a process that did not get to run
         self.open_streams = 0
         self.stopping = False
         self.tasks: set[asyncio.Task[None]] = set()
@@ -120,6 +122,8 @@ class Traffic:
     async def _guarded(self, act: Awaitable[None]) -> None:
         try:
             await act
+        except Late as fault:
+            self.late.append((monotonic(), str(fault)))
         except Wrong as fault:
             self.note_wrong("wrong", str(fault))
         except OSError as fault:
@@ -231,9 +235,8 @@ class Traffic:
                 tokens = planned.input_tokens, 0 if kind == "embed" else planned.output_tokens
             return word
         except Wrong as fault:
-            raise Wrong(
-                f"{answer.id.decode()} request {number} {kind} at {answer.provider}: {fault}"
-            ) from None
+            text = f"{answer.id.decode()} request {number} {kind} at {answer.provider}: {fault}"
+            raise type(fault)(text) from None
         finally:
             if answer.was_sent:
                 books.expect(answer.id, Expected(number, answer.status, tokens, key or None))

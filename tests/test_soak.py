@@ -20,9 +20,9 @@ from tests.e2e import ROOT, environment
 sys.path.append(str(ROOT / "benchmarks"))
 
 import soak_plans as plans
-from soak import Soak, compare
+from soak import Soak, compare, is_explained
 from soak_books import Books, Expected, Sample, Slope, percentile, read_metrics, slope
-from soak_client import Answer, Wire, Wrong, judge, judge_refused
+from soak_client import Answer, Late, Wire, Wrong, judge, judge_refused
 
 SLOW_S = (10.0, 120.0)
 LINE = {
@@ -349,6 +349,17 @@ def test_errors_of_the_gateway():
     assert verdict(ours(500, ""), good, "plain", pinned=False).startswith("wrong")
     assert verdict(ours(503, "all_attempts_failed"), good, "plain", pinned=False) == "told 503"
     assert verdict(ours(503, "all_attempts_failed"), reset, "plain").startswith("wrong")
+
+
+def test_a_provider_that_was_starved_explains_what_is_late():
+    number = number_of("good", "plain")
+    answer = came(ours(504, "provider_timeout"), number)
+    with pytest.raises(Late):
+        judge(answer, number, "plain", plans.plan(1, number, "f", "plain", SLOW_S), pinned=True)
+    assert is_explained(100.0, [(80.0, 93.0)])
+    assert is_explained(100.0, [(1.0, 2.0), (95.0, 101.0)])
+    assert not is_explained(100.0, [(80.0, 87.0), (101.0, 110.0)])
+    assert not is_explained(100.0, [])
 
 
 def test_refusals():
