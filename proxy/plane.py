@@ -31,6 +31,8 @@ from proxy.tracing import Tracing
 log = logging.getLogger("tokenhub.server")
 
 TICK_S = 0.1
+# Who comes so late to a tick was stopped, or the machine stood still. What was waited for may have come.
+STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
 # What was handed to aiohttp is answered at once; it may only still wait for a body that nobody wants.
 HANDED_OVER_S = 0.5
@@ -108,6 +110,7 @@ class DataPlane:
         self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
+        self._has_stalled = False  # at the last tick
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
         self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
 
@@ -158,9 +161,14 @@ class DataPlane:
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         now = time.monotonic()
-        if self._tick_due:
-            self.gateway.counters.lag.add(max(0, int((now - self._tick_due) * 1e6)))
+        late_s = max(0.0, now - self._tick_due) if self._tick_due else 0.0
+        self.gateway.counters.lag.add(int(late_s * 1e6))
         self._tick_due = now + TICK_S
+        self._has_stalled = late_s > STALL_S and not self._has_stalled
+        if (
+            self._has_stalled
+        ):  # what has come meanwhile is read first; a gateway that is always late has deadlines too
+            return
         if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
             self._watch_clients(*(listener.sock for listener in self._listeners))
         self.gateway.tick(now)

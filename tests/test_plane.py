@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 
 import pytest
 
@@ -126,3 +127,19 @@ async def test_anything_but_a_proxied_request_is_answered_too(two):
     await asyncio.wait_for(two[0].drain(), 5)
     with pytest.raises(ConnectionRefusedError):
         await RawClient.to(two[0].address)
+
+
+async def test_after_a_standstill_what_has_come_is_read_before_anything_is_late(two):
+    """Once: a gateway that is late at each tick has deadlines, too."""
+    plane = two[0]
+    plane._ticker.cancel()
+    ticks: list[float] = []
+    plane.gateway.tick = ticks.append
+    for late_s, looks in ((0.5, True), (2.0, False), (2.0, True), (2.0, False), (0.0, True), (2.0, False)):
+        ticks.clear()
+        plane._tick_due = time.monotonic() - late_s
+        plane._tick()
+        plane._ticker.cancel()
+        assert bool(ticks) is looks
+    del plane.gateway.tick
+    plane._tick()

@@ -89,8 +89,11 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._listening.wait(60), self.log  # a busy machine takes its time
-        assert self.address, self.log
+        self._listening.wait(60)  # a busy machine takes its time
+        if not self.address:
+            self.process.kill()
+            self.wait()
+            raise AssertionError(self.log)
         return self
 
     def _read(self) -> None:

@@ -158,28 +158,18 @@ class Machine:
         """Have the calendar say that it is now that moment; clocks that only measure go on as they did."""
         struct.pack_into("q", self._memory, 0, int(to_unix_s - time.time()))
 
-    def refuse_connections(self, error: int) -> None:
-        """Have every accept fail so; 0: no more. ``asked`` counts how often one was tried meanwhile."""
-        struct.pack_into("qq", self._memory, 8, error, 0)
-
-    @property
-    def asked(self) -> int:
-        return int(struct.unpack_from("q", self._memory, 16)[0])
-
 
 _SHIM = r"""
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-static volatile struct { long offset_s, accept_error, asked; } *control;
+static volatile struct { long offset_s; } *control;
 
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("CHAOS_CONTROL");
@@ -211,14 +201,5 @@ time_t time(time_t *to) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (to) *to = now.tv_sec;
     return now.tv_sec;
-}
-
-int accept4(int socket, struct sockaddr *address, socklen_t *length, int flags) {
-    if (control && control->accept_error) {
-        control->asked++;
-        errno = control->accept_error;
-        return -1;
-    }
-    return syscall(SYS_accept4, socket, address, length, flags);
 }
 """

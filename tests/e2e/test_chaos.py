@@ -5,6 +5,7 @@ each finished answer has its line in the ledger, once, and all goes on by itself
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -15,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from tests.e2e.test_installed import wait_for
 from tests.e2e.test_keys import asking, keys, statuses
 from tests.e2e.test_ledger import TEXT, Provider, check, lines, make_key
 from tests.e2e.test_workers import is_running, workers_of
+from tests.fakes import Call
 
 LONG_S = 60.0  # for what may take its time on a busy machine
 
@@ -146,6 +149,35 @@ def limited(count: int) -> tuple[str, ...]:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_gateway_that_was_stopped_blames_nobody(tmp_path):
+    """An answer that came meanwhile came in time, though the clock says otherwise when it goes on."""
+    asked: list[bytes] = []
+    may_answer = threading.Event()
+
+    async def script(call: Call) -> None:
+        asked.append((await call.request())[1])
+        while not may_answer.is_set():
+            await asyncio.sleep(0.01)
+        await call.answer(b"{}")
+
+    with Provider(script) as url, contextlib.ExitStack() as stack:
+        text = TEXT.format(url=url) + '[timeouts]\nfirst_byte = "4s"\n'
+        gateway = stack.enter_context(Gateway(tmp_path, text, "--workers", "2"))
+        serving = workers_of(gateway.process.pid)
+        clients = [http.client.HTTPConnection(*gateway.host_and_port, timeout=LONG_S) for _ in range(8)]
+        for client in clients:
+            stack.callback(client.close)
+            client.request("POST", "/v1/chat/completions", body_of("x"), {"Content-Type": "application/json"})
+        wait_for(lambda: len(asked) == 8, 3)
+        for pid in serving:
+            os.kill(pid, signal.SIGSTOP)
+        may_answer.set()
+        time.sleep(5)
+        for pid in serving:
+            os.kill(pid, signal.SIGCONT)
+        assert [client.getresponse().status for client in clients] == [200] * 8
 
 
 def test_no_descriptors_are_left(folder):
