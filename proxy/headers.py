@@ -224,8 +224,8 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
             framed = request.chunked = True
         elif name == b"connection":
             options = options + b"," + value if options else value
-        elif name == b"expect" and request.minor:  # 1.0 knows no interim answers: RFC 9110 10.1.1
-            request.expect += value.lower()  # said twice it is none we know
+        elif name == b"expect":  # said twice it is none we know; 1.0 has no interim answers (RFC 9110 10.1.1)
+            request.expect += value.lower() if request.minor else b""
         elif name == b"content-encoding":
             request.content_encoding += value.lower()
         elif name == b"accept-encoding":
