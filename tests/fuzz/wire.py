@@ -11,7 +11,8 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from proxy.catalog import Catalog
@@ -61,13 +62,18 @@ class Faults(logging.Handler):
 FAULTS = Faults()
 
 
-def silence() -> None:
-    """Have the gateway's log hear nothing but faults, for as long as this process runs."""
+@contextmanager
+def silence() -> Iterator[None]:
+    """Meanwhile the gateway's log hears nothing but faults."""
     log = logging.getLogger("tokenhub")
-    if FAULTS not in log.handlers:
-        log.handlers = [FAULTS]
-        log.propagate = False
-        log.setLevel(logging.ERROR)
+    before = log.handlers, log.propagate, log.level
+    log.handlers, log.propagate = [FAULTS], False
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = before[:2]
+        log.setLevel(before[2])
 
 
 class Transport:
@@ -170,7 +176,7 @@ class Wire:
     """See the module's text. ``asked``: the connections to providers, in the order they were opened."""
 
     def __init__(self) -> None:
-        silence()
+        self._silence = silence()
         FAULTS.found.clear()
         forget_request_heads()  # what is prepared in them is for providers of another wire
         self.later: list[Callable[[], None]] = []
@@ -192,11 +198,13 @@ class Wire:
         self.client.connection_made(self.out)  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
+        self._silence.__enter__()
         asyncio._set_running_loop(Loop(self))  # type: ignore[arg-type]
         return self
 
     def __exit__(self, *_: object) -> None:
         asyncio._set_running_loop(None)
+        self._silence.__exit__(None, None, None)
 
     def control(self) -> Any:
         self.elsewhere = Elsewhere()
