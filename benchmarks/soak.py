@@ -108,7 +108,7 @@ class Soak:
             Gate(gateway.port, gateway.tls), self.books, keys, args.seed, self.slow_s, args.rate
         )
         pace = min(1.0, self.seconds / 600)
-        self.governors = Governors(gateway, self.traffic, args.seed, pace)
+        self.governors = Governors(gateway, self.traffic, args.seed, pace, args.key_every)
         self.idle_sockets = {pid: one.sockets for pid in gateway.pids() if (one := sample(pid, 0))}
         self.begun = time.monotonic()
         self.traffic.start(args.streams)
@@ -347,14 +347,24 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=150.0, help="requests a second beside; default: %(default)g"
     )
+    parser.add_argument(
+        "--key-every",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="a key is made, used and revoked so often; with its counters it stays in memory; "
+        "default: %(default)g",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tls", action="store_true", help="clients come by HTTPS")
     parser.add_argument("--json", metavar="FILE", help="the report, for programs")
-    parser.add_argument("--keep", metavar="FOLDER", help="an empty one, for the gateway's files")
+    parser.add_argument("--keep", metavar="FOLDER", help="an empty or a new one, for the gateway's files")
     args = parser.parse_args()
     raise_limit(args.streams)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        soak = Soak(args, Path(args.keep or folder))
+        kept = Path(args.keep or folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        soak = Soak(args, kept)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             is_well = runner.run(soak.run())
     show(soak.report)

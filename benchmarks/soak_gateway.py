@@ -273,11 +273,14 @@ class Governors:
     :param pace: 1 for a long run; less, and all comes as much more often.
     """
 
-    def __init__(self, gateway: GatewayProcess, traffic: Any, seed: int, pace: float) -> None:
+    def __init__(
+        self, gateway: GatewayProcess, traffic: Any, seed: int, pace: float, key_every_s: float
+    ) -> None:
         self.gateway = gateway
         self.traffic = traffic
         self.rng = Random(seed)
         self.pace = pace
+        self.key_every_s = key_every_s
         self.done = {
             "edits": 0,
             "bad edits": 0,
@@ -295,7 +298,7 @@ class Governors:
         acts = (
             (60, self.edit),
             (45, self.hang_up),
-            (20, self.key),
+            (self.key_every_s, self.key),
             (30, self.alias),
             (8, self.watch),
             (15, self.scrape),
