@@ -62,6 +62,7 @@ def test_hypothesis_on_the_target(name):
     run()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not HAS_ATHERIS, reason="atheris is not installed: it has no wheel for this platform")
 @each_target
 def test_atheris_on_the_target(name):

@@ -31,6 +31,8 @@ from tests.e2e.test_ledger import TEXT, Provider, check, lines, make_key
 from tests.e2e.test_workers import is_running, workers_of
 from tests.fakes import Call
 
+pytestmark = pytest.mark.long
+
 LONG_S = 60.0  # for what may take its time on a busy machine
 
 

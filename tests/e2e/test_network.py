@@ -28,6 +28,8 @@ from tests.e2e.netns import World, flow_of, names, why_not
 from tests.e2e.test_ledger import lines
 from tests.fakes import Call, RawClient, ScriptedProvider, answers
 
+pytestmark = pytest.mark.long
+
 LIMIT_S = 60.0  # for what takes the kernel 20 s, on a machine that is busy
 CLIENT = "10.9.2.1"
 PROVIDER = """

@@ -24,7 +24,9 @@ from tests.e2e import Gateway
 from tests.e2e.test_installed import stream, wait_for
 from tests.e2e.test_workers import Load, is_whole, status, workers_of
 
-REWRITES = int(os.environ.get("TOKENHUB_REWRITES", "400"))
+pytestmark = pytest.mark.long
+
+REWRITES = int(os.environ.get("TOKENHUB_REWRITES", "1000"))
 # A beginning of it is never a configuration: what aliases stand for comes last.
 TEXT = """
 [log]
