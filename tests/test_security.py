@@ -639,6 +639,7 @@ AWAY = "audit of the {}: not done, as the service that knows vulnerabilities can
 FINE = "audit of the {}: no known vulnerability\n"
 
 
+@pytest.mark.long
 def test_an_audit_fails_for_what_is_known(osv, tmp_path, monkeypatch):
     monkeypatch.setattr(Osv, "vulnerable", "pytest")  # which is installed here, and not in the image
     done = audit(sys.executable, tmp_path, "--osv-url", osv)
@@ -648,6 +649,7 @@ def test_an_audit_fails_for_what_is_known(osv, tmp_path, monkeypatch):
     assert Osv.asked >= {"aiohttp", "orjson", "uvloop", "pytest"}
 
 
+@pytest.mark.long
 def test_an_audit_without_its_service_is_no_failure(osv, tmp_path, monkeypatch):
     monkeypatch.setattr(Osv, "status", 503)
     done = audit(sys.executable, tmp_path, "--osv-url", osv)

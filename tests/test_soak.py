@@ -382,8 +382,9 @@ def test_refusals():
 
 @pytest.mark.parametrize(
     ("streams", "seconds", "workers", "tls"),
-    [pytest.param(2000, 30, 2, False, marks=pytest.mark.long), (100, 5, 1, True)],
+    [(2000, 30, 2, False), (100, 5, 1, True)],
 )
+@pytest.mark.long
 def test_a_short_run(tmp_path, streams, seconds, workers, tls):
     """Of growth only a flood is a bar here: in so short a time all memory is new. All other bars hold."""
     report = tmp_path / "report.json"

@@ -463,7 +463,10 @@ async def test_what_can_be_reached_and_what_can_not(world, far, known):
             *(works(scene, len(reasons) + number) for scene in scenes for number in range(len(reached))),
         )
         for gateway in gateways:
-            assert gateway.log.count("could not be reached") == 2 * len(reasons)
+            told = 2 * len(reasons)
+            await until(
+                lambda gateway=gateway, told=told: gateway.log.count("could not be reached") == told, LIMIT_S
+            )
 
 
 async def test_a_link_that_is_down_and_up_again(world, far):
