@@ -24,10 +24,10 @@ from typing import Final
 SPAN_S: Final = 1.0
 
 
-# The part of the limit in which requests are let in. Below the least, a gateway that is held up by something
-# else than requests would serve none.
+# The part of the limit in which requests are let in. Where turning away alone takes longer than a turn may (there
+# are clients that come again at once), less would serve next to none and be hardly faster.
 _MOST: Final = 0.5
-_LEAST: Final = 0.05
+_LEAST: Final = 0.25
 # So much of what it is off, as a power, is set right at a look: all of it would swing.
 _GAIN: Final = 0.5
 

@@ -129,6 +129,7 @@ async def test_anything_but_a_proxied_request_is_answered_too(two):
         await RawClient.to(two[0].address)
 
 
+@pytest.mark.interpreted
 async def test_after_a_standstill_what_has_come_is_read_before_anything_is_late(two):
     """Once: a gateway that is late at each tick has deadlines, too."""
     plane = two[0]

@@ -46,6 +46,7 @@ def turn_of(begun_at: float) -> tuple[Turn, list[Callable[[], None]]]:
     return turn, ends
 
 
+@pytest.mark.interpreted
 def test_how_long_a_turn_lasts():
     turn, [end] = turn_of(5.0)
     assert turn.lasted_s(5.25) == 0.25
@@ -70,6 +71,7 @@ class Connection:
         self.told.append("on")
 
 
+@pytest.mark.interpreted
 def test_connections_rest_in_a_long_turn_only():
     turn, _ = turn_of(5.0)
     ends: list[Callable[[], None]] = []
@@ -87,6 +89,7 @@ def test_connections_rest_in_a_long_turn_only():
     assert len(ends) == 2
 
 
+@pytest.mark.interpreted
 def test_nothing_rests_between_turns():
     turn, [end] = turn_of(5.0)
     end()
