@@ -24,8 +24,8 @@ from typing import Final
 SPAN_S: Final = 1.0
 
 
-# The part of the limit in which requests are let in. Where turning away alone takes longer than a turn may (there
-# are clients that come again at once), less would serve next to none and be hardly faster.
+# The part of the limit in which requests are let in. Where clients come again at once, turning away alone
+# takes longer than a turn may; with less than this part next to none would be served, and hardly faster.
 _MOST: Final = 0.5
 _LEAST: Final = 0.25
 # So much of what it is off, as a power, is set right at a look: all of it would swing.
