@@ -379,7 +379,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "cell",
     [
-        pytest.param(cell, id=cell.id, marks=pytest.mark.long if cell.mode == "peeked" else ())
+        pytest.param(
+            cell,
+            id=cell.id,
+            marks=() if cell.client == "stays" and cell.mode != "peeked" else pytest.mark.long,
+        )
         for cell in CELLS
     ],
 )
