@@ -52,13 +52,18 @@ class Listener:
             self._long_at = now
             if self._opening is None and self._server is not None:
                 self._opening = asyncio.get_running_loop().create_task(self._open())
-        elif self._more and now - self._long_at > KEPT_S:
+        elif self._opening is not None and now - self._long_at > KEPT_S:
             self._close_more()
 
     async def _open(self) -> None:
         try:
             while len(self._more) < DESCRIPTORS - 1:
-                self._more.append(await serve_on(self.sock.dup(), self._factory, self._tls))
+                same = self.sock.dup()
+                try:
+                    self._more.append(await serve_on(same, self._factory, self._tls))
+                except BaseException:
+                    same.close()
+                    raise
         except OSError:
             pass  # no descriptors are left, and clients need them more
 

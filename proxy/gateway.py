@@ -179,7 +179,7 @@ class Gateway:
         self.buffered_bytes = 0  # of large request bodies
         self.longest_turn_s = 0.0  # of the event loop, between the last two ticks
         self._shed_before = 0  # requests that were turned away before this overload
-        self.overload = Overload(config.server.shed_after_s or float("inf"))
+        self.overload = Overload(float("inf"))  # until the configuration says
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.ledger = Ledger(None) if ledger is None else ledger

@@ -165,9 +165,8 @@ class DataPlane:
         self.gateway.counters.lag.add(int(late_s * 1e6))
         self._tick_due = now + TICK_S
         self._has_stalled = late_s > STALL_S and not self._has_stalled
-        if (
-            self._has_stalled
-        ):  # what has come meanwhile is read first; a gateway that is always late has deadlines too
+        if self._has_stalled:
+            # What has come meanwhile is read first. Once: a gateway that is always late has deadlines, too.
             return
         if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
             self._watch_clients(*(listener.sock for listener in self._listeners))

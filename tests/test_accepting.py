@@ -107,3 +107,18 @@ async def test_without_descriptors_it_goes_on_as_it_is(listener, monkeypatch):
     await until(listener._opening.done)
     assert repr(listener) == "<Listener descriptors=3>"
     assert await listener.accepted_in_few_turns(3) == 3
+
+
+async def test_where_there_was_no_descriptor_it_is_tried_again(listener):
+    class Sock:
+        def dup(self) -> socket.socket:
+            raise OSError(24, "Too many open files")
+
+    real, listener.sock = listener.sock, Sock()
+    listener.look(1.0, 5.0)
+    await until(listener._opening.done)
+    assert repr(listener) == "<Listener descriptors=1>"
+    listener.sock = real
+    listener.look(0.0, 6.0 + KEPT_S)
+    listener.look(1.0, 7.0 + KEPT_S)
+    await until(lambda: repr(listener) == f"<Listener descriptors={DESCRIPTORS}>")
