@@ -16,11 +16,11 @@ from setuptools.command.build_ext import build_ext
 MODULES = [
     "absent", "access", "accounting", "admission", "answer", "asked", "attempt", "body", "breaker",
     "budget", "candidates", "catalog", "charges", "closing", "cors", "cost", "counters", "deadlines",
-    "decay", "decode", "deployment", "downstream", "endings", "errors", "exchange", "flow", "framing",
-    "gateway", "headers", "hedge", "intake", "knowledge", "latency", "ledger", "lessons", "limits",
-    "lines", "locks", "mapping", "meters", "options", "outbox", "outline", "overload", "peek", "pool",
-    "recent", "record", "request", "retry", "scanner", "speed", "strategy", "streamusage", "turn", "upstream",
-    "usage",
+    "decay", "decode", "deployment", "downstream", "endings", "endpoints", "error_response", "errors",
+    "exchange", "flow", "framing", "gateway", "headers", "hedge", "intake", "knowledge", "latency",
+    "ledger", "lessons", "limits", "lines", "locks", "mapping", "meters", "options", "outbox", "outline",
+    "overload", "peek", "pool", "provider", "recent", "record", "request", "retry", "scanner", "speed",
+    "strategy", "streamusage", "turn", "upstream", "usage",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

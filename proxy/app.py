@@ -17,9 +17,11 @@ from aiohttp import web
 
 from proxy.catalog import Allows
 from proxy.cors import preflight
+from proxy.endpoints import PROXIED
+from proxy.error_response import gateway_response
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
-from proxy.gateway import PROXIED, Gateway
-from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS, gateway_response
+from proxy.gateway import Gateway
+from proxy.headers import MAX_HEAD_BYTES, MAX_HEADERS
 
 log = logging.getLogger("tokenhub.app")
 GATEWAY = web.AppKey("gateway", Gateway)

@@ -17,12 +17,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.deadlines import body_due, look_at
+from proxy.endpoints import PROXIED
+from proxy.error_response import gateway_response
 from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
 from proxy.flow import NEVER, ClientFlow
 from proxy.framing import ChunkedBody, FramingError, LengthBody
-from proxy.gateway import PROXIED
-from proxy.headers import MAX_HEAD_BYTES, RequestHead, gateway_response, recall_request_head
+from proxy.headers import MAX_HEAD_BYTES, RequestHead, recall_request_head
 from proxy.lines import without_empty_lines
 from proxy.upstream import HIGH_WATER_BYTES
 

@@ -12,27 +12,25 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlencode
 
-from proxy.access import KeyTable, others
+from proxy.access import KeyTable
 from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
-from proxy.config import Config, ProviderConfig
+from proxy.config import Config
 from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.door import Door
 from proxy.endings import Endings
 from proxy.errors import Unavailable
-from proxy.headers import RequestHead, forget_request_heads, without
+from proxy.headers import forget_request_heads
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
 from proxy.outbox import Outbox
 from proxy.overload import Overload
 from proxy.pool import Pool
-from proxy.tls import ssl_context
+from proxy.provider import Provider
 from proxy.turn import Rest, Soon
-from proxy.upstream import ConnectionPool
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,83 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub")
 
-# Path below the version prefix -> the endpoint whose rules and figures it shares.
-_PATHS: Final = {
-    b"/chat/completions": "chat",
-    b"/completions": "completions",
-    b"/embeddings": "embeddings",
-    b"/responses": "responses",
-    b"/messages": "messages",
-    b"/messages/count_tokens": "count_tokens",
-    b"/images/generations": "images",
-    b"/audio/speech": "speech",
-    b"/moderations": "moderations",
-    b"/rerank": "rerank",
-}
-# Clients forget the /v1 all the time.
-PROXIED: Final[dict[bytes, tuple[str, bytes]]] = {
-    prefix + path: (endpoint, path) for path, endpoint in _PATHS.items() for prefix in (b"/v1", b"")
-}
-
-_AUTH_HEADERS: Final = {
-    "bearer": b"Authorization: Bearer %b\r\n",
-    "x-api-key": b"x-api-key: %b\r\n",
-    "api-key": b"api-key: %b\r\n",
-}
-
 _HEX: Final = [b"%02x" % number for number in range(256)]
-
-
-class Provider:
-    """A provider as the data plane needs it.
-
-    :param key: the operator's key, or None if there is none (or none is needed).
-    :param simulated: the built-in simulator answers in its place.
-    :raises OSError: ``ca_file`` can't be read. :raises ssl.SSLError: it holds no certificate.
-    """
-
-    def __init__(self, config: ProviderConfig, key: str | None, connect_s: float, simulated: bool) -> None:
-        self.config = config
-        self.name = config.name.encode()
-        self.simulated = simulated
-        self.passthrough = config.auth == "passthrough"
-        self.asks_usage = config.request_stream_usage
-        self.pass_encoding = config.compression == "pass"
-        self.has_credentials = simulated or key is not None or config.auth in ("none", "passthrough")
-        self.overrides = frozenset(name.lower().encode() for name, _ in config.headers)
-        self.pool = ConnectionPool(config, ssl_context(config), connect_s)
-        self._query = urlencode(config.query).encode()
-        port = "" if config.port == {"http": 80, "https": 443}[config.scheme] else f":{config.port}"
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        lines = [f"Host: {host}{port}\r\n".encode()]
-        if key is not None and config.auth in _AUTH_HEADERS:
-            lines.append(_AUTH_HEADERS[config.auth] % key.encode())
-        if not self.pass_encoding:
-            lines.append(b"Accept-Encoding: identity\r\n")  # so that usage can be read
-        lines.extend(f"{name}: {value}\r\n".encode() for name, value in config.headers)
-        self._fixed = b"".join(lines)
-        self._base = quote(config.base_path, safe="/%:@!$&'()*+,;=-._~").encode()
-
-    def head(self, path: bytes, client_query: bytes) -> bytes:
-        """Request line and our own header lines for a request to ``path`` (below the base path)."""
-        query = b"&".join(part for part in (self._query, client_query) if part)
-        return b"POST %b%b%b%b HTTP/1.1\r\n%b" % (
-            self._base,
-            path,
-            b"?" if query else b"",
-            query,
-            self._fixed,
-        )
-
-    def prepare(self, head: RequestHead, path: bytes) -> bytes:
-        """The head of the request to this provider for a client's, all but its framing."""
-        lines = without(head.lines, self.overrides) if self.overrides else head.lines
-        if self.passthrough:
-            own = [b"%b: %b" % field for field in others(head.credentials)]
-            lines = lines + own
-        if self.pass_encoding and head.accept_encoding:
-            lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
-        return self.head(path, head.query) + b"".join(line + b"\r\n" for line in lines)
 
 
 class Routes:

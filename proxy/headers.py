@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest
 from proxy.lines import (
     MAX_CACHED_LINE,
     MAX_CACHED_LINES,
@@ -371,30 +371,3 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
 
 
 FRAMING_NAMES: Final = frozenset((b"content-length", b"transfer-encoding"))
-REASONS: Final = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
-    404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 411: b"Length Required",
-    413: b"Content Too Large", 417: b"Expectation Failed", 422: b"Unprocessable Content",
-    429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
-}  # fmt: skip
-
-
-def gateway_response(error: GatewayError, request_id: bytes, *, extra: bytes = b"", close: bool) -> bytes:
-    """An answer of the gateway's own, whole.
-
-    :param extra: header lines beside the error's own, each with its CRLF.
-    """
-    body, status = error.envelope(), error.status
-    return b"".join(
-        (
-            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-            % (status, REASONS.get(status, b"Unknown"), len(body)),
-            b"X-Inferoute-Request-Id: %b\r\nx-request-id: %b\r\n" % (request_id, request_id),
-            b"x-should-retry: true\r\n" if error.should_retry else b"x-should-retry: false\r\n",
-            extra,
-            error.header_lines(),
-            b"Connection: close\r\n\r\n" if close else b"\r\n",
-            body,
-        )
-    )

@@ -19,12 +19,13 @@ from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
 from proxy.config import Config
 from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway, Provider
+from proxy.gateway import Gateway
 from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
 from proxy.peers import DEAD_S, watch
+from proxy.provider import Provider
 from proxy.tls import listener_tls
 from proxy.tracing import Tracing
 

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from proxy.config import Config, ProviderConfig, TracesConfig
-from proxy.gateway import Provider
 from proxy.listeners import StartError, is_local
+from proxy.provider import Provider
 from proxy.tls import Certificate, server_context
 from proxy.tracing import Tracing
 

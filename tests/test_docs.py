@@ -20,8 +20,8 @@ from proxy import config, metrics, openapi
 from proxy.catalog import Catalog
 from proxy.cli import _parser
 from proxy.counters import Counted
-from proxy.gateway import PROXIED
-from proxy.headers import REASONS
+from proxy.endpoints import PROXIED
+from proxy.error_response import REASONS
 from tests.e2e import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,50 +10,15 @@ import httptools
 import pytest
 from hypothesis import assume, given, settings
 
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest
 from proxy.headers import (
     MAX_HEADERS,
-    REASONS,
-    gateway_response,
     read_request_head,
     read_response_head,
     without,
 )
 from proxy.lines import HeadError
-from tests.headcases import METHODS, clear, harmed, request, request_heads, response, response_heads
-
-
-class Reader:
-    """llhttp, strict: the oracle. ``accepted``: it took the whole head."""
-
-    def __init__(self, parser_class: Any, head: bytes) -> None:
-        self.accepted = False
-        self.target = self.reason = self.body = b""
-        self.complete = False
-        self.lines: list[tuple[bytes, bytes]] = []
-        self.parser = parser_class(self)
-        try:
-            self.parser.feed_data(head)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.error = error
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-
-    def on_status(self, reason: bytes) -> None:
-        self.reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value.strip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        self.accepted = True
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.complete = True
+from tests.headcases import METHODS, Reader, clear, harmed, request, request_heads, response, response_heads
 
 
 def refused(*lines: bytes, **kw: Any) -> BadRequest:
@@ -618,31 +583,3 @@ def test_responses_never_laxer_than_llhttp_and_read_alike(head):
     )
     assert ours.chunked == (b"transfer-encoding" in dict(lower))
     assert ours.keep_alive == (b"close" not in options and (ours.minor == 1 or b"keep-alive" in options))
-
-
-# ------------------------------------------------------------------ answers of the gateway
-
-
-@pytest.mark.parametrize("status", [*REASONS, 599])
-@pytest.mark.parametrize("close", [True, False])
-@pytest.mark.parametrize("message", ["", "\xe9"])
-def test_gateway_response(status, close, message):
-    error = GatewayError(message, status=status, retry_after_s=3)
-    sent = gateway_response(error, b"req-1", extra=b"Allow: POST\r\n", close=close)
-    reader = Reader(httptools.HttpResponseParser, sent)
-    assert reader.complete
-    assert reader.parser.get_status_code() == status
-    assert reader.reason == REASONS.get(status, b"Unknown")
-    assert reader.body == error.envelope()
-    assert reader.lines == [
-        (b"Content-Type", b"application/json"),
-        (b"Content-Length", b"%d" % len(error.envelope())),
-        (b"X-Inferoute-Request-Id", b"req-1"),
-        (b"x-request-id", b"req-1"),
-        (b"x-should-retry", b"true" if status in (408, 429) or status >= 500 else b"false"),
-        (b"Allow", b"POST"),
-        (b"Retry-After", b"3"),
-        *([(b"Connection", b"close")] if close else []),
-    ]
-    plain = gateway_response(GatewayError(message, status=status), b"req-1", close=close)
-    assert Reader(httptools.HttpResponseParser, plain).complete

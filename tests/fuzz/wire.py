@@ -18,8 +18,9 @@ from typing import Any, Self
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway, Provider
+from proxy.gateway import Gateway
 from proxy.headers import forget_request_heads
+from proxy.provider import Provider
 from proxy.upstream import ProviderConnection
 
 CONFIG = parse("""

@@ -7,7 +7,7 @@ import re
 
 import httptools
 
-from proxy.gateway import PROXIED
+from proxy.endpoints import PROXIED
 from tests.fuzz.source import H11, Llhttp, pieces
 from tests.fuzz.wire import Wire, sent_on
 

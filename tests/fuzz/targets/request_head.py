@@ -8,9 +8,9 @@ import httptools
 
 from proxy.config import parse
 from proxy.errors import GatewayError
-from proxy.gateway import Provider
 from proxy.headers import RequestHead, read_request_head, recall_request_head
 from proxy.options import read_options
+from proxy.provider import Provider
 from tests.fuzz.source import H11, Llhttp
 from tests.headcases import facts
 

@@ -1,0 +1,35 @@
+"""Errors as responses, read by llhttp."""
+
+from __future__ import annotations
+
+import httptools
+import pytest
+
+from proxy.error_response import REASONS, gateway_response
+from proxy.errors import GatewayError
+from tests.headcases import Reader
+
+
+@pytest.mark.parametrize("status", [*REASONS, 599])
+@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("message", ["", "\xe9"])
+def test_gateway_response(status, close, message):
+    error = GatewayError(message, status=status, retry_after_s=3)
+    sent = gateway_response(error, b"req-1", extra=b"Allow: POST\r\n", close=close)
+    reader = Reader(httptools.HttpResponseParser, sent)
+    assert reader.complete
+    assert reader.parser.get_status_code() == status
+    assert reader.reason == REASONS.get(status, b"Unknown")
+    assert reader.body == error.envelope()
+    assert reader.lines == [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(error.envelope())),
+        (b"X-Inferoute-Request-Id", b"req-1"),
+        (b"x-request-id", b"req-1"),
+        (b"x-should-retry", b"true" if status in (408, 429) or status >= 500 else b"false"),
+        (b"Allow", b"POST"),
+        (b"Retry-After", b"3"),
+        *([(b"Connection", b"close")] if close else []),
+    ]
+    plain = gateway_response(GatewayError(message, status=status), b"req-1", close=close)
+    assert Reader(httptools.HttpResponseParser, plain).complete
