@@ -40,11 +40,12 @@ from proxy.access import KeyTable
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway, Provider
+from proxy.gateway import Gateway
 from proxy.headers import read_request_head, read_response_head
 from proxy.keys import Key, digest_of
 from proxy.ledger import Ledger
 from proxy.limits import Accounts, Month, memory_bytes
+from proxy.provider import Provider
 from proxy.scanner import ModelScanner
 from proxy.strategy import Facts, choose
 from proxy.upstream import ProviderConnection

@@ -7,7 +7,24 @@
 #include <Python.h>
 #include <string.h>
 
-enum { OUTSIDE, IN_STRING, ESCAPED, COLON_NEXT };
+enum { OUTSIDE, IN_STRING, ESCAPED, COLON_NEXT, ENDED, BROKEN, IN_VALUE = 8 };
+enum { LONGEST_KEY = 160, MOST_KEYS = 1000 };
+
+/* What a byte is outside of strings. */
+enum { PLAIN, QUOTE, OPENS, CLOSES, COLON, COMMA, BAD };
+static unsigned char kinds[256];
+static unsigned char odd[256]; /* in a key: an escape, a control character, no ASCII */
+
+static void make_tables(void) {
+  memset(kinds, BAD, sizeof kinds);
+  for (const char *c = " \t\r\n0123456789+-.eEtrufalsn"; *c; c++) kinds[(unsigned char)*c] = PLAIN;
+  kinds['"'] = QUOTE;
+  kinds['{'] = kinds['['] = OPENS;
+  kinds['}'] = kinds[']'] = CLOSES;
+  kinds[':'] = COLON;
+  kinds[','] = COMMA;
+  for (int c = 0; c < 256; c++) odd[c] = c < 0x20 || c >= 0x80 || c == '\\';
+}
 
 /* Whether data[from:to] ends with an odd number of backslashes. */
 static int ends_escaping(const unsigned char *data, Py_ssize_t from, Py_ssize_t to) {
@@ -29,6 +46,18 @@ static Py_ssize_t end_of_string(const unsigned char *data, Py_ssize_t pos, Py_ss
   return -1;
 }
 
+static Py_ssize_t skip_white(const unsigned char *data, Py_ssize_t at, Py_ssize_t len) {
+  while (at < len && (data[at] == ' ' || data[at] == '\t' || data[at] == '\r' || data[at] == '\n')) at++;
+  return at;
+}
+
+static int is_told(const unsigned char *data, Py_ssize_t begin, Py_ssize_t stop, const unsigned char *wanted) {
+  if (wanted[data[begin + 1]] || stop - begin > LONGEST_KEY) return 1;
+  for (Py_ssize_t at = begin; at < stop; at++)
+    if (odd[data[at]]) return 1;
+  return 0;
+}
+
 static int append(PyObject *list, Py_ssize_t number) {
   PyObject *item = PyLong_FromSsize_t(number);
   if (item == NULL) return -1;
@@ -44,25 +73,33 @@ static PyObject *finish(PyObject *keys, Py_ssize_t depth, int mode) {
 
 static PyObject *outline(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
   (void)self;
-  if (nargs != 4 || !PyBytes_Check(args[0])) {
-    PyErr_SetString(PyExc_TypeError, "outline(data: bytes, pos: int, depth: int, mode: int)");
+  if (nargs != 5 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[4])) {
+    PyErr_SetString(PyExc_TypeError, "outline(data: bytes, pos: int, depth: int, mode: int, wanted: bytes)");
     return NULL;
   }
   const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
   const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
+  const unsigned char *wanted = (const unsigned char *)PyBytes_AS_STRING(args[4]);
   Py_ssize_t pos = PyLong_AsSsize_t(args[1]);
   Py_ssize_t depth = PyLong_AsSsize_t(args[2]);
   long mode = PyLong_AsLong(args[3]);
   if (PyErr_Occurred()) return NULL;
-  if (pos < 0 || pos > len || mode < OUTSIDE || mode > ESCAPED) {
-    PyErr_SetString(PyExc_ValueError, "outline: pos or mode out of range");
+  if (pos < 0 || pos > len || PyBytes_GET_SIZE(args[4]) != 256 ||
+      !((mode >= OUTSIDE && mode <= ESCAPED) || (mode >= IN_VALUE && mode <= IN_VALUE + ESCAPED) || mode == ENDED)) {
+    PyErr_SetString(PyExc_ValueError, "outline: pos, mode or wanted out of range");
     return NULL;
   }
   PyObject *keys = PyList_New(0);
   if (keys == NULL) return NULL;
-  Py_ssize_t begin = -1; /* of the string, where it matters */
+  Py_ssize_t begin = -1; /* of the key */
+  if (mode == ENDED) {
+    pos = skip_white(data, pos, len);
+    return pos < len ? finish(keys, pos, BROKEN) : finish(keys, 0, ENDED);
+  }
+  int in_value = mode & IN_VALUE;
+  mode -= in_value;
   if (mode == ESCAPED) {
-    if (pos >= len) return finish(keys, depth, ESCAPED);
+    if (pos >= len) return finish(keys, depth, ESCAPED + in_value);
     pos++;
   }
   int inside = mode != OUTSIDE;
@@ -71,29 +108,40 @@ static PyObject *outline(PyObject *self, PyObject *const *args, Py_ssize_t nargs
       Py_ssize_t quote = end_of_string(data, pos, len);
       if (quote < 0) {
         if (begin >= 0 && append(keys, begin)) goto failed;
-        return finish(keys, depth, ends_escaping(data, pos, len) ? ESCAPED : IN_STRING);
+        return finish(keys, depth, (ends_escaping(data, pos, len) ? ESCAPED : IN_STRING) + in_value);
       }
       pos = quote + 1;
     }
     if (begin >= 0) {
-      Py_ssize_t at = pos;
-      while (at < len && (data[at] == ' ' || data[at] == '\t' || data[at] == '\r' || data[at] == '\n')) at++;
-      if (at == len || data[at] == ':') {
+      const Py_ssize_t at = skip_white(data, pos, len);
+      if (at == len || is_told(data, begin, pos, wanted)) {
+        if (PyList_GET_SIZE(keys) == 2 * MOST_KEYS) return finish(keys, begin, BROKEN);
         if (append(keys, begin) || append(keys, pos)) goto failed;
-        if (at == len) return finish(keys, depth, COLON_NEXT);
       }
-      pos = at;
+      if (at == len) return finish(keys, depth, COLON_NEXT);
+      if (data[at] != ':') return finish(keys, at, BROKEN);
+      pos = at + 1;
+      in_value = IN_VALUE;
     }
     for (;; pos++) {
-      if (pos >= len) return finish(keys, depth, OUTSIDE);
-      unsigned char byte = data[pos];
-      if (byte == '"') break;
-      if (byte == '{' || byte == '[')
+      if (pos >= len) return finish(keys, depth, OUTSIDE + in_value);
+      const unsigned char kind = kinds[data[pos]];
+      if (kind == QUOTE) break;
+      if (kind == PLAIN) continue;
+      if (kind == COMMA) {
+        if (depth == 1) in_value = 0;
+      } else if (kind == OPENS) {
         depth++;
-      else if (byte == '}' || byte == ']')
-        depth--;
+      } else if (kind == CLOSES) {
+        if (--depth <= 0) {
+          pos = skip_white(data, pos + 1, len);
+          return pos < len ? finish(keys, pos, BROKEN) : finish(keys, 0, ENDED);
+        }
+      } else if (kind == BAD || depth == 1) { /* a colon of the outermost object is passed with its key */
+        return finish(keys, pos, BROKEN);
+      }
     }
-    begin = depth == 1 ? pos : -1;
+    begin = depth == 1 && !in_value ? pos : -1;
     pos++;
     inside = 1;
   }
@@ -109,4 +157,7 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "proxy._outline", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__outline(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__outline(void) {
+  make_tables();
+  return PyModule_Create(&module);
+}

@@ -17,14 +17,14 @@ from proxy.access import would_go_along
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
-from proxy.framing import Body, wrap_chunk
+from proxy.framing import Body, chunk_around, wrap_chunk
 from proxy.headers import ResponseHead, without
 from proxy.intake import JOIN_BYTES
 from proxy.patience import retry_after_s
 from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
-from proxy.streamusage import Edit, ask_for_usage
+from proxy.streamusage import Edit
 from proxy.upstream import TAKEN_IN_BYTES
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Attempt(Record):
         intake = exchange.body
         edit = None
         if exchange.streamed and provider.asks_usage and exchange.endpoint in _ASKED_AT:
-            found = ask_for_usage(b"".join(pieces))  # such a body is held until it is whole
+            found = intake.asking_for_usage(pieces)  # such a body is held until it is whole
             edit = found if isinstance(found, Edit) else None
             self.asks_usage = edit is not None
         body, growth = intake.with_model(pieces, self.deployment.upstream_literal, edit)
@@ -132,8 +132,8 @@ class Attempt(Record):
             framing = b"Content-Length: %d\r\n\r\n" % (exchange.length + growth)
             parts: list[bytes | memoryview] = [prepared, framing, *body]
         else:
-            chunk = wrap_chunk(b"".join(body), intake.done)
-            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", chunk]
+            begin, end = chunk_around(sum(map(len, body)), intake.done)
+            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", begin, *body, end]
         if intake.size > TAKEN_IN_BYTES:
             connection.be_patient()
         if intake.size <= JOIN_BYTES:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.absent import AbsentClient, is_wanted
 from proxy.answer import Answer
 from proxy.attempt import Attempt
-from proxy.body import refuse_case_variants, wants_stream
+from proxy.body import wants_stream
 from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
@@ -51,6 +51,7 @@ from proxy.retry import (
     step,
     story,
 )
+from proxy.scanner import duplicate_model
 from proxy.strategy import choose
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ class Exchange(Request):
 
         :raises GatewayError: this request can't go to this provider.
         """
-        if deployment.provider.case_insensitive_keys:
-            refuse_case_variants(self.body.whole())
+        if self.body.has_case_variant and deployment.provider.case_insensitive_keys:
+            raise duplicate_model()
         attempt = Attempt(self, deployment, pool, now)
         self.attempt, self.rival = attempt, rival
         if not deployment.usable:

@@ -10,7 +10,7 @@ import orjson
 from proxy.catalog import Catalog
 from proxy.config import ENDPOINTS, STRATEGIES
 from proxy.errors import BadRequest
-from proxy.intake import facts_of
+from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
 from proxy.strategy import explain
 
@@ -55,7 +55,9 @@ def explain_request(
         raise BadRequest(f"'endpoint' must be one of {', '.join(EXPLAINED)}.", param="endpoint")
     streamed = document.get("stream") is True
     pool = catalog.resolve(name, endpoint, strategy)
-    explanation = explain(pool, facts_of([sent], sent, keys_of(sent), pool, endpoint, streamed, now))
+    explanation = explain(
+        pool, facts_of(RequestBody.of(sent), sent, keys_of(sent), pool, endpoint, streamed, now)
+    )
     return {
         "model": name,
         "kind": pool.kind,

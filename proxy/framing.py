@@ -263,8 +263,15 @@ def _parse_size(line: bytes) -> int:
 
 def wrap_chunk(data: bytes, last: bool) -> bytes:
     """``data`` as a chunk, and the end of the body behind it if it is the last. Empty data makes no chunk."""
-    wrapped = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return wrapped + b"0\r\n\r\n" if last else wrapped
+    begin, end = chunk_around(len(data), last)
+    return b"%b%b%b" % (begin, data, end)
+
+
+def chunk_around(size: int, last: bool) -> tuple[bytes, bytes]:
+    """What goes before and behind ``size`` bytes to make a chunk of them, with the end of the body behind the
+    last. Nothing makes no chunk."""
+    end = b"0\r\n\r\n" if last else b""
+    return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
 
 
 Body = LengthBody | ChunkedBody | CloseBody

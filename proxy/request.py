@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
 from proxy.admission import admit
-from proxy.body import Keys, insertion
+from proxy.body import Keys
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
 from proxy.headers import RequestHead
-from proxy.intake import RequestBody, facts_of, text_bytes
+from proxy.intake import RequestBody, facts_of
 from proxy.limits import Permit
 from proxy.options import Options, caller_of, read_options
 from proxy.pool import Pool
@@ -123,8 +123,7 @@ class Request:
         :raises Unavailable: all bodies together are more than may be held.
         """
         body, gateway = self.body, self.gateway
-        assert body.held is not None
-        body.held.append(piece)
+        body.hold(piece)
         if body.size > _COUNT_BYTES:
             gateway.buffered_bytes += body.size - self.buffered_bytes
             self.buffered_bytes = body.size
@@ -162,8 +161,7 @@ class Request:
         """
         body = self.body
         if body.done:
-            assert body.held is not None
-            self.learn_bytes = text_bytes(body.held, body.size)
+            self.learn_bytes = body.text_bytes()
         grant = self.grant
         if grant is not None and grant.has_limits:
             of_text = self.learn_bytes or self.length or body.size
@@ -178,8 +176,6 @@ class Request:
         :raises GatewayError: there is no such name, or it can't be used here.
         """
         found = self.body.found
-        if found is None:
-            insertion(self.body.whole(), b"")  # what is not JSON is told so, not asked for a model
         pool = self.pool = self._find(None if found is None else found.name)
         self.may_follow = pool.fails_over
         fallbacks = self.options.fallbacks
@@ -219,12 +215,11 @@ class Request:
 
         :param text: what the body says at the ``keys``.
         """
-        alias, held = pool.alias, self.body.held
-        assert held is not None
+        alias = pool.alias
         caller = b""
         if alias is not None and alias.sticky:
             caller = caller_of(self.head, alias.sticky, None if self.grant is None else self.grant.id)
-        return facts_of(held, text, keys, pool, self.endpoint, self.streamed, now, caller)
+        return facts_of(self.body, text, keys, pool, self.endpoint, self.streamed, now, caller)
 
     def facts_again(self, pool: Pool) -> Facts:
         """The same for a further attempt. The body is held as long as there may be one."""

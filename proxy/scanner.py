@@ -11,14 +11,24 @@ provider never holds a whole body with two models.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import orjson
 
 from proxy.errors import BadRequest
 from proxy.lines import remember
-from proxy.outline import COLON_NEXT, OUTSIDE, end_of_string, outline, skip_white, value_at
+from proxy.outline import (
+    BROKEN,
+    COLON_NEXT,
+    ENDED,
+    IN_VALUE,
+    LONGEST_KEY_BYTES,
+    MOST_KEYS,
+    OUTSIDE,
+    end_of_string,
+    outline,
+    skip_white,
+)
 
 # A model's name is at most so long; what is longer is no name, and is not collected.
 MAX_NAME_BYTES: Final = 1024
@@ -27,15 +37,21 @@ MAX_NAME_BYTES: Final = 1024
 _SHORT_NAME_BYTES: Final = 80
 
 KEY: Final = b'"model"'
-# With six bytes for each letter; what is longer is none of ours in any spelling.
-_LONGEST_KEY: Final = 160
-OPENING: Final = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+([\"}]?)")
 # The other keys that are asked for: see :mod:`proxy.asked` for the spellings that count.
 _ASKED_FOR: Final = frozenset(
-    ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "stream", "tools")
+    (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "best_of",
+        "stream",
+        "stream_options",
+        "tools",
+    )
 )
-# First letters of all of them, in either case; a backslash may stand for any.
-_IS_FIRST: Final = bytes(byte in b"mMnNbBsStT\\" for byte in range(256))
+# First letters of all of them, in either case.
+_WANTED: Final = bytes(byte in b"mMnNbBsStT" for byte in range(256))
 # Each of them once or twice is a body; hundreds are an attempt to have us remember them.
 _MAX_KEYS: Final = 100
 
@@ -44,6 +60,8 @@ _MODEL: Final = 0
 _ASKED: Final = 1
 _ESCAPED_MODEL: Final = 2
 _NOTHING: Final = 3
+_MODEL_IN_OTHER_CASE: Final = 4
+_BAD_KEY: Final = 5
 _kinds: Final[dict[bytes, int]] = {}  # of keys seen before
 _names: Final[dict[bytes, str]] = {}  # of models' values
 
@@ -67,28 +85,40 @@ class ModelScanner:
 
     ``found`` is the :class:`ModelSpan` once the value is complete; its offsets count from the body's first
     byte. It is None after the last piece if there is no top-level ``model``. ``keys``: where top-level keys
-    that may be asked for begin and end, quotes included, ``model`` not among them.
+    that may be asked for begin and end, quotes included, ``model`` not among them. ``begin``: offset of the
+    object's brace. ``has_case_variant``: a key is ``model`` but for its case.
     """
 
-    __slots__ = ("_begun", "_carry", "_depth", "_fed", "_mode", "_pending", "_value_is_next", "found", "keys")
+    __slots__ = (
+        "_begun", "_carry", "_depth", "_fed", "_mode", "_pending", "_told", "_value_is_next", "begin",
+        "found", "has_case_variant", "keys",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.found: ModelSpan | None = None
         self.keys: list[tuple[int, int]] = []
+        self.begin = 0
+        self.has_case_variant = False
         self._begun = False
         self._depth = 0
         self._mode = OUTSIDE
         self._fed = 0  # bytes fed so far, without the carry
         self._carry = b""  # what is to be seen again with the next piece: a key or the model's value, cut
-        # A string whose colon may come next: begin, end, and its bytes if it matters.
+        # A key whose colon comes next: begin, end, and its bytes.
         self._pending = (0, 0, b"")
         self._value_is_next = False  # the model's value is what comes next
+        self._told = 0  # keys that were looked at
 
     def feed(self, piece: bytes, last: bool) -> None:
         """Take the next piece of the body; ``last`` says that it is the final one (it may be empty).
 
         :raises BadRequest: the body is no JSON object, its model is no usable string, or is said twice.
         """
+        self._feed(piece, last)
+        if last and self.found is None and self._mode != ENDED:
+            raise malformed("it ends before its object does")
+
+    def _feed(self, piece: bytes, last: bool) -> None:
         if self._carry:
             piece = self._carry + piece
             self._fed -= len(self._carry)
@@ -102,48 +132,57 @@ class ModelScanner:
             pos = skip_white(piece, 0)
             if pos >= len(piece):
                 return
-            self._mode = OUTSIDE
-            if piece[pos] == 0x3A:
-                begin, stop, key = self._pending
-                if key:
-                    self._take(key, begin, stop)
-                pos += 1
+            if piece[pos] != 0x3A:
+                raise misplaced(piece[pos], base + pos)
+            begin, stop, key = self._pending
+            self._take(key, begin, stop)
+            self._mode = OUTSIDE + IN_VALUE
+            pos += 1
         if self._value_is_next and not self._take_value(piece, pos, base):
             return
-        keys, self._depth, mode = outline(piece, pos, self._depth, self._mode)
+        keys, self._depth, mode = outline(piece, pos, self._depth, self._mode, _WANTED)
         self._mode = mode
         count = len(keys)
         if mode == COLON_NEXT:
             count -= 2
             begin, stop = keys[count], keys[count + 1]
-            key = piece[begin:stop] if _may_matter(piece, begin, stop) else b""
-            self._pending = base + begin, base + stop, key
+            # Of one that is too long so much as shows that.
+            self._pending = base + begin, base + stop, piece[begin : min(stop, begin + LONGEST_KEY_BYTES + 1)]
         for at in range(0, count - 1, 2):
             begin, stop = keys[at], keys[at + 1]
-            if not _may_matter(piece, begin, stop):
-                continue
             self._take(piece[begin:stop], base + begin, base + stop)
-            if self._value_is_next and not self._take_value(piece, value_at(piece, stop), base):
+            if self._value_is_next and not self._take_value(piece, _behind_colon(piece, stop), base):
                 return
+        self._told += count >> 1
+        if self._told > MOST_KEYS or (mode == BROKEN and len(keys) == 2 * MOST_KEYS):
+            raise malformed(f"it has more than {MOST_KEYS} keys at its top level")
+        if mode == BROKEN:
+            raise misplaced(piece[self._depth], base + self._depth)
         if count & 1 and not last:
             self._keep(piece, keys[count - 1])
 
     def _begin(self, piece: bytes, last: bool) -> bool:
-        if piece and piece[0] == 0x7B:
-            self._begun = True
-            return True
-        head = piece[skip_white(piece, 0) :][:1]
-        if head == b"{":
-            self._begun = True
-        elif head or last:
-            raise malformed('the body must be one JSON object, such as {"model": ..., ...}')
-        return self._begun
+        at = 0 if piece and piece[0] == 0x7B else skip_white(piece, 0)
+        if at == len(piece):
+            if last:
+                raise malformed(_NO_OBJECT)
+            return False
+        if piece[at] != 0x7B:
+            is_marked = piece[at : at + 1] in (b"\xef", b"\xff", b"\xfe")
+            raise malformed(
+                "it begins with a byte order mark; send UTF-8 without" if is_marked else _NO_OBJECT
+            )
+        self.begin = self._fed - len(piece) + at
+        self._begun = True
+        return True
 
     def _take(self, key: bytes, begin: int, stop: int) -> None:
         """A top-level key that may matter."""
         kind = _kinds.get(key, -1)
         if kind < 0:
             kind = _kind_of(key)
+            if kind == _BAD_KEY:
+                raise malformed(_BAD_KEY_TEXT)
             remember(_kinds, key, kind)
         if kind == _MODEL:
             if self.found is not None:
@@ -159,6 +198,8 @@ class ModelScanner:
                 code="escaped_model_key",
                 param="model",
             )
+        elif kind == _MODEL_IN_OTHER_CASE:
+            self.has_case_variant = True
 
     def _take_value(self, piece: bytes, pos: int, base: int) -> bool:
         """Read the model's value, which begins at ``pos`` or behind white space there; False if it is cut."""
@@ -189,43 +230,45 @@ class ModelScanner:
                 param="model",
             )
         # Seen again, together with what follows, from the depth and mode at its beginning.
-        self._depth, self._mode = 1, OUTSIDE
+        self._depth, self._mode = 1, OUTSIDE + IN_VALUE
         self._carry = piece[pos:]
         return False
 
     def _keep(self, piece: bytes, begin: int) -> None:
-        """A string of depth 1 is cut: if it may be a key that matters, it is seen again with what follows."""
-        tail = piece[begin : begin + _LONGEST_KEY + 1]
-        if len(tail) <= _LONGEST_KEY and (len(tail) == 1 or _IS_FIRST[tail[1]] or tail[1] >= 0x80):
-            self._mode = OUTSIDE
-            self._carry = tail
+        """A key is cut: it is seen again with what follows."""
+        if len(piece) - begin > LONGEST_KEY_BYTES:
+            raise malformed(_BAD_KEY_TEXT)
+        self._mode = OUTSIDE
+        self._carry = piece[begin:]
 
 
 def _kind_of(key: bytes) -> int:
     """What a key is to us."""
     if key == KEY:
         return _MODEL
-    word = decoded(key)
+    word = decoded(key) if len(key) <= LONGEST_KEY_BYTES else None
     if word is None:
-        return _NOTHING
+        return _BAD_KEY
     if word == "model":
         return _ESCAPED_MODEL
-    return _ASKED if word.casefold() in _ASKED_FOR else _NOTHING
-
-
-def _may_matter(piece: bytes, begin: int, stop: int) -> bool:
-    """Whether a key may be one of ours, by its length and first letter."""
-    first = piece[begin + 1]
-    return stop - begin <= _LONGEST_KEY and (_IS_FIRST[first] != 0 or first >= 0x80)
+    folded = word.casefold()
+    if folded == "model":
+        return _MODEL_IN_OTHER_CASE
+    return _ASKED if folded in _ASKED_FOR else _NOTHING
 
 
 def decoded(key: bytes) -> str | None:
-    """What a key says; None if it is no JSON string, or one that no word of ours is equal to."""
+    """What a key says; None if it is no JSON string in UTF-8."""
     try:
         text: str | None = orjson.loads(key)
     except orjson.JSONDecodeError:
         return None
     return text
+
+
+def _behind_colon(piece: bytes, stop: int) -> int:
+    """The offset behind the colon of a key that ends at ``stop``."""
+    return (stop if piece[stop] == 0x3A else skip_white(piece, stop)) + 1
 
 
 def _token_length(value: bytes) -> int:
@@ -249,6 +292,17 @@ def _name(token: bytes) -> str | None:
     except orjson.JSONDecodeError as error:
         raise malformed(f"the model's value: {error}") from None
     return name
+
+
+_BAD_KEY_TEXT: Final = "a key at its top level is no JSON string of up to 160 bytes"
+_MARKED: Final = "it begins with a byte order mark; send UTF-8 without one"
+_NO_OBJECT: Final = 'the body must be one JSON object, such as {"model": ..., ...}'
+
+
+def misplaced(byte: int, at: int) -> BadRequest:
+    """The error for a byte where JSON has none."""
+    shown = f"'{chr(byte)}'" if 0x20 < byte < 0x7F else f"0x{byte:02x}"
+    return malformed(f"there is {shown} at byte {at}, where JSON has something else")
 
 
 def malformed(why: str) -> BadRequest:

@@ -19,20 +19,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.body import Keys, ends_of, is_empty_object, part_of
 from proxy.outline import keys_of, value_at
-from proxy.scanner import OPENING, decoded
+from proxy.scanner import decoded
 
 # An event that is larger passes as it is: so much may be held of every open stream. A usage event has less
 # than 1 KiB; only images and sounds come in events of such a size.
 MAX_EVENT_BYTES: Final = 1 << 20
 # Real options have less than 100 bytes.
 MAX_OPTIONS_BYTES: Final = 4 << 10
+# Between a key and its value: see proxy.outline.value_at.
+_WHITE_BYTES: Final = 9 << 10
 
 _OPTIONS_KEY: Final = b'"stream_options"'
 _OPTION_KEY: Final = b'"include_usage"'
@@ -62,30 +65,34 @@ class NoEdit(Enum):
 _NULL_VALUE: Final = re.compile(rb"null[ \t\r\n]*+[,}]")
 
 
-def ask_for_usage(body: bytes) -> Edit | NoEdit:
+def ask_for_usage(pieces: Sequence[bytes], begin: int, keys: Keys) -> Edit | NoEdit:
     """What to change so that a request asks for the usage of its stream.
 
-    :param body: a whole body with ``"stream":true`` in it. It is not parsed; one that is no valid JSON is no
-        better and no worse after the edit.
+    :param pieces: of a whole body with ``"stream":true`` in it. It is not parsed; one that is no valid JSON
+        is no better and no worse after the edit.
+    :param begin: offset of its brace. :param keys: where its top-level keys that may be ``stream_options``
+        begin and end, in any spelling.
     """
-    opening = OPENING.match(body)
-    if not opening or not opening[1]:
-        return NoEdit.UNCLEAR
-    found = []
-    for start, stop in keys_of(body):
-        key = body[start:stop]
+    ends, found = ends_of(pieces), []
+    for start, stop in keys:
+        key = part_of(pieces, ends, start, stop)
         if key == _OPTIONS_KEY:
-            found.append(value_at(body, stop))
+            found.append((start, stop))
         elif key.find(b"\\") >= 0 and decoded(key) == "stream_options":
             return NoEdit.UNCLEAR  # no honest client writes it with escapes
     if not found:
-        at = body.index(b"{") + 1
-        return Edit(at, at, b'"stream_options":{%b}%b' % (_ASK, b"" if opening[1] == b"}" else b","))
-    at = found[0]
-    if len(found) == 1 and body.startswith(b"{", at):
-        return _edit_of_options(body, at)
-    if len(found) == 1 and _NULL_VALUE.match(body, at):
-        return Edit(at, at + 4, b"{%b}" % _ASK)
+        comma = b"" if is_empty_object(pieces, begin) else b","
+        return Edit(begin + 1, begin + 1, b'"stream_options":{%b}%b' % (_ASK, comma))
+    start, stop = found[0]
+    part = part_of(pieces, ends, start, stop + _WHITE_BYTES + MAX_OPTIONS_BYTES)
+    at = value_at(part, stop - start)
+    if len(found) == 1 and part.startswith(b"{", at):
+        edit = _edit_of_options(part, at)
+        if isinstance(edit, NoEdit):
+            return edit
+        return Edit(start + edit.start, start + edit.end, edit.replacement)
+    if len(found) == 1 and _NULL_VALUE.match(part, at):
+        return Edit(start + at, start + at + 4, b"{%b}" % _ASK)
     return NoEdit.UNCLEAR
 
 

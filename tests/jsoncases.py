@@ -20,7 +20,9 @@ nasty = st.sampled_from(
 text = st.lists(st.one_of(nasty, st.text(max_size=5)), max_size=5).map("".join)
 keys = st.one_of(st.sampled_from(["models", "mode", "type", "messages", "tools", "stream", "Model"]), text)
 values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), text
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4), st.dictionaries(st.one_of(keys, st.just("model")), inner, max_size=4)
     ),

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import json
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import body as body_module
-from proxy.asked import COUNT, asked
-from proxy.body import (
-    data_url_bytes,
-    excerpt,
-    has_images,
-    insertion,
-    refuse_case_variants,
-    splice,
-    value_of,
-    wants_stream,
-)
-from proxy.errors import BadRequest
+from proxy.asked import COUNT, MAX_TOKENS, asked
+from proxy.body import excerpt, is_empty_object, splice, value_of, wants_stream
 from proxy.outline import keys_of
 from proxy.scanner import ModelScanner
 from tests.jsoncases import bodies, pieces_of, scan
-
-
-@given(bodies(models=0), st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=200, deadline=None)
-def test_inserts_a_model_where_none_was(body, cuts):
-    assert scan(pieces_of(body, cuts)) is None
-    at, extra = insertion(body, b'"openai/gpt-4o"')
-    parsed = json.loads(body)
-    assert json.loads(body[:at] + extra + body[at:]) == {"model": "openai/gpt-4o", **parsed}
-
-
-@pytest.mark.parametrize(
-    "body", [b'{"a":}', b"{a:1}", b'{"a":1', b'{"a":1}}', b'{"a":"\xff"}', "{}".encode("utf-16")]
-)
-def test_insertion_refuses_what_is_not_json(body):
-    with pytest.raises(BadRequest, match="not valid JSON"):
-        insertion(body, b'"m"')
-
-
-def test_insertion_takes_valid_json_that_orjson_refuses():
-    for body in (b'{"n":1E400}', b'{"s":"\\ud800"}', b'{"d":' + b"[" * 5000 + b"]" * 5000 + b"}"):
-        assert insertion(body, b'"m"') == (1, b'"model":"m",')
-    assert insertion(b" { } ", b'"m"') == (2, b'"model":"m"')
 
 
 @given(bodies(), st.sampled_from(["stream", "tools", "max_tokens"]))
@@ -71,7 +39,6 @@ def test_value_of_agrees_with_a_parser(body, key):
         (b'{"a":"\\"stream\\":1","stream":2}', b"2}"),
         (b'{"a":"}","stream":2}', b"2}"),
         (b'{"a":"\\\\","stream":2}', b"2}"),
-        (b'[{"a":[]},{"stream":1}]', None),
         (b'{"a":[{"stream":1}]}', None),
         (b'{"a":"stream"}', None),
         (b'{"streams":1}', None),
@@ -113,6 +80,19 @@ def test_an_excerpt_says_what_the_body_does(members, cuts):
         assert (value_of(short, keys, key) < 0) is (value_of(body, scanner.keys, key) < 0)
 
 
+@pytest.mark.parametrize("white", [0, 4000, 4096, 5000, 300_000])
+def test_a_value_behind_much_white_space_is_read_alike_at_any_split(white):
+    body = b'{"max_tokens":' + b" " * white + b'7,"stream"' + b" " * white + b":true}"
+    scanner = ModelScanner()
+    scanner.feed(body, True)
+    whole = asked(body, scanner.keys), wants_stream(body, scanner.keys)
+    assert whole == ([(MAX_TOKENS, 7.0 if white <= 4096 else inf)], white <= 4096)
+    for cut in (1, 20, len(body) // 2, len(body) - 1):
+        short, keys = excerpt([body[:cut], body[cut:]], scanner.keys)
+        assert (asked(short, keys), wants_stream(short, keys)) == whole
+        assert len(short) < 20_000
+
+
 def test_an_excerpt_of_large_pieces_is_short():
     pieces = [b'{"n":2,"a":"' + b"x" * 9000, b"y" * 9000, b'","stream"', b":true}"]
     text, keys = excerpt(pieces, [(1, 4), (len(b"".join(pieces[:2])) + 2, len(b"".join(pieces[:3])))])
@@ -122,13 +102,14 @@ def test_an_excerpt_of_large_pieces_is_short():
 
 
 @pytest.mark.parametrize(
-    "variant", ['"Model"', '"MODEL"', '"\\u004dodel"', '"m\\u004Fdel"', '"moDel"', '"\\u006dodel"']
+    ("body", "is_empty"),
+    [(b"{}", True), (b' { \n}x"', True), (b'{"a":1}', False), (b"{ ", False), (b'  {\t"a":{}}', False)],
 )
-def test_case_variants(variant):
-    refuse_case_variants(b'{"model":"x","a":{"Model":1},"b":"Model","c":"\\\\"}')
-    for body in (f'{{"model":"x",{variant} :"y"}}', f'{{{variant}:"y"}}'):
-        with pytest.raises(BadRequest):
-            refuse_case_variants(body.encode())
+def test_an_empty_object(body, is_empty):
+    begin = body.index(b"{")
+    assert is_empty_object([body], begin) is is_empty
+    assert is_empty_object([body[at : at + 1] for at in range(len(body))], begin) is is_empty
+    assert is_empty_object([b"", body, b""], begin) is is_empty
 
 
 # ------------------------------------------------------------------ splice
@@ -173,64 +154,6 @@ def test_the_model_is_swapped_and_nothing_else(body, cuts):
     out = b"".join(splice(pieces, found.start, found.end, b'"swapped"'))
     assert out == body[: found.start] + b'"swapped"' + body[found.end :]
     assert json.loads(out) == {**json.loads(body), "model": "swapped"}
-
-
-# ------------------------------------------------------------------ what a body holds
-
-data_urls = st.builds(
-    "data:{};base64,{}".format,
-    st.sampled_from(["image/png", "audio/wav", ""]),
-    st.text("AZaz09+/=", max_size=30),
-)
-
-
-@given(
-    st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6),
-    st.sampled_from([4, 8192]),
-    st.lists(st.integers(0, 1 << 9), max_size=6),
-)
-@settings(max_examples=200, deadline=None)
-def test_data_url_bytes_counts_the_urls_and_no_text(strings, block, cuts):
-    body = json.dumps({"model": "x", "messages": strings}).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(body_module, "BLOCK_BYTES", block)
-        counted = data_url_bytes([body])
-        cut = data_url_bytes(pieces_of(body, cuts))
-    assert counted == cut == sum(len(s) - s.index(";base64,") for s in strings if ";base64," in s)
-
-
-def test_data_url_bytes_of_a_body_that_is_cut():
-    assert data_url_bytes([b""]) == data_url_bytes([]) == 0
-    assert data_url_bytes([b'{"a":"data:;base64,AAAA']) == 12
-    assert data_url_bytes([b'{"a":"data:;base64,AAAA","b":"data:;base64,BB"}']) == 22
-
-
-def test_data_urls_are_searched_for_only_where_samples_look_like_them():
-    assert data_url_bytes([b'{"a":"' + b"some text " * 9000 + b'"}']) == 0
-    url = b";base64," + b"QUJD" * 9000
-    body = b'{"a":"' + b"some text " * 9000 + b'","b":"data:image/png' + url + b'"}'
-    assert data_url_bytes([body]) == len(url)
-
-
-@pytest.mark.parametrize(
-    ("body", "has_some"),
-    [
-        (b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}', True),
-        (b'{"input":[{"content":[{"type":"input_image"}]}]}', True),
-        (b'{"messages":[{"content":[{"type":"image","source":{}}]}]}', True),
-        (b'{"messages":[{"content":[{"type" : "image"}]}]}', True),
-        (b'{"messages":[{"content":"an image, an image_url"}]}', False),
-        (b'{"messages":[{"content":"say \\"image\\""}]}', False),
-        (b'{"messages":[]}', False),
-        (b"", False),
-    ],
-)
-def test_has_images(body, has_some):
-    assert has_images([body]) is has_some
-    assert has_images([b" " * 20_000 + body + b" " * 20_000]) is has_some
-    assert all(
-        has_images([body[:at], body[at : at + 3], body[at + 3 :]]) is has_some for at in range(len(body))
-    )
 
 
 def wants(body: bytes) -> bool:

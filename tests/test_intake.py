@@ -7,12 +7,15 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy import intake
 from proxy.errors import BadRequest
-from proxy.intake import RequestBody, facts_of, text_bytes
+from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
+from proxy.streamusage import Edit
+from tests.jsoncases import bodies, pieces_of
 
 BODY = b'{"messages":[{"model":"inner"}], "model" : "a/b","x":"%s"}' % (b"y" * 50)
 
@@ -30,7 +33,7 @@ def test_the_model_is_replaced_at_any_split(cuts):
     edges = [0, *sorted(cuts), len(BODY)]
     pieces = [BODY[a:b] for a, b in pairwise(edges)]
     body = take(pieces)
-    assert (body.size, body.done, body.whole()) == (len(BODY), True, BODY)
+    assert (body.size, body.done, b"".join(body.held or [])) == (len(BODY), True, BODY)
     assert body.found is not None
     assert body.found.name == "a/b"
     parts, growth = body.with_model(body.held or [], b'"upstream"')
@@ -45,12 +48,63 @@ def test_a_large_body_is_not_copied_together():
     assert b"".join(parts) == b"".join(pieces).replace(b'"a"', b'"b"')
 
 
-def test_a_model_is_put_in():
-    body = take([b'{"a":', b"1}"])
+@given(bodies(models=0), st.lists(st.integers(0, 1 << 16), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_a_model_is_put_in(whole, cuts):
+    body = take(pieces_of(whole, cuts))
     assert body.found is None
-    parts, growth = body.with_model(body.held or [], b'"b"')
-    assert json.loads(b"".join(parts)) == {"model": "b", "a": 1}
-    assert growth == len(b"".join(parts)) - body.size
+    parts, growth = body.with_model(body.held or [], b'"openai/gpt-4o"')
+    sent = b"".join(parts)
+    assert json.loads(sent) == {"model": "openai/gpt-4o", **json.loads(whole)}
+    assert growth == len(sent) - body.size
+    for number in (b'{"n":1E400}', b'{"s":"\\ud800"}', b'{"d":' + b"[" * 5000 + b"]" * 5000 + b"}"):
+        parts, _ = take([number]).with_model([number], b'"m"')
+        assert b"".join(parts) == b'{"model":"m",' + number[1:]
+
+
+@given(bodies(models=1) | bodies(models=0), st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_the_model_and_the_wish_for_usage_are_put_in_together(whole, cuts, has_options):
+    if has_options:
+        at = whole.rindex(b"}")
+        comma = b"," if json.loads(whole) else b""
+        whole = whole[:at] + comma + b'"stream_options":{"include_usage":false}}'
+    pieces = pieces_of(whole, cuts)
+    body = take(pieces)
+    edit = body.asking_for_usage(pieces)
+    assert isinstance(edit, Edit)
+    parts, growth = body.with_model(pieces, b'"m"', edit)
+    sent = b"".join(parts)
+    assert len(sent) == len(whole) + growth
+    before = json.loads(whole)
+    if before:  # nothing streams that asks for nothing
+        assert json.loads(sent) == {**before, "model": "m", "stream_options": {"include_usage": True}}
+
+
+def test_a_body_that_comes_byte_by_byte_is_held_in_few_pieces():
+    whole = b'{"model":"a","b":"' + b"x" * 50_000 + b'"}'
+    body = RequestBody()
+    for at in range(len(whole)):
+        body.scan(whole[at : at + 1], at == len(whole) - 1)
+        body.hold(whole[at : at + 1])
+    assert body.held is not None
+    assert b"".join(body.held) == whole
+    assert len(body.held) < 1200
+
+
+@pytest.mark.parametrize("step", [1 << 20, 100_000, 4000])
+def test_a_large_body_is_looked_through_as_it_comes(step, monkeypatch):
+    url = b"data:image/png;base64," + b"QUJD" * 100_000
+    whole = b'{"model":"a","b":[{"type":"image_url","image_url":"' + url + b'"}],"c":"some text"}'
+    body = RequestBody()
+    for at in range(0, len(whole), step):
+        body.scan(whole[at : at + step], at + step >= len(whole))
+        body.hold(whole[at : at + step])
+    monkeypatch.setattr(intake, "data_url_bytes", None)  # not once more
+    monkeypatch.setattr(intake, "has_images", None)
+    assert body.data_url_bytes() == len(url) - url.index(b";")
+    assert body.text_bytes() == len(whole) - body.data_url_bytes()
+    assert body.has_images()
 
 
 def test_pieces_are_kept_up_to_a_limit():
@@ -75,8 +129,8 @@ def test_a_second_model_in_a_later_piece():
 def test_text_bytes_leave_out_large_data_urls():
     image = b"QUJD" * 5000
     body = b'{"a":"data:image/png;base64,' + image + b'"}'
-    assert text_bytes([body], len(body)) == len(body) - len(b";base64,") - len(image)
-    assert text_bytes([b'{"a":"data:image/png;base64,QUJD"}'], 34) == 34
+    assert RequestBody.of(body).text_bytes() == len(body) - len(b";base64,") - len(image)
+    assert RequestBody.of(b'{"a":"data:image/png;base64,QUJD"}').text_bytes() == 34
 
 
 @pytest.mark.parametrize("checks", [True, False])
@@ -84,12 +138,14 @@ def test_facts_look_only_for_what_matters(checks):
     image = b'{"tools":[],"x":{"type":"image_url","image_url":"data:x;base64,' + b"QUJD" * 50 + b'"}}'
     window = 100 if checks else None
     pool = SimpleNamespace(min_context=window, needs_vision_check=checks, needs_tools_check=checks)
-    facts = facts_of([image], image, keys_of(image), pool, "chat", True, 1.0)
+    facts = facts_of(RequestBody.of(image), image, keys_of(image), pool, "chat", True, 1.0)
     assert (facts.images, facts.tools) == (checks, checks)
     assert facts.data_url_bytes == (208 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
-    assert facts_of([image], image, keys_of(image), pool, "chat", True, 1.0, b"7").caller == b"7"
+    assert (
+        facts_of(RequestBody.of(image), image, keys_of(image), pool, "chat", True, 1.0, b"7").caller == b"7"
+    )
 
 
 def test_nothing_is_held_once_it_is_not_needed():

@@ -25,8 +25,8 @@ CORE = frozenset(
      "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek", "recent",
      "latency", "cost", "speed", "charges", "lessons", "decode",
      "mapping", "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission",
-     "asked", "closing", "endpoints", "error_response", "outline", "schemas", "counters", "cors", "metrics",
-     "samples", "tables", "benchstats", "alerts"]
+     "asked", "closing", "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors",
+     "metrics", "samples", "tables", "benchstats", "alerts"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(

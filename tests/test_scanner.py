@@ -83,11 +83,81 @@ def test_valid_bodies_that_mislead_simple_searches(body):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}']
-)
+    "body",
+    [
+        b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}', b"{", b'{"a":1',
+        b'{"a"', b'{"a":', b'{"a":"b', b'{"a":"\\', b'{"model"', b'{"model":', b'{"model":"a', b'{"a":[}',
+        "{}".encode("utf-16"), b"{a:1}", b'{"a":1}}', b'{"a":1}{"model":"x"}', b'{"model":"x"},',
+        b'{"a":1} x',
+    ],
+)  # fmt: skip
 def test_a_body_that_is_no_object_is_refused(body):
-    with pytest.raises(BadRequest, match="not valid JSON"):
-        scan([body])
+    for pieces in ([body], [*(body[at : at + 1] for at in range(len(body))), b""], [body, b""]):
+        with pytest.raises(BadRequest, match="not valid JSON") as raised:
+            scan(pieces)
+        assert raised.value.code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # read as UTF-16 it asks for another model
+        b'{\x00"\x00m\x00o\x00d\x00e\x00l\x00"\x00:\x00"\x00x\x00"\x00,\x00"\x00"model":"y",'
+        + b'"\x00:\x001\x00}\x00',
+        b'{"model":"x",/*"*/"model":"y",/*"*/"a":1}',
+        b'{"model"/**/:"x"}',
+        b'{"a":1,#"\n"model":"y"\n"model":"x"}',
+        b'{\'a\':"\'","model":"x"}',
+        b'{"mo\\del":"y","model":"x"}',  # no escape, which some leave out
+        b'{"model"\x01:"y","model":"x"}',
+        b'{"model"\x00:"y","model":"x"}',
+        b'{"mod\xffel":"y","model":"x"}',  # others leave that out
+        b'{"mod\x01el":"y","model":"x"}',
+        b'{"\xffmodel":"y","model":"x"}',
+        b'{"mod\xc0\xa5l":"y","model":"x"}',  # overlong
+        b'{"model' + b"\xff" * 200 + b'":"y","model":"x"}',
+        b'{"z' + b"z" * 200 + b'":"y","model":"x"}',
+        b'{"\\ud800":"y","model":"x"}',
+        b'{"model":"x",n:2}',
+        b'{"model":"x","a":NaN}',
+        b'{"model":"x","a":"b";"model":"y"}',
+        b'{"model":"x","a":`"`,"model":"y","c":"`"}',
+        b'{"model":"x":"y"}',
+        b'{"model":"x" "y":1,"model":"z"}',
+        b'{"model":"x","a","model":"z"}',
+        b'{"a":{} "model":"x"}',
+        b'{"model":"x"}\x00',
+        b'{"model":"x","a":1} {"model":"y"}',
+    ],
+)
+def test_what_programs_read_differently_is_refused_at_any_split(body):
+    for pieces in (
+        [body],
+        [body[at : at + 1] for at in range(len(body))],
+        *([body[:at], body[at:]] for at in (9, 30)),
+    ):
+        with pytest.raises(BadRequest) as raised:
+            scan(pieces)
+        assert raised.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "variant", ['"Model"', '"MODEL"', '"\\u004dodel"', '"m\\u004Fdel"', '"moDel"', '"\\u004dODEL"']
+)
+def test_case_variants_are_told_at_any_split(variant):
+    def has_variant(body):
+        found = set()
+        for step in (len(body), 1, 5):
+            scanner = ModelScanner()
+            for at in range(0, len(body), step):
+                scanner.feed(body[at : at + step], at + step >= len(body))
+            found.add(scanner.has_case_variant)
+        assert len(found) == 1
+        return found.pop()
+
+    assert not has_variant(b'{"model":"x","a":{"Model":1},"b":"Model","c":"\\\\"}')
+    assert has_variant(f'{{"model":"x",{variant} :"y"}}'.encode())
+    assert has_variant(f'{{{variant}:"y"}}'.encode())
 
 
 @pytest.mark.parametrize("value", [b"5", b"[]", b'{"a":1}', b"true", b"nope", b"-1"])
@@ -114,7 +184,7 @@ def test_escapes_in_the_value_are_decoded_and_names_are_bounded():
 @settings(max_examples=100, deadline=None)
 def test_what_may_be_asked_for_is_told_at_any_split(body, cuts):
     limits = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-    asked_for = limits | {"stream", "tools", "n", "best_of"}
+    asked_for = limits | {"stream", "stream_options", "tools", "n", "best_of"}
     scanner = ModelScanner()
     pieces = pieces_of(body, cuts)
     for i, piece in enumerate(pieces):
@@ -128,6 +198,19 @@ def test_a_body_may_not_have_a_long_list_made_of_it():
     scan([b'{"model":"x"' + b',"n":1' * 99 + b"}"])
     with pytest.raises(BadRequest, match="100 times"):
         scan([b'{"model":"x"' + b',"n":1' * 101 + b"}"])
+
+
+def test_keys_that_are_to_be_looked_at_are_bounded():
+    body = b'{"model":"x"' + b',"\xc3\xa9":1' * 999
+    scan([body + b"}"])
+    for pieces in (
+        [body, b',"\\u00e9":1}'],
+        [body + b',"s":1}'],
+        [b"{" + b'"s":1,' * 5000 + b'"model":"x"}'],
+    ):
+        with pytest.raises(BadRequest, match="more than 1000 keys"):
+            scan(pieces)
+    scan([b'{"model":"x"' + b',"x":1' * 5000 + b"}"])
 
 
 def test_white_space_of_any_length_around_a_colon():
@@ -160,6 +243,8 @@ def test_hostile_bodies_cost_time_in_proportion_to_their_size():
         lambda n: b'{"a":"' + b"\\\\" * 4 * n + b'"}',
         lambda n: b'{"a":' + b"[" * 8 * n + b"]" * 8 * n + b"}",
         lambda n: b'{"a":["\\u006dodel"' + b',"\\u006dodel"' * n + b"]}",
+        lambda n: b'{"a":[' + b'"",' * 4 * n + b'""]}',
+        lambda n: b"{" + b'"\xc3\xa9":1,' * n + b'"b":0}',
     ]
     for make in makers:
         small = min(cost(make, 3000) for _ in range(3))

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from proxy.outline import keys_of
 from proxy.streamusage import MAX_EVENT_BYTES, Edit, UsageFilter, ask_for_usage
 from tests.fuzz.source import pieces
 
@@ -94,7 +95,10 @@ def data_of(event: tuple[bytes, ...], hook: Any = None) -> Any:
 
 def check_request(body: bytes) -> None:
     """What a parser sees of the edited body is what it saw before, and the option."""
-    edit = ask_for_usage(body)
+    begin = body.find(b"{")
+    if begin < 0 or body[:begin].strip(b" \t\r\n"):
+        return
+    edit = ask_for_usage([body], begin, keys_of(body))
     if not isinstance(edit, Edit):
         return
     try:
