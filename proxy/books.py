@@ -16,7 +16,7 @@ from typing import Any
 from proxy.folding import fold, pause
 from proxy.ledger import directory_of
 from proxy.limits import Month
-from proxy.state import State
+from proxy.state import State, make_ledger
 from proxy.totals import last_used, month_sums, read_query, usage_rows
 
 log = logging.getLogger("tokenhub.ledger")
@@ -60,9 +60,10 @@ class Books:
     async def open(self) -> dict[str, Month]:
         """Find the place for the ledger, and add up what is there; what keys have used in this month.
 
-        :raises sqlite3.Error: the totals can't be read.
+        :raises sqlite3.Error: the totals can't be read. :raises StateError: there is no place for the ledger.
         """
         if self._state.is_kept:
+            await asyncio.to_thread(make_ledger, self._state.path)
             self.directory = directory_of(self._state.path)
         else:
             with contextlib.suppress(OSError):
@@ -70,11 +71,6 @@ class Books:
                 self._is_temporary = True
         if self.directory is None:
             log.warning("there is no room for a ledger, not even for a while: what is used is not counted")
-        elif not self._is_temporary:
-            try:
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                log.error("the ledger's directory %s can't be made: %s", self.directory, error.strerror)
         is_whole = await self.catch_up()
         month, last = await self._state.run(
             _months if is_whole else self._months_by_a_copy, datetime.now(UTC)

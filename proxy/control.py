@@ -34,7 +34,7 @@ from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
-from proxy.state import State, StateError
+from proxy.state import State, StateError, explain
 from proxy.tls import read_certificate
 from proxy.webhook import Webhook
 
@@ -108,18 +108,11 @@ class ControlPlane:
 
         :raises StartError: whether there are keys, and which, can't be told.
         """
-        path = self.started.state.path
         try:
             await self._state.open()
             used = await self.books.open()
         except (StateError, sqlite3.Error) as error:
-            way_out = 'repair or remove it, or name another file (":memory:" for none)'
-            if "locked" in str(error):  # it is whole: whoever removes it loses keys for nothing
-                way_out = f"end what keeps it so ('fuser {path}' tells), and start again"
-            raise StartError(
-                f"[state] path {path} can't be used: {error}. It may hold keys, so nothing is served without "
-                f"it: {way_out}."
-            ) from None
+            raise StartError(explain(self.started.state.path, error)) from None
         self.keys = KeyStore(self._state, accounts, self.started)
         await self.keys.open(used)
         return await self._state.rows()

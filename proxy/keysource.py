@@ -25,7 +25,7 @@ from proxy.keydb import UnknownKey, change_key, find_key, load_keys, make_key, s
 from proxy.keys import Key, KeySettingsError, check_models, read_settings
 from proxy.ledger import directory_of
 from proxy.limits import MAX_KEYS
-from proxy.state import IN_MEMORY, StateError
+from proxy.state import IN_MEMORY, StateError, check_place
 from proxy.state import connect as open_database
 from proxy.totals import last_used, month_sums, read_query, to_csv, usage_rows
 
@@ -133,14 +133,19 @@ def _opened(path: Path, why: str, *, makes: bool) -> Iterator[tuple[sqlite3.Conn
     # Lines of a ledger whose database has gone are counted into a new one, not thrown away with their files.
     is_kept = makes or os.path.lexists(path) or directory_of(str(path)).exists()
     try:
+        check_place(str(path))
         with closing(open_database(str(path) if is_kept else IN_MEMORY)) as database:
             yield database, is_kept
     except (KeySettingsError, UnknownKey) as error:
         raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
     except (StateError, sqlite3.Error, OSError, ValueError) as error:
+        way_out = "run this as the user that the gateway runs as"
+        if isinstance(error, StateError) and error.way_out:
+            way_out = f"{error.way_out}; or {way_out}"
+        else:
+            way_out += ", and see that the disk has room and nobody locks the file"
         raise ConsoleError(
-            f"[state] path {path} can't be used: {error}. Run this as the user that the gateway runs as, and "
-            "see that the disk has room and nobody locks the file"
+            f"[state] path {path} can't be used: {error}. {way_out[0].upper()}{way_out[1:]}"
         ) from None
 
 

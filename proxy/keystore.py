@@ -96,13 +96,15 @@ class KeyStore:
         """What is in effect now."""
         keys = tuple((key, self._slots[id]) for id, key in self._keys.items() if id in self._slots)
         config = self._config
-        is_private = all(map(is_local, config.server.listen))
-        return Keyring(keys, not config.auth.required or (is_private and not self._keys))
+        is_open = not config.auth.required
+        if config.auth.required is None:
+            is_open = not self._keys and all(map(is_local, config.server.listen))
+        return Keyring(keys, is_open)
 
     async def serve(self, spread: Callable[[Keyring], Awaitable[None]]) -> None:
         """From now on ``spread`` is told of each change, and returns when it is in effect."""
         self._spread = spread
-        if self.keyring.is_open and self._config.auth.required:
+        if self.keyring.is_open and self._config.auth.required is None:
             log.info("there are no keys: whoever reaches this gateway may use it")
         elif not self.keyring.is_open and not self._keys:
             log.warning("there are no keys, and one is needed: make it with 'tokenhub keys create'")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from proxy.commands import CommandError, load_file
-from proxy.config import ConfigError, Mistake, parse, without_effect
+from proxy.config import Config, ConfigError, Mistake, parse, without_effect
+from proxy.positions import Positions
 from proxy.routesfile import RoutesFile, Unreadable, stamp_of
+from proxy.state import IN_MEMORY, StateError, check_ledger, check_place, explain
 from proxy.tables import NOTHING, Column, Table, clean
 from proxy.terminal import print_json, show
 
@@ -28,7 +30,7 @@ def check(path: Path, *, as_json: bool = False) -> int:
     notes: tuple[Mistake, ...] = ()
     try:
         config = parse(text, str(path))
-        notes = without_effect(text, str(path))
+        notes = (*without_effect(text, str(path)), *_place_notes(config, text))
     except ConfigError as error:
         mistakes = error.mistakes
     if as_json:
@@ -40,10 +42,27 @@ def check(path: Path, *, as_json: bool = False) -> int:
     if mistakes:
         return 1
     for note in notes:
-        print(f"{path}:{note.line}:{note.column}: note: {note.message}")
+        print(f"{path}:{note.line}:{note.column}: note: {clean(note.message)}")
     counts = f"{len(config.providers)} providers, {len(config.models)} models, {len(config.aliases)} aliases"
     print(f"{path}: ok ({counts})")
     return 0
+
+
+def _place_notes(config: Config, text: str) -> tuple[Mistake, ...]:
+    """That a start on this machine, by this user, would fail for want of a place for the state.
+
+    A note and no mistake: the file may be meant for another machine.
+    """
+    path = config.state.path
+    if path == IN_MEMORY:
+        return ()
+    try:
+        check_place(path)
+        check_ledger(path)
+    except (StateError, OSError) as error:
+        place = Positions(text.removeprefix("\ufeff")).key(("state", "path"))
+        return (Mistake(place.line, place.column, explain(path, error)),)
+    return ()
 
 
 def _mistake(mistake: Mistake) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def admin(table: Table) -> AdminConfig:
 
 
 def auth(table: Table) -> AuthConfig:
-    config = AuthConfig(required=table.take("required", True, values.flag))
+    config = AuthConfig(required=table.take("required", None, values.flag))
     table.done()
     return config
 

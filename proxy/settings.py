@@ -89,7 +89,9 @@ class AdminConfig:
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    required: bool = True
+    required: bool | None = (
+        None  # None: not written; needed unless only this machine can connect and no key exists
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """What outlives the process, in SQLite: the keys, the ledger's totals, and what the live rows have learned.
 
-A file that can't be made is said in the log, and never stops the gateway: it then goes without, in memory.
-One that is there and can't be read does, since it may hold keys, and nobody is to be let in for want of them.
+A file that can't be made, read or written stops the start: there may be keys in it (on a disk that is not
+mounted, in a directory that may not be entered), and without them a gateway on loopback lets everybody in.
+Only :data:`IN_MEMORY` keeps nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import shlex
 import sqlite3
 import stat
 import time
@@ -21,6 +24,7 @@ import orjson
 
 from proxy import folding, keydb
 from proxy.keydb import writing
+from proxy.ledger import directory_of
 
 log = logging.getLogger("tokenhub.state")
 
@@ -47,11 +51,12 @@ _T = TypeVar("_T")
 
 
 class StateError(Exception):
-    """The file can't be used; the text is a sentence's part. ``is_there``: there is one."""
+    """The state can't be used; the text is a sentence's part, and so is ``way_out``; "": there is no special
+    one."""
 
-    def __init__(self, text: str, *, is_there: bool) -> None:
+    def __init__(self, text: str, way_out: str = "") -> None:
         super().__init__(text)
-        self.is_there = is_there
+        self.way_out = way_out
 
 
 class State:
@@ -62,21 +67,15 @@ class State:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.is_kept = False  # there is a file, and it can be used
+        self.is_kept = False  # there is a file, and it is open
         self.waiting = 0  # how many wait for their turn
         self._database: sqlite3.Connection | None = None
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Open the file, or make it. :raises StateError: there is one, but it can't be used."""
-        try:
-            self._database = await asyncio.to_thread(connect, self.path)
-            self.is_kept = self.path != IN_MEMORY
-        except StateError as error:
-            if error.is_there:
-                raise
-            log.warning("[state] path %s can't be used (%s): nothing is kept", self.path, error)
-            self._database = await asyncio.to_thread(connect, IN_MEMORY)
+        """Open the file, or make it. :raises StateError: it can't be used."""
+        self._database = await asyncio.to_thread(connect, self.path)
+        self.is_kept = self.path != IN_MEMORY
 
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -130,24 +129,22 @@ class State:
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """Open the file, with its tables. :raises StateError: it can't be used."""
-    is_there = path != IN_MEMORY and os.path.lexists(path)
+    """Open the file, with its tables; where there is none, make it. :raises StateError: it can't be used."""
     try:
         if path != IN_MEMORY:
-            if not is_there:  # others are not to read what it holds
+            check_place(path)
+            if not os.path.lexists(path):  # others are not to read what it holds
                 with contextlib.suppress(FileExistsError):  # another process was as quick
                     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            _check_owner(path)
         # Used by one thread at a time, though not always by the same.
         database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     except (sqlite3.Error, OSError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        raise StateError(text, is_there=is_there) from None
+        raise StateError(getattr(error, "strerror", None) or str(error)) from None
     try:
         database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         [version] = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
-            raise StateError("it was written by a later version of TokenHub", is_there=True)
+            raise StateError("it was written by a later version of TokenHub")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_TABLES + keydb.TABLES + folding.TABLES)
@@ -155,11 +152,74 @@ def connect(path: str) -> sqlite3.Connection:
             database.execute(f"PRAGMA user_version = {VERSION}")
     except sqlite3.Error as error:
         database.close()
-        raise StateError(str(error), is_there=is_there) from None
+        raise StateError(str(error)) from None
     except BaseException:
         database.close()
         raise
     return database
+
+
+def check_place(path: str) -> None:
+    """Look whether the file can be made, read and written. Nothing is changed.
+
+    :raises StateError: it can't.
+    """
+    for place in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):  # it may be a link
+        _check_folder(os.path.dirname(place), "its directory")
+    _check_owner(path)
+    if os.path.isfile(path) and not _may(path, os.R_OK | os.W_OK):
+        raise StateError(f"{_user()} may not read and write it", "give it to that user (chown, chmod)")
+
+
+def check_ledger(path: str) -> None:
+    """Look whether the ledger's directory beside the file, where there is one, can be used.
+
+    :raises StateError: it can't.
+    """
+    ledger = directory_of(path)
+    if os.path.lexists(ledger):
+        _check_folder(str(ledger), "the ledger's directory")
+
+
+def make_ledger(path: str) -> None:
+    """Make the ledger's directory beside the file.
+
+    :raises StateError: it can't be made or used; a full disk is only told, as it may have room again.
+    """
+    check_ledger(path)
+    ledger = directory_of(path)
+    try:
+        ledger.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise StateError(f"the ledger's directory {ledger} can't be made ({error.strerror})") from None
+        log.error("the ledger's directory %s can't be made: %s", ledger, error.strerror)
+
+
+def _check_folder(folder: str, what: str) -> None:
+    try:
+        mode = os.stat(folder).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        way_out = f"make it ('mkdir -p {shlex.quote(folder)}'), or mount the disk it is on"
+        raise StateError(f"{what} {folder} does not exist", way_out) from None
+    except OSError as error:
+        text = f"{_user()} may not enter {what} {folder} ({error.strerror})"
+        raise StateError(text, "let that user in (chown, chmod) on each directory of the path") from None
+    if not stat.S_ISDIR(mode):
+        raise StateError(f"{what} {folder} is no directory", "remove or rename what has its name")
+    if not _may(folder, os.X_OK):
+        raise StateError(f"{_user()} may not enter {what} {folder}", "let that user in (chown, chmod)")
+    if not _may(folder, os.W_OK | os.R_OK):
+        way_out = "give it to that user (chown, chmod), or mount its disk for writing"
+        raise StateError(f"{_user()} may not write to {what} {folder}", way_out)
+
+
+def _may(path: str, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _user() -> str:
+    return f"the user with the id {os.geteuid()}"
 
 
 def _check_owner(path: str) -> None:
@@ -175,7 +235,22 @@ def _check_owner(path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(name).st_uid not in (os.geteuid(), folder.st_uid):
                 text = f"{name} belongs to somebody else, in a directory where everybody can write"
-                raise StateError(text, is_there=True)
+                raise StateError(text)
+
+
+def explain(path: str, error: Exception) -> str:
+    """Two sentences for people: what is wrong with [state] path, and the way out."""
+    memory = f'path = "{IN_MEMORY}" keeps nothing'
+    if isinstance(error, StateError) and error.way_out:
+        way_out = f"{error.way_out}; or name another path ({memory})"
+    elif "locked" in str(error):  # it is whole: whoever removes it loses keys for nothing
+        way_out = f"end what keeps it so ('fuser {shlex.quote(path)}' tells), and start again"
+    else:
+        way_out = f"repair or remove it, or name another file ({memory})"
+    return (
+        f"[state] path {path} can't be used: {error}. There may be keys in it, so nothing is served without "
+        f"it: {way_out}."
+    )
 
 
 def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:

@@ -400,9 +400,9 @@ async def test_no_key_is_needed_until_there_is_one(provider, start):
         check_error(await ask(client, one), 401, "authentication_error", "invalid_api_key")
 
 
-async def test_needed_from_the_start_on_a_public_listener(provider, start):
-    server = await start(text(provider, "[auth]\nrequired = true").replace(
-        "[providers.mock]", '[server]\nlisten = ["0.0.0.0:0"]\n[providers.mock]'))  # fmt: skip
+@pytest.mark.parametrize("more", ['[server]\nlisten = ["0.0.0.0:0"]', "[auth]\nrequired = true"])
+async def test_needed_from_the_start_on_a_public_listener(provider, start, more):
+    server = await start(text(provider).replace("[providers.mock]", f"{more}\n[providers.mock]"))
     client = await RawClient.connect(server)
     check_error(await ask(client), 401, "authentication_error", "invalid_api_key")
     _, secret = await make(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import sqlite3
 import tempfile
@@ -18,7 +19,7 @@ from proxy import books as books_module
 from proxy.books import Books
 from proxy.ledger import Ledger
 from proxy.limits import Month
-from proxy.state import State
+from proxy.state import State, StateError
 from tests.conftest import until
 
 NOW = datetime.now(UTC)
@@ -200,15 +201,27 @@ def fails(*_: object, **__: object) -> str:
     raise OSError("no")
 
 
-async def test_a_directory_that_cant_be_made_is_said(kept, tmp_path, caplog):
-    (tmp_path / "t.db-ledger").write_text("a file")
-    made = await kept()
-    assert "t.db-ledger can't be made" in caplog.text
-    made.write()
-    assert made.ledger.waiting == 1
-    (tmp_path / "t.db-ledger").unlink()
+async def test_a_directory_that_a_full_disk_has_no_room_for_is_said(kept, tmp_path, caplog, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        made = await kept()
+        assert "t.db-ledger can't be made" in caplog.text
+        made.write()
+        assert made.ledger.waiting == 1
     made.ledger.tick(5.0)
     assert await made.requests() == 1
+
+
+async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
+    (tmp_path / "t.db-ledger").write_text("a file")
+    state = State(str(tmp_path / "t.db"))
+    await state.open()
+    with pytest.raises(StateError, match="ledger is no directory"):
+        await Books(state, 0).open()
+    await state.close()
 
 
 async def test_trouble_is_said_once_and_nothing_is_lost(kept, caplog):

@@ -136,18 +136,21 @@ async def test_a_start_that_fails_writes_nothing(start, text):
     assert row(server).speed.count == 3.0
 
 
-async def test_without_a_file_it_runs_all_the_same(start, text, tmp_path, caplog):
-    server = await start(text().replace("t.db", "nowhere/t.db"))
-    assert "nothing is kept" in caplog.text
-    await ask(server)
-    await until(lambda: row(server).speed.count == 5.0)
-
-
-async def test_nothing_is_served_while_keys_cant_be_read(start, text, tmp_path):
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "t.db").mkdir(), "t.db can't be used: "),
+        (lambda folder: folder.rename(folder.with_name("unmounted")), "does not exist.*mount"),
+        (lambda folder: (folder / "t.db-ledger").write_text("x"), "t.db-ledger is no directory"),
+    ],
+)
+async def test_nothing_is_served_while_keys_cant_be_read(start, text, tmp_path, spoil, said):
     """There may be some, and without them everybody on this machine would be let in."""
-    (tmp_path / "t.db").mkdir()
-    with pytest.raises(StartError, match="may hold keys"):
+    spoil(tmp_path)
+    with pytest.raises(StartError, match=said) as caught:
         await start(text())
+    assert "There may be keys in it" in str(caught.value)
+    assert ":memory:" in str(caught.value)
 
 
 # ---------------------------------------------------------------------- alerts

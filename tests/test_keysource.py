@@ -170,6 +170,14 @@ def test_a_ledger_that_cannot_be_read(ask, path, caplog):
         ask(lambda totals: totals.usage({}))
 
 
+@pytest.mark.parametrize("makes", [True, False])
+def test_a_directory_that_is_not_there(ask, path, makes):
+    """Also for a list: there may be keys in it once it is mounted."""
+    path.parent.rename(path.parent.with_name("unmounted"))
+    with pytest.raises(ConsoleError, match=r"does not exist\. Make it .'mkdir -p .* or mount"):
+        ask(create if makes else (lambda keys: keys.all()), writes=makes, makes=makes)
+
+
 def garbage(path) -> None:
     path.write_bytes(b"no database" * 1000)
 

@@ -185,7 +185,9 @@ async def test_what_a_command_made_a_moment_ago_can_be_revoked(kept):
 # ---------------------------------------------------------------------- who is let in without one
 
 
-PUBLIC = '[server]\nlisten = ["0.0.0.0:1"]\n[auth]\nrequired = true\n'
+PUBLIC = '[server]\nlisten = ["0.0.0.0:1"]\n'
+REQUIRED = "[auth]\nrequired = true\n"
+OPEN = "[auth]\nrequired = false\n"
 
 
 @pytest.mark.parametrize(
@@ -194,9 +196,12 @@ PUBLIC = '[server]\nlisten = ["0.0.0.0:1"]\n[auth]\nrequired = true\n'
         ("", True, False),
         ('[server]\nlisten = ["127.0.0.1:1", "unix:/x", "[::1]:2"]', True, False),
         (PUBLIC, False, False),
-        ('[server]\nlisten = ["127.0.0.1:1", "0.0.0.0:1"]\n[auth]\nrequired = true', False, False),
-        ("[auth]\nrequired = false", True, True),
-        (PUBLIC.replace("true", "false"), True, True),
+        ('[server]\nlisten = ["127.0.0.1:1", "0.0.0.0:1"]\n', False, False),
+        (REQUIRED, False, False),  # once it is written it means just that, on loopback too
+        ('[server]\nlisten = ["unix:/x"]\n' + REQUIRED, False, False),
+        (PUBLIC + REQUIRED, False, False),
+        (OPEN, True, True),
+        (PUBLIC + OPEN, True, True),
     ],
 )
 async def test_when_a_key_is_needed(kept, text, without_keys, with_keys):
@@ -212,15 +217,22 @@ async def test_whether_one_is_needed_follows_the_configuration(kept):
     made = await kept(PUBLIC)
     await made.store.configure(configured(PUBLIC + "[routing]\nmax_attempts = 2"))
     assert made.told == []
-    await made.store.configure(configured(PUBLIC.replace("true", "false")))
+    await made.store.configure(configured(PUBLIC + OPEN))
     assert [ring.is_open for ring in made.told] == [True]
+    await made.store.configure(configured(""))
+    await made.store.configure(configured(REQUIRED))
+    assert [ring.is_open for ring in made.told] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "whoever reaches this gateway may use it"), (PUBLIC, "make it with 'tokenhub keys create'"),
-     (PUBLIC.replace("true", "false"), "")],
-)  # fmt: skip
+    [
+        ("", "whoever reaches this gateway may use it"),
+        (PUBLIC, "make it with 'tokenhub keys create'"),
+        (REQUIRED, "make it with 'tokenhub keys create'"),
+        (PUBLIC + OPEN, ""),
+    ],
+)
 async def test_what_is_said_at_the_start_without_keys(kept, caplog, text, said):
     caplog.set_level(logging.INFO, "tokenhub.keys")
     await kept(text)

@@ -76,6 +76,26 @@ def test_check_notes_settings_without_effect(folder, capsys):
     assert lines[1].startswith(f"{path}: ok")
 
 
+def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, capsys):
+    path = write(folder, f'[state]\npath = "{folder}/nowhere/t.db"\n' + GOOD)
+    assert main(["check", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{path}:2:1: note: [state] path {folder}/nowhere/t.db can't be used: ")
+    assert f"mkdir -p {folder}/nowhere" in lines[0]
+    assert main(["check", "--json", str(path)]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+    (folder / "nowhere").mkdir()
+    assert main(["check", str(path)]) == 0
+    assert ": note: " not in capsys.readouterr().out
+    (folder / "nowhere" / "t.db-ledger").write_text("x")
+    assert main(["check", str(path)]) == 0
+    assert "the ledger's directory" in capsys.readouterr().out
+    assert list((folder / "nowhere").iterdir()) == [folder / "nowhere" / "t.db-ledger"]
+    path = write(folder, '[state]\npath = ":memory:"\n' + GOOD)
+    assert main(["check", str(path)]) == 0
+    assert ": note: " not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["models", "serve"])
 def test_mistakes_stop_the_other_commands_too(folder, capsys, command):
     write(folder, BAD)

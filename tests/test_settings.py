@@ -25,8 +25,6 @@ server_timing = false
 [admin]
 listen = "127.0.0.1:8081"
 token_env = ""
-[auth]
-required = true
 [state]
 path = "tokenhub.db"
 redis_url = ""
@@ -90,6 +88,7 @@ a = ["gpt-4o"]
 def test_defaults_are_the_contracts() -> None:
     long, short = parse(DEFAULTS), parse(SHORT)
     assert short.aliases["a"].on_disconnect is None
+    assert short.auth.required is None
     alias = dataclasses.replace(long.aliases["a"], on_disconnect=None)
     assert dataclasses.replace(long, aliases={"a": alias}) == short
     assert without_effect(DEFAULTS) == ()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from proxy import state as state_module
+from proxy.ledger import directory_of
 from proxy.meters import Row
 from proxy.rowstate import dump, restore
-from proxy.state import VERSION, State, StateError, connect
+from proxy.state import VERSION, State, StateError, check_ledger, check_place, connect, explain, make_ledger
 
 
 def learned() -> dict:
@@ -126,13 +131,129 @@ async def test_rows_that_cant_be_read_are_said_and_done_without(tmp_path, caplog
     await state.close()
 
 
-async def test_a_file_that_cant_be_made_is_said_and_done_without(tmp_path, caplog):
-    state = State(str(tmp_path / "nowhere" / "t.db"))
-    await state.open()
-    assert not state.is_kept
-    assert "nothing is kept" in caplog.text
-    assert await state.run(lambda database: database.execute("SELECT count(*) FROM keys").fetchone()) == (0,)
-    await state.close()
+@contextlib.contextmanager
+def as_nobody():
+    """As a user whom permissions hold for; where the tests are another's than root's, they do already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may use, and enter by its path."""
+    path = Path(tempfile.mkdtemp(prefix="tokenhub-test-", dir="/tmp"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(path, 65534, 65534)
+        yield path
+    finally:
+        for folder, _, _ in os.walk(path):
+            os.chmod(folder, 0o700)
+        shutil.rmtree(path)
+
+
+def make_as_nobody(path: Path) -> None:
+    path.parent.mkdir()
+    connect(str(path)).close()
+
+
+def unmounted(path: Path) -> None:
+    """The disk is not there: nor is its directory."""
+
+
+def a_file_instead(path: Path) -> None:
+    path.parent.write_text("x")
+
+
+def not_to_be_entered(path: Path) -> None:
+    make_as_nobody(path)
+    path.parent.chmod(0)
+
+
+def hidden_further_up(path: Path) -> None:
+    make_as_nobody(path)
+    path.parent.parent.chmod(0)
+
+
+def not_to_be_written(path: Path) -> None:
+    make_as_nobody(path)
+    path.parent.chmod(0o555)
+
+
+def not_to_be_written_yet_empty(path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o555)
+
+
+def a_file_of_others(path: Path) -> None:
+    make_as_nobody(path)
+    path.chmod(0o444)
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(path.parent.parent / "volume" / "t.db")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why", "way_out"),
+    [
+        (unmounted, "state does not exist", "mkdir -p"),
+        (a_file_instead, "state is no directory", "remove or rename"),
+        (not_to_be_entered, "may not enter its directory", "chown"),
+        (hidden_further_up, "may not enter its directory", "chown"),
+        (not_to_be_written, "may not write to its directory", "chown"),
+        (not_to_be_written_yet_empty, "may not write to its directory", "chown"),
+        (a_file_of_others, "may not read and write it", "chown"),
+        (a_link_to_nowhere, "volume does not exist", "mount"),
+    ],
+)
+def test_a_place_that_cant_be_used_is_an_error_with_a_way_out(open_folder, spoil, why, way_out):
+    """There may be keys in it. Nothing is made there, and nothing is kept elsewhere."""
+    path = open_folder / "state" / "t.db"
+    with as_nobody():
+        spoil(path)
+        for look in (connect, check_place):
+            with pytest.raises(StateError) as caught:
+                look(str(path))
+            said = explain(str(path), caught.value)
+            assert said.startswith(f"[state] path {path} can't be used: ")
+            assert why in said and way_out in said and 'path = ":memory:" keeps nothing' in said
+    assert not (open_folder / "volume").exists()
+
+
+def test_a_ledger_that_cant_be_written_is_as_bad_as_the_file(open_folder):
+    path = str(open_folder / "t.db")
+    with as_nobody():
+        check_ledger(path)
+        make_ledger(path)
+        make_ledger(path)
+        check_ledger(path)
+        directory_of(path).chmod(0o500)
+        for look in (make_ledger, check_ledger):
+            with pytest.raises(StateError, match="may not write to the ledger's directory"):
+                look(path)
+        directory_of(path).rmdir()
+        directory_of(path).write_text("x")
+        with pytest.raises(StateError, match="is no directory"):
+            make_ledger(path)
+
+
+def test_a_full_disk_has_no_room_for_the_ledgers_directory_and_does_not_stop_the_start(
+    tmp_path, monkeypatch, caplog
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    make_ledger(str(tmp_path / "t.db"))
+    assert "No space left on device" in caplog.text
 
 
 async def test_others_may_not_read_it(tmp_path):
@@ -225,9 +346,8 @@ def test_what_somebody_else_put_where_everybody_writes_is_not_used(tmp_path, kin
         beside.mkdir() if kind == "-ledger" else beside.write_bytes(b"x" * 32)
         os.chown(beside, 65534, 65534)
     tmp_path.chmod(0o1777)
-    with pytest.raises(StateError, match="somebody else") as caught:
+    with pytest.raises(StateError, match="somebody else"):
         connect(str(path))
-    assert caught.value.is_there
     assert not other.exists()
     if kind != "-wal":
         tmp_path.chmod(0o700)  # here nobody else can have put it
