@@ -28,10 +28,14 @@ _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
 
 class Grant:
-    """What a key grants, ready for use by requests."""
+    """What a key grants, ready for use by requests.
+
+    :param until: Unix seconds at which a former secret of the key ends; None: this is the present one.
+    """
 
     __slots__ = (
         "_pools",
+        "_until",
         "account",
         "has_limits",
         "id",
@@ -43,15 +47,16 @@ class Grant:
         "name",
     )
 
-    def __init__(self, key: Key, account: Account) -> None:
+    def __init__(self, key: Key, account: Account, until: int | None = None) -> None:
         self.key = key
+        self._until = until
         self.id = key.id
         self.id_json = b'"%b"' % key.id.encode()
         self.name = key.name
         self.account = account
         self.max_tokens = key.max_tokens
         self.has_limits = account.is_limited or key.max_tokens is not None
-        self.may_end = key.revoked is not None or key.expires is not None
+        self.may_end = key.revoked is not None or key.expires is not None or until is not None
         self.limits_models = key.models is not None
         self._pools: dict[Pool, Pool | None] = {}
 
@@ -63,6 +68,9 @@ class Grant:
         if key.expires is not None and unix_s >= key.expires:
             text = "This API key has expired. Ask whoever runs this gateway for another."
             raise Unauthorized(text, "expired_api_key")
+        if self._until is not None and unix_s >= self._until:
+            text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
+            raise Unauthorized(text)
 
     def allows(self, name: str, ids: Iterable[str], means: Meaning) -> list[bool]:
         """Which of the models ``ids`` the key may use for a request that asks for ``name``.
@@ -131,9 +139,15 @@ class KeyTable:
                 if grant is None or grant.key != key:
                     grant = Grant(key, Account(accounts, slot, key))
                 self._grants[key.digest] = grant
+                former = key.old_digest
+                if former is not None:
+                    passing = old.get(former)
+                    if passing is None or passing.key != key:
+                        passing = Grant(key, grant.account, key.old_until)
+                    self._grants[former] = passing
 
     def __len__(self) -> int:
-        return len(self._grants)
+        return len(self._keys)
 
     def name_of(self, id: str) -> str | None:
         """The name of a key; None: there is no such key here."""

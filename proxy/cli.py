@@ -30,6 +30,7 @@ from proxy.commands import (
 )
 from proxy.keycommands import add_key_commands
 from proxy.tables import clean
+from proxy.usagecommands import add_usage_command
 
 MAX_WORKERS = 1024  # as in the file
 INTERRUPTED = 130  # as of what SIGINT ends
@@ -239,6 +240,7 @@ def _add_asking(commands: Commands) -> None:
     add_json(explain)
     _add_aliases(commands)
     add_key_commands(commands)
+    add_usage_command(commands)
 
 
 def _add_aliases(commands: Commands) -> None:

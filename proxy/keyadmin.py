@@ -11,13 +11,16 @@ from proxy.app import json_response
 from proxy.books import Books
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.gateway import Gateway
-from proxy.keydb import UnknownKey
+from proxy.keydb import NameTaken, UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored
 from proxy.requestbody import prefers, query_of, read_object
 from proxy.totals import to_csv
 
 FORMATS = ("json", "csv")
+
+# A name may hold slashes; a path that ends as one of another route does is not a key's.
+_KEY = r"/admin/v1/keys/{id:.+(?<!/rotate)}"
 
 _GATEWAY = web.AppKey("keys_gateway", Gateway)
 _KEYS = web.AppKey("keys", KeyStore)
@@ -29,9 +32,10 @@ def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Book
     app[_GATEWAY], app[_KEYS], app[_BOOKS] = gateway, keys, books
     app.router.add_get("/admin/v1/keys", _list)
     app.router.add_post("/admin/v1/keys", _create)
-    app.router.add_get("/admin/v1/keys/{id:.+}", _show)
-    app.router.add_patch("/admin/v1/keys/{id:.+}", _edit)
-    app.router.add_delete("/admin/v1/keys/{id:.+}", _revoke)
+    app.router.add_post("/admin/v1/keys/{id:.+}/rotate", _rotate)
+    app.router.add_get(_KEY, _show)
+    app.router.add_patch(_KEY, _edit)
+    app.router.add_delete(_KEY, _revoke)
     app.router.add_get("/admin/v1/usage", _usage)
 
 
@@ -58,6 +62,8 @@ async def _create(request: web.Request) -> web.Response:
         key, secret = await keys.create(given, _names(request))
     except KeySettingsError as error:
         raise _invalid(error) from None
+    except NameTaken as error:
+        raise _taken(error) from None
     except NotStored as error:
         raise _failed(error) from None
     answer = json_response({**keys.row(key), "key": secret}, status=201)
@@ -74,9 +80,25 @@ async def _edit(request: web.Request) -> web.Response:
         raise _unknown(error) from None
     except KeySettingsError as error:
         raise _invalid(error) from None
+    except NameTaken as error:
+        raise _taken(error) from None
     except NotStored as error:
         raise _failed(error) from None
     return json_response(keys.row(key))
+
+
+async def _rotate(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    try:
+        key, secret = await keys.rotate(request.match_info["id"], given)
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response({**keys.row(key), "key": secret})
 
 
 async def _revoke(request: web.Request) -> web.Response:
@@ -123,6 +145,10 @@ def _unknown(error: UnknownKey) -> GatewayError:
 
 def _invalid(error: KeySettingsError) -> GatewayError:
     return BadRequest(str(error), status=422, code="invalid_key")
+
+
+def _taken(error: NameTaken) -> GatewayError:
+    return BadRequest(str(error), status=409, code="key_name_taken", param="name")
 
 
 def _failed(error: NotStored) -> GatewayError:

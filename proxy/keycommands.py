@@ -1,4 +1,4 @@
-"""``tokenhub keys`` and ``tokenhub usage``: their options, and what they print.
+"""``tokenhub keys``: its options, and what it prints.
 
 What programs read goes to standard output, alone; what only people want to know goes to standard error.
 """
@@ -6,41 +6,33 @@ What programs read goes to standard output, alone; what only people want to know
 from __future__ import annotations
 
 import argparse
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from proxy.commands import Actions, Command, Commands, add_json, load_if_needed
+from proxy.commands import Actions, Command, Commands, add_json
 from proxy.tables import BAD, NOTHING, PLAIN, Column, Table
 from proxy.terminal import print_json, say, show
+from proxy.usagecommands import usd_decimals, use
 
 if TYPE_CHECKING:
-    from proxy.keysource import Row, Source
+    from proxy.keysource import Row
 
 NONE = "none"  # as an option's value: no limit
-# What a provider's bill shows, too.
-USAGE_BY = "model"
-_T = TypeVar("_T")
 
 
 # ---------------------------------------------------------------------- options
 
 
 def add_key_commands(commands: Commands) -> None:
-    """Add ``keys`` and ``usage``."""
-    _add_keys(commands)
-    _add_usage(commands)
-
-
-def _add_keys(commands: Commands) -> None:
+    """Add ``keys``."""
     keys = commands.add_admin(
         "keys",
         _keys,
         "Make, list, change and revoke keys of the gateway.",
         "keys create --name prod --rpm 600 --monthly-usd 50 --models 'premium,openai/*'",
         "keys list",
+        "keys rotate prod --overlap 24h",
     )
     actions = Actions(keys)
     create = actions.add(
@@ -64,10 +56,27 @@ def _add_keys(commands: Commands) -> None:
     )
     edit.add_argument("--name", type=_reader("name"), default=argparse.SUPPRESS, help="another name")
     _add_settings(edit)
+    rotate = actions.add(
+        "rotate",
+        "replace the secret of one",
+        "Give a key another secret: the same key, with its limits and what it has used. The new secret is "
+        "printed alone, and can't be shown again. The former one works on for the overlap; one before that "
+        "ends now.",
+        "prod",
+        "prod --overlap 7d",
+        "prod --overlap 0",
+    )
+    rotate.add_argument(
+        "--overlap",
+        metavar="SPAN",
+        type=_overlap,
+        default=None,
+        help="how long the former secret works on: 30m, 24h, 7d, up to 30d; 0: not at all; default: 24h",
+    )
     revoke = actions.add(
         "revoke", "end one for good", "Revoke a key: from the next request on it is of no use.", "prod"
     )
-    for action in (shown, edit, revoke):
+    for action in (shown, edit, rotate, revoke):
         action.add_argument("key", metavar="KEY", help="its id, or its name if no other key has it")
         add_json(action)
 
@@ -118,6 +127,16 @@ def _reader(field: str) -> Callable[[str], object]:
     return read
 
 
+def _overlap(text: str) -> str:
+    from proxy.keys import KeySettingsError, read_rotation
+
+    try:
+        read_rotation({"overlap": text})
+    except KeySettingsError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("'overlap' ").removesuffix(".")) from None
+    return text
+
+
 def _number(text: str) -> int | float | str:
     for kind in (int, float):
         try:
@@ -127,37 +146,7 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-def _add_usage(commands: Commands) -> None:
-    usage = commands.add_admin(
-        "usage",
-        _usage,
-        "Show what was used: requests, tokens and their price.",
-        "usage --by key,day --since 7d",
-        "usage --by model --csv",
-    )
-    usage.add_argument(
-        "--by",
-        metavar="A,B",
-        default=USAGE_BY,
-        help=f'key, model, provider, day, or several of them; default: {USAGE_BY}; "": the total only',
-    )
-    day = "2027-01-31, or 7d for the first of the last seven days; UTC"
-    usage.add_argument(
-        "--since", metavar="D", default="", help=f"the first day: {day}; default: all there is"
-    )
-    usage.add_argument("--until", metavar="D", default="", help="the last day; default: today")
-    form = usage.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="for spreadsheets")
-    add_json(form)
-
-
 # ---------------------------------------------------------------------- keys
-
-
-def _use(args: argparse.Namespace, work: Callable[[Source], _T], **how: bool) -> _T:
-    from proxy.keysource import use
-
-    return use(work, say, url=args.admin, config=load_if_needed(args), environ=os.environ, **how)
 
 
 def _now() -> datetime:
@@ -176,7 +165,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _create(args: argparse.Namespace) -> int:
     settings = _settings(args)
-    row = _use(args, lambda keys: keys.create(settings), writes=True, makes=True)
+    row = use(args, lambda keys: keys.create(settings), writes=True, makes=True)
     if args.json:
         print_json(row)
         return 0
@@ -186,7 +175,7 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = [row for row in _use(args, lambda keys: keys.all()) if args.all or row["revoked"] is None]
+    rows = [row for row in use(args, lambda keys: keys.all()) if args.all or row["revoked"] is None]
     if args.json:
         print_json({"data": rows})
         return 0
@@ -234,6 +223,15 @@ def _end(row: Row) -> str:
     return f"{'expired ' if expires <= _now().timestamp() else ''}{_date(expires)}"
 
 
+def _secret(row: Row) -> str:
+    """Since when the present one is there, and what of the one before it."""
+    if row["rotated"] is None:
+        return "the first one"
+    until = row["old_secret_until"]
+    former = f", the former one until {_date(until)}" if until > _now().timestamp() else ""
+    return f"since {_date(row['rotated'])}{former}"
+
+
 def _date(unix_s: float | None) -> str:
     return NOTHING if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M}"
 
@@ -260,7 +258,7 @@ def _plain(value: float) -> str:
 
 def _month(row: Row) -> str:
     usd = row["month"]["usd"]
-    return f"{row['month']['tokens']:,} tokens, ${usd:,.{_decimals([usd])}f}"
+    return f"{row['month']['tokens']:,} tokens, ${usd:,.{usd_decimals([usd])}f}"
 
 
 def _summary(row: Row) -> str:
@@ -269,7 +267,7 @@ def _summary(row: Row) -> str:
 
 
 def _show(args: argparse.Namespace) -> int:
-    row = _use(args, lambda keys: keys.show(args.key))
+    row = use(args, lambda keys: keys.show(args.key))
     if args.json:
         print_json(row)
         return 0
@@ -278,6 +276,7 @@ def _show(args: argparse.Namespace) -> int:
         ("name", row["name"]),
         ("created", _date(row["created"])),
         ("expires", _end(row)),
+        ("secret", _secret(row)),
         ("last used", _date(row["last_used"])),
         ("models", _models(row)),
         ("limits", _limits(row)),
@@ -292,7 +291,7 @@ def _edit(args: argparse.Namespace) -> int:
     settings = _settings(args)
     if not settings:
         args.parser.error("there is nothing to change: give at least one option, such as --rpm 600")
-    row = _use(args, lambda keys: keys.edit(args.key, settings), writes=True)
+    row = use(args, lambda keys: keys.edit(args.key, settings), writes=True)
     if args.json:
         print_json(row)
         return 0
@@ -300,8 +299,21 @@ def _edit(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rotate(args: argparse.Namespace) -> int:
+    given = {} if args.overlap is None else {"overlap": args.overlap}
+    row = use(args, lambda keys: keys.rotate(args.key, given), writes=True)
+    if args.json:
+        print_json(row)
+        return 0
+    print(row["key"], flush=True)
+    until, now = row["old_secret_until"], _now().timestamp()
+    former = f"works until {_date(until)} UTC" if until > now else "is of no use any more"
+    say(f"{row['id']} ({row['name']}) has this secret now, shown only this once; the former one {former}")
+    return 0
+
+
 def _revoke(args: argparse.Namespace) -> int:
-    row = _use(args, lambda keys: keys.revoke(args.key), writes=True)
+    row = use(args, lambda keys: keys.revoke(args.key), writes=True)
     if args.json:
         print_json(row)
         return 0
@@ -314,78 +326,6 @@ _ACTIONS: dict[str, Command] = {
     "list": _list,
     "show": _show,
     "edit": _edit,
+    "rotate": _rotate,
     "revoke": _revoke,
 }
-
-
-# ---------------------------------------------------------------------- usage
-
-
-def _usage(args: argparse.Namespace) -> int:
-    from proxy.totals import read_query
-
-    query = {name: getattr(args, name) for name in ("by", "since", "until") if getattr(args, name)}
-    try:
-        by, _, _ = read_query(query, _now().date())
-    except ValueError as error:
-        args.parser.error(f"--{error}")  # its texts begin with the name
-    if args.csv:
-        print(_use(args, lambda totals: totals.usage_csv(query)), end="")
-        return 0
-    rows = _use(args, lambda totals: totals.usage(query))
-    if args.json:
-        print_json({"data": rows})
-        return 0
-    show(_usage_table(rows, by))
-    if by and not rows:
-        say("nothing was used in that time")
-    return 0
-
-
-_COUNTS = (
-    *("requests", "errors", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens"),
-    *("reasoning_tokens", "estimated"),
-)
-_FIGURES = (
-    Column("REQUESTS", is_number=True, rank=1),
-    Column("ERRORS", is_number=True, rank=3),
-    Column("INPUT", is_number=True, rank=2),
-    Column("CACHED", is_number=True, rank=4),
-    Column("CACHE WRITE", is_number=True, rank=7),
-    Column("OUTPUT", is_number=True, rank=2),
-    Column("REASONING", is_number=True, rank=5),
-    Column("ESTIMATED", is_number=True, rank=6),
-    Column("USD", is_number=True),
-)
-
-
-def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> Table:
-    """With a line for the total, where there is more to it than that."""
-    decimals = _decimals([row["usd"] for row in rows])
-    ids: Counter[str] = Counter()
-    if "key" in by:
-        ids.update({row["key_id"]: row["key"] for row in rows if row["key"]}.values())
-    lines = [(*(_called(row, name, ids) for name in by), *_figures([row], decimals)) for row in rows]
-    if by:
-        lines.append(("total", *("" for _ in by[1:]), *_figures(rows, decimals)))
-    return Table((*(Column(name.upper()) for name in by), *_FIGURES), lines)
-
-
-def _called(row: Row, dimension: str, names: Mapping[str, int]) -> str:
-    name: str | None = row[dimension]
-    if name is None:
-        return NOTHING
-    return f"{name} ({row['key_id']})" if dimension == "key" and names[name] > 1 else name
-
-
-def _figures(rows: Sequence[Row], decimals: int) -> list[str]:
-    counts = [f"{sum(row[name] for row in rows):,}" for name in _COUNTS]
-    # In whole nano-dollars, which each was made from: as floats they would add up to something beside it.
-    usd = sum(round(row["usd"] * 1e9) for row in rows) / 1e9
-    return [*counts, f"{usd:,.{decimals}f}"]
-
-
-def _decimals(amounts: Sequence[float]) -> int:
-    """Enough to tell each amount from nothing, and small ones to some digits; nano-dollars at most."""
-    small = min((usd for usd in amounts if usd), default=1.0)
-    return 9 if small < 0.0001 else 6 if small < 1 else 4

@@ -34,6 +34,10 @@ MAX_MODELS = 200
 MODEL_NAME = re.compile(r"[!-~]{1,200}")
 # The last second that a date can name.
 MAX_UNIX_S = 253_402_300_799
+# How long a former secret works beside the new one: a day to bring the new one to whoever has the key. Two
+# live secrets are a passage and no state to stay in, so there is an end to it.
+OVERLAP = "24h"
+MAX_OVERLAP_S = 30 * 86_400
 
 
 class KeySettingsError(ValueError):
@@ -44,7 +48,9 @@ class KeySettingsError(ValueError):
 class Key:
     """A key as it is kept. A limit that is None is none; ``models`` None: all.
 
-    ``digest``: SHA-256 of the key. ``created``, ``expires``, ``revoked``: Unix seconds.
+    ``digest``: SHA-256 of the secret, which is what clients send. ``created``, ``expires``, ``revoked``,
+    ``rotated``: Unix seconds. ``old_digest``: of the secret before the last rotation, which is let in until
+    ``old_until``.
     """
 
     id: str
@@ -61,6 +67,13 @@ class Key:
     monthly_tokens: int | None = None
     max_tokens: int | None = None
     on_disconnect: str | None = None
+    rotated: int | None = None
+    old_digest: bytes | None = None
+    old_until: int | None = None
+
+    def is_in_use(self, unix_s: float) -> bool:
+        """It is neither revoked nor past its end."""
+        return self.revoked is None and (self.expires is None or unix_s < self.expires)
 
     def limits(self) -> dict[str, int | float | None]:
         """The limits by their names outside."""
@@ -93,6 +106,8 @@ class Key:
             "models": None if self.models is None else list(self.models),
             "limits": self.limits(),
             "on_disconnect": self.on_disconnect,
+            "rotated": self.rotated,
+            "old_secret_until": self.old_until,
             "month": {"tokens": tokens, "usd": nusd / NUSD},
         }
 
@@ -201,6 +216,31 @@ def _expires(value: Any, now: float) -> int:
     if moment is None or not 0 <= moment <= MAX_UNIX_S:
         raise ValueError("must be a date such as 2027-01-31 or 2027-01-31T18:00:00Z, or a span such as 90d")
     return int(moment)
+
+
+_OVERLAP = re.compile(r"0|([0-9]{1,7})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def read_rotation(given: Mapping[str, Any]) -> int:
+    """What a rotation is asked for with: the seconds for which the former secret goes on working.
+
+    :param given: at most ``overlap``, a span such as ``24h``, or 0; null or nothing: :data:`OVERLAP`.
+    :raises KeySettingsError: it is none, or too long.
+    """
+    wrong = [_unknown("setting", name, ("overlap",)) for name in given if name != "overlap"]
+    value = given.get("overlap")
+    found = _OVERLAP.fullmatch(OVERLAP if value is None else value.strip() if isinstance(value, str) else "")
+    if found:
+        span = int(found[1]) * _SECONDS[found[2]] if found[1] else 0
+    else:
+        span = 0 if type(value) is int and value == 0 else -1
+    if not 0 <= span <= MAX_OVERLAP_S:
+        days = MAX_OVERLAP_S // 86_400
+        wrong.append(f"'overlap' must be a span such as 24h or 7d, up to {days}d, or 0 for none")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))
+    return span
 
 
 def _on_disconnect(value: Any, _now: float) -> str:

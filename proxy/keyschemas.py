@@ -11,10 +11,12 @@ from proxy.keys import (
     MAX_COUNT,
     MAX_MODELS,
     MAX_NAME_CHARS,
+    MAX_OVERLAP_S,
     MAX_UNIX_S,
     MAX_USD,
     MODEL_NAME,
     ON_DISCONNECT,
+    OVERLAP,
 )
 from proxy.live import KEPT
 from proxy.schemas import SCHEMAS as ROUTES
@@ -61,6 +63,10 @@ _ROW: dict[str, Schema] = {
         "What becomes of a request whose client has left; null: as the alias says.",
         enum=list(ON_DISCONNECT),
     ),
+    "rotated": nullable("integer", "When its secret was last replaced, in Unix seconds; null: never."),
+    "old_secret_until": nullable(
+        "integer", "When the secret before that ends or ended, in Unix seconds; null: there was none."
+    ),
     "month": object_of(
         "What it has used in this calendar month, UTC.",
         {
@@ -86,6 +92,8 @@ _EXAMPLE: dict[str, Any] = {
         "max_tokens": 4096,
     },
     "on_disconnect": None,
+    "rotated": None,
+    "old_secret_until": None,
     "month": {"tokens": 1204311, "usd": 3.42},
 }
 _SETTINGS: dict[str, Schema] = {
@@ -122,8 +130,23 @@ _KEY_CHANGES = object_of(
     optional=_SETTINGS,
     examples=[{"rpm": 1200, "monthly_usd": None}],
 )
+_ROTATION = object_of(
+    "How a secret is replaced.",
+    {
+        "overlap": {
+            "type": ["string", "integer", "null"],
+            "description": f"How long the former secret works on: a span such as 30m, 24h or 7d, up to "
+            f"{MAX_OVERLAP_S // 86_400}d; 0: not at all; null: {OVERLAP}.",
+            "pattern": "^([0-9]{1,7}[smhd]|0)$",
+            "minimum": 0,
+            "maximum": 0,
+        }
+    },
+    optional=["overlap"],
+    examples=[{"overlap": "24h"}],
+)
 _NEW_KEY = object_of(
-    "A new key. Its clear text is in this answer and in no other.",
+    "A key whose secret is new. Its clear text is in this answer and in no other.",
     {**_ROW, "key": plain("string", "The key, for clients to send.", pattern="^th-[A-Za-z0-9_-]{43}$")},
     examples=[_EXAMPLE | {"key": "th-" + "x" * 43}],
 )
@@ -321,6 +344,7 @@ SCHEMAS: dict[str, Schema] = {
     "NewKey": _NEW_KEY,
     "KeySettings": _KEY_SETTINGS,
     "KeyChanges": _KEY_CHANGES,
+    "KeyRotation": _ROTATION,
     "Usage": _USAGE,
     "Totals": list_of("Usage", "A row for each combination of the asked dimensions."),
     "Request": _REQUEST,

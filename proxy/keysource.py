@@ -21,8 +21,18 @@ from proxy.adminclient import Admin, ConsoleError, NoGateway, connect
 from proxy.catalog import AUTO
 from proxy.config import AdminConfig, Config
 from proxy.folding import fold
-from proxy.keydb import UnknownKey, change_key, find_key, load_keys, make_key, store_key
-from proxy.keys import Key, KeySettingsError, check_models, read_settings
+from proxy.keydb import (
+    NameTaken,
+    UnknownKey,
+    change_key,
+    find_key,
+    load_keys,
+    make_key,
+    make_secret,
+    rotate_key,
+    store_key,
+)
+from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
 from proxy.ledger import directory_of
 from proxy.limits import MAX_KEYS
 from proxy.state import IN_MEMORY, StateError, check_place
@@ -42,6 +52,7 @@ class Source(Protocol):
     def show(self, wanted: str) -> Row: ...
     def create(self, settings: Mapping[str, Any]) -> Row: ...  # with the clear text as "key"
     def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row: ...
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row: ...  # as create
     def revoke(self, wanted: str) -> Row: ...
     def usage(self, query: Mapping[str, str]) -> list[Row]: ...
     def usage_csv(self, query: Mapping[str, str]) -> str: ...
@@ -109,6 +120,9 @@ class _Asked:
     def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row:
         return self._admin.ask("PATCH", _path(wanted), dict(settings))
 
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row:
+        return self._admin.ask("POST", f"{_path(wanted)}/rotate", dict(given))
+
     def revoke(self, wanted: str) -> Row:
         return self._admin.ask("DELETE", _path(wanted))
 
@@ -136,7 +150,7 @@ def _opened(path: Path, why: str, *, makes: bool) -> Iterator[tuple[sqlite3.Conn
         check_place(str(path))
         with closing(open_database(str(path) if is_kept else IN_MEMORY)) as database:
             yield database, is_kept
-    except (KeySettingsError, UnknownKey) as error:
+    except (KeySettingsError, NameTaken, UnknownKey) as error:
         raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
     except (StateError, sqlite3.Error, OSError, ValueError) as error:
         way_out = "run this as the user that the gateway runs as"
@@ -180,6 +194,13 @@ class _Stored:
         check_models(sorted(fresh), _names(self._config))
         return self._change(key, **read)
 
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row:
+        overlap_s = read_rotation(given)
+        secret, digest = make_secret()
+        key = self._find(wanted)
+        now = datetime.now(UTC).timestamp()
+        return {**self._row(rotate_key(self._database, key.id, digest, overlap_s, now)), "key": secret}
+
     def revoke(self, wanted: str) -> Row:
         key = self._find(wanted)
         if key.revoked is None:
@@ -187,10 +208,10 @@ class _Stored:
         return self._row(key)
 
     def _change(self, key: Key, **settings: Any) -> Row:
-        return self._row(change_key(self._database, key.id, settings))
+        return self._row(change_key(self._database, key.id, settings, datetime.now(UTC).timestamp()))
 
     def _find(self, wanted: str) -> Key:
-        return find_key(load_keys(self._database), wanted)
+        return find_key(load_keys(self._database), wanted, datetime.now(UTC).timestamp())
 
     def _row(self, key: Key) -> Row:
         return self._rows([key])[0]

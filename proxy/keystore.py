@@ -18,8 +18,19 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
 from proxy.config import Config
-from proxy.keydb import UnknownKey, change_key, find_key, load_keys, make_key, store_key, version_of
-from proxy.keys import Key, KeySettingsError, check_models, read_settings
+from proxy.keydb import (
+    UnknownKey,
+    change_key,
+    find_key,
+    load_keys,
+    make_key,
+    make_secret,
+    rotate_key,
+    shared_names,
+    store_key,
+    version_of,
+)
+from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
 from proxy.limits import MAX_KEYS, Accounts, Month
 from proxy.listeners import StartError, is_local
 from proxy.state import State
@@ -28,6 +39,8 @@ log = logging.getLogger("tokenhub.keys")
 
 
 _P = ParamSpec("_P")
+# Names that several keys have: so many are told.
+_NAMES_SAID = 10
 
 
 class NotStored(Exception):
@@ -77,8 +90,14 @@ class KeyStore:
             raise StartError(
                 f"the keys can't be read from [state] path {self._state.path}: {error}"
             ) from None
-        month = self._accounts.at(time.time())
-        self._take_in(keys, month, used)
+        now = time.time()
+        self._take_in(keys, self._accounts.at(now), used)
+        if shared := shared_names(keys, now):
+            names = "; ".join(f"'{name}': {', '.join(ids)}" for name, ids in [*shared.items()][:_NAMES_SAID])
+            log.warning(
+                "%d names belong to several keys in use (%s): metrics and totals tell these apart by key_id; "
+                "'tokenhub keys edit ID --name NAME' gives one another name", len(shared), names,
+            )  # fmt: skip
 
     def _take_in(self, keys: Iterable[Key], month: int, used: Mapping[str, Month]) -> None:
         self._keys = {key.id: key for key in keys}
@@ -136,7 +155,7 @@ class KeyStore:
 
     def find(self, wanted: str) -> Key:
         """:raises UnknownKey: as :func:`proxy.keydb.find_key`."""
-        return find_key(list(self._keys.values()), wanted)
+        return find_key(list(self._keys.values()), wanted, time.time())
 
     def row(self, key: Key) -> dict[str, Any]:
         """The row of a key, with what it has used."""
@@ -152,7 +171,7 @@ class KeyStore:
         """Make a key; its clear text comes with it, and never again.
 
         :param known: the names that ``models`` may hold.
-        :raises KeySettingsError: settings that can't be. :raises NotStored: nothing was changed.
+        :raises KeySettingsError: settings that can't be. :raises NameTaken, NotStored: nothing was changed.
         """
         now = time.time()
         settings = read_settings(given, now)
@@ -171,21 +190,39 @@ class KeyStore:
     async def edit(self, wanted: str, given: Mapping[str, Any], known: Iterable[str]) -> Key:
         """Change what is given of a key; null lifts a limit.
 
-        :raises UnknownKey, KeySettingsError, NotStored: nothing was changed.
+        :raises UnknownKey, KeySettingsError, NameTaken, NotStored: nothing was changed.
         """
+        now = time.time()
         async with self._lock:
             await self._look()
             key = self.find(wanted)
-            settings = read_settings(given, time.time())
+            settings = read_settings(given, now)
             fresh = set(settings.get("models") or ()) - set(key.models or ())  # the rest may have left since
             check_models(sorted(fresh), known)
             changed = dataclasses.replace(key, **settings)
             if changed != key:
                 if key.id in self._unstored:
                     settings["revoked"] = self._unstored[key.id]
-                changed = await self._store(change_key, key.id, settings)
+                changed = await self._store(change_key, key.id, settings, now)
                 log.info("key %s (%s) was changed: %s", key.id, key.name, ", ".join(sorted(settings)))
             return changed
+
+    async def rotate(self, wanted: str, given: Mapping[str, Any]) -> tuple[Key, str]:
+        """Give a key another secret, which comes with it, and never again. The former one may work on.
+
+        :param given: as :func:`proxy.keys.read_rotation` takes it.
+        :raises UnknownKey, KeySettingsError, NotStored: nothing was changed.
+        """
+        overlap_s = read_rotation(given)
+        secret, digest = make_secret()
+        async with self._lock:
+            await self._look()
+            key = self.find(wanted)
+            if key.id in self._unstored:
+                raise KeySettingsError(f"The key {key.id} was revoked, which is for good: make another one.")
+            key = await self._store(rotate_key, key.id, digest, overlap_s, time.time())
+        log.info("key %s (%s) has a new secret; the former one works for %d s", key.id, key.name, overlap_s)
+        return key, secret
 
     async def revoke(self, wanted: str) -> Key:
         """From the next request on a key is of no use. Where that can't be stored, it holds all the same.
@@ -199,7 +236,7 @@ class KeyStore:
                 return key
             at = key.revoked or int(time.time())
             try:
-                revoked = await self._store(change_key, key.id, {"revoked": at})
+                revoked = await self._store(change_key, key.id, {"revoked": at}, at)
             except NotStored as error:
                 self._unstored[key.id] = at
                 self._keys[key.id] = dataclasses.replace(key, revoked=at)
@@ -216,6 +253,8 @@ class KeyStore:
         try:
             await self._state.run(self._has_file)
             key = await self._state.run(work, *args, **kwargs)
+        except KeySettingsError:
+            raise
         except (sqlite3.Error, ValueError, UnknownKey) as error:
             raise NotStored(f"The key can't be stored in {self._state.path}: {error}.") from None
         self._unstored.pop(key.id, None)
@@ -239,7 +278,7 @@ class KeyStore:
             await self._state.run(self._has_file)
             for id, at in list(self._unstored.items()):
                 with contextlib.suppress(UnknownKey):  # whose row has gone lets nobody in any more
-                    await self._state.run(change_key, id, {"revoked": at})
+                    await self._state.run(change_key, id, {"revoked": at}, at)
                 del self._unstored[id]
                 log.info("key %s: that it is revoked could be stored now", id)
             version = await self._state.run(version_of)

@@ -45,7 +45,8 @@ _ERRORS = {
     "401": "The token is missing, or another.",
     "403": "The request comes by a foreign name, or from a foreign page.",
     "404": "There is nothing of that name.",
-    "409": "The file of the configuration can't be replaced, was changed by somebody else, or is none.",
+    "409": "The file of the configuration can't be replaced, was changed by somebody else, or is none; or "
+    "another key in use has the name.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
     "422": "What was sent can be read, but not be done; the message names every mistake.",
@@ -114,10 +115,12 @@ _KEY_ID: Schema = {
     "name": "id",
     "in": "path",
     "required": True,
-    "description": "The key's id; or its name, where one that is not revoked has it alone.",
+    "description": "The key's id; or its name, where one in use has it alone.",
     "schema": {"type": "string", "minLength": 1},
     "example": "key_9f86d081884c7d65",
 }
+# What can be done with one that was made.
+_KEY_OPERATIONS = ("showKey", "editKey", "rotateKey", "revokeKey")
 _STRATEGY_HEADER: Schema = {
     "name": "X-Inferoute-Strategy",
     "in": "header",
@@ -218,7 +221,7 @@ def _routing() -> dict[str, Schema]:
 
 def _keys() -> dict[str, Schema]:
     key = {"200": _answer("The key as it is now.", _json("Key"))}
-    links = {name: _link(name, "id", "$response.body#/id") for name in ("showKey", "editKey", "revokeKey")}
+    links = {name: _link(name, "id", "$response.body#/id") for name in _KEY_OPERATIONS}
     location = {
         "description": "Where the key is to be found.",
         "required": True,
@@ -230,7 +233,7 @@ def _keys() -> dict[str, Schema]:
             "get": _read("listKeys", "keys", "All keys.", "Keys"),
             "post": _operation(
                 "createKey", "keys", "Make a key, which holds for the next request.", {"201": made},
-                [*_WRITES, "503"], "KeySettings",
+                [*_WRITES, "409", "503"], "KeySettings",
             ),
         },
         "/admin/v1/keys/{id}": {
@@ -238,11 +241,20 @@ def _keys() -> dict[str, Schema]:
             "get": _read("showKey", "keys", "One key.", "Key", errors=["404"]),
             "patch": _operation(
                 "editKey", "keys", "Change a key, which holds for the next request.", key,
-                [*_WRITES, "404", "503"], "KeyChanges",
+                [*_WRITES, "404", "409", "503"], "KeyChanges",
             ),
             "delete": _operation(
                 "revokeKey", "keys", "Revoke a key, which holds for the next request. It stays in the list.",
                 key, ["404", "415", "503"],
+            ),
+        },
+        "/admin/v1/keys/{id}/rotate": {
+            "parameters": [_KEY_ID],
+            "post": _operation(
+                "rotateKey", "keys",
+                "Replace a key's secret, for the next request; the former one works on for a while.",
+                {"200": _answer("The key with its new secret.", _json("NewKey"))},
+                [*_WRITES, "404", "503"], "KeyRotation",
             ),
         },
     }  # fmt: skip

@@ -29,7 +29,7 @@ from proxy.ledger import directory_of
 log = logging.getLogger("tokenhub.state")
 
 # Of the tables. A file of a later version is left alone.
-VERSION = 2
+VERSION = 3
 IN_MEMORY = ":memory:"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS live_rows (

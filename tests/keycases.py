@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
+from proxy import folding, keydb, state
 from proxy.access import Grant, KeyTable
 from proxy.keys import Key, digest_of
 from proxy.limits import Account, Accounts, Month, memory_bytes
@@ -30,7 +35,22 @@ BODY = b'{"model":"mock/m"}'
 
 
 def key_of(id: str = "key_1", secret: bytes = SECRET, **settings: Any) -> Key:
-    return Key(id=id, name=settings.pop("name", id), digest=digest_of(secret), created=1, **settings)
+    digest = settings.pop("digest", digest_of(secret))
+    return Key(id=id, name=settings.pop("name", id), digest=digest, created=1, **settings)
+
+
+def write_old(path: Path, *keys: Key) -> None:
+    """A database as the version before rotations (2) made it, where keys could have one name."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(state._TABLES + keydb.TABLES + folding.TABLES)
+        for key in keys:
+            settings = dataclasses.asdict(key)
+            for name in ("id", "digest", "created", "rotated", "old_digest", "old_until"):
+                del settings[name]
+            row = key.id, key.digest, key.created, json.dumps(settings)
+            database.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", row)
+        database.execute("PRAGMA user_version = 2")
 
 
 def accounts_of(workers: int = 1, own: int | None = 0, memory: memoryview | None = None) -> Accounts:

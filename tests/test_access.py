@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from random import Random
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.access import KeyTable, others, secret_in
+from proxy.access import Grant, KeyTable, others, secret_in
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.errors import NotAllowed, Unauthorized
+from proxy.keys import digest_of
 from proxy.strategy import choose
 from tests.fakes import RawClient, answers
 from tests.keycases import (
@@ -21,6 +23,7 @@ from tests.keycases import (
     CONFIG,
     SECRET,
     UNIX_S,
+    account_of,
     accounts_of,
     admin,
     ask,
@@ -131,6 +134,46 @@ def test_revoked_and_expired():
     assert revoked.may_end and expires.may_end
     grant_of().check(1e12)
     assert not grant_of().may_end
+
+
+def test_the_secret_before_a_rotation_works_for_its_time():
+    key = key_of(digest=digest_of(OTHER), rpm=5, rotated=10, old_digest=digest_of(SECRET), old_until=100)
+    table = table_of(key)
+    assert len(table) == 1
+    present, former = (table.grant_of([(b"x-api-key", secret)]) for secret in (OTHER, SECRET))
+    assert present is not None and former is not None
+    assert present.id == former.id and present.account is former.account  # and so are the limits
+    assert not present.may_end
+    present.check(1e12)
+    assert former.may_end
+    former.check(99.999)
+    for at in (100.0, 1e9):
+        with pytest.raises(Unauthorized, match="was replaced by another one") as caught:
+            former.check(at)
+        assert caught.value.code == "invalid_api_key"
+    with pytest.raises(Unauthorized, match="has expired"):
+        Grant(key_of(expires=50), account_of(), 100).check(60)
+    with pytest.raises(Unauthorized, match="was revoked"):
+        Grant(key_of(revoked=50), account_of(), 100).check(60)
+
+
+def test_a_rotation_leaves_the_second_last_secret_out():
+    third = b"th-" + b"3" * 43
+    key = key_of(rotated=10, old_digest=digest_of(OTHER), old_until=100)
+    accounts = accounts_of()
+    before = KeyTable([(key, 0)], accounts, is_open=False)
+    again = dataclasses.replace(
+        key, digest=digest_of(third), old_digest=key.digest, rotated=20, old_until=200
+    )
+    after = KeyTable([(again, 0)], accounts, is_open=False, before=before)
+    for secret in (third, SECRET):
+        grant = after.grant_of([(b"x-api-key", secret)])
+        assert grant is not None and grant.key is again
+    with pytest.raises(Unauthorized, match="not known"):
+        after.grant_of([(b"x-api-key", OTHER)])
+    same = KeyTable([(again, 0)], accounts, is_open=False, before=after)
+    for secret in (third, SECRET):
+        assert same.grant_of([(b"x-api-key", secret)]) is after.grant_of([(b"x-api-key", secret)])
 
 
 # ---------------------------------------------------------------------- what goes on to a provider
@@ -438,7 +481,7 @@ async def test_models_are_those_of_the_key(provider, start):
     server = await start(text(provider, more))
 
     async def listed(**settings: object) -> list[str]:
-        _, secret = await make(server, **settings)
+        _, secret = await make(server, name=str(settings), **settings)
         status, _, body = await get(server, b"/v1/models", bearer(secret))
         assert status == 200
         return [row["id"] for row in json.loads(body)["data"]]
@@ -521,3 +564,36 @@ async def test_passthrough_with_a_key(provider, start):
         assert secret not in head and b"tokenhub" not in head.lower()
     await ask(client, secret)  # a key of ours where the client's own should be: it goes nowhere
     assert secret not in provider.seen[-1][0] and b"authorization" not in provider.seen[-1][0].lower()
+
+
+async def test_a_rotation_holds_for_the_next_request_and_keeps_what_was_used(provider, start):
+    server = await start(text(provider))
+    id, first = await make(server, rpm=5)
+    client = await RawClient.connect(server)
+    for _ in range(2):  # the second time its head is recalled
+        assert (await ask(client, first))[0] == 200
+
+    async def rotate(**given: object) -> bytes:
+        status, row = await admin(server, "POST", f"/keys/{id}/rotate", given)
+        assert (status, row["id"], row["limits"]["rpm"]) == (200, id, 5)
+        return row["key"].encode()
+
+    second = await rotate()
+    assert (await ask(client, first))[0] == 200
+    _, fields, _ = await ask(client, second)
+    assert fields[b"x-ratelimit-remaining-requests"] == b"1"
+    third = await rotate(overlap="1h")
+    check_error(await ask(client, first), 401, "authentication_error", "invalid_api_key")
+    assert (await ask(client, second))[0] == 200
+    assert (await ask(client, third))[0] == 429  # one account, whichever secret
+    fourth = await rotate(overlap=0)
+    for path in (b"/v1/models", b"/v1/chat/completions"):
+        for secret, said in ((second, "not known"), (third, "was replaced by another one")):
+            answer = await (
+                get(server, path, bearer(secret)) if path == b"/v1/models" else ask(client, secret)
+            )
+            assert said in check_error(answer, 401, "authentication_error", "invalid_api_key")
+    assert (await get(server, b"/v1/models", bearer(fourth)))[0] == 200
+    assert (await admin(server, "DELETE", f"/keys/{id}"))[0] == 200
+    for secret in (third, fourth):
+        check_error(await ask(client, secret), 401, "authentication_error", "invalid_api_key")

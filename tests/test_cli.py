@@ -276,6 +276,7 @@ def test_version(capsys):
         ["keys", "create", "prod"],
         ["keys", "show"],
         ["keys", "edit"],
+        ["keys", "rotate"],
         ["keys", "revoke"],
         ["usage", "x"],
         ["usage", "--csv", "--json"],
@@ -330,7 +331,10 @@ COMMANDS = (
         "usage",
     ),
 )
-ACTIONS = {"aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "revoke")}
+ACTIONS = {
+    "aliases": ("list", "set", "remove"),
+    "keys": ("create", "list", "show", "edit", "rotate", "revoke"),
+}
 WITH_HELP = [
     (),
     *((command,) for command in COMMANDS),

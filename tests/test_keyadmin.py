@@ -20,7 +20,7 @@ from proxy.routesfile import RoutesFile
 from proxy.supervisor import Supervisor
 from tests.conftest import until
 from tests.fakes import Call, RawClient, answers, hangs, stepped
-from tests.keycases import BODY, CONFIG, admin, ask, bearer, check_error, make
+from tests.keycases import BODY, CONFIG, admin, ask, bearer, check_error, key_of, make, write_old
 
 ANSWER = b'{"usage":{"prompt_tokens":40,"completion_tokens":60}}'
 NOTHING = {
@@ -69,6 +69,8 @@ async def test_keys_from_beginning_to_end(server):
             "max_tokens": 100,
         },
         "on_disconnect": "drain",
+        "rotated": None,
+        "old_secret_until": None,
         "month": {"tokens": 0, "usd": 0.0},
     }  # fmt: skip
     assert await admin(server, "GET", f"/keys/{id}") == (200, row)  # without the key itself
@@ -115,8 +117,10 @@ async def test_what_cant_be(server):
     said(await admin(server, "PUT", f"/keys/{id}", {}), 405, "method_not_allowed")
 
 
-async def test_two_of_a_name(server):
-    ids = [(await make(server, name="twin"))[0] for _ in range(2)]
+async def test_two_of_a_name_from_before(provider, start, tmp_path):
+    ids = ["key_1", "key_2"]
+    write_old(tmp_path / "t.db", *(key_of(id, id.encode(), name="twin") for id in ids))
+    server = await start(CONFIG.format(url=provider.url, more=f'[state]\npath = "{tmp_path}/t.db"'))
     text = said(await admin(server, "DELETE", "/keys/twin"), 404, "key_not_found")
     assert all(id in text for id in ids)
     assert (await admin(server, "DELETE", f"/keys/{ids[0]}"))[0] == 200
@@ -124,7 +128,44 @@ async def test_two_of_a_name(server):
     assert (status, row["id"]) == (200, ids[1])
 
 
-@pytest.mark.parametrize("name", ["team/prod", "a {b} c", "50 %", "%41", "ü ✓", "a?b#c", "..", "a//b/"])
+async def test_a_name_that_is_taken(server):
+    id, _ = await make(server, name="prod")
+    other, _ = await make(server, name="test")
+    for answer in (
+        await admin(server, "POST", "/keys", {"name": "prod"}),
+        await admin(server, "PATCH", f"/keys/{other}", {"name": "prod", "rpm": 5}),
+    ):
+        text = said(answer, 409, "key_name_taken")
+        assert text.startswith(f"The name 'prod' is taken by {id}, which is in use.")
+        assert answer[1]["error"]["param"] == "name"
+    assert (await admin(server, "GET", f"/keys/{other}"))[1]["limits"]["rpm"] is None
+    assert (await admin(server, "DELETE", f"/keys/{id}"))[0] == 200
+    assert (await admin(server, "PATCH", f"/keys/{other}", {"name": "prod"}))[0] == 200
+
+
+async def test_a_rotation(server):
+    id, secret = await make(server, name="prod", rpm=5)
+    before = (await admin(server, "GET", f"/keys/{id}"))[1]
+    status, row = await admin(server, "POST", f"/keys/{id}/rotate", {"overlap": "2h"})
+    assert status == 200
+    fresh = row.pop("key")
+    assert fresh.startswith("th-") and len(fresh) == 46 and fresh != secret.decode()
+    assert row["old_secret_until"] == row["rotated"] + 7200
+    assert {**row, "rotated": None, "old_secret_until": None} == before
+    assert await admin(server, "GET", "/keys/prod") == (200, row)  # without the secret
+    for body in ({"overlap": "31d"}, {"overlap": True}, {"name": "x"}):
+        said(await admin(server, "POST", f"/keys/{id}/rotate", body), 422, "invalid_key")
+    said(await admin(server, "POST", f"/keys/{id}/rotate", b"{"), 400, "malformed_json")
+    said(await admin(server, "POST", "/keys/none/rotate", {}), 404, "key_not_found")
+    said(await admin(server, "GET", f"/keys/{id}/rotate"), 405, "method_not_allowed")
+    assert await admin(server, "GET", f"/keys/{id}") == (200, row)
+    assert (await admin(server, "DELETE", f"/keys/{id}"))[0] == 200
+    said(await admin(server, "POST", f"/keys/{id}/rotate", {}), 422, "invalid_key")
+
+
+@pytest.mark.parametrize(
+    "name", ["team/prod", "a {b} c", "50 %", "%41", "ü ✓", "a?b#c", "..", "a//b/", "a/rotate"]
+)
 async def test_names_in_the_path(server, name):
     id, _ = await make(server, name=name)
     at = f"/keys/{quote(name, safe='')}"
@@ -504,6 +545,23 @@ async def test_a_change_holds_at_every_worker(running):
             assert (await admin(running, "PATCH", f"/keys/{id}", {"models": ["mock/n"]}))[0] == 200
         expected = 401 if revoked else 403
         assert [(await ask(client, secret))[0] for client in clients] == [expected] * 2
+
+
+async def test_a_rotation_holds_at_every_worker(running, provider):
+    provider.script = answers(ANSWER)
+    clients = await running.clients(1)
+    id, first = await make(running, rpm=5)
+
+    async def statuses(secret: bytes) -> list[int]:
+        return [(await ask(client, secret))[0] for client in clients]
+
+    assert await statuses(first) == [200, 200]
+    second = (await admin(running, "POST", f"/keys/{id}/rotate", {}))[1]["key"].encode()
+    assert await statuses(first) == [200, 200]
+    assert await statuses(second) == [200, 429]  # both have one account
+    third = (await admin(running, "POST", f"/keys/{id}/rotate", {"overlap": "0"}))[1]["key"].encode()
+    assert await statuses(first) == await statuses(second) == [401, 401]
+    assert await statuses(third) == [429, 429]
 
 
 async def test_what_a_killed_worker_held_is_free(running, provider):

@@ -1,11 +1,9 @@
-"""``tokenhub keys`` and ``usage``, each against a gateway that runs and against its database alone."""
+"""``tokenhub keys``, against a gateway that runs and against its database alone."""
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import io
-import json
+import contextlib
+import sqlite3
 import time
 from datetime import UTC, datetime
 
@@ -13,99 +11,20 @@ import pytest
 
 from proxy.cli import main
 from proxy.keys import FORM
-from proxy.routesfile import RoutesFile
-from proxy.server import Server
-from tests.test_folding import line, name_of
-
-TEXT = """
-[server]
-listen = ["127.0.0.1:0"]
-[state]
-path = "t.db"
-[admin]
-listen = "unix:{folder}/admin.sock"
-token_env = "T"
-[providers.p]
-base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-[models."p/big"]
-[models."p/small"]
-[aliases]
-best = ["p/big"]
-"""
-
-
-class Terminal:
-    """Runs commands in a thread: they block, and the gateway is in this loop."""
-
-    def __init__(self, capsys, is_asked: bool) -> None:
-        self._capsys = capsys
-        self.is_asked = is_asked
-
-    async def run(self, *argv: str) -> tuple[int, str, str]:
-        def call() -> int:
-            try:
-                return main(argv)
-            except SystemExit as error:
-                return error.code
-
-        code = await asyncio.to_thread(call)
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-    async def out(self, *argv: str) -> str:
-        """What a command that does it prints; what it says beside it is in ``said``."""
-        code, out, err = await self.run(*argv)
-        assert code == 0, err
-        self.said = err.splitlines()
-        if not self.is_asked:  # the first line says where it was done
-            where = self.said.pop(0)
-            assert where.startswith("tokenhub: no gateway answers at unix:")
-        return out
-
-    async def json(self, *argv: str):
-        found = json.loads(await self.out(*argv, "--json"))
-        assert self.said == []
-        return found
-
-    async def rows(self, *argv: str):
-        found = await self.json(*argv)
-        assert found.keys() == {"data"}
-        return found["data"]
-
-    async def failure(self, *argv: str) -> str:
-        code, out, err = await self.run(*argv)
-        assert (code, out) == (1, "")
-        assert err.startswith("tokenhub: ")
-        assert err.count("\n") == 1
-        return err
+from tests.keycases import key_of, write_old
+from tests.terminalcases import prepared, terminal_of, write_ledger
+from tests.test_folding import line
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("T", "s3cret")
-    monkeypatch.delenv("TOKENHUB_CONFIG", raising=False)
-    (tmp_path / "routes.toml").write_text(TEXT.format(folder=tmp_path))
-    return tmp_path
+    return prepared(tmp_path, monkeypatch)
 
 
 @pytest.fixture(params=["asked", "stored"])
 async def terminal(request, folder, capsys):
-    if request.param == "stored":
-        yield Terminal(capsys, False)
-        return
-    file = RoutesFile(folder / "routes.toml")
-    server = Server(file.load(), {"T": "s3cret"}, file)
-    await server.start()
-    yield Terminal(capsys, True)
-    await server.close()
-
-
-def write_ledger(folder, *lines: bytes) -> None:
-    directory = folder / "t.db-ledger"
-    directory.mkdir(exist_ok=True)
-    (directory / name_of()).write_bytes(b"".join(lines))
+    async with terminal_of(request.param, folder, capsys) as terminal:
+        yield terminal
 
 
 # ---------------------------------------------------------------------- keys
@@ -152,6 +71,8 @@ async def test_all_settings(terminal):
             "max_tokens": 6,
         },
         "on_disconnect": "drain",
+        "rotated": None,
+        "old_secret_until": None,
         "month": {"tokens": 0, "usd": 0.0},
     }
     assert await terminal.json("keys", "show", "A team") == row
@@ -185,6 +106,38 @@ async def test_revoking(terminal):
     assert (await terminal.json("keys", "show", "a"))["revoked"] is None
 
 
+async def test_a_name_that_is_taken(terminal):
+    row = await terminal.json("keys", "create", "--name", "prod")
+    await terminal.out("keys", "create", "--name", "test")
+    for argv in (["create", "--name", "prod"], ["edit", "test", "--name", "prod"]):
+        said = await terminal.failure("keys", *argv)
+        assert f"The name 'prod' is taken by {row['id']}" in said
+        assert f"'tokenhub keys rotate {row['id']}'" in said
+
+
+async def test_rotating(terminal):
+    row = await terminal.json("keys", "create", "--name", "prod", "--rpm", "5")
+    out = await terminal.out("keys", "rotate", "prod")
+    assert FORM.fullmatch(out.removesuffix("\n")) and out.strip() != row["key"]
+    [said] = terminal.said
+    assert said.startswith(f"tokenhub: {row['id']} (prod) has this secret now, shown only this once; ")
+    assert "the former one works until 20" in said
+    assert out.strip() not in said
+    shown = await terminal.json("keys", "show", "prod")
+    assert shown["old_secret_until"] - shown["rotated"] == 86_400
+    assert "former one until" in await terminal.out("keys", "show", "prod")
+    rotated = await terminal.json("keys", "rotate", row["id"], "--overlap", "7d")
+    assert FORM.fullmatch(rotated.pop("key"))
+    assert rotated["old_secret_until"] - rotated["rotated"] == 7 * 86_400
+    assert (rotated["id"], rotated["created"], rotated["limits"]["rpm"]) == (row["id"], row["created"], 5)
+    assert await terminal.json("keys", "show", "prod") == rotated
+    await terminal.out("keys", "rotate", "prod", "--overlap", "0")
+    assert "the former one is of no use any more" in terminal.said[0]
+    assert "former" not in await terminal.out("keys", "show", "prod")
+    await terminal.out("keys", "revoke", "prod")
+    assert "was revoked, which is for good" in await terminal.failure("keys", "rotate", "prod")
+
+
 async def test_the_table(terminal):
     assert (await terminal.out("keys", "list")).startswith("ID  NAME  CREATED  EXPIRES  LAST USED  MODELS  ")
     assert "keys create" in terminal.said[0]
@@ -211,15 +164,24 @@ async def test_names_of_all_kinds(terminal, name):
     assert (await terminal.json("keys", "show", name))["name"] == name
 
 
-@pytest.mark.parametrize("action", [["show"], ["edit", "--rpm", "1"], ["revoke"]], ids=lambda argv: argv[0])
+@pytest.mark.parametrize(
+    "action", [["show"], ["edit", "--rpm", "1"], ["rotate"], ["revoke"]], ids=lambda argv: argv[0]
+)
 async def test_keys_that_are_not_there_or_more_than_one(terminal, folder, action):
     assert "There is no key 'x'" in await terminal.failure("keys", *action, "x")
     if not terminal.is_asked:
         assert not (folder / "t.db").exists()
-    first, second = [(await terminal.json("keys", "create", "--name", "x"))["id"] for _ in range(2)]
+        write_old(folder / "t.db", *(key_of(f"key_{n}", b"%d" % n, name="x") for n in (1, 2)))
+    else:
+        await terminal.out("keys", "create", "--name", "other")
+        with contextlib.closing(sqlite3.connect(folder / "t.db")) as database, database:
+            [settings] = database.execute("SELECT settings FROM keys").fetchone()
+            rows = [(f"key_{n}", b"%d" % n, 1, settings.replace('"other"', '"x"')) for n in (1, 2)]
+            database.executemany("INSERT INTO keys VALUES (?, ?, ?, ?)", rows)
+        await terminal.out("keys", "edit", "other", "--rpm", "1")  # has the gateway look at once
     said = await terminal.failure("keys", *action, "x")
-    assert f"({first}, {second})" in said or f"({second}, {first})" in said
-    assert (await terminal.json("keys", *action, first))["id"] == first
+    assert "There are 2 keys called 'x'" in said and "(key_1, key_2)" in said
+    assert (await terminal.json("keys", *action, "key_1"))["id"] == "key_1"
 
 
 async def test_models_that_are_not_there(terminal):
@@ -227,9 +189,6 @@ async def test_models_that_are_not_there(terminal):
     assert "did you mean 'p/big'" in said
     await terminal.out("keys", "create", "--name", "x", "--models", "auto,q/*")
     assert "'nothing'" in await terminal.failure("keys", "edit", "x", "--models", "nothing")
-
-
-# ---------------------------------------------------------------------- usage
 
 
 async def test_what_a_key_has_used(terminal, folder):
@@ -242,68 +201,6 @@ async def test_what_a_key_has_used(terminal, folder):
         assert row["month"] == {"tokens": 1234, "usd": 1.5}
         assert row["last_used"] == pytest.approx(now, abs=0.001)
         assert "1,234 tokens, $1.5000" in await terminal.out("keys", "list")
-
-
-@pytest.fixture
-def ledger(folder):
-    """Two keys of the same name, and requests without one."""
-    day = 1764028800.0  # 2025-11-25
-    write_ledger(
-        folder,
-        line(t=day, key="key_1", model="p/big", input=1000, output=20, nusd=1_234_567_891, cached=7),
-        line(t=day, key="key_2", model="p/small", input=1, output=2, nusd=150, source="estimated"),
-        line(t=day + 86400, key=None, model="p/small", input=5, status=500),
-    )
-
-
-async def test_usage_by_model_is_the_default(terminal, ledger):
-    lines = (await terminal.out("usage")).splitlines()
-    head = "MODEL REQUESTS ERRORS INPUT CACHED CACHE WRITE OUTPUT REASONING ESTIMATED USD"
-    assert lines[0].split() == head.split()
-    assert [text.split() for text in lines[1:]] == [
-        ["p/big", "1", "0", "1,000", "7", "0", "20", "0", "0", "1.234567891"],
-        ["p/small", "2", "1", "6", "0", "0", "2", "0", "1", "0.000000150"],
-        ["total", "3", "1", "1,006", "7", "0", "22", "0", "1", "1.234568041"],
-    ]
-    assert len({len(text) for text in lines}) == 1  # numbers end under each other
-    assert await terminal.out("usage", "--by", "model") == "\n".join(lines) + "\n"
-
-
-async def test_usage_by_what_is_asked(terminal, ledger):
-    lines = (await terminal.out("usage", "--by", "day,model", "--since", "2025-11-26")).splitlines()
-    assert [text.split()[:3] for text in lines[1:]] == [
-        ["2025-11-26", "p/small", "1"],
-        ["total", "1", "1"],
-    ]
-    [_, only] = (await terminal.out("usage", "--by", "")).splitlines()
-    assert only.split()[0] == "3"
-    lines = (await terminal.out("usage", "--by", "key", "--until", "2025-11-26")).splitlines()
-    assert [text.split()[0] for text in lines[1:]] == ["-", "key_1", "key_2", "total"]
-    assert (await terminal.out("usage", "--since", "1d")).splitlines()[1].split()[:2] == ["total", "0"]
-    assert "nothing was used" in terminal.said[0]
-
-
-async def test_keys_of_the_same_name_are_told_apart(terminal, folder):
-    ids = [(await terminal.json("keys", "create", "--name", name))["id"] for name in ("a", "a", "b")]
-    write_ledger(folder, *(line(key=id, input=1) for id in ids))
-    out = await terminal.out("usage", "--by", "key")
-    for text in (f"a ({ids[0]})  ", f"a ({ids[1]})  ", "\nb  "):
-        assert text in out
-
-
-async def test_usage_for_programs(terminal, ledger):
-    rows = await terminal.rows("usage", "--by", "day,key")
-    assert [(row["day"], row["key_id"], row["requests"]) for row in rows] == [
-        ("2025-11-25", "key_1", 1),
-        ("2025-11-25", "key_2", 1),
-        ("2025-11-26", None, 1),
-    ]
-    text = await terminal.out("usage", "--csv", "--by", "day,key")
-    assert terminal.said == []
-    lines = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert [entry["usd"] for entry in lines] == ["1.234567891", "0.000000150", "0.000000000"]
-    assert [entry["key_id"] for entry in lines] == ["key_1", "key_2", ""]
-    assert text.startswith("day,key,key_id,requests,")
 
 
 # ---------------------------------------------------------------------- wrong usage
@@ -323,13 +220,14 @@ async def test_usage_for_programs(terminal, ledger):
         ("keys create --name x --expires soon", "--expires: must be a date such as"),
         ("keys create --name x --on-disconnect go", "--on-disconnect: must be 'cancel' or 'drain'"),
         ("keys create --name=", "--name: must be text"),
+        (
+            "keys rotate x --overlap 31d",
+            "--overlap: must be a span such as 24h or 7d, up to 30d, or 0 for none",
+        ),
+        ("keys rotate x --overlap soon", "--overlap: must be a span"),
         ("keys edit x", "there is nothing to change"),
         ("keys edit x --json", "there is nothing to change"),
         ("keys edit x --rpm many", "--rpm: must be"),
-        ("usage --by models", "--by can't be 'models': choose from key, model, provider, day"),
-        ("usage --by day,day", "--by names day more than once"),
-        ("usage --since yesterday", "--since is no day: 'yesterday'"),
-        ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
     ],
 )
 def test_wrong_usage(argv, said, capsys, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -20,6 +21,7 @@ from proxy.keys import (
     check_models,
     digest_of,
     is_glob,
+    read_rotation,
     read_settings,
 )
 
@@ -247,8 +249,12 @@ def test_a_row():
             "max_tokens": None,
         },
         "on_disconnect": "drain",
+        "rotated": None,
+        "old_secret_until": None,
         "month": {"tokens": 12, "usd": 1.5},
     }  # fmt: skip
+    rotated = dataclasses.replace(key, rotated=6, old_digest=b"\x02" * 32, old_until=8).row(0, 0, None)
+    assert (rotated["rotated"], rotated["old_secret_until"]) == (6, 8)
     bare = Key(id="key_1", name="prod", digest=b"", created=5).row(0, 0, None)
     assert bare["models"] is bare["last_used"] is bare["expires"] is bare["revoked"] is None
     assert set(bare["limits"].values()) == {None}
@@ -267,3 +273,48 @@ def test_models_that_are_not_there():
     with pytest.raises(KeySettingsError, match=r"names 'premiun', .*; 'models' names 'zzzzzzzz'"):
         check_models(["premiun", "zzzzzzzz"], known)
     assert [is_glob(name) for name in ("a*", "a?", "a[b]", "a/b", "")] == [True] * 3 + [False] * 2
+
+
+# ---------------------------------------------------------------------- rotations
+
+
+@pytest.mark.parametrize(
+    ("given", "span_s"),
+    [
+        ({}, 86_400),
+        ({"overlap": None}, 86_400),
+        ({"overlap": "24h"}, 86_400),
+        ({"overlap": " 90s "}, 90),
+        ({"overlap": "30m"}, 1800),
+        ({"overlap": "30d"}, 30 * 86_400),
+        ({"overlap": "0"}, 0),
+        ({"overlap": "0h"}, 0),
+        ({"overlap": 0}, 0),
+    ],
+)
+def test_how_long_a_former_secret_works_on(given, span_s):
+    assert read_rotation(given) == span_s
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "1", "-1h", "1.5h", "1w", "31d", "2592001s", "9999999d", "24 h", 1, 3600, True, False, [], {}, 1e3],
+)
+def test_what_is_no_overlap(value):
+    with pytest.raises(
+        KeySettingsError, match=r"^'overlap' must be a span such as 24h or 7d, up to 30d, or 0"
+    ):
+        read_rotation({"overlap": value})
+
+
+def test_what_a_rotation_knows_nothing_of():
+    with pytest.raises(KeySettingsError, match="There is no setting 'overlab'; did you mean 'overlap'"):
+        read_rotation({"overlab": "24h"})
+
+
+def test_a_key_in_use():
+    key = Key(id="k", name="n", digest=b"", created=1)
+    assert key.is_in_use(1e12)
+    assert not dataclasses.replace(key, revoked=5).is_in_use(1)
+    expires = dataclasses.replace(key, expires=5)
+    assert expires.is_in_use(4.99) and not expires.is_in_use(5)

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import os
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from proxy import keysource, state
 from proxy.adminclient import ConsoleError, NoGateway
 from proxy.config import parse
+from proxy.errors import Unauthorized
 from proxy.keydb import load_keys
 from proxy.keys import digest_of
 from proxy.keysource import use
@@ -118,7 +120,23 @@ async def test_a_gateway_without_admin_api_takes_it_on(start, text, ask, path):
     server = await start(text(""))
     row = await asyncio.to_thread(ask, create, admin="", writes=True, makes=True)
     await until(lambda: len(server.gateway.keys) == 1)
-    assert server.gateway.keys.grant_of([(b"x-api-key", row["key"].encode())]).id == row["id"]
+
+    def granted(row) -> str | None:
+        try:
+            grant = server.gateway.keys.grant_of([(b"x-api-key", row["key"].encode())])
+            grant.check(time.time())
+        except Unauthorized:
+            return None
+        return grant.id
+
+    assert granted(row) == row["id"]
+    rotated = await asyncio.to_thread(ask, lambda keys: keys.rotate("a", {}), admin="", writes=True)
+    assert rotated["old_secret_until"] == rotated["rotated"] + 86_400
+    await until(lambda: granted(rotated))
+    assert granted(row) == granted(rotated) == row["id"]
+    third = await asyncio.to_thread(ask, lambda keys: keys.rotate("a", {"overlap": 0}), admin="", writes=True)
+    await until(lambda: granted(third))
+    assert granted(row) is granted(rotated) is None
 
 
 def test_a_database_in_memory_is_of_a_gateway_only(said):
@@ -143,6 +161,17 @@ def test_who_only_reads_makes_none(ask, path, said):
     assert ask(lambda keys: keys.usage_csv({})).startswith("requests,")
     assert not path.exists()
     assert all(f"there is no {path} yet" in text for text in said)
+
+
+def test_a_name_is_of_one_key_in_use(ask, path):
+    row = ask(create, writes=True, makes=True)
+    said = f"The name 'a' is taken by {row['id']}, which is in use"
+    for work in (create, lambda keys: keys.edit("b", {"name": "a"})):
+        if work is not create:
+            ask(lambda keys: keys.create({"name": "b"}), writes=True, makes=True)
+        with pytest.raises(ConsoleError, match=said):
+            ask(work, writes=True, makes=True)
+    assert sorted(key.name for key in stored(path)) == ["a", "b"]
 
 
 def test_a_ledger_whose_database_has_gone_is_counted_into_a_new_one(ask, path, text, said):

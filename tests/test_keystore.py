@@ -13,15 +13,15 @@ import pytest
 
 from proxy import keystore as keystore_module
 from proxy.config import Config, parse
-from proxy.keydb import UnknownKey, load_keys, make_key, store_key
-from proxy.keys import KeySettingsError
+from proxy.keydb import NameTaken, UnknownKey, load_keys, make_key, store_key
+from proxy.keys import KeySettingsError, digest_of
 from proxy.keystore import Keyring, KeyStore, NotStored
 from proxy.limits import Accounts, Month
 from proxy.listeners import StartError
 from proxy.state import State
 from tests.conftest import until
 from tests.fakes import RawClient
-from tests.keycases import CONFIG, accounts_of, admin, ask, check_error, key_of, make
+from tests.keycases import CONFIG, accounts_of, admin, ask, check_error, key_of, make, write_old
 
 KNOWN = ["mock/m", "premium"]
 
@@ -182,6 +182,80 @@ async def test_what_a_command_made_a_moment_ago_can_be_revoked(kept):
     assert (await made.store.revoke("first")).rpm == 5
 
 
+async def test_a_name_is_of_one_key_in_use(kept):
+    made = await kept()
+    first, _ = await made.store.create({"name": "prod"}, KNOWN)
+    second, _ = await made.store.create({"name": "test"}, KNOWN)
+    del made.told[:]
+    with pytest.raises(NameTaken):
+        await made.store.create({"name": "prod"}, KNOWN)
+    with pytest.raises(NameTaken):
+        await made.store.edit("test", {"name": "prod"}, KNOWN)
+    with made.command() as database:  # which a gateway hasn't heard of yet
+        store_key(database, key_of("key_3", b"3", name="other"))
+    with pytest.raises(NameTaken, match="taken by key_3"):
+        await made.store.create({"name": "other"}, KNOWN)
+    assert set(made.ids()) == {first.id, second.id, "key_3"}
+    await made.store.revoke("prod")
+    again, _ = await made.store.create({"name": "prod"}, KNOWN)
+    assert made.store.find("prod") == again
+
+
+async def test_names_that_several_keys_have_from_before_are_said_once(kept, tmp_path, caplog):
+    twins = [key_of(f"key_{number}", b"%d" % number, name="twin") for number in (1, 2)]
+    write_old(
+        tmp_path / "t.db", *twins, key_of("key_3", b"3"), key_of("key_4", b"4", name="key_3", revoked=1)
+    )
+    made = await kept()
+    assert made.ids() == ["key_1", "key_2", "key_3", "key_4"]
+    await made.store.check()
+    [said] = [text for text in caplog.messages if "several keys in use" in text]
+    assert said.startswith("1 names belong to several keys in use ('twin': key_1, key_2): ")
+    with pytest.raises(UnknownKey, match="There are 2 keys called 'twin'"):
+        made.store.find("twin")
+    assert (await made.store.edit("key_1", {"rpm": 5}, KNOWN)).rpm == 5
+
+
+async def test_a_rotation(kept, caplog):
+    caplog.set_level(logging.DEBUG)
+    made = await kept()
+    key, first = await made.store.create({"name": "prod", "rpm": 5}, KNOWN)
+    del made.told[:]
+    rotated, second = await made.store.rotate("prod", {})
+    assert second != first and digest_of(second.encode()) == rotated.digest
+    assert (rotated.id, rotated.rpm, rotated.old_digest) == (key.id, 5, key.digest)
+    assert rotated.old_until - rotated.rotated == 86_400
+    assert abs(rotated.rotated - time.time()) < 60
+    assert [[key for key, _ in ring.keys] for ring in made.told] == [[rotated]]
+    with made.command() as database:
+        assert load_keys(database) == [rotated]
+    for given, wanted, error in (
+        ({"overlap": "1y"}, "prod", KeySettingsError),
+        ({"rpm": 5}, "prod", KeySettingsError),
+        ({}, "nobody", UnknownKey),
+    ):
+        with pytest.raises(error):
+            await made.store.rotate(wanted, given)
+    await made.store.revoke("prod")
+    with pytest.raises(KeySettingsError, match="was revoked"):
+        await made.store.rotate("prod", {})
+    assert len(made.told) == 2
+    assert f"key {key.id} (prod) has a new secret; the former one works for 86400 s" in caplog.text
+    for secret in (first, second):
+        assert secret[3:] not in caplog.text and secret[3:] not in repr(made.told)
+
+
+async def test_a_rotation_outlives_the_process(kept, tmp_path):
+    made = await kept()
+    await made.store.create({"name": "prod"}, KNOWN)
+    rotated, _ = await made.store.rotate("prod", {"overlap": "1h"})
+    again = Kept(tmp_path / "t.db")
+    await again.open()
+    assert again.store.find("prod") == rotated
+    assert again.store.row(rotated)["old_secret_until"] == rotated.old_until == rotated.rotated + 3600
+    await again.state.close()
+
+
 # ---------------------------------------------------------------------- who is let in without one
 
 
@@ -330,6 +404,8 @@ async def test_storage_that_fails(kept, kind, caplog):
             await made.store.create({"name": "second"}, KNOWN)
         with pytest.raises(NotStored, match=said):
             await made.store.edit(key.id, {"rpm": 1}, KNOWN)
+        with pytest.raises(NotStored, match=said):
+            await made.store.rotate(key.id, {})
         assert made.store.find("first") == key
         await made.store.check()
         assert made.ids() == [key.id, leaked.id] or set(made.ids()) == {key.id, leaked.id}
@@ -341,6 +417,8 @@ async def test_storage_that_fails(kept, kind, caplog):
         assert told[leaked.id].revoked is not None and told[key.id].revoked is None
         with pytest.raises(NotStored):  # to ask again is no way to hear that it is stored
             await made.store.revoke("leaked")
+        with pytest.raises(KeySettingsError, match="was revoked"):  # nor is there a way back
+            await made.store.rotate("leaked", {})
     # What others write meanwhile doesn't bring it back.
     at = made.store.find("leaked").revoked
     assert at is not None
@@ -404,7 +482,7 @@ async def test_a_full_disk(kept):
     async def fill() -> None:
         nonlocal count
         while count < 1000:
-            await made.store.create({"name": "x" * 100}, KNOWN)
+            await made.store.create({"name": f"{count:0100}"}, KNOWN)
             count += 1
 
     with pytest.raises(NotStored, match="full"):
@@ -462,8 +540,8 @@ def text_of(provider, path: Path) -> str:
 async def test_a_start_with_a_corrupt_file(provider, start, tmp_path, damage):
     path = tmp_path / "t.db"
     server = await start(text_of(provider, path))
-    for _ in range(30):
-        await make(server, name="x" * 100)
+    for number in range(30):
+        await make(server, name=f"{number:0100}")
     await server.close()
     data = path.read_bytes()
     if damage == "nonsense":

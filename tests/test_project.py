@@ -30,7 +30,7 @@ CORE = frozenset(
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
-    ("cli", "chat", "keycommands", "localcommands", "simulator", "terminal")
+    ("cli", "chat", "keycommands", "localcommands", "simulator", "terminal", "usagecommands")
 )  # commands of people at a terminal
 
 # call -> why not, and what to write in its place

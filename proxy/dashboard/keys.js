@@ -1,4 +1,4 @@
-// Keys: made (and shown once), changed, revoked; what each has used of its limits.
+// Keys: made (and shown once), changed, rotated, revoked; what each has used of its limits.
 
 import { list, patch, post, Refused, remove, repeat } from "./api.js";
 import { badge, copy, h, meter, nothing, notify, problem, renew, say, table } from "./dom.js";
@@ -14,7 +14,15 @@ const SOON_S = 7 * 86_400;
 
 // ---------------------------------------------------------------------- the table
 
+const isInUse = (key) => key.revoked === null && (key.expires === null || key.expires > Date.now() / 1000);
+
 function stateOf(key) {
+  const isRotating = isInUse(key) && key.old_secret_until > Date.now() / 1000;
+  const former = isRotating && `former secret until ${format.moment(key.old_secret_until)}`;
+  return [endOf(key), former && h("span", { class: "hint block" }, former)];
+}
+
+function endOf(key) {
   const now = Date.now() / 1000;
   if (key.revoked !== null)
     return [badge("bad", "revoked"), h("span", { class: "hint block" }, format.moment(key.revoked))];
@@ -78,6 +86,7 @@ function makeRow(grid, key, reload) {
         "div",
         { class: "actions" },
         button("Edit", () => edit(key, reload)),
+        isInUse(key) && button("Rotate", () => rotate(key, reload), true),
         key.revoked === null && button("Revoke", () => revoke(key, reload), true),
       ),
     ],
@@ -144,13 +153,15 @@ function changes(values, before) {
   );
 }
 
-async function orComplaints(work) {
+async function orComplaints(work, fields = FIELDS) {
   try {
     await work();
     return null;
   } catch (error) {
-    if (!(error instanceof Refused) || error.status !== 422) throw error;
-    return byField(error.message, (_text, quoted) => quoted.find((name) => FIELDS.includes(name)) ?? "");
+    if (!(error instanceof Refused)) throw error;
+    if (error.code === "key_name_taken") return { name: error.message };
+    if (error.status !== 422) throw error;
+    return byField(error.message, (_text, quoted) => quoted.find((name) => fields.includes(name)) ?? "");
   }
 }
 
@@ -217,6 +228,34 @@ function showSecret({ name, key }) {
   });
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   button.focus();
+}
+
+function rotate(key, reload) {
+  modal({
+    title: `Rotate ${key.name}`,
+    submit: "Make a new secret",
+    intro:
+      "The key stays the same, with its limits and what it has used. A secret from before the last rotation " +
+      "ends at once.",
+    fields: [
+      {
+        name: "overlap",
+        label: "The present secret works on for",
+        hint: "such as 24h or 7d, up to 30d; 0 ends it now",
+        value: "24h",
+        class: "whole",
+      },
+    ],
+    onsubmit: (values) =>
+      orComplaints(
+        async () => {
+          const made = await post(`keys/${key.id}/rotate`, { overlap: values.overlap.trim() || null });
+          showSecret(made); // before anything else can fail
+          reload();
+        },
+        ["overlap"],
+      ),
+  });
 }
 
 function revoke(key, reload) {

@@ -274,6 +274,39 @@ def test_a_key_is_changed_and_revoked(page, gateway):
     assert ask(gateway, "premium", secret) == 401
 
 
+def test_a_key_gets_another_secret(page, gateway):
+    first = make_key(gateway, name="turning", rpm=500)
+    page.go("keys")
+    page.press("Rotate turning")
+    page.fill("The present secret works on for", "31d")
+    page.press("Make a new secret", "dialog")
+    page.says("'overlap' must be a span such as 24h or 7d", "dialog .wrong")
+    page.fill("The present secret works on for", "7d")
+    page.press("Make a new secret", "dialog")
+    second = page.one(".secret").get_attribute("value")
+    assert second.startswith("th-") and second != first
+    page.press("Close", "dialog")
+    page.says("former secret until", "tbody tr")
+    assert secret_is_gone(page, second)
+    assert ask(gateway, "premium", first) == ask(gateway, "premium", second) == 200
+
+
+def secret_is_gone(page, secret: str) -> bool:
+    page.until(lambda: not page.all("dialog"))
+    return secret not in page.driver.page_source
+
+
+def test_a_name_that_is_taken_is_told_beside_it(page, gateway):
+    make_key(gateway, name="taken")
+    page.go("keys")
+    page.press("New key")
+    page.fill("Name", "taken")
+    page.press("Create key", "dialog")
+    page.says("The name 'taken' is taken by key_", "dialog .wrong")
+    assert page.driver.switch_to.active_element.get_attribute("name") == "name"
+    page.press("Cancel", "dialog")
+
+
 def alias(gateway: Gateway, name: str) -> dict:
     [row] = [row for row in told(gateway, "aliases") if row["name"] == name]
     return row

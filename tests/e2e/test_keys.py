@@ -65,6 +65,21 @@ def test_a_limit_is_exact_over_all_workers(tmp_path, text, workers):
         assert statuses(gateway, key, 20) == {401: 20}
 
 
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_rotation_holds_at_all_workers_and_the_former_secret_ends_by_itself(tmp_path, text, workers):
+    with Gateway(tmp_path, text, "--workers", workers) as gateway:
+        first = keys(gateway, "create", "--name", "k", "--rpm", "10000")
+        assert statuses(gateway, first, 20) == {200: 20}
+        second = keys(gateway, "rotate", "k")
+        assert statuses(gateway, first, 20) == statuses(gateway, second, 20) == {200: 20}
+        assert asking(gateway, second).headers["X-RateLimit-Remaining-Requests"] == "9939"  # one account
+        third = keys(gateway, "rotate", "k", "--overlap", "1s")
+        assert statuses(gateway, first, 10) == {401: 10}
+        wait_for(lambda: asking(gateway, second).status == 401, 10)
+        assert statuses(gateway, second, 10) == {401: 10}
+        assert statuses(gateway, third, 10) == {200: 10}
+
+
 def test_a_key_of_a_worker_that_died_is_good_at_the_next(tmp_path, text):
     with Gateway(tmp_path, text, "--workers", "2") as gateway:
         key = keys(gateway, "create", "--name", "k", "--rpm", "20", "--concurrency", "64")
