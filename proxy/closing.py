@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from proxy.counters import counted_as
 from proxy.recent import Extra
 from proxy.retry import story
 
@@ -167,9 +168,10 @@ def _count(exchange: Exchange, attempt: Attempt, told: Told, status: int, now: f
     """A request that was sent to somebody."""
     counters, grant = exchange.gateway.counters, exchange.grant
     key = b"" if grant is None else grant.id_json
-    used = told.by_key.get((key, status))
+    kind = counted_as(status)
+    used = told.by_key.get((key, kind))
     if used is None:
-        used = told.by_key[key, status] = counters.used(attempt.deployment, _id(grant), status)
+        used = told.by_key[key, kind] = counters.used(attempt.deployment, _id(grant), status)
     used.requests += 1
     usage, cost_nusd = attempt.charge
     if usage is not None:

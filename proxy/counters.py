@@ -1,5 +1,6 @@
 """What a process counts of its requests, for metrics: totals and histograms, each by labels that the
-configuration bounds.
+configuration bounds. A status is the provider's to choose, so that only those of :data:`STATUSES` are counted
+by their number.
 
 Counted where a request's line is made (:mod:`proxy.closing`), so that line and count can't tell two stories.
 All numbers are integers: durations come in hundredths of a millisecond, as the lines have them, or in
@@ -24,6 +25,39 @@ TOKENS: Final = [4**power for power in range(14)]
 OVERHEAD_US: Final = [10, 20, 30, 40, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10000, 100000, 1000000]
 LAG_US: Final = [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000]
 _HUNDREDTHS_MS: Final = [round(bound * 1e5) for bound in DURATION_S]
+
+# The statuses that are counted by their number: those of this gateway, and those that providers and what
+# stands before them are known for (520 to 526: Cloudflare; 529: Anthropic). Others are counted by their
+# hundred, or else as "other": 900 different ones would be as many series for each key and model.
+_KNOWN: Final = [
+    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408,
+    409, 410, 411, 413, 414, 415, 416, 417, 418, 421, 422, 424, 425, 426, 428, 429, 431, 451, 499, 500,
+    501, 502, 503, 504, 505, 520, 521, 522, 523, 524, 525, 526, 529,
+]  # fmt: skip
+STATUSES: Final = frozenset(_KNOWN)
+# What stands for the others: numbers that are none of these, and errors where what they stand for are.
+_OTHERS: Final = {299: "2xx", 399: "3xx", 498: "4xx", 599: "5xx", 999: "other"}
+_STANDS_IN: Final = {2: 299, 3: 399, 4: 498, 5: 599}
+_COUNTED_AS: Final = [
+    status if status in STATUSES else _STANDS_IN.get(status // 100, 999) for status in range(1000)
+]
+
+
+def counted_as(status: int) -> int:
+    """The status itself where it is counted by its number, else the number that stands for its kind."""
+    return _COUNTED_AS[status] if 0 <= status < 1000 else 999
+
+
+def label_of(status: int) -> str:
+    """The label of a status: ``200``, ``4xx``, ``other``."""
+    status = counted_as(status)
+    return _OTHERS.get(status) or str(status)
+
+
+def is_error(label: str) -> bool:
+    """Whether a label is one of statuses of 400 and more."""
+    return label[0] in "456789o"
+
 
 # Labels after the kind of what is counted -> the numbers.
 Sums = dict[tuple[str, ...], tuple[int, ...]]
@@ -145,7 +179,7 @@ class Told:
     def __init__(self, what: bytes, times: Times) -> None:
         self.what = what
         self.times = times
-        self.by_key: dict[tuple[bytes, int], Used] = {}  # by the key's id as JSON, and the status
+        self.by_key: dict[tuple[bytes, int], Used] = {}  # by the key's id as JSON, and counted_as(status)
 
 
 class Counters:
@@ -177,7 +211,7 @@ class Counters:
         :param key: its id, or "".
         """
         provider, model = ("", "") if deployment is None else (deployment.provider.name, deployment.id)
-        labels = provider, model, key, status
+        labels = provider, model, key, counted_as(status)
         used = self._used.get(labels)
         if used is None:
             used = self._used[labels] = Used()
@@ -195,8 +229,9 @@ class Counters:
             self.fallbacks += 1
 
     def failed(self, deployment: Deployment, outcome: str) -> None:
-        """An attempt failed; ``outcome`` is a word or a status."""
-        labels = deployment.provider.name, deployment.id, outcome
+        """An attempt failed; ``outcome`` is a status, or one of a few words."""
+        reason = label_of(int(outcome)) if outcome.isdigit() else outcome
+        labels = deployment.provider.name, deployment.id, reason
         self._failures[labels] = self._failures.get(labels, 0) + 1
 
     def brief(self) -> Sums:
@@ -221,7 +256,7 @@ class Counters:
     def read(self) -> Sums:
         """All of it."""
         sums: Sums = {
-            ("used", provider, model, key, str(status)): used.numbers()
+            ("used", provider, model, key, label_of(status)): used.numbers()
             for (provider, model, key, status), used in self._used.items()
         }
         for (provider, model, endpoint), times in self._times.items():
@@ -232,8 +267,8 @@ class Counters:
                 ("output", times.output_tokens),
             ):
                 sums[kind, provider, model, endpoint] = histogram.numbers()
-        for (provider, model, outcome), count in self._failures.items():
-            sums["failures", provider, model, outcome] = (count,)
+        for (provider, model, reason), count in self._failures.items():
+            sums["failures", provider, model, reason] = (count,)
         sums["overhead",] = self.overhead.numbers()
         sums["lag",] = self.lag.numbers()
         sums["further",] = (self.retries, self.fallbacks, self.hedges)

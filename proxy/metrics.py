@@ -1,7 +1,9 @@
 """What ``/metrics`` says, in Prometheus' text format (version 0.0.4): one exposition for all workers.
 
 Names and labels follow the OpenTelemetry conventions for generative AI where one fits. Labels come from the
-configuration alone (providers, models, keys, endpoints) and from statuses; what clients write is in none.
+configuration alone (providers, models, keys, endpoints) and from a bounded list of statuses; what clients and
+providers write is in none. A key has two: its name for people, and its id, since keys from before names had
+to be unique may share one, and what different keys used or may use is no sum that means anything.
 
 The format is written here, and not by Prometheus' own library, so that it comes in pieces of some hundred
 lines (:func:`exposition`): with one worker no stream goes on while a piece is made, and whoever sends it lets
@@ -15,7 +17,7 @@ from itertools import accumulate, islice
 from typing import Any, Final, NamedTuple
 
 from proxy.catalog import Catalog
-from proxy.counters import DURATION_S, LAG_US, OVERHEAD_US, TOKENS, USED, Counted, Sums, add_up
+from proxy.counters import DURATION_S, LAG_US, OVERHEAD_US, TOKENS, USED, Counted, Sums, add_up, is_error
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,7 +29,8 @@ _TOKEN_TYPES: Final = [(kind, USED.index(kind)) for kind in ("input", "cached", 
 _NUSD: Final = USED.index("nusd")
 # Labels.
 _WHO: Final = ("provider", "model")
-_BY_KEY: Final = (*_WHO, "key")
+_KEY: Final = ("key", "key_id")
+_BY_KEY: Final = (*_WHO, *_KEY)
 _GEN_AI: Final = ("gen_ai_provider_name", "gen_ai_request_model", "gen_ai_operation_name")
 # The conventions' own names of operations; one that they have no name for goes by ours.
 OPERATIONS: Final = {
@@ -131,15 +134,15 @@ def _usage(facts: Facts) -> Iterator[str]:
         if told[0] == "used":
             provider, model, id, status = told[1:]
             key = names.get(id, id)
-            _add(by_status, (provider, model, key, status), numbers)
+            by_status[provider, model, key, id, status] = numbers
             if provider:  # else nobody was asked
-                _add(by_key, (provider, model, key), numbers)
+                _add(by_key, (provider, model, key, id), numbers)
     requests = [(labels, numbers[0]) for labels, numbers in sorted(by_status.items())]
     used = sorted(by_key.items())
     names_of = (*_BY_KEY, "status")
     yield from _family("tokenhub_requests_total", "counter", "Finished requests.", names_of, requests)
     text = "Of them, those with a status of 400 or more; 499: the client left before an answer."
-    errors = [row for row in requests if int(row[0][3]) >= 400]
+    errors = [row for row in requests if is_error(row[0][4])]
     yield from _family("tokenhub_errors_total", "counter", text, names_of, errors)
     text = "Tokens used. Cached ones are part of the input, reasoning of the output."
     tokens = (((*labels, kind), numbers[at]) for labels, numbers in used for kind, at in _TOKEN_TYPES)
@@ -150,7 +153,7 @@ def _usage(facts: Facts) -> Iterator[str]:
 
 
 def _add(into: Sums, labels: tuple[str, ...], numbers: tuple[int, ...]) -> None:
-    if labels in into:  # seldom: two keys of one name, two endpoints of one operation
+    if labels in into:  # several statuses of a key, two endpoints of one operation
         add_up(into, {labels: numbers})
     else:
         into[labels] = numbers
@@ -268,18 +271,17 @@ def _attempts(totals: Sums) -> Iterator[str]:
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    sums: dict[str, dict[str, float]] = {what: {} for what in _MONTH}  # by the key's name: it may come twice
+    samples: dict[str, list[tuple[Sequence[str], float]]] = {what: [] for what in _MONTH}
     for row in rows:
         if row["revoked"] is not None:
             continue
-        month, limits, name = row["month"], row["limits"], row["name"]
+        month, limits, who = row["month"], row["limits"], (row["name"], row["id"])
         told = month["usd"], month["tokens"], limits["monthly_usd"], limits["monthly_tokens"]
         for what, value in zip(_MONTH, told, strict=True):
             if value is not None:
-                sums[what][name] = sums[what].get(name, 0) + value
+                samples[what].append((who, value))
     for what, text in _MONTH.items():
-        samples = [((name,), value) for name, value in sums[what].items()]
-        yield from _family(f"tokenhub_key_month_{what}", "gauge", text, ("key",), samples)
+        yield from _family(f"tokenhub_key_month_{what}", "gauge", text, _KEY, samples[what])
 
 
 _MONTH: Final = {

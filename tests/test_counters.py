@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from proxy.catalog import Catalog
 from proxy.config import parse
-from proxy.counters import DURATION_S, LAG_US, OVERHEAD_US, TOKENS, Counters, Histogram, Sums, add_up
+from proxy.counters import (
+    DURATION_S,
+    LAG_US,
+    OVERHEAD_US,
+    STATUSES,
+    TOKENS,
+    Counters,
+    Histogram,
+    Sums,
+    add_up,
+    counted_as,
+    is_error,
+    label_of,
+)
+from proxy.error_response import REASONS
 from proxy.usage import Usage
 from tests.fakes import Call, RawClient, dead_url, hangs
 from tests.keycases import BODY, CONFIG, admin, bearer, make
@@ -80,7 +94,55 @@ def test_what_is_read_in_brief_is_what_is_read_in_full():
     assert full["output", "p", "p/m", "embeddings"][-1] == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [
+        *((status, str(status)) for status in (101, 200, 418, 499, 529)),
+        *((207, "2xx"), (299, "2xx"), (310, "3xx"), (498, "4xx"), (530, "5xx"), (599, "5xx")),
+        *((status, "other") for status in (600, 999, 1000, 0, -1)),
+    ],
+)
+def test_the_label_of_a_status(status, label):
+    assert label_of(status) == label
+    assert counted_as(counted_as(status)) == counted_as(status)
+    assert label_of(counted_as(status)) == label
+
+
+def test_a_status_that_stands_for_others_is_an_error_where_they_are():
+    for status in range(200, 1000):
+        assert is_error(label_of(status)) == (status >= 400) == (counted_as(status) >= 400)
+
+
+def test_what_the_gateway_itself_answers_is_counted_by_its_number():
+    assert set(REASONS) <= STATUSES
+
+
 # ---------------------------------------------------------------------- in a gateway
+
+
+async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
+    statuses = [*range(205, 300), *range(430, 500), *range(530, 600), *range(900, 1000)]
+
+    async def script(call: Call) -> None:
+        for status in statuses:
+            await call.request()
+            await call.answer(b"{}", b"%d Odd" % status)
+
+    provider.script = script
+    server = await start(
+        CONFIG.format(url=provider.url, more="[routing.eject]\nconsecutive_failures = 1000\nerror_rate = 1.0")
+    )
+    client = await RawClient.connect(server)
+    for status in statuses:
+        await client.post(BODY)
+        assert (await client.response())[0] == status
+    totals = server.gateway.count(False).totals
+    kinds = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "used"}
+    assert kinds == {"206": 1, "2xx": 94, "431": 1, "451": 1, "499": 1, "4xx": 67, "5xx": 70, "other": 100}
+    reasons = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "failures"}
+    assert set(reasons) <= {"5xx", "other", "4xx"}
+    told = [told for pool in server.gateway.catalog._pools.values() for told in pool.told.values()]
+    assert sum(len(one.by_key) for one in told) == len(kinds)
 
 
 def used_of(server) -> dict[tuple[str, ...], tuple[int, ...]]:

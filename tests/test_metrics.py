@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.catalog import Catalog
 from proxy.config import parse
-from proxy.counters import Counted, Counters, Histogram
+from proxy.counters import STATUSES, Counted, Counters, Histogram
 from proxy.metrics import Facts, exposition
 from proxy.record import Record
 from proxy.usage import Usage
@@ -76,38 +76,68 @@ def test_requests_by_key_and_status():
         used.requests += count
         used.add(Usage(10 * count, count, 0, 20 * count, 0), 10**9 * count)
     counters.refused(400)
-    # Two keys of one name are one series; and one that is no longer known goes by its id.
+    # One that is no longer known goes by its id.
     rows = [key_of(id=id, name="a").row(0, 0, None) for id in ("key_1", "key_9")]
     found = read(facts_of(counted_of(counters), catalog, keys=rows))
     who = {"provider": "p", "model": "p/m"}
-    assert value(found, "tokenhub_requests_total", **who, key="a", status="200") == 3
-    assert value(found, "tokenhub_requests_total", **who, key="key_2", status="200") == 10
-    assert value(found, "tokenhub_requests_total", **who, key="", status="200") == 1
-    assert value(found, "tokenhub_requests_total", provider="", model="", key="", status="400") == 1
-    assert value(found, "tokenhub_errors_total", **who, key="a", status="502") == 2
+    one = who | {"key": "a", "key_id": "key_1"}
+    gone, nobody = who | {"key": "key_2", "key_id": "key_2"}, {"key": "", "key_id": ""}
+    assert value(found, "tokenhub_requests_total", **one, status="200") == 3
+    assert value(found, "tokenhub_requests_total", **gone, status="200") == 10
+    assert value(found, "tokenhub_requests_total", **who, **nobody, status="200") == 1
+    assert value(found, "tokenhub_requests_total", provider="", model="", **nobody, status="400") == 1
+    assert value(found, "tokenhub_errors_total", **one, status="502") == 2
     errors = [labels for name, labels in found if name == "tokenhub_errors_total"]
     assert len(errors) == 2
-    assert value(found, "tokenhub_tokens_total", **who, key="a", type="input") == 50
-    assert value(found, "tokenhub_tokens_total", **who, key="a", type="cached") == 5
-    assert value(found, "tokenhub_cost_usd_total", **who, key="a") == 5.0
+    assert value(found, "tokenhub_tokens_total", **one, type="input") == 50
+    assert value(found, "tokenhub_tokens_total", **one, type="cached") == 5
+    assert value(found, "tokenhub_cost_usd_total", **one) == 5.0
 
 
-def test_keys_of_the_same_name_are_one_series():
+def test_keys_of_the_same_name_are_never_added_up():
     counters, catalog = Counters(), catalog_of()
     for id in ("key_1", "key_2"):
-        counters.used(catalog.deployments["p/m"], id, 200).requests += 1
+        used = counters.used(catalog.deployments["p/m"], id, 200)
+        used.requests += 1
+        used.add(Usage(10, 0, 0, 20, 0), 10**9)
     rows = [
-        key_of(id=id, name="a", monthly_nusd=10**9, monthly_tokens=100).row(7, 5 * 10**8, None)
-        for id in ("key_1", "key_2")
+        key_of(id="key_1", name="a", monthly_nusd=17 * 10**8, monthly_tokens=100).row(7, 422 * 10**7, None),
+        key_of(id="key_2", name="a", monthly_nusd=100 * 10**9).row(8, 0, None),
+        key_of(id="key_3", name="gone", revoked=5).row(7, 7, None),
     ]
-    rows.append(key_of(id="key_3", name="gone", revoked=5).row(7, 7, None))
     found = read(facts_of(counted_of(counters), catalog, keys=rows))
-    assert value(found, "tokenhub_requests_total", provider="p", model="p/m", key="a", status="200") == 2
-    assert value(found, "tokenhub_key_month_usd", key="a") == 1.0
-    assert value(found, "tokenhub_key_month_usd_limit", key="a") == 2.0
-    assert value(found, "tokenhub_key_month_tokens", key="a") == 14
-    assert value(found, "tokenhub_key_month_tokens_limit", key="a") == 200
+    for id, usd, limit, tokens in (("key_1", 4.22, 1.7, 7), ("key_2", 0, 100.0, 8)):
+        who = {"key": "a", "key_id": id}
+        at = who | {"provider": "p", "model": "p/m"}
+        assert value(found, "tokenhub_requests_total", **at, status="200") == 1
+        assert value(found, "tokenhub_tokens_total", **at, type="output") == 20
+        assert value(found, "tokenhub_cost_usd_total", **at) == 1.0
+        assert value(found, "tokenhub_key_month_usd", **who) == usd
+        assert value(found, "tokenhub_key_month_usd_limit", **who) == limit
+        assert value(found, "tokenhub_key_month_tokens", **who) == tokens
+    limits = [dict(labels)["key_id"] for name, labels in found if name == "tokenhub_key_month_tokens_limit"]
+    assert limits == ["key_1"]
     assert not [labels for _, labels in found if ("key", "gone") in labels]
+    # And whatever has one of the two labels has the other.
+    assert all(("key" in (names := dict(labels))) == ("key_id" in names) for _, labels in found)
+
+
+def test_whatever_a_provider_answers_makes_few_series():
+    counters, catalog = Counters(), catalog_of()
+    member = catalog.deployments["p/m"]
+    for status in range(1000):
+        counters.used(member, "key_1", status).requests += 1
+        counters.failed(member, str(status))
+    found = read(facts_of(counted_of(counters), catalog))
+    for name, label in (("tokenhub_requests_total", "status"), ("tokenhub_attempt_failures_total", "reason")):
+        series = {dict(labels)[label]: count for (of, labels), count in found.items() if of == name}
+        assert len(series) == len(STATUSES) + 5 < 60
+        assert sum(series.values()) == 1000
+        assert series["200"] == series["529"] == 1
+    errors = {dict(labels)["status"]: n for (of, labels), n in found.items() if of == "tokenhub_errors_total"}
+    assert {"4xx", "5xx", "other"} < errors.keys()
+    assert not {"2xx", "3xx", "101", "200", "308"} & errors.keys()
+    assert sum(n for status, n in errors.items() if status != "other") == 200
 
 
 def test_histograms():
@@ -196,7 +226,7 @@ def test_a_name_of_any_kind_comes_through(name):
     rows = [key_of(id="key_1", name=name).row(0, 0, None)]
     text = "".join(exposition(facts_of(counted_of(counters), catalog, keys=rows)))
     [line] = [line for line in text.split("\n") if line.startswith("tokenhub_requests_total{")]
-    label = re.search(r'key="((?:[^"\\]|\\.)*)"', line)
+    label = re.search(r'[{,]key="((?:[^"\\]|\\.)*)"', line)
     assert label
     unescaped = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], label[1])
     assert unescaped == name

@@ -57,7 +57,7 @@ class Watcher:
 
 async def test_metrics(provider, start):
     server = await start(CONFIG.format(url=provider.url, more=""))
-    _, secret = await make(server, name="prod", monthly_usd=5)
+    id, secret = await make(server, name="prod", monthly_usd=5)
     client = await RawClient.connect(server)
     await client.post(BODY, extra=b"Authorization: Bearer %b\r\n" % secret)
     assert (await client.response())[0] == 200
@@ -66,7 +66,8 @@ async def test_metrics(provider, start):
     assert fields[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
     families = {family.name: family for family in text_string_to_metric_families(text)}
     [request] = families["tokenhub_requests"].samples
-    assert request.labels == {"provider": "mock", "model": "mock/m", "key": "prod", "status": "200"}
+    who = {"key": "prod", "key_id": id}
+    assert request.labels == {"provider": "mock", "model": "mock/m", **who, "status": "200"}
     assert request.value == 1
     assert families["tokenhub_key_month_usd_limit"].samples[0].value == 5
     assert families["tokenhub_workers"].samples[0].value == 1
