@@ -154,7 +154,8 @@ def open_tracing(config: TracesConfig, worker: int | None) -> Tracing | None:
         from proxy.otlp import Otlp
     except ImportError as error:
         raise StartError(
-            f"[traces] is enabled, but OpenTelemetry is not installed ({error}): pip install 'tokenhub[otel]'"
+            f"[traces] is enabled, but OpenTelemetry is not installed ({error}): install the gateway with it "
+            "(pip install '/path/to/repository[otel]')"
         ) from None
     try:
         return Tracing(Otlp(config, worker), Random())

@@ -392,3 +392,80 @@ def test_the_program_says_which_pages_are_old(tmp_path, reference, monkeypatch, 
     assert "run python docs/generate.py" in capsys.readouterr().err
     assert reference.main([]) == 0
     assert reference.main(["--check"]) == 0
+
+
+# ---------------------------------------------------------------------- what is installed
+
+# What is no text of ours; and the list of changes, which says what was.
+NO_TEXT = {"vendor", "node_modules", "__pycache__", "build", "CHANGELOG.md"}
+# Pip's options, what it is asked to install, and where the line or the quotation ends.
+INSTALL = re.compile(r"""\bpip3?(?:\s+-[^\s`]+(?:\s+[^\s`-][^\s`]*)?)*\s+install\b([^\n`;&|#)]*)""")
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Whatever of the repository people read or run."""
+    for path in sorted(ROOT.rglob("*")):
+        inside = path.relative_to(ROOT)
+        hidden = any(part.startswith(".") and part != ".ci" for part in inside.parts)
+        if hidden or NO_TEXT & {*inside.parts} or not path.is_file() or path.stat().st_size > 1 << 20:
+            continue
+        try:
+            yield str(inside), path.read_text()
+        except UnicodeDecodeError:
+            continue
+
+
+def bare_names(text: str) -> list[str]:
+    """What a text has pip install from an index by a name that is ours, or might be taken for it. A command
+    without any name is told too, as the reader would put in the one that he knows.
+    """
+    found = []
+    for match in INSTALL.finditer(text):
+        wanted = [word.strip("'\",.:") for word in match[1].split() if not word.startswith("-")]
+        found += [word for word in wanted if re.match(r"tokenhub(-gateway)?($|[\[=<>~!,])", word)]
+        if "--upgrade" in match[1] and not wanted:
+            found.append(match[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install tokenhub",
+        "pip install 'tokenhub[otel]'",
+        ".venv/bin/pip install -q --upgrade tokenhub-gateway",
+        "`pip install --upgrade`, then",
+        'python -m pip install "tokenhub==0.2"',
+        "pip3 install x tokenhub\n",
+        "pip --python /x/python install tokenhub>=1",
+    ],
+)
+def test_a_bare_name_is_found(text):
+    assert bare_names(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install '/path/to/tokenhub[otel]'",
+        "pip install .",
+        "pip install -e '.[test]'",
+        "pip uninstall tokenhub",
+        "pip install -r deploy/docker/build.txt",
+        "`pip install --upgrade /path/to/this/repository`, then restart tokenhub",
+    ],
+)
+def test_a_path_is_none(text):
+    assert not bare_names(text)
+
+
+def test_nothing_tells_to_install_the_name_of_somebody_elses_program():
+    """PyPI's tokenhub is another program with the same command; and this one is in no index yet."""
+    read = {name: text for name, text in texts() if name != "tests/test_docs.py"}
+    found = {name: bare_names(text) for name, text in read.items()}
+    assert len(found) > 300  # they are read at all
+    assert {name: names for name, names in found.items() if names} == {}
+    assert [
+        name for name, text in read.items() if re.search(r"tokenhub(-gateway)?\[(otel|test|bench)", text)
+    ] == []
+    assert "\nname = tokenhub-gateway\n" in (ROOT / "setup.cfg").read_text()

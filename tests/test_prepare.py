@@ -150,7 +150,7 @@ def test_traces_without_opentelemetry_the_error_says_how_to_install_it(monkeypat
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     for module in ("proxy.otlp", "proxy.spans"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(StartError, match=r"enabled.*not installed.*pip install 'tokenhub\[otel\]'"):
+    with pytest.raises(StartError, match=r"enabled.*not installed.*pip install '/path/to/rep.*\[otel\]'"):
         open_tracing(TracesConfig(enabled=True), None)
 
 

@@ -290,7 +290,8 @@ export function open(page) {
     h(
       "p",
       {},
-      "While all listeners are local, requests need no key. The first key ends that: each needs one then.",
+      "While all listeners are local, requests need no key, unless [auth] required = true is in routes.toml. The " +
+        "first key ends that: each needs one then.",
     ),
   );
   const load = async (signal) => {

@@ -284,5 +284,5 @@ def test_without_the_extra_it_says_what_is_missing(tmp_path, workers):
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run(*command, cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
-    assert "pip install 'tokenhub[otel]'" in done.stderr.splitlines()[-1]
+    assert "pip install '/path/to/repository[otel]'" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
