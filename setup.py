@@ -17,10 +17,11 @@ MODULES = [
     "absent", "access", "accounting", "admission", "answer", "asked", "attempt", "body", "breaker",
     "budget", "candidates", "catalog", "charges", "closing", "cors", "cost", "counters", "deadlines",
     "decay", "decode", "deployment", "downstream", "endings", "endpoints", "error_response", "errors",
-    "exchange", "flow", "framing", "gateway", "headers", "hedge", "intake", "knowledge", "latency",
-    "ledger", "lessons", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox",
-    "outline", "overload", "peek", "pool", "provider", "recent", "record", "request", "retry", "scanner",
-    "speed", "strategy", "streamusage", "turn", "upstream", "usage",
+    "exchange", "flow", "framing", "gateway", "headers", "hedge", "hints", "intake", "knowledge",
+    "latency", "ledger", "lessons", "limiterrors", "limits", "lines", "locks", "mapping", "media",
+    "meters", "options", "outbox", "outline", "overload", "peek", "pool", "provider", "recent", "record",
+    "refusals", "request", "retry", "scanner", "speed", "strategy", "streamusage", "turn", "upstream",
+    "usage",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

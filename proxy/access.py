@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
+from proxy.catalog import Catalog, Members, Pools
 from proxy.errors import NotAllowed, Unauthorized
 from proxy.keys import FORM, PREFIX, Key, digest_of, is_glob
 from proxy.limits import Account, Accounts
@@ -34,6 +35,9 @@ class Grant:
     """
 
     __slots__ = (
+        "_allowed",
+        "_catalog",
+        "_found",
         "_pools",
         "_until",
         "account",
@@ -58,15 +62,20 @@ class Grant:
         self.has_limits = account.is_limited or key.max_tokens is not None
         self.may_end = key.revoked is not None or key.expires is not None or until is not None
         self.limits_models = key.models is not None
-        self._pools: dict[Pool, Pool | None] = {}
+        # What was worked out with the latest catalog: pools by what requests say, and as the catalog made
+        # them; the members of each name that may be used.
+        self._catalog: Catalog | None = None
+        self._found: dict[tuple[str | None, str, str | None], Pool] = {}
+        self._pools: Pools = {}
+        self._allowed: dict[str, Members] = {}
 
     def check(self, unix_s: float) -> None:
         """:raises Unauthorized: the key is of no use any more."""
         key = self.key
         if key.revoked is not None:
-            raise Unauthorized("This API key was revoked. Ask whoever runs this gateway for another.")
+            raise Unauthorized("This API key was revoked. Ask the operator of this gateway for another.")
         if key.expires is not None and unix_s >= key.expires:
-            text = "This API key has expired. Ask whoever runs this gateway for another."
+            text = "This API key has expired. Ask the operator of this gateway for another."
             raise Unauthorized(text, "expired_api_key")
         if self._until is not None and unix_s >= self._until:
             text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
@@ -90,21 +99,33 @@ class Grant:
             for id in ids
         ]
 
-    def narrow(self, pool: Pool, means: Meaning) -> Pool:
-        """The pool with those members only that the key may use.
+    def resolve(self, catalog: Catalog, name: str | None, endpoint: str, strategy: str | None) -> Pool:
+        """As :meth:`proxy.catalog.Catalog.resolve`, with those members only that the key may use.
 
-        :param means: of the catalog that the pool is from.
-        :raises NotAllowed: there are none.
+        :raises NotAllowed: there are none, whatever they could do.
         """
         if not self.limits_models:
-            return pool
-        if pool not in self._pools:
-            allowed = self.allows(pool.name, [member.id for member in pool.members], means)
-            self._pools[pool] = pool if all(allowed) else pool.only(allowed) if any(allowed) else None
-        found = self._pools[pool]
+            return catalog.resolve(name, endpoint, strategy)
+        if catalog is not self._catalog:
+            self._catalog = catalog
+            self._found, self._pools, self._allowed = {}, {}, {}
+        pool = self._found.get((name, endpoint, strategy))
+        if pool is None:
+            pool = catalog.resolve_among(name, endpoint, strategy, self._narrow, self._pools)
+            self._found[name, endpoint, strategy] = pool
+        return pool
+
+    def _narrow(self, name: str, members: Members) -> Members:
+        """The members of a name that the key may use. :raises NotAllowed: there are none."""
+        found = self._allowed.get(name)
         if found is None:
-            allowed_names = ", ".join(self.key.models or ())
-            raise NotAllowed(f"This API key may not use '{pool.name}'. It may use: {allowed_names}.")
+            assert self._catalog is not None
+            allowed = self.allows(name, [member.id for member in members], self._catalog.means)
+            found = tuple(member for member, may in zip(members, allowed, strict=True) if may)
+            self._allowed[name] = found
+        if not found:
+            names = ", ".join(self.key.models or ())
+            raise NotAllowed(f"This API key may not use '{name}'. It may use: {names}.")
         return found
 
     def __repr__(self) -> str:
@@ -160,21 +181,27 @@ class KeyTable:
     def grant_of(self, credentials: Credentials) -> Grant | None:
         """What a request is granted; None: it brings no key of ours, and needs none.
 
+        What begins like a key of ours and is not known is refused on an open gateway too: its limits and its
+        list of models would not hold, and nobody would notice.
+
         :param credentials: its headers that may hold a key: name in lower case, value.
-        :raises Unauthorized: it needs a key and brings none that is known.
+        :raises Unauthorized: it needs a key and brings none, or it brings one that is not known.
         """
         given = secret_in(credentials)
-        grant = self._grants.get(digest_of(given)) if given.startswith(_PREFIX) else None
-        if grant is not None:
-            return grant
-        if self.is_open:
+        if given.startswith(_PREFIX):
+            grant = self._grants.get(digest_of(given))
+            if grant is not None:
+                return grant
+        elif self.is_open:
             return None
         if not given:
             text = "There is no API key in the request. Send one as Authorization: Bearer th-…."
         elif not FORM.fullmatch(given.decode("latin-1")):
-            text = f"The API key is none of this gateway's: those begin with {PREFIX} and have 46 characters."
+            text = f"This is not a key of this gateway: its keys start with {PREFIX} and have 46 characters."
         else:
-            text = "The API key is not known to this gateway."
+            text = "This gateway does not know the API key. Check it, or ask the operator for another."
+        if self.is_open:
+            text += " Requests without a key are served too."
         raise Unauthorized(text)
 
 

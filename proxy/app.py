@@ -144,7 +144,7 @@ async def _model(request: web.Request) -> web.Response:
     allows = _allows(request, gateway)
     model = gateway.catalog.model(name, allows)
     if model is None:
-        raise UnknownModel(name, None if allows else gateway.catalog.nearest(name))
+        raise UnknownModel(name, None if allows else gateway.hint(name))
     return json_response(model)
 
 

@@ -8,7 +8,6 @@ one still count in the same rows.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from proxy.breaker import Breaker
 from proxy.config import ENDPOINTS, STRATEGIES, Config
 from proxy.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, UnknownModel
+from proxy.hints import NearNames
 from proxy.listing import group_row, model_row
 from proxy.pool import Pool
 
@@ -23,12 +23,16 @@ AUTO: Final = "auto"
 SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
 # Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
 ONE_MODEL_ENDPOINTS: Final = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
-# difflib is quadratic, and the name comes from outside: a longer one is no typing slip.
-_MAX_HINT_CHARS: Final = 100
-
+# An error repeats no more of a name that comes from outside.
+_MAX_TOLD_CHARS: Final = 200
 
 # Which of the models with these ids may be used by a name.
 Allows = Callable[[str, list[str]], list[bool]]
+Members = tuple[Deployment, ...]
+# Those of the members of a name that may be used; it raises where none may.
+Narrow = Callable[[str, Members], Members]
+# Pools by name, endpoint and strategy in effect.
+Pools = dict[tuple[str, str, str], Pool]
 
 
 class Catalog:
@@ -53,7 +57,7 @@ class Catalog:
         self._routing = config.routing
         self._created = created
         self.deployments: dict[str, Deployment] = {}
-        self._by_short: dict[str, tuple[Deployment, ...]] = {}
+        self._by_short: dict[str, Members] = {}
         self.keys: dict[str, Breaker] = {name: key_breaker(config.routing.eject) for name in config.providers}
         if previous is not None:
             self.keys |= {name: previous.keys[name] for name in same_keys}
@@ -78,7 +82,9 @@ class Catalog:
         self._alias_configs = dict(config.aliases)
         self._aliases = {name: self._expand(name, ()) for name in config.aliases}
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
-        self._pools: dict[tuple[str, str, str], Pool] = {}
+        self._pools: Pools = {}
+        ids = {short: [member.id for member in members] for short, members in self._by_short.items()}
+        self._near = NearNames([*self._by_short, *self._aliases], ids)
 
     def resolve(self, name: str | None, endpoint: str, strategy: str | None) -> Pool:
         """The pool a request may go to.
@@ -92,9 +98,20 @@ class Catalog:
         """
         pool = self._found.get((name, endpoint, strategy))
         if pool is None:
-            pool = self._resolve_new(name, endpoint, strategy)
+            pool = self._resolve_new(name, endpoint, strategy, self._pools, None)
             self._found[name, endpoint, strategy] = pool
         return pool
+
+    def resolve_among(
+        self, name: str | None, endpoint: str, strategy: str | None, narrow: Narrow, pools: Pools
+    ) -> Pool:
+        """As :meth:`resolve`, for a key that may use some models only. A name that it may not use is refused
+        as such, before anything is said of what stands behind it.
+
+        :param narrow: raises :class:`proxy.errors.NotAllowed`.
+        :param pools: those that were made for the key until now.
+        """
+        return self._resolve_new(name, endpoint, strategy, pools, narrow)
 
     def models(self, allows: Allows | None = None) -> list[dict[str, Any]]:
         """The rows of ``/v1/models``: every id, then every alias.
@@ -113,7 +130,7 @@ class Catalog:
         :param allows: as of :meth:`models`.
         """
         if id in self.deployments:
-            members: tuple[Deployment, ...] = (self.deployments[id],)
+            members: Members = (self.deployments[id],)
         else:
             members = self._aliases.get(id) or self._by_short.get(id) or ()
         if allows is not None:
@@ -131,17 +148,11 @@ class Catalog:
 
     def nearest(self, name: str) -> str | None:
         """The known name that an unknown one was probably meant to be; None if none is close."""
-        if len(name) > _MAX_HINT_CHARS:
-            return None
-        names = [*self.deployments, *self._aliases, *self._by_short]
-        lower = name.lower()
-        for known in names:
-            if known.lower() == lower:
-                return known
-        close = difflib.get_close_matches(name, names, 1)
-        return close[0] if close else None
+        return self._near.nearest(name)
 
-    def _resolve_new(self, name: str | None, endpoint: str, strategy: str | None) -> Pool:
+    def _resolve_new(
+        self, name: str | None, endpoint: str, strategy: str | None, pools: Pools, narrow: Narrow | None
+    ) -> Pool:
         if strategy is not None and strategy not in STRATEGIES:
             raise BadRequest(
                 f"X-Inferoute-Strategy must be one of {', '.join(STRATEGIES)}, not '{strategy[:40]}'.",
@@ -157,6 +168,7 @@ class Catalog:
             )
         name = AUTO if name is None else name
         kind, members = self._lookup(name)
+        allowed = members if narrow is None else narrow(name, members)
         if kind == "pinned":
             strategy = "pinned"
         elif strategy is None:
@@ -166,10 +178,10 @@ class Catalog:
             else:
                 strategy = (alias and alias.strategy) or self._routing.strategy
         # One pool per strategy in effect, however it was asked for: the turns of round-robin live in it.
-        pool = self._pools.get((name, endpoint, strategy))
+        pool = pools.get((name, endpoint, strategy))
         if pool is None:
-            pool = self._build(name, kind, members, endpoint=endpoint, strategy=strategy)
-            self._pools[name, endpoint, strategy] = pool
+            pool = self._build(name, kind, members, allowed, endpoint=endpoint, strategy=strategy)
+            pools[name, endpoint, strategy] = pool
         return pool
 
     def means(self, name: str) -> str | None:
@@ -182,25 +194,30 @@ class Catalog:
             return "auto"
         return "short" if name in self._by_short else None
 
-    def _lookup(self, name: str) -> tuple[str, tuple[Deployment, ...]]:
+    def _lookup(self, name: str) -> tuple[str, Members]:
         kind = self.means(name)
         if kind is None:
-            raise UnknownModel(name[: 2 * _MAX_HINT_CHARS], self.nearest(name))
+            raise UnknownModel(name[:_MAX_TOLD_CHARS], None)  # who asks decides on a hint: it takes time
         if kind == "auto":
             return kind, tuple(self.deployments.values())
         return kind, self._aliases[name] if kind == "alias" else self._find(name)
 
     def _build(
-        self, name: str, kind: str, members: tuple[Deployment, ...], *, endpoint: str, strategy: str
+        self, name: str, kind: str, members: Members, allowed: Members, *, endpoint: str, strategy: str
     ) -> Pool:
-        """Filter the members of a name for an endpoint; see :meth:`resolve` for what is refused."""
-        serving, left_out = _split(members, lambda m: m.can_serve(endpoint), f"doesn't serve {endpoint}")
+        """Filter the members of a name for an endpoint; see :meth:`resolve` for what is refused.
+
+        :param allowed: those of the members that may be used; nothing is said of the others.
+        """
+        serving, left_out = _split(allowed, lambda m: m.can_serve(endpoint), f"doesn't serve {endpoint}")
         if not serving:
-            message = _unsupported(name, kind, members, endpoint)
+            message = _unsupported(name, kind, allowed, endpoint)
             raise BadRequest(message, code="unsupported_endpoint", param="model")
-        # `auto` is refused even where one model is all there is: a second one in the configuration must not
-        # turn requests that worked into errors, or vectors of one model into those of another.
-        if endpoint in ONE_MODEL_ENDPOINTS and (kind == "auto" or len({m.short for m in serving}) > 1):
+        # `auto` is refused even where one model is all there is: a second one in the configuration, or in a
+        # key's list, must not turn requests that worked into errors, or vectors of one model into another's.
+        if endpoint in ONE_MODEL_ENDPOINTS and (
+            kind == "auto" or len({m.short for m in members if m.can_serve(endpoint)}) > 1
+        ):
             raise BadRequest(
                 f"'{name}' may stand for different models, and {endpoint} of different models don't mix. "
                 f"Name one model: {', '.join(dict.fromkeys(member.short for member in serving))}.",
@@ -230,7 +247,7 @@ class Catalog:
             inner=(alias and alias.strategy) or self._routing.strategy,
         )
 
-    def _expand(self, alias: str, inside: tuple[str, ...]) -> tuple[Deployment, ...]:
+    def _expand(self, alias: str, inside: tuple[str, ...]) -> Members:
         """The members of an alias in their order, each once; those of the aliases it names in their place."""
         config = self._alias_configs[alias]
         members: dict[str, Deployment] = {}
@@ -247,7 +264,7 @@ class Catalog:
             members.update((member.id, member) for member in found)
         return tuple(members.values())
 
-    def _find(self, name: str) -> tuple[Deployment, ...]:
+    def _find(self, name: str) -> Members:
         """The deployments of an id or a short name; none if it is neither."""
         if name in self.deployments:
             return (self.deployments[name],)
@@ -270,6 +287,6 @@ def _split(
 def _unsupported(name: str, kind: str, members: Iterable[Deployment], endpoint: str) -> str:
     served = {served for member in members for served in member.endpoints}
     if kind == "auto":
-        return f"No configured model serves {endpoint}."
+        return f"No model that this request may use serves {endpoint}."
     listed = ", ".join(known for known in ENDPOINTS if known in served) or "nothing"
     return f"The model '{name}' can't be used for {endpoint} here; it serves: {listed}."

@@ -318,12 +318,13 @@ class ClientConnection(ClientFlow):
         exchange = self._exchange
         if exchange is not None and exchange.answer is not None:
             self.cut(False)
-        elif exchange is not None:
-            exchange.abandon(error.status)
-            self.answer_error(error, exchange.request_id)
-        else:
+            return
+        error = self.gateway.count_refusal(error, exchange, self._head, self.transport)
+        if exchange is None:
             self.gateway.counters.refused(error.status)
-            self.answer_error(error, self.gateway.next_request_id())
+        else:
+            exchange.abandon(error.status)
+        self.answer_error(error, self.gateway.next_request_id() if exchange is None else exchange.request_id)
 
     def _can_drain(self) -> bool:
         """What is left of the request is little, known, and on its way without our asking for it."""

@@ -6,6 +6,7 @@
     ├── NotAllowed        403    the key may not use that model
     ├── ForeignOrigin     403    a web page that may not call the gateway
     ├── LimitReached  402/429    of the key
+    ├── TooManyRefused    429    refused requests from one address, without a key
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
     ├── CoolingDown       429    every provider that could be asked wants patience
@@ -170,6 +171,32 @@ class LimitReached(GatewayError):
         )
 
 
+class TooManyRefused(GatewayError):
+    """Too many requests from one client address were refused, so this one is told no more than that.
+
+    :param error: why this one is refused.
+    :param wait_s: until the next refusal is answered in full.
+    """
+
+    def __init__(self, error: GatewayError, wait_s: float) -> None:
+        seconds = max(1, ceil(wait_s))
+        super().__init__(
+            f"Too many refused requests from this address. Correct the request, or retry in {seconds} s. "
+            f"The fault of this one: {error.message}",
+            status=429,
+            type="rate_limit_error",
+            code="too_many_refused_requests",
+            source=DOWNSTREAM,
+            retry_after_s=seconds,
+            close=error.close,
+        )
+
+    @property
+    def should_retry(self) -> bool:
+        """The same request would be refused again."""
+        return False
+
+
 class UnknownModel(GatewayError):
     """The request names a model that is neither an id, an alias nor a short name."""
 
@@ -208,7 +235,7 @@ class CoolingDown(GatewayError):
     def __init__(self, name: str, wait_s: float) -> None:
         seconds = max(1, ceil(wait_s - 1e-6))  # 7 s from now, less now, may be more than 7
         super().__init__(
-            f"Every provider of '{name}' asks for patience. The first may be asked again in {seconds} s.",
+            f"All providers of '{name}' are rate limited. Retry in {seconds} s.",
             status=429,
             type="rate_limit_error",
             code="providers_cooling_down",

@@ -9,7 +9,7 @@ import orjson
 
 from proxy.catalog import Catalog
 from proxy.config import ENDPOINTS, STRATEGIES
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, UnknownModel
 from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
 from proxy.strategy import explain
@@ -54,10 +54,12 @@ def explain_request(
     if endpoint not in EXPLAINED:
         raise BadRequest(f"'endpoint' must be one of {', '.join(EXPLAINED)}.", param="endpoint")
     streamed = document.get("stream") is True
-    pool = catalog.resolve(name, endpoint, strategy)
-    explanation = explain(
-        pool, facts_of(RequestBody.of(sent), sent, keys_of(sent), pool, endpoint, streamed, now)
-    )
+    try:
+        pool = catalog.resolve(name, endpoint, strategy)
+    except UnknownModel as error:
+        raise UnknownModel(error.name, catalog.nearest(error.name)) from None
+    facts = facts_of(RequestBody.of(sent), sent, keys_of(sent), pool, endpoint, streamed, now)
+    explanation = explain(pool, facts)
     return {
         "model": name,
         "kind": pool.kind,

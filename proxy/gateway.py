@@ -13,23 +13,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from proxy.access import KeyTable
+from proxy.access import Grant, KeyTable
 from proxy.budget import RetryBudget
 from proxy.catalog import Catalog
 from proxy.config import Config
 from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
-from proxy.door import Door
+from proxy.door import Door, client_of
 from proxy.endings import Endings
-from proxy.errors import Unavailable
-from proxy.headers import forget_request_heads
+from proxy.errors import GatewayError, Unauthorized, Unavailable
+from proxy.headers import RequestHead, forget_request_heads
+from proxy.hints import HINTS_A_SECOND, HINTS_IN_A_ROW, TokenBucket
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
 from proxy.outbox import Outbox
 from proxy.overload import Overload
 from proxy.pool import Pool
 from proxy.provider import Provider
+from proxy.refusals import Refusals, count_for_key, is_counted
 from proxy.turn import Rest, Soon
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from proxy.absent import AbsentClient
     from proxy.downstream import ClientConnection
+    from proxy.request import Request
     from proxy.tracing import Tracing
 
 log = logging.getLogger("tokenhub")
@@ -121,6 +124,8 @@ class Gateway:
         self.budget = RetryBudget(config.routing.retry_budget)
         self.connections: set[ClientConnection | AbsentClient] = set()
         self.door = Door(self.connections)
+        self.refusals = Refusals()
+        self._hints = TokenBucket(HINTS_A_SECOND, HINTS_IN_A_ROW)
         self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
         self.draining = False  # nothing new is taken
@@ -190,6 +195,42 @@ class Gateway:
     def is_ready(self) -> bool:
         """Whether a request can be served: not draining, and some provider has credentials."""
         return not self.unready and any(p.has_credentials for p in self.providers.values())
+
+    def hint(self, name: str) -> str | None:
+        """The known name that an unknown one was probably meant to be; None where too many are asked for."""
+        return self.catalog.nearest(name) if self._hints.take(time.monotonic()) else None
+
+    def count_refusal(
+        self, error: GatewayError, request: Request | None, head: RequestHead | None,
+        transport: asyncio.BaseTransport,
+    ) -> GatewayError:  # fmt: skip
+        """Count a request that is refused: see :mod:`proxy.refusals`.
+
+        :param request: None where it did not come so far; then its ``head`` tells whose it is, if it is read.
+        :param transport: of its client.
+        :returns: what to answer: ``error``, or a 429 as too many were refused.
+        """
+        if not is_counted(error) or (request is not None and request.permit is not None):
+            return error
+        now = time.monotonic()
+        grant: Grant | None = None
+        if request is not None:
+            grant = request.grant
+        elif head is not None:
+            grant = self._grant_of(head)
+        if grant is None or error.status == 401:
+            return self.refusals.count(error, client_of(transport.get_extra_info("peername")), now)
+        return count_for_key(error, grant.account, now, now + self.unix_offset_s)
+
+    def _grant_of(self, head: RequestHead) -> Grant | None:
+        """What the key in a head grants; None: there is none of use."""
+        try:
+            grant = self.keys.grant_of(head.credentials)
+            if grant is not None:
+                grant.check(time.time())
+        except Unauthorized:
+            return None
+        return grant
 
     def shed(self) -> None:
         """To be called during an overload, for a request that comes.

@@ -10,7 +10,8 @@ itself when its holder dies, and what a dead worker was holding is cleared (:met
 lasts a minute. A request is let in while the window has room for any token at all, counting what running
 requests have reserved; it then reserves an estimate of its own, and settles with the real figure at its end.
 So a key is never over its limit by more than one estimate, and never kept out for an estimate. What it is
-over, the next windows have less.
+over, the next windows have less. A request that is refused for a fault of its own counts as one of the
+minute's requests too (:meth:`Account.count`), and uses nothing else.
 
 **A month** is one of the calendar, in UTC. What was used before this process is told by the ledger
 (:meth:`Accounts.open`).
@@ -18,18 +19,21 @@ over, the next windows have less.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.errors import LimitReached
-from proxy.keys import NUSD, Key, first_of, month_of
+from proxy.keys import Key, first_of, month_of
+from proxy.limiterrors import Reached, limit_reached
 
 if TYPE_CHECKING:
     from proxy.locks import FileLock
 
 WINDOW_S: Final = 60.0
+_LOOK: Final = 0  # what :meth:`Account._admit` is asked for
+_COUNT: Final = 1
+_ENTER: Final = 2
 # How many keys a process can have; a key that is revoked keeps its account until the next start.
 MAX_KEYS: Final = 16_384
 # Above everything that can be set, and sums of it.
@@ -43,11 +47,10 @@ _SHARED: Final = Struct("@dqqqqd16x")
 _OWN: Final = Struct("@dqqqqqqqqd16x")
 _RUNNING: Final = Struct("@qqq")  # requests that run, and what they reserve
 # Where single ones of them are, in values of 8 bytes. They are written one by one, as others look on without
-# the lock: packing clears first what it writes to, and would show them zeros for a moment. Two are of what is
-# shared, the others of a worker's own.
-_CARRIED_AT: Final = 1
+# the lock: packing clears first what it writes to, and would show them zeros for a moment.
+_CARRIED_AT: Final = 1  # of what is shared
 _BASE_AT: Final = 2
-_REQUESTS_AT: Final = 1
+_REQUESTS_AT: Final = 1  # of a worker's own
 _TOKENS_AT: Final = 2
 _MONTH_AT: Final = 3
 _RUNS_AT: Final = 6
@@ -185,7 +188,7 @@ class Account:
     __slots__ = (
         "_accounts", "_concurrency", "_ints", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens",
         "_others", "_own", "_own_at", "_reals", "_rpm", "_shared_at", "_slot", "_tpm", "header_names",
-        "is_limited", "key", "reserves",
+        "is_limited", "key", "reserves", "spent_until",
     )  # fmt: skip
 
     def __init__(self, accounts: Accounts, slot: int, key: Key) -> None:
@@ -205,6 +208,7 @@ class Account:
         self._is_monthly = key.monthly_tokens is not None or key.monthly_nusd is not None
         self.reserves = key.tpm is not None or self._is_monthly
         self.is_limited = self.reserves or key.rpm is not None or key.concurrency is not None
+        self.spent_until = 0.0  # the minute's requests are used up, as far as this worker knows
         kinds = [(name, limit) for name, limit in ((b"Requests", key.rpm), (b"Tokens", key.tpm)) if limit]
         names = (b"x-ratelimit-%b-%b" % (what, kind.lower()) for kind, _ in kinds for what in _WHAT)
         self.header_names = frozenset(names)
@@ -215,9 +219,9 @@ class Account:
 
         :raises LimitReached: as :meth:`admit`.
         """
-        self._admit(now, unix_s, 0, 0, is_to_enter=False)
+        self._admit(now, unix_s, 0, 0, _LOOK)
 
-    def admit(self, now: float, unix_s: float, tokens: int, nusd: int) -> Permit:
+    def admit(self, now: float, unix_s: float, tokens: int, nusd: int, *, what: int = _ENTER) -> Permit:
         """Let a request in, or not. What is let in has to be settled, whatever becomes of it.
 
         :param now: monotonic seconds. :param unix_s: the same moment for calendars.
@@ -226,16 +230,21 @@ class Account:
         """
         lock = self._accounts.lock
         if lock is None:
-            return self._admit(now, unix_s, tokens, nusd)
+            return self._admit(now, unix_s, tokens, nusd, what)
         lock.acquire(self._slot)
         try:
-            return self._admit(now, unix_s, tokens, nusd)
+            return self._admit(now, unix_s, tokens, nusd, what)
         finally:
             lock.release(self._slot)
 
-    def _admit(
-        self, now: float, unix_s: float, tokens: int, nusd: int, *, is_to_enter: bool = True
-    ) -> Permit:
+    def count(self, now: float, unix_s: float) -> Permit:
+        """Count a request that is answered here, such as one that is refused. There is nothing to settle.
+
+        :raises LimitReached: the key's requests of this minute are used up. Then it is not counted.
+        """
+        return self.admit(now, unix_s, 0, 0, what=_COUNT)
+
+    def _admit(self, now: float, unix_s: float, tokens: int, nusd: int, what: int) -> Permit:
         """One function, for every call costs more than what it does here."""
         own, whole, shared = self._own, self._ints, self._shared_at
         begun, used = self._reals[shared], whole[shared + _CARRIED_AT]
@@ -265,25 +274,28 @@ class Account:
             begun = begun + windows * WINDOW_S if used else now
             ends_at = begun + WINDOW_S
         left, tokens_left = self._rpm - requests, self._tpm - used - held
-        if (
-            left <= 0
-            or tokens_left <= 0
-            or running >= self._concurrency
-            or month_tokens + held >= self._monthly_tokens
-            or month_nusd + held_nusd >= self._monthly_nusd
+        if left <= 0 or (
+            what != _COUNT
+            and (
+                tokens_left <= 0
+                or running >= self._concurrency
+                or month_tokens + held >= self._monthly_tokens
+                or month_nusd + held_nusd >= self._monthly_nusd
+            )
         ):
             month_sums = month_tokens, month_nusd, held, held_nusd
             raise self._refusal(month_sums, running, left, tokens_left, used, ends_at, now, unix_s)
-        if is_to_enter:
+        if what != _LOOK:
             if own.window != begun:
                 if self._reals[shared] != begun:
                     whole[shared + _CARRIED_AT] = used
                     self._reals[shared] = begun
                 self._enter(begun)
             own.requests += 1
-            own.running += 1
-            own.held += tokens
-            own.held_nusd += nusd
+            if what == _ENTER:
+                own.running += 1
+                own.held += tokens
+                own.held_nusd += nusd
             if self._others:
                 self._ints[self._own_at + _REQUESTS_AT] = own.requests
                 self._tell_of_running(own)
@@ -371,27 +383,18 @@ class Account:
         self, month: tuple[int, int, int, int], running: int, left: int, tokens_left: int, used: int,
         ends_at: float, now: float, unix_s: float,
     ) -> LimitReached:  # fmt: skip
-        key, wait_s = self.key, ends_at - now
+        if left <= 0:
+            self.spent_until = ends_at  # nothing gives requests back before
         month_tokens, month_nusd, held, _ = month
-        if month_tokens >= self._monthly_tokens:
-            return self._spent("monthly_tokens", f"{key.monthly_tokens} tokens")
-        if month_nusd >= self._monthly_nusd:
-            return self._spent("monthly_usd", f"${Decimal(self._monthly_nusd) / NUSD:f}")
-        if running >= self._concurrency:
-            which, text, wait_s = "concurrency", f"{key.concurrency} requests at a time is reached", 1.0
-        elif left <= 0:
-            which, text = "rpm", f"{key.rpm} requests a minute is reached"
-        elif tokens_left <= 0:
-            which, text = "tpm", f"{key.tpm} tokens a minute is reached"
-            wait_s += WINDOW_S * max(0, used // self._tpm - 1)
-        else:  # they may use less than that
-            which = "monthly_tokens" if month_tokens + held >= self._monthly_tokens else "monthly_usd"
-            text, wait_s = "a month is reserved, to its end, by requests that run", 1.0
+        reached = Reached(
+            monthly_tokens=month_tokens >= self._monthly_tokens,
+            monthly_nusd=month_nusd >= self._monthly_nusd,
+            concurrency=running >= self._concurrency,
+            rpm=left <= 0,
+            tpm=tokens_left <= 0,
+            reserved_tokens=month_tokens + held >= self._monthly_tokens,
+            tokens_over=max(0, used // self._tpm - 1),
+        )
         permit = Permit(0, 0, max(0, left), max(0, tokens_left), ends_at)
         lines = self.header_lines(permit, unix_s + ends_at - now)
-        return LimitReached(f"The key's limit of {text}.", which, wait_s, lines)
-
-    def _spent(self, which: str, what: str) -> LimitReached:
-        anew = first_of(self._accounts.month + 1)
-        text = f"The key's monthly limit of {what} is reached. It begins anew on {anew:%Y-%m-%d}, 00:00 UTC."
-        return LimitReached(text, which, None, b"")
+        return limit_reached(self.key, reached, ends_at - now, WINDOW_S, self._accounts.month, lines)

@@ -30,7 +30,6 @@ class Pool:
     """
 
     __slots__ = (
-        "_may_fail_over",
         "alias",
         "dearest",
         "endpoint",
@@ -94,32 +93,12 @@ class Pool:
             max((p[0] or 0 for p in prices), default=0),
             max((p[2] or 0 for p in prices), default=0),
         )
-        self._may_fail_over = fails_over
         self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(
             (share_name, weight, tuple(at[member] for member in behind if member in at))
             for share_name, weight, behind in shares
-        )
-
-    def only(self, allowed: Sequence[bool]) -> Pool:
-        """The same pool with those members only; at least one."""
-        kept = [member for member, may in zip(self.members, allowed, strict=True) if may]
-        return Pool(
-            self.name,
-            self.kind,
-            self.endpoint,
-            kept,
-            self.strategy,
-            keepalive_s=self.keepalive_s,
-            alias=self.alias,
-            shares=[
-                (name, weight, [self.members[index] for index in behind if allowed[index]])
-                for name, weight, behind in self.shares
-            ],
-            fails_over=self._may_fail_over,
-            inner=self.inner,
         )
 
     def _differ_in(self, capability: str) -> bool:

@@ -81,8 +81,11 @@ class Request:
             if grant is None and head.origin and not gateway.lets_pages_call(head.origin):
                 raise ForeignOrigin
             head.access = gateway.keys, grant
-        if grant is not None and grant.may_end:
-            grant.check(self.begun_at + gateway.unix_offset_s)
+        if grant is not None:
+            if grant.may_end:
+                grant.check(self.begun_at + gateway.unix_offset_s)
+            if self.begun_at < grant.account.spent_until:
+                grant.account.look(self.begun_at, self.begun_at + gateway.unix_offset_s)
         options = self.options = head.options or read_options(head)
         if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
             self.first_byte_s = options.timeout_s
@@ -192,13 +195,14 @@ class Request:
         :raises GatewayError: as :meth:`resolve`.
         """
         catalog, strategy, grant = self.routes.catalog, self.options.strategy, self.grant
-        if grant is None or not grant.limits_models:
-            return catalog.resolve(name, self.endpoint, strategy)
         try:
-            pool = catalog.resolve(name, self.endpoint, strategy)
+            if grant is None or not grant.limits_models:
+                return catalog.resolve(name, self.endpoint, strategy)
+            return grant.resolve(catalog, name, self.endpoint, strategy)
         except UnknownModel as error:
-            raise UnknownModel(error.name, None) from None  # a hint may name models that are not the key's
-        return grant.narrow(pool, catalog.means)
+            # A hint may name models that are not the key's.
+            hint = None if grant is not None and grant.limits_models else self.gateway.hint(error.name)
+            raise UnknownModel(error.name, hint) from None
 
     def _check_one_model(self, pool: Pool) -> None:
         for fallback in self.fallbacks:

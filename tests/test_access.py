@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from proxy.access import Grant, KeyTable, others, secret_in
 from proxy.catalog import Catalog
 from proxy.config import parse
-from proxy.errors import NotAllowed, Unauthorized
+from proxy.errors import GatewayError, NotAllowed, Unauthorized
 from proxy.keys import digest_of
+from proxy.pool import Pool
 from proxy.strategy import choose
 from tests.fakes import RawClient, answers
 from tests.keycases import (
@@ -34,7 +35,7 @@ from tests.keycases import (
     make,
     table_of,
 )
-from tests.routecases import deployment, facts, pool_of
+from tests.routecases import facts
 
 OTHER = b"th-" + b"o" * 43
 
@@ -95,12 +96,16 @@ def test_a_known_key_is_found_by_its_hash():
     ("value", "said"),
     [
         (None, "There is no API key in the request. Send one as Authorization: Bearer th-…."),
-        (b"Bearer sk-own", "begin with th- and have 46 characters"),
-        (b"Bearer " + SECRET[:-1], "begin with th- and have 46 characters"),
-        (b"Bearer " + SECRET + b"x", "begin with th- and have 46 characters"),
-        (b"Bearer th-" + b"\xff" * 43, "begin with th- and have 46 characters"),
-        (b"Bearer " + SECRET.upper(), "begin with th- and have 46 characters"),
-        (b"Bearer " + OTHER, "The API key is not known to this gateway."),
+        (
+            b"Bearer sk-own",
+            "This is not a key of this gateway: its keys start with th- and have 46 characters.",
+        ),
+        (b"Bearer " + SECRET[:-1], "start with th- and have 46 characters."),
+        (b"Bearer " + SECRET + b"x", "start with th- and have 46 characters."),
+        (b"Bearer th-", "start with th- and have 46 characters."),
+        (b"Bearer th-" + b"\xff" * 43, "start with th- and have 46 characters."),
+        (b"Bearer " + SECRET.upper(), "start with th- and have 46 characters."),
+        (b"Bearer " + OTHER, "This gateway does not know the API key."),
     ],
 )
 def test_a_key_that_is_none(value, said):
@@ -112,7 +117,35 @@ def test_a_key_that_is_none(value, said):
     assert (error.status, error.type, error.code) == (401, "authentication_error", "invalid_api_key")
     assert error.headers == b'WWW-Authenticate: Bearer realm="tokenhub"\r\n'
     assert not error.should_retry
-    assert table_of(key_of(), is_open=True).grant_of(given) is None
+    is_open = table_of(key_of(), is_open=True)
+    if value is None or not value.startswith(b"Bearer th-"):
+        assert is_open.grant_of(given) is None
+        return
+    # A client that sends such a key is not an anonymous one: it expects its limits and its list.
+    with pytest.raises(Unauthorized) as caught:
+        is_open.grant_of(given)
+    assert said in caught.value.message
+    assert caught.value.message.endswith(" Requests without a key are served too.")
+
+
+@given(
+    st.binary(max_size=50), st.sampled_from([b"x-tokenhub-key", b"x-api-key", b"api-key", b"authorization"])
+)
+def test_what_begins_like_a_key_and_is_not_known_is_refused_everywhere(rest, name):
+    secret = b"th-" + rest.strip(b" \t")
+    value = b"Bearer " + secret if name == b"authorization" else secret
+    for is_open in (True, False):
+        with pytest.raises(Unauthorized):
+            table_of(key_of(), is_open=is_open).grant_of([(name, value)])
+        with pytest.raises(Unauthorized):
+            KeyTable((), None, is_open=is_open).grant_of([(name, value)])
+
+
+def test_a_known_key_counts_before_another_gateways_in_authorization():
+    """A provider that is such a gateway too, and gets the client's own credentials."""
+    given = [(b"authorization", b"Bearer " + OTHER), (b"x-tokenhub-key", SECRET)]
+    grant = table_of(key_of(), is_open=True).grant_of(given)
+    assert grant is not None and grant.id == "key_1"
 
 
 def test_a_known_key_counts_where_none_is_needed():
@@ -238,9 +271,9 @@ CATALOG = Catalog(parse(MODELS), {"mock": True, "b": True}, 0)
 
 
 def allowed(models: list[str], name: str | None, strategy: str | None = None) -> list[str]:
-    pool = CATALOG.resolve(name, "chat", strategy)
+    grant = grant_of(models=tuple(models))
     try:
-        return [member.id for member in grant_of(models=tuple(models)).narrow(pool, CATALOG.means).members]
+        return [member.id for member in grant.resolve(CATALOG, name, "chat", strategy).members]
     except NotAllowed:
         return []
 
@@ -282,11 +315,10 @@ def test_which_models_a_key_may_use(models, name, expected):
 
 
 def test_who_may_use_none_is_told_what_it_may():
-    pool = CATALOG.resolve("mock/m", "chat", None)
     grant = grant_of(models=("b/*", "premium"))
     for _ in range(2):  # it is worked out once
         with pytest.raises(NotAllowed) as caught:
-            grant.narrow(pool, CATALOG.means)
+            grant.resolve(CATALOG, "mock/m", "chat", None)
     error = caught.value
     assert error.message == "This API key may not use 'mock/m'. It may use: b/*, premium."
     assert (error.status, error.type, error.code, error.param) == (
@@ -295,21 +327,25 @@ def test_who_may_use_none_is_told_what_it_may():
 
 
 def test_pools_are_narrowed_once_and_only_where_need_be():
+    def resolved(grant: Grant, strategy: str | None = None) -> Pool:
+        return grant.resolve(CATALOG, "all", "chat", strategy)
+
     pool = CATALOG.resolve("all", "chat", None)
-    assert grant_of().narrow(pool, CATALOG.means) is pool
-    assert grant_of(models=("*",)).narrow(pool, CATALOG.means) is pool
-    assert grant_of(models=("all",)).narrow(pool, CATALOG.means) is pool
+    assert resolved(grant_of()) is pool
+    for models in (("*",), ("all",)):
+        assert resolved(grant_of(models=models)).members == pool.members
     grant = grant_of(models=("b/*",))
-    narrowed = grant.narrow(pool, CATALOG.means)
-    assert grant.narrow(pool, CATALOG.means) is narrowed is not pool
+    narrowed = resolved(grant)
+    assert resolved(grant) is narrowed is not pool
+    assert resolved(grant, "latency") is narrowed  # the default spelled out shares the turns
     assert (narrowed.name, narrowed.kind, narrowed.alias) == (pool.name, pool.kind, pool.alias)
     assert narrowed.plain_rows == pool.plain_rows[2:]  # the same rows: what is learned is learned once
     assert narrowed.fails_over
-    assert not grant_of(models=("b/m",)).narrow(pool, CATALOG.means).fails_over  # there is nobody else
+    assert not resolved(grant_of(models=("b/m",))).fails_over  # there is nobody else
 
 
 def test_a_narrowed_round_robin_takes_even_turns():
-    pool = grant_of(models=("mock/*", "b/m")).narrow(CATALOG.resolve("spread", "chat", None), CATALOG.means)
+    pool = grant_of(models=("mock/*", "b/m")).resolve(CATALOG, "spread", "chat", None)
     rng, request = Random(1), facts()
     found = [choose(pool, request, rng) for _ in range(30)]
     assert Counter(member.id for member in found) == {"mock/m": 10, "mock/n": 10, "b/m": 10}
@@ -325,7 +361,7 @@ def test_a_narrowed_round_robin_takes_even_turns():
     ],
 )
 def test_a_narrowed_split_keeps_its_shares(models, expected):
-    pool = grant_of(models=models).narrow(CATALOG.resolve("test", "chat", None), CATALOG.means)
+    pool = grant_of(models=models).resolve(CATALOG, "test", "chat", None)
     rng, request = Random(1), facts()
     found = Counter(choose(pool, request, rng).id for _ in range(3000))
     assert found.keys() == expected.keys()
@@ -337,12 +373,80 @@ def test_a_narrowed_split_keeps_its_shares(models, expected):
 
 
 def test_narrowed_pools_keep_what_their_alias_says():
-    members = [deployment("a"), deployment("b", fails_over=False), deployment("c")]
-    pool = pool_of("cost", *members, keepalive_s=3.0, inner="availability", fails_over=False)
-    narrowed = pool.only([True, False, True])
-    assert (narrowed.strategy, narrowed.keepalive_s, narrowed.inner) == ("cost", 3.0, "availability")
-    assert [member.id for member in narrowed.members] == ["a/m", "c/m"]
+    alias = 'calm = { models = ["mock/m", "b/m", "mock/n"], strategy = "cost", keepalive = "3s" }\n'
+    text = MODELS.replace("[aliases]", "[routing]\nfailover = false\n[aliases]\n" + alias)
+    catalog = Catalog(parse(text), {"mock": True, "b": True}, 0)
+    narrowed = grant_of(models=("mock/*",)).resolve(catalog, "calm", "chat", None)
+    assert (narrowed.strategy, narrowed.keepalive_s, narrowed.inner) == ("cost", 3.0, "cost")
+    assert [member.id for member in narrowed.members] == ["mock/m", "mock/n"]
     assert not narrowed.fails_over
+
+
+CAPABILITIES = Catalog(
+    parse(
+        """
+[providers.a]
+base_url = "http://127.0.0.1:1/v1"
+auth = "none"
+[providers.keyless]
+base_url = "http://127.0.0.1:1/v1"
+[models."a/chat"]
+[models."a/embed"]
+capabilities = ["embeddings"]
+[models."a/embed-2"]
+capabilities = ["embeddings"]
+[models."a/complete"]
+capabilities = ["completions"]
+[models."keyless/chat"]
+[aliases]
+mixed = ["a/embed", "a/embed-2"]
+all = ["a/chat", "a/complete"]
+"""
+    ),
+    {"a": True},
+    0,
+)
+
+
+def fault(models: tuple[str, ...] | None, name: str | None, endpoint: str) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        grant_of(models=models).resolve(CAPABILITIES, name, endpoint, None if name else "cost")
+    return caught.value
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "embeddings", "rerank", "speech", "count_tokens"])
+@pytest.mark.parametrize("name", ["a/embed", "embed", "mixed", "keyless/chat"])
+def test_what_a_key_may_not_use_is_refused_whatever_it_can_do(name, endpoint):
+    error = fault(("a/chat",), name, endpoint)
+    assert (error.status, error.code) == (403, "model_not_allowed")
+    told = error.message.removeprefix(f"This API key may not use '{name}'.")
+    assert told == " It may use: a/chat."
+    # To who may use it, it is told what it can't do.
+    assert fault((name,), name, "rerank").code == "unsupported_endpoint"
+
+
+def test_nothing_is_said_of_models_that_a_key_may_not_use():
+    error = fault(("a/complete",), "all", "chat")  # one member may be used, and the other could do it
+    assert (error.status, error.code) == (400, "unsupported_endpoint")
+    assert error.message.endswith("it serves: completions.")
+    error = fault(("a/embed",), "mixed", "embeddings")
+    assert (error.status, error.code) == (400, "mixed_models")  # as for everybody: a list may grow
+    assert "embed-2" not in error.message and error.message.endswith("Name one model: embed.")
+    assert "embed-2" in fault(None, "mixed", "embeddings").message
+    assert fault(("a/chat",), None, "embeddings").code == "unsupported_endpoint"
+    assert fault(("b/*",), None, "chat").code == "model_not_allowed"
+
+
+def test_an_unknown_name_is_unknown_to_every_key():
+    for models in (None, ("a/chat",)):
+        error = fault(models, "a/chatt", "speech")
+        assert (error.status, error.code) == (404, "model_not_found")
+        assert "Did you mean" not in error.message  # a hint takes time, and is not the key's to give
+
+
+def test_a_member_without_credentials_does_not_stand_in_for_one_that_may_not_be_used():
+    pool = grant_of(models=("keyless/chat",)).resolve(CAPABILITIES, "chat", "chat", None)
+    assert [member.id for member in pool.members] == ["keyless/chat"]  # told as such when it is asked
 
 
 NESTED = Catalog(
@@ -374,9 +478,9 @@ NESTED = Catalog(
     ],
 )
 def test_names_that_are_others_short_names(models, name, expected):
-    pool = NESTED.resolve(name, "chat", None)
     try:
-        found = [member.id for member in grant_of(models=tuple(models)).narrow(pool, NESTED.means).members]
+        pool = grant_of(models=tuple(models)).resolve(NESTED, name, "chat", None)
+        found = [member.id for member in pool.members]
     except NotAllowed:
         found = []
     assert found == expected
@@ -391,13 +495,22 @@ def test_any_entry_and_any_id(entry, id):
 def test_a_table_made_anew_has_forgotten_its_pools():
     table = table_of(key_of(models=("mock/*",)))
     credentials = [(b"x-api-key", SECRET)]
-    pool = CATALOG.resolve("all", "chat", None)
     before, after = table.grant_of(credentials), table.again().grant_of(credentials)
     assert before is not None and after is not None and before is not after
-    assert before.narrow(pool, CATALOG.means) is not after.narrow(pool, CATALOG.means)
+    assert before.resolve(CATALOG, "all", "chat", None) is not after.resolve(CATALOG, "all", "chat", None)
     assert len(table.again()) == 1
     nobody = KeyTable((), None, is_open=True)
-    assert nobody.again().is_open and nobody.grant_of(credentials) is None
+    assert nobody.again().is_open and nobody.grant_of([(b"x-api-key", b"sk-own")]) is None
+
+
+def test_a_grant_goes_by_the_catalog_it_is_asked_with():
+    grant = grant_of(models=("b/*",))
+    first = grant.resolve(CATALOG, "all", "chat", None)
+    other = Catalog(parse(MODELS.replace('"b/large-1", "b/large-2"]', '"b/large-1"]')), {}, 0)
+    found = grant.resolve(other, "all", "chat", None)
+    assert [member.id for member in found.members] == ["b/m", "b/large-1"]
+    assert found.members[0] is other.deployments["b/m"]
+    assert grant.resolve(CATALOG, "all", "chat", None).members == first.members
 
 
 def test_what_a_change_of_one_key_leaves_of_the_others():
@@ -458,10 +571,13 @@ async def test_not_required(provider, start):
     client = await RawClient.connect(server)
     for _ in range(3):
         assert (await ask(client))[0] == 200
-    assert (await ask(client, OTHER))[0] == 200  # as good as none
+    assert (await ask(client, b"sk-anything"))[0] == 200
+    for unknown in (OTHER, OTHER[:-1], b"th-"):
+        check_error(await ask(client, unknown), 401, "authentication_error", "invalid_api_key")
     assert (await ask(client, secret))[0] == 200  # but one that is known counts, with its limits
     assert (await ask(client, secret))[0] == 429
-    assert (await ask(client, secret, b'{"model":"mock/n"}'))[0] == 403
+    _, other = await make(server, models="mock/m", name="other")
+    assert (await ask(client, other, b'{"model":"mock/n"}'))[0] == 403
 
 
 async def test_probes_need_no_key_and_models_do(provider, start):

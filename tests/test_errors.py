@@ -91,7 +91,7 @@ def test_unknown_model_suggests_the_nearest_name_if_there_is_one():
 def test_patience_is_asked_for_in_whole_seconds_and_never_too_few(wait_s, seconds):
     error = CoolingDown("premium", wait_s)
     assert error.retry_after_s == seconds
-    assert f"'premium' asks for patience. The first may be asked again in {seconds} s." in error.message
+    assert error.message == f"All providers of 'premium' are rate limited. Retry in {seconds} s."
     assert error.should_retry
 
 

@@ -11,6 +11,7 @@ import pytest
 from proxy.config import parse
 from tests.conftest import until
 from tests.fakes import Call, RawClient, post
+from tests.keycases import make
 
 
 def config(provider, *, models=("mock/m",), extra="", more=""):
@@ -678,16 +679,17 @@ async def test_passthrough_sends_the_clients_own_key(provider, start):
     provider.script = script
     text = config(provider).replace('api_key_env = "MOCK_KEY"', 'auth = "passthrough"')
     server = await start(text)
+    _, secret = await make(server)
     client = await RawClient.connect(server)
     await client.post(
-        BODY, extra=b"Authorization: Bearer mine\r\nX-TokenHub-Key: th-1\r\nOpenAI-Project: p\r\n"
+        BODY, extra=b"Authorization: Bearer mine\r\nX-TokenHub-Key: %b\r\nOpenAI-Project: p\r\n" % secret
     )
     status, _, body = await client.response()
     assert (status, body) == (401, b'{"error":"yours"}')
     head = seen[0][0].lower()
     assert b"authorization: bearer mine\r\n" in head
     assert b"openai-project: p\r\n" in head
-    assert b"th-1" not in head
+    assert secret.lower() not in head and b"tokenhub" not in head
 
 
 async def test_server_timing(provider, start):

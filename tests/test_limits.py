@@ -98,6 +98,34 @@ def test_looking_takes_nothing():
     account.look(NOW + 60, unix_s(NOW + 60))
 
 
+def test_a_request_that_is_answered_here_is_one_of_the_minute_and_nothing_else():
+    account = account_of(rpm=3, tpm=10, concurrency=1, monthly_tokens=10)
+    running = admit(account, tokens=10)
+    refused(account)  # by three limits, of which none concerns it
+    permit = account.count(NOW + 1, unix_s(NOW + 1))
+    assert (permit.requests_left, permit.tokens, permit.nusd, permit.ends_at) == (1, 0, 0, NOW + WINDOW_S)
+    account.settle(running, unix_s(NOW + 2), 0, 0)
+    assert admit(account, NOW + 2).requests_left == 0  # nothing was held for it
+    with pytest.raises(LimitReached) as caught:
+        account.count(NOW + 3, unix_s(NOW + 3))
+    assert (caught.value.status, caught.value.param) == (429, "concurrency")  # as for any other request
+    assert account.count(NOW + 60, unix_s(NOW + 60)).requests_left == 2  # and it begins a window
+
+
+def test_when_a_worker_knows_that_the_requests_of_a_minute_are_used_up():
+    account = account_of(rpm=2, concurrency=1)
+    assert account.spent_until == 0.0
+    admit(account)
+    refused(account)  # by concurrency: that may end at any moment
+    assert account.spent_until == 0.0
+    account.count(NOW + 1, unix_s(NOW + 1))
+    assert account.spent_until == 0.0
+    refused(account, NOW + 2)
+    assert account.spent_until == NOW + WINDOW_S
+    # Another limit for the key is another account.
+    assert Account(account._accounts, 0, key_of(rpm=3)).spent_until == 0.0
+
+
 def test_a_worker_whose_clock_was_read_a_moment_before_the_windows_begin():
     account = account_of(rpm=2)
     admit(account, NOW)
@@ -400,13 +428,18 @@ class Model:
         self.month: tuple[int, int] | None = None
         self.running: list[int] = []
 
-    def may_enter(self, now: float, date: datetime) -> str:
-        """Which limit keeps it out; "" for none."""
+    def window(self, now: float) -> tuple[float, int, int]:
+        """When the window of a moment has begun; the tokens and the requests in it."""
         begun, used, requests = self.begun, self.used, self.requests
         while begun is not None and now >= begun + 60:
             used = max(0, used - (self.tpm or used))
             requests = 0
             begun = begun + 60 if used else None
+        return now if begun is None else begun, used, requests
+
+    def may_enter(self, now: float, date: datetime) -> str:
+        """Which limit keeps it out; "" for none."""
+        _, used, requests = self.window(now)
         held = sum(self.running)
         in_month = self.month_tokens if self.month == (date.year, date.month) else 0
         if self.monthly is not None and in_month >= self.monthly:
@@ -419,14 +452,17 @@ class Model:
             return "tpm"
         if self.monthly is not None and in_month + held >= self.monthly:
             return "monthly_tokens"
-        if begun is None:
-            begun = now
-        self.next_window = begun, used, requests
         return ""
 
-    def enter(self, tokens: int) -> None:
-        self.begun, self.used, self.requests = self.next_window
+    def may_count(self, now: float) -> bool:
+        return self.rpm is None or self.window(now)[2] < self.rpm
+
+    def count(self, now: float) -> None:
+        self.begun, self.used, self.requests = self.window(now)
         self.requests += 1
+
+    def enter(self, now: float, tokens: int) -> None:
+        self.count(now)
         self.running.append(tokens)
 
     def leave(self, index: int, date: datetime, tokens: int) -> None:
@@ -440,7 +476,7 @@ class Model:
 _limit = st.none() | st.integers(1, 6)
 _EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look"]),
+        st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look", "count"]),
         st.integers(0, 2),  # the worker
         st.integers(0, 40),  # tokens
         st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 20 * 86400.0]),  # exact as floats
@@ -482,12 +518,24 @@ def test_any_sequence_of_three_workers(rpm, tpm, concurrency, monthly, events):
             else:
                 permit = admit(account, now, tokens)
                 running.append((worker, permit))
-                model.enter(tokens)
+                model.enter(now, tokens)
                 if rpm is not None:
                     assert permit.requests_left == rpm - model.requests
                 if tpm is not None:
                     assert permit.tokens_left == max(0, tpm - model.used - sum(model.running))
                 assert permit.ends_at - WINDOW_S == model.begun
+        elif what == "count":
+            account = accounts[worker]
+            if model.may_count(now):
+                left = account.count(now, unix_s(now)).requests_left
+                model.count(now)
+                assert rpm is None or left == rpm - model.requests
+            else:
+                with pytest.raises(LimitReached):
+                    account.count(now, unix_s(now))
+                assert account.spent_until == model.window(now)[0] + WINDOW_S
+        for account in accounts:  # what it goes by to refuse at once is so
+            assert now >= account.spent_until or not model.may_count(now)
         date = datetime.fromtimestamp(unix_s(now), UTC)
         in_month = model.month_tokens if model.month == (date.year, date.month) else 0
         assert workers[worker].used(0, unix_s(now))[:2] == (in_month, 2 * in_month)
@@ -570,6 +618,8 @@ while running:
 print(json.dumps([admitted, without_seat]), flush=True)
 sys.stdin.readline()
 """
+# Counted only: there is nothing to settle.
+COUNTED = "account.count(1000.0, 1780315200.0) and None"
 HOLDER = """
 import json, mmap, sys
 from proxy.keys import Key
@@ -672,6 +722,26 @@ def test_exact_over_processes(shared, begin, limits, tokens, expected):
     # Nothing is left behind: who comes next finds nobody there.
     next_one = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(concurrency=1))
     admit(next_one)
+
+
+def test_refusals_are_exact_over_processes_too(shared, begin):
+    """Of four workers, two let requests in, and two count what they refuse."""
+    import json
+
+    opened(shared)
+    limits = {"rpm": 700, "tpm": 10**6}
+    counting = WORKER.replace("account.admit(1000.0, 1780315200.0, tokens, tokens)", COUNTED)
+    assert counting != WORKER
+    with open(os.memfd_create("seats"), "r+b") as seats:
+        number = seats.fileno()
+        processes = [
+            begin((WORKER, counting)[own % 2], number, 4, own, limits, 0, also=number) for own in range(4)
+        ]
+        for process in processes:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        results = [json.loads(process.stdout.readline())[0] for process in processes]
+    assert sum(results) == 700
 
 
 def test_what_another_writes_is_never_seen_half(shared, begin):

@@ -9,11 +9,12 @@ import pytest
 from proxy.access import KeyTable
 from proxy.catalog import Catalog
 from proxy.config import parse
-from proxy.errors import BadRequest, ForeignOrigin, GatewayError
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, LimitReached, UnknownModel
 from proxy.headers import read_request_head
 from proxy.request import Request
 from tests.conftest import until
 from tests.fakes import RawClient
+from tests.keycases import UNIX_S, grant_of
 
 TEXT = """
 [routing]
@@ -55,6 +56,7 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
         keys=KeyTable((), None, is_open=True),
         lets_pages_call=lambda origin: origin == b"https://app.example",
         unix_offset_s=0.0,
+        hint=lambda name: "both" if name == "bth" else None,
         next_request_id=lambda: b"req_%d" % next(ids),
     )
 
@@ -159,6 +161,43 @@ def test_names_that_dont_serve(model, status, code):
     with pytest.raises(GatewayError) as caught:
         names(request(b"X-Inferoute-Fallback: " + model))
     assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_a_hint_is_for_those_who_may_use_all_models():
+    for models, said in ((None, " Did you mean 'both'?"), (("a/m",), "")):
+        made = request()
+        made.grant = grant_of(models=models)
+        with pytest.raises(UnknownModel) as caught:
+            names(made, b"bth")
+        assert caught.value.message == (
+            f"The model 'bth' does not exist here.{said} GET /v1/models lists all names."
+        )
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "embeddings", "rerank"])
+def test_a_fallback_that_a_key_may_not_use_is_refused_whatever_it_can_do(endpoint):
+    made = request(b"X-Inferoute-Fallback: a/f", endpoint=endpoint)
+    made.grant = grant_of(models=("a/m", "a/e"))
+    with pytest.raises(GatewayError) as caught:
+        names(made, {"chat": b"a/m"}.get(endpoint, b"a/e"))
+    expected = (400, "unsupported_endpoint") if endpoint == "rerank" else (403, "model_not_allowed")
+    assert (caught.value.status, caught.value.code) == expected  # of "rerank" it is the first name's fault
+
+
+def test_a_key_whose_requests_are_used_up_is_refused_by_its_head():
+    made = request()
+    grant = grant_of(rpm=1)
+    made.gateway.keys = SimpleNamespace(grant_of=lambda credentials: grant)
+    made.head.access = None
+    made.begin()
+    grant.account.count(made.begun_at, UNIX_S)
+    made.begin()  # this worker has not heard of it yet, and looking costs something
+    with pytest.raises(LimitReached):
+        grant.account.count(made.begun_at, UNIX_S)
+    with pytest.raises(LimitReached, match="1 requests a minute"):
+        made.begin()
+    made.begun_at += 60.0
+    made.begin()
 
 
 def test_a_body_without_model_is_told_what_it_lacks():

@@ -101,7 +101,7 @@ def test_a_page_that_may_call(page, origin, tmp_path):
         # What is wrong can be read too, and not only that something is.
         refused = ask(page, gateway, "th-wrong")
         assert refused["status"] == 401
-        assert "API key" in refused["text"]
+        assert "not a key of this gateway" in refused["text"]
         assert refused["id"].startswith("req_")
         assert ask(page, gateway, key, "no-such-model")["status"] == 404
 

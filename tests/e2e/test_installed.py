@@ -309,13 +309,13 @@ def test_a_provider_without_a_key_is_named_in_the_log_and_no_key_ever_is(tmp_pat
     )
     with Gateway(tmp_path, config, P_API_KEY="sk-very-secret") as gateway:
         unknown = request(
-            gateway, "POST", "/v1/chat/completions", {"model": "x"}, Authorization="Bearer th-client"
+            gateway, "POST", "/v1/chat/completions", {"model": "x"}, Authorization="Bearer sk-client"
         )
         assert unknown.status == 404
         close(unknown)
     assert "provider q has no key" in gateway.log
     assert "secret" not in gateway.log
-    assert "th-client" not in gateway.log
+    assert "sk-client" not in gateway.log
 
 
 def test_a_unix_socket(tmp_path):
