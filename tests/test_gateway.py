@@ -8,9 +8,12 @@ import pytest
 
 from proxy.catalog import Catalog
 from proxy.config import parse
+from proxy.errors import BadRequest, GatewayError
 from proxy.gateway import Gateway
 from proxy.headers import recall_request_head
 from proxy.provider import Provider
+from proxy.refusals import REFUSALS_A_MINUTE
+from tests.keycases import SECRET, key_of, table_of
 
 
 def gateway(text: str, simulated: bool = False) -> Gateway:
@@ -156,3 +159,63 @@ async def test_providers_of_the_past_are_let_go_of_once_they_are_idle():
     adopt(made, MORE, keep=True)
     assert made._retired == []
     await made.close()
+
+
+class Peer:
+    """A transport of which only the client's address is asked."""
+
+    def __init__(self, host: str = "10.0.0.1") -> None:
+        self.host = host
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        assert name == "peername"
+        return self.host, 1
+
+
+def nothing_there() -> BadRequest:
+    return BadRequest("There is nothing at /v2.", status=404)
+
+
+def test_a_refusal_without_a_request_is_its_keys_by_the_head():
+    made = gateway(TEXT)
+    keys = (
+        key_of(rpm=1),
+        key_of("gone", b"th-" + b"g" * 43, rpm=1, revoked=1),
+        key_of("old", b"th-" + b"o" * 43, rpm=1, expires=1),
+    )
+    made.keys = table_of(*keys, is_open=True)
+
+    def refused(secret: bytes) -> GatewayError:
+        lines = b"GET /v2 HTTP/1.1\r\nHost: g" + (b"\r\nx-api-key: " + secret if secret else b"")
+        head = recall_request_head(lines)[0]
+        return made.count_refusal(nothing_there(), None, head, Peer())
+
+    first = refused(SECRET)
+    assert first.status == 404 and b"X-RateLimit-Remaining-Requests: 0" in first.header_lines()
+    assert (refused(SECRET).status, refused(SECRET).code) == (429, "rate_limit_exceeded")
+    assert len(made.refusals) == 0
+    others = [b"", b"sk-own", b"th-unknown", b"th-" + b"g" * 43, b"th-" + b"o" * 43]
+    for number in range(REFUSALS_A_MINUTE):
+        assert refused(others[number % 5]).status == 404
+    assert {refused(secret).code for secret in others} == {"too_many_refused_requests"}
+    # A head that was not read is nobody's key; and each address is for itself.
+    assert made.count_refusal(nothing_there(), None, None, Peer()).status == 429
+    assert made.count_refusal(nothing_there(), None, None, Peer("10.0.0.2")).status == 404
+    assert len(made.refusals) == 2
+
+
+def test_hosts_of_one_ipv6_network_are_one_address():
+    made = gateway(TEXT)
+    hosts = [f"2001:db8:1:2::{number:x}" for number in range(REFUSALS_A_MINUTE)]
+    assert {made.count_refusal(nothing_there(), None, None, Peer(host)).status for host in hosts} == {404}
+    assert made.count_refusal(nothing_there(), None, None, Peer("2001:db8:1:2:ffff::1")).status == 429
+    assert made.count_refusal(nothing_there(), None, None, Peer("2001:db8:1:3::1")).status == 404
+
+
+@pytest.mark.parametrize("status", [402, 429, 500, 502, 503, 504])
+def test_limits_and_faults_of_others_are_not_counted(status):
+    made = gateway(TEXT)
+    error = GatewayError("x", status=status)
+    for _ in range(REFUSALS_A_MINUTE + 1):
+        assert made.count_refusal(error, None, None, Peer()) is error
+    assert len(made.refusals) == 0
