@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from proxy import changes, config, sections, validate, values
+from proxy import changes, config, header_settings, sections, validate, values
 from proxy.cli import _parser
 from proxy.settings import Listen
 
@@ -52,8 +52,11 @@ WORDS: dict[Callable[..., object], str] = {
     values.env_name: "name of an environment variable",
     values.origin: "`*` or an origin (`https://host`)",
     values.hedge: '`"p95"` or a duration',
-    values.sticky: '`"key"` or `"header:NAME"`',
-    values.header_value: "text",
+    header_settings.sticky: '`"key"` or `"header:NAME"`',
+    header_settings.header_value: "text",
+    header_settings.passed_header: '`"name"` or `"prefix-*"`',
+    header_settings.dropped_header: '`"name"`, `"prefix-*"` or `"*"`',
+    header_settings.passed_parameter: "name of a parameter",
     sections._listen: '`"host:port"` or `"unix:/path"`',
     sections._listen_or_off: '`"host:port"`, `"unix:/path"`, or `""` for off',
 }
@@ -129,7 +132,7 @@ def words(read: Callable[..., object]) -> str:
         return "address: " + " or ".join(f"`{scheme}://…`" for scheme in of["schemes"])
     inner = [value for value in of.values() if callable(value)]
     if len(inner) == 1:  # it reads by another, and says more of what is wrong
-        return words(inner[0])
+        return words(inner[0]) + ("; or a table of them by endpoint" if kind == "auth" else "")
     raise LookupError(f"docs/generate.py has no words for {read.__qualname__}: add it to WORDS")
 
 
@@ -137,6 +140,8 @@ def written(value: object, read: Callable[..., object]) -> str:
     """A default as the file would have it."""
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        value = value["default"]
     if isinstance(value, Listen):
         text = f'"unix:{value.path}"' if value.path else f'"{value.host}:{value.port}"'
     elif read is values.octal_mode:

@@ -17,6 +17,7 @@ from proxy.access import would_go_along
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
+from proxy.dropped import count as count_dropped
 from proxy.framing import Body, chunk_around, wrap_chunk
 from proxy.headers import ResponseHead, without
 from proxy.intake import JOIN_BYTES
@@ -118,7 +119,9 @@ class Attempt(Record):
         line: bytes | None = None if tracing is None else tracing.line_for(self)
         prepared = head.prepared.get(provider)
         if prepared is None:
-            prepared = head.prepared[provider] = provider.prepare(head, exchange.path)
+            prepared = exchange.gateway.dropped_names.prepare(head, provider, exchange.path)
+        if head.dropped is not None:
+            count_dropped(head, provider, exchange.gateway.counters)
         if line is not None:
             prepared += line
         intake = exchange.body

@@ -185,7 +185,10 @@ class Told:
 class Counters:
     """See the module's text."""
 
-    __slots__ = ("_failures", "_times", "_used", "fallbacks", "hedges", "lag", "overhead", "retries", "shed")
+    __slots__ = (
+        "_failures", "_times", "_used", "dropped_headers", "dropped_parameters", "fallbacks", "hedges", "lag",
+        "overhead", "retries", "shed",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._used: dict[tuple[str, str, str, int], Used] = {}
@@ -195,6 +198,7 @@ class Counters:
         self.lag = Histogram(LAG_US)
         self.retries = self.fallbacks = self.hedges = 0
         self.shed = 0  # turned away for an overload
+        self.dropped_headers = self.dropped_parameters = 0  # of clients; they did not reach a provider
 
     def tell(self, what: bytes, deployment: Deployment, endpoint: str) -> Told:
         """Prepare for the requests of a pool that a deployment answers."""
@@ -273,4 +277,5 @@ class Counters:
         sums["lag",] = self.lag.numbers()
         sums["further",] = (self.retries, self.fallbacks, self.hedges)
         sums["shed",] = (self.shed,)
+        sums["dropped",] = (self.dropped_headers, self.dropped_parameters)
         return sums

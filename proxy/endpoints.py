@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # Path below the version prefix -> the endpoint whose rules and figures it shares.
-_PATHS: Final = {
+PATHS: Final = {
     b"/chat/completions": "chat",
     b"/completions": "completions",
     b"/embeddings": "embeddings",
@@ -19,5 +19,5 @@ _PATHS: Final = {
 }
 # Clients forget the /v1 all the time.
 PROXIED: Final[dict[bytes, tuple[str, bytes]]] = {
-    prefix + path: (endpoint, path) for path, endpoint in _PATHS.items() for prefix in (b"/v1", b"")
+    prefix + path: (endpoint, path) for path, endpoint in PATHS.items() for prefix in (b"/v1", b"")
 }

@@ -1,7 +1,7 @@
 """What can go wrong with a request, as one tree.
 
     GatewayError                 carries everything the answer's envelope needs
-    ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 417, 431)
+    ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 415, 417, 431)
     ├── Unauthorized      401    no key, or one that is of no use
     ├── NotAllowed        403    the key may not use that model
     ├── ForeignOrigin     403    a web page that may not call the gateway

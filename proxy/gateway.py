@@ -21,6 +21,7 @@ from proxy.cors import cors_of
 from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.door import Door, client_of
+from proxy.dropped import DroppedNames
 from proxy.endings import Endings
 from proxy.errors import GatewayError, Unauthorized, Unavailable
 from proxy.headers import RequestHead, forget_request_heads
@@ -110,6 +111,7 @@ class Gateway:
         self.ledger = Ledger(None) if ledger is None else ledger
         self.endings = Endings(self.ledger, soon)
         self.counters = Counters()
+        self.dropped_names = DroppedNames()
         self.outbox = Outbox(soon)
         self.rest = Rest(self.outbox.turn, soon)
         self.tracing: Tracing | None = None  # None: traces are off

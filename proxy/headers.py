@@ -12,8 +12,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from proxy.content_type import is_json
 from proxy.errors import BadRequest
 from proxy.lines import (
+    ASIDE,
     MAX_CACHED_LINE,
     MAX_CACHED_LINES,
     PASS,
@@ -39,6 +41,7 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\
 _NOT_NAMES: Final = frozenset(
     (b"", b"close", b"keep-alive", b"upgrade", b"content-length", b"transfer-encoding")
 )
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE_FORM: Final = re.compile(
     rb"(?i:https?)://(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?(?=[/?]|$)"
@@ -57,7 +60,8 @@ _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 class RequestHead:
     """A client's request head, checked.
 
-    ``lines`` are the raw header lines that may reach a provider. ``length`` is None for a chunked body and
+    ``lines`` are the raw header lines that pass to every provider, ``aside`` those that pass only where its
+    settings say so (:mod:`proxy.passing`). ``length`` is None for a chunked body and
     for no body at all (``chunked`` tells which).
     """
 
@@ -67,6 +71,10 @@ class RequestHead:
     content_encoding = b""
     accept_encoding = b""
     origin = b""  # of the page whose browser sends it
+    is_json = True  # its Content-Type says so, or says nothing
+    types = 0  # how many of them there are
+    # How many of its headers and parameters don't reach which provider; None: all reach all of them.
+    dropped: dict[object, tuple[int, int]] | None = None
     options: Any = None  # what proxy.options has read in it
     access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
@@ -82,6 +90,7 @@ class RequestHead:
         self.credentials: list[tuple[bytes, bytes]] = []  # name in lower case, value
         self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
         self.lines: list[bytes] = []
+        self.aside: list[bytes] = []
         # Made of it for each provider, by whoever sends it on; it lives as long as the head is remembered.
         self.prepared: dict[object, bytes] = {}
 
@@ -160,7 +169,7 @@ def read_request_head(head: bytes) -> RequestHead:
     if len(lines) > MAX_HEADERS:
         raise _bad(f"More than {MAX_HEADERS} headers.", 431)
     passing, special = request_lines.passing, request_lines.special
-    keep = request.lines
+    keep, aside = request.lines, request.aside
     seen: list[Field] = []
     for line in lines:
         if line in passing:
@@ -172,14 +181,14 @@ def read_request_head(head: bytes) -> RequestHead:
                 field = request_lines.take_apart(line)
             except HeadError as error:
                 raise _bad(f"{error}.") from None
-            if field[0] == PASS:
-                keep.append(line)
-                if not field[1]:  # as PASSES_ONCE; a tuple is no object where this is compiled
-                    request.repeats = False
-                continue
-        if field[0] == USE_AND_PASS:
+            if not field[1]:  # as PASSES_ONCE; a tuple is no object where this is compiled
+                request.repeats = False
+        rule = field[0]
+        if rule == PASS:
             keep.append(line)
-        if field[0] >= USE:
+        elif rule == ASIDE:
+            aside.append(line)
+        elif rule == USE:
             seen.append(field)
     _use_request_fields(request, seen)
     return request
@@ -218,6 +227,10 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
                 raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
             framed = True
             request.length = int(value)
+        elif name == b"content-type":
+            request.types += 1
+            if request.types > 1 or (value != b"application/json" and not is_json(value)):
+                request.is_json = False
         elif name == b"transfer-encoding":
             if framed or value.lower() != b"chunked" or not request.minor:
                 raise _bad("The only Transfer-Encoding is 'chunked', alone, said once, in HTTP/1.1.")
@@ -240,28 +253,33 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
     if hosts != 1 and (hosts or request.minor):
         raise _bad("Exactly one Host header is needed.")
     if options:
-        _use_connection(request, options)
+        named = _use_connection(request, options)
+        if named and request.aside:
+            request.aside[:] = without(request.aside, named)
 
 
-def _use_connection(head: RequestHead | ResponseHead, value: bytes) -> None:
+def _use_connection(head: RequestHead | ResponseHead, value: bytes) -> frozenset[bytes]:
     """What all Connection headers of a head say, joined by commas.
 
     "close" wins over "keep-alive" (RFC 9112 9.3), and what else is named goes no further than this hop
     (RFC 9110 7.6.1), except for the framing, which is never the sender's to remove. All names go in one pass:
     a head has room for 16,000 of them.
+
+    :return: the names of headers in it.
     """
     value = value.lower()
     if value == b"keep-alive":  # nearly always
         head.keep_alive = True
-        return
+        return _NO_NAMES
     options = {option.strip(b" \t") for option in value.split(b",")}
     if b"close" in options:
         head.keep_alive = False
     elif b"keep-alive" in options:
         head.keep_alive = True
-    options -= _NOT_NAMES
-    if options:
-        head.lines[:] = without(head.lines, frozenset(options))
+    named = frozenset(options - _NOT_NAMES)
+    if named:
+        head.lines[:] = without(head.lines, named)
+    return named
 
 
 def without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:

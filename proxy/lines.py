@@ -7,6 +7,7 @@ Clients and providers repeat most of their lines to the letter, so one look-up o
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -16,7 +17,8 @@ _VALUE: Final = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
 MAX_CACHED_LINE: Final = 200
 MAX_CACHED_LINES: Final = 2048
 _VOLATILE: Final = frozenset(
-    b"traceparent tracestate x-request-id date idempotency-key cf-ray request-id "
+    b"traceparent tracestate x-request-id x-client-request-id date idempotency-key cf-ray request-id "
+    b"x-amzn-trace-id x-cloud-trace-context baggage sentry-trace x-request-start "
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
@@ -26,26 +28,76 @@ PASS: Final = 0
 DROP: Final = 1
 USE: Final = 2
 USE_AND_PASS: Final = 3
+ASIDE: Final = 4  # kept, but sent to a provider only where its pass_headers say so
 
-# What a client sends that concerns the connection, its identity towards the gateway, or its way to us.
-# Reasons: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded are between the client and this host; an
-# organisation or project named by a client would be billed on the operator's key; and another path or method
-# than the one that was asked for would be used with that key.
+# The session ids that coding agents send by themselves: Codex, OpenCode.
+SESSION_HEADERS: Final = (
+    b"session-id",
+    b"thread-id",
+    b"conversation-id",
+    b"x-parent-session-id",
+    b"x-opencode-session",
+)
+# What passes to every provider. All else that a client sends stays here, since what an unknown header does at
+# a provider is unknown too: other gateways take a host, a model or a key from theirs.
+PASSING_HEADERS: Final = (
+    *b"accept accept-language user-agent idempotency-key traceparent tracestate x-request-id "
+    b"x-client-request-id http-referer x-title".split(),
+    *SESSION_HEADERS,
+)
+PASSING_PREFIXES: Final = (
+    b"openai-",
+    b"anthropic-",
+    b"x-stainless-",
+    b"x-claude-code-",
+    b"x-codex-",
+    b"x-session-",
+)
+# What is between the client and this host: RFC 9110 7.6.1 (hop by hop); cookies and Forwarded. Another path
+# or method than the one that was asked for would be used with the operator's key.
+HOP_HEADERS: Final = tuple(
+    b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
+    b"forwarded via x-real-ip http2-settings x-http-method x-http-method-override x-method-override "
+    b"x-original-url x-rewrite-url".split()
+)
+# What the gateway writes itself, whatever the client's says.
+OWN_HEADERS: Final = tuple(
+    b"host connection content-length transfer-encoding expect content-type content-encoding "
+    b"accept-encoding".split()
+)
+# Whose account pays. They go to providers with auth = "passthrough" alone: an organisation, a project or an
+# account named by a client would be billed on the operator's key.
+CREDENTIAL_HEADERS: Final = tuple(
+    b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization openai-project "
+    b"chatgpt-account-id x-goog-user-project ocp-apim-subscription-key".split()
+)
 _REQUEST_RULES: Final = {
-    **dict.fromkeys(
-        b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie "
-        b"forwarded via x-real-ip http2-settings x-http-method x-http-method-override x-method-override "
-        b"x-original-url x-rewrite-url".split(),
-        DROP,
-    ),
-    **dict.fromkeys(
-        b"host connection content-length transfer-encoding expect content-encoding accept-encoding "
-        b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization "
-        b"openai-project".split(),
-        USE,
-    ),
-    b"origin": USE_AND_PASS,
+    **dict.fromkeys(PASSING_HEADERS, PASS),
+    **dict.fromkeys(HOP_HEADERS, DROP),
+    **dict.fromkeys((*OWN_HEADERS, *CREDENTIAL_HEADERS, b"origin"), USE),
 }
+OWN_PREFIXES: Final = (b"x-inferoute-", b"x-forwarded-")
+
+# What never passes, whatever pass_headers say. First, what browsers, and proxies that log people in, tell of
+# a user: where a page is, who reads it, from which address.
+_USER_NAMES: Final = frozenset(
+    b"origin referer true-client-ip fastly-client-ip x-client-ip x-cluster-client-ip x-remote-user "
+    b"x-remote-addr cf-ray cf-visitor cf-worker".split()
+)
+_USER_PREFIXES: Final = (
+    b"sec-", b"access-control-", b"cf-access-", b"cf-connecting-", b"cf-ip", b"x-auth-request-",
+    b"x-amzn-oidc-", b"x-goog-iap-", b"x-goog-authenticated-user-", b"x-ms-client-principal", b"x-ms-token-",
+    b"x-envoy-", b"x-original-", b"x-pomerium-", b"x-authentik-", b"x-vouch-", b"tailscale-user-", b"remote-",
+)  # fmt: skip
+# Then what holds a secret, or names a host: the operator's key would go there.
+_SECRET_ENDS: Final = (
+    b"-authorization", b"-api-key", b"-apikey", b"-access-key", b"-subscription-key", b"-functions-key",
+    b"-virtual-key", b"-token", b"-secret", b"-password", b"-auth", b"-credential", b"-credentials", b"-jwt",
+    b"-assertion",
+)  # fmt: skip
+_STEERING_NAMES: Final = frozenset((b"x-portkey-config", b"x-portkey-forward-headers"))
+_STEERING_ENDS: Final = (b"-custom-host", b"-target-url", b"-api-base", b"-base-url", b"-endpoint-url")
+
 _RESPONSE_RULES: Final = {
     **dict.fromkeys(b"keep-alive proxy-connection proxy-authenticate te trailer upgrade".split(), DROP),
     # What a provider says of its own host a client would take for the gateway's.
@@ -63,7 +115,9 @@ _RESPONSE_RULES: Final = {
 
 _T = TypeVar("_T")
 Field = tuple[int, bytes, bytes]  # rule, name in lower case, value
-PASSES_ONCE: Final[Field] = (PASS, b"", b"")  # a line that passes and will not be seen again
+# Lines that will not be seen again: those that pass, and those that are kept.
+PASSES_ONCE: Final[Field] = (PASS, b"", b"")
+ASIDE_ONCE: Final[Field] = (ASIDE, b"", b"")
 
 
 class HeadError(ValueError):
@@ -71,11 +125,13 @@ class HeadError(ValueError):
 
 
 class Lines:
-    """The table of lines seen before, for one direction."""
+    """The table of lines seen before, for one direction.
 
-    def __init__(self, rules: dict[bytes, int], prefixes: tuple[bytes, ...]) -> None:
-        self.rules = rules
-        self.dropped_prefixes = prefixes
+    :param rule_of: what becomes of a header, by its name in lower case.
+    """
+
+    def __init__(self, rule_of: Callable[[bytes], int]) -> None:
+        self.rule_of = rule_of
         self.passing: set[bytes] = set()
         self.special: dict[bytes, Field] = {}
         # Names as they were spelled -> rule, lower case, whether the line is worth remembering.
@@ -95,8 +151,11 @@ class Lines:
         if known is None:
             known = self._check_name(name, line)
         rule, name, memorable = known
-        if rule == PASS and not memorable:
-            return PASSES_ONCE
+        if not memorable:
+            if rule == PASS:
+                return PASSES_ONCE
+            if rule == ASIDE:
+                return ASIDE_ONCE
         field = (rule, name, line[colon + 1 :].strip(b" \t"))
         if memorable and len(line) <= MAX_CACHED_LINE:
             if len(self.passing) + len(self.special) >= MAX_CACHED_LINES:
@@ -112,20 +171,67 @@ class Lines:
         if not name or name.translate(None, _TOKEN):
             raise HeadError(f"{bytes(line[:40])!r} is no header field")
         lower = name.lower()
-        rule = self.rules.get(lower, PASS)
-        if rule == PASS and lower.startswith(self.dropped_prefixes):
-            rule = USE
-        known = (rule, lower, lower not in _VOLATILE)
+        known = (self.rule_of(lower), lower, lower not in _VOLATILE)
         if len(name) <= MAX_CACHED_LINE:
             remember(self._names, name, known)
         return known
 
 
-def reaches_providers(name: str) -> bool:
-    """Whether a request header of this name passes."""
-    lower = name.lower().encode()
-    lines = request_lines
-    return lines.rules.get(lower, PASS) == PASS and not lower.startswith(lines.dropped_prefixes)
+def _rule_of_request(name: bytes) -> int:
+    rule = _REQUEST_RULES.get(name)
+    if rule is not None:
+        return rule
+    if name.startswith(OWN_PREFIXES):
+        return USE
+    return PASS if name.startswith(PASSING_PREFIXES) and may_pass(name) else ASIDE
+
+
+def _rule_of_response(name: bytes) -> int:
+    rule = _RESPONSE_RULES.get(name)
+    if rule is not None:
+        return rule
+    # Which pages may call the gateway is not the provider's to say (proxy.cors).
+    return USE if name.startswith((b"x-inferoute-", b"access-control-")) else PASS
+
+
+def is_kept(name: bytes) -> bool:
+    """Whether the value of a request header of this name, in lower case, is kept with the head."""
+    return _rule_of_request(name) in (PASS, ASIDE)
+
+
+def passes_everywhere(name: bytes) -> bool:
+    """Whether a request header of this name, in lower case, passes to every provider."""
+    return _rule_of_request(name) == PASS
+
+
+def may_pass(name: bytes) -> bool:
+    """Whether a request header of this name, in lower case, may pass where a provider's settings say so.
+
+    Servers behind CGI or WSGI read ``_`` as ``-``: a name with one could be any other.
+    """
+    return (
+        name.find(b"_") < 0
+        and _REQUEST_RULES.get(name, PASS) == PASS
+        and not name.startswith(OWN_PREFIXES)
+        and not tells_of_user(name)
+        and not holds_secret(name)
+        and not names_host(name)
+    )
+
+
+def tells_of_user(name: bytes) -> bool:
+    """A browser, or a proxy that logs people in, tells with it who or where the user is."""
+    return name in _USER_NAMES or name.startswith(_USER_PREFIXES)
+
+
+def holds_secret(name: bytes) -> bool:
+    """By its name the value is a secret."""
+    return (b"-" + name).endswith(_SECRET_ENDS)
+
+
+def names_host(name: bytes) -> bool:
+    """Another gateway takes from it where a request goes."""
+    return name in _STEERING_NAMES or name.endswith(_STEERING_ENDS)
 
 
 def without_empty_lines(data: bytes) -> bytes:
@@ -141,6 +247,5 @@ def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
     table[key] = value
 
 
-request_lines = Lines(_REQUEST_RULES, (b"x-inferoute-", b"x-forwarded-"))
-# Which pages may call the gateway is not the provider's to say (proxy.cors).
-response_lines = Lines(_RESPONSE_RULES, (b"x-inferoute-", b"access-control-"))
+request_lines = Lines(_rule_of_request)
+response_lines = Lines(_rule_of_response)

@@ -268,6 +268,10 @@ def _attempts(totals: Sums) -> Iterator[str]:
         yield from _family(f"tokenhub_{name}_total", "counter", text, (), [((), count)])
     text = "Requests answered 503 at once, as more came than could be served."
     yield from _family("tokenhub_shed_total", "counter", text, (), [((), totals.get(("shed",), (0,))[0])])
+    text = "Headers and query parameters of clients that were not sent on to a provider."
+    numbers = totals.get(("dropped",), (0, 0))
+    rows = [((kind,), number) for kind, number in zip(("header", "parameter"), numbers, strict=True)]
+    yield from _family("tokenhub_dropped_fields_total", "counter", text, ("kind",), rows)
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -43,6 +43,12 @@ def read_options(head: RequestHead) -> Options:
             code="unsupported_content_encoding",
             close=True,
         )
+    if not head.is_json:
+        raise BadRequest(
+            "The body must be JSON in UTF-8: send Content-Type: application/json, once.",
+            status=415,
+            code="unsupported_media_type",
+        )
     if head.expect not in (b"", b"100-continue"):
         raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
     options = head.options = Options(strategy, timeout_s, fallbacks)
@@ -59,10 +65,11 @@ def caller_of(head: RequestHead, sticky: str, key_id: str | None = None) -> byte
             return key_id.encode()
         return b"\0".join(value for _, value in head.credentials)
     wanted = sticky.removeprefix("header:").lower().encode()
-    for line in head.lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == wanted:
-            return value.strip()
+    for lines in (head.lines, head.aside):
+        for line in lines:
+            name, _, value = line.partition(b":")
+            if name.lower() == wanted:
+                return value.strip()
     return b""
 
 

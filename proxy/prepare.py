@@ -88,7 +88,7 @@ def simulates(config: Config, keys: Mapping[str, str | None]) -> bool:
     mode = config.simulator.mode
     if mode != "auto":
         return mode == "always"
-    keyless = all(p.auth not in ("none", "passthrough") for p in config.providers.values())
+    keyless = all(p.needs_key for p in config.providers.values())
     return keyless and not any(keys.values()) and all(map(is_local, config.server.listen))
 
 
@@ -138,6 +138,7 @@ def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:
         port=port,
         base_path=f"/{provider.name}/v1",
         auth="none",
+        auth_at=(),
         ca_file="",
     )
 

@@ -10,7 +10,9 @@ from urllib.parse import quote, urlencode
 
 from proxy.access import others
 from proxy.config import ProviderConfig
-from proxy.headers import RequestHead, without
+from proxy.endpoints import PATHS
+from proxy.headers import RequestHead
+from proxy.passing import Passing
 from proxy.tls import ssl_context
 from proxy.upstream import ConnectionPool
 
@@ -19,6 +21,7 @@ _AUTH_HEADERS: Final = {
     "x-api-key": b"x-api-key: %b\r\n",
     "api-key": b"api-key: %b\r\n",
 }
+_NOTHING: Final[list[bytes]] = []
 
 
 class Provider:
@@ -36,38 +39,50 @@ class Provider:
         self.passthrough = config.auth == "passthrough"
         self.asks_usage = config.request_stream_usage
         self.pass_encoding = config.compression == "pass"
-        self.has_credentials = simulated or key is not None or config.auth in ("none", "passthrough")
-        self.overrides = frozenset(name.lower().encode() for name, _ in config.headers)
+        self.has_credentials = simulated or key is not None or not config.needs_key
+        self.passing = Passing(config)
         self.pool = ConnectionPool(config, ssl_context(config), connect_s)
         self._query = urlencode(config.query).encode()
         port = "" if config.port == {"http": 80, "https": 443}[config.scheme] else f":{config.port}"
         host = f"[{config.host}]" if ":" in config.host else config.host
-        lines = [f"Host: {host}{port}\r\n".encode()]
-        if key is not None and config.auth in _AUTH_HEADERS:
-            lines.append(_AUTH_HEADERS[config.auth] % key.encode())
+        begin = f"Host: {host}{port}\r\n".encode()
+        end = b"Content-Type: application/json\r\n"
         if not self.pass_encoding:
-            lines.append(b"Accept-Encoding: identity\r\n")  # so that usage can be read
-        lines.extend(f"{name}: {value}\r\n".encode() for name, value in config.headers)
-        self._fixed = b"".join(lines)
+            end += b"Accept-Encoding: identity\r\n"  # so that usage can be read
+        end += b"".join(f"{name}: {value}\r\n".encode() for name, value in config.headers)
+
+        def fixed(auth: str) -> bytes:
+            line = _AUTH_HEADERS.get(auth)
+            return begin + (b"" if key is None or line is None else line % key.encode()) + end
+
+        self._fixed = fixed(config.auth)
+        ways = {path: config.auth_of(endpoint) for path, endpoint in PATHS.items()}
+        self._fixed_at = {path: fixed(auth) for path, auth in ways.items() if auth != config.auth}
         self._base = quote(config.base_path, safe="/%:@!$&'()*+,;=-._~").encode()
 
     def head(self, path: bytes, client_query: bytes) -> bytes:
-        """Request line and our own header lines for a request to ``path`` (below the base path)."""
+        """Request line and our own header lines for a request to ``path`` (below the base path).
+
+        :param client_query: as much of the client's as passes.
+        """
         query = b"&".join(part for part in (self._query, client_query) if part)
         return b"POST %b%b%b%b HTTP/1.1\r\n%b" % (
             self._base,
             path,
             b"?" if query else b"",
             query,
-            self._fixed,
+            self._fixed_at.get(path, self._fixed),
         )
 
-    def prepare(self, head: RequestHead, path: bytes) -> bytes:
-        """The head of the request to this provider for a client's, all but its framing."""
-        lines = without(head.lines, self.overrides) if self.overrides else head.lines
+    def prepare(self, head: RequestHead, path: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
+        """The head of the request to this provider for a client's, all but its framing; and the names of
+        headers and parameters of the client's that don't pass."""
+        lines, dropped = self.passing.lines(head)
         if self.passthrough:
-            own = [b"%b: %b" % field for field in others(head.credentials)]
-            lines = lines + own
+            given = [field for field in others(head.credentials) if self.passing.lets(field[0])]
+            lines = lines + [b"%b: %b" % field for field in given]
+        query, parameters = self.passing.query(head.query) if head.query else (b"", _NOTHING)
         if self.pass_encoding and head.accept_encoding:
             lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
-        return self.head(path, head.query) + b"".join(line + b"\r\n" for line in lines)
+        prepared = self.head(path, query) + b"".join([line + b"\r\n" for line in lines])
+        return prepared, dropped, parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy import values
+from proxy import header_settings, values
 from proxy.positions import Path
 from proxy.settings import (
     AUTHS,
@@ -38,11 +38,14 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
     endpoint = values.choice(ENDPOINTS, "endpoint")
     key_env = table.take("api_key_env", "", values.env_name)
     key_file = table.take("api_key_file", "", values.text)
-    auth = table.take("auth", "bearer", values.choice(AUTHS, "auth"))
-    headers = table.take_pairs("headers", values.header_name, values.header_value)
+    auth = table.take(
+        "auth", {"default": "bearer"}, header_settings.auth(AUTHS, (*ENDPOINTS, "count_tokens"))
+    )
+    headers = table.take_pairs("headers", header_settings.header_name, header_settings.header_value)
     given = [key for key, value in (("api_key_env", key_env), ("api_key_file", key_file)) if value]
-    _check_credentials(table, given, auth)
     _check_header_twice(table, headers)
+    query = table.take_pairs("query", values.filled, values.text)
+    default = auth["default"]
     settings = ProviderConfig(
         name=name,
         base_url=address.text if address else "",
@@ -52,15 +55,21 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
         base_path=address.path if address else "",
         api_key_env=key_env,
         api_key_file=key_file,
-        auth=auth,
+        auth=default,
+        auth_at=tuple(pair for pair in auth.items() if pair[0] != "default" and pair[1] != default),
         headers=headers,
-        query=table.take_pairs("query", values.filled, values.text),
+        query=query,
+        pass_headers=table.take_list("pass_headers", (), header_settings.passed_header, may_be_empty=True),
+        drop_headers=table.take_list("drop_headers", (), header_settings.dropped_header, may_be_empty=True),
+        pass_query=table.take_list("pass_query", (), header_settings.passed_parameter, may_be_empty=True),
         ca_file=table.take("ca_file", "", values.text),
         case_insensitive_keys=table.take("case_insensitive_keys", False, values.flag),
         endpoints=frozenset(table.take_list("endpoints", ("chat", "completions", "embeddings"), endpoint)),
         request_stream_usage=table.take("request_stream_usage", False, values.flag),
         compression=table.take("compression", "identity", values.choice(("identity", "pass"), "mode")),
     )
+    _check_credentials(table, given, settings, auth)
+    _check_passing(table, settings)
     if settings.request_stream_usage and settings.compression == "pass":
         text = "'request_stream_usage' needs streams that can be read: not with compression = \"pass\""
         table.notes.wrong(table.at("request_stream_usage"), text, at_key=True)
@@ -70,14 +79,38 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
     return settings if address else None
 
 
-def _check_credentials(table: Table, given: list[str], auth: str) -> None:
+def _check_credentials(
+    table: Table, given: list[str], provider: ProviderConfig, auth: Mapping[str, str]
+) -> None:
     if len(given) == 2:
         table.notes.wrong(
             table.at("api_key_file"), "'api_key_file' and 'api_key_env' can't both be set", at_key=True
         )
-    if auth in ("none", "passthrough"):
+    if not provider.needs_key:
         for key in given:
-            table.notes.wrong(table.at(key), f"'{key}' has no use with auth = \"{auth}\"", at_key=True)
+            text = f"'{key}' has no use with auth = \"{provider.auth}\""
+            table.notes.wrong(table.at(key), text, at_key=True)
+    for endpoint in auth:
+        served = "messages" if endpoint == "count_tokens" else endpoint
+        if endpoint != "default" and served not in provider.endpoints:
+            text = f"'auth' names '{endpoint}', but 'endpoints' lacks '{served}': add it, or take it out here"
+            table.notes.wrong(table.at("auth", endpoint), text, at_key=True)
+
+
+def _check_passing(table: Table, provider: ProviderConfig) -> None:
+    """What 'pass_headers' and 'pass_query' name must not be undone by another setting of the same table."""
+    sets = {name.lower() for name, _ in provider.headers}
+    drops = {name.lower() for name in provider.drop_headers}
+    for name in provider.pass_headers:
+        for others, setting in ((sets, "headers"), (drops, "drop_headers")):
+            if name.lower() in others:
+                text = f"'pass_headers' names '{name}', which '{setting}' has too: take it out of one"
+                table.notes.wrong(table.at("pass_headers"), text, at_key=True)
+    own = {name.lower() for name, _ in provider.query}
+    for name in provider.pass_query:
+        if name.lower() in own:
+            text = f"'pass_query' names '{name}', which 'query' sets: take it out of one"
+            table.notes.wrong(table.at("pass_query"), text, at_key=True)
 
 
 def _check_header_twice(table: Table, headers: tuple[tuple[str, str], ...]) -> None:
@@ -183,7 +216,7 @@ def _alias(name: str, table: Table) -> AliasConfig:
         models=members or tuple(model for model, _ in split),
         strategy=table.take("strategy", None, values.choice(STRATEGIES, "strategy")),
         split=split,
-        sticky=table.take("sticky", None, values.sticky),
+        sticky=table.take("sticky", None, header_settings.sticky),
         peek=table.take("peek", False, values.flag),
         hedge=table.take("hedge", None, values.hedge),
         keepalive_s=table.take("keepalive", None, values.seconds),

@@ -31,6 +31,7 @@ LOGGERS = (
     "tokenhub.app",
     "tokenhub.attempt",
     "tokenhub.downstream",
+    "tokenhub.dropped",
     "tokenhub.endings",
     "tokenhub.exchange",
     "tokenhub.folding",
@@ -51,7 +52,8 @@ LOGGERS = (
     "asyncio",
     "opentelemetry",
 )
-AUTHS = ("bearer", "x-api-key", "api-key", "none", "passthrough")
+KEY_AUTHS = ("bearer", "x-api-key", "api-key")  # where the operator's key can go
+AUTHS = (*KEY_AUTHS, "none", "passthrough")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +145,29 @@ class ProviderConfig:
     api_key_env: str = ""
     api_key_file: str = ""
     auth: str = "bearer"  # bearer, x-api-key, api-key, none, passthrough
+    auth_at: tuple[tuple[str, str], ...] = ()  # endpoints where it is another
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     ca_file: str = ""
+    pass_headers: tuple[str, ...] = ()  # of clients; "x-team-*" for a prefix
+    drop_headers: tuple[str, ...] = ()
+    pass_query: tuple[str, ...] = ()
     case_insensitive_keys: bool = False
     endpoints: frozenset[str] = frozenset({"chat", "completions", "embeddings"})
     request_stream_usage: bool = False
     compression: str = "identity"  # or "pass"
+
+    def auth_of(self, endpoint: str) -> str:
+        """Where the key goes at an endpoint; ``count_tokens`` goes with ``messages``."""
+        ways = dict(self.auth_at)
+        if endpoint == "count_tokens":
+            return ways.get(endpoint) or ways.get("messages", self.auth)
+        return ways.get(endpoint, self.auth)
+
+    @property
+    def needs_key(self) -> bool:
+        """Some endpoint needs the operator's key."""
+        return any(auth in KEY_AUTHS for auth in (self.auth, *dict(self.auth_at).values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,34 +17,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from proxy.lines import reaches_providers
-
 MAX_SECONDS = 24 * 3600.0  # no timeout or pace of a gateway is longer than a day
 MAX_BYTES = 64 << 30
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL on Linux
 MAX_NAME_CHARS = 200  # of models and aliases: they travel in headers and metric labels
 
 _QUANTITY = re.compile(r"(-?)([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-zµ]*)")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://[a-z0-9][a-z0-9._-]*")
 # Labels with a dot between two, which leaves one way to read a name: what is none is known as such at once.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*+\.?")
-# Headers that belong to one connection or frame the message: the gateway writes these itself.
-_REFUSED_HEADERS = frozenset(
-    (
-        "connection",
-        "content-encoding",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,23 +313,6 @@ def env_name(value: object) -> str:
     raise ValueError("must name an environment variable (letters, digits, _), not hold the secret itself")
 
 
-def header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"must not set the header {name!r}: that is no header name")
-    if name.lower() in _REFUSED_HEADERS:
-        raise ValueError(f"must not set the header '{name}': the gateway itself writes it")
-    return name
-
-
-def header_value(value: object) -> str:
-    written = text(value)
-    if any(char in written for char in "\r\n"):
-        raise ValueError("must not contain line breaks")
-    if not all(" " <= char <= "ÿ" or char == "\t" for char in written) or "\x7f" in written:
-        raise ValueError("must not contain control characters or characters beyond Latin-1")
-    return written.strip(" \t")
-
-
 def name(value: str) -> str:
     """A model id or alias: printable ASCII without spaces and commas, since headers list names."""
     if not 0 < len(value) <= MAX_NAME_CHARS or not re.fullmatch(r"[!-+\--~]+", value):
@@ -362,19 +326,6 @@ def provider_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
         raise ValueError("must have a name of letters, digits, '.', '_' and '-' (at most 63)")
     return value
-
-
-def sticky(value: object) -> str:
-    """What keeps a caller on one side of a split: "key" or "header:NAME"."""
-    written = text(value)
-    if written == "key":
-        return written
-    name = written.removeprefix("header:")
-    if name != written and _TOKEN.fullmatch(name):
-        if not reaches_providers(name):
-            raise ValueError(f"can't go by '{name}', which is not kept; credentials are \"key\"")
-        return written
-    raise ValueError('must be "key" or "header:NAME"')
 
 
 def hedge(value: object) -> str | float:

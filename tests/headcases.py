@@ -24,7 +24,7 @@ def response(*lines: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
 
 REQUEST_FACTS = (
     "method", "path", "query", "minor", "keep_alive", "chunked", "length", "expect", "content_encoding",
-    "accept_encoding", "credentials", "inferoute", "lines",
+    "accept_encoding", "credentials", "inferoute", "lines", "aside", "is_json", "origin",
 )  # fmt: skip
 RESPONSE_FACTS = (
     "status", "reason", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded",
@@ -55,7 +55,7 @@ def other_tables() -> list[Any]:
 _NAMES = (
     b"Host Connection Content-Length Transfer-Encoding Cookie X-Forwarded-For Authorization Accept-Encoding "
     b"Expect Content-Type User-Agent X-Inferoute-Strategy X-Stainless-Lang traceparent Upgrade TE a "
-    b"Keep-Alive X-A Content-Encoding Retry-After Set-Cookie"
+    b"Keep-Alive X-A X-Title Origin Content-Encoding Retry-After Set-Cookie"
 )
 names = st.sampled_from(_NAMES.decode().split()).flatmap(
     lambda name: st.sampled_from([name, name.lower(), name.upper()])

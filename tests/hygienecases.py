@@ -192,7 +192,10 @@ REFUSED: dict[str, dict[str, bytes]] = {
 }
 
 # The last line before what a provider gets of every request: its own host and credentials, and no others.
-OWN = (b"Accept-Encoding: identity", b"Authorization: Bearer k", b"Host: provider")
+OWN = (
+    b"Accept-Encoding: identity", b"Authorization: Bearer k", b"Content-Type: application/json",
+    b"Host: provider",
+)  # fmt: skip
 
 
 def sent(
@@ -206,8 +209,8 @@ def sent(
 TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
     "plain": (field(), sent()),
     "a foreign host in the target": (
-        first(b"POST http://evil.example/v1/chat/completions?a=b HTTP/1.1"),
-        sent(line=b"POST /v1/chat/completions?a=b HTTP/1.1"),
+        first(b"POST http://evil.example/v1/chat/completions?a=b&beta=1 HTTP/1.1"),
+        sent(line=b"POST /v1/chat/completions?beta=1 HTTP/1.1"),
     ),
     "https in the target": (first(b"POST HTTPS://evil:443/v1/chat/completions HTTP/1.1"), sent()),
     "a foreign host": (request(LENGTH, host=b"Host: evil.example"), sent()),
@@ -230,12 +233,12 @@ TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
         sent(framing=CHUNKED),
     ),
     "a query of odd characters": (
-        first(b"POST /v1/chat/completions?a=../..&b=%00%0d%0a;c=\\&d=//x?y HTTP/1.1"),
-        sent(line=b"POST /v1/chat/completions?a=../..&b=%00%0d%0a;c=\\&d=//x?y HTTP/1.1"),
+        first(b"POST /v1/chat/completions?after=../..&b=%00%0d%0a;c&order=%00%0d%0a&limit=\\//x?y HTTP/1.1"),
+        sent(line=b"POST /v1/chat/completions?after=../..&order=%00%0d%0a&limit=\\//x?y HTTP/1.1"),
     ),
     "a query of 20 KB": (
-        first(b"POST /v1/chat/completions?" + b"q" * 20_000 + b" HTTP/1.1"),
-        sent(line=b"POST /v1/chat/completions?" + b"q" * 20_000 + b" HTTP/1.1"),
+        first(b"POST /v1/chat/completions?after=" + b"q" * 20_000 + b"&" * 500 + b"q" * 5000 + b" HTTP/1.1"),
+        sent(line=b"POST /v1/chat/completions?after=" + b"q" * 20_000 + b" HTTP/1.1"),
     ),
     "Connection names the framing": (
         field(b"Connection: Content-Length, Content-Type", b"Content-Type: application/json"), sent(),
@@ -257,9 +260,9 @@ TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
     "another method or path in a header": (
         field(
             b"X-HTTP-Method-Override: DELETE", b"X-HTTP-Method: DELETE", b"X-Method-Override: GET",
-            b"X-Original-URL: /admin", b"X-Rewrite-URL: /admin", b"X-Override: kept",
+            b"X-Original-URL: /admin", b"X-Rewrite-URL: /admin", b"X-Override: a",
         ),
-        sent(b"X-Override: kept"),
+        sent(),
     ),
     "what is between the client and us": (
         field(
@@ -274,11 +277,19 @@ TAKEN: dict[str, tuple[bytes, list[bytes]]] = {
         sent(b"X-Request-Id: theirs"),
     ),
     "names like the framing's": (
-        field(b"Content-Length-X: 5", b"X-Content-Length: 7"),
-        sent(b"Content-Length-X: 5", b"X-Content-Length: 7"),
+        field(b"Content-Length-X: 5", b"X-Content-Length: 7", b"Content_Length: 9", b"X-Session-Length: 7"),
+        sent(b"X-Session-Length: 7"),
     ),
-    "bytes in a value": (field(b"X: \xff\xfe\xc2\xa0"), sent(b"X: \xff\xfe\xc2\xa0")),
-    "an empty value": (field(b"X:", b"X: "), sent(b"X:", b"X: ")),
+    "what no list has": (
+        field(
+            b"X-Portkey-Custom-Host: http://evil", b"X_Api_Key: evil", b"Referer: http://g",
+            b"CF-Connecting-IP: 1", b"Sec-Fetch-Mode: cors", b"X-Anything: 1",
+        ),
+        sent(),
+    ),
+    "another type": (field(b"Content-Type: application/vnd.a+json; charset=\"UTF-8\""), sent()),
+    "bytes in a value": (field(b"X-Title: \xff\xfe\xc2\xa0"), sent(b"X-Title: \xff\xfe\xc2\xa0")),
+    "an empty value": (field(b"X-Title:", b"X-Title: "), sent(b"X-Title:", b"X-Title: ")),
     "empty lines first": (b"\r\n\r\n\r\n" + field(), sent()),
     "Expect in 1.0": (
         request(LENGTH, b"Expect: 100-continue", first=b"POST /v1/chat/completions HTTP/1.0"), sent(),

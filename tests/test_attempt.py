@@ -65,11 +65,11 @@ async def test_heads_differ_only_in_what_is_the_providers(provider, other, start
     provider.script, other.script = FAILS, OK
     more = 'auth = "x-api-key"\napi_key_env = "A_KEY"\nheaders = { "x-team" = "search" }'
     server = await start(config(provider, other, a_more=more), A_KEY="sk-of-a")
-    await ask(server, "two", "X-Mine: 1", "Authorization: Bearer client", "traceparent: 00-1-2-01")
+    await ask(server, "two", "X-Title: 1", "Authorization: Bearer client", "traceparent: 00-1-2-01")
     (first, _), (second, _) = *provider.seen, *other.seen
     assert b"\r\nx-api-key: sk-of-a\r\n" in first
     assert b"\r\nx-team: search\r\n" in first
-    common = b"\r\nX-Mine: 1\r\ntraceparent: 00-1-2-01\r\n"
+    common = b"\r\nX-Title: 1\r\ntraceparent: 00-1-2-01\r\n"
     assert common in first and common in second
     for head in (first, second):
         assert b"Content-Length: %d\r\n" % len(SENT) in head

@@ -87,7 +87,8 @@ def ours(data: bytes, is_answer: bool, how: int = 0) -> tuple[Seen, frozenset[by
             raise Refused(str(error)) from None
         if body.done:
             break
-    fields = [(name.lower(), value.strip(b" \t")) for name, _, value in map(partition, head.lines)]
+    kept = head.lines if is_answer else [*head.lines, *head.aside]
+    fields = [(name.lower(), value.strip(b" \t")) for name, _, value in map(partition, kept)]
     if not is_answer and head.length is not None:
         fields.append((b"content-length", b"%d" % head.length))
     if not is_answer and head.chunked:

@@ -9,6 +9,7 @@ from typing import Any
 import httptools
 import pytest
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.headers import (
@@ -17,7 +18,7 @@ from proxy.headers import (
     read_response_head,
     without,
 )
-from proxy.lines import HeadError
+from proxy.lines import PASSING_PREFIXES, HeadError, passes_everywhere
 from tests.headcases import METHODS, Reader, clear, harmed, request, request_heads, response, response_heads
 
 
@@ -53,7 +54,7 @@ def test_a_plain_request():
     )
     assert (head.method, head.path, head.query, head.minor) == (b"POST", b"/v1/x", b"a=1&b=?c", 1)
     assert (head.length, head.chunked, head.keep_alive) == (12, False, True)
-    assert head.lines == [b"Content-Type: application/json"]
+    assert (head.lines, head.aside, head.is_json) == ([], [], True)
     assert (head.expect, head.content_encoding, head.accept_encoding) == (b"", b"", b"")
     assert (head.credentials, head.inferoute) == ([], [])
 
@@ -195,14 +196,17 @@ def test_close_wins(lines, keep_alive):
 
 def test_connection_names_other_headers():
     head = request(
+        b"X-Session-Hop: 1",
         b"X-Hop: 1",
-        b"Connection: x-hop, Keep-Alive ,X-OTHER",
+        b"Connection: x-hop, Keep-Alive ,X-SESSION-OTHER, x-session-hop",
+        b"X-Session-Kept: 2",
         b"X-Kept: 2",
-        b"x-Other: 3",
+        b"x-session-Other: 3",
         b"Connection: x-late",
         b"X-LATE: 4",
     )
-    assert head.lines == [b"X-Kept: 2"]
+    assert head.lines == [b"X-Session-Kept: 2"]
+    assert head.aside == [b"X-Kept: 2"]
     head = request(b"Connection: content-length, host, transfer-encoding", b"Content-Length: 5")
     assert head.length == 5
 
@@ -213,7 +217,7 @@ def test_many_names_in_a_connection_header_cost_one_pass():
     begun = time.process_time()
     head = request(b"Connection: a5," + b"b," * 14_000, *lines)
     assert time.process_time() - begun < 0.1  # a pass for each name took half a second
-    assert head.lines == [line for line in lines if line != b"a5:"]
+    assert head.aside == [line for line in lines if line != b"a5:"]
 
 
 @pytest.mark.parametrize(
@@ -260,12 +264,13 @@ def test_lines_that_are_no_header(line):
 )
 def test_values_pass_as_they_are(value):
     for _ in range(2):
-        assert request(b"X-Y:" + value).lines == [b"X-Y:" + value]
+        assert request(b"X-Title:" + value).lines == [b"X-Title:" + value]
+        assert request(b"X-Y:" + value).aside == [b"X-Y:" + value]
         assert response(b"X-Y:" + value).lines == [b"X-Y:" + value]
 
 
 def test_too_many_headers():
-    assert request(*[b"a: b"] * (MAX_HEADERS - 1)).lines == [b"a: b"] * (MAX_HEADERS - 1)
+    assert request(*[b"a: b"] * (MAX_HEADERS - 1)).aside == [b"a: b"] * (MAX_HEADERS - 1)
     assert refused(*[b"a: b"] * MAX_HEADERS).status == 431
 
 
@@ -329,29 +334,51 @@ DROPPED_OF_CLIENT = [
     b"X-Real-IP: 1.2.3.4", b"Connection: keep-alive", b"Expect: 100-continue", b"Accept-Encoding: gzip",
     b"Authorization: Bearer th-x", b"X-API-Key: th-x", b"api-key: th-x", b"X-Goog-Api-Key: th-x",
     b"X-TokenHub-Key: th-x", b"OpenAI-Organization: org", b"openai-project: p", b"X-Inferoute-Strategy: cost",
-    b"x-inferoute-anything: 1",
+    b"x-inferoute-anything: 1", b"Content-Type: application/json", b"Origin: https://a",
+    b"ChatGPT-Account-Id: a", b"X-Goog-User-Project: p", b"Ocp-Apim-Subscription-Key: k",
 ]  # fmt: skip
 PASSING_OF_CLIENT = [
-    b"Content-Type: application/json", b"Accept: text/event-stream", b"User-Agent: OpenAI/Python 1.60",
+    b"Accept: text/event-stream", b"User-Agent: OpenAI/Python 1.60",
     b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"tracestate: a=b",
-    b"OpenAI-Beta: x",
+    b"OpenAI-Beta: x", b"Accept-Language: de",
     b"anthropic-version: 2023-06-01", b"X-Stainless-Lang: python", b"Idempotency-Key: 1", b"X-Request-Id: 1",
-    b"x-inferoute: 1", b"X-Forwarded: 1", b"Cookies: 1", b"Cache-Control: no-store", b"Origin: https://a",
+    b"X-Client-Request-Id: 1", b"HTTP-Referer: https://a", b"X-Title: a", b"X-Claude-Code-Session-Id: a",
+    b"X-Codex-Turn-State: a", b"X-Session-Affinity: a", b"Session-Id: a", b"Thread-Id: a",
+    b"Conversation-Id: a", b"X-Parent-Session-Id: a", b"X-OpenCode-Session: a",
+]  # fmt: skip
+# On no list: kept with the head, and passing only where a provider's settings say so, if at all.
+KEPT_OF_CLIENT = [
+    b"x-inferoute: 1", b"X-Forwarded: 1", b"Cookies: 1", b"Cache-Control: no-store", b"X-User: 1",
+    b"Referer: https://a", b"Sec-Fetch-Mode: cors", b"session_id: a", b"OpenAI_Organization: evil",
+    b"X_Api_Key: evil", b"X-Portkey-Custom-Host: http://evil", b"CF-Connecting-IP: 1.2.3.4",
+    b"X-Session-Token: a", b"OpenAI-Api-Key: a", b"X-Codex-Authorization: a",
 ]  # fmt: skip
 
 
 def test_what_of_a_client_passes_in_order_spelling_and_repetition():
-    lines = [line for pair in zip(PASSING_OF_CLIENT, DROPPED_OF_CLIENT, strict=False) for line in pair]
-    lines += DROPPED_OF_CLIENT[len(PASSING_OF_CLIENT) :] + PASSING_OF_CLIENT[:3]
+    sets = (PASSING_OF_CLIENT, DROPPED_OF_CLIENT, KEPT_OF_CLIENT)
+    lines = [line for lines in zip_longest(*sets) for line in lines if line is not None]
+    lines += [*PASSING_OF_CLIENT[:3], *KEPT_OF_CLIENT[:3]]
     for _ in range(2):
-        assert request(*lines).lines == PASSING_OF_CLIENT + PASSING_OF_CLIENT[:3]
+        head = request(*lines)
+        assert head.lines == PASSING_OF_CLIENT + PASSING_OF_CLIENT[:3]
+        assert head.aside == KEPT_OF_CLIENT + KEPT_OF_CLIENT[:3]
+
+
+@given(st.text("abcxyz-_", min_size=1, max_size=12), st.sampled_from([str.upper, str.lower, str.title]))
+def test_a_name_that_is_not_on_the_list_is_kept_aside(name, spelled):
+    lower = name.lower().encode()
+    assume(not lower.startswith(PASSING_PREFIXES))
+    line = spelled(name).encode() + b": 1"
+    assert (request(line).lines, request(line).aside) == ([], [line])
 
 
 @pytest.mark.parametrize("line", DROPPED_OF_CLIENT)
 def test_what_of_a_client_is_dropped(line):
     name, _, value = line.partition(b":")
     for spelled in (line, name.upper() + b":" + value, name.lower() + b": " + value + b"\t"):
-        assert request(spelled, spelled).lines == []
+        head = request(spelled, spelled)
+        assert (head.lines, head.aside) == ([], [])
 
 
 def test_credentials_and_own_headers_are_handed_on():
@@ -366,6 +393,27 @@ def test_credentials_and_own_headers_are_handed_on():
     ]  # fmt: skip
     head = request(b"X-Inferoute-Strategy: Cost", b"x-inferoute-TIMEOUT:\t2.5 ")
     assert head.inferoute == [(b"x-inferoute-strategy", b"Cost"), (b"x-inferoute-timeout", b"2.5")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_json"),
+    [
+        ((), True),
+        ((b"Content-Type: application/json",), True),
+        ((b"content-type:application/json; charset=UTF-8",), True),
+        ((b"CONTENT-TYPE: text/plain",), True),
+        ((b"Content-Type: application/json; charset=utf-7",), False),
+        ((b"Content-Type: application/x-www-form-urlencoded",), False),
+        ((b"Content-Type:",), False),
+        ((b"Content-Type: application/json", b"Content-Type: application/json"), False),
+        ((b"Content-Type: application/json", b"content-type: application/x-www-form-urlencoded"), False),
+        ((b"Content-Type: application/json", b"content-type:"), False),
+    ],
+)
+def test_one_content_type_that_is_json(lines, is_json):
+    for _ in range(2):
+        head = request(*lines)
+        assert (head.is_json, head.lines, head.aside) == (is_json, [], [])
 
 
 def test_values_that_are_looked_at():
@@ -541,12 +589,14 @@ def test_requests_never_laxer_than_llhttp_and_read_alike(head):
     assert path_and_query(reader.target) == (ours.path, ours.query)
     lower = [(name.lower(), value) for name, value in reader.lines]
     options = options_of(lower)
-    assert pairs(ours.lines) == [
+    kept = [
         (name, value)
         for name, value in reader.lines
         if name.lower() not in USED_OF_CLIENT | options - {b"close"}
         and not name.lower().startswith((b"x-inferoute-", b"x-forwarded-"))
     ]
+    assert pairs(ours.lines) == [pair for pair in kept if passes_everywhere(pair[0].lower())]
+    assert pairs(ours.aside) == [pair for pair in kept if not passes_everywhere(pair[0].lower())]
     assert [int(value) for name, value in lower if name == b"content-length"] == (
         [] if ours.length is None else [ours.length]
     )

@@ -94,6 +94,36 @@ async def test_what_is_taken(provider, start, slowly):
         client.close()
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Type: application/x-www-form-urlencoded\r\n",
+        b"Content-Type: application/json; charset=utf-7\r\n",
+        b"Content-Type: application/json; charset=utf-16le\r\n",
+        b"Content-Type: application/json\r\nContent-Type: application/json\r\n",
+        b"content-type: multipart/form-data; boundary=x\r\n",
+        b"Content-Type:\r\n",
+    ],
+)
+async def test_a_body_that_is_not_said_to_be_json(provider, start, lines):
+    """The connection is kept, and nothing of it reaches a provider."""
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    bad = cases.field(*lines.split(b"\r\n")[:-1])
+    for _ in range(2):  # a head that comes again too
+        await client.send(bad)
+        status, fields, body = await asyncio.wait_for(client.response(), 10)
+        error = json.loads(body)["error"]
+        assert (status, error["type"], error["code"]) == (
+            415, "invalid_request_error", "unsupported_media_type",
+        )  # fmt: skip
+        assert fields[b"x-should-retry"] == b"false"
+        assert b"connection" not in fields
+    assert not provider.connections
+    await client.send(GOOD)
+    assert (await asyncio.wait_for(client.response(), 10))[0] == 200
+
+
 async def test_what_is_handed_over(provider, start, caplog):
     """One answer, then the end; what stands behind it, as a request or as a body, is never one.
 

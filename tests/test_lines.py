@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy import lines as lines_module
 from proxy.errors import BadRequest
 from proxy.headers import read_request_head, read_response_head
-from proxy.lines import HeadError, without_empty_lines
+from proxy.lines import HeadError, is_kept, may_pass, without_empty_lines
 from tests.headcases import (
     clear,
     facts,
@@ -48,8 +49,11 @@ def test_the_second_look_is_like_the_first(one, other):
 
 def test_what_was_read_is_not_shared_with_the_table():
     one = request(b"A: 1", b"B: 2")
+    one.aside.clear()
+    assert request(b"A: 1", b"B: 2").aside == [b"A: 1", b"B: 2"]
+    one = request(b"Accept: 1", b"X-Title: 2")
     one.lines.clear()
-    assert request(b"A: 1", b"B: 2").lines == [b"A: 1", b"B: 2"]
+    assert request(b"Accept: 1", b"X-Title: 2").lines == [b"Accept: 1", b"X-Title: 2"]
 
 
 def test_tables_are_bounded_and_a_flood_changes_nothing():
@@ -75,8 +79,8 @@ def test_tables_are_bounded_and_a_flood_changes_nothing():
 @pytest.mark.parametrize(
     "line",
     [
-        b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1",
-        b"Set-Cookie: a=1",
+        b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1", b"X-Client-Request-Id: 1",
+        b"Set-Cookie: a=1", b"baggage: a=1",
         b"X-A: " + b"b" * lines_module.MAX_CACHED_LINE,
         b"Authorization: " + b"b" * lines_module.MAX_CACHED_LINE,
     ],
@@ -85,6 +89,62 @@ def test_what_differs_every_time_or_is_long_is_not_remembered(line):
     request(line, host=False, line=b"POST / HTTP/1.0")
     response(line)
     assert not any(line_tables())
+
+
+@pytest.mark.parametrize(
+    ("line", "repeats"), [(b"CF-Ray: 1", False), (b"X-Request-Id: 1", False), (b"A: 1", True)]
+)
+def test_a_head_that_differs_every_time_says_so(line, repeats):
+    for _ in range(2):
+        assert request(line).repeats is repeats
+
+
+# What was seen to reach providers that are gateways, and servers that read "_" as "-".
+STEERING = """
+    X-Portkey-Custom-Host X-Portkey-Config X-Portkey-Provider X-Portkey-Api-Key X-Portkey-Virtual-Key
+    X-LiteLLM-Api-Base X-LiteLLM-Tags Helicone-Target-URL Helicone-Auth Helicone-OpenAI-Api-Base
+    cf-aig-authorization cf-aig-custom-host cf-aig-cache-ttl X-Goog-User-Project X-Goog-Api-Client
+    X-MS-Region X-Amz-Security-Token Ocp-Apim-Subscription-Key Ocp-Apim-Trace OpenAI_Organization
+    OpenAI_Project X_Original_URL X_Api_Key X_Forwarded_For Api_Key Content_Length Transfer_Encoding
+    X-HTTP-Method-Override X-Original-URL Base-URL
+""".split()  # noqa: SIM905
+# What tells a provider who the user is.
+IDENTITY = """
+    Origin Referer Cookie Sec-Fetch-Site Sec-Fetch-Mode Sec-CH-UA Sec-WebSocket-Key CF-Connecting-IP
+    CF-IPCountry CF-Ray True-Client-IP X-Client-IP X-Real-IP X-Forwarded-For X-Forwarded-Email Forwarded
+    Via Cf-Access-Jwt-Assertion Cf-Access-Authenticated-User-Email X-Goog-IAP-JWT-Assertion
+    X-Goog-Authenticated-User-Email X-Amzn-Oidc-Data X-Amzn-Oidc-Identity X-Auth-Request-Email
+    X-Auth-Request-Access-Token X-MS-Client-Principal X-MS-Client-Principal-Name X-MS-Token-AAD-Id-Token
+    X-Envoy-External-Address X-Remote-User Remote-User Remote-Email X-OpenWebUI-User-Email X-User-Email
+    Access-Control-Request-Method Tailscale-User-Login
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("name", [*STEERING, *IDENTITY])
+def test_what_steers_or_identifies_passes_to_nobody_by_itself(name):
+    for spelled in (name, name.lower(), name.upper()):
+        assert request(spelled.encode() + b": 1").lines == []
+
+
+@pytest.mark.parametrize("name", IDENTITY)
+def test_what_identifies_may_not_even_be_let_through(name):
+    chosen = ("x-openwebui-user-email", "x-user-email")  # an operator's own; nobody else knows what it says
+    assert may_pass(name.lower().encode()) == (name.lower() in chosen)
+
+
+@given(st.sampled_from(["authorization", "x-api-key", "cookie", "x-original-url", "openai-project", "host"]))
+def test_no_spelling_with_an_underscore_passes(name):
+    for spelled in (name.replace("-", "_"), f"{name}_", f"_{name}"):
+        if "_" in spelled:
+            assert not may_pass(spelled.encode())
+            assert request(spelled.encode() + b": 1").lines == []
+
+
+def test_what_is_kept_for_a_sticky_split():
+    for name in (b"x-user", b"user-agent", b"session_id", b"x-auth-request-email", b"referer"):
+        assert is_kept(name)
+    for name in (b"authorization", b"cookie", b"x-forwarded-for", b"content-type", b"x-inferoute-timeout"):
+        assert not is_kept(name)
 
 
 def test_long_names_and_first_lines_are_not_remembered():

@@ -204,6 +204,7 @@ def test_the_process():
     counters = Counters()
     counters.failed(catalog_of().deployments["p/m"], "timeout")
     counters.retries, counters.fallbacks, counters.hedges, counters.shed = 1, 2, 3, 4
+    counters.dropped_headers, counters.dropped_parameters = 5, 6
     found = read(facts_of(counted_of(counters, levels), workers=4, ready=False))
     assert value(found, "tokenhub_provider_connections", provider="p", state="open") == 5
     assert value(found, "tokenhub_provider_connections", provider="p", state="idle") == 3
@@ -217,6 +218,8 @@ def test_the_process():
     assert value(found, "tokenhub_attempt_failures_total", **failures) == 1
     for name, count in (("retries", 1), ("fallbacks", 2), ("hedges", 3), ("shed", 4)):
         assert value(found, f"tokenhub_{name}_total") == count
+    for kind, count in (("header", 5), ("parameter", 6)):
+        assert value(found, "tokenhub_dropped_fields_total", kind=kind) == count
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -42,6 +42,8 @@ def test_what_can_be_said():
         (b"X-Inferoute-Fallback: \xff", 400, "commas between them"),
         (b"X-Inferoute-Fallback: 1,2,3,4,5,6,7,8,9", 400, "up to 8"),
         (b"Content-Encoding: gzip", 400, "without Content-Encoding"),
+        (b"Content-Type: application/x-www-form-urlencoded", 415, "send Content-Type: application/json"),
+        (b"Content-Type: application/json\r\ncontent-type: text/plain", 415, "once"),
         (b"Expect: the worst", 417, "100-continue"),
     ],
 )
@@ -75,6 +77,8 @@ def test_fallbacks_keep_their_order_over_all_lines():
         ("header:x-user", [b"X-User: 7", b"X-User: 8"], b"7"),
         ("header:x-user", [b"X-User-Id: 7"], b""),
         ("header:x-user", [b"X-User:"], b""),
+        ("header:session_id", [b"Session_Id: 7"], b"7"),  # kept, though it never passes
+        ("header:user-agent", [b"User-Agent: 7"], b"7"),
     ],
 )
 def test_who_calls(sticky, lines, caller):

@@ -25,7 +25,8 @@ CORE = frozenset(
      "recent", "latency", "cost", "speed", "charges", "lessons", "decode", "mapping", "knowledge",
      "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission", "asked", "closing",
      "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors", "metrics",
-     "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals"]
+     "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals", "passing", "query",
+     "content_type", "header_settings"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(

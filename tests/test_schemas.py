@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema_rs
 import pytest
 
-from proxy import values
+from proxy import header_settings, values
 from proxy.schemas import SCHEMAS, list_of, nullable, object_of, plain, ref
 
 ALIAS = SCHEMAS["AliasSettings"]["properties"]
@@ -28,7 +28,7 @@ def test_a_list_refers_to_its_rows():
 
 @pytest.mark.parametrize(
     ("name", "read"),
-    [("sticky", values.sticky), ("hedge", values.hedge), ("keepalive", values.seconds)],
+    [("sticky", header_settings.sticky), ("hedge", values.hedge), ("keepalive", values.seconds)],
 )
 @pytest.mark.parametrize(
     "value",

@@ -191,7 +191,7 @@ async def test_the_base_path_stays_in_front(provider, start, base):
     provider.script = answers()
     url = provider.url.removesuffix("/v1") + base
     server = await start(config(url, url), **KEYS)
-    for path in ("/v1/chat/completions?a=/../../admin", "/chat/completions?b=1&c=%2e%2e"):
+    for path in ("/v1/chat/completions?after=/../../admin", "/chat/completions?b=1&beta=%2e%2e"):
         assert (await ask(server, "a/m", path=path.encode())).status == 200
     for path in (
         "/v1/../admin",
@@ -202,8 +202,8 @@ async def test_the_base_path_stays_in_front(provider, start, base):
         assert (await ask(server, "a/m", path=path.encode())).status in (404, 405)
     lines = [head.split(b"\r\n")[0].decode() for head, _ in provider.seen]
     assert lines == [
-        f"POST {base}/chat/completions?a=/../../admin HTTP/1.1",
-        f"POST {base}/chat/completions?b=1&c=%2e%2e HTTP/1.1",
+        f"POST {base}/chat/completions?after=/../../admin HTTP/1.1",
+        f"POST {base}/chat/completions?beta=%2e%2e HTTP/1.1",
     ]
 
 

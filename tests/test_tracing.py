@@ -33,9 +33,11 @@ def head_with(*lines: bytes):
     ],
 )
 def test_a_valid_traceparent(value, flags):
-    head = head_with(b"Accept: a", b"TraceParent:" + value, b"tracestate: a=1", b"X: y", b"Tracestate: b=2")
+    head = head_with(
+        b"Accept: a", b"TraceParent:" + value, b"tracestate: a=1", b"X-Title: y", b"Tracestate: b=2"
+    )
     assert take_parent(head) == Parent(TRACE_ID, PARENT_ID, flags, "a=1,b=2")
-    assert head.lines == [b"Accept: a", b"tracestate: a=1", b"X: y", b"Tracestate: b=2"]
+    assert head.lines == [b"Accept: a", b"tracestate: a=1", b"X-Title: y", b"Tracestate: b=2"]
 
 
 @pytest.mark.parametrize(

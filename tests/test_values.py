@@ -28,8 +28,6 @@ GRAMMARS = [
     values.url(("http",)),
     values.origin,
     values.env_name,
-    values.header_value,
-    values.sticky,
     values.hedge,
 ]
 toml_values = st.one_of(

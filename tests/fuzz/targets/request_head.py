@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl
 
 import httptools
 
@@ -22,6 +23,9 @@ SEEDS = [
     b"GET http://a.example/x?y HTTP/1.0\r\nExpect: 100-continue\r\nX-Inferoute-Fallback: a, b\r\nCookie: c",
     b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\nOrigin: https://x\r\nx-tokenhub-key: th-abc\r\nX-Api-Key: k",
     b"POST / HTTP/1.1\r\nHost: a\r\nX-Inferoute-Strategy: cost\r\nX-Inferoute-Timeout: 2.5\r\nUpgrade: h2c",
+    b"POST /v1/x?beta=true&m%6fdel=a;b=c&x&after=+&=1 HTTP/1.1\r\nHost: a\r\nX-B: 1\r\n"
+    b"X-C: 1\r\nx_api_key: 1\r\n"
+    b"Content-Type: application/json; charset=utf-8\r\nX-Session-Token: 1\r\nX-Auth-Request-Email: 1",
     b"POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\n"
     b"Proxy-Authorization: p\r\nAccept-Encoding: gzip, br",
     b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic th-x\r\n"
@@ -32,9 +36,21 @@ METHODS = frozenset((b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"
 OURS_ALONE = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie forwarded "
     b"via x-real-ip http2-settings connection expect content-encoding openai-organization openai-project "
-    b"x-tokenhub-key".split()
+    b"chatgpt-account-id x-goog-user-project ocp-apim-subscription-key origin referer x-tokenhub-key".split()
 )
-THEIRS = frozenset((b"openai-organization", b"openai-project"))  # whoever brings a key of their own
+# Whoever brings a key of their own.
+THEIRS = frozenset(
+    b"openai-organization openai-project chatgpt-account-id x-goog-user-project "
+    b"ocp-apim-subscription-key".split()
+)
+# What goes to every provider: the gateway's own lines, and the list.
+LISTED = frozenset(
+    b"host content-type content-length accept-encoding x-org accept accept-language user-agent "
+    b"idempotency-key traceparent tracestate x-request-id x-client-request-id http-referer x-title "
+    b"session-id thread-id conversation-id x-parent-session-id x-opencode-session".split()
+)
+PREFIXES = (b"openai-", b"anthropic-", b"x-stainless-", b"x-claude-code-", b"x-codex-", b"x-session-")
+PARAMETERS = frozenset(("k", "beta", "api-version", "after", "limit", "order", "include[]"))
 CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 _BASE = '[providers.{0}]\nbase_url = "http://p.example:81/v1"\nquery = {{ k = "v" }}\n{1}\n'
 _CONFIG = parse(
@@ -42,6 +58,7 @@ _CONFIG = parse(
     + _BASE.format("a", 'api_key_env = "K"\nheaders = { "X-Org" = "o" }')
     + _BASE.format("b", 'auth = "none"\ncompression = "pass"')
     + _BASE.format("c", 'auth = "passthrough"')
+    + _BASE.format("d", 'auth = "none"\npass_headers = ["x-*"]\npass_query = ["x"]\ndrop_headers = ["x-b*"]')
 )
 PROVIDERS = [
     Provider(config, "sk-own" if config.name == "a" else None, 1.0, simulated=False)
@@ -64,7 +81,7 @@ def test_one(data: bytes) -> None:
     try:
         read_options(head)
     except GatewayError as error:
-        assert error.status in (400, 417)
+        assert error.status in (400, 415, 417)
     if head.method not in METHODS:
         return
     read_alike(data, head)
@@ -93,7 +110,8 @@ def read_alike(data: bytes, head: RequestHead) -> None:
 
 def check_sent(provider: Provider, head: RequestHead) -> None:
     """What goes to a provider, read by h11."""
-    sent = provider.prepare(head, b"/chat/completions") + b"Content-Length: 0\r\n\r\n"
+    prepared, _, _ = provider.prepare(head, b"/chat/completions")
+    sent = prepared + b"Content-Length: 0\r\n\r\n"
     reader = H11(sent)
     assert not reader.error, (reader.error, sent)
     [[event, body, is_complete, _]] = reader.messages
@@ -101,7 +119,16 @@ def check_sent(provider: Provider, head: RequestHead) -> None:
     assert event.method == b"POST"
     assert event.target.startswith(b"/v1/chat/completions"), event.target
     names = [name for name, _ in event.headers]
-    assert names.count(b"host") == names.count(b"content-length") == 1
+    assert names.count(b"host") == names.count(b"content-length") == names.count(b"content-type") == 1
+    assert dict(event.headers)[b"content-type"] == b"application/json"
+    assert not any(b"_" in name for name in names)
+    is_open = provider.config.name == "d"
+    credentials = CREDENTIALS | THEIRS
+    for name in set(names) - LISTED - credentials:
+        assert name.startswith(PREFIXES) or (is_open and name.startswith(b"x-")), name
+        assert not (is_open and name.startswith(b"x-b")), name
+    asked = parse_qsl(event.target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
+    assert {name for name, _ in asked} <= PARAMETERS | ({"x"} if is_open else set()), event.target
     assert b"transfer-encoding" not in names
     assert not OURS_ALONE.intersection(names) - (THEIRS if provider.passthrough else set())
     assert not any(name.startswith((b"x-inferoute-", b"x-forwarded-")) for name in names)

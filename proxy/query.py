@@ -1,0 +1,66 @@
+"""Parameters of a request's query: which of them pass to a provider.
+
+Servers make arguments of parameters, and some let those count for more than the body: ``?model=dear`` gets
+round the list of models that a key may use. So none pass but a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+PASSING_PARAMETERS: Final = ("beta", "api-version", "after", "limit", "order", "include[]")
+# What names a model or holds a secret; with "-" and "." read as "_", as some servers do.
+_NEVER: Final = frozenset(
+    ("model", "models", "key", "api_key", "apikey", "access_token", "subscription_key", "authorization")
+)
+
+
+def is_never_passed(name: str) -> bool:
+    """Whether a parameter of this name never passes, whatever a provider's settings say."""
+    return name.lower().replace("-", "_").replace(".", "_") in _NEVER
+
+
+def passing_names(more: tuple[str, ...], own: tuple[str, ...]) -> frozenset[bytes]:
+    """The names that pass.
+
+    :param more: beside those that pass everywhere.
+    :param own: of the parameters that the provider's ``query`` sets.
+    """
+    taken = {name.lower() for name in own}
+    names = (*PASSING_PARAMETERS, *more)
+    return frozenset(
+        name.encode() for name in names if name.lower() not in taken and not is_never_passed(name)
+    )
+
+
+def passing(query: bytes, names: frozenset[bytes]) -> tuple[bytes, list[bytes]]:
+    """The parameters of a query that pass, with their bytes as they are; and the names of the others.
+
+    :param names: see :func:`passing_names`.
+    """
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
+    for name, part in _parts(query):
+        if name in names:
+            kept.append(part)
+        else:
+            dropped.append(name)
+    return b"&".join(kept), dropped
+
+
+def _parts(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each parameter with its name in plain.
+
+    Some servers separate at ``;`` too: what holds one could be two parameters, and has a name that none has.
+    """
+    for part in query.split(b"&"):
+        if not part:
+            continue
+        name = part.partition(b"=")[0]
+        if part.find(b";") >= 0:
+            name = part.partition(b";")[0] + b";"
+        elif name.find(b"%") >= 0 or name.find(b"+") >= 0:
+            name = unquote_to_bytes(name.replace(b"+", b" "))
+        yield name, part
