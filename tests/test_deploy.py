@@ -62,6 +62,7 @@ def test_a_sample_is_good_and_says_what_the_repositorys_own_file_says(path):
     for name, provider in config.providers.items():
         theirs = own.providers[name]
         assert (provider.base_url, provider.endpoints) == (theirs.base_url, theirs.endpoints)
+        assert (provider.auth, provider.auth_at) == (theirs.auth, theirs.auth_at)
     for name, alias in config.aliases.items():
         assert set(alias.models) <= set(own.aliases[name].models)
 
