@@ -120,6 +120,8 @@ def _explain(args: argparse.Namespace) -> int:
         strategy=args.strategy,
         endpoint=args.endpoint,
         stream=args.stream,
+        headers=args.header if args.header or args.headers else None,
+        query=args.query,
         as_json=args.json,
     )
 
@@ -231,12 +233,26 @@ def _add_asking(commands: Commands) -> None:
         "Show where a request would go, and why. Sends nothing.",
         "explain balanced",
         "explain auto --strategy cost --body request.json",
+        "explain balanced --headers",
+        "explain balanced -H 'X-Team: search' -H @headers.txt --query beta=true",
     )
     explain.add_argument("model", metavar="MODEL", help="an id, a short name, an alias, or auto")
     explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
     explain.add_argument("--strategy", metavar="S", help=STRATEGIES)
     explain.add_argument("--endpoint", metavar="E", help="chat (the default), completions, embeddings, …")
     explain.add_argument("--stream", action="store_true", help="as if the request asked for a stream")
+    explain.add_argument(
+        "--headers", action="store_true", help="which headers reach the providers, and why others don't"
+    )
+    explain.add_argument(
+        "-H",
+        "--header",
+        metavar="LINE",
+        action="append",
+        default=[],
+        help="the same of these headers of a request: 'Name: value', or @F for a file of them; repeatable",
+    )
+    explain.add_argument("--query", metavar="Q", help="the same of a request's query: 'beta=true&user=1'")
     add_json(explain)
     _add_aliases(commands)
     add_key_commands(commands)

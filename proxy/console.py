@@ -102,11 +102,16 @@ def show_explanation(
     strategy: str | None = None,
     endpoint: str | None = None,
     stream: bool = False,
+    headers: Sequence[str] | None = None,
+    query: str | None = None,
     as_json: bool = False,
 ) -> int:
     """Print where a request for ``model`` would go.
 
     :param body: a file with the request's body, "-" for standard input; None: a short one.
+    :param headers: of the request, ``Name: value`` or ``@file`` each; an empty list: the usual ones. None:
+        nothing is asked of them.
+    :param query: of the request; None: nothing is asked of it.
     """
     sent: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello!"}]}
     if body is not None:
@@ -114,7 +119,12 @@ def show_explanation(
     sent["model"] = model
     if stream:
         sent["stream"] = True
-    answer = admin.ask("POST", "/explain", {"body": sent, "strategy": strategy, "endpoint": endpoint})
+    asked: dict[str, Any] = {"body": sent, "strategy": strategy, "endpoint": endpoint}
+    if headers is not None or query is not None:
+        asked |= {"headers": read_header_lines(headers or ()), "query": query}
+        if not headers and query is None:
+            asked["headers"] = USUAL_HEADERS
+    answer = admin.ask("POST", "/explain", asked)
     if as_json:
         print_json(answer)
         return 0
@@ -126,6 +136,9 @@ def show_explanation(
         score = _score(candidate["score"], candidate["unit"])
         rows.append((arrow, candidate["id"], score, candidate["skipped"] or ""))
     show(Table(_CANDIDATES, rows))
+    if answer["forwarding"] is not None:
+        show_lines([[]])
+        show(forwarding_table(answer["forwarding"]))
     return 0
 
 
@@ -135,6 +148,61 @@ _CANDIDATES = (
     Column("SCORE", is_number=True),
     Column("SKIPPED", least=16, tone=lambda text: WARN),
 )
+
+
+_FORWARDING = (
+    Column("HEADER OR PARAMETER", least=12),
+    Column("PROVIDER", least=12, rank=1),
+    Column("PASSES", tone=lambda text: GOOD if text == "yes" else WARN),
+    Column("WHY NOT", least=16),
+)
+# What SDKs, coding agents and browsers send: shown where nothing else is asked for.
+USUAL_HEADERS = [
+    "Authorization: x", "X-Api-Key: x", "Content-Type: application/json", "Accept: x", "User-Agent: x",
+    "Idempotency-Key: x", "OpenAI-Beta: x", "OpenAI-Organization: x", "OpenAI-Project: x",
+    "anthropic-version: x", "anthropic-beta: x", "X-Stainless-Lang: x", "X-Claude-Code-Session-Id: x",
+    "Session-Id: x", "session_id: x", "X-Session-Affinity: x", "traceparent: x", "X-Request-Id: x",
+    "HTTP-Referer: x", "X-Title: x", "Origin: x", "Referer: x", "Cookie: x", "X-Forwarded-For: x",
+]  # fmt: skip
+
+
+def forwarding_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """What of a head reaches whom; providers that do the same share a row."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    everybody: dict[str, None] = {}
+    for row in rows:
+        name = row["name"] if row["kind"] == "header" else f"?{row['name']}"
+        verdict = name, "yes" if row["passes"] else "no", row["reason"] or ""
+        found.setdefault(verdict, []).append(row["provider"])
+        everybody[row["provider"]] = None
+    told = [
+        (name, "all" if 1 < len(providers) == len(everybody) else ", ".join(providers), passes, reason)
+        for (name, passes, reason), providers in found.items()
+    ]
+    return Table(_FORWARDING, told)
+
+
+def read_header_lines(given: Sequence[str]) -> list[str]:
+    """Header lines as they are written, and those of each ``@file`` (``@-``: standard input).
+
+    :raises ConsoleError: a file can't be read.
+    """
+    lines: list[str] = []
+    for text in given:
+        if text.startswith("@"):
+            lines += [line for line in _read_text(text[1:]).splitlines() if line.strip()]
+        else:
+            lines.append(text)
+    return lines
+
+
+def _read_text(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConsoleError(f"can't read {path}: {error.strerror}") from None
+    except ValueError:
+        raise ConsoleError(f"{path} is not UTF-8") from None
 
 
 def _score(score: float | None, unit: str | None) -> str:
@@ -149,11 +217,9 @@ def read_body(path: str) -> dict[str, Any]:
 
     :raises ConsoleError: it can't be read, or is none.
     """
+    text = _read_text(path)
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         found = json.loads(text)
-    except OSError as error:
-        raise ConsoleError(f"can't read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ConsoleError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):

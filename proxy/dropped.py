@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.headers import RequestHead
-from proxy.passing import NOT_LISTED
 
 if TYPE_CHECKING:
     from proxy.counters import Counters
@@ -24,7 +23,6 @@ _MAX_NAME: Final = 60
 # A parameter without "=" may be a secret that stands in the wrong place; those are longer than names are.
 _MAX_PARAMETER: Final = 24
 _NOT_SHOWN: Final = b"(not shown)"
-_WAYS_OUT: Final = {"header": "pass_headers", "parameter": "pass_query"}
 
 
 class DroppedNames:
@@ -67,9 +65,7 @@ class DroppedNames:
         return True
 
     def _log(self, kind: str, name: str, provider: str, reason: str | None) -> None:
-        text = "the %s '%s' of a client does not reach provider %s: it %s"
-        hint = f"; '{_WAYS_OUT[kind]}' of a provider adds to it" if reason == NOT_LISTED else ""
-        log.info(text, kind, name, provider, f"{reason}{hint}")
+        log.info("the %s '%s' of a client does not reach provider %s: it %s", kind, name, provider, reason)
 
 
 def count(head: RequestHead, provider: Provider, counters: Counters) -> None:

@@ -10,6 +10,7 @@ import orjson
 from proxy.catalog import Catalog
 from proxy.config import ENDPOINTS, STRATEGIES
 from proxy.errors import BadRequest, UnknownModel
+from proxy.forwarding import forwarding
 from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
 from proxy.strategy import explain
@@ -24,7 +25,7 @@ def explain_request(
     """The choice among the candidates for a request, each with its score or the reason it is skipped.
 
     :param sent: a request's body as a client would send it, maybe with ``strategy`` in it; or
-        ``{"body": …, "strategy": …, "endpoint": …}``.
+        ``{"body": …, "strategy": …, "endpoint": …, "headers": […], "query": …}``.
     :param now: monotonic seconds.
     :param strategy: goes before the one in ``sent``; so does ``endpoint``.
     :raises BadRequest: it is none, or can't be resolved. :raises UnknownModel: no such model.
@@ -39,7 +40,10 @@ def explain_request(
     name = _text(document, "model")
     given_strategy = _choice(document, "strategy", STRATEGIES)
     given_endpoint = _choice(document, "endpoint", EXPLAINED)
+    given_head: tuple[object, object] | None = None
     if "body" in document:
+        if "headers" in document or "query" in document:
+            given_head = document.get("headers"), document.get("query")
         document = document["body"]
         if not isinstance(document, dict):
             raise BadRequest("'body' must be an object: a request's body.", param="body")
@@ -60,6 +64,8 @@ def explain_request(
         raise UnknownModel(error.name, catalog.nearest(error.name)) from None
     facts = facts_of(RequestBody.of(sent), sent, keys_of(sent), pool, endpoint, streamed, now)
     explanation = explain(pool, facts)
+    members = [candidate.deployment for candidate in explanation.candidates]
+    providers = {member.provider.name: member.provider for member in members}
     return {
         "model": name,
         "kind": pool.kind,
@@ -81,6 +87,7 @@ def explain_request(
             }
             for candidate in explanation.candidates
         ],
+        "forwarding": None if given_head is None else forwarding(*given_head, providers.values()),
     }
 
 

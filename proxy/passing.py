@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from proxy.headers import RequestHead
     from proxy.settings import ProviderConfig
 
-NOT_LISTED: Final = "is not on the list of what passes"
+NOT_LISTED: Final = "is not on the list of what passes; 'pass_headers' of the provider adds to it"
+PARAMETER_NOT_LISTED: Final = "is not on the list of what passes; 'pass_query' of the provider adds to it"
 
 
 class Names:
@@ -120,7 +121,7 @@ class Passing:
             return "names a model or holds a secret"
         if text.lower() in self._own_parameters:
             return "is set by 'query' of the provider"
-        return NOT_LISTED
+        return PARAMETER_NOT_LISTED
 
 
 def why_never(name: bytes) -> str | None:

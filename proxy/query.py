@@ -42,7 +42,7 @@ def passing(query: bytes, names: frozenset[bytes]) -> tuple[bytes, list[bytes]]:
     """
     kept: list[bytes] = []
     dropped: list[bytes] = []
-    for name, part in _parts(query):
+    for name, part in parameters(query):
         if name in names:
             kept.append(part)
         else:
@@ -50,8 +50,8 @@ def passing(query: bytes, names: frozenset[bytes]) -> tuple[bytes, list[bytes]]:
     return b"&".join(kept), dropped
 
 
-def _parts(query: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each parameter with its name in plain.
+def parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each parameter of a query, with its name in plain.
 
     Some servers separate at ``;`` too: what holds one could be two parameters, and has a name that none has.
     """

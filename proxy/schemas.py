@@ -12,7 +12,9 @@ from typing import Any
 from proxy.breaker import STATES
 from proxy.config import STRATEGIES
 from proxy.explain import EXPLAINED, UNITS
+from proxy.forwarding import KINDS
 from proxy.keys import ON_DISCONNECT
+from proxy.passing import NOT_LISTED
 
 Schema = dict[str, Any]
 
@@ -265,11 +267,16 @@ _EXPLAIN = {
         "strategy": nullable("string", "As X-Inferoute-Strategy.", enum=list(STRATEGIES)),
         "endpoint": nullable("string", "Where it would be sent; null: chat.", enum=list(EXPLAINED)),
         "body": {"type": "object", "description": "The body, where it is not this object itself."},
+        "headers": {
+            "description": "Beside `body` only: the request's headers, as `Name: value` each.",
+        },
+        "query": {"description": "Beside `body` only: its query, as it stands in an address."},
     },
     "additionalProperties": True,
     "examples": [
         {"model": "premium", "messages": [{"role": "user", "content": "Hello"}], "stream": True},
         {"body": {"model": "auto", "messages": []}, "strategy": "cost", "endpoint": "chat"},
+        {"body": {"model": "premium"}, "headers": ["X-Team: search"], "query": "beta=true"},
     ],
 }
 _CANDIDATE = object_of(
@@ -283,6 +290,16 @@ _CANDIDATE = object_of(
         "row": either("Its live row; null: it was never asked.", "LiveRow"),
     },
 )
+_FORWARDING = object_of(
+    "A header or a parameter of a request, and a provider.",
+    {
+        "provider": plain("string", "The provider."),
+        "kind": plain("string", "What it is.", enum=list(KINDS)),
+        "name": plain("string", "Its name, as the request has it; never its value."),
+        "passes": plain("boolean", "The provider gets it."),
+        "reason": nullable("string", "Why the provider doesn't; null: it does."),
+    },
+)
 _EXPLANATION = object_of(
     "Where a request would go, and why.",
     {
@@ -294,6 +311,11 @@ _EXPLANATION = object_of(
         "choice": nullable("string", "The id of the member it would go to; null: none can be asked."),
         "why": plain("string", "Why that one, or none."),
         "candidates": plain("array", "The members of the pool.", items=ref("Candidate")),
+        "forwarding": nullable(
+            "array",
+            "What of the request's head reaches which provider; null: no head was given.",
+            items=ref("Forwarding"),
+        ),
     },
     examples=[
         {
@@ -322,6 +344,15 @@ _EXPLANATION = object_of(
                     "row": None,
                 },
             ],
+            "forwarding": [
+                {
+                    "provider": "openai",
+                    "kind": "header",
+                    "name": "X-Team",
+                    "passes": False,
+                    "reason": NOT_LISTED,
+                },
+            ],
         }
     ],
 )
@@ -346,5 +377,6 @@ SCHEMAS: dict[str, Schema] = {
     "Changes": _CHANGES,
     "ExplainRequest": _EXPLAIN,
     "Candidate": _CANDIDATE,
+    "Forwarding": _FORWARDING,
     "Explanation": _EXPLANATION,
 }

@@ -201,6 +201,7 @@ def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
     assert main(["aliases", "remove", "a/b", "--admin", "http://h:2"]) == 0
     here = "http://127.0.0.1:9"
     explained = {"body": "-", "strategy": "cost", "endpoint": "chat", "stream": True, "as_json": False}
+    explained |= {"headers": None, "query": None}
     changed = {"strategy": None, "split": ["m=1", "n=2"], "as_json": False}
     assert seen == [
         ("show_routes", here, (), {"is_watched": True, "as_json": True}),

@@ -10,6 +10,8 @@ import pytest
 
 from proxy.adminclient import Admin
 from proxy.console import (
+    USUAL_HEADERS,
+    forwarding_table,
     list_aliases,
     remove_alias,
     routes_table,
@@ -17,6 +19,7 @@ from proxy.console import (
     show_explanation,
     show_routes,
 )
+from proxy.passing import NOT_LISTED, PARAMETER_NOT_LISTED
 from proxy.tables import BAD, FAINT, GOOD, PLAIN, WARN, plain
 from tests.admincases import failure, out, running
 
@@ -155,6 +158,64 @@ async def test_a_body_that_is_none(tmp_path, text, said):
 async def test_explain_what_cannot_be(admin):
     assert (await failure(show_explanation, admin, "bot")).startswith("404: The model 'bot' does not exist")
     assert "must be one of cost" in await failure(show_explanation, admin, "both", strategy="fast")
+
+
+async def test_explain_headers(admin, capsys, tmp_path):
+    file = tmp_path / "h"
+    file.write_text("User-Agent: s3cret\n\nX_A: s3cret\n")
+    lines = await out(
+        capsys,
+        show_explanation,
+        admin,
+        "both",
+        headers=["X-Team: s3cret", f"@{file}"],
+        query="beta=1&b=s3cret",
+    )
+    at = lines.index("")
+    assert lines[at + 1].split("  ")[0] == "HEADER OR PARAMETER"
+    rows = [line.split(maxsplit=3) for line in lines[at + 2 :]]
+    assert rows == [
+        ["X-Team", "all", "no", NOT_LISTED],
+        ["User-Agent", "all", "yes"],
+        ["X_A", "all", "no", "has a '_', which some servers read as '-'"],
+        ["?beta", "all", "yes"],
+        ["?b", "all", "no", PARAMETER_NOT_LISTED],
+    ]
+    assert "s3cret" not in "".join(lines)
+
+
+async def test_explain_the_usual_headers(admin, capsys):
+    lines = await out(capsys, show_explanation, admin, "both", headers=[])
+    told = {words[0]: words[2] for line in lines[lines.index("") + 2 :] if (words := line.split())}
+    assert {told[name] for name in ("User-Agent", "anthropic-beta", "X-Session-Affinity", "traceparent")} == {
+        "yes"
+    }
+    assert {told[name] for name in ("Authorization", "Origin", "session_id", "Cookie")} == {"no"}
+    assert len(told) == len(USUAL_HEADERS)
+    assert "" not in await out(capsys, show_explanation, admin, "both")  # where nobody asks
+
+
+async def test_headers_that_are_none(admin, tmp_path):
+    assert "a list of lines" in await failure(show_explanation, admin, "both", headers=["X-Team"])
+    said = await failure(show_explanation, admin, "both", headers=["Content-Type: text/html"])
+    assert "refused (415)" in said
+    assert "can't read" in await failure(show_explanation, admin, "both", headers=[f"@{tmp_path}/none"])
+
+
+def test_providers_that_do_the_same_share_a_row():
+    def row(provider: str, passes: bool) -> dict:
+        return {
+            "provider": provider,
+            "kind": "header",
+            "name": "X",
+            "passes": passes,
+            "reason": None if passes else "w",
+        }
+
+    assert forwarding_table([row("a", True)]).rows == [("X", "a", "yes", "")]
+    assert forwarding_table([row("a", True), row("b", True)]).rows == [("X", "all", "yes", "")]
+    rows = [row("a", True), row("b", False), row("c", True)]
+    assert forwarding_table(rows).rows == [("X", "a, c", "yes", ""), ("X", "b", "no", "w")]
 
 
 # ---------------------------------------------------------------------- aliases

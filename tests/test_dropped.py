@@ -42,11 +42,11 @@ def test_each_name_is_told_once_and_without_its_value(provider_p, caplog):
         assert head.dropped == {provider_p: (3, 2)}
     assert caplog.messages == [
         "the header 'x-team' of a client does not reach provider p: it is not on the list of what passes; "
-        "'pass_headers' of a provider adds to it",
+        "'pass_headers' of the provider adds to it",
         "the header 'x_a' of a client does not reach provider p: it has a '_', which some servers read "
         "as '-'",
         "the parameter 'a' of a client does not reach provider p: it is not on the list of what passes; "
-        "'pass_query' of a provider adds to it",
+        "'pass_query' of the provider adds to it",
         "the parameter 'model' of a client does not reach provider p: it names a model or holds a secret",
     ]
 

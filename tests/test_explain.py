@@ -126,6 +126,19 @@ def test_the_endpoint_in_the_body_counts(catalog):
         assert ask(catalog, sent | {"endpoint": None})["endpoint"] == "chat"
 
 
+def test_a_head_is_explained_where_it_is_asked_for(catalog):
+    assert ask(catalog, {"model": "both"})["forwarding"] is None
+    # In a body these are the body's: rerank has a query.
+    assert ask(catalog, {"model": "both", "query": "a", "headers": 1})["forwarding"] is None
+    rows = ask(catalog, {"body": {"model": "both"}, "headers": ["X-A: 1"], "query": "beta=1"})["forwarding"]
+    assert [(row["provider"], row["name"], row["passes"]) for row in rows] == [
+        (provider, name, passes) for provider in "abc" for name, passes in (("X-A", False), ("beta", True))
+    ]
+    assert ask(catalog, {"body": {"model": "a/m"}, "headers": None})["forwarding"] == []
+    with pytest.raises(BadRequest, match="must be a list of lines"):
+        ask(catalog, {"body": {"model": "both"}, "headers": ["X"]})
+
+
 def test_an_unknown_model(catalog):
     with pytest.raises(UnknownModel, match="Did you mean 'both'"):
         ask(catalog, {"model": "bot"})

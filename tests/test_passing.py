@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.config import parse
 from proxy.lines import CREDENTIAL_HEADERS, HOP_HEADERS, OWN_HEADERS, PASSING_HEADERS, PASSING_PREFIXES
-from proxy.passing import NOT_LISTED, Names, Passing, listed, why_never
+from proxy.passing import NOT_LISTED, PARAMETER_NOT_LISTED, Names, Passing, listed, why_never
 from tests.headcases import request
 
 
@@ -120,7 +120,7 @@ def test_the_reasons():
     )
     for name, reason in (
         (b"beta", None),
-        (b"x", NOT_LISTED),
+        (b"x", PARAMETER_NOT_LISTED),
         (b"q", "is set by 'query' of the provider"),
         (b"Q", "is set by 'query' of the provider"),
         (b"MODEL", "names a model or holds a secret"),
