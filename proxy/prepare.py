@@ -139,6 +139,7 @@ def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:
         base_path=f"/{provider.name}/v1",
         auth="none",
         auth_at=(),
+        pass_headers=(*provider.pass_headers, "x-sim-*"),
         ca_file="",
     )
 

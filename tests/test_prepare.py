@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from proxy.config import TracesConfig, parse
+from proxy.headers import read_request_head
 from proxy.listeners import StartError
 from proxy.prepare import open_tracing, prepare, read_key, read_keys, simulates
 from tests.test_server import config
@@ -140,6 +141,33 @@ def test_what_simulates_has_no_key_of_anybody():
     made = prepared(TWO, port=9, A="secret")
     assert b"secret" not in made.providers["a"].head(b"/chat/completions", b"")
     assert b"POST /a/v1/chat/completions " in made.providers["a"].head(b"/chat/completions", b"")
+
+
+def test_what_simulates_is_told_how_and_has_no_key_at_any_endpoint():
+    text = TWO.replace('api_key_env = "A"', 'api_key_env = "A"\nendpoints = ["chat", "messages"]\n'
+                       'auth = { messages = "x-api-key" }')  # fmt: skip
+    assert text != TWO
+    made = prepared(text, port=9, A="secret")
+    head = read_request_head(b"POST /v1/messages HTTP/1.1\r\nHost: g\r\nX-Sim-Status: 503\r\nX-Team: 1")
+    sent, _, _ = made.providers["a"].prepare(head, b"/messages")
+    assert b"\r\nX-Sim-Status: 503\r\n" in sent
+    assert b"secret" not in sent and b"api-key" not in sent and b"X-Team" not in sent
+
+
+@pytest.mark.parametrize(
+    ("auth", "simulated"),
+    [
+        ('{ messages = "x-api-key", default = "none" }', True),
+        ('{ messages = "none", default = "bearer" }', True),
+        ('{ messages = "none", default = "none" }', False),
+    ],
+)
+def test_a_provider_with_a_table_needs_a_key_where_one_endpoint_does(auth, simulated):
+    text = (
+        f'[providers.p]\nbase_url = "http://h/v1"\nauth = {auth}\nendpoints = ["chat", "messages"]\n'
+        '[models."p/m"]\n[simulator]\nmode = "auto"\n'
+    )
+    assert simulates(parse(text), {"p": None}) is simulated
 
 
 def test_traces_that_are_switched_off():

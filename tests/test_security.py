@@ -27,6 +27,7 @@ from proxy.errors import Unauthorized
 from proxy.headers import read_request_head
 from proxy.keys import digest_of
 from proxy.keystore import Keyring
+from proxy.lines import may_pass
 from proxy.logs import JsonLines, TextLines
 from proxy.orders import Settled, Start, TakeOn
 from proxy.otlp import Otlp, _Session
@@ -41,6 +42,7 @@ from tests.conftest import until
 from tests.e2e import environment
 from tests.fakes import Call, RawClient, ScriptedProvider, answers, dead_url, hangs, post
 from tests.keycases import admin, bearer, key_of, make, table_of
+from tests.test_lines import IDENTITY, STEERING
 
 # Each is a secret of one party, and a word that stands nowhere else.
 KEY_A, KEY_B = "sk-alpha-0123456789", "sk-beta-9876543210"
@@ -183,6 +185,35 @@ async def test_no_model_is_an_address(provider, start, canary):
     assert provider.seen[0][1].count(b"127.0.0.1") == len(
         fields
     )  # it is the provider's to make sense of them
+
+
+@pytest.mark.parametrize("a_more", ["", 'pass_headers = ["x-*", "c*", "h*", "o*"]\npass_query = ["user"]'])
+async def test_no_header_and_no_parameter_steers_a_provider(provider, start, canary, a_more):
+    """Nor does a name that only some servers read as one: whoever runs a gateway as provider lets no client
+    tell it where the operator's key goes, who pays, or another model."""
+    provider.script = answers()
+    server = await start(config(provider, canary, a_more=a_more), **KEYS)
+    evil = f"evil.{canary.port}"
+    names = [*STEERING, *IDENTITY]
+    for name in names:
+        if name == "Origin":  # refused without a key
+            continue
+        for spelled in (name, name.lower(), name.upper()):
+            assert (await ask(server, "a/m", f"{spelled}: {evil}")).status == 200, name
+    for query in (
+        "model", "MODEL", "m%6fdel", "%6d%6f%64%65%6c", "model[]", "key", "api_key", "api%5Fkey", "Api-Key",
+        "beta=1;model", "user;model", ";model", "x&model", "&&key", "model%00", "+model",
+    ):  # fmt: skip
+        path = f"/v1/chat/completions?{query}={evil}"
+        assert (await ask(server, "a/m", path=path.encode())).status == 200, query
+    assert len(provider.seen) > 3 * len(names)
+    sent = b"".join(head for head, _ in provider.seen)
+    chosen = len(re.findall(rb"(?i)\r\nx-\S+: evil", sent))
+    assert bool(chosen) == bool(a_more)  # what an operator lets through and nobody knows to be harmful
+    for name in names:
+        if not may_pass(name.lower().encode()):
+            assert not re.search(rb"(?i)\r\n%b: evil" % re.escape(name.encode()), sent), name
+    assert not re.search(rb"(?i)[?&;](m|%6d|k|a)\S* HTTP", sent)
 
 
 @pytest.mark.parametrize("base", ["/v1", "/openai/deployments/x", "", "/a%2Fb", "/../x", "/a/../b"])

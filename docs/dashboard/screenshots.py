@@ -89,8 +89,8 @@ def config(simulator: str) -> str:
         if line.startswith("base_url"):
             lines.append(f'base_url = "{simulator}"')
         elif line.startswith("api_key_env"):
-            lines.append('auth = "none"')
-        else:
+            lines.append('auth = "none"\npass_headers = ["x-sim-*"]')
+        elif not line.startswith("auth"):
             lines.append(line)
         if line == "[providers.mistral]":
             lines.append('headers = { "x-sim-status" = "503" }')
