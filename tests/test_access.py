@@ -202,7 +202,7 @@ def test_a_rotation_leaves_the_second_last_secret_out():
     for secret in (third, SECRET):
         grant = after.grant_of([(b"x-api-key", secret)])
         assert grant is not None and grant.key is again
-    with pytest.raises(Unauthorized, match="not known"):
+    with pytest.raises(Unauthorized, match="does not know"):
         after.grant_of([(b"x-api-key", OTHER)])
     same = KeyTable([(again, 0)], accounts, is_open=False, before=after)
     for secret in (third, SECRET):
@@ -704,7 +704,7 @@ async def test_a_rotation_holds_for_the_next_request_and_keeps_what_was_used(pro
     assert (await ask(client, third))[0] == 429  # one account, whichever secret
     fourth = await rotate(overlap=0)
     for path in (b"/v1/models", b"/v1/chat/completions"):
-        for secret, said in ((second, "not known"), (third, "was replaced by another one")):
+        for secret, said in ((second, "does not know"), (third, "was replaced by another one")):
             answer = await (
                 get(server, path, bearer(secret)) if path == b"/v1/models" else ask(client, secret)
             )
