@@ -146,7 +146,7 @@ class Attempt(Record):
             else:
                 connection.transport.write(data)
         else:
-            connection.transport.writelines(parts)
+            connection.send(parts)
 
     def send_on(self, piece: bytes) -> None:
         """A further piece of a body that is already on its way."""
@@ -155,7 +155,7 @@ class Attempt(Record):
         body = exchange.body
         body.keep(piece, exchange.gateway.replay_limit_bytes)
         connection.be_patient()
-        connection.transport.write(wrap_chunk(piece, body.done) if exchange.head.chunked else piece)
+        connection.send_on(wrap_chunk(piece, body.done) if exchange.head.chunked else piece)
         if body.done:
             self.on_request_complete(monotonic())
 

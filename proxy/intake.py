@@ -18,7 +18,7 @@ JOIN_BYTES: Final = 64 << 10
 # A body that grows larger is looked through as it comes in, and not all at once when it is complete.
 _MEASURE_FROM_BYTES: Final = 256 << 10
 # A client may send a body byte by byte: of pieces that are smaller, so many in a row become one.
-_SMALL_BYTES: Final = 4 << 10
+_SMALL_BYTES: Final = 2 << 10
 _MANY: Final = 1 << 10
 
 

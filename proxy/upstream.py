@@ -31,6 +31,9 @@ HIGH_WATER_BYTES: Final = 64 << 10
 # What the kernel takes in for a server that does not read yet (Linux: 64 KiB at first). Of more it may have
 # to say that it can't, which the watch over vanished peers must not take for a death.
 TAKEN_IN_BYTES: Final = 32 << 10
+# So much of a large body is handed to the transport in one turn of the event loop. TLS encrypts all of it at
+# once, and a kernel with room for megabytes copies them, while nothing else runs.
+SLICE_BYTES: Final = 1 << 20
 # Interim answers before the real one. None is useful to us; many are an attack.
 _MAX_INTERIM: Final = 8
 
@@ -39,12 +42,14 @@ class ProviderConnection:
     """One connection to a provider; an asyncio.Protocol as :class:`proxy.flow.ClientFlow` is one."""
 
     __slots__ = (
+        "_is_due",
         "answered",
         "attempt",
         "body",
         "buffer",
         "idle_since",
         "interim",
+        "is_full",
         "is_held_back",
         "is_patient",
         "kept_until",
@@ -52,6 +57,7 @@ class ProviderConnection:
         "served",
         "spoiled",
         "transport",
+        "unsent",
     )
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -66,6 +72,9 @@ class ProviderConnection:
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_held_back = False
         self.is_patient = False
+        self.unsent: list[bytes | memoryview] = []  # of a large request
+        self.is_full = False  # the transport takes no more for now
+        self._is_due = False  # the next slice goes out in the next turn
         self.idle_since = 0.0
         self.kept_until = float("inf")  # monotonic seconds: after that it takes no further request
 
@@ -91,6 +100,37 @@ class ProviderConnection:
             if sock is not None:
                 let_wait(sock)
 
+    def send(self, parts: list[bytes | memoryview]) -> None:
+        """Send a large request: a slice of it now, and each further one when the transport has room."""
+        self.unsent += parts
+        self._send_slice()
+
+    def send_on(self, data: bytes) -> None:
+        """Send more of a request, behind what is unsent of it."""
+        if self.unsent:
+            self.unsent.append(data)
+        else:
+            self.transport.write(data)
+
+    def _send_slice(self) -> None:
+        self._is_due = False
+        unsent = self.unsent
+        count = size = 0
+        while count < len(unsent) and size < SLICE_BYTES:
+            size += len(unsent[count])
+            count += 1
+        parts = unsent[:count]
+        del unsent[:count]
+        if parts and not self.transport.is_closing():
+            self.transport.writelines(parts)
+        if unsent and not self.is_full:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._is_due and not self.is_full:
+            self._send_slice()
+
     def release(self, reusable: bool, now: float) -> None:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
         self.attempt = None
@@ -99,7 +139,7 @@ class ProviderConnection:
             self.hold_back(False)
         transport = self.transport
         # What is still to be sent is of a request that was answered before its end: it would come first.
-        is_sent = not transport.get_write_buffer_size()
+        is_sent = not self.unsent and not transport.get_write_buffer_size()
         if reusable and is_sent and not self.spoiled and not transport.is_closing():
             self.pool.put(self, now)
         else:
@@ -191,11 +231,15 @@ class ProviderConnection:
         return CloseBody()
 
     def pause_writing(self) -> None:
+        self.is_full = True
         if self.attempt is not None:
             self.attempt.on_upstream_full(True)
 
     def resume_writing(self) -> None:
-        if self.attempt is not None:
+        self.is_full = False
+        if self.unsent:
+            self._send_slice()
+        if self.attempt is not None and not self.is_full:
             self.attempt.on_upstream_full(False)
 
     def eof_received(self) -> bool:
@@ -206,6 +250,7 @@ class ProviderConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
+        self.unsent.clear()
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
             attempt.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")

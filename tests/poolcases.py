@@ -18,6 +18,7 @@ class Attempt:
         self.head = None
         self.data = b""
         self.done = False
+        self.is_full = False
 
     def on_connected(self, connection: ProviderConnection) -> None:
         self.connection = connection
@@ -32,6 +33,9 @@ class Attempt:
     def on_response_data(self, data, body) -> None:
         self.data += data + (body.closing if body.done else b"")
         self.done = self.done or body.done
+
+    def on_upstream_full(self, full: bool) -> None:
+        self.is_full = full
 
     def on_upstream_lost(self, why: str) -> None:
         self.lost = why

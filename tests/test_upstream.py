@@ -9,7 +9,7 @@ import pytest
 
 from proxy.dial import MAX_AGE_S
 from proxy.headers import MAX_HEAD_BYTES
-from proxy.upstream import IDLE_EXPIRY_S, ConnectionPool, ProviderConnection
+from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call
 from tests.poolcases import Attempt
@@ -145,6 +145,62 @@ async def test_a_request_that_is_not_out_yet_is_no_beginning_for_another(pool, p
     connection.release(True, 0.0)
     assert pool.take() is None
     await until(lambda: pool.snapshot()["open"] == 0)
+
+
+async def test_a_large_request_goes_out_in_slices(pool, provider):
+    """In no turn of the event loop more than a slice is handed on, and all of it arrives in its order."""
+    may_read = asyncio.Event()
+    got = []
+
+    async def script(call: Call) -> None:
+        await may_read.wait()
+        got.append(await call.request())
+        await call.send(PLAIN)
+        await call.gone()
+
+    provider.script = script
+    connection = await dial(pool)
+    attempt = Attempt()
+    attempt.connection = connection
+    connection.start(attempt)
+    pieces = [bytes([number % 251]) * (100_000 + number) for number in range(160)]
+    body = b"".join(pieces) + b"and the end"
+    head = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection.send([head, *map(memoryview, pieces)])
+    connection.send_on(b"and ")
+    connection.send_on(b"the end")
+    assert sum(map(len, connection.unsent)) >= len(body) - SLICE_BYTES - 200_000
+    await until(lambda: attempt.is_full)
+    assert connection.unsent
+    assert connection.transport.get_write_buffer_size() < 2 * SLICE_BYTES
+    may_read.set()
+    await until(lambda: attempt.done)
+    assert got == [(head, body)]
+    assert not connection.unsent
+    assert not attempt.is_full
+    connection.release(True, 0.0)
+    assert pool.take() is connection
+
+
+async def test_what_is_unsent_goes_with_the_connection(pool, provider):
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(PLAIN)
+        await call.gone()
+
+    provider.script = script
+    connection = await dial(pool)
+    attempt = Attempt()
+    attempt.connection = connection
+    connection.start(attempt)
+    connection.send(
+        [b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 99999999\r\n\r\n", *[bytes(1 << 20)] * 40]
+    )
+    await until(lambda: attempt.done)
+    connection.release(True, 0.0)
+    assert pool.take() is None
+    await until(lambda: pool.snapshot()["open"] == 0)
+    assert not connection.unsent
 
 
 @pytest.mark.parametrize(("size", "is_read"), [(MAX_HEAD_BYTES, True), (MAX_HEAD_BYTES + 1, False)])
