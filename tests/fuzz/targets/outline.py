@@ -1,4 +1,5 @@
-"""The model in a body: Python and C against each other, and both against a parser on valid texts."""
+"""The model in a body: Python and C against each other, both against a parser on valid texts, and against all
+parsers on whatever they take."""
 
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ from proxy.outline import (
 )
 from proxy.scanner import ModelScanner
 from tests.fuzz.source import pieces
+from tests.readers.cases import SPELLED, wide
+from tests.readers.inprocess import disagreements
 
 ASKED = {
     "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "stream",
@@ -39,6 +42,11 @@ SEEDS = [
     b'\x87{"x":"\\\\","model":"\xc3\xa9"}',
     b"\x05[1]",
     b'\x01{"st\xef\xac\x86":1,"\xef\xac\x86ream":true}',
+    b"\x01" + wide("utf-16-le", '"model":"b"'),
+    b'\x03{"model":"a"/*"*/,"model":"b"/*"*/}',
+    b'\x00{"model"\x01:"b","model":"a"}',
+    b'\x00{"a":[]}{"model":"b"}',
+    *(b'\x02{"model":"a",' + key + b':"b"}' for key in SPELLED.values()),
 ]
 
 
@@ -76,6 +84,7 @@ def test_one(data: bytes) -> None:
                 for wanted in (ALL_KEYS, bytes(256)):
                     found = outline_slowly(text, pos, depth, mode, wanted)
                     assert COMPILED(text, pos, depth, mode, wanted) == found, (pos, depth, mode)
+    assert not disagreements(text)
     whole = scanned([text])
     split = scanned(pieces(text, data[0]))
     pairs = top_level(text)

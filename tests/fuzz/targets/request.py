@@ -10,6 +10,7 @@ import httptools
 from proxy.endpoints import PROXIED
 from tests.fuzz.source import H11, Llhttp, pieces
 from tests.fuzz.wire import Wire, sent_on
+from tests.readers.inprocess import check_models
 
 _HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
 _BODY = b'{"model":"a/m","messages":[]}'
@@ -92,10 +93,11 @@ def check_client(wire: Wire) -> None:
 
 
 def check_providers(text: bytes, got: list[tuple[bytes, bytes]]) -> None:
-    """In their order, the requests that llhttp sees too."""
+    """In their order, the requests that llhttp sees too. Readers find the model that was put in."""
     seen = requests_of(text)
     at = 0
     for target, body in got:
+        check_models(body, "m")
         while at < len(seen) and not is_same(seen[at], target, body):
             at += 1  # one that we refused
         assert at < len(seen), ("nobody sent this", target, body)
