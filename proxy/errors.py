@@ -41,6 +41,8 @@ class GatewayError(Exception):
     :param retry_after_s: whole seconds for ``Retry-After``, or None.
     :param close: the connection can't be used again (framing is lost, or the body was not read).
     :param headers: further header lines of the answer, each with its CRLF.
+    :param should_retry: what ``x-should-retry`` tells the official SDKs: the same request may succeed a
+        moment later. None: as is usual with the status.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class GatewayError(Exception):
         retry_after_s: int | None = None,
         close: bool = False,
         headers: bytes = b"",
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.headers = headers
@@ -66,11 +69,8 @@ class GatewayError(Exception):
         self.source = source
         self.retry_after_s = retry_after_s
         self.close = close
-
-    @property
-    def should_retry(self) -> bool:
-        """What ``x-should-retry`` tells the official SDKs: the same request may succeed a moment later."""
-        return self.status in (408, 429) or self.status >= 500
+        # No property that subclasses override: mypyc calls such a one of an exception at address 0.
+        self.should_retry = status in (408, 429) or status >= 500 if should_retry is None else should_retry
 
     def header_lines(self) -> bytes:
         """Header lines of its own, each with its CRLF."""
@@ -189,12 +189,8 @@ class TooManyRefused(GatewayError):
             source=DOWNSTREAM,
             retry_after_s=seconds,
             close=error.close,
+            should_retry=False,  # the same request would be refused again
         )
-
-    @property
-    def should_retry(self) -> bool:
-        """The same request would be refused again."""
-        return False
 
 
 class UnknownModel(GatewayError):
