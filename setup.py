@@ -20,8 +20,8 @@ MODULES = [
     "error_response", "errors", "exchange", "flow", "framing", "gateway", "headers", "hedge", "hints",
     "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors", "limits", "lines", "locks",
     "mapping", "media", "meters", "options", "outbox", "outline", "overload", "passing", "peek", "pool",
-    "provider", "query", "recent", "record", "refusals", "request", "retry", "scanner", "speed",
-    "strategy", "streamusage", "turn", "upstream", "usage",
+    "provider", "query", "recent", "record", "refusals", "request", "request_flow", "retry", "scanner",
+    "speed", "strategy", "streamusage", "turn", "upstream", "usage",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

@@ -242,7 +242,7 @@ class Wire:
         if directory is not None:
             atexit.register(shutil.rmtree, directory)
         self.gateway = Gateway(
-            config, self.catalog, providers, no_control, random.Random(1), None, keys, Ledger(directory),
+            config, self.catalog, providers, random.Random(1), None, keys, Ledger(directory),
             self.later.append,
         )  # fmt: skip
         self.transports: list[FakeTransport] = []
@@ -290,10 +290,6 @@ class Wire:
         assert re.search(rb'"model": ?"(mock|small)-model"', sent), sent[:500]
         assert got.startswith(b"HTTP/1.1 200 "), got[:500]
         assert b"X-Inferoute-Model: " in got and b'"usage"' in got, got[:2000]
-
-
-def no_control() -> ClientConnection:
-    raise AssertionError("the request left the hot path")
 
 
 def with_length(head: bytes, data: bytes) -> bytes:

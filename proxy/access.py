@@ -7,8 +7,8 @@ known whatever becomes of the disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import translate
 from typing import Final
 
 from proxy.catalog import Catalog, Members, Pools
@@ -24,6 +24,7 @@ _HEADERS: Final = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key"
 Credentials = Sequence[tuple[bytes, bytes]]
 # What a name is: "pinned", "alias", "auto", "short"; None: there is none.
 Meaning = Callable[[str], str | None]
+Matches = Callable[[str], object]  # an id
 # Where a word of a header begins as our keys do; within one, other people's tokens have it by chance.
 _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
@@ -38,6 +39,9 @@ class Grant:
         "_allowed",
         "_catalog",
         "_found",
+        "_globs",
+        "_means",
+        "_named",
         "_pools",
         "_until",
         "account",
@@ -68,6 +72,10 @@ class Grant:
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
         self._pools: Pools = {}
         self._allowed: dict[str, Members] = {}
+        # The list as the catalog of ``_means`` has it: prepare() sets all three.
+        self._means: Meaning | None = None
+        self._named: frozenset[str] = frozenset()
+        self._globs: list[Matches] = []
 
     def check(self, unix_s: float) -> None:
         """:raises Unauthorized: the key is of no use any more."""
@@ -81,6 +89,20 @@ class Grant:
             text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
             raise Unauthorized(text)
 
+    def prepare(self, means: Meaning) -> Iterator[None]:
+        """Hold the key's list against a catalog, an entry with each step: two hundred globs take 20 ms."""
+        if self._means == means:
+            return
+        named: set[str] = set()
+        globs: list[Matches] = []
+        for entry in self.key.models or ():
+            if means(entry) in ("pinned", "short"):
+                named.add(entry)
+            if is_glob(entry):
+                globs.append(re.compile(translate(entry)).match)
+            yield
+        self._named, self._globs, self._means = frozenset(named), globs, means
+
     def allows(self, name: str, ids: Iterable[str], means: Meaning) -> list[bool]:
         """Which of the models ``ids`` the key may use for a request that asks for ``name``.
 
@@ -90,12 +112,13 @@ class Grant:
         models = self.key.models
         if models is None or name in models:
             return [True for _ in ids]
-        globs = [entry for entry in models if is_glob(entry)]
-        named = {entry for entry in models if means(entry) in ("pinned", "short")}
+        for _ in self.prepare(means):
+            pass
+        named, globs = self._named, self._globs
         return [
             id in named
             or (means(short := id.partition("/")[2]) == "short" and short in named)
-            or any(fnmatchcase(id, glob) for glob in globs)
+            or any(matches(id) for matches in globs)
             for id in ids
         ]
 

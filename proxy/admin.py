@@ -13,7 +13,6 @@ from typing import Any
 from aiohttp import web
 
 from proxy import openapi
-from proxy.app import json_response
 from proxy.books import Books
 from proxy.config import STRATEGIES, ConfigError, Listen
 from proxy.edit import EditError, remove_alias, set_alias
@@ -21,6 +20,7 @@ from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
 from proxy.guard import Handler, guard
+from proxy.http import error_response, json_response
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
@@ -37,7 +37,6 @@ _RELOADER = web.AppKey("reloader", Reloader)
 Requests = Callable[[Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
 _REQUESTS: web.AppKey[Requests] = web.AppKey("requests")
 _DOCUMENT = web.AppKey("document", bytes)
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tokenhub"'}
 _FOR_BROWSERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -91,8 +90,6 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except GatewayError as error:
         answer = error
-        headers |= _CHALLENGE if error.status == 401 else {}
-        headers |= {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     except (Irreplaceable, EditError) as error:
         answer = BadRequest(_sentence(error), status=409, code="conflict")
     except (ConfigError, StartError, Unreadable) as error:
@@ -104,10 +101,7 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         log.exception("a fault in the answer to %s %s", request.method, request.path)
         answer = GatewayError("The gateway failed at this request; its log says more.")
-    headers["x-request-id"] = request.app[_GATEWAY].next_request_id().decode()
-    return web.Response(
-        body=answer.envelope(), status=answer.status, content_type="application/json", headers=headers
-    )
+    return error_response(answer, request.app[_GATEWAY].next_request_id().decode(), headers)
 
 
 def _sentence(error: Exception) -> str:

@@ -9,14 +9,13 @@ one still count in the same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from proxy.breaker import Breaker
 from proxy.config import ENDPOINTS, STRATEGIES, Config
 from proxy.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, UnknownModel
 from proxy.hints import NearNames
-from proxy.listing import group_row, model_row
 from proxy.pool import Pool
 
 AUTO: Final = "auto"
@@ -26,8 +25,6 @@ ONE_MODEL_ENDPOINTS: Final = frozenset({"embeddings", "rerank", "moderations", "
 # An error repeats no more of a name that comes from outside.
 _MAX_TOLD_CHARS: Final = 200
 
-# Which of the models with these ids may be used by a name.
-Allows = Callable[[str, list[str]], list[bool]]
 Members = tuple[Deployment, ...]
 # Those of the members of a name that may be used; it raises where none may.
 Narrow = Callable[[str, Members], Members]
@@ -55,7 +52,7 @@ class Catalog:
         same_keys: Collection[str] = (),
     ) -> None:
         self._routing = config.routing
-        self._created = created
+        self.created = created
         self.deployments: dict[str, Deployment] = {}
         self._by_short: dict[str, Members] = {}
         self.keys: dict[str, Breaker] = {name: key_breaker(config.routing.eject) for name in config.providers}
@@ -113,34 +110,16 @@ class Catalog:
         """
         return self._resolve_new(name, endpoint, strategy, pools, narrow)
 
-    def models(self, allows: Allows | None = None) -> list[dict[str, Any]]:
-        """The rows of ``/v1/models``: every id, then every alias.
+    def listed(self) -> list[str]:
+        """The names that ``/v1/models`` lists: every id, then every alias."""
+        return [*self.deployments, *self._aliases]
 
-        :param allows: which of some models may be used by their own names, or by that of an alias; None: all.
-
-        Short names are not listed: each would repeat a model that is listed already, and a picker built from
-        the list would show it twice. They can be retrieved one by one, since they can be sent.
-        """
-        found = (self.model(name, allows) for name in (*self.deployments, *self._aliases))
-        return [row for row in found if row is not None]
-
-    def model(self, id: str, allows: Allows | None = None) -> dict[str, Any] | None:
-        """The row of one id, alias or short name; None if there is no such name, or it may not be used.
-
-        :param allows: as of :meth:`models`.
-        """
-        if id in self.deployments:
-            members: Members = (self.deployments[id],)
-        else:
-            members = self._aliases.get(id) or self._by_short.get(id) or ()
-        if allows is not None:
-            allowed = allows(id, [member.id for member in members])
-            members = tuple(member for member, may in zip(members, allowed, strict=True) if may)
-        if not members:
-            return None
-        if id in self.deployments:
-            return model_row(members[0], self._created)
-        return group_row(id, members, self._created)
+    def members(self, name: str) -> Members:
+        """The models behind an id, an alias or a short name; none: there is no such name."""
+        deployment = self.deployments.get(name)
+        if deployment is not None:
+            return (deployment,)
+        return self._aliases.get(name) or self._by_short.get(name) or ()
 
     def names(self) -> list[str]:
         """All names that requests may use, ``auto`` included."""

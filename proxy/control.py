@@ -16,8 +16,8 @@ from aiohttp import web
 
 from proxy import __version__
 from proxy.admin import Requests, admin_app
+from proxy.aiohttp_protocol import AdminConnections, ControlProtocol, Refusal
 from proxy.alerts import Watch, payload
-from proxy.app import ControlProtocol, Refusal
 from proxy.books import Books
 from proxy.catalog import Catalog
 from proxy.config import Config, Listen
@@ -29,7 +29,6 @@ from proxy.listeners import StartError, listen_on, remove_socket, serve_on
 from proxy.live import Count, Live
 from proxy.monitor import Monitor
 from proxy.peers import watch
-from proxy.plane import HANDED_OVER_S
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.routesfile import RoutesFile
@@ -40,10 +39,8 @@ from proxy.webhook import Webhook
 
 log = logging.getLogger("tokenhub.server")
 
-# Of the admin listener: forty browsers with what they open at most, and a collector of metrics. Each may send
-# a head of MAX_HEADERS such lines: that is all the memory which those without token can take.
-MAX_ADMIN_CONNECTIONS = 256
-MAX_ADMIN_LINE_BYTES = 16 << 10
+# What runs on the admin listener gets so long to end when the gateway does.
+_SHUTDOWN_S = 0.5
 
 WATCH_S = 0.5  # a change is taken on at the second look that finds it
 # What was learned is written so often: so much is lost with a process that is killed.
@@ -169,7 +166,7 @@ class ControlPlane:
     async def _open(self, listen: Listen, requests: Requests, monitor: Monitor) -> None:
         app = admin_app(self.gateway, self.reloader, self.keys, self.books, requests, listen, self._token)
         monitor.add_to(app)
-        runner = self._runner = web.AppRunner(app, shutdown_timeout=HANDED_OVER_S)
+        runner = self._runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         server = runner.server
         assert server is not None
@@ -180,12 +177,12 @@ class ControlPlane:
                 f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
                 "without."
             ) from None
-        held: set[object] = set()
+        connections = AdminConnections()
 
         def connect() -> asyncio.Protocol:
-            if len(held) >= MAX_ADMIN_CONNECTIONS:
+            if not connections.make_room():
                 return Refusal(self.gateway)
-            return ControlProtocol(server, self.gateway, held, max_line=MAX_ADMIN_LINE_BYTES)
+            return ControlProtocol(server, self.gateway, connections)
 
         for sock in sockets:
             watch(sock)

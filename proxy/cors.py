@@ -21,7 +21,11 @@ EXPOSED: Final = (
     "X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, "
     "X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens"
 )
-_NAMES: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_PREFLIGHT: Final = (
+    f"Access-Control-Allow-Methods: {METHODS}\r\nAccess-Control-Max-Age: {MAX_AGE_S}\r\n"
+    "Vary: Access-Control-Request-Headers\r\n"
+).encode()
+_NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 
 
 class Cors:
@@ -58,17 +62,12 @@ def _lines(origin: str, vary: str) -> bytes:
     return f"{allow}\r\n{expose}\r\n{vary}".encode()
 
 
-def preflight(requested: str) -> dict[str, str]:
-    """What the answer to a browser's question says, beside :meth:`Cors.lines`.
+def preflight(requested: bytes) -> bytes:
+    """The header lines of the answer to a browser's question, beside :meth:`Cors.lines`, each with its CRLF.
 
     :param requested: its Access-Control-Request-Headers. All of them are allowed: what reaches a provider is
         decided elsewhere, and for clients of every kind.
     """
-    headers = {
-        "Access-Control-Allow-Methods": METHODS,
-        "Access-Control-Max-Age": str(MAX_AGE_S),
-        "Vary": "Origin, Access-Control-Request-Headers",
-    }
     if _NAMES.fullmatch(requested):
-        headers["Access-Control-Allow-Headers"] = requested
-    return headers
+        return b"%bAccess-Control-Allow-Headers: %b\r\n" % (_PREFLIGHT, requested)
+    return _PREFLIGHT

@@ -22,14 +22,11 @@ _IPV6_BYTES = 8
 class Door:
     """Their connections.
 
-    :param connections: those that the data plane has; they are added and taken out here.
-
-    ``handed_over``: those that aiohttp has now.
+    :param connections: those that there are; they are added and taken out here.
     """
 
     def __init__(self, connections: set[Any]) -> None:
         self.connections = connections
-        self.handed_over: set[object] = set()
         self._inside: dict[object, bytes] = {}  # whose client is counted, by connection
         self._count: dict[bytes, int] = {}
 
@@ -60,14 +57,7 @@ class Door:
 
     def count(self) -> int:
         """Connections of clients to this process."""
-        return len(self.connections) + len(self.handed_over)
-
-    def hand_over(self, connection: object, other: object) -> None:
-        """From here the connection is another object's, which is told of it by itself."""
-        self.connections.discard(connection)
-        client = self._inside.pop(connection, None)
-        if client is not None:
-            self._inside[other] = client
+        return len(self.connections)
 
     def leave(self, connection: object) -> None:
         """It has ended."""

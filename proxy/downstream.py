@@ -1,8 +1,8 @@
-"""A client's connection: heads, framing of request bodies, pipelining, and the hand-over to aiohttp.
+"""A client's connection: heads, framing of request bodies, and pipelining.
 
     READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
-       └─ any other request: the connection becomes aiohttp's, which closes it after its answer
-    REFUSED   an error was answered before the request's end: what is left of it is read and dropped, a
+       └─ any other request is answered at once (:mod:`proxy.own_answers`), or waits for a list of models
+    REFUSED   an answer was given before the request's end: what is left of it is read and dropped, a
               little of it for the sake of the connection, else until the client closes
 
 What a request means is the exchange's business. Only one exchange runs at a time; bytes of a further request
@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.deadlines import body_due, look_at
 from proxy.endpoints import PROXIED
-from proxy.error_response import gateway_response
+from proxy.error_response import gateway_response, own_head
 from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
-from proxy.flow import NEVER, ClientFlow
-from proxy.framing import ChunkedBody, FramingError, LengthBody
+from proxy.flow import NEVER
+from proxy.framing import ChunkedBody, FramingError
 from proxy.headers import MAX_HEAD_BYTES, RequestHead, recall_request_head
 from proxy.lines import without_empty_lines
+from proxy.own_answers import OwnAnswer, may_be_followed, own_answer
+from proxy.request_flow import BODY, CLOSED, DRAIN_LINGER_S, READING, REFUSED, WAITING, RequestFlow
 from proxy.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
@@ -32,37 +34,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.downstream")
 
-READING: Final = 0
-BODY: Final = 1
-WAITING: Final = 2
-REFUSED: Final = 3
-CLOSED: Final = 4
-
-# So much of a refused body is read for the connection to stay usable.
-_DRAIN_BYTES: Final = 64 << 10
-# A client that still sends while it is told no gets so long to read the answer before a reset destroys it.
-_LINGER_S: Final = 2.0
+# Longer ones are shared by all who are sent them.
+_COPIED_BYTES: Final = 16 << 10
+# A list of models that is still to be built is there long before.
+_OWN_WAIT_S: Final = 30.0
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES: Final = 64 << 10
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientConnection(ClientFlow):
+class ClientConnection(RequestFlow):
     """See the module's text. All times are monotonic seconds."""
 
-    __slots__ = (
-        "_body", "_body_at", "_buffer", "_exchange", "_head", "_head_begun", "_last", "_payload", "_phase",
-    )  # fmt: skip
+    __slots__ = ("_body_at", "_exchange", "_head_begun", "_last")
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
-        self._phase = READING
         self._head_begun = False
-        self._buffer = b""
-        self._head: RequestHead | None = None
         self._last: RequestHead | None = None  # of the request before, since most are the same
-        self._body: LengthBody | ChunkedBody | None = None
-        self._payload: list[bytes] = []
         self._body_at = 0.0  # when the last piece of the body came
         self._exchange: Exchange | None = None
 
@@ -88,10 +77,11 @@ class ClientConnection(ClientFlow):
         if phase == BODY:
             self._on_body(data)
         elif phase == READING:
-            if self._buffer:
+            seen = len(self._buffer)
+            if seen:
                 data = self._buffer + data
                 self._buffer = b""
-            self._on_head(data)
+            self._on_head(data, seen)
         elif phase == WAITING:
             self._buffer += data
             if len(self._buffer) > _PIPELINE_BYTES:
@@ -127,7 +117,8 @@ class ClientConnection(ClientFlow):
         self._head_begun = False
         self.wake_at = now + self.gateway.timeouts.keep_alive_s
 
-    def _on_head(self, data: bytes) -> None:
+    def _on_head(self, data: bytes, seen: int) -> None:
+        """The bytes of a head, and what follows. Its end is not within the first ``seen`` of them."""
         last = self._last
         if last is not None:
             size, begin = last.again(data)
@@ -135,9 +126,11 @@ class ClientConnection(ClientFlow):
                 self._on_request(last, size, data, begin)
                 return
         if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
-            data = without_empty_lines(data)
-        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+            data, seen = without_empty_lines(data), 0
+        end = data.find(b"\r\n\r\n", seen - 3 if seen > 3 else 0, MAX_HEAD_BYTES)
         if end < 0:
+            if self._ends_as_tls(data):
+                return
             if len(data) >= MAX_HEAD_BYTES:
                 self.refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
             elif data:
@@ -149,7 +142,8 @@ class ClientConnection(ClientFlow):
         try:
             head, length = recall_request_head(data[:end])
         except GatewayError as error:
-            self.refuse(error)
+            if not self._ends_as_tls(data):
+                self.refuse(error)
             return
         self._on_request(head, length, data, end + 4)
 
@@ -157,7 +151,7 @@ class ClientConnection(ClientFlow):
         """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
         route = PROXIED.get(head.path) if head.method == b"POST" else None
         if route is None:
-            self._hand_over(data)
+            self._on_own(head, length, data, begin)
             return
         self._head = self._last = head
         endpoint, path = route
@@ -167,10 +161,8 @@ class ClientConnection(ClientFlow):
             exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
             exchange.begin()
         except GatewayError as error:
-            self._set_body(head, length)
+            self._pass_over(head, length, data, begin)
             self.refuse(error)
-            if len(data) > begin:
-                self.data_received(data[begin:])
             return
         if length and len(data) - begin >= length:  # all of it came at once
             stop = begin + length
@@ -187,13 +179,6 @@ class ClientConnection(ClientFlow):
             self._on_body(data[begin:])
         else:
             self._await_body(monotonic())
-
-    def _set_body(self, head: RequestHead, length: int | None) -> None:
-        if head.chunked:
-            self._body = ChunkedBody()
-            self._payload = self._body.payload = []
-        else:
-            self._body = LengthBody(length or 0)
 
     def _await_body(self, now: float) -> None:
         self._body_at = now
@@ -225,19 +210,48 @@ class ClientConnection(ClientFlow):
         except GatewayError as error:
             self.refuse(error)
 
-    def _hand_over(self, data: bytes) -> None:
-        """Not a proxied POST: from here the connection is aiohttp's, as if it had been from the start."""
-        protocol = self.gateway.control()
-        self.gateway.door.hand_over(self, protocol)
-        self._phase = CLOSED
-        self.pause_reading(False)
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
-        protocol.data_received(data)
+    def _on_own(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
+        """A request that is not proxied."""
+        self._head = head
+        raw_head = data[:begin]
+        answer: OwnAnswer | None = None
+        error: GatewayError | None = None
+        try:
+            answer = own_answer(self, head, raw_head)
+        except GatewayError as raised:
+            error = raised
+        if answer is None and error is None:
+            self._phase = WAITING
+            self._buffer = data
+            self.wake_at = monotonic() + _OWN_WAIT_S
+            return
+        if may_be_followed(head, length, raw_head):
+            self._pass_over(head, length, data, begin)
+        if answer is None:
+            assert error is not None
+            self.refuse(error)
+            return
+        keep = self._may_keep()
+        body = b"" if head.method == b"HEAD" else answer.body
+        begins = own_head(
+            answer.status, self.gateway.next_request_id(), answer.lines + self._common_lines(keep),
+            len(answer.body), close=not keep,
+        )  # fmt: skip
+        if len(body) < _COPIED_BYTES:
+            self.send(begins + body)
+        else:
+            self.send(begins)
+            self.transport.write(body)
+        if self._phase == WAITING:
+            self.on_exchange_done(True)
+        else:
+            self._conclude(keep)
 
-    def keeps_alive(self) -> bool:
-        """The client wants the connection kept, and so do we."""
-        return self._head is not None and self._head.keep_alive and not self.gateway.draining
+    def ask_again(self) -> None:
+        """What the request waited for is there."""
+        if self._phase == WAITING and self._exchange is None:
+            self._phase = READING
+            self._on_pipelined()
 
     def on_exchange_done(self, reusable: bool) -> None:
         """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
@@ -277,13 +291,14 @@ class ClientConnection(ClientFlow):
 
     def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
         """Answer with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
-        complete = self._phase == WAITING or self._can_drain()
-        keep = complete and not error.close and self.keeps_alive()
-        if self.gateway.cors is not None and self._head is not None:
-            names += self.gateway.cors.lines(self._head.origin)
-        if keep and self._head is not None and not self._head.minor:
-            names += b"Connection: keep-alive\r\n"
-        self.send(gateway_response(error, request_id, extra=names, close=not keep))
+        keep = not error.close and self._may_keep()
+        is_head = self._head is not None and self._head.method == b"HEAD"
+        names += self._common_lines(keep)
+        self.send(gateway_response(error, request_id, extra=names, close=not keep, is_head=is_head))
+        self._conclude(keep)
+
+    def _conclude(self, keep: bool) -> None:
+        """An answer of our own is out; what is left of its request goes nowhere."""
         if keep and self._phase == WAITING:
             self.on_exchange_done(True)
             return
@@ -326,14 +341,8 @@ class ClientConnection(ClientFlow):
             exchange.abandon(error.status)
         self.answer_error(error, self.gateway.next_request_id() if exchange is None else exchange.request_id)
 
-    def _can_drain(self) -> bool:
-        """What is left of the request is little, known, and on its way without our asking for it."""
-        body = self._body
-        asked = self._head is None or not self._head.expect
-        return asked and isinstance(body, LengthBody) and body.remaining <= _DRAIN_BYTES
-
     def _on_refused(self, data: bytes) -> None:
-        """Read and drop what is left of a refused request."""
+        """Read and drop what is left of a request that has its answer."""
         body = self._body
         if body is None:
             return  # until the client closes, or time is up
@@ -343,26 +352,13 @@ class ClientConnection(ClientFlow):
             self._head = self._body = None
             self._next()
 
-    def _linger(self) -> None:
-        """Close, but let a client that still sends read the answer first (RFC 9112 section 9.6)."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        elif self._phase == WAITING:  # TLS can't be closed in one direction: else the client, or time, does
-            self.transport.close()
-        self._phase = REFUSED
-        self._buffer = b""
-        self.wake_at = monotonic() + _LINGER_S
-        self.pause_reading(False)
-
-    def close(self) -> None:
-        """As of any connection; nothing that still comes is looked at."""
-        self._phase = CLOSED
-        super().close()
-
     def close_if_idle(self) -> None:
-        """Close a connection without a request in it."""
+        """Close a connection without a request in it. Of one that has its answer, the rest gets no more
+        time."""
         if self._phase == READING and not self._head_begun and not self._buffer:
             self.close()
+        elif self._phase == REFUSED:
+            self.wake_by(monotonic() + DRAIN_LINGER_S)
 
     def on_wake(self, now: float) -> None:
         """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""

@@ -7,7 +7,8 @@ from typing import Final
 from proxy.errors import GatewayError
 
 REASONS: Final = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required", 403: b"Forbidden",
+    200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required",
+    403: b"Forbidden",
     404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 411: b"Length Required",
     413: b"Content Too Large", 417: b"Expectation Failed", 422: b"Unprocessable Content",
     429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
@@ -15,10 +16,13 @@ REASONS: Final = {
 }  # fmt: skip
 
 
-def gateway_response(error: GatewayError, request_id: bytes, *, extra: bytes = b"", close: bool) -> bytes:
+def gateway_response(
+    error: GatewayError, request_id: bytes, *, extra: bytes = b"", close: bool, is_head: bool = False
+) -> bytes:
     """An answer of the gateway's own, whole.
 
     :param extra: header lines beside the error's own, each with its CRLF.
+    :param is_head: the request was a HEAD: the answer has the length of its body, and no body.
     """
     body, status = error.envelope(), error.status
     return b"".join(
@@ -30,6 +34,18 @@ def gateway_response(error: GatewayError, request_id: bytes, *, extra: bytes = b
             extra,
             error.header_lines(),
             b"Connection: close\r\n\r\n" if close else b"\r\n",
-            body,
+            b"" if is_head else body,
         )
     )
+
+
+def own_head(status: int, request_id: bytes, lines: bytes, body_bytes: int, *, close: bool) -> bytes:
+    """The head of another answer of the gateway's own.
+
+    :param lines: header lines, each with its CRLF. :param body_bytes: the size of its body.
+    """
+    length = b"" if status == 204 else b"Content-Length: %d\r\n" % body_bytes  # RFC 9110 section 8.6
+    end = b"Connection: close\r\n\r\n" if close else b"\r\n"
+    return b"HTTP/1.1 %d %b\r\n%b%bX-Inferoute-Request-Id: %b\r\n%b" % (
+        status, REASONS[status], length, lines, request_id, end,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant, KeyTable
@@ -28,12 +28,15 @@ from proxy.headers import RequestHead, forget_request_heads
 from proxy.hints import HINTS_A_SECOND, HINTS_IN_A_ROW, TokenBucket
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
+from proxy.listing import ModelList
 from proxy.outbox import Outbox
 from proxy.overload import Overload
+from proxy.own_answers import ListBuilder
 from proxy.pool import Pool
 from proxy.provider import Provider
 from proxy.refusals import Refusals, count_for_key, is_counted
 from proxy.turn import Rest, Soon
+from proxy.wrong_protocol import WrongProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,11 +57,12 @@ class Routes:
     :param providers: by name.
     """
 
-    __slots__ = ("_names", "catalog", "config", "providers")
+    __slots__ = ("_names", "catalog", "config", "models", "providers")
 
     def __init__(self, config: Config, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
         self.config = config
         self.catalog = catalog
+        self.models = ModelList(catalog)
         self.providers = providers
         self._names: dict[tuple[str, str], bytes] = {}
 
@@ -83,7 +87,6 @@ class Gateway:
     """The state all client connections of this process share.
 
     :param providers: by name.
-    :param control: makes an aiohttp protocol for a connection that asks for anything but a proxied POST.
     :param knowledge: what is known together with other workers; None: there are none.
     :param keys: the keys it serves for; None: it serves without any.
     :param ledger: where finished requests are written; None: nowhere.
@@ -95,7 +98,6 @@ class Gateway:
         config: Config,
         catalog: Catalog,
         providers: Mapping[str, Provider],
-        control: Callable[[], asyncio.Protocol],
         rng: random.Random,
         knowledge: Knowledge | None = None,
         keys: KeyTable | None = None,
@@ -117,7 +119,6 @@ class Gateway:
         self.tracing: Tracing | None = None  # None: traces are off
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()
-        self.control = control
         self.rng = rng
         self.knowledge = knowledge
         self.connections_elsewhere = 0  # of clients, at other workers
@@ -128,6 +129,8 @@ class Gateway:
         self.door = Door(self.connections)
         self.refusals = Refusals()
         self._hints = TokenBucket(HINTS_A_SECOND, HINTS_IN_A_ROW)
+        self.lists = ListBuilder()
+        self.wrong_protocol = WrongProtocol()
         self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
         self.draining = False  # nothing new is taken

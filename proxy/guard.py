@@ -40,6 +40,7 @@ def guard(listen: Listen, token: str) -> Middleware:
 
     @web.middleware
     async def let_through(request: web.Request, handler: Handler) -> web.StreamResponse:
+        _check_encoding(request)
         _check_origin(request, listen, token)
         path = _path_served(request)
         if token and not _is_free(path or request.path) and not _has_token(request, token):
@@ -79,6 +80,14 @@ def _check_kind(request: web.Request) -> None:
             status=415,
             code="unsupported_media_type",
         )
+
+
+def _check_encoding(request: web.Request) -> None:
+    """:raises BadRequest: the body is compressed. A little of it can be anything, unpacked."""
+    given = request.headers.getall("Content-Encoding", [])
+    if any(encoding.lower() not in ("", "identity") for encoding in given):
+        text = "The admin API takes no compressed bodies: send it without Content-Encoding."
+        raise BadRequest(text, status=415, code="unsupported_encoding")
 
 
 def _check_origin(request: web.Request, listen: Listen, token: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from proxy.app import json_response
 from proxy.books import Books
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.gateway import Gateway
+from proxy.http import json_response
 from proxy.keydb import NameTaken, UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored

@@ -1,17 +1,134 @@
-"""The rows of ``/v1/models``: what a name is, for people and SDKs."""
+"""``/v1/models`` as bytes: what a name is, for people and SDKs.
+
+A list of 5,000 models takes 0.1 s to build. So a row is built once for each configuration, a list once for
+each key's list of models, and both step by step: :meth:`ModelList.build` is a generator, and whoever runs it
+decides how long to go on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
 
 from proxy.config import ENDPOINTS
 
 if TYPE_CHECKING:
+    from proxy.access import Grant
+    from proxy.catalog import Catalog
     from proxy.deployment import Deployment
 
 # What clients ask for beside endpoints; always told, so that false can be read as false.
 _FEATURES = ("tools", "vision")
+# Lists that are kept: at 5,000 models some twenty. The oldest goes first, and is built again when it is asked
+# for.
+MAX_KEPT_BYTES: Final = 48 << 20
+
+
+class Wanted(NamedTuple):
+    """Which list: the names a key may use (None: all), and whether with what can't be called."""
+
+    names: tuple[str, ...] | None
+    is_all: bool
+
+
+class _Row(NamedTuple):
+    data: bytes
+    is_available: bool
+
+    def told(self) -> bytes:
+        """With a word on whether it can be called."""
+        return self.data[:-1] + (b',"available":true}' if self.is_available else b',"available":false}')
+
+
+class ModelList:
+    """The lists and rows of one catalog.
+
+    Short names are not listed: each would repeat a model that is listed already, and a picker built from the
+    list would show it twice. They can be retrieved one by one, since they can be sent.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._rows: dict[str, _Row] = {}  # of names as they are for keys that may use all of their models
+        self._lists: dict[Wanted, bytes] = {}
+        self._kept_bytes = 0
+
+    def get(self, wanted: Wanted) -> bytes | None:
+        """A list; None: it has to be built."""
+        return self._lists.get(wanted)
+
+    def build(self, wanted: Wanted, grant: Grant | None) -> Iterator[None]:
+        """Build a list, a bit with each step. At the end :meth:`get` has it.
+
+        :param grant: of the key whose names are wanted; None: all are.
+        """
+        catalog = self._catalog
+        if grant is not None:
+            yield from grant.prepare(catalog.means)
+        rows = []
+        for name in catalog.listed():
+            row = self._row(name, grant)
+            if row is not None and (row.is_available or wanted.is_all):
+                rows.append(row.told() if wanted.is_all else row.data)
+            yield
+        self._keep(wanted, b'{"object":"list","data":[%b]}' % b",".join(rows))
+
+    def _keep(self, wanted: Wanted, data: bytes) -> None:
+        self._kept_bytes += len(data) - len(self._lists.pop(wanted, b""))
+        self._lists[wanted] = data
+        while self._kept_bytes > MAX_KEPT_BYTES and len(self._lists) > 1:
+            oldest = next(iter(self._lists))
+            self._kept_bytes -= len(self._lists.pop(oldest))
+
+    def one(self, name: str, grant: Grant | None, *, is_all: bool) -> bytes | None:
+        """The row of one id, alias or short name; None: there is none, or the key may not use it.
+
+        What can't be called says so, whether it was asked for or not.
+
+        :param grant: of a key that may use some models only; None: all may be used.
+        """
+        row = self._row(name, grant)
+        if row is None:
+            return None
+        return row.told() if is_all or not row.is_available else row.data
+
+    def _row(self, name: str, grant: Grant | None) -> _Row | None:
+        members = self._catalog.members(name)
+        if grant is not None:
+            allowed = grant.allows(name, [member.id for member in members], self._catalog.means)
+            if not all(allowed):
+                members = tuple(member for member, may in zip(members, allowed, strict=True) if may)
+                return self._make(name, members) if members else None
+        if not members:
+            return None
+        row = self._rows.get(name)
+        if row is None:
+            row = self._rows[name] = self._make(name, members)
+        return row
+
+    def _make(self, name: str, members: tuple[Deployment, ...]) -> _Row:
+        # Requests go to those that have a key; where none has one, it is told what there would be.
+        usable = tuple(member for member in members if member.usable)
+        told = usable or members
+        created = self._catalog.created
+        if self._catalog.means(name) == "pinned":
+            row = model_row(told[0], created)
+        else:
+            row = group_row(name, told, created)
+        return _Row(orjson.dumps(row), bool(usable))
+
+
+def all_rows(catalog: Catalog) -> list[dict[str, Any]]:
+    """The row of every id and alias, whether it can be called or not."""
+    found = []
+    for name in catalog.listed():
+        members = catalog.members(name)
+        is_model = catalog.means(name) == "pinned"
+        row = model_row(members[0], catalog.created) if is_model else None
+        found.append(row or group_row(name, members, catalog.created))
+    return found
 
 
 def model_row(deployment: Deployment, created: int) -> dict[str, Any]:
@@ -49,9 +166,13 @@ def group_row(name: str, members: tuple[Deployment, ...], created: int) -> dict[
 
 def _capabilities(members: Iterable[Deployment]) -> dict[str, bool]:
     """Endpoints and features that at least one member has: where one is needed, the others are skipped."""
-    members = tuple(members)
-    extras = {capability for member in members for capability in member.capabilities}.difference(ENDPOINTS)
-    result = {endpoint: any(endpoint in member.endpoints for member in members) for endpoint in ENDPOINTS}
+    endpoints: set[str] = set()
+    extras: set[str] = set()
+    for member in members:
+        endpoints.update(member.endpoints)
+        extras.update(member.capabilities)
+    extras.difference_update(ENDPOINTS)
+    result = {endpoint: endpoint in endpoints for endpoint in ENDPOINTS}
     result.update((feature, feature in extras) for feature in sorted({*_FEATURES, *extras}))
     return result
 

@@ -91,10 +91,11 @@ def show_models(path: Path, *, as_json: bool = False) -> int:
     config = load_file(file)
     if as_json:
         from proxy.catalog import Catalog
+        from proxy.listing import all_rows
 
         stamp = stamp_of(path)
         created = stamp[0] // 1_000_000_000 if stamp is not None else 0
-        print_json({"object": "list", "data": Catalog(config, {}, created).models()})
+        print_json({"object": "list", "data": all_rows(Catalog(config, {}, created))})
         return 0
     rows = []
     for model in config.models.values():

@@ -48,12 +48,14 @@ _ERRORS = {
     "409": "The file of the configuration can't be replaced, was changed by somebody else, or is none; or "
     "another key in use has the name.",
     "413": "The body is too large.",
-    "415": "The body is not declared as JSON.",
+    "414": "The path is too long to name anything.",
+    "415": "The body is not declared as JSON, or is compressed.",
     "422": "What was sent can be read, but not be done; the message names every mistake.",
     "500": "A fault of the gateway; its log says more.",
     "503": "The storage fails, and nothing was changed but as the message says.",
 }
 _WRITES = ("413", "415", "422")
+_NAMED = ("404", "414")
 
 
 # ---------------------------------------------------------------------- parameters
@@ -182,15 +184,15 @@ def _aliases() -> dict[str, Schema]:
         "/admin/v1/aliases": {"get": _read("listAliases", "routing", "All aliases.", "Aliases")},
         "/admin/v1/aliases/{name}": {
             "parameters": [_ALIAS_NAME],
-            "get": _read("showAlias", "routing", "One alias.", "Alias", errors=["404"]),
+            "get": _read("showAlias", "routing", "One alias.", "Alias", errors=_NAMED),
             "put": _operation(
                 "setAlias", "routing", "Set an alias, in routes.toml and for the next request.",
                 {"200": alias, "201": alias | {"description": "The alias, which is new."}},
-                [*_WRITES, "409"], "AliasSettings",
+                [*_WRITES, *_NAMED, "409"], "AliasSettings",
             ),
             "delete": _operation(
                 "removeAlias", "routing", "Remove an alias, in routes.toml and for the next request.",
-                {"200": _answer("It is removed.", _json("AliasRemoved"))}, ["404", "409", "415", "422"],
+                {"200": _answer("It is removed.", _json("AliasRemoved"))}, [*_NAMED, "409", "415", "422"],
             ),
         },
     }  # fmt: skip
@@ -238,14 +240,14 @@ def _keys() -> dict[str, Schema]:
         },
         "/admin/v1/keys/{id}": {
             "parameters": [_KEY_ID],
-            "get": _read("showKey", "keys", "One key.", "Key", errors=["404"]),
+            "get": _read("showKey", "keys", "One key.", "Key", errors=_NAMED),
             "patch": _operation(
                 "editKey", "keys", "Change a key, which holds for the next request.", key,
-                [*_WRITES, "404", "409", "503"], "KeyChanges",
+                [*_WRITES, *_NAMED, "409", "503"], "KeyChanges",
             ),
             "delete": _operation(
                 "revokeKey", "keys", "Revoke a key, which holds for the next request. It stays in the list.",
-                key, ["404", "415", "503"],
+                key, [*_NAMED, "415", "503"],
             ),
         },
         "/admin/v1/keys/{id}/rotate": {
@@ -254,7 +256,7 @@ def _keys() -> dict[str, Schema]:
                 "rotateKey", "keys",
                 "Replace a key's secret, for the next request; the former one works on for a while.",
                 {"200": _answer("The key with its new secret.", _json("NewKey"))},
-                [*_WRITES, "404", "503"], "KeyRotation",
+                [*_WRITES, *_NAMED, "503"], "KeyRotation",
             ),
         },
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What serves clients, in one process: the gateway's connections, the application behind them, the tick."""
+"""What serves clients, in one process: the gateway's connections, and the tick."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import time
 from collections.abc import Mapping
 from typing import cast
 
-from aiohttp import web
-
 from proxy.accepting import Listener
 from proxy.access import KeyTable
-from proxy.app import ControlProtocol, data_app
 from proxy.catalog import Catalog
 from proxy.config import Config
 from proxy.downstream import ClientConnection
+from proxy.error_response import gateway_response
+from proxy.errors import BadRequest
 from proxy.gateway import Gateway
 from proxy.keystore import Keyring
 from proxy.knowledge import STEP_S, Knowledge
 from proxy.ledger import Ledger
 from proxy.limits import Accounts
+from proxy.listeners import show
 from proxy.peers import DEAD_S, watch
 from proxy.provider import Provider
 from proxy.tls import listener_tls
@@ -35,8 +35,6 @@ TICK_S = 0.1
 # Who comes so late to a tick was stopped, or the machine stood still. What was waited for may have come.
 STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
-# What was handed to aiohttp is answered at once; it may only still wait for a body that nobody wants.
-HANDED_OVER_S = 0.5
 
 
 class Stepper:
@@ -99,16 +97,14 @@ class DataPlane:
             config,
             catalog,
             providers,
-            self._control,
             random.Random(),
             knowledge,
             self._table(keyring),
             ledger,
         )
         self.gateway.tracing = tracing
-        self._tls = None if tls is None else listener_tls(tls, self._max_connections)
+        self._tls = None if tls is None else listener_tls(tls, self._max_connections, self._answer_in_clear)
         self._listeners: list[Listener] = []
-        self._runner: web.AppRunner | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
         self._has_stalled = False  # at the last tick
@@ -130,10 +126,20 @@ class DataPlane:
     def _max_connections(self) -> int:
         return self.gateway.config.server.max_connections
 
+    def _answer_in_clear(self) -> bytes:
+        """To a client that speaks plain HTTP to a listener with TLS."""
+        gateway, listen = self.gateway, self.gateway.config.server.listen
+        gateway.wrong_protocol.http_to_tls(
+            [show(one, "https") for one in listen if not one.path], time.monotonic()
+        )
+        error = BadRequest(
+            "This listener speaks TLS: use https:// in the base_url.", code="https_required", close=True
+        )
+        gateway.counters.refused(error.status)
+        return gateway_response(error, gateway.next_request_id(), close=True)
+
     async def start(self) -> None:
         """Everything but listening."""
-        self._runner = web.AppRunner(data_app(self.gateway), shutdown_timeout=HANDED_OVER_S)
-        await self._runner.setup()
         self._tick()
         if self._stepper is not None:
             self._stepper.step()
@@ -154,10 +160,6 @@ class DataPlane:
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))
-
-    def _control(self) -> asyncio.Protocol:
-        assert self._runner is not None and self._runner.server is not None
-        return ControlProtocol(self._runner.server, self.gateway, self.gateway.door.handed_over)
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -202,7 +204,5 @@ class DataPlane:
         self.gateway.ledger.close()
         if self._stepper is not None:
             self._stepper.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
         if self.gateway.tracing is not None:
             await self.gateway.tracing.close()

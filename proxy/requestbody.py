@@ -31,13 +31,14 @@ _MAX_LEVELS = 16
 def check_query(request: web.Request, path: str) -> None:
     """:raises BadRequest: a parameter that ``path`` has none of, or one that is given twice."""
     known = QUERIES.get(path, ())
-    names = [name for name, _ in request.query.items()]
-    for name in names:
+    seen: set[str] = set()
+    for name, _ in request.query.items():
         if name not in known:
             hint = f"there are {', '.join(known)}" if known else "there are none here"
             raise _no_query(f"There is no parameter '{name[:60]}': {hint}.", name[:60])
-        if names.count(name) > 1:
+        if name in seen:
             raise _no_query(f"'{name}' is given more than once: give it once.", name)
+        seen.add(name)
 
 
 def query_of(request: web.Request) -> dict[str, str]:

@@ -28,7 +28,6 @@ LOGGERS = (
     "tokenhub",
     "tokenhub.admin",
     "tokenhub.alerts",
-    "tokenhub.app",
     "tokenhub.attempt",
     "tokenhub.downstream",
     "tokenhub.dropped",

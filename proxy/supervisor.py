@@ -108,7 +108,7 @@ class Supervisor:
         prepared = control.prepared
         self._descriptor, self._memory = _shared_memory("tokenhub", memory_bytes(self._workers))
         self._knowledge = Knowledge(memoryview(self._memory), self._workers, None, _log_ejection)
-        gateway = Gateway(config, catalog, prepared.providers, _nobody, random.Random(), self._knowledge)
+        gateway = Gateway(config, catalog, prepared.providers, random.Random(), self._knowledge)
         control.govern(gateway, self._spread)
         await control.keys.serve(self._spread_keys)
         self._settled = self._settle(config, prepared)
@@ -365,7 +365,3 @@ def _log_ejection(deployment: Deployment, who: str, at: float) -> None:
     reason = deployment.key.reason if is_key else deployment.breaker.reason
     facts = {"provider": deployment.provider.name} | ({} if is_key else {"model": deployment.id})
     log.warning("%s is ejected for %.1f s: %s", name, deployment.free_at(at) - at, reason, extra=facts)
-
-
-def _nobody() -> asyncio.Protocol:
-    raise AssertionError("the supervisor has no clients")

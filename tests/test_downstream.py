@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
+import time
 
 import pytest
 
@@ -45,7 +47,7 @@ SMUGGLED = b"POST /v1/embeddings HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r
 
 MALFORMED = {
     # request lines
-    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "garbage": b"\x17\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "http-0.9": head(first=b"GET /v1/chat/completions"),
     "http-2.0": head(LENGTH, first=b"POST /v1/chat/completions HTTP/2.0") + BODY,
     "http-1.2": head(LENGTH, first=b"POST /v1/chat/completions HTTP/1.2") + BODY,
@@ -566,14 +568,13 @@ async def test_a_reset_in_the_middle_of_a_body(provider, start):
     await until(lambda: not server.gateway.connections)
 
 
-async def test_a_hand_over_behind_answers_that_are_still_going_out(provider, start, caplog):
+async def test_an_answer_of_our_own_behind_others_that_are_still_going_out(provider, start, caplog):
     server = await start(config(provider), MOCK_KEY="k")
     client = await pipeline_unread(provider, server, 300, b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
     client.writer.transport.resume_reading()
     for _ in range(300):
         assert (await client.response())[2] == LARGE
     assert (await client.response())[0] == 200
-    assert await client.rest() == b""
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -613,3 +614,27 @@ async def test_framing_that_breaks_while_an_answer_runs(provider, start):
     await client.send(b"zz\r\n")
     assert b"HTTP/1.1 400" not in await client.rest()
     await until(lambda: not server.gateway.connections)
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32))
+
+
+@pytest.mark.parametrize("sent", [HELLO, HELLO[:1], HELLO + b"\r\n\r\n", HELLO + b"\n" * 40_000])
+async def test_tls_to_a_plain_listener_is_closed_at_once_and_told_once(provider, start, caplog, sent):
+    server = await start(config(provider), MOCK_KEY="k")
+    for _ in range(3):
+        client = await RawClient.connect(server)
+        await client.send(sent)
+        assert await asyncio.wait_for(client.rest(), 5) == b""
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"a client speaks TLS to http://127.0.0.1:{server.addresses[0].port}, which is plain HTTP: "
+        "let it ask by http://, or set [server] tls_cert and tls_key"
+    ]
+
+
+async def test_a_client_that_speaks_tls_is_told_by_its_library(provider, start):
+    server = await start(config(provider), MOCK_KEY="k")
+    begun = time.monotonic()
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection("127.0.0.1", server.addresses[0].port, ssl=ssl.create_default_context())
+    assert time.monotonic() - begun < 5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import httptools
 import pytest
 
-from proxy.error_response import REASONS, gateway_response
+from proxy.error_response import REASONS, gateway_response, own_head
 from proxy.errors import GatewayError
 from tests.headcases import Reader
 
 
-@pytest.mark.parametrize("status", [*REASONS, 599])
+@pytest.mark.parametrize("status", [*(status for status in REASONS if status >= 400), 599])
 @pytest.mark.parametrize("close", [True, False])
 @pytest.mark.parametrize("message", ["", "\xe9"])
 def test_gateway_response(status, close, message):
@@ -33,3 +33,27 @@ def test_gateway_response(status, close, message):
     ]
     plain = gateway_response(GatewayError(message, status=status), b"req-1", close=close)
     assert Reader(httptools.HttpResponseParser, plain).complete
+    bare = gateway_response(error, b"req-1", extra=b"Allow: POST\r\n", close=close, is_head=True)
+    assert bare == sent.removesuffix(error.envelope())
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("close", [True, False])
+def test_own_head(status, close):
+    reader = Reader(
+        httptools.HttpResponseParser, own_head(status, b"req-1", b"X: y\r\n", 2, close=close) + b"{}"
+    )
+    assert reader.complete
+    assert (reader.parser.get_status_code(), reader.reason) == (status, REASONS[status])
+    assert reader.lines == [
+        (b"Content-Length", b"2"),
+        (b"X", b"y"),
+        (b"X-Inferoute-Request-Id", b"req-1"),
+        *([(b"Connection", b"close")] if close else []),
+    ]
+
+
+def test_an_answer_that_never_has_a_body_has_no_length():
+    reader = Reader(httptools.HttpResponseParser, own_head(204, b"req-1", b"", 0, close=False))
+    assert reader.complete
+    assert reader.lines == [(b"X-Inferoute-Request-Id", b"req-1")]

@@ -22,7 +22,7 @@ def gateway(text: str, simulated: bool = False) -> Gateway:
         name: Provider(each, "k", 1.0, simulated=simulated) for name, each in config.providers.items()
     }
     catalog = Catalog(config, dict.fromkeys(providers, True), 0)
-    return Gateway(config, catalog, providers, lambda: None, random.Random(0))
+    return Gateway(config, catalog, providers, random.Random(0))
 
 
 TEXT = """
@@ -67,7 +67,7 @@ def test_ready_needs_one_provider_with_credentials():
         providers = {
             n: Provider(each, keys.get(n), 1.0, simulated=False) for n, each in config.providers.items()
         }
-        made = Gateway(config, Catalog(config, {}, 0), providers, lambda: None, random.Random(0))
+        made = Gateway(config, Catalog(config, {}, 0), providers, random.Random(0))
         assert made.is_ready() is ready
         made.unready = True
         assert not made.is_ready()
@@ -120,7 +120,7 @@ def test_what_comes_goes_by_the_new_configuration_and_what_runs_by_the_old():
     assert (made.max_attempts, made.timeouts.first_byte_s, made.replay_limit_bytes) == (7, 3.0, 2048)
     assert made.budget.share == 0.5
     assert made.catalog.resolve("b", "chat", None).name == "b"
-    assert before.catalog.model("b") is None
+    assert not before.catalog.members("b")
     assert before.config is not made.config is made.routes.config
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import deadlines
 from proxy import door as door_module
-from proxy.control import MAX_ADMIN_LINE_BYTES
+from proxy.aiohttp_protocol import MAX_CONNECTIONS, MAX_LINE_BYTES
 from proxy.refusals import REFUSALS_A_MINUTE
 from proxy.requestbody import MAX_EXPLAINED_BYTES
 from tests import hygienecases as cases
@@ -124,24 +124,38 @@ async def test_a_body_that_is_not_said_to_be_json(provider, start, lines):
     assert (await asyncio.wait_for(client.response(), 10))[0] == 200
 
 
-async def test_what_is_handed_over(provider, start, caplog):
-    """One answer, then the end; what stands behind it, as a request or as a body, is never one.
+async def test_what_is_answered_here(provider, start, caplog):
+    """One answer; what stands behind it is a request only where all agree that it is one.
 
     And none is a way to fill the log.
     """
     server = await start(config(provider), MOCK_KEY="k")
-    for name, (sent, status) in cases.HANDED_OVER.items():
+    kept = set()
+    for name, (sent, status) in cases.OWN.items():
         client = await RawClient.connect(server)
         await client.send(sent + GOOD)
-        received = await asyncio.wait_for(client.rest(), 10)
-        assert answers(received) == [status], name
-        assert b"\r\nSet-Cookie" not in received, name
-        head, _, body = received.partition(b"\r\n\r\n")
-        assert b"\r\nConnection: close" in head or head.startswith(b"HTTP/1.0"), name
+        got, fields, body = await asyncio.wait_for(client.response(), 10)
+        assert got == status, name
+        assert b"set-cookie" not in fields, name
         if status >= 400:
             assert json.loads(body)["error"]["message"], name
+        if fields.get(b"connection") == b"close":
+            assert await asyncio.wait_for(client.rest(), 10) == b"", name
+            assert not provider.seen, name
+        else:
+            kept.add(name)
+            assert (await asyncio.wait_for(client.response(), 10))[2] == cases.SENT, name
+            assert [body for _, body in provider.seen] == [cases.SENT], name
+        client.close()
+        provider.seen.clear()
         assert not caplog.records, name
-    assert not provider.connections
+    assert {"two slashes", "NUL, escaped", "a model with dots", "1.0 that wants to be kept"} < kept
+    assert not kept & {
+        "GET with a body",
+        "WebSocket",
+        "h2c",
+        "CONNECT with a path",
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,20 +217,20 @@ async def test_one_address_can_not_take_all_connections(provider, start):
 
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
-async def test_what_was_handed_over_counts_until_it_has_ended(provider, start, monkeypatch, limit):
-    """A body that never comes held a connection outside of all limits."""
-    monkeypatch.setattr("proxy.app.LINGER_S", 60.0)
+async def test_what_has_its_answer_counts_until_it_has_ended(provider, start, monkeypatch, limit):
+    """A body that never comes must not hold a connection outside of all limits."""
+    monkeypatch.setattr("proxy.request_flow._LINGER_S", 60.0)
     server = await start(config(provider, f"{limit} = 2"), MOCK_KEY="k")
     door = server.gateway.door
     slow = [await RawClient.connect(server) for _ in range(2)]
     for client in slow:
         await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
         assert (await client.response())[0] == 200
-    assert (len(server.gateway.connections), len(door.handed_over)) == (0, 2)
+    assert len(server.gateway.connections) == 2
     await overloaded(await RawClient.connect(server))
     for client in slow:
         client.close()
-    await until(lambda: not door.handed_over)
+    await until(lambda: not door.count())
     client = await RawClient.connect(server)
     await client.send(GOOD)
     assert (await client.response())[0] == 200
@@ -225,14 +239,14 @@ async def test_what_was_handed_over_counts_until_it_has_ended(provider, start, m
     assert (door._inside, door._count) == ({}, {})
 
 
-async def test_what_was_handed_over_has_an_end(provider, start, monkeypatch):
-    monkeypatch.setattr("proxy.app.LINGER_S", 0.1)
+async def test_what_has_its_answer_has_an_end(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.request_flow._LINGER_S", 0.1)
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.connect(server)
     await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
     assert (await client.response())[0] == 200
     assert await asyncio.wait_for(client.rest(), 10) == b""
-    assert not server.gateway.door.count()
+    await until(lambda: not server.gateway.door.count())
 
 
 async def test_a_flood_of_connections_leaves_those_that_are_in_alone(provider, start, monkeypatch):
@@ -330,7 +344,7 @@ JSON = b"Content-Type: application/json"
         (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\0"), 400),
         (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X : a"), 400),
         (admin_request(b"GET /admin/v1/routes HTTP/1.1", *[b"X: a"] * 300), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: " + b"a" * 2 * MAX_ADMIN_LINE_BYTES), 400),
+        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: " + b"a" * 2 * MAX_LINE_BYTES), 400),
     ],
 )
 async def test_nothing_is_smuggled_to_the_admin_api(provider, start, sent, status):
@@ -343,7 +357,6 @@ async def test_nothing_is_smuggled_to_the_admin_api(provider, start, sent, statu
 
 
 async def test_requests_in_a_row_on_the_admin_listener(provider, start):
-    """Its connections are kept, unlike those that are handed over."""
     server = await start(config(provider, more='[aliases]\nmine = ["mock/m"]'), MOCK_KEY="k")
     client = await RawClient.to(server.admin_address)
     explain = b'{"model":"mine"}'
@@ -359,13 +372,18 @@ async def test_requests_in_a_row_on_the_admin_listener(provider, start):
     assert json.loads(got[3][2])["data"][0]["name"] == "mine"
 
 
+async def watching(server) -> RawClient:
+    """A connection to the admin listener on which a request runs."""
+    client = await RawClient.to(server.admin_address)
+    await client.send(admin_request(b"GET /admin/v1/live HTTP/1.1"))
+    assert b" 200 " in await client.head()
+    return client
+
+
 async def test_connections_to_the_admin_listener_are_limited(provider, start, monkeypatch):
-    monkeypatch.setattr("proxy.control.MAX_ADMIN_CONNECTIONS", 2)
+    monkeypatch.setattr("proxy.aiohttp_protocol.MAX_CONNECTIONS", 2)
     server = await start(config(provider), MOCK_KEY="k")
-    clients = [await RawClient.to(server.admin_address) for _ in range(2)]
-    for client in clients:
-        await client.send(admin_request(b"GET /healthz HTTP/1.1"))
-        assert (await client.response())[0] == 200
+    clients = [await watching(server) for _ in range(2)]
     assert "Too many" in await overloaded(await RawClient.to(server.admin_address))
     clients.pop().close()
     async with asyncio.timeout(10):
@@ -376,9 +394,28 @@ async def test_connections_to_the_admin_listener_are_limited(provider, start, mo
                 break
 
 
+async def test_connections_without_a_request_lock_nobody_out_of_the_admin_listener(provider, start):
+    server = await start(config(provider), MOCK_KEY="k")
+    busy = await watching(server)
+    begun = await RawClient.to(server.admin_address)
+    await begun.send(b"GET /hea")
+    idle = [await RawClient.to(server.admin_address) for _ in range(MAX_CONNECTIONS)]
+    for path in (b"/healthz", b"/metrics", b"/admin/v1/routes"):
+        for _ in range(2):
+            client = await RawClient.to(server.admin_address)
+            await client.send(admin_request(b"GET %b HTTP/1.1" % path))
+            assert (await asyncio.wait_for(client.response(), 10))[0] == 200
+    # Those that came first, and of those that have sent nothing.
+    assert [await asyncio.wait_for(one.rest(), 10) for one in idle[:6]] == [b""] * 6
+    await begun.send(b"lthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await begun.response())[0] == 200
+    assert await asyncio.wait_for(busy.reader.readline(), 10)
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX:"])
-async def test_a_head_that_never_comes_to_the_admin_listener(provider, start, sent):
-    server = await start(config(provider, more='[timeouts]\nkeep_alive = "200ms"'), MOCK_KEY="k")
+async def test_a_head_that_never_comes_to_the_admin_listener(provider, start, sent, monkeypatch):
+    monkeypatch.setattr("proxy.aiohttp_protocol.FIRST_HEAD_S", 0.1)
+    server = await start(config(provider, more='[timeouts]\nclient_head = "100ms"'), MOCK_KEY="k")
     client = await RawClient.to(server.admin_address)
     await client.send(sent)
     assert await asyncio.wait_for(client.rest(), 10) == b""
@@ -386,7 +423,7 @@ async def test_a_head_that_never_comes_to_the_admin_listener(provider, start, se
 
 async def test_a_body_that_never_comes_to_the_admin_listener(provider, start, monkeypatch):
     monkeypatch.setattr("proxy.requestbody.MAX_BODY_S", 0.1)
-    monkeypatch.setattr("proxy.app.LINGER_S", 0.1)
+    monkeypatch.setattr("proxy.aiohttp_protocol.LINGER_S", 0.1)
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.to(server.admin_address)
     await client.send(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -166,17 +167,17 @@ async def test_old_versions_are_refused(secured, issuer):
         await gateway.connect(context)
 
 
-async def test_what_is_handed_to_aiohttp(secured):
+async def test_what_is_answered_here(secured):
     gateway = await secured()
+    client = await gateway.connect()
     for path, status in ((b"/v1/models", 200), (b"/healthz", 200), (b"/none", 404)):
-        client = await gateway.connect()
         await client.post(BODY)
         assert (await client.response())[0] == 200
         await client.send(b"GET %b HTTP/1.1\r\nHost: g\r\n\r\n" % path)
         got, _, body = await client.response()
         assert got == status
         assert json.loads(body)
-        assert await client.rest() == b""
+    assert gateway.connections == 1
 
 
 async def test_a_unix_socket_stays_plain(secured):
@@ -385,13 +386,61 @@ async def test_an_answer_that_breaks_off_does_not_end_cleanly(secured, provider)
 # ---------------------------------------------------------------------- what only TLS can get wrong
 
 
-async def test_plain_http_to_the_tls_port(secured, caplog):
+PLAIN = [
+    post(BODY), b"GET / HTTP/1.1\r\nHost: g\r\n\r\n", b"HEAD / HTTP/1.0\r\n\r\n", b"PUT /x HTTP/1.1\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\n\r\n", post(b"x" * 300_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", PLAIN)
+async def test_plain_http_to_the_tls_port(secured, caplog, sent):
     gateway = await secured()
-    with caplog.at_level("DEBUG"):
+    for _ in range(3):
         client = await gateway.plain()
-        await client.send(post(BODY))
-        assert b"HTTP" not in await client.rest()
-        assert "a client's TLS handshake failed: HTTP_REQUEST" in caplog.text
+        await client.send(sent)
+        status, fields, body = await asyncio.wait_for(client.response(), 5)
+        error = json.loads(body)["error"]
+        assert (status, error["type"], error["code"]) == (400, "invalid_request_error", "https_required")
+        assert "https://" in error["message"]
+        assert fields[b"connection"] == b"close"
+        assert fields[b"x-request-id"].startswith(b"req_")
+        client.close()
+    await until(lambda: not gateway.handshakes)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in told if "plain HTTP" in text] == [
+        "a client speaks plain HTTP to https://127.0.0.1:0, which is TLS: let it ask by https://"
+    ]
+
+
+async def test_plain_http_in_pieces_to_the_tls_port(secured):
+    gateway = await secured()
+    client = await gateway.plain()
+    for byte in b"GET / HTTP/1.1\r\n":
+        await client.send(bytes([byte]))
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(client.response(), 5))[0] == 400
+
+
+async def test_plain_http_is_cut_where_a_handshake_would_be(secured, monkeypatch):
+    monkeypatch.setattr(listeners, "_HANDSHAKE_S", 0.2)
+    gateway = await secured()
+    client = await gateway.plain()
+    await client.send(post(BODY))
+    assert b" 400 " in await client.head()
+    assert gateway.handshakes == 1  # it counts there until it has ended
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await client.send(b"x" * 10_000)
+            await asyncio.sleep(0.01)
+    await until(lambda: not gateway.handshakes)
+
+
+async def test_what_is_neither_is_closed(secured, caplog):
+    gateway = await secured()
+    for sent in (b"\0" * 100, b"SSH-2.0-x\r\n", b"OPTIONS / HTTP/1.1\r\nHost: g\r\n\r\n"):
+        client = await gateway.plain()
+        await client.send(sent)
+        assert b"HTTP" not in await asyncio.wait_for(client.rest(), 5)
     await until(lambda: not gateway.handshakes)
     assert all(record.levelname in ("DEBUG", "INFO") for record in caplog.records)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.listing import ModelList, Wanted, all_rows
+from tests.keycases import grant_of
 from tests.test_catalog import ALIASES, MODELS, catalog
 
 
 def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
-    rows = {row["id"]: row for row in catalog().models()}
+    rows = {row["id"]: row for row in all_rows(catalog())}
     assert list(rows) == [one.id for one in MODELS] + [one.name for one in ALIASES]
     assert rows["openai/gpt-4o"] == {
         "id": "openai/gpt-4o",
@@ -30,11 +37,83 @@ def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
     assert set(alias) == set(rows["openai/gpt-4o"])
 
 
-def test_one_row_by_any_name_that_can_be_sent() -> None:
+def listed(models: ModelList, names: tuple[str, ...] | None = None, is_all: bool = False) -> list[Any]:
+    """A list, built whole."""
+    wanted = Wanted(names, is_all)
+    for _ in models.build(wanted, None if names is None else grant_of(models=names)):
+        pass
+    data = models.get(wanted)
+    assert data is not None
+    return orjson.loads(data)["data"]  # type: ignore[no-any-return]
+
+
+def test_a_list_has_the_rows_of_all_that_can_be_called() -> None:
     found = catalog()
-    by_id, short = found.model("openai/gpt-4o"), found.model("gpt-4o")
-    assert by_id is not None
-    assert short is not None
+    assert listed(ModelList(found)) == all_rows(found)
+    some = catalog({"azure": True})
+    usable = [name for name in some.listed() if any(member.usable for member in some.members(name))]
+    assert 0 < len(usable) < len(some.listed())
+    models = ModelList(some)
+    assert [row["id"] for row in listed(models)] == usable
+    everything = listed(models, is_all=True)
+    assert [row["id"] for row in everything] == some.listed()
+    assert [row["id"] for row in everything if row["available"]] == usable
+
+
+def test_a_key_sees_what_it_may_use() -> None:
+    models = ModelList(catalog())
+    assert [row["id"] for row in listed(models, ("azure/*",))] == [
+        name
+        for name in catalog().listed()
+        if any(member.id.startswith("azure/") for member in catalog().members(name))
+    ]
+    assert listed(models, ("none/*",)) == []
+    assert listed(models, ("openai/gpt-4o",))[0] == all_rows(catalog())[0]
+    grant = grant_of(models=("azure/*",))
+    assert models.one("openai/gpt-4o", grant, is_all=True) is None
+    alone = models.one("gpt-4o", grant, is_all=False)
+    assert alone is not None
+    assert orjson.loads(alone)["context_window"] == 64_000
+    both = models.one("gpt-4o", None, is_all=False)
+    assert both is not None
+    assert both != alone
+
+
+def test_lists_are_built_in_small_steps_and_once() -> None:
+    found = catalog()
+    models, wanted = ModelList(found), Wanted(None, False)
+    steps = models.build(wanted, None)
+    for _ in range(len(found.listed())):
+        next(steps)
+        assert models.get(wanted) is None
+    assert next(steps, "done") == "done"
+    assert models.get(wanted) is models.get(wanted) is not None
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ModelList(catalog())
+    listed(models)
+    size = len(models.get(Wanted(None, False)) or b"")
+    monkeypatch.setattr("proxy.listing.MAX_KEPT_BYTES", 3 * size)
+    names = [("openai/*", "azure/*", "anthropic/*", f"x{n}") for n in range(5)]
+    for one in names:
+        listed(models, one)
+    kept = [one for one in names if models.get(Wanted(one, False)) is not None]
+    assert kept == names[-3:]
+    assert models._kept_bytes == sum(map(len, models._lists.values())) <= 3 * size
+    monkeypatch.setattr("proxy.listing.MAX_KEPT_BYTES", 1)
+    listed(models, names[0])
+    assert list(models._lists) == [Wanted(names[0], False)]  # whoever asked gets it
+
+
+def test_one_row_by_any_name_that_can_be_sent() -> None:
+    models = ModelList(catalog())
+
+    def one(name: str) -> Any:
+        row = models.one(name, None, is_all=False)
+        return None if row is None else orjson.loads(row)
+
+    by_id, short = one("openai/gpt-4o"), one("gpt-4o")
     assert (by_id["owned_by"], short["owned_by"], short["id"]) == ("openai", "tokenhub", "gpt-4o")
-    assert found.model("premium") == found.models()[len(MODELS)]
-    assert found.model("nope") is None
+    assert one("premium") == all_rows(catalog())[len(MODELS)]
+    assert one("nope") is None

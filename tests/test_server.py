@@ -237,11 +237,11 @@ async def test_a_lame_duck_still_accepts(provider, start):
     await asyncio.wait_for(drain, 5)
 
 
-async def test_stopping_does_not_wait_for_a_handed_over_connection(start):
+async def test_stopping_does_not_wait_for_the_rest_of_a_request_that_has_its_answer(start):
     server = await start(config("http://127.0.0.1:1/v1"), MOCK_KEY="k")
     client = await RawClient.connect(server)
     await client.send(b"POST /unknown HTTP/1.1\r\nHost: g\r\nContent-Length: 1000\r\n\r\nfirst")
-    assert (await client.response())[0] == 404  # aiohttp waits for the rest of the body now
+    assert (await client.response())[0] == 404  # the rest of the body is waited for now
     await asyncio.wait_for(server.drain(), 2)
     await asyncio.wait_for(server.close(), 3)
 

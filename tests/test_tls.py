@@ -138,7 +138,7 @@ def test_a_key_is_shown_nowhere():
 
 def test_a_listeners_certificate_is_replaced_and_its_handshakes_are_counted(tmp_path):
     first, second = made(files(tmp_path)), made(files(tmp_path))
-    listener = listener_tls(first, lambda: 2)
+    listener = listener_tls(first, lambda: 2, lambda: b"")
     a, b = (listener.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True) for _ in range(2))
     assert (a.context, b.context, len(listener.handshakes)) == (first, first, 2)
     with pytest.raises(ConnectionRefusedError):

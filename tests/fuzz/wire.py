@@ -131,22 +131,6 @@ class Transport:
         self.close()
 
 
-class Elsewhere:
-    """Where a connection goes that asks for anything but a proxied POST. ``data``: what came with it."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def connection_made(self, transport: Any) -> None:
-        transport.protocol = self
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        pass
-
-
 class Dialled:
     """The task of dialling a connection, which is made in the next turn."""
 
@@ -182,7 +166,6 @@ class Wire:
         forget_request_heads()  # what is prepared in them is for providers of another wire
         self.later: list[Callable[[], None]] = []
         self.asked: list[ProviderConnection] = []
-        self.elsewhere: Elsewhere | None = None
         providers = {
             name: Provider(dataclasses.replace(provider), None, 5.0, simulated=False)
             for name, provider in CONFIG.providers.items()
@@ -191,7 +174,7 @@ class Wire:
             pool = provider.pool
             pool.dial = lambda attempt, pool=pool: Dialled(self, pool, attempt)  # type: ignore[assignment, method-assign, misc]
         self.gateway = Gateway(
-            CONFIG, Catalog(CONFIG, dict.fromkeys(providers, True), 0), providers, self.control,
+            CONFIG, Catalog(CONFIG, dict.fromkeys(providers, True), 0), providers,
             random.Random(1), soon=self.later.append,
         )  # fmt: skip
         self.client = ClientConnection(self.gateway)
@@ -206,10 +189,6 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         asyncio._set_running_loop(None)
         self._silence.__exit__(None, None, None)
-
-    def control(self) -> Any:
-        self.elsewhere = Elsewhere()
-        return self.elsewhere
 
     def upstream(self, pool: Any) -> ProviderConnection:
         connection = ProviderConnection(pool)

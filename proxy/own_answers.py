@@ -1,0 +1,229 @@
+"""What the data listener answers by itself: models, health, browsers' preflights, and what is not there.
+
+Nothing of it is sent on, and no other program's code sees such a request. All is answered in the turn in
+which it came, but for a list of models that is still to be built: that takes up to :data:`STEP_S` of each
+turn, for all who wait together, and then their requests are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from proxy.cors import preflight
+from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, allowed_methods, model_id, own
+from proxy.errors import DOWNSTREAM, BadRequest, ForeignOrigin, GatewayError, UnknownModel
+from proxy.headers import RequestHead
+from proxy.listing import ModelList, Wanted
+
+if TYPE_CHECKING:
+    from proxy.access import Grant
+    from proxy.downstream import ClientConnection
+    from proxy.gateway import Gateway
+
+log = logging.getLogger("tokenhub.downstream")
+
+# Of a turn of the event loop, for lists that are being built.
+STEP_S: Final = 0.002
+# Of a path or name that is told back.
+_MAX_TOLD: Final = 200
+_JSON: Final = b"Content-Type: application/json\r\n"
+_USUALLY_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
+_WITHOUT_BODY: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
+_HEALTHY: Final = b'{"status":"ok"}'
+_READY: Final = b'{"status":"ready"}'
+
+
+class OwnAnswer(NamedTuple):
+    """``lines``: header lines beside those that every answer has, each with its CRLF."""
+
+    status: int
+    lines: bytes
+    body: bytes
+
+
+def own_answer(client: ClientConnection, head: RequestHead, raw_head: bytes) -> OwnAnswer | None:
+    """The answer to a request that is not proxied; None: it waits for a list, see :class:`ListBuilder`.
+
+    :raises GatewayError: it is an error.
+    """
+    gateway, method, path = client.gateway, head.method, head.path
+    if method == b"OPTIONS" and gateway.cors is not None and head.origin:
+        wanted = _first(raw_head, b"access-control-request-method")
+        if wanted is not None:
+            return _preflight(gateway, head, raw_head)
+    kind, id = own(path)
+    if kind == NOTHING or method not in (b"GET", b"HEAD"):
+        raise _not_served(method, path)
+    if head.expect not in (b"", b"100-continue"):
+        raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
+    if kind == HEALTH:
+        return OwnAnswer(200, _JSON, _HEALTHY)
+    if kind == READY:
+        if gateway.is_ready():
+            return OwnAnswer(200, _JSON, _READY)
+        why = b"draining" if gateway.unready else b"no provider has a key"
+        return OwnAnswer(503, _JSON, b'{"status":"not ready","reason":"%b"}' % why)
+    return _models(client, head, model_id(id) if kind == MODEL else None)
+
+
+def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> bool:
+    """Whether everybody on the way agrees where the request ends, so that another may follow it.
+
+    Not if it has a body where others expect none (RFC 9110 section 9.3.1), has an unknown method, or asks for
+    another protocol.
+    """
+    if head.method not in _USUALLY_WITH_BODY and (head.method not in _WITHOUT_BODY or length or head.chunked):
+        return False
+    return raw_head.lower().find(b"\nupgrade:") < 0
+
+
+def _not_served(method: bytes, path: bytes) -> GatewayError:
+    where, allow = path[:_MAX_TOLD].decode("latin-1"), allowed_methods(path)
+    if not allow:
+        return GatewayError(
+            f"There is nothing at {where}. The API is below /v1, such as /v1/chat/completions.",
+            status=404,
+            type="not_found_error",
+            code="unknown_path",
+            source=DOWNSTREAM,
+        )
+    error = BadRequest(
+        f"{method.decode('latin-1')} is not for {where}; allowed: {allow.decode()}.",
+        status=405,
+        code="method_not_allowed",
+    )
+    error.headers = b"Allow: %b\r\n" % allow
+    return error
+
+
+def _preflight(gateway: Gateway, head: RequestHead, raw_head: bytes) -> OwnAnswer:
+    """The answer to what a browser asks before it sends a page's request.
+
+    :raises ForeignOrigin: pages of its origin may not call.
+    """
+    if not gateway.lets_pages_call(head.origin):
+        raise ForeignOrigin
+    return OwnAnswer(204, preflight(_first(raw_head, b"access-control-request-headers") or b""), b"")
+
+
+def _first(raw_head: bytes, wanted: bytes) -> bytes | None:
+    """The value of the first header of a name. Only preflights have these, so no table knows them."""
+    for line in raw_head.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon and name.lower() == wanted:
+            return value.strip(b" \t")
+    return None
+
+
+def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnAnswer | None:
+    """The list of models, or the one with ``id``.
+
+    :raises GatewayError: 401, 402 or 429: the key is of no use, or a limit of it is reached; 404.
+    """
+    gateway = client.gateway
+    if gateway.overload.is_on:
+        gateway.shed()
+    now = monotonic()
+    unix_s = now + gateway.unix_offset_s
+    grant = gateway.keys.grant_of(head.credentials)
+    if grant is not None:
+        grant.check(unix_s)
+    limited = grant if grant is not None and grant.limits_models else None
+    is_all = b"all=true" in head.query.split(b"&")
+    models = gateway.routes.models
+    if id is not None:
+        row = models.one(id, limited, is_all=is_all)
+        if row is None:  # what is refused is counted by whoever answers it
+            # A hint might name a model that is not the key's.
+            raise UnknownModel(id[:_MAX_TOLD], None if limited else gateway.hint(id))
+        return OwnAnswer(200, _JSON + _count(grant, now, unix_s), row)
+    wanted = Wanted(None if limited is None else limited.key.models, is_all)
+    found = models.get(wanted)
+    if found is None:
+        if grant is not None and grant.account.is_limited:
+            grant.account.look(now, unix_s)
+        if not gateway.lists.build(models, wanted, limited, client):
+            return None
+        found = models.get(wanted)
+        assert found is not None
+    return OwnAnswer(200, _JSON + _count(grant, now, unix_s), found)
+
+
+def _count(grant: Grant | None, now: float, unix_s: float) -> bytes:
+    """Count a request against its key. Returns the lines that tell what is left of its limits.
+
+    :raises LimitReached: there is nothing left.
+    """
+    if grant is None:
+        return b""
+    account = grant.account
+    if not account.is_limited:
+        account.settle(None, unix_s, 0, 0)
+        return b""
+    permit = account.admit(now, unix_s, 0, 0)
+    account.settle(permit, unix_s, 0, 0)
+    return account.header_lines(permit, unix_s + permit.ends_at - now)
+
+
+class _Job:
+    def __init__(self, models: ModelList, wanted: Wanted, grant: Grant | None) -> None:
+        self.models, self.wanted = models, wanted
+        self.steps: Iterator[None] = models.build(wanted, grant)
+        self.waiting: deque[ClientConnection] = deque()
+
+
+class ListBuilder:
+    """Lists of models that are asked for and not there yet, built one after the other over turns."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job] = deque()
+
+    def build(self, models: ModelList, wanted: Wanted, grant: Grant | None, client: ClientConnection) -> bool:
+        """Build a list. True: it is there, as a small one is at once. Else ``client`` is told when it is, by
+        :meth:`~proxy.downstream.ClientConnection.ask_again`."""
+        for job in self._jobs:
+            if job.models is models and job.wanted == wanted:
+                job.waiting.append(client)
+                return False
+        job = _Job(models, wanted, grant)
+        if not self._jobs and _go_on(job.steps, monotonic() + STEP_S):
+            return True
+        job.waiting.append(client)
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            asyncio.get_running_loop().call_soon(self._step)
+        return False
+
+    def _step(self) -> None:
+        until = monotonic() + STEP_S
+        while self._jobs and monotonic() < until:
+            job = self._jobs[0]
+            try:
+                if job.models.get(job.wanted) is None and not _go_on(job.steps, until):
+                    break
+            except Exception:
+                log.exception("a fault in building a list of models")
+                self._jobs.popleft()
+                for client in job.waiting:
+                    client.refuse(GatewayError("The gateway failed at this request; its log says more."))
+                continue
+            while job.waiting and monotonic() < until:
+                job.waiting.popleft().ask_again()
+            if job.waiting:
+                break
+            self._jobs.popleft()
+        if self._jobs:
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def __repr__(self) -> str:
+        return f"<ListBuilder {[len(job.waiting) for job in self._jobs]}>"
+
+
+def _go_on(steps: Iterator[None], until: float) -> bool:
+    """Take steps until a point in time, the monotonic clock's. True: they are all done."""
+    return all(monotonic() < until for _ in steps)
