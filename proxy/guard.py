@@ -74,12 +74,17 @@ def _check_kind(request: web.Request) -> None:
     writes = request.method in ("PUT", "POST", "PATCH") or (
         request.method == "DELETE" and request.body_exists
     )
-    if writes and request.content_type != "application/json":
+    if writes and not _is_json(request.headers.getall("Content-Type", [])):
         raise BadRequest(
             "Writes need the header Content-Type: application/json.",
             status=415,
             code="unsupported_media_type",
         )
+
+
+def _is_json(types: list[str]) -> bool:
+    """Whether Content-Type says so. aiohttp's own reading takes 2.6 s for 16 KB of semicolons."""
+    return [one.partition(";")[0].strip().lower() for one in types] == ["application/json"]
 
 
 def _check_encoding(request: web.Request) -> None:

@@ -24,6 +24,8 @@ MAX_SETTINGS_BYTES = 1 << 20
 MAX_EXPLAINED_BYTES = 4 << 20
 # For any of these bodies, whole.
 MAX_BODY_S = 30.0
+# Longer than any browser's; what is behind it is not looked at.
+_MAX_ACCEPT_CHARS = 1000
 # Settings have three levels. What is nested like a trap is refused before anything goes into it.
 _MAX_LEVELS = 16
 
@@ -53,7 +55,7 @@ def _no_query(text: str, param: str) -> BadRequest:
 def prefers(accept: str, kind: str, other: str) -> bool:
     """Whether an ``Accept`` header wants one media type rather than another (RFC 9110 section 12.5.1)."""
     weights = {}
-    for part in accept.lower().split(","):
+    for part in accept[:_MAX_ACCEPT_CHARS].lower().split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
         weight = next((word[2:] for word in parameters if word.startswith("q=")), "1")
         try:

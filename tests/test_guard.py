@@ -7,12 +7,21 @@ It can't choose Host, Origin and Sec-Fetch-*, nor send JSON or read answers acro
 
 from __future__ import annotations
 
+import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
-from proxy.config import ConfigError, parse
+from proxy.config import ConfigError, Listen, parse
+from proxy.errors import GatewayError
+from proxy.guard import guard
+from proxy.pages import _answer, assets
+from proxy.requestbody import prefers, query_of
 from proxy.server import Server
+from tests.cpucases import cpu_s, grows_in_proportion
 from tests.fakes import RawClient
 from tests.test_admin import JSON, TEXT, ask, check_error
 
@@ -274,3 +283,53 @@ async def test_nothing_of_it_is_on_the_data_listener(start, method, path):
     await client.send(head.encode() + b"{}")
     status, _, body = await client.response()
     assert (status, json.loads(body)["error"]["code"]) == (404, "unknown_path")
+
+
+# ---------------------------------------------------------------------- and at which cost
+
+# header, or "" for the query -> what is in it
+COSTLY = {
+    "Content-Type": [
+        lambda n: "application/json" + ";" * n, lambda n: 'a/b;a="' + '";"' * (n // 3), lambda n: "/" * n,
+        lambda n: "a" + " " * n, lambda n: "application/json" + "; a=b" * (n // 5),
+    ],
+    "Accept": [lambda n: "," * n, lambda n: "a/b" + ";" * n, lambda n: "text/csv;q=" + "1" * n],
+    "If-None-Match": [lambda n: '"a",' * (n // 4), lambda n: '"' * n, lambda n: '"a"' + " " * n + "x"],
+    "Origin": [lambda n: "http://" + "a." * (n // 2), lambda n: "[" * n],
+    "Host": [lambda n: "a." * (n // 2), lambda n: "[" + ":0" * (n // 2) + "]", lambda n: "a:" + "1" * n],
+    "Content-Encoding": [lambda n: "identity," * (n // 9)],
+    "Authorization": [lambda n: "Bearer " + " " * n + "x"],
+    "": [lambda n: "a&" * (n // 2), lambda n: "&".join(f"limit{i}=1" for i in range(n // 10)),
+         lambda n: "limit=1&" * (n // 8), lambda n: "%41" * (n // 3), lambda n: "&" * n],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "make"), [(name, make) for name, makes in COSTLY.items() for make in makes]
+)
+def test_a_request_costs_time_in_proportion_to_its_bytes(where, make):
+    """With a token and without: what is looked at before a handler is, and by those who have none too."""
+    guards = guard(Listen("127.0.0.1", 8081), "s3cret"), guard(Listen("127.0.0.1", 8081), "")
+    number = iter(range(1 << 20))
+
+    async def handler(request: web.Request) -> web.Response:
+        query_of(request)
+        prefers(request.headers.get("Accept", ""), "text/csv", "application/json")
+        return _answer(request, assets()["index.html"])
+
+    def look(text: str) -> None:
+        text += str(next(number))  # none that was seen before
+        headers = {"Host": "localhost", "Authorization": "Bearer s3cret", **({where: text} if where else {})}
+        for let_through in guards:
+            path = f"/admin/v1/requests?{'' if where else text}"
+            request = make_mocked_request("POST", path, headers=headers)
+            resource = SimpleNamespace(canonical="/admin/v1/requests")
+            request._match_info = SimpleNamespace(route=SimpleNamespace(resource=resource))
+            with contextlib.suppress(StopIteration, GatewayError):
+                let_through(request, handler).send(None)
+            with contextlib.suppress(StopIteration):
+                handler(request).send(None)
+
+    assert grows_in_proportion(look, make, 16_000)
+    longest = make(16_000)
+    assert cpu_s(lambda: look(longest)) < 0.010

@@ -69,7 +69,6 @@ def made(path: str, host: str, origin: str, target: str, query: str, authorizati
         path=path,
         method="GET",
         body_exists=False,
-        content_type="",
         query=MultiDict(parse_qsl(query, keep_blank_values=True)),
         match_info=SimpleNamespace(route=SimpleNamespace(resource=resource)),
     )
