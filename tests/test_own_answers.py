@@ -464,7 +464,7 @@ async def test_a_list_counts_as_a_request(provider, start):
 
 async def test_lists_of_keys_are_kept_by_what_they_say(provider, start):
     server = await start(CONFIG.format(url=provider.url, more=""))
-    secrets = [(await make(server, models=["mock/m"]))[1].decode() for _ in range(3)]
+    secrets = [(await make(server, name=f"k{n}", models=["mock/m"]))[1].decode() for n in range(3)]
     for secret in secrets:
         found = await rows(server, "/v1/models", f"Authorization: Bearer {secret}\r\n")
         assert list(found) == ["mock/m"]
@@ -524,7 +524,7 @@ async def test_no_list_holds_up_the_event_loop(large):
     port = server.addresses[0].port
     globs = [f"a/m{n}[0-9]?*" for n in range(198)]
     _, listed = await make(server, models=[*globs, "a/*", "x2"])
-    _, plain = await make(server)
+    _, plain = await make(server, name="plain")
     await asyncio.sleep(0)
     longest_s()
     seen = []
