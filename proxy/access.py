@@ -53,6 +53,7 @@ class Grant:
         "max_tokens",
         "may_end",
         "name",
+        "reads_body",
     )
 
     def __init__(self, key: Key, account: Account, until: int | None = None) -> None:
@@ -64,6 +65,8 @@ class Grant:
         self.account = account
         self.max_tokens = key.max_tokens
         self.has_limits = account.is_limited or key.max_tokens is not None
+        # Its limits go by what the body says.
+        self.reads_body = account.reserves or key.max_tokens is not None
         self.may_end = key.revoked is not None or key.expires is not None or until is not None
         self.limits_models = key.models is not None
         # What was worked out with the latest catalog: pools by what requests say, and as the catalog made

@@ -24,10 +24,12 @@ _OTHER: Final = -2  # asked for elsewhere
 _BY_KEY: Final = {
     **{f'"{word}"'.encode(): index for index, word in enumerate(_WORDS)},
     b'"stream"': _OTHER,
+    b'"stream_options"': _OTHER,
     b'"tools"': _OTHER,
 }
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
 _NUMBER: Final = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
+_NULL: Final = re.compile(rb"null(?=[ \t\r\n]*[,}])")
 
 
 def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
@@ -52,7 +54,7 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
         value = _usual_value(body, at)
         if value >= 0:
             found.append((word, float(value)))
-        elif not body.startswith(b"null", at):
+        elif not _NULL.match(body, at):
             number = _NUMBER.match(body, at)
             found.append((word, float(number[2]) if number else float("inf")))
     return found

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from proxy.outline import skip_white, value_at
+from proxy.scanner import PLAIN_KEYS, decoded
 
 # Where top-level keys begin and end, quotes included.
 Keys = Sequence[tuple[int, int]]
@@ -22,6 +23,9 @@ BLOCK_BYTES: Final = 8 << 10
 _VALUE_BYTES: Final = 64
 # ... or no value to be read: proxy.outline.value_at gives up after 4 KiB of white space, twice.
 _LONGEST_VALUE_BYTES: Final = (8 << 10) + 256
+_STREAM: Final = b'"stream"'
+_ENDS: Final = frozenset((b",", b"}"))
+_BOOLEAN: Final = re.compile(rb"(?:true|false|null)(?=[ \t\r\n]*[,}])")
 _VALUE_END: Final = re.compile(rb"[,}]")
 
 
@@ -75,10 +79,28 @@ def value_of(body: bytes, keys: Keys, key: bytes) -> int:
     return found
 
 
-def wants_stream(body: bytes, keys: Keys) -> bool:
-    """Whether a body asks for a streamed answer: which figures of a deployment count for it."""
-    at = value_of(body, keys, b'"stream"')
-    return at >= 0 and body.startswith(b"true", at)
+def stream_of(body: bytes, keys: Keys) -> tuple[bool, bool]:
+    """Whether a body asks for a streamed answer; and whether all programs understand it so.
+
+    They do where ``stream`` is said once at most, in plain spelling, and is true, false or null. Of several
+    the last counts, as parsers have it.
+    """
+    wants = is_said = False
+    is_clear = True
+    for start, stop in keys:
+        if stop - start == len(_STREAM) and body.startswith(_STREAM, start):
+            at = value_at(body, stop)
+            wants = body.startswith(b"true", at)
+            if not wants or body[at + 4 : at + 5] not in _ENDS:
+                value = _BOOLEAN.match(body, at)
+                is_clear = is_clear and value is not None
+                wants = value is not None and value[0] == b"true"
+            is_clear = is_clear and not is_said
+            is_said = True
+        elif (key := body[start:stop]) not in PLAIN_KEYS:
+            text = decoded(key)
+            is_clear = is_clear and (text is None or text.casefold() != "stream")
+    return wants, is_clear
 
 
 def is_empty_object(pieces: Sequence[bytes], begin: int) -> bool:

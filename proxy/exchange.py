@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.absent import AbsentClient, is_wanted
 from proxy.answer import Answer
 from proxy.attempt import Attempt
-from proxy.body import wants_stream
+from proxy.body import stream_of
 from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
@@ -123,8 +123,8 @@ class Exchange(Request):
         gateway = self.gateway
         self.settled_at = self.ready_at
         now = monotonic()
-        self.streamed = wants_stream(text, keys)
-        self.let_in(pool, text, keys, now)
+        self.streamed, is_clear = stream_of(text, keys)
+        self.let_in(pool, text, keys, now, is_clear=is_clear)
         gateway.budget.count_request(now)
         deployment: Deployment | None
         if pool.kind == "pinned":  # always sent

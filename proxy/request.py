@@ -143,7 +143,7 @@ class Request:
     def is_settled(self) -> bool:
         """Nothing still to come of the body can change where it goes or what is sent."""
         members = (self.pool or self.resolve()).members
-        if len(members) > 1 or (self.grant is not None and not self._can_be_admitted(self.grant)):
+        if len(members) > 1 or (self.grant is not None and self.grant.reads_body):
             return False
         for fallback in self.fallbacks:
             members += fallback.members
@@ -152,14 +152,11 @@ class Request:
             for member in members
         )
 
-    def _can_be_admitted(self, grant: Grant) -> bool:
-        """What the key's limits need to know of the body is known."""
-        return grant.max_tokens is None and not (grant.account.reserves and self.length is None)
-
-    def let_in(self, pool: Pool, text: bytes, keys: Keys, now: float) -> None:
+    def let_in(self, pool: Pool, text: bytes, keys: Keys, now: float, *, is_clear: bool) -> None:
         """Hold the request against the limits of its key.
 
         :param text: what the body says at the ``keys``.
+        :param is_clear: all programs understand its ``stream`` alike.
         :raises GatewayError: one is reached.
         """
         body = self.body
@@ -167,6 +164,12 @@ class Request:
             self.learn_bytes = body.text_bytes()
         grant = self.grant
         if grant is not None and grant.has_limits:
+            if not is_clear and grant.reads_body:
+                raise BadRequest(
+                    "'stream' must be true or false, and stand in the body once, in plain spelling.",
+                    code="invalid_stream",
+                    param="stream",
+                )
             of_text = self.learn_bytes or self.length or body.size
             unix_s = now + self.gateway.unix_offset_s
             self.permit = admit(

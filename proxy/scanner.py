@@ -50,8 +50,10 @@ _ASKED_FOR: Final = frozenset(
         "tools",
     )
 )
-# First letters of all of them, in either case.
-_WANTED: Final = bytes(byte in b"mMnNbBsStT" for byte in range(256))
+# All of them as nearly everybody spells them.
+PLAIN_KEYS: Final = frozenset(f'"{word}"'.encode() for word in _ASKED_FOR)
+# First letters of all of them, in either case; and of __proto__.
+_WANTED: Final = bytes(byte in b"mMnNbBsStT_" for byte in range(256))
 # Each of them once or twice is a body; hundreds are an attempt to have us remember them.
 _MAX_KEYS: Final = 100
 
@@ -62,6 +64,7 @@ _ESCAPED_MODEL: Final = 2
 _NOTHING: Final = 3
 _MODEL_IN_OTHER_CASE: Final = 4
 _BAD_KEY: Final = 5
+_PROTOTYPE: Final = 6
 _kinds: Final[dict[bytes, int]] = {}  # of keys seen before
 _names: Final[dict[bytes, str]] = {}  # of models' values
 
@@ -181,8 +184,8 @@ class ModelScanner:
         kind = _kinds.get(key, -1)
         if kind < 0:
             kind = _kind_of(key)
-            if kind == _BAD_KEY:
-                raise malformed(_BAD_KEY_TEXT)
+            if kind >= _BAD_KEY:
+                raise malformed(_BAD_KEY_TEXT if kind == _BAD_KEY else _PROTOTYPE_TEXT)
             remember(_kinds, key, kind)
         if kind == _MODEL:
             if self.found is not None:
@@ -247,8 +250,10 @@ def _kind_of(key: bytes) -> int:
     if key == KEY:
         return _MODEL
     word = decoded(key) if len(key) <= LONGEST_KEY_BYTES else None
-    if word is None:
+    if word is None or word.find("\0") >= 0:  # in C a text ends there, and the key is another
         return _BAD_KEY
+    if word == "__proto__":
+        return _PROTOTYPE
     if word == "model":
         return _ESCAPED_MODEL
     folded = word.casefold()
@@ -294,7 +299,9 @@ def _name(token: bytes) -> str | None:
     return name
 
 
-_BAD_KEY_TEXT: Final = "a key at its top level is no JSON string of up to 160 bytes"
+_BAD_KEY_TEXT: Final = "a key at its top level is no JSON string of up to 160 bytes, or holds a NUL"
+# Programs in JavaScript that copy a body take the members of its value for the body's own.
+_PROTOTYPE_TEXT: Final = "'__proto__' is no key that the top level may have"
 _MARKED: Final = "it begins with a byte order mark; send UTF-8 without one"
 _NO_OBJECT: Final = 'the body must be one JSON object, such as {"model": ..., ...}'
 

@@ -40,7 +40,7 @@ def bodies(draw, models=1, spelling=PLAIN):
     members = [
         (json.dumps(k, ensure_ascii=draw(st.booleans())), v)
         for k, v in draw(st.dictionaries(keys, values, max_size=4)).items()
-        if k != "model"
+        if k != "model" and "\0" not in k
     ]
     for _ in range(models):
         name = draw(st.one_of(st.text(min_size=1, max_size=12), st.sampled_from(["openai/gpt-4o", "model"])))

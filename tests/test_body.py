@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy import body as body_module
 from proxy.asked import COUNT, MAX_TOKENS, asked
-from proxy.body import excerpt, is_empty_object, splice, value_of, wants_stream
+from proxy.body import excerpt, is_empty_object, splice, stream_of, value_of
 from proxy.outline import keys_of
 from proxy.scanner import ModelScanner
 from tests.jsoncases import bodies, pieces_of, scan
@@ -75,7 +75,7 @@ def test_an_excerpt_says_what_the_body_does(members, cuts):
     pieces = pieces_of(body, cuts)
     short, keys = excerpt(pieces, scanner.keys)
     assert asked(short, keys) == asked(body, scanner.keys)
-    assert wants_stream(short, keys) is wants_stream(body, scanner.keys)
+    assert stream_of(short, keys) == stream_of(body, scanner.keys)
     for key in (b'"tools"', b'"n"'):
         assert (value_of(short, keys, key) < 0) is (value_of(body, scanner.keys, key) < 0)
 
@@ -85,11 +85,11 @@ def test_a_value_behind_much_white_space_is_read_alike_at_any_split(white):
     body = b'{"max_tokens":' + b" " * white + b'7,"stream"' + b" " * white + b":true}"
     scanner = ModelScanner()
     scanner.feed(body, True)
-    whole = asked(body, scanner.keys), wants_stream(body, scanner.keys)
-    assert whole == ([(MAX_TOKENS, 7.0 if white <= 4096 else inf)], white <= 4096)
+    whole = asked(body, scanner.keys), stream_of(body, scanner.keys)
+    assert whole == ([(MAX_TOKENS, 7.0 if white <= 4096 else inf)], (white <= 4096, white <= 4096))
     for cut in (1, 20, len(body) // 2, len(body) - 1):
         short, keys = excerpt([body[:cut], body[cut:]], scanner.keys)
-        assert (asked(short, keys), wants_stream(short, keys)) == whole
+        assert (asked(short, keys), stream_of(short, keys)) == whole
         assert len(short) < 20_000
 
 
@@ -98,7 +98,7 @@ def test_an_excerpt_of_large_pieces_is_short():
     text, keys = excerpt(pieces, [(1, 4), (len(b"".join(pieces[:2])) + 2, len(b"".join(pieces[:3])))])
     assert len(text) < 200
     assert asked(text, keys) == [(COUNT, 2.0)]
-    assert wants_stream(text, keys)
+    assert stream_of(text, keys) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,9 @@ def test_the_model_is_swapped_and_nothing_else(body, cuts):
 
 
 def wants(body: bytes) -> bool:
-    return wants_stream(body, keys_of(body))
+    wanted, is_clear = stream_of(body, keys_of(body))
+    assert is_clear
+    return wanted
 
 
 @pytest.mark.parametrize("filler", [0, 40_000])
@@ -176,3 +178,31 @@ def test_wants_stream_at_either_end(filler, member, wanted):
     messages = b'"messages":["' + b"word " * filler + b'"]'
     assert wants(b"{" + member + b"," + messages + b"}") is wanted
     assert wants(b"{" + messages + b"," + member + b"}") is wanted
+
+
+@pytest.mark.parametrize(
+    ("members", "wanted", "is_clear"),
+    [
+        ("", False, True),
+        ('"stream":null', False, True),
+        ('"stream" : true ,"n":1', True, True),
+        ('"Streams":1,"tools":[],"max_tokens":5,"stream_options":{}', False, True),
+        ('"stream":1', False, False),
+        ('"stream":"true"', False, False),
+        ('"stream":[true]', False, False),
+        ('"stream":{}', False, False),
+        ('"stream":truee', False, False),
+        ('"stream":true1', False, False),
+        ('"stream":true,"stream":false', False, False),
+        ('"stream":false,"stream":true', True, False),
+        ('"stream":false,"stream":false', False, False),
+        ('"\\u0073tream":true', False, False),
+        ('"Stream":true', False, False),
+        ('"stream":true,"\u017ftream":false', True, False),
+    ],
+)
+def test_a_wish_for_a_stream_that_programs_may_read_differently(members, wanted, is_clear):
+    body = f'{{{members}{"," if members else ""}"model":"x"}}'.encode()
+    scanner = ModelScanner()
+    scanner.feed(body, True)
+    assert stream_of(body, scanner.keys) == (wanted, is_clear)

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from proxy.asked import OUTPUT_LIMITS, asked
-from proxy.body import wants_stream
+from proxy.body import stream_of
 from proxy.errors import BadRequest
 from proxy.scanner import ModelScanner
 from tests.readers.programs.reading import WORDS
@@ -41,7 +41,7 @@ def seen_in(body: bytes) -> Seen | None:
     limits: dict[str, float] = {}
     for word, value in asked(body, scanner.keys):
         limits[WORDS[word]] = max(value, limits.get(WORDS[word], value))
-    stream, found = wants_stream(body, scanner.keys), scanner.found
+    stream, found = stream_of(body, scanner.keys)[0], scanner.found
     if found is None:
         return Seen(None, limits, stream)
     return Seen(found.name, limits, stream, found.start, found.end)

@@ -126,6 +126,7 @@ def check(text: bytes, pairs: list[tuple[str, Any]], code: str | None, found: An
         asked = sum(key.casefold() in ASKED for key, _ in pairs)
         is_odd = len(models) == 1 and (not isinstance(models[0], str | None) or not _is_usual(models[0]))
         is_long = any(len(json.dumps(key)) > LONGEST_KEY_BYTES or len(key) > 40 for key, _ in pairs)
+        is_long = is_long or any(key == "__proto__" or "\0" in key for key, _ in pairs)
         is_loose = b"NaN" in text or b"Infinity" in text  # no JSON, though Python takes it
         assert len(models) > 1 or is_odd or asked > 100 or is_long or is_loose or _is_escaped(text), code
         return
