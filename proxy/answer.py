@@ -11,13 +11,13 @@ be done; what the client gets is not.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from proxy.decode import Decoder, decoder_for
 from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
+from proxy.sse import begin_of_last, is_ended
 from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -36,9 +36,6 @@ AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
 UNWRAPPED: Final = 2
 _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
-# What OpenAI's API ends a stream with, and Anthropic's.
-_LAST_EVENT: Final = re.compile(rb'(?:^|[\r\n])data: ?(?:\[DONE\]|\{"type": ?"message_stop" *\})\s*\Z')
-_LAST_EVENT_BYTES: Final = 128
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
 
@@ -50,6 +47,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_begin",
         "_decoder",
         "_dropped",
         "_filter",
@@ -70,6 +68,7 @@ class Answer:
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
         self.aside = b""  # of an answer that is no stream: the last usage that is no longer in the tail
+        self._begin = b""  # of the last event of a stream, where the tail begins within it
         self._gathered = 0
         self._dropped = 0  # bytes of the payload that are no longer kept
         self._seen = 0  # pieces of the payload that were there before the last feed
@@ -147,7 +146,9 @@ class Answer:
         if not self.first and len(kept) > TAIL_BYTES:
             self.first = kept[:_HEAD_BYTES]
         tail = kept[-TAIL_BYTES:]
-        if not self.head.event_stream:
+        if self.head.event_stream:
+            self._begin = begin_of_last(kept, TAIL_BYTES, self._begin, is_first=not self._dropped)
+        else:
             goes = len(kept) - len(tail)
             at = max(kept.rfind(key, 0, goes) for key in _USAGE_KEYS)
             if at >= 0 and kept[at - 1 : at] != b"\\":
@@ -177,7 +178,7 @@ class Answer:
         if not self.head.event_stream or self.head.encoded:
             return False
         # Only what was passed on counts, as in is_between_events.
-        return bool(_LAST_EVENT.search(b"".join(self.payload[: self._seen])[-_LAST_EVENT_BYTES:]))
+        return is_ended(b"".join(self.payload[: self._seen]), self._begin)
 
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""

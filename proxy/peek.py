@@ -19,13 +19,14 @@ def is_error(stream: bytes) -> bool | None:
     while match := _EVENT_END.search(stream, begin):
         event = stream[begin : match.start()]
         begin = match.end()
-        name, data = _read(event)
+        name, data = read_event(event)
         if name or data:
             return name == b"error" or holds_error(data)
     return None
 
 
-def _read(event: bytes) -> tuple[bytes, bytes]:
+def read_event(event: bytes) -> tuple[bytes, bytes]:
+    """The name and the data of an event; comments have neither."""
     name, data = b"", []
     for line in re.split(rb"\r\n|\n|\r", event):
         field, _, value = line.partition(b":")

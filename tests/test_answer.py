@@ -436,6 +436,15 @@ LAST = [
     (b'data: {"content":"data: [DONE]"}\n\n', False),
     (b'data: {"type":"message_delta"}\n\n', False),
     (b"data: [DONE]\n\ndata: {}\n\n", False),
+    # The last event of a Responses stream repeats the whole answer: it is longer than what is kept.
+    *(
+        (b'event: response.%b\ndata: {"type":"response.%b","x":"%b"}\n\n' % (kind, kind, text), True)
+        for kind in (b"completed", b"incomplete", b"failed")
+        for text in (b"", b"y" * (_GATHERED_BYTES - 100), b"y" * 3 * _GATHERED_BYTES)
+    ),
+    (b'event: response.failed\ndata: {"type":"response.failed","x":"%b' % (b"y" * _GATHERED_BYTES), False),
+    (b'data: {"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":9}}\n\n', True),
+    (b"event: done\ndata: {}\n\n", True),
 ]
 
 
@@ -443,7 +452,10 @@ LAST = [
 @pytest.mark.parametrize("framing", [CHUNKED, CLOSE])
 def test_the_last_event_is_known_before_the_message_ends(events, is_last, framing):
     stream = b'data: {"a":1}\n\n' + events
-    for pieces in ([stream], bytewise(stream)):
+    splits = [[stream], pieces_of(stream, [7, 999, 8000, 20_000])]
+    if len(stream) < 1000:
+        splits.append(bytewise(stream))
+    for pieces in splits:
         answer = begin(framing, 1, STREAM_TYPE)
         assert not answer.is_said_to_end()
         for piece in pieces:

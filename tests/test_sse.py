@@ -1,0 +1,98 @@
+"""The end of a stream by its own word."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.sse import BEGIN_BYTES, begin_of_last, is_ended
+
+DELTA = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n'
+
+
+def completed(kind: str = "completed", size: int = 0, *, name: bool = True) -> bytes:
+    line = b"event: response.%b\n" % kind.encode() if name else b""
+    return line + b'data: {"type":"response.%b","response":{"x":"%b"}}\n\n' % (kind.encode(), b"y" * size)
+
+
+BEDROCK = (
+    b'event: message_stop\ndata: {"type":"message_stop","amazon-bedrock-invocationMetrics":'
+    b'{"inputTokenCount":9,"outputTokenCount":2}}\n\n'
+)
+WHOLE = [
+    b"data: [DONE]\n\n",
+    b"data:[DONE]",
+    b"data: [DONE]\n",
+    b'data: {"type":"message_stop"}\n\n',
+    b'event: message_stop\ndata: {"type": "message_stop"   }\n\n',
+    b'data: {"x":1,"type":"message_stop"}',
+    BEDROCK,
+    b"event: done\ndata: {}\n\n",
+    b"event: done\ndata: [DONE]\n\n",
+    *(completed(kind, size, name=name) for kind in ("completed", "incomplete", "failed")
+      for size in (0, 9000, 70_000) for name in (True, False)),
+]  # fmt: skip
+NOT_WHOLE = [
+    b"",
+    b"\n\n",
+    b": a comment\n\n",
+    DELTA,
+    b"data: [DON",
+    b'data: {"content":"data: [DONE]"}\n\n',
+    b'data: {"text":"event: response.completed"}\n\n',
+    b"data: [DONE]\n\ndata: {}\n\n",
+    b"event: response.completed\n",
+    b'event: response.completed\ndata: {"type":"response.completed","resp',
+    b'event: response.completed\ndata: {"type":"response.completed","resp\n',
+    b'event: response.created\ndata: {"type":"response.created"}\n\n',
+    b'data: {"x":{"type":"message_stop"}}\n\n',
+    b'data: {"type":"done"}\n\n',
+    b'event: error\ndata: {"type":"error"}\n\n',
+    completed() + DELTA,
+    completed(size=70_000)[:-3],
+    completed(size=70_000) + DELTA,
+]
+
+
+def as_kept(stream: bytes, keep: int = 8192, gather: int = 16384) -> tuple[bytes, bytes]:
+    """What :class:`proxy.answer.Answer` keeps of a stream that comes in pieces of 1,000 bytes."""
+    kept, begin, is_first = b"", b"", True
+    for at in range(0, len(stream), 1000):
+        kept += stream[at : at + 1000]
+        if len(kept) > gather:
+            begin = begin_of_last(kept, keep, begin, is_first=is_first)
+            kept, is_first = kept[-keep:], False
+    return kept, begin
+
+
+@pytest.mark.parametrize("before", [b"", DELTA * 3, DELTA * 400])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    ("stream", "is_whole"), [(one, True) for one in WHOLE] + [(one, False) for one in NOT_WHOLE]
+)
+def test_the_last_event(before, line_end, stream, is_whole):
+    text = (before + stream).replace(b"\n", line_end)
+    assert is_ended(*as_kept(text)) is is_whole
+
+
+@pytest.mark.parametrize("stream", WHOLE[:1] + WHOLE[3:5] + WHOLE[6:])
+def test_comments_behind_the_end_change_nothing(stream):
+    if len(stream) < 8000:
+        assert is_ended(stream + b": keep-alive\n\n" * 3)
+        assert not is_ended(stream + b": keep-alive\n\n" * 9)
+        assert not is_ended(stream + b": keep-alive\n\n" + DELTA)
+
+
+@given(st.sampled_from(WHOLE + NOT_WHOLE), st.integers(0, 300), st.integers(10, 9000), st.integers(1, 9000))
+def test_however_much_is_kept_the_answer_is_the_same_or_less(stream, deltas, keep, more):
+    """Never an end where there is none."""
+    kept, begin = as_kept(DELTA * deltas + stream, keep, keep + more)
+    assert not is_ended(kept, begin) or stream in WHOLE
+    assert len(begin) <= BEGIN_BYTES
+
+
+@given(st.binary(max_size=300), st.binary(max_size=60))
+def test_nothing_breaks_it(tail, begin):
+    is_ended(tail, begin)
+    begin_of_last(tail, 40, begin, is_first=False)
