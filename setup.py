@@ -14,14 +14,14 @@ from setuptools.command.build_ext import build_ext
 
 # They are typed anyway: mypy's compiler makes C of them.
 MODULES = [
-    "absent", "access", "accounting", "admission", "answer", "asked", "attempt", "body", "breaker", "budget",
-    "candidates", "catalog", "charges", "closing", "content_type", "cors", "cost", "counters", "deadlines",
-    "decay", "decode", "deployment", "downstream", "dropped", "endings", "endpoints", "error_response",
-    "errors", "exchange", "flow", "framing", "gateway", "headers", "hedge", "hints", "intake", "knowledge",
-    "latency", "ledger", "lessons", "limiterrors", "limits", "lines", "locks", "mapping", "media", "meters",
-    "options", "outbox", "outline", "overload", "passing", "peek", "pool", "provider", "query", "recent",
-    "record", "refusals", "request", "request_flow", "retry", "scanner", "speed", "sse", "strategy",
-    "streamusage", "turn", "upstream", "usage",
+    "absent", "access", "accounting", "admission", "answer", "asked", "attempt", "blame", "body", "breaker",
+    "budget", "candidates", "catalog", "charges", "closing", "content_type", "cors", "cost", "counters",
+    "deadlines", "decay", "decode", "deployment", "downstream", "dropped", "endings", "endpoints",
+    "error_response", "errors", "exchange", "flow", "framing", "gateway", "headers", "hedge", "hints",
+    "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors", "limits", "lines", "locks",
+    "mapping", "media", "meters", "options", "outbox", "outline", "overload", "passing", "peek", "pool",
+    "provider", "query", "recent", "record", "refusals", "request", "request_flow", "response_headers",
+    "retry", "scanner", "speed", "sse", "strategy", "streamusage", "strikes", "turn", "upstream", "usage",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

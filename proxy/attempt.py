@@ -13,6 +13,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy import blame
 from proxy.access import would_go_along
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
@@ -25,6 +26,7 @@ from proxy.patience import retry_after_s
 from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
+from proxy.retry import Doubt
 from proxy.streamusage import Edit
 from proxy.upstream import TAKEN_IN_BYTES
 
@@ -39,6 +41,8 @@ log = logging.getLogger("tokenhub.attempt")
 # Where stream_options is known.
 _ASKED_AT: Final = frozenset({"chat", "completions"})
 _LOCATION: Final = frozenset((b"location",))
+# A body so small is kept until there is an answer, though nothing may follow: a failure is judged by it.
+_KEPT_BYTES: Final = 16 << 10
 
 
 class Attempt(Record):
@@ -49,22 +53,9 @@ class Attempt(Record):
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer",
-        "answered_at",
-        "asks_usage",
-        "charge",
-        "client",
-        "connection",
-        "deadline_at",
-        "dial",
-        "exchange",
-        "is_peeking",
-        "pending",
-        "pool",
-        "progress_at",
-        "provider",
-        "redialled",
-        "upstream_full_at",
+        "answer", "answered_at", "asks_usage", "charge", "client", "connection", "deadline_at", "dial",
+        "doubt", "exchange", "is_peeking", "is_refused", "pending", "pool", "progress_at", "provider",
+        "redial_s", "redialled", "upstream_full_at",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, deployment: Deployment, pool: Pool, now: float) -> None:
@@ -83,6 +74,9 @@ class Attempt(Record):
         self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
         self.is_peeking = False
         self.redialled = False
+        self.redial_s = -1.0  # after so many seconds a kept connection had closed
+        self.is_refused = False  # by a 401, whose body is awaited
+        self.doubt: Doubt | None = None  # so it was, and it may be the request's own fault
         self.asks_usage = False  # it was asked for in the client's place, and is taken out again
         self.charge: Charge = NOTHING
 
@@ -105,7 +99,8 @@ class Attempt(Record):
         held = body.held
         assert held is not None
         # On a fresh connection nothing can be lost to a stale keep-alive.
-        if not (connection.served or exchange.may_follow) or body.size > exchange.gateway.replay_limit_bytes:
+        is_needed = connection.served or exchange.may_follow or (body.done and body.size <= _KEPT_BYTES)
+        if not is_needed or body.size > exchange.gateway.replay_limit_bytes:
             body.held = None
             self.exchange.unhold()
         self._send(connection, held)
@@ -189,23 +184,40 @@ class Attempt(Record):
         connection, self.connection = self.connection, None
         if connection is None:
             return
-        stale = connection.served > 0 and not connection.answered
         connection.attempt = None
+        now = monotonic()
+        may_redial = blame.is_stale(self, connection, now)
         connection.transport.abort()
-        if self.answer is not None and not self.is_peeking:
+        if self.is_refused:
+            self._refused(now)
+        elif self.answer is not None and not self.is_peeking:
             self.exchange.break_off(self, f"broke its answer off ({why})")
-        elif stale and self.exchange.body.held is not None and not self.redialled:
-            # The provider closed a kept connection just as we used it: nobody's fault, and no attempt.
-            self.redialled = True
-            self.upstream_full_at = 0.0
-            self.dial = connection.pool.dial(self)
+        elif may_redial:
+            self._redial(connection, now)
         else:
             self.fail(RESET, f"gave no valid answer ({why})", 502, "provider_bad_answer")
 
+    def _redial(self, connection: ProviderConnection, now: float) -> None:
+        """Nobody's fault, and no attempt: the request goes out again on a connection of its own."""
+        self.redialled = True
+        self.redial_s = now - self.begun_at
+        self.upstream_full_at = 0.0
+        self.exchange.gateway.counters.redials += 1
+        self.dial = connection.pool.dial(self)
+
     def on_deadline(self) -> None:
         """No answer in time."""
+        if self.is_refused:  # and the rest of it is waited for in vain
+            self._refused(monotonic())
+            return
         limit_s = self.deadline_at - self.asked_at
-        self.fail(TIMEOUT, f"did not answer within {limit_s:.3g} s", 504, "provider_timeout")
+        what = f"did not answer within {limit_s:.3g} s"
+        if blame.is_providers_time(self):
+            self.fail(TIMEOUT, what, 504, "provider_timeout")
+            return
+        now = monotonic()
+        blame.run_out(self, what, now)
+        self.exchange.on_attempt_failed(self, TIMEOUT, what, 504, "provider_timeout", now, is_clients=True)
 
     def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
         """The head of the answer came; False if the attempt is over with it.
@@ -231,14 +243,24 @@ class Attempt(Record):
         wait_s = retry_after_s(head.lines, time.time()) if status in (429, 503) else None
         if status == 401:
             log.error("provider %s refused the operator's key (401)", self.provider.config.name)
-            text = "refused the gateway's key"
-            return self.fail("401", text, 502, "provider_auth_failed", now=now)
+            if not self.exchange.body.done:
+                return self._refused(now)
+            self.is_refused = True
+            self.deadline_at = min(self.deadline_at, now + blame.REFUSAL_S)
+            self.client.wake_by(self.deadline_at)
+            return True
         what = f"answered {status}"
         if not self.fail(str(status), what, 502, "provider_failed", wait_s=wait_s, has_answer=True, now=now):
             return False
         if not more:
             self.flush()
         return True
+
+    def _refused(self, now: float) -> bool:
+        """A 401 is there, with its body or as much of it as was waited for."""
+        self.is_refused = False
+        blame.refuse(self, now)
+        return self.exchange.on_attempt_failed(self, "401", blame.REFUSED, 502, "provider_auth_failed", now)
 
     def fail(
         self, outcome: str, what: str, status: int, code: str, *,
@@ -253,21 +275,8 @@ class Attempt(Record):
         :param has_answer: there is an answer that could be passed on.
         """
         now = now or monotonic()
-        self.blame(outcome, what, now, wait_s)
+        blame.blame(self, outcome, what, now, wait_s)
         return self.exchange.on_attempt_failed(self, outcome, what, status, code, now, has_answer=has_answer)
-
-    def blame(self, outcome: str, what: str, now: float, wait_s: float | None = None) -> None:
-        """The tables and the log hear of a failure."""
-        exchange, name = self.exchange, self.provider.config.name
-        log.warning("%s: provider %s %s", exchange.request_id.decode(), name, what)
-        exchange.gateway.counters.failed(self.deployment, outcome)
-        if exchange.gateway.tracing is not None:
-            exchange.gateway.tracing.failed(self, outcome, what, now)
-        ejected = self.failed(now, outcome, exchange.gateway.rng, wait_s, what)
-        if ejected is not None and exchange.gateway.knowledge is None:  # else the supervisor says so
-            who = self.deployment.id if ejected == "deployment" else f"provider {name}"
-            left_s = self.deployment.free_at(now) - now
-            log.warning("%s is ejected for %.1f s: it %s", who, left_s, what)
 
     def is_readable_stream(self) -> bool:
         """The answer is an event stream whose events can be read."""
@@ -327,6 +336,10 @@ class Attempt(Record):
         assert answer is not None
         now = self.progress_at = monotonic()
         out = answer.pass_on(data)
+        if self.is_refused:
+            if body.done or answer.passed_bytes > blame.REFUSAL_BYTES:
+                self._refused(now)
+            return
         if not self.answered_at:
             self.answered_at = now
             if answer.head.status < 400 and not self.is_peeking:

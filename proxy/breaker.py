@@ -26,12 +26,18 @@ doubling goes on up to ``max_s``.
 back together they empty the same bucket together, again and again. So each lets others go first
 (``EASING``) for a while more, drawn from none to as long again. It is no refusal: where nobody else is
 left, it is asked.
+
+**Failures that a request may have provoked** eject only where different requests had them: what counts as a
+strike is in :mod:`proxy.strikes`. On trial, a request that failed here before in the same run is no verdict:
+the next one may try.
 """
 
 from __future__ import annotations
 
 from math import sqrt
 from typing import Final
+
+from proxy.strikes import Marks, Refusals
 
 CLOSED: Final = 0
 OUT: Final = 1
@@ -59,15 +65,17 @@ class Breaker:
 
     All times are monotonic seconds.
 
-    :param limit: so many failures in a row eject.
+    ``failures``: in a row, strikes or not.
+
+    :param limit: so many strikes in a row eject.
     :param base_s: the first ejection lasts half to all of it; each further one twice as long ...
     :param max_s: ... up to this, or to less: see :meth:`failed`.
     """
 
     __slots__ = (
         "base_s", "cooling_until_s", "easing_until_s", "ejected_at_s", "ejected_count", "ejections",
-        "failures", "is_open", "limit", "max_s", "on_trial", "out_since_s", "reason", "trial_elsewhere",
-        "until_s",
+        "failures", "is_open", "limit", "marks", "max_s", "on_trial", "out_since_s", "reason", "refusals",
+        "trial_elsewhere", "until_s",
     )  # fmt: skip
 
     def __init__(self, limit: int, base_s: float, max_s: float) -> None:
@@ -76,6 +84,8 @@ class Breaker:
         self.max_s = max_s
         self.is_open = False
         self.failures = 0  # in a row
+        self.marks = Marks()  # of them
+        self.refusals = Refusals()
         self.ejections = 0  # in a row: none of them ended with a success
         self.ejected_count = 0  # ever
         self.ejected_at_s = _NEVER
@@ -111,6 +121,8 @@ class Breaker:
         """A good answer to an attempt that began at ``begun_s``: what began before the ejection proves
         nothing."""
         self.failures = 0
+        self.marks.clear()
+        self.refusals.clear()
         if not self.is_open:
             return
         if self.ejections and begun_s >= self.ejected_at_s:
@@ -119,8 +131,9 @@ class Breaker:
         self.is_open = self.ejections > 0 or now < self.easing_until_s
 
     def failed(
-        self, reason: str, now: float, roll: float, *, mostly: bool = False, took_s: float | None = None
-    ) -> bool:
+        self, reason: str, now: float, roll: float, *, mostly: bool = False, took_s: float | None = None,
+        mark: int = 0,
+    ) -> bool:  # fmt: skip
         """A failure to blame on the member; True if it is ejected for it.
 
         :param reason: for people, short.
@@ -128,14 +141,44 @@ class Breaker:
         :param mostly: it fails so often that the next failure is enough.
         :param took_s: seconds the attempt took, where another member takes over and so a trial costs no
             more; if not said, doubling goes on up to ``max_s``.
+        :param mark: of the request, where it may have provoked the failure; 0: it can't have.
         """
         self.failures += 1
+        was_here = mark != 0 and self.marks.count(mark) > 0
+        self.marks.add(mark)
         begun_s = now if took_s is None else now - took_s
         if self.ejections:
             if now < self.until_s or begun_s < self.ejected_at_s:
                 return False  # it is out already; requests that had begun before may still fail
-        elif self.failures < self.limit and not mostly:
+            if was_here:
+                return False
+        elif not mostly and self.marks.strikes(self.failures) < self.limit:
             return False
+        self._eject(reason, now, roll, took_s)
+        return True
+
+    def refused(
+        self, reason: str, now: float, roll: float, mark: int, *, is_confirmed: bool, is_new: bool = True
+    ) -> tuple[bool, bool]:
+        """An answer says that the operator's key is of no use; whether that made a strike, and ejected.
+
+        :param mark: of the request. :param is_confirmed: it can't be the request's own fault.
+        :param is_new: False: the refusal was told before, and is confirmed now.
+        """
+        if is_new:
+            self.failures += 1
+        was_here = self.refusals.has_seen(mark)
+        strikes = self.refusals.add(mark, now, is_confirmed=is_confirmed)
+        if self.ejections:
+            if now < self.until_s or (was_here and not is_confirmed):
+                return strikes > 0, False
+        elif not strikes or self.refusals.strikes < self.limit:
+            return strikes > 0, False
+        self._eject(reason, now, roll, None)
+        return True, True
+
+    def _eject(self, reason: str, now: float, roll: float, took_s: float | None) -> None:
+        begun_s = now if took_s is None else now - took_s
         span_s = min(self.base_s * 2.0 ** min(self.ejections, _MAX_DOUBLINGS), self.max_s)
         if not self.ejections:
             self.out_since_s = now
@@ -151,7 +194,6 @@ class Breaker:
         self.ejected_count += 1
         self.is_open = True
         self.reason = reason
-        return True
 
     def cool_down(self, seconds: float, now: float, roll: float) -> None:
         """The member said when it wants to be asked again. No strike: it works, there is just too much.

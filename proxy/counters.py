@@ -187,7 +187,7 @@ class Counters:
 
     __slots__ = (
         "_failures", "_times", "_used", "dropped_headers", "dropped_parameters", "fallbacks", "hedges", "lag",
-        "overhead", "retries", "shed",
+        "overhead", "redials", "retries", "shed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -197,6 +197,7 @@ class Counters:
         self.overhead = Histogram(OVERHEAD_US)
         self.lag = Histogram(LAG_US)
         self.retries = self.fallbacks = self.hedges = 0
+        self.redials = 0  # of kept connections that closed as they were used again
         self.shed = 0  # turned away for an overload
         self.dropped_headers = self.dropped_parameters = 0  # of clients; they did not reach a provider
 
@@ -275,7 +276,7 @@ class Counters:
             sums["failures", provider, model, reason] = (count,)
         sums["overhead",] = self.overhead.numbers()
         sums["lag",] = self.lag.numbers()
-        sums["further",] = (self.retries, self.fallbacks, self.hedges)
+        sums["further",] = (self.retries, self.fallbacks, self.hedges, self.redials)
         sums["shed",] = (self.shed,)
         sums["dropped",] = (self.dropped_headers, self.dropped_parameters)
         return sums

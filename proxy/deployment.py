@@ -11,13 +11,14 @@ import orjson
 from proxy.breaker import CLOSED, COOLING, DUE, EASING, STATES, TRIAL, Breaker
 from proxy.meters import Row
 from proxy.settings import EjectConfig, ModelConfig, ProviderConfig
+from proxy.strikes import Recent
 from proxy.usage import prices_of
 
 # Which capability serves an endpoint besides the one of its own name.
 _ALSO_SERVED_BY: Final = {"completions": "chat", "responses": "chat", "messages": "chat"}
 # count_tokens is served where messages is, but has rows of its own: it is quick and writes nothing.
 _SERVED_WITH: Final = {"count_tokens": "messages"}
-# So many refusals of the operator's key, without anything else between them, are no accident.
+# So many strikes by refusals of the operator's key, without a success between them, are no accident.
 KEY_REFUSALS: Final = 3
 
 
@@ -26,7 +27,9 @@ class Failed(NamedTuple):
 
     ``outcome``: ``connect``, ``timeout``, ``reset``, ``error`` or a status; ``what``: for people, in a few
     words; ``begun_s``: when it began; ``is_silent``: the member answered nothing that was asked since;
-    ``retry_after_s``: seconds the provider asked for; ``roll``: of the dice, from 0 to 1.
+    ``retry_after_s``: seconds the provider asked for; ``roll``: of the dice, from 0 to 1; ``mark``: of the
+    request, where it may have provoked the failure, else 0; ``is_confirmed``: of a refusal, that the request
+    can't have.
     """
 
     outcome: str
@@ -35,6 +38,8 @@ class Failed(NamedTuple):
     is_silent: bool
     retry_after_s: float | None
     roll: float
+    mark: int = 0
+    is_confirmed: bool = False
 
     @property
     def error(self) -> str:
@@ -43,7 +48,7 @@ class Failed(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """It is a strike: a provider that asks for patience has just too much to do."""
+        """It may be a strike: a provider that asks for patience has just too much to do."""
         return self.retry_after_s is None or self.outcome not in ("429", "503")
 
 
@@ -65,7 +70,7 @@ class Deployment:
     """
 
     __slots__ = (
-        "_half_life_s", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints",
+        "_half_life_s", "_recent", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints",
         "fails_over", "id", "key", "model", "on_row", "passes_credentials", "prices", "provider", "short",
         "upstream_literal", "usable", "weight",
     )  # fmt: skip
@@ -105,6 +110,7 @@ class Deployment:
         self.on_row: Callable[[Deployment, str, bool, Row], None] | None = None  # hears of each row made
         self._half_life_s = half_life_s
         self._rows: dict[tuple[str, bool], Row] = {}
+        self._recent = Recent()
 
     def row(self, endpoint: str, streamed: bool) -> Row:
         """The live row of an endpoint, made at its first use and kept."""
@@ -139,18 +145,39 @@ class Deployment:
             row.forget_failures()
 
     def failed(self, row: Row, now: float, failure: Failed) -> str | None:
-        """An attempt failed: who is ejected for it, ``"deployment"``, ``"key"`` or nobody."""
+        """An attempt failed: who is ejected for it, ``"deployment"``, ``"key"`` or nobody. The row's success
+        ratio hears of it too, if it is the deployment's failure."""
         if not failure.counts:
             assert failure.retry_after_s is not None
             self.breaker.cool_down(failure.retry_after_s, now, failure.roll)
             return None
         if failure.outcome == "401":
-            is_out = self.key.failed("the provider refuses the key", now, failure.roll)
-            return "key" if is_out else None
+            return self._refused(row, now, failure.mark, failure.roll, failure.is_confirmed, is_new=True)
+        if self._recent.counts(failure.mark, now):
+            row.success.add(0.0, now)
         mostly = failure.is_silent or row.mostly_fails(now, self.eject.error_rate)
         took_s = now - failure.begun_s if self.fails_over else None
-        is_out = self.breaker.failed(failure.error, now, failure.roll, mostly=mostly, took_s=took_s)
+        is_out = self.breaker.failed(
+            failure.error, now, failure.roll, mostly=mostly, took_s=took_s, mark=failure.mark
+        )
         return "deployment" if is_out else None
+
+    def confirmed(self, row: Row, now: float, mark: int, roll: float) -> str | None:
+        """What was refused here has been answered elsewhere, so the refusal was not the request's fault.
+
+        :returns: as :meth:`failed`.
+        """
+        return self._refused(row, now, mark, roll, True, is_new=False)
+
+    def _refused(
+        self, row: Row, now: float, mark: int, roll: float, is_confirmed: bool, *, is_new: bool
+    ) -> str | None:
+        is_strike, is_out = self.key.refused(
+            "the provider refuses the key", now, roll, mark, is_confirmed=is_confirmed, is_new=is_new
+        )
+        if is_strike:
+            row.success.add(0.0, now)
+        return "key" if is_out else None
 
     def can_serve(self, endpoint: str) -> bool:
         """Whether requests of this endpoint may go here (credentials aside)."""
@@ -204,6 +231,7 @@ class Deployment:
             row.retune(self._half_life_s)
         old.breaker.retune(self.breaker.limit, self.breaker.base_s, self.breaker.max_s)
         self.breaker = old.breaker
+        self._recent = old._recent
 
     def __repr__(self) -> str:
         return f"<Deployment {self.id}{'' if self.usable else ' without credentials'}>"

@@ -27,6 +27,24 @@ PROXIED: Final[dict[bytes, tuple[str, bytes]]] = {
     prefix + path: (endpoint, path) for path, endpoint in PATHS.items() for prefix in (b"/v1", b"")
 }
 
+# What may be sent again (the contract, section 24). FREE: it costs little and makes nothing. GENERATION: it
+# costs tokens. MAKING: it makes things that stay, such as images.
+FREE: Final = "free"
+GENERATION: Final = "generation"
+MAKING: Final = "making"
+CLASSES: Final[dict[str, str]] = {
+    "chat": GENERATION,
+    "completions": GENERATION,
+    "responses": GENERATION,
+    "messages": GENERATION,
+    "speech": GENERATION,
+    "images": MAKING,
+    "count_tokens": FREE,
+    "moderations": FREE,
+    "embeddings": FREE,
+    "rerank": FREE,
+}
+
 # What the gateway answers a GET or HEAD with.
 NOTHING: Final = 0
 HEALTH: Final = 1

@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Final
 from proxy.absent import AbsentClient, is_wanted
 from proxy.answer import Answer
 from proxy.attempt import Attempt
+from proxy.blame import blame, settle_doubts
 from proxy.body import stream_of
 from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
 from proxy.errors import CoolingDown, GatewayError, ProviderError
-from proxy.headers import RequestHead, without
+from proxy.headers import RequestHead
 from proxy.hedge import plan_hedge
 from proxy.peek import PEEK_S
 from proxy.pool import Pool
 from proxy.recent import Extra
 from proxy.record import RESET
 from proxy.request import Request
+from proxy.response_headers import limits_left, lines_of_answer, lines_of_failure
 from proxy.retry import (
     BROKEN,
     CHOSEN,
@@ -49,7 +51,6 @@ from proxy.retry import (
     Chain,
     after_failure,
     step,
-    story,
 )
 from proxy.scanner import duplicate_model
 from proxy.strategy import choose
@@ -181,13 +182,17 @@ class Exchange(Request):
 
     def on_attempt_failed(
         self, attempt: Attempt, outcome: str, what: str, status: int, code: str, now: float, *,
-        has_answer: bool = False,
+        has_answer: bool = False, is_clients: bool = False,
     ) -> bool:  # fmt: skip
-        """Go on to the next attempt, or tell the client. True: the attempt's own answer goes to it."""
+        """Go on to the next attempt, or tell the client. True: the attempt's own answer goes to it.
+
+        :param is_clients: it was the client's own time limit that ended the attempt.
+        """
         chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
         rival, following = self.rival, None
         if rival is None and self.may_follow and self.body.held is not None:
-            following = chain.next(self.facts_again, self.gateway.budget, self.gateway.rng, now)
+            gateway = self.gateway
+            following = chain.next(self.facts_again, gateway.budget, gateway.rng, now, is_clients=is_clients)
         event = after_failure(
             rival_runs=rival is not None,
             can_follow=following is not None,
@@ -199,7 +204,9 @@ class Exchange(Request):
             self._commit(attempt, now)
             return True
         attempt.drop()
-        chain.note(attempt.provider.config.name, outcome, what, now - attempt.begun_at)
+        chain.note(attempt.provider.config.name, outcome, what, now - attempt.begun_at, attempt.redial_s)
+        if attempt.doubt is not None:
+            chain.doubts.append(attempt.doubt)
         if action == WAIT:
             self.attempt, self.rival = rival if attempt is self.attempt else self.attempt, None
         elif following is None:
@@ -214,7 +221,7 @@ class Exchange(Request):
 
     def _give_up(self, attempt: Attempt, chain: Chain, status: int, code: str, now: float) -> None:
         """Nothing is left to try."""
-        names = self._served_by(attempt) + story(chain.failures) + b"\r\n"
+        names = lines_of_failure(self, attempt)
         if len(chain.failures) == 1:
             failure = chain.failures[0]
             text = f"The provider '{failure.provider}' {failure.what}."
@@ -228,7 +235,7 @@ class Exchange(Request):
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
         self.gateway.endings.note(self, error.status, now, 0)
         self._forget()
-        self.client.answer_error(error, self.request_id, self._limits_left(None) + names)
+        self.client.answer_error(error, self.request_id, limits_left(self, None) + names)
 
     def on_head(self, attempt: Attempt, now: float) -> None:
         """The head of an answer that is no failure: it is the client's, or looked at first."""
@@ -250,7 +257,8 @@ class Exchange(Request):
         chain = self.chain
         assert loser is not None and chain is not None
         self._leave(loser, now)
-        chain.note(loser.provider.config.name, "hedged", "was slower than another", now - loser.begun_at)
+        name, took_s = loser.provider.config.name, now - loser.begun_at
+        chain.note(name, "hedged", "was slower than another", took_s, loser.redial_s)
 
     def on_cleared(self, attempt: Attempt, now: float) -> None:
         """The first event of a stream is no error, or was not there in time."""
@@ -265,35 +273,11 @@ class Exchange(Request):
         assert answer is not None
         # With the request not yet complete (an early answer) neither connection can be used again.
         keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.body.done
-        names = self._served_by(attempt)
-        if self.chain is not None and self.chain.failures:
-            names += story(self.chain.failures) + b", "
-        if self.permit is not None:
-            names = self._limits_left(answer) + names
-        took_ms = int((now - attempt.begun_at) * 1000)
-        ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
-            self.request_id, names, attempt.provider.name, answer.head.status, took_ms,
-        )  # fmt: skip
-        if self.gateway.server_timing:
-            own_ms, upstream_ms = (self.sent_at - self.settled_at) * 1000, (now - self.sent_at) * 1000
-            ours += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own_ms, upstream_ms)
-        if self.gateway.cors is not None and self.head.origin:
-            ours = self.gateway.cors.lines(self.head.origin) + ours
+        ours = lines_of_answer(self, attempt, answer, now)
+        if self.chain is not None and self.chain.doubts and answer.head.status < 400:
+            settle_doubts(attempt, self.chain.doubts, now)
         attempt.pending = answer.head_bytes(ours, keep_alive, self.head.minor) + attempt.pending
         self.client.wake_by(now + (attempt.pool.keepalive_s or self.gateway.timeouts.idle_s))
-
-    def _limits_left(self, answer: Answer | None) -> bytes:
-        """What is left of the key's limits; a provider's word about its own by the same names is dropped."""
-        if self.permit is None:
-            return b""
-        assert self.grant is not None
-        account = self.grant.account
-        if answer is not None and answer.head.tells_limits:
-            answer.head.lines = without(answer.head.lines, account.header_names)
-        return account.header_lines(self.permit, self.permit.ends_at + self.gateway.unix_offset_s)
-
-    def _served_by(self, attempt: Attempt) -> bytes:
-        return self.routes.response_names(attempt.deployment, attempt.pool)
 
     def on_last(self, attempt: Attempt) -> None:
         """The answer is complete, but its last bytes are not out yet."""
@@ -373,7 +357,7 @@ class Exchange(Request):
         is_whole = attempt.is_said_to_end()
         attempt.charge_so_far(now)
         if not is_whole:
-            attempt.blame(RESET, what, now)
+            blame(attempt, RESET, what, now)
         _, self.state = step(self.state, BROKEN)
         self.gateway.endings.note(self, answer.head.status, now, 1)
         attempt.drop()

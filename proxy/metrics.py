@@ -261,8 +261,9 @@ def _attempts(totals: Sums) -> Iterator[str]:
             ("retries", "Further attempts at another member of the same pool."),
             ("fallbacks", "Further attempts along X-Inferoute-Fallback."),
             ("hedges", "Second members asked while the first was silent."),
+            ("redials", "Kept connections that closed as they were used again, and were dialled anew."),
         ),
-        totals.get(("further",), (0, 0, 0)),
+        totals.get(("further",), (0, 0, 0, 0)),
         strict=True,
     ):
         yield from _family(f"tokenhub_{name}_total", "counter", text, (), [((), count)])

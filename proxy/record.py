@@ -12,8 +12,9 @@ from typing import Final
 
 from proxy.breaker import DUE, Breaker
 from proxy.deployment import Deployment, Failed
-from proxy.lessons import CHARGE, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
+from proxy.lessons import CHARGE, CONFIRMED, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
 from proxy.meters import Row
+from proxy.strikes import packed, unpacked
 from proxy.usage import Usage
 
 TIMEOUT: Final = "timeout"
@@ -85,20 +86,24 @@ class Record:
         self.row.charged(now, prompt_bytes, usage, usd, output_s)
 
     def failed(
-        self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = ""
-    ) -> str | None:
+        self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
+        mark: int = 0, is_confirmed: bool = False,
+    ) -> str | None:  # fmt: skip
         """No answer, or a failure.
 
         :param outcome: ``connect``, ``timeout``, ``reset``, ``error`` or a status.
         :param retry_after_s: seconds the provider asked for, with a 429 or 503.
         :param what: for people, in a few words.
+        :param mark: of the request, where it may have provoked the failure (:mod:`proxy.strikes`); 0: it
+            can't have, and each failure counts by itself.
+        :param is_confirmed: of a 401, that it is about the operator's key.
         :returns: who is ejected for it: ``"deployment"``, ``"key"`` or nobody.
         """
         if self.is_over:
             return None
         row = self.row
         # A time-out during which the member answered nothing that was asked since: five refusals prove less.
-        # But a time-out may be a client's own, of X-Inferoute-Timeout, and far shorter than answers take.
+        # But an operator's limit may be shorter than answers take.
         is_silent = (
             outcome == TIMEOUT
             and not self.first_byte_at
@@ -106,16 +111,20 @@ class Record:
             and row.speed.is_overdue(now - self.asked_at, 1)
         )
         self._end(now, patient=outcome == TIMEOUT)
-        failure = Failed(outcome, what, self.begun_at, is_silent, retry_after_s, rng.random())
-        row.finished(now, False if failure.counts else None, failure.error)
+        failure = Failed(
+            outcome, what, self.begun_at, is_silent, retry_after_s, rng.random(), mark, is_confirmed
+        )
+        row.finished(now, None, failure.error)
         if row.out is not None:
             wait_s = nan if retry_after_s is None else retry_after_s
-            numbers = self.begun_at, float(is_silent), wait_s, failure.roll
+            flags = float(is_silent + 2 * is_confirmed)
+            numbers = self.begun_at, flags, wait_s, failure.roll, *packed(mark)
             row.out.tell(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
         return self.deployment.failed(row, now, failure)
 
     def left(self, now: float) -> None:
-        """The client left, or another attempt was faster: nothing is blamed on the member."""
+        """The client left, its own time limit ran out, or another attempt was faster: nothing is blamed on
+        the member. That somebody waited longer than usual in vain is learned: it took at least so long."""
         if not self.is_over:
             self._end(now, patient=True)
             self.row.finished(now, None)
@@ -132,6 +141,17 @@ class Record:
         self.deployment.succeeded(row, self.begun_at, now)
         if row.out is not None:
             row.out.tell(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
+
+
+def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float) -> str | None:
+    """A request that a deployment refused with a 401 was answered by another one.
+
+    :param mark: as it was told to :meth:`Record.failed`. :param roll: of the dice, from 0 to 1.
+    :returns: as :meth:`Record.failed`.
+    """
+    if row.out is not None:
+        row.out.tell(CONFIRMED, row.key, now, roll, *packed(mark))
+    return deployment.confirmed(row, now, mark, roll)
 
 
 def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
@@ -160,9 +180,12 @@ def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
     elif lesson.kind == FAILED:
         outcome, _, what = lesson.text.partition("\0")
         wait_s = None if isnan(numbers[2]) else numbers[2]
-        failure = Failed(outcome, what, numbers[0], bool(numbers[1]), wait_s, numbers[3])
-        if failure.counts:
-            row.success.add(0.0, at)
+        flags, mark = int(numbers[1]), unpacked(numbers[4], numbers[5])
+        failure = Failed(
+            outcome, what, numbers[0], bool(flags & 1), wait_s, numbers[3], mark, bool(flags & 2)
+        )
         row.note_error(failure.error, at)
         return deployment.failed(row, at, failure)
+    elif lesson.kind == CONFIRMED:
+        return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0])
     return None

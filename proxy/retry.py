@@ -8,6 +8,8 @@ The rules, from the contract:
   ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
 - The whole chain has ``max_attempts`` times the limit of one attempt (as often as pools are named, where
   that is more), and every attempt but the first needs the retry budget.
+- A kept connection that closed as it was used again is dialled anew: that is part of the attempt, and told
+  before it.
 - What failed with an answer of its own, and is followed by nothing, passes that answer on.
 """
 
@@ -20,6 +22,7 @@ from typing import Final, NamedTuple
 from proxy.budget import RetryBudget
 from proxy.candidates import Facts
 from proxy.deployment import Deployment
+from proxy.meters import Row
 from proxy.pool import Pool
 from proxy.strategy import choose
 
@@ -122,20 +125,43 @@ def after_failure(*, rival_runs: bool, can_follow: bool, has_answer: bool, attem
 
 
 class Failure(NamedTuple):
-    """A failed attempt, for people: ``outcome`` is a status or a word, ``took_s`` seconds from its start."""
+    """A failed attempt, for people: ``outcome`` is a status or a word, ``took_s`` seconds from its start;
+    ``redial_s``: after so many a kept connection had closed and was dialled anew; below 0: none did.
+    """
 
     provider: str
     outcome: str
     what: str
     took_s: float
+    redial_s: float = -1.0
 
 
 def story(failures: Iterable[Failure]) -> bytes:
     """What ``X-Inferoute-Attempts`` says of the failed ones."""
-    return b", ".join(
-        b"%b:%b:%dms" % (failure.provider.encode(), failure.outcome.encode(), failure.took_s * 1000)
-        for failure in failures
-    )
+    parts = []
+    for failure in failures:
+        name = failure.provider.encode()
+        if failure.redial_s >= 0.0:
+            parts.append(redial_part(name, failure.redial_s))
+        parts.append(b"%b:%b:%dms" % (name, failure.outcome.encode(), failure.took_s * 1000))
+    return b", ".join(parts)
+
+
+def redial_part(provider: bytes, after_s: float) -> bytes:
+    """The part of the story for a kept connection that closed unanswered, ``after_s`` seconds after it was
+    used again, and was dialled anew."""
+    return b"%b:redial:%dms" % (provider, after_s * 1000)
+
+
+class Doubt(NamedTuple):
+    """A 401 that may be the request's own fault, until another member answers the same request.
+
+    ``mark``: of the request, as of :mod:`proxy.strikes`.
+    """
+
+    deployment: Deployment
+    row: Row
+    mark: int
 
 
 class Chain:
@@ -149,7 +175,7 @@ class Chain:
     :param deadline_s: monotonic seconds; nothing is begun after it.
     """
 
-    __slots__ = ("_fallbacks", "_in_pool", "_limit", "_tried", "deadline_s", "failures", "pool")
+    __slots__ = ("_fallbacks", "_in_pool", "_limit", "_tried", "deadline_s", "doubts", "failures", "pool")
 
     def __init__(
         self, pool: Pool, fallbacks: Sequence[Pool], first: Deployment | None, limit: int, deadline_s: float
@@ -157,6 +183,7 @@ class Chain:
         self.pool = pool
         self.deadline_s = deadline_s
         self.failures: list[Failure] = []
+        self.doubts: list[Doubt] = []
         self._fallbacks = list(fallbacks)
         self._limit = limit
         self._tried = [] if first is None else [first]
@@ -170,6 +197,7 @@ class Chain:
         now: float,
         *,
         stay: bool = False,
+        is_clients: bool = False,
     ) -> Deployment | None:
         """The member for a further attempt, which counts as begun; None if there is to be none.
 
@@ -177,8 +205,9 @@ class Chain:
         leads to it (SPEC section 8).
 
         :param stay: not from another pool, however it ends.
+        :param is_clients: the client's own time limit ended the attempt before.
         """
-        if now >= self.deadline_s or not budget.is_left(now):
+        if now >= self.deadline_s or not budget.is_left(now, is_clients=is_clients):
             return None
         if any(deployment.passes_credentials for deployment in self._tried):
             return None
@@ -188,14 +217,14 @@ class Chain:
             self._in_pool = 0
             found = self._in(self.pool, facts_for, rng)
         if found is not None:
-            budget.take(now)
+            budget.take(now, is_clients=is_clients)
             self._tried.append(found)
             self._in_pool += 1
         return found
 
-    def note(self, provider: str, outcome: str, what: str, took_s: float) -> None:
+    def note(self, provider: str, outcome: str, what: str, took_s: float, redial_s: float = -1.0) -> None:
         """An attempt failed, or was slower than its rival; see :class:`Failure`."""
-        self.failures.append(Failure(provider, outcome, what, took_s))
+        self.failures.append(Failure(provider, outcome, what, took_s, redial_s))
 
     def _may_stay(self) -> bool:
         return self.pool.fails_over and self._in_pool < self._limit

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import sys
+from struct import Struct
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.addresses import Addresses
@@ -36,6 +39,13 @@ TAKEN_IN_BYTES: Final = 32 << 10
 SLICE_BYTES: Final = 1 << 20
 # Interim answers before the real one. None is useful to us; many are an attack.
 _MAX_INTERIM: Final = 8
+# The smoothed round trip in Linux's struct tcp_info: microseconds, behind eight bytes and fifteen integers.
+_RTT_AT: Final = 68
+_RTT: Final = Struct(f"{_RTT_AT}xI")
+# What a provider that closes an idle connection can be late by, whatever the round trip ...
+_STALE_S: Final = 0.1
+# ... and what no round trip makes longer: by then the provider may be at work.
+_STALE_MOST_S: Final = 1.0
 
 
 class ProviderConnection:
@@ -130,6 +140,11 @@ class ProviderConnection:
     def _go_on(self) -> None:
         if self._is_due and not self.is_full:
             self._send_slice()
+
+    def stale_s(self) -> float:
+        """For how many seconds after a write a close is no answer to it, but was on its way already: two
+        round trips, at least 0.1 s, at most 1 s."""
+        return min(max(2.0 * round_trip_s(self.transport), _STALE_S), _STALE_MOST_S)
 
     def release(self, reusable: bool, now: float) -> None:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
@@ -258,6 +273,18 @@ class ProviderConnection:
     def __repr__(self) -> str:
         state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"
         return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"
+
+
+def round_trip_s(transport: asyncio.Transport) -> float:
+    """The round trip as the kernel has measured it, in seconds; 0 where it doesn't say."""
+    sock = transport.get_extra_info("socket")
+    if sys.platform != "linux" or sock is None:  # elsewhere the structure is another
+        return 0.0
+    try:
+        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT.size)
+    except OSError:  # closed
+        return 0.0
+    return float(_RTT.unpack(found)[0]) * 1e-6 if len(found) == _RTT.size else 0.0
 
 
 class ConnectionPool:

@@ -225,16 +225,19 @@ async def once_then(call: Call, ending: str) -> None:
 async def test_a_stale_connection_is_redialled_for_free(provider, other, start, ending, name):
     provider.script = lambda call: once_then(call, ending)
     server = await start(config(provider, other))
-    for number in (b"0", b"1", b"2"):  # the second and third each find a stale one
+    # The second and third each find a stale one.
+    for number, story in ((b"0", "a:200"), (b"1", "a:redial, a:200"), (b"2", "a:redial, a:200")):
         reply = await ask(server, name)
-        assert (reply.status, reply.body, reply.story) == (200, number, "a:200")
+        assert (reply.status, reply.body, reply.story) == (200, number, story)
     assert other.connections == 0
     assert strikes(server) == [0, 0]
     assert deployment(server).row("chat", False).success.mean() == 1.0
     assert [seen["attempts"] for seen in rows(server)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("name", "story"), [("a/m", "a:reset"), ("two", "a:reset, b:200")])
+@pytest.mark.parametrize(
+    ("name", "story"), [("a/m", "a:redial, a:reset"), ("two", "a:redial, a:reset, b:200")]
+)
 async def test_only_once(provider, other, start, name, story):
     async def script(call: Call) -> None:
         if call.number == 0:
@@ -254,8 +257,8 @@ async def test_a_stale_connection_of_the_second_member_is_free_too(provider, oth
     provider.script = FAILS
     other.script = lambda call: once_then(call, "close")
     server = await start(config(provider, other))
-    for _ in range(2):
-        assert (await ask(server)).story == "a:500, b:200"
+    for story in ("a:500, b:200", "a:500, b:redial, b:200"):
+        assert (await ask(server)).story == story
     assert strikes(server)[1] == 0
 
 
@@ -269,7 +272,7 @@ async def test_a_redial_that_finds_nobody(provider, other, start):
     provider.script = script
     server = await start(config(provider, other))
     assert (await ask(server)).story == "a:200"
-    assert (await ask(server)).story == "a:connect, b:200"
+    assert (await ask(server)).story == "a:redial, a:connect, b:200"
 
 
 async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider, other, start):
@@ -295,7 +298,7 @@ async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider,
     await until(lambda: provider.connections == 2)
     await client.send(whole[-600:])
     reply = Reply(*await client.response())
-    assert (reply.body, reply.story) == (body("m", LARGE), "a:200")
+    assert (reply.body, reply.story) == (body("m", LARGE), "a:redial, a:200")
     assert strikes(server) == [0, 0]
 
 

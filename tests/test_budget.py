@@ -33,6 +33,15 @@ def test_traffic_allows_a_share_of_itself(share, further):
     assert spend(budget, 50.0) == further
 
 
+def test_what_follows_a_clients_own_limit_is_not_paid_by_others():
+    budget = RetryBudget(0.2)
+    for _ in range(100):
+        budget.count_request(50.0)
+    assert sum(budget.take(50.0, is_clients=True) for _ in range(1000)) == 30
+    assert not budget.is_left(50.0, is_clients=True)
+    assert spend(budget, 50.0) == 30
+
+
 def test_asking_spends_nothing():
     budget = RetryBudget(0.0)
     assert all(budget.is_left(1.0) for _ in range(100))

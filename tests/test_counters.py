@@ -213,7 +213,7 @@ async def test_failures_and_further_attempts(provider, start):
     assert (await client.response())[0] == 200
     totals = server.gateway.count(False).totals
     assert totals["failures", "dead", "dead/m", "connect"] == (2,)
-    assert totals["further",] == (1, 1, 0)
+    assert totals["further",] == (1, 1, 0, 0)
 
 
 async def test_a_hedge(provider, other, start):
@@ -227,7 +227,7 @@ async def test_a_hedge(provider, other, start):
     await client.post(b'{"model":"both"}')
     assert (await client.response())[0] == 200
     totals = server.gateway.count(False).totals
-    assert totals["further",] == (0, 0, 1)
+    assert totals["further",] == (0, 0, 1, 0)
     requests = [n for labels, (n, *_) in used_of(server).items() if labels[0]]
     assert sum(requests) == 1  # the loser's tokens count, and no request of its own
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from proxy.endpoints import (
+    CLASSES,
+    FREE,
+    GENERATION,
     HEALTH,
+    MAKING,
     MAX_ID_BYTES,
     MODEL,
     MODELS,
@@ -86,3 +90,13 @@ def test_a_path_costs_time_in_proportion_to_its_length(make):
             own(other), allowed_methods(other), model_id(other)
 
     assert grows_in_proportion(look_up, make, 32_000)
+
+
+def test_each_endpoint_has_its_class():
+    """The contract's table of what may be sent again."""
+    assert CLASSES.keys() == {endpoint for endpoint, _ in PROXIED.values()}
+    assert {name for name, kind in CLASSES.items() if kind == MAKING} == {"images"}
+    assert {name for name, kind in CLASSES.items() if kind == FREE} == {
+        "count_tokens", "moderations", "embeddings", "rerank",
+    }  # fmt: skip
+    assert CLASSES["chat"] == CLASSES["speech"] == GENERATION

@@ -315,8 +315,9 @@ async def test_a_fallback_has_its_time_even_where_one_attempt_is_the_limit(provi
 
 
 async def failing(server, name: str, count: int = 5) -> None:
-    for _ in range(count):
-        assert (await ask(server, name)).status == 500
+    """Each request is another one: a single one ejects nobody, however often it is sent."""
+    for number in range(count):
+        assert (await ask(server, name, more=b',"n":%d' % number)).status == 500
 
 
 async def test_five_failures_in_a_row_eject(provider, other, start, caplog):

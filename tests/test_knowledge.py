@@ -12,9 +12,10 @@ from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.knowledge import STEP_S, Knowledge, dump_rows, memory_bytes, restore_rows
 from proxy.mapping import MAX_ROWS
-from proxy.record import TIMEOUT, Record
+from proxy.record import TIMEOUT, Record, confirm
 from proxy.rowstate import dump
 from proxy.strategy import explain
+from proxy.strikes import mark_of
 from proxy.usage import Usage
 from tests.routecases import facts, picks
 
@@ -197,6 +198,60 @@ def test_a_refused_key_and_a_cool_down_are_everybodys():
         assert worker.catalog.deployments["b/m"].breaker.cooling_until_s == 107.0
     assert supervisor.ejected == [("a/m", "key")]
     assert two.row("b").success.weight == 0.0
+
+
+def test_what_a_request_provokes_is_told_with_its_mark():
+    """One bad body at all workers ejects nobody, two of them do, and everybody agrees."""
+    everyone = machine(2)
+    supervisor, one, two = everyone
+    marks = [mark_of("key_1", size, 0, 0, None) for size in (10, 20)]
+    for number in range(40):
+        worker, now = (one, two)[number % 2], 100.0 + number
+        worker.begin("a", now).failed(now, "500", Random(number), mark=marks[0])
+        step(everyone, now)
+    assert supervisor.ejected == []
+    for worker in everyone:
+        breaker = worker.catalog.deployments["a/m"].breaker
+        assert (breaker.state(140.0), breaker.failures) == (CLOSED, 40)
+        assert worker.row("a").read_success(140.0) > 0.9
+    for number in range(2):
+        (one, two)[number].begin("a", 141.0).failed(141.0, "500", Random(number), mark=marks[1])
+        step(everyone, 141.0)
+    assert supervisor.ejected == [("a/m", "deployment")]
+    assert {worker.catalog.deployments["a/m"].breaker.state(141.0) for worker in everyone} == {OUT}
+
+
+@pytest.mark.parametrize("confirms", ["code", "another member", "keys"])
+def test_confirmed_refusals_are_told_too(confirms):
+    everyone = machine(2)
+    supervisor, one, two = everyone
+    for number in range(3):
+        worker, now = (one, two)[number % 2], 100.0 + number
+        mark = mark_of(f"key_{number if confirms == 'keys' else 0}", 10, 0, 0, None)
+        now += 0.0 if confirms == "keys" else 60.0 * number
+        assert supervisor.ejected == []
+        record = worker.begin("a", now)
+        record.failed(now, "401", Random(number), mark=mark, is_confirmed=confirms == "code")
+        if confirms == "another member":
+            confirm(record.deployment, record.row, mark, now, 0.5)
+        step(everyone, now + 0.01)
+    assert supervisor.ejected == [("a/m", "key")]
+    for worker in everyone:
+        key = worker.catalog.deployments["a/m"].key
+        assert (key.failures, key.refusals.strikes, key.is_open) == (3, 3, True)
+
+
+def test_what_a_clients_own_limit_ended_is_told_as_a_wait_only():
+    everyone = machine(2)
+    _, one, two = everyone
+    for number in range(10):
+        one.answer("a", 100.0 + number, 0.3)
+    for number in range(20):
+        one.begin("a", 120.0 + number).left(120.01 + number)
+    step(everyone, 180.1)
+    row = two.row("a")
+    assert (row.success.mean(), row.last_error) == (1.0, None)
+    assert two.catalog.deployments["a/m"].breaker.failures == 0
 
 
 def test_waiting_in_vain_is_told():

@@ -121,6 +121,11 @@ def test_the_story():
     assert story([]) == b""
 
 
+def test_a_redial_stands_before_its_attempt():
+    failures = [Failure("a", "reset", "gave no valid answer", 0.4, 0.003), Failure("b", "500", "x", 0.1, 0.0)]
+    assert story(failures) == b"a:redial:3ms, a:reset:400ms, b:redial:0ms, b:500:100ms"
+
+
 # ------------------------------------------------------------------ chains
 
 

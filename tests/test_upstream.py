@@ -9,7 +9,7 @@ import pytest
 
 from proxy.dial import MAX_AGE_S
 from proxy.headers import MAX_HEAD_BYTES
-from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection
+from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection, round_trip_s
 from tests.conftest import until
 from tests.fakes import Call
 from tests.poolcases import Attempt
@@ -315,3 +315,32 @@ async def test_repr_tells_the_state(pool, provider):
     connection.release(True, 0.0)
     assert repr(connection) == "<ProviderConnection p idle served=1>"
     assert repr(pool) == "<ConnectionPool p {'open': 1, 'idle': 1, 'dialling': 0}>"
+
+
+async def test_the_round_trip_is_the_kernels(pool):
+    connection = await dial(pool)
+    assert 0.0 < round_trip_s(connection.transport) < 1.0
+    assert 0.1 <= connection.stale_s() <= 1.0
+
+
+@pytest.mark.parametrize(("measured_s", "stale_s"), [(0.0, 0.1), (0.05, 0.1), (0.2, 0.4), (9.0, 1.0)])
+def test_a_close_is_no_answer_within_two_round_trips(monkeypatch, measured_s, stale_s):
+    monkeypatch.setattr("proxy.upstream.round_trip_s", lambda transport: measured_s)
+    assert ProviderConnection(None).stale_s() == pytest.approx(stale_s)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fault", ["no socket", "closed", "short", "another system"])
+def test_without_a_round_trip_it_is_0(monkeypatch, fault):
+    class Sock:
+        def getsockopt(self, *_: int) -> bytes:
+            if fault == "closed":
+                raise OSError
+            return b"short"
+
+    class Transport:
+        def get_extra_info(self, name: str) -> Sock | None:
+            return None if fault == "no socket" else Sock()
+
+    if fault == "another system":
+        monkeypatch.setattr("sys.platform", "other")
+    assert round_trip_s(Transport()) == 0.0  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from random import Random
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.deployment import Deployment
-from proxy.record import Record
+from proxy.record import CONNECT, TIMEOUT, Record
 from proxy.strategy import Facts, choose
 from proxy.usage import Usage
 from routing.engine import Attempt, Request
@@ -73,4 +73,6 @@ class Ours:
         record.charged(now, attempt.request.body_bytes, usage, spent.usd, now - record.first_byte_at)
 
     def failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
-        attempt.handle.failed(now, kind, self._rng, retry_after_s)
+        # Each request of a trace is another one, as those of real traffic are: its number is its mark.
+        mark = 0 if kind in (CONNECT, TIMEOUT) else (attempt.request.number + 1) << 26 | 1
+        attempt.handle.failed(now, kind, self._rng, retry_after_s, mark=mark)
