@@ -265,10 +265,10 @@ class ProviderConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
-        self.unsent.clear()
         attempt, self.attempt = self.attempt, None
-        if attempt is not None:
+        if attempt is not None:  # it looks at what is unsent
             attempt.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
+        self.unsent.clear()
 
     def __repr__(self) -> str:
         state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"

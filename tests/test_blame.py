@@ -382,6 +382,27 @@ async def test_the_round_trip_says_how_long(
     assert server.gateway.counters.redials == is_redialled
 
 
+@pytest.mark.parametrize(("waited_s", "is_redialled"), [(0.5, True), (1.1, False)])
+async def test_a_request_that_is_not_all_sent_can_not_have_been_taken(
+    provider, other, start, waited_s, is_redialled
+):
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.answer()
+        if call.number == 0:
+            await call.head()
+            attempt = exchange(server).attempt
+            await until(lambda: attempt.connection.unsent)
+            attempt.begun_at -= waited_s
+            attempt.asked_at -= waited_s
+
+    provider.script = script
+    server = await start(config(provider, other, tables='[routing]\nreplay_limit = "32MiB"'))
+    await ask(server, "a/m")
+    reply = await ask(server, "two", more=b',"x":"' + b"y" * (16 << 20) + b'"')
+    assert reply.story == ("a:redial, a:200" if is_redialled else "a:reset, b:200")
+
+
 async def test_what_makes_things_is_never_sent_twice(provider, other, start):
     async def after() -> None:
         pass
