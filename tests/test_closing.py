@@ -209,7 +209,7 @@ async def test_all_failed(start, tmp_path, provider):
 
 async def test_what_went_to_nobody_has_no_line(gateway, provider):
     client = await gateway.begin()
-    _, secret = await make(gateway.server, models=["mock/m"], max_tokens=5, rpm=1)
+    _, secret = await make(gateway.server, models=["mock/m"], max_tokens=5, rpm=6)
     asked = [
         b'{"model":"none"}',
         b'{"model":"b/m"}',

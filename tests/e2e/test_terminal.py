@@ -118,6 +118,7 @@ def running(folder: Path, *, quick: bool = False) -> Iterator[None]:
     text = text.replace('listen = ["127.0.0.1:8080"]', f'listen = ["unix:{folder}/g.sock"]')
     text += f'\n[admin]\nlisten = "unix:{folder}/a.sock"\n'
     (folder / "routes.toml").write_text(text)
+    (folder / "headers.txt").write_text("User-Agent: example\n")
     (folder / "request.json").write_text('{"messages":[{"role":"user","content":"Hi"}]}')
     with Gateway(folder, text, "--listen", f"unix:{folder}/g.sock") as gateway:
         assert gateway.admin == f"unix:{folder}/a.sock"

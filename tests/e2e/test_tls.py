@@ -129,7 +129,7 @@ def test_openssl(gateway, files):
         where = ["-connect", f"{host}:{port}", "-CAfile", files.ca, "-alpn", "h2,http/1.1"]
         return subprocess.run(
             ["openssl", "s_client", *where, *more],
-            input="GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
+            input="GET /healthz HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n",
             capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
 
