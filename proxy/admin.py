@@ -20,7 +20,7 @@ from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
 from proxy.guard import Handler, guard
-from proxy.http import error_response, json_response
+from proxy.http import error_response, json_bytes, json_response
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
@@ -28,6 +28,7 @@ from proxy.pages import add_pages
 from proxy.reload import Reloader
 from proxy.requestbody import MAX_EXPLAINED_BYTES, query_of, read_body, read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
+from proxy.slices import json_rows, stepped
 from proxy.views import alias_row, route_rows
 
 log = logging.getLogger("tokenhub.admin")
@@ -144,12 +145,12 @@ async def _openapi(request: web.Request) -> web.Response:
 
 async def _routes(request: web.Request) -> web.Response:
     rows = route_rows(request.app[_GATEWAY].catalog, time.monotonic(), time.time())
-    return json_response({"data": rows})
+    return json_bytes(await json_rows(rows))
 
 
 async def _aliases(request: web.Request) -> web.Response:
     aliases = request.app[_GATEWAY].config.aliases.values()
-    return json_response({"data": [alias_row(alias) for alias in aliases]})
+    return json_bytes(await json_rows(map(alias_row, aliases)))
 
 
 async def _alias(request: web.Request) -> web.Response:
@@ -207,21 +208,21 @@ async def _explain(request: web.Request) -> web.Response:
         text = f"'strategy' must be one of {', '.join(STRATEGIES)}."
         raise BadRequest(text, code="invalid_strategy", param="strategy")
     gateway = request.app[_GATEWAY]
-    answer = explain_request(
+    work = explain_request(
         gateway.catalog,
         await read_body(request, *_limit(gateway)),
         time.monotonic(),
         strategy=strategy or request.headers.get("X-Inferoute-Strategy"),
         endpoint=query.get("endpoint"),
     )
-    return json_response(answer)
+    return json_response(await stepped(work))
 
 
 def _limit(gateway: Gateway) -> tuple[int, str]:
     """What may be explained, and what sets the limit."""
     if gateway.max_body_bytes < MAX_EXPLAINED_BYTES:
         return gateway.max_body_bytes, "[server] max_body"
-    return MAX_EXPLAINED_BYTES, "4 MiB, which is the limit for explain: it parses what requests only pass"
+    return MAX_EXPLAINED_BYTES, "4 MiB, which is the limit for explain"
 
 
 async def _reload(request: web.Request) -> web.Response:
@@ -238,7 +239,7 @@ async def _requests(request: web.Request) -> web.Response:
         rows = await request.app[_REQUESTS](query_of(request))
     except ValueError as error:
         raise BadRequest(str(error), code="invalid_query") from None
-    return json_response({"data": rows})
+    return json_bytes(await json_rows(rows))
 
 
 def holds_null(value: object) -> bool:

@@ -10,7 +10,7 @@ What holds already at the first look is told too, once: whoever sets a webhook i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from proxy.catalog import Catalog
 from proxy.deployment import Deployment
 from proxy.keys import NUSD, Key
 from proxy.limits import Month
+from proxy.steps import done
 
 KEY_LIMIT = "key_limit"
 EJECTED = "deployment_ejected"
@@ -64,16 +65,23 @@ class Watch:
     def look(
         self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
     ) -> list[Alert]:
-        """What is to be told now.
+        """What is to be told now: :meth:`steps` in one go."""
+        return done(self.steps(catalog, used, now, unix_s))
+
+    def steps(
+        self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
+    ) -> Generator[None, None, list[Alert]]:
+        """What is to be told now, looked for in steps.
 
         :param used: keys with a monthly limit, all or some, and what they have used in this month.
         :param now: monotonic seconds. :param unix_s: the same moment for people.
         """
         self._told_at = {cause: at for cause, at in self._told_at.items() if now - at < QUIET_S}
-        found = list(self._refusals(catalog, now))
+        found = yield from self._refusals(catalog, now)
         self._seen = {id: seen for id, seen in self._seen.items() if id in catalog.deployments}
         for deployment in catalog.deployments.values():
             found += self._turns(deployment, now, unix_s)
+            yield
         for key, month in used:
             found += self._passed(key, month, now, unix_s)
         return found
@@ -101,23 +109,25 @@ class Watch:
             fields = {"model": id, "provider": deployment.provider.name}
             yield Alert(BACK, f"{id} is back: it is no longer ejected.", fields)
 
-    def _refusals(self, catalog: Catalog, now: float) -> Iterator[Alert]:
+    def _refusals(self, catalog: Catalog, now: float) -> Generator[None, None, list[Alert]]:
         """The first refusal counts. A good answer right after it takes it out of the breaker's count, so the
         rows' latest errors are looked at too."""
         since, self._looked_at = self._looked_at - _TOLD_LATE_S, now
-        refused = {
-            deployment.provider.name
-            for deployment in catalog.deployments.values()
-            for row in deployment.rows().values()
-            if row.last_error_s > since and (row.last_error or "").startswith("401")
-        }
+        refused = set()
+        for deployment in catalog.deployments.values():
+            for row in deployment.rows().values():
+                if row.last_error_s > since and (row.last_error or "").startswith("401"):
+                    refused.add(deployment.provider.name)
+            yield
         before = self._failures
         self._failures = {name: breaker.failures for name, breaker in catalog.keys.items()}
         refused |= {name for name, count in self._failures.items() if count > before.get(name, 0)}
+        found = []
         for name in sorted(refused):
             if self._may_tell(now, REFUSED, name):
                 text = f"Provider {name} refuses the gateway's key (401): it may have expired or be revoked."
-                yield Alert(REFUSED, text, {"provider": name, "reason": "it answered 401"})
+                found.append(Alert(REFUSED, text, {"provider": name, "reason": "it answered 401"}))
+        return found
 
     def _passed(self, key: Key, month: Month, now: float, unix_s: float) -> Iterator[Alert]:
         is_over = key.revoked is not None or (key.expires is not None and key.expires <= unix_s)

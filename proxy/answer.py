@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.decode import Decoder, decoder_for
+from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
@@ -31,6 +31,9 @@ _HEAD_BYTES: Final = 2 << 10
 # Some put the usage in front of all that was written, or large members behind it.
 _USAGE_KEYS: Final = (b'"usage":{', b'"usage": {')
 _USAGE_BYTES: Final = 1 << 10
+
+# Of a stream that has events taken out: events of a few bytes, each of which is looked at, take 2 ms.
+FILTERED_SLICE_BYTES: Final = 64 << 10
 
 AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
@@ -74,6 +77,10 @@ class Answer:
         self._seen = 0  # pieces of the payload that were there before the last feed
         self._decoder = decoder_for(head.encoding) if head.encoded else None
         self._filter = UsageFilter() if takes_usage_out and head.event_stream and not head.encoded else None
+        if self._decoder is not None:
+            body.slice_bytes = SLICE_BYTES
+        elif self._filter is not None:
+            body.slice_bytes = FILTERED_SLICE_BYTES
         if not minor and not ((head.length is not None and self._filter is None) or body.done):
             self.mode = UNWRAPPED
         elif isinstance(body, CloseBody) or self._filter is not None:

@@ -114,7 +114,7 @@ class Attempt(Record):
         line: bytes | None = None if tracing is None else tracing.line_for(self)
         prepared = head.prepared.get(provider)
         if prepared is None:
-            prepared = exchange.gateway.dropped_names.prepare(head, provider, exchange.path)
+            prepared = exchange.gateway.prepare(head, provider, exchange.path)
         if head.dropped is not None:
             count_dropped(head, provider, exchange.gateway.counters)
         if line is not None:

@@ -107,8 +107,11 @@ def patience_s(pool: Pool, now: float) -> float:
     return min((member.free_at(now) - now for member in cooling), default=0.0)
 
 
-def why_not(pool: Pool, index: int, facts: Facts) -> str:
-    """Why a member is no candidate, for people, in the order of the checks."""
+def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
+    """Why a member is no candidate, for people, in the order of the checks.
+
+    :param is_one_due: as :func:`is_one_due` says of the pool.
+    """
     member = pool.members[index]
     if not member.usable:
         return "has no credentials"
@@ -119,14 +122,15 @@ def why_not(pool: Pool, index: int, facts: Facts) -> str:
         return f"context window of {window} tokens, the prompt has about {tokens:.0f}"
     health = member.health(facts.now)
     if health["state"] == "ok":
-        return "another is on trial" if _is_one_due(pool, facts.now) else "another is the last resort"
+        return "another is on trial" if is_one_due else "another is the last resort"
     text = str(health["state"])
     if health["ejected_until_s"]:
         text += f" for {health['ejected_until_s']:.1f} s"
     return f"{text}: {health['reason']}" if health["reason"] else text
 
 
-def _is_one_due(pool: Pool, now: float) -> bool:
+def is_one_due(pool: Pool, now: float) -> bool:
+    """Whether a member waits for its trial."""
     return any(member.usable and member.state(now) == DUE for member in pool.members)
 
 

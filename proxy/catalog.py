@@ -8,7 +8,7 @@ one still count in the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Final
 
 from proxy.breaker import Breaker
@@ -39,6 +39,7 @@ class Catalog:
     :param created: Unix seconds for ``created`` in ``/v1/models``.
     :param previous: the catalog this one replaces; rows of deployments that still exist live on.
     :param same_keys: providers whose key is the same as in ``previous``: a refused one stays refused.
+    :param in_steps: it is whole only once all of ``steps`` are taken.
     :raises ValueError: a model or alias names something unknown (``config.parse`` refuses such a file
         before).
     """
@@ -50,6 +51,8 @@ class Catalog:
         created: int,
         previous: Catalog | None = None,
         same_keys: Collection[str] = (),
+        *,
+        in_steps: bool = False,
     ) -> None:
         self._routing = config.routing
         self.created = created
@@ -58,6 +61,18 @@ class Catalog:
         self.keys: dict[str, Breaker] = {name: key_breaker(config.routing.eject) for name in config.providers}
         if previous is not None:
             self.keys |= {name: previous.keys[name] for name in same_keys}
+        self._alias_configs = dict(config.aliases)
+        self._aliases: dict[str, tuple[Deployment, ...]] = {}
+        self._found: dict[tuple[str | None, str, str | None], Pool] = {}
+        self._pools: Pools = {}
+        self.steps = self._fill(config, usable, previous)
+        if not in_steps:
+            for _ in self.steps:
+                pass
+
+    def _fill(
+        self, config: Config, usable: Mapping[str, bool], previous: Catalog | None
+    ) -> Generator[None, None, None]:
         for model in config.models.values():
             provider = config.providers.get(model.provider)
             if provider is None:
@@ -76,12 +91,13 @@ class Catalog:
                 deployment.adopt(old)
             self.deployments[model.id] = deployment
             self._by_short[deployment.short] = (*self._by_short.get(deployment.short, ()), deployment)
-        self._alias_configs = dict(config.aliases)
-        self._aliases = {name: self._expand(name, ()) for name in config.aliases}
-        self._found: dict[tuple[str | None, str, str | None], Pool] = {}
-        self._pools: Pools = {}
+            yield
+        for name in config.aliases:
+            self._aliases[name] = self._expand(name, ())
+            yield
         ids = {short: [member.id for member in members] for short, members in self._by_short.items()}
-        self._near = NearNames([*self._by_short, *self._aliases], ids)
+        self._near = NearNames([*self._by_short, *self._aliases], ids, in_steps=True)
+        yield from self._near.steps
 
     def resolve(self, name: str | None, endpoint: str, strategy: str | None) -> Pool:
         """The pool a request may go to.

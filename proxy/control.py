@@ -33,6 +33,7 @@ from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
+from proxy.slices import stepped
 from proxy.state import State, StateError, explain
 from proxy.tls import read_certificate
 from proxy.webhook import Webhook
@@ -221,7 +222,7 @@ class ControlPlane:
                     watch = Watch()
                 self._webhook.use(url)
                 if url:
-                    self._alert(watch)
+                    await self._alert(watch)
                 is_faulty = False
             except Exception:
                 if not is_faulty:
@@ -229,10 +230,10 @@ class ControlPlane:
                 is_faulty = True
             await asyncio.sleep(ALERT_S)
 
-    def _alert(self, watch: Watch) -> None:
+    async def _alert(self, watch: Watch) -> None:
         unix_s = time.time()
         used = self.keys.used_in_turn(ALERT_KEYS)
-        for alert in watch.look(self.gateway.catalog, used, time.monotonic(), unix_s):
+        for alert in await stepped(watch.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
             self._webhook.send(payload(alert, unix_s, socket.gethostname(), __version__))
 
     async def _keep(self) -> None:
@@ -243,7 +244,8 @@ class ControlPlane:
     async def _save(self) -> None:
         if any(provider.simulated for provider in self.gateway.providers.values()):
             return  # and the other way round
-        await self._state.save(dump_rows(self.gateway.catalog, time.time() - time.monotonic()))
+        rows = await stepped(dump_rows(self.gateway.catalog, time.time() - time.monotonic()))
+        await self._state.save(rows)
 
     async def close(self) -> None:
         """End it all; what was learned is kept. Also for a start that failed."""

@@ -27,6 +27,18 @@ def body_due(begun_at: float, size: int, silence_s: float) -> float:
     return begun_at + PATIENCE * silence_s + size / SLOWEST_BYTES_PER_S
 
 
+def body_late(exchange: Exchange, came_at: float, resumed_at: float, silence_s: float) -> tuple[float, str]:
+    """When a request's body is too late, if no more of it comes, and how that is said.
+
+    :param came_at: when the last of it came, or could have come; ``resumed_at``: since when it is read from.
+    """
+    due = body_due(max(exchange.begun_at, resumed_at), exchange.body.size, silence_s)
+    silent = came_at + silence_s
+    if silent <= due:
+        return silent, f"Nothing of the body came for {silence_s:g} s."
+    return due, "The body is too slow."
+
+
 def look_at(exchange: Exchange, now: float) -> float:
     """Do what is due; returns when to look again. All times are monotonic seconds."""
     attempt = exchange.attempt

@@ -16,17 +16,18 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.deadlines import body_due, look_at
+from proxy.deadlines import body_late, look_at
 from proxy.endpoints import PROXIED
 from proxy.error_response import gateway_response, own_head
 from proxy.errors import BadRequest, GatewayError
 from proxy.exchange import Exchange
 from proxy.flow import NEVER
 from proxy.framing import ChunkedBody, FramingError
-from proxy.headers import MAX_HEAD_BYTES, RequestHead, recall_request_head
+from proxy.headers import MAX_HEAD_BYTES, RequestHead
 from proxy.lines import without_empty_lines
 from proxy.own_answers import OwnAnswer, may_be_followed, own_answer
 from proxy.request_flow import BODY, CLOSED, DRAIN_LINGER_S, READING, REFUSED, WAITING, RequestFlow
+from proxy.turn import LARGE_READ_BYTES
 from proxy.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ class ClientConnection(RequestFlow):
             self.refuse(error)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > LARGE_READ_BYTES:
+            self.rest()
         try:
             self._receive(data)
-        except Exception:
-            # A fault of ours must not leave the client waiting, nor take the process with it.
+        except Exception:  # it must not leave the client waiting, nor take the process with it
             log.exception("a fault in the gateway")
             self.refuse(GatewayError("The gateway failed at this request; its log says more.", close=True))
 
@@ -88,6 +90,12 @@ class ClientConnection(RequestFlow):
                 self.pause_reading(True)
         elif phase == REFUSED:
             self._on_refused(data)
+
+    def end_rest(self) -> None:
+        super().end_rest()
+        if self._phase == BODY and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self.data_received(data)
 
     def eof_received(self) -> bool:
         return False  # a client that has closed its side is taken to have left: both look the same
@@ -140,7 +148,7 @@ class ClientConnection(RequestFlow):
                     self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
             return
         try:
-            head, length = recall_request_head(data[:end])
+            head, length = self.gateway.heads.recall(data[:end])
         except GatewayError as error:
             if not self._ends_as_tls(data):
                 self.refuse(error)
@@ -166,8 +174,7 @@ class ClientConnection(RequestFlow):
             return
         if length and len(data) - begin >= length:  # all of it came at once
             stop = begin + length
-            if len(data) > stop:
-                self._buffer = data[stop:]
+            self._buffer = data[stop:]
             self._phase = WAITING
             self._pass_body(exchange, data[begin:stop], True)
             return
@@ -187,13 +194,16 @@ class ClientConnection(RequestFlow):
     def _on_body(self, data: bytes) -> None:
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None
+        if len(data) > body.slice_bytes:
+            self.rest()
+            data, self._buffer = data[: body.slice_bytes], data[body.slice_bytes :]
         try:
             taken = body.feed(data)
         except FramingError as error:
             self.refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
             return
         if taken < len(data):
-            self._buffer = data[taken:]
+            self._buffer = data[taken:] + self._buffer
             data = data[:taken]
         if isinstance(body, ChunkedBody):
             data = b"".join(self._payload)
@@ -221,8 +231,7 @@ class ClientConnection(RequestFlow):
         except GatewayError as raised:
             error = raised
         if answer is None and error is None:
-            self._phase = WAITING
-            self._buffer = data
+            self._phase, self._buffer = WAITING, data
             self.wake_at = monotonic() + _OWN_WAIT_S
             return
         if may_be_followed(head, length, raw_head):
@@ -364,12 +373,11 @@ class ClientConnection(RequestFlow):
         """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
         self.wake_at = NEVER
         phase = self._phase
-        if phase == READING:
-            if self._head_begun:
-                limit = self.gateway.timeouts.client_head_s
-                self.refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
-            else:
-                self.close()
+        if phase == READING and self._head_begun:
+            limit = self.gateway.timeouts.client_head_s
+            self.refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
+        elif phase == READING:
+            self.close()
         elif self._exchange is not None:
             self._wake_exchange(now)
         else:
@@ -381,13 +389,9 @@ class ClientConnection(RequestFlow):
         due = NEVER
         if self._phase == BODY and not self.is_paused and exchange.answer is None:
             limit = self.gateway.timeouts.client_body_s
-            silent = max(self._body_at, self.resumed_at) + limit
-            due = min(silent, body_due(max(exchange.begun_at, self.resumed_at), exchange.body.size, limit))
+            due, late = body_late(exchange, max(self._body_at, self.resumed_at), self.resumed_at, limit)
             if now >= due:
-                what = (
-                    f"Nothing of the body came for {limit:g} s" if now >= silent else "The body is too slow"
-                )
-                self.refuse(BadRequest(f"{what}.", status=408, close=True))
+                self.refuse(BadRequest(late, status=408, close=True))
                 return
         self.wake_by(min(due, look_at(exchange, now)))
 

@@ -19,13 +19,14 @@ class ClientFlow:
 
     No subclass of :class:`asyncio.Protocol`, though it is one: so it can be compiled (:mod:`setup`)."""
 
-    __slots__ = ("gateway", "is_full", "is_paused", "resumed_at", "transport", "wake_at")
+    __slots__ = ("gateway", "is_full", "is_paused", "is_resting", "resumed_at", "transport", "wake_at")
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.wake_at = NEVER
         self.is_paused = False  # nothing is read from the client for now
+        self.is_resting = False  # nor in this turn of the event loop
         self.is_full = False  # the client takes nothing more for now
         self.resumed_at = 0.0  # when reading went on after a pause
 
@@ -38,10 +39,28 @@ class ClientFlow:
         """Stop or go on reading from the client."""
         if pause != self.is_paused and not self.transport.is_closing():
             self.is_paused = pause
+            if not pause:
+                self.resumed_at = monotonic()
+            if self.is_resting:
+                return
             if pause:
                 self.transport.pause_reading()
             else:
-                self.resumed_at = monotonic()
+                self.transport.resume_reading()
+
+    def rest(self) -> None:
+        """Read nothing more in this turn of the event loop."""
+        if not self.is_resting and not self.transport.is_closing():
+            self.is_resting = True
+            if not self.is_paused:
+                self.transport.pause_reading()
+            self.gateway.rest.until_next_turn(self.end_rest)
+
+    def end_rest(self) -> None:
+        """Read on, unless something else is against it."""
+        if self.is_resting:
+            self.is_resting = False
+            if not self.is_paused and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     def send(self, data: bytes) -> None:

@@ -12,6 +12,8 @@ with the same face:
     consumed only where trailers are dropped; ``closing`` is then what ends the message in their place.
 ``payload``
     If set to a list, ``feed`` appends the pieces of the body without their framing.
+``slice_bytes``
+    How much may be fed in one turn of the event loop, for whoever shares it with others.
 
 Strict on purpose: a line end is CRLF, a chunk size is hexadecimal digits and nothing else. What two parsers
 could read differently is an error here, for the provider's side as for the client's.
@@ -25,6 +27,10 @@ from typing import Final
 # A chunk-size line holds up to 16 digits and extensions nobody uses; longer ones are an attack on memory.
 MAX_SIZE_LINE_BYTES: Final = 256
 MAX_SIZE_DIGITS: Final = 15
+# Of chunks of one byte this takes 2 ms.
+CHUNKED_SLICE_BYTES: Final = 64 << 10
+# Of what is only counted.
+_ANY: Final = 1 << 30
 # Trailers are read only to be dropped.
 MAX_TRAILER_BYTES: Final = 16 << 10
 
@@ -50,7 +56,7 @@ class FramingError(ValueError):
 class LengthBody:
     """A body of ``Content-Length`` bytes."""
 
-    __slots__ = ("closing", "done", "passed", "payload", "remaining")
+    __slots__ = ("closing", "done", "passed", "payload", "remaining", "slice_bytes")
 
     def __init__(self, length: int) -> None:
         self.remaining = length
@@ -58,6 +64,7 @@ class LengthBody:
         self.passed = 0
         self.closing = b""
         self.payload: list[bytes] | None = None
+        self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
         """Consume what belongs to this body. See the module's text."""
@@ -80,13 +87,14 @@ class LengthBody:
 class CloseBody:
     """A body that ends where the provider closes (HTTP/1.0, or neither length nor chunks)."""
 
-    __slots__ = ("closing", "done", "passed", "payload")
+    __slots__ = ("closing", "done", "passed", "payload", "slice_bytes")
 
     def __init__(self) -> None:
         self.done = False
         self.passed = 0
         self.closing = b""
         self.payload: list[bytes] | None = None
+        self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
         """Everything belongs to this body. See the module's text."""
@@ -111,7 +119,17 @@ _BROKEN: Final = 4
 class ChunkedBody:
     """A chunked body. Raises :exc:`FramingError` where it is not exactly as RFC 9112 section 7.1 says."""
 
-    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "closing", "done", "passed", "payload")
+    __slots__ = (
+        "_left",
+        "_line",
+        "_state",
+        "_trailer_bytes",
+        "closing",
+        "done",
+        "passed",
+        "payload",
+        "slice_bytes",
+    )
 
     def __init__(self) -> None:
         self._state = _SIZE
@@ -122,6 +140,7 @@ class ChunkedBody:
         self.passed = 0
         self.closing = b""
         self.payload: list[bytes] | None = None
+        self.slice_bytes = CHUNKED_SLICE_BYTES
 
     def feed(self, data: bytes) -> int:  # noqa: PLR0912 (calls would cost more than they explain)
         """Consume what belongs to this body. See the module's text.

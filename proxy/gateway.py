@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant, KeyTable
@@ -24,7 +24,8 @@ from proxy.door import Door, client_of
 from proxy.dropped import DroppedNames
 from proxy.endings import Endings
 from proxy.errors import GatewayError, Unauthorized, Unavailable
-from proxy.headers import RequestHead, forget_request_heads
+from proxy.head_cache import HeadCache
+from proxy.headers import RequestHead
 from proxy.hints import HINTS_A_SECOND, HINTS_IN_A_ROW, TokenBucket
 from proxy.knowledge import Knowledge
 from proxy.ledger import Ledger
@@ -110,6 +111,7 @@ class Gateway:
         self.overload = Overload(float("inf"))  # until the configuration says
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
+        self.heads = HeadCache()
         self.ledger = Ledger(None) if ledger is None else ledger
         self.endings = Endings(self.ledger, soon)
         self.counters = Counters()
@@ -163,7 +165,7 @@ class Gateway:
                 provider.pool.retire()
                 self._retired.append(provider)
         self._retired = [provider for provider in self._retired if provider.pool.is_busy()]
-        forget_request_heads()  # they hold what was prepared for the providers before
+        self.heads.forget()  # they hold what was prepared for the providers before
         self.budget.share = config.routing.retry_budget
         self._use(Routes(config, catalog, providers))
         self.keys = self.keys.again()  # what keys grant is worked out by pools, which are others now
@@ -173,7 +175,13 @@ class Gateway:
     def take_keys(self, keys: KeyTable) -> None:
         """From the next request on, go by these keys."""
         self.keys = keys
-        forget_request_heads()  # they hold what the table before granted
+        self.heads.forget()  # they hold what the table before granted
+
+    def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
+        """What a provider gets of a head, up to the framing; made where ``head.prepared`` has none."""
+        prepared = self.dropped_names.prepare(head, provider, path)
+        self.heads.count(head, prepared)
+        return prepared
 
     def lets_pages_call(self, origin: bytes) -> bool:
         """Whether pages of an origin may, as browsers write it."""
@@ -280,18 +288,19 @@ class Gateway:
             shed = self.counters.shed - self._shed_before
             log.warning("the overload is over; %d requests were answered 503", shed)
 
-    def count(self, brief: bool) -> Counted:
-        """What this process has counted, and what is so now.
+    def count(self, brief: bool) -> Generator[None, None, Counted]:
+        """What this process has counted, and what is so now; in steps.
 
         :param brief: over all labels.
         """
+        totals: Sums = yield from self.counters.brief() if brief else self.counters.read()
         levels: Sums = {}
         for name, provider in self.providers.items():
             pool = provider.pool.snapshot()
             levels["connections", name] = pool["open"], pool["idle"]
         levels["clients",] = (self.door.count() - self.absent,)
         levels["unwritten",] = (self.ledger.waiting,)
-        return Counted(self.counters.brief() if brief else self.counters.read(), levels)
+        return Counted(totals, levels)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -17,7 +17,6 @@ from proxy.errors import BadRequest
 from proxy.lines import (
     ASIDE,
     MAX_CACHED_LINE,
-    MAX_CACHED_LINES,
     PASS,
     USE,
     USE_AND_PASS,
@@ -31,7 +30,6 @@ from proxy.lines import (
 MAX_HEAD_BYTES: Final = 32 << 10
 MAX_HEADERS: Final = 200
 
-_MAX_CACHED_HEAD: Final = 4096
 _MAX_LENGTH_DIGITS: Final = 18
 
 # No "#" in a target: some would cut it off there, others not.
@@ -48,11 +46,11 @@ _ABSOLUTE_FORM: Final = re.compile(
 )
 
 
-def _is_length(value: bytes) -> bool:
+def is_length(value: bytes) -> bool:
+    """Whether it is a Content-Length that can be."""
     return value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS
 
 
-_known_heads: dict[bytes, RequestHead] = {}  # without the digits of the length
 _first_lines: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}  # of requests: see _read_request_line
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
@@ -78,7 +76,8 @@ class RequestHead:
     options: Any = None  # what proxy.options has read in it
     access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
-    begin = b""  # while it is remembered: its bytes before the length's digits
+    weight = 0  # while it is remembered (proxy.head_cache): bytes that it counts for
+    begin = b""  # while it is remembered, and has a length: its bytes before the length's digits
     end = b""  # and those behind them
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
@@ -110,51 +109,6 @@ class RequestHead:
         if stop == at or not data.startswith(self.end, stop):
             return 0, 0
         return length, stop + len(self.end)
-
-
-def recall_request_head(head: bytes) -> tuple[RequestHead, int | None]:
-    """:func:`read_request_head`, and the Content-Length; a head seen before is not read again.
-
-    A client's requests mostly have the same head to the letter, but for the length. The result is shared by
-    all of them and not to be changed.
-    """
-    at = head.find(b"-Length: ")
-    if at < 0:
-        at = head.find(b"-length: ")
-    if at < 0:
-        request = _known_heads.get(head)
-        if request is not None:
-            return request, None
-        digits, key = b"", head
-    else:
-        begin = at + 9
-        stop = head.find(b"\r\n", begin)
-        if stop < 0:
-            stop = len(head)
-        digits = head[begin:stop]
-        key = head[:begin] + head[stop:]
-        request = _known_heads.get(key)
-        if request is not None and _is_length(digits):
-            return request, int(digits)
-    request = read_request_head(head)
-    # Only where what was cut out is the length: with any other header, or a length that was written in a way
-    # not looked for, the key would stand for heads that differ.
-    name = head[head.rfind(b"\n", 0, max(at, 0)) + 1 : at + 7].lower()
-    is_length = name == b"content-length" if at >= 0 else request.length is None
-    if request.repeats and is_length and len(key) <= _MAX_CACHED_HEAD:
-        if len(_known_heads) >= MAX_CACHED_LINES:
-            forget_request_heads()
-        _known_heads[key] = request
-        if at >= 0:
-            request.begin, request.end = key[:begin], key[begin:] + b"\r\n\r\n"
-    return request, request.length
-
-
-def forget_request_heads() -> None:
-    """What was prepared from them no longer holds."""
-    for head in _known_heads.values():
-        head.begin = b""
-    _known_heads.clear()
 
 
 def read_request_head(head: bytes) -> RequestHead:
@@ -223,7 +177,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
             if not _HOST.fullmatch(value):
                 raise _bad("The Host header is malformed.")
         elif name == b"content-length":
-            if framed or not _is_length(value):
+            if framed or not is_length(value):
                 raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
             framed = True
             request.length = int(value)
@@ -366,7 +320,7 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
 
 def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
     if name == b"content-length":
-        if response.chunked or response.length is not None or not _is_length(value):
+        if response.chunked or response.length is not None or not is_length(value):
             raise HeadError("the Content-Length is malformed, said twice, or beside a Transfer-Encoding")
         response.length = int(value)
     elif name == b"transfer-encoding":
@@ -380,7 +334,8 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
     elif name == b"content-encoding":
         value = value.lower()
         if value not in (b"", b"identity"):
-            response.encoding = response.encoding + b", " + value if response.encoded else value
+            if len(response.encoding) < MAX_CACHED_LINE:  # of more, nothing can be decoded anyway
+                response.encoding = response.encoding + b", " + value if response.encoded else value
             response.encoded = True
     elif name == b"location":
         response.leads_on = True

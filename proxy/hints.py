@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Final
 
 # A longer name is no typing slip.
@@ -35,23 +35,34 @@ class NearNames:
 
     :param names: those that stand by themselves, such as short names and aliases.
     :param longer: further names that end in one of ``names``, by it: the ids ``provider/name``.
+    :param in_steps: it is whole only once all of ``steps`` are taken.
     """
 
-    __slots__ = ("_by_lower", "_longer", "_names", "_with")
+    __slots__ = ("_by_lower", "_longer", "_names", "_with", "steps")
 
-    def __init__(self, names: Iterable[str], longer: Mapping[str, Iterable[str]]) -> None:
+    def __init__(
+        self, names: Iterable[str], longer: Mapping[str, Iterable[str]], *, in_steps: bool = False
+    ) -> None:
         self._names = list(dict.fromkeys(names))
         self._longer = {name: list(ids) for name, ids in longer.items()}
         self._by_lower: dict[str, str] = {}
         self._with: dict[str, list[int]] = {}  # the indices of the names that have a piece
+        self.steps = self._fill()
+        if not in_steps:
+            for _ in self.steps:
+                pass
+
+    def _fill(self) -> Generator[None, None, None]:
         for ids in self._longer.values():
             for id in ids:
                 self._by_lower.setdefault(id.lower(), id)
+            yield
         for index, name in enumerate(self._names):
             lower = name.lower()
             self._by_lower.setdefault(lower, name)
             for piece in _pieces(lower):
                 self._with.setdefault(piece, []).append(index)
+            yield
 
     def nearest(self, name: str) -> str | None:
         """The known name most like ``name``, whatever the case; None where none is close."""

@@ -15,7 +15,12 @@ _CHALLENGE = 'Bearer realm="tokenhub"'
 
 def json_response(value: Any, status: int = 200) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+    return json_bytes(orjson.dumps(value), status)
+
+
+def json_bytes(body: bytes, status: int = 200) -> web.Response:
+    """The same of what is JSON already."""
+    return web.Response(body=body, status=status, content_type="application/json")
 
 
 def error_response(

@@ -10,12 +10,13 @@ from aiohttp import web
 from proxy.books import Books
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.gateway import Gateway
-from proxy.http import json_response
+from proxy.http import json_bytes, json_response
 from proxy.keydb import NameTaken, UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored
 from proxy.requestbody import prefers, query_of, read_object
-from proxy.totals import to_csv
+from proxy.slices import json_rows, sliced
+from proxy.totals import csv_lines
 
 FORMATS = ("json", "csv")
 
@@ -40,7 +41,7 @@ def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Book
 
 
 async def _list(request: web.Request) -> web.Response:
-    return json_response({"data": request.app[_KEYS].list()})
+    return json_bytes(await json_rows(request.app[_KEYS].rows()))
 
 
 async def _show(request: web.Request) -> web.Response:
@@ -130,9 +131,10 @@ async def _usage(request: web.Request) -> web.Response:
     except sqlite3.Error as error:
         raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
     if form == "csv":
-        answer = web.Response(text=to_csv(rows, by), content_type="text/csv", charset="utf-8")
+        text = "".join(await sliced(csv_lines(rows, by)))
+        answer = web.Response(text=text, content_type="text/csv", charset="utf-8")
     else:
-        answer = json_response({"data": rows})
+        answer = json_bytes(await json_rows(rows))
     answer.headers["Vary"] = "Accept"
     return answer
 

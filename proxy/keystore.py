@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
@@ -149,9 +149,9 @@ class KeyStore:
         now = time.time()
         return [(key, self._accounts.used(self._slots[key.id], now)) for key in limited[begin : self._turn]]
 
-    def list(self) -> list[dict[str, Any]]:
-        """The rows of all keys."""
-        return [self.row(key) for key in self._keys.values()]
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of all keys that there are now."""
+        return map(self.row, list(self._keys.values()))
 
     def find(self, wanted: str) -> Key:
         """:raises UnknownKey: as :func:`proxy.keydb.find_key`."""

@@ -7,7 +7,7 @@ workers, and of the supervisor, which only listens, agree but for the order with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from math import nan
 from typing import Any
 
@@ -57,6 +57,8 @@ class Knowledge:
         self.positions = [part.written for part in self.others]
         self._on_ejected = on_ejected
         self._names: dict[int, tuple[Deployment, str, bool]] = {}
+        self._prepared: dict[int, tuple[Deployment, str, bool]] = {}  # names of the next catalog
+        self._prepared_for: Catalog | None = None
         self._own: dict[Row, _Own] = {}
         self._places: dict[
             int, int
@@ -65,15 +67,23 @@ class Knowledge:
         self._on_trial: list[Breaker] = []
         self._versions: list[int] = []  # of the parts, when they were looked at last
 
+    def prepare(self, catalog: Catalog) -> Generator[None, None, None]:
+        """Name the rows of a catalog that is to be adopted, in steps: each name is a hash."""
+        names: dict[int, tuple[Deployment, str, bool]] = {}
+        for deployment in catalog.deployments.values():
+            for endpoint in deployment.row_endpoints():
+                for streamed in (True, False):
+                    names[deployment.key_of(endpoint, streamed)] = deployment, endpoint, streamed
+            yield
+        self._prepared, self._prepared_for = names, catalog
+
     def adopt(self, catalog: Catalog) -> None:
         """From now on these are the deployments."""
+        if self._prepared_for is not catalog:
+            for _ in self.prepare(catalog):
+                pass
         self._versions = []
-        self._names = {
-            deployment.key_of(endpoint, streamed): (deployment, endpoint, streamed)
-            for deployment in catalog.deployments.values()
-            for endpoint in deployment.row_endpoints()
-            for streamed in (True, False)
-        }
+        self._names, self._prepared, self._prepared_for = self._prepared, {}, None
         own = self._own
         self._own = {}
         for left in own.values():
@@ -187,14 +197,15 @@ def memory_bytes(workers: int) -> int:
     return workers * PART_BYTES
 
 
-def dump_rows(catalog: Catalog, shift_s: float = 0.0) -> dict[int, dict[str, Any]]:
-    """What all rows of a catalog have learned, by key."""
-    return {
-        deployment.key_of(endpoint, streamed): dump(row, shift_s)
-        for deployment in catalog.deployments.values()
-        for (endpoint, streamed), row in deployment.rows().items()
-        if row.speed.count or row.charges.requests or row.success.weight
-    }
+def dump_rows(catalog: Catalog, shift_s: float = 0.0) -> Generator[None, None, dict[int, dict[str, Any]]]:
+    """What all rows of a catalog have learned, by key; in steps."""
+    found: dict[int, dict[str, Any]] = {}
+    for deployment in catalog.deployments.values():
+        for (endpoint, streamed), row in deployment.rows().items():
+            if row.speed.count or row.charges.requests or row.success.weight:
+                found[deployment.key_of(endpoint, streamed)] = dump(row, shift_s)
+        yield
+    return found
 
 
 def restore_rows(catalog: Catalog, learned: dict[int, dict[str, Any]], shift_s: float = 0.0) -> int:

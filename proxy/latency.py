@@ -51,6 +51,7 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
     """Expected seconds to the first byte of a good answer; see the module's text."""
     rows = pool.streamed_rows if facts.streamed else pool.plain_rows
     now = facts.now
+    prior_s = 0.0  # of a member that never answered, once it is needed
     result = []
     for index in able:
         row = rows[index]
@@ -66,7 +67,8 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
             ) or row.elsewhere.oldest_s < now - speed.mean_s:
                 score = max(score, row.silent_s(now))
         else:
-            score = _unknown(rows, able, row, now)
+            prior_s = prior_s or _prior_s(rows, able)
+            score = _unknown(row, now, prior_s)
         success = row.success
         # Both sums fade alike, so they are equal to the last bit until something fails.
         if success.total != success.weight:
@@ -75,10 +77,14 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
     return result
 
 
-def _unknown(rows: Sequence[Row], able: Sequence[int], row: Row, now: float) -> float:
-    """The score of a member that never answered."""
+def _prior_s(rows: Sequence[Row], able: Sequence[int]) -> float:
+    """What is expected of a member that never answered: the mean of the others."""
     seen = [rows[index].speed.mean_s for index in able if rows[index].speed.mean_s]
-    prior_s = sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
+    return sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
+
+
+def _unknown(row: Row, now: float, prior_s: float) -> float:
+    """The score of a member that never answered."""
     waiting, elsewhere = row.waiting, row.elsewhere
     since_s = min(next(iter(waiting.values()), now), elsewhere.oldest_s)
     return prior_s * (1.0 + len(waiting) + elsewhere.awaiting) + now - since_s + row.unanswered_s

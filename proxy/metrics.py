@@ -42,6 +42,7 @@ OPERATIONS: Final = {
 }
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _LINES_AT_ONCE: Final = 300
+_ROWS_AT_ONCE: Final = 100  # which an empty piece stands for
 
 Rows = Iterable[tuple[Sequence[str], float]]  # values of the labels, and the number
 
@@ -130,19 +131,21 @@ def _usage(facts: Facts) -> Iterator[str]:
     names = {row["id"]: row["name"] for row in facts.keys}
     by_status: Sums = {}
     by_key: Sums = {}
-    for told, numbers in facts.counted.totals.items():
+    for at, (told, numbers) in enumerate(facts.counted.totals.items()):
+        if not at % _ROWS_AT_ONCE:
+            yield ""
         if told[0] == "used":
             provider, model, id, status = told[1:]
             key = names.get(id, id)
             by_status[provider, model, key, id, status] = numbers
             if provider:  # else nobody was asked
                 _add(by_key, (provider, model, key, id), numbers)
-    requests = [(labels, numbers[0]) for labels, numbers in sorted(by_status.items())]
-    used = sorted(by_key.items())
+    used = by_key.items()
     names_of = (*_BY_KEY, "status")
+    requests = ((labels, numbers[0]) for labels, numbers in by_status.items())
     yield from _family("tokenhub_requests_total", "counter", "Finished requests.", names_of, requests)
     text = "Of them, those with a status of 400 or more; 499: the client left before an answer."
-    errors = [row for row in requests if is_error(row[0][4])]
+    errors = ((labels, numbers[0]) for labels, numbers in by_status.items() if is_error(labels[4]))
     yield from _family("tokenhub_errors_total", "counter", text, names_of, errors)
     text = "Tokens used. Cached ones are part of the input, reasoning of the output."
     tokens = (((*labels, kind), numbers[at]) for labels, numbers in used for kind, at in _TOKEN_TYPES)
@@ -161,16 +164,18 @@ def _add(into: Sums, labels: tuple[str, ...], numbers: tuple[int, ...]) -> None:
 
 def _histograms(totals: Sums) -> Iterator[str]:
     found: dict[str, Sums] = {}
-    for told, numbers in totals.items():
+    for at, (told, numbers) in enumerate(totals.items()):
+        if not at % _ROWS_AT_ONCE:
+            yield ""
         if told[0] in ("first_byte", "whole", "input", "output"):
             kind, provider, model, endpoint = told
             labels = provider, model, OPERATIONS.get(endpoint, endpoint)
             _add(found.setdefault(kind, {}), labels, numbers)
-    tokens = [
+    tokens = (
         ((*labels, kind), numbers)
         for kind in ("input", "output")
-        for labels, numbers in sorted(found.get(kind, {}).items())
-    ]
+        for labels, numbers in found.get(kind, {}).items()
+    )
     names = (*_GEN_AI, "gen_ai_token_type")
     yield from _histogram("gen_ai_client_token_usage", "Tokens of a request.", names, _TOKENS_LE, 1, tokens)
     for kind, name, text in (
@@ -185,7 +190,7 @@ def _histograms(totals: Sums) -> Iterator[str]:
             "Seconds to the end of an answer that is no error, cut ones included.",
         ),
     ):
-        rows = sorted(found.get(kind, {}).items())
+        rows = found.get(kind, {}).items()
         yield from _histogram(f"gen_ai_server_{name}", text, _GEN_AI, _DURATION_LE, 1e-5, rows)
     for kind, bounds, name, text in (
         (
@@ -216,7 +221,9 @@ def _deployments(catalog: Catalog, now: float) -> Iterator[str]:
     gauges: dict[str, list[tuple[Sequence[str], float]]] = {name: [] for name in _DEPLOYMENT}
     live: list[tuple[Sequence[str], dict[str, Any]]] = []
     refused: dict[str, bool] = {}
-    for deployment in catalog.deployments.values():
+    for at, deployment in enumerate(catalog.deployments.values()):
+        if not at % _ROWS_AT_ONCE:
+            yield ""
         provider = deployment.provider.name
         who = provider, deployment.id
         in_flight = awaiting = 0

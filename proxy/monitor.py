@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Mapping
 
-import orjson
 from aiohttp import web
 
 from proxy import __version__, exchange
@@ -16,6 +15,7 @@ from proxy.gateway import Gateway
 from proxy.keystore import KeyStore
 from proxy.live import Count, Live
 from proxy.metrics import CONTENT_TYPE, Facts, exposition
+from proxy.slices import sliced
 
 # Each is a connection that gets a few KiB a second.
 MAX_WATCHERS = 32
@@ -53,18 +53,15 @@ class Monitor:
         facts = Facts(
             counted=counted,
             catalog=gateway.catalog,
-            keys=self._keys.list(),
+            keys=await sliced(self._keys.rows()),
             workers=counted.levels.get(("workers",), (0,))[0],
             ready=gateway.is_ready(),
             build=self._build,
             started_s=self._started_s,
             now=time.monotonic(),
         )
-        pieces = []
-        for piece in exposition(facts):
-            pieces.append(piece)
-            await asyncio.sleep(0)  # streams go on in between
-        return web.Response(body="".join(pieces).encode(), headers={"Content-Type": CONTENT_TYPE})
+        pieces = await sliced(piece.encode() for piece in exposition(facts))
+        return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         if self._watchers >= MAX_WATCHERS:
@@ -75,9 +72,13 @@ class Monitor:
             response = web.StreamResponse(headers={"Cache-Control": "no-store"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
-            await _send(response, "history", {"samples": list(self.live.samples)})
+            await _send(response, b'event: history\ndata: {"samples":[')
+            for number, sample in enumerate(list(self.live.samples)):
+                await _send(response, b"," * (number > 0) + sample.json())
+                await asyncio.sleep(0)
+            await _send(response, b"]}\n\n")
             async for sample in self.live.watch():
-                await _send(response, "sample", sample)
+                await _send(response, b"event: sample\ndata: %b\n\n" % sample.json())
         except ConnectionError:
             pass  # it watches no longer
         except TimeoutError:
@@ -88,10 +89,10 @@ class Monitor:
         return response
 
 
-async def _send(response: web.StreamResponse, name: str, data: object) -> None:
+async def _send(response: web.StreamResponse, data: bytes) -> None:
     """:raises TimeoutError: nobody takes it."""
     async with asyncio.timeout(WRITE_S):
-        await response.write(b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data)))
+        await response.write(data)
 
 
 def build() -> Mapping[str, str]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import email.utils
 from datetime import UTC
+from typing import Final
+
+# A date has 29. What reads numbers and dates takes time by the square of their length.
+_MAX_VALUE_BYTES: Final = 100
 
 
 def retry_after_s(lines: list[bytes], wall_s: float) -> float | None:
@@ -19,7 +23,7 @@ def retry_after_s(lines: list[bytes], wall_s: float) -> float | None:
     for line in lines:
         name, _, value = line.partition(b":")
         name = name.lower()
-        if name in (b"retry-after", b"retry-after-ms", b"date"):
+        if name in (b"retry-after", b"retry-after-ms", b"date") and len(value) <= _MAX_VALUE_BYTES:
             found[name] = value.strip()
     if (milliseconds := _number(found.get(b"retry-after-ms"))) is not None:
         return milliseconds / 1000.0

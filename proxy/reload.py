@@ -19,12 +19,16 @@ from proxy.listeners import StartError
 from proxy.logs import configure
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside, is_open_to_all
+from proxy.slices import stepped
 from proxy.tls import read_certificate
 
 log = logging.getLogger("tokenhub.reload")
 
 # Brings a configuration that is in effect here to the workers, and returns when it is in effect there too.
 Spread = Callable[[Config, Prepared], Awaitable[None]]
+
+# Changes that one line of the log names.
+_MOST_LOGGED = 50
 
 NO_FILE = "this gateway was not started from a file, so there is nothing to reload or write"
 
@@ -129,7 +133,7 @@ class Reloader:
 
     async def _adopt(self, given: Config, config: Config, prepared: Prepared) -> Changes:
         old, before = self._prepared, self._gateway.config
-        found = changed(before, config)
+        found = await asyncio.to_thread(changed, before, config)
         found += [
             f"key of provider {name} changed"
             for name, key in prepared.keys.items()
@@ -146,11 +150,13 @@ class Reloader:
             found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
         changes = Changes(found, needs_restart(given, self._started))
         if found:
-            take_on(self._gateway, config, prepared, old, self._created)
+            await take_on(self._gateway, config, prepared, old, self._created)
             self._prepared = prepared
             if self._spread is not None:
                 await self._spread(config, prepared)
-            log.info("changed: %s", ", ".join(found))
+            await asyncio.sleep(0)  # what was before is let go of, which is enough for one turn
+            more = f", and {len(found) - _MOST_LOGGED} more" if len(found) > _MOST_LOGGED else ""
+            log.info("changed: %s%s", ", ".join(found[:_MOST_LOGGED]), more)
             warn_of_missing(prepared, old)
             warn_of_open_files(config, before)
         if changes.needs_restart:
@@ -158,14 +164,19 @@ class Reloader:
         return changes
 
 
-def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
+async def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
     """Put a prepared configuration in the place of the one before: at once, for the next request.
+
+    The catalog, which may be large, is made before that in slices.
 
     What was learned stays, but not from made-up answers for real ones, nor the other way round.
     """
     before = gateway.catalog if prepared.simulated == old.simulated else None
     same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
-    catalog = Catalog(config, prepared.usable, created, before, same)
+    catalog = Catalog(config, prepared.usable, created, before, same, in_steps=True)
+    await stepped(catalog.steps)
+    if gateway.knowledge is not None:
+        await stepped(gateway.knowledge.prepare(catalog))
     gateway.adopt(config, catalog, prepared.providers)
     configure(config.log)
 

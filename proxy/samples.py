@@ -6,7 +6,7 @@ and 400 ms they are true to some tens of milliseconds, which is what a picture c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import sub
 from typing import Any, Final, NamedTuple
 
@@ -72,18 +72,15 @@ def _percentiles(
 
 
 def sample_of(
-    before: Moment, minute_ago: Moment, after: Moment, levels: Sums, catalog: Catalog
+    before: Moment, minute_ago: Moment, after: Moment, levels: Sums, in_flight: int
 ) -> dict[str, Any]:
     """What is said of the time between two moments, without the dates and dollars of the day.
 
     :param minute_ago: what percentiles are counted from: a second alone has too few requests for them.
+    :param in_flight: requests at providers now.
     """
     span_s = max(after.at - before.at, 1e-3)
     lag_us = percentile(LAG_US, list(map(sub, after.lag[:-1], before.lag[:-1])), 1.0)
-    in_flight = 0
-    for deployment in catalog.deployments.values():
-        for row in deployment.rows().values():
-            in_flight += row.in_flight + row.elsewhere.in_flight
     return {
         "requests_per_s": round((after.requests - before.requests) / span_s, 3),
         "errors_per_s": round((after.errors - before.errors) / span_s, 3),
@@ -98,19 +95,18 @@ def sample_of(
     }
 
 
-def live_rows(catalog: Catalog, now: float) -> list[dict[str, Any]]:
+def live_rows(catalog: Catalog, now: float) -> Iterator[dict[str, Any]]:
     """The rows that were used, with what a small picture can show; one of nulls where none was."""
-    rows = []
     for deployment in catalog.deployments.values():
         state = deployment.health(now)["state"]
         common = {"id": deployment.id, "state": state, "usable": deployment.is_free(now)}
-        found = [
-            common | {"endpoint": endpoint, "stream": streamed} | _figures(row.snapshot(now))
-            for (endpoint, streamed), row in sorted(deployment.rows().items())
-            if row.used_s > float("-inf")
-        ]
-        rows += found or [common | {"endpoint": None, "stream": None} | _NOTHING]
-    return rows
+        is_used = False
+        for (endpoint, streamed), row in sorted(deployment.rows().items()):
+            if row.used_s > float("-inf"):
+                is_used = True
+                yield common | {"endpoint": endpoint, "stream": streamed} | _figures(row.snapshot(now))
+        if not is_used:
+            yield common | {"endpoint": None, "stream": None} | _NOTHING
 
 
 def _figures(told: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from proxy.prepare import Prepared, open_tracing
 from proxy.recent import row
 from proxy.reload import Reloader
 from proxy.routesfile import RoutesFile
+from proxy.slices import stepped
 from proxy.views import select_requests
 
 
@@ -85,7 +86,7 @@ class Server:
 
     async def count(self, brief: bool = False) -> Counted:
         """What was counted, and what is so now; ``brief``: over all labels."""
-        counted = self.gateway.count(brief)
+        counted = await stepped(self.gateway.count(brief))
         counted.levels["workers",] = (1,)
         return counted
 

@@ -25,11 +25,14 @@ from math import log
 from random import Random
 from typing import Final, NamedTuple
 
-from proxy.candidates import Facts, candidates, why_not
+from proxy.candidates import Facts, candidates, is_one_due, why_not
 from proxy.cost import UNPRICED, cost_scores, pick_cost
 from proxy.deployment import Deployment
 from proxy.latency import NEAR, latency_scores, pick_latency
 from proxy.pool import Pool
+
+# Of so many, looking through all is as quick as a set.
+_FEW: Final = 8
 
 
 class Candidate(NamedTuple):
@@ -79,12 +82,13 @@ def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Expla
     able = (0,) if pool.kind == "pinned" else candidates(pool, facts, tried)
     values = dict(zip(able, _SCORES[pool.strategy](pool, able, facts), strict=True))
     listed = []
+    is_due = is_one_due(pool, facts.now)
     for index, member in enumerate(pool.members):
         if index in values:
             score = values[index]
             listed.append(Candidate(member, None if score == UNPRICED else score, None))
         else:
-            listed.append(Candidate(member, None, why_not(pool, index, facts)))
+            listed.append(Candidate(member, None, why_not(pool, index, facts, is_due)))
     listed.extend(Candidate(member, None, reason) for member, reason in pool.left_out)
     if not able:
         return Explanation(None, "every member asked for patience", listed)
@@ -134,7 +138,8 @@ def _pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> in
 
 def _behind(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> Sequence[int]:
     """The members of the share that takes the request; all, where the members with a share are out."""
-    groups = [(name, weight, [i for i in behind if i in able]) for name, weight, behind in pool.shares]
+    there = able if len(able) <= _FEW else frozenset(able)
+    groups = [(name, weight, [i for i in behind if i in there]) for name, weight, behind in pool.shares]
     groups = [group for group in groups if group[2]]
     if not groups:
         return able
@@ -155,7 +160,8 @@ def _draw(alias: str, share: str, caller: bytes, rng: Random) -> float:
 
 def _split_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     """The share of each member, of those that are there; members behind one name have it together."""
-    total = sum(weight for _, weight, behind in pool.shares if any(i in able for i in behind))
+    there = frozenset(able)
+    total = sum(weight for _, weight, behind in pool.shares if not there.isdisjoint(behind))
     shares = dict.fromkeys(able, 0.0)
     for _, weight, behind in pool.shares:
         for index in behind:

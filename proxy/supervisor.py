@@ -42,6 +42,7 @@ from proxy.orders import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeO
 from proxy.plane import Stepper
 from proxy.prepare import Prepared
 from proxy.routesfile import RoutesFile
+from proxy.steps import done
 from proxy.views import limit_of, select_requests
 
 log = logging.getLogger("tokenhub.supervisor")
@@ -193,7 +194,7 @@ class Supervisor:
         index, knowledge = handle.index, self._knowledge
         Part(memoryview(self._memory), index).clear()
         knowledge.step(time.monotonic())
-        learned = dump_rows(self._control.gateway.catalog)
+        learned = done(dump_rows(self._control.gateway.catalog))
         start = Start(
             self._settled, index, self._workers, tuple(s.fileno() for s in self._sockets[index]),
             self._descriptor, self._accounts_descriptor, self._ledger(), self._control.keys.keyring,

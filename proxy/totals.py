@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -153,8 +153,8 @@ def last_used(database: sqlite3.Connection) -> dict[str, float]:
     return dict(database.execute("SELECT key, MAX(last_at) FROM usage WHERE key <> '' GROUP BY key"))
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
-    """Rows of :func:`usage_rows`, or of the admin API, as a table for spreadsheets (RFC 4180).
+def csv_lines(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> Iterator[str]:
+    """Rows of :func:`usage_rows`, or of the admin API, as lines of a table for spreadsheets (RFC 4180).
 
     The first line is there even without rows. Text that a spreadsheet would take for a formula gets an
     apostrophe in front.
@@ -163,8 +163,17 @@ def to_csv(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
     writer = csv.writer(text)
     order = columns(by)
     writer.writerow(order)
-    writer.writerows([_cell(name, row[name]) for name in order] for row in rows)
-    return text.getvalue()
+    for row in rows:
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+        writer.writerow([_cell(name, row[name]) for name in order])
+    yield text.getvalue()
+
+
+def to_csv(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> str:
+    """All of :func:`csv_lines`."""
+    return "".join(csv_lines(rows, by))
 
 
 def _cell(name: str, value: object) -> object:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TOGETHER_S: Final = 100e-6
 # A turn that has lasted longer is a long one.
 LONG_S: Final = 0.01
+# The event loop reads up to 32 times in a row from a connection whose data fill its buffer of 250 KiB
+# (libuv's uv__read), which would be one turn. After a read above this size a connection rests until the next.
+LARGE_READ_BYTES: Final = 64 << 10
 Soon = Callable[[Callable[[], None]], object]
 
 
@@ -75,6 +78,10 @@ class Rest:
         self._turn = turn
         self._soon = soon
         self._connections: list[ClientConnection] = []
+
+    def until_next_turn(self, go_on: Callable[[], None]) -> None:
+        """Have ``go_on`` called in the next turn, before anything is read in it."""
+        (self._soon or asyncio.get_running_loop().call_soon)(go_on)
 
     def takes(self, connection: ClientConnection, now: float) -> bool:
         """Whether it may not be read from now; it is told when it may."""

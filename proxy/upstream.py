@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import sys
-from struct import Struct
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.addresses import Addresses
@@ -20,8 +17,9 @@ from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
-from proxy.peers import let_wait
+from proxy.peers import let_wait, round_trip_s
 from proxy.tls import ProviderTLS
+from proxy.turn import LARGE_READ_BYTES
 
 if TYPE_CHECKING:
     from proxy.attempt import Attempt
@@ -39,9 +37,6 @@ TAKEN_IN_BYTES: Final = 32 << 10
 SLICE_BYTES: Final = 1 << 20
 # Interim answers before the real one. None is useful to us; many are an attack.
 _MAX_INTERIM: Final = 8
-# The smoothed round trip in Linux's struct tcp_info: microseconds, behind eight bytes and fifteen integers.
-_RTT_AT: Final = 68
-_RTT: Final = Struct(f"{_RTT_AT}xI")
 # What a provider that closes an idle connection can be late by, whatever the round trip ...
 _STALE_S: Final = 0.1
 # ... and what no round trip makes longer: by then the provider may be at work.
@@ -52,23 +47,10 @@ class ProviderConnection:
     """One connection to a provider; an asyncio.Protocol as :class:`proxy.flow.ClientFlow` is one."""
 
     __slots__ = (
-        "_is_due",
-        "answered",
-        "attempt",
-        "body",
-        "buffer",
-        "idle_since",
-        "interim",
-        "is_full",
-        "is_held_back",
-        "is_patient",
-        "kept_until",
-        "pool",
-        "served",
-        "spoiled",
-        "transport",
-        "unsent",
-    )
+        "_is_due", "answered", "attempt", "body", "buffer", "idle_since", "interim", "is_full",
+        "is_held_back", "is_patient", "is_read", "is_resting", "kept_until", "pool", "served", "spoiled",
+        "transport", "unsent", "waiting",
+    )  # fmt: skip
 
     def __init__(self, pool: ConnectionPool) -> None:
         self.pool = pool
@@ -81,6 +63,9 @@ class ProviderConnection:
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_held_back = False
+        self.is_read = True
+        self.is_resting = False  # nothing more is taken in this turn of the event loop
+        self.waiting = b""  # what was read, and is to be taken in the next turn
         self.is_patient = False
         self.unsent: list[bytes | memoryview] = []  # of a large request
         self.is_full = False  # the transport takes no more for now
@@ -170,10 +155,39 @@ class ProviderConnection:
     def hold_back(self, hold: bool) -> None:
         """Stop or go on reading from the provider."""
         self.is_held_back = hold
-        if hold:
-            self.transport.pause_reading()
+        if self.is_resting:
+            return
+        if self.waiting and not hold:
+            self._rest()
         else:
-            self.transport.resume_reading()
+            self._read(not hold)
+
+    def _read(self, is_read: bool) -> None:
+        """Read from the provider, or not."""
+        if is_read != self.is_read and not self.transport.is_closing():
+            self.is_read = is_read
+            if is_read:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _rest(self) -> None:
+        """Take nothing more in this turn of the event loop."""
+        if self.is_resting or self.transport.is_closing():
+            return
+        self._read(False)
+        self.is_resting = True
+        asyncio.get_running_loop().call_soon(self._end_rest)
+
+    def _end_rest(self) -> None:
+        self.is_resting = False
+        if self.transport.is_closing() or self.is_held_back:
+            return
+        data, self.waiting = self.waiting, b""
+        if data and self.attempt is not None and self.body is not None:
+            self._take(self.attempt, self.body, data)
+        if not self.is_resting and not self.is_held_back:
+            self._read(True)
 
     def data_received(self, data: bytes) -> None:
         attempt = self.attempt
@@ -181,20 +195,33 @@ class ProviderConnection:
             self.transport.abort()  # a provider has nothing to say unasked
             return
         self.answered = True
+        size = len(data)
         if self.body is None:
             data = self._read_head(attempt, data)
             if not data or self.attempt is not attempt:
                 return
         body = self.body
         assert body is not None
+        if size > LARGE_READ_BYTES:
+            self._rest()
+        self._take(attempt, body, data)
+
+    def _take(self, attempt: Attempt, body: Body, data: bytes) -> None:
+        """The next bytes of an answer's body, or of them what is taken in one turn."""
+        most = body.slice_bytes
+        if len(data) > most:
+            self.waiting = data[most:]
+            data = data[:most]
+            self._rest()
         try:
             taken = body.feed(data)
         except FramingError as error:
             attempt.on_upstream_lost(f"broken framing: {error}")
             return
-        if taken < len(data):
+        if taken < len(data) or (self.waiting and body.done):
             # More bytes than the message has: they are dropped, and later the connection with them.
             self.spoiled = True
+            self.waiting = b""
         attempt.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
 
     def _read_head(self, attempt: Attempt, data: bytes) -> bytes:
@@ -273,18 +300,6 @@ class ProviderConnection:
     def __repr__(self) -> str:
         state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"
         return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"
-
-
-def round_trip_s(transport: asyncio.Transport) -> float:
-    """The round trip as the kernel has measured it, in seconds; 0 where it doesn't say."""
-    sock = transport.get_extra_info("socket")
-    if sys.platform != "linux" or sock is None:  # elsewhere the structure is another
-        return 0.0
-    try:
-        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT.size)
-    except OSError:  # closed
-        return 0.0
-    return float(_RTT.unpack(found)[0]) * 1e-6 if len(found) == _RTT.size else 0.0
 
 
 class ConnectionPool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from proxy.catalog import Catalog
@@ -13,12 +13,11 @@ DEFAULT_REQUESTS = 100
 FILTERS = ("limit", "key", "model", "status")
 
 
-def route_rows(catalog: Catalog, now: float, unix_s: float) -> list[dict[str, Any]]:
+def route_rows(catalog: Catalog, now: float, unix_s: float) -> Iterator[dict[str, Any]]:
     """Every deployment with each of its live rows; one that was never asked has one row of nulls.
 
     :param now: monotonic seconds. :param unix_s: the same moment for people.
     """
-    rows = []
     for deployment in catalog.deployments.values():
         health = deployment.health(now)
         left_s = health["ejected_until_s"]
@@ -33,10 +32,9 @@ def route_rows(catalog: Catalog, now: float, unix_s: float) -> list[dict[str, An
         }
         live = sorted(deployment.rows().items())
         for (endpoint, streamed), row in live:
-            rows.append(common | {"endpoint": endpoint, "stream": streamed, "row": row.snapshot(now)})
+            yield common | {"endpoint": endpoint, "stream": streamed, "row": row.snapshot(now)}
         if not live:
-            rows.append(common | {"endpoint": None, "stream": None, "row": None})
-    return rows
+            yield common | {"endpoint": None, "stream": None, "row": None}
 
 
 def alias_row(alias: AliasConfig) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from proxy.plane import DataPlane
 from proxy.prepare import Prepared, open_tracing, prepare
 from proxy.reload import take_on
 from proxy.server import latest
+from proxy.slices import stepped
 
 log = logging.getLogger("tokenhub.worker")
 
@@ -105,9 +106,10 @@ class Worker:
             if isinstance(order, Tell):
                 return Answer(latest(self._gateway, order.query))
             if isinstance(order, Count):
-                return Answer(self._gateway.count(order.brief))
+                return Answer(await stepped(self._gateway.count(order.brief)))
             prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
-            take_on(self._gateway, order.settled.config, prepared, self._prepared, self._start.created)
+            config = order.settled.config
+            await take_on(self._gateway, config, prepared, self._prepared, self._start.created)
             self._plane.take_certificate(prepared.tls)
             self._prepared = prepared
             return Answer()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.candidates import are_cooling, candidates, patience_s, rows, why_not
+from proxy.candidates import Facts, are_cooling, candidates, is_one_due, patience_s, rows, why_not
 from proxy.deployment import key_breaker
 from proxy.pool import Pool
 from proxy.usage import Usage
@@ -15,6 +15,10 @@ from tests.routecases import EJECT, NOW, attempt, deployment, eject, facts, fail
 
 def trio(**of_b: object) -> Pool:
     return pool_of("latency", deployment("a"), deployment("b", **of_b), deployment("c"))
+
+
+def why(pool: Pool, index: int, request: Facts) -> str:
+    return why_not(pool, index, request, is_one_due(pool, request.now))
 
 
 def cool(pool: Pool, *seconds: float) -> None:
@@ -157,7 +161,7 @@ def test_others_go_first_after_a_cool_down():
     later = facts(now=NOW + 10.0)
     assert candidates(pool, later) == [1]
     assert candidates(pool, later, [pool.members[1]]) == (0,)  # but it may be asked
-    assert "others go first" in why_not(pool, 0, later)
+    assert "others go first" in why(pool, 0, later)
     assert not are_cooling(pool, NOW + 10.0)
     assert candidates(pool, facts(now=NOW + 20.0)) == [0, 1]
     eject(pool.members[1], NOW + 10.0)
@@ -215,7 +219,7 @@ def test_why_not():
     pool.members[4].breaker.until_s = NOW + 7.25
     fail(pool.members[5], "429", retry_after_s=12.0)
     request = facts(images=True, tools=True)
-    assert [why_not(pool, index, request) for index in pool.indices] == [
+    assert [why(pool, index, request) for index in pool.indices] == [
         "has no credentials",
         "takes no images",
         "takes no tools",
@@ -229,13 +233,13 @@ def test_why_not_during_a_trial():
     pool = trio()
     until_s = eject(pool.members[1])
     due = facts(now=until_s)
-    assert [why_not(pool, index, due) for index in (0, 2)] == ["another is on trial"] * 2
+    assert [why(pool, index, due) for index in (0, 2)] == ["another is on trial"] * 2
     attempt(pool.members[1], until_s)
-    assert why_not(pool, 1, due) == "trial: 500"
+    assert why(pool, 1, due) == "trial: 500"
 
 
 def test_why_not_of_the_tried_or_second_best():
-    assert why_not(trio(), 1, facts()) == "another is the last resort"
+    assert why(trio(), 1, facts()) == "another is the last resort"
 
 
 healths = st.sampled_from(["ok", "out", "due", "trial", "cooling", "keyless"])

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import socket
 import time
+from collections.abc import Generator
 from itertools import count
 from typing import Any
 
@@ -278,12 +279,13 @@ async def test_a_webhook_that_is_set_while_it_runs_takes_effect(start, text, pro
 async def test_a_fault_in_the_looks_is_said_once_and_they_go_on(start, text, receiver, monkeypatch, caplog):
     looks = itertools.count()
 
-    def look(*_: object) -> list[Alert]:
+    def steps(*_: object) -> Generator[None, None, list[Alert]]:
         if next(looks) % 4:
             raise RuntimeError("no")
+        yield
         return []
 
-    monkeypatch.setattr(Watch, "look", look)
+    monkeypatch.setattr(Watch, "steps", steps)
     await start(text(alerting(receiver)))
     await until(lambda: next(looks) > 20)
     faults = [m for m in caplog.messages if m == "a fault in looking for what alerts are sent for"]

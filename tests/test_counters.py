@@ -25,6 +25,7 @@ from proxy.counters import (
     label_of,
 )
 from proxy.error_response import REASONS
+from proxy.steps import done
 from proxy.usage import Usage
 from tests.fakes import Call, RawClient, dead_url, hangs
 from tests.keycases import BODY, CONFIG, admin, bearer, make
@@ -78,7 +79,7 @@ def test_what_is_read_in_brief_is_what_is_read_in_full():
     told = counters.tell(b"", member, "chat")
     told.times.add(20, 10, Usage(10, 4, 0, 20, 5))
     counters.tell(b"", member, "embeddings").times.add(40, 30, None)
-    full, brief = counters.read(), counters.brief()
+    full, brief = done(counters.read()), done(counters.brief())
     rows = {labels[1:]: numbers for labels, numbers in full.items() if labels[0] == "used"}
     assert rows == {
         ("p", "p/m", "", "200"): (3, 10, 4, 20, 5, 7),
@@ -136,7 +137,7 @@ async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
     for status in statuses:
         await client.post(BODY)
         assert (await client.response())[0] == status
-    totals = server.gateway.count(False).totals
+    totals = done(server.gateway.count(False)).totals
     kinds = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "used"}
     assert kinds == {"206": 1, "2xx": 94, "431": 1, "451": 1, "499": 1, "4xx": 67, "5xx": 70, "other": 100}
     reasons = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "failures"}
@@ -146,7 +147,7 @@ async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
 
 
 def used_of(server) -> dict[tuple[str, ...], tuple[int, ...]]:
-    totals = server.gateway.count(False).totals
+    totals = done(server.gateway.count(False)).totals
     return {labels[1:]: numbers for labels, numbers in totals.items() if labels[0] == "used"}
 
 
@@ -183,7 +184,7 @@ async def test_requests_and_what_they_used(provider, start):
         ("", "", "", "401"): (1, 0, 0, 0, 0, 0),
         ("", "", id, "404"): (1, 0, 0, 0, 0, 0),
     }
-    totals = server.gateway.count(False).totals
+    totals = done(server.gateway.count(False)).totals
     assert sum(totals["first_byte", "mock", "mock/m", "chat"][:-1]) == 2  # good answers only
     assert totals["input", "mock", "mock/m", "chat"][-1] == 80
     assert sum(totals["overhead",][:-1]) == 3  # those that were sent
@@ -211,7 +212,7 @@ async def test_failures_and_further_attempts(provider, start):
         assert (await client.response())[0] == 200
     await client.post(b'{"model":"dead/m"}', extra=b"X-Inferoute-Fallback: mock/m\r\n")
     assert (await client.response())[0] == 200
-    totals = server.gateway.count(False).totals
+    totals = done(server.gateway.count(False)).totals
     assert totals["failures", "dead", "dead/m", "connect"] == (2,)
     assert totals["further",] == (1, 1, 0, 0)
 
@@ -226,7 +227,7 @@ async def test_a_hedge(provider, other, start):
     client = await RawClient.connect(server)
     await client.post(b'{"model":"both"}')
     assert (await client.response())[0] == 200
-    totals = server.gateway.count(False).totals
+    totals = done(server.gateway.count(False)).totals
     assert totals["further",] == (0, 0, 1, 0)
     requests = [n for labels, (n, *_) in used_of(server).items() if labels[0]]
     assert sum(requests) == 1  # the loser's tokens count, and no request of its own
@@ -237,5 +238,5 @@ async def test_what_is_so_now(provider, start):
     client = await RawClient.connect(server)
     await client.post(BODY)
     await client.response()
-    levels = server.gateway.count(True).levels
+    levels = done(server.gateway.count(True)).levels
     assert levels == {("connections", "mock"): (1, 1), ("clients",): (1,), ("unwritten",): (0,)}

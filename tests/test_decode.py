@@ -56,7 +56,7 @@ def test_whole_and_byte_by_byte(encoding: bytes) -> None:
 
 
 @given(
-    st.lists(st.binary(max_size=300) | st.just(TEXT * 20), max_size=4),
+    st.lists(st.binary(min_size=1, max_size=300) | st.just(TEXT * 20), max_size=4),
     st.sampled_from(ENCODINGS),
     st.integers(0, 9),
     st.integers(0, 3),

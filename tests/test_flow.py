@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from proxy.config import TimeoutsConfig
 from proxy.flow import NEVER, ClientFlow
 from proxy.outbox import Outbox
+from proxy.turn import Rest
 
 
 class Transport:
@@ -25,8 +27,10 @@ class Transport:
 
 
 def flow() -> ClientFlow:
-    turns: list[object] = []
-    gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=Outbox(turns.append))
+    outbox = Outbox([].append)
+    turns: list[Callable[[], None]] = []
+    rest = Rest(outbox.turn, turns.append)
+    gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns)
     made = ClientFlow(gateway)  # type: ignore[arg-type]
     made.transport = Transport()  # type: ignore[assignment]
     return made
@@ -70,3 +74,36 @@ def test_closing_has_a_limit():
     assert client.wake_at < NEVER
     client.reset()
     assert client.transport.did == ["close", "abort"]
+
+
+def test_a_rest_ends_with_the_turn_unless_reading_is_paused_for_another_reason():
+    for paused_before, paused_within, resumed_within, expected in (
+        (False, False, False, ["pause_reading", "resume_reading"]),
+        (True, False, False, ["pause_reading"]),
+        (False, True, False, ["pause_reading"]),
+        (True, False, True, ["pause_reading", "resume_reading"]),
+        (False, True, True, ["pause_reading", "resume_reading"]),
+    ):
+        client = flow()
+        client.pause_reading(paused_before)
+        client.rest()
+        client.rest()
+        if paused_within:
+            client.pause_reading(True)
+        if resumed_within:
+            client.pause_reading(False)
+        assert client.transport.did == ["pause_reading"]
+        [end] = client.gateway.turns
+        end()
+        end()
+        assert client.transport.did == expected
+        client.pause_reading(False)
+        assert client.transport.did == ["pause_reading", "resume_reading"]
+        assert not client.is_resting
+
+
+def test_a_closing_connection_does_not_rest():
+    client = flow()
+    client.transport.closing = True
+    client.rest()
+    assert (client.gateway.turns, client.transport.did) == ([], [])

@@ -10,7 +10,6 @@ from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.errors import BadRequest, GatewayError
 from proxy.gateway import Gateway
-from proxy.headers import recall_request_head
 from proxy.provider import Provider
 from proxy.refusals import REFUSALS_A_MINUTE
 from tests.keycases import SECRET, key_of, table_of
@@ -143,10 +142,10 @@ def test_the_budget_of_a_lasting_outage_outlives_a_reload():
 def test_heads_prepared_for_the_providers_before_are_forgotten():
     made = gateway(TEXT)
     text = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g"
-    head = recall_request_head(text)[0]
-    assert recall_request_head(text)[0] is head
+    head = made.heads.recall(text)[0]
+    assert made.heads.recall(text)[0] is head
     adopt(made, MORE, keep=False)
-    assert recall_request_head(text)[0] is not head
+    assert made.heads.recall(text)[0] is not head
 
 
 async def test_providers_of_the_past_are_let_go_of_once_they_are_idle():
@@ -187,7 +186,7 @@ def test_a_refusal_without_a_request_is_its_keys_by_the_head():
 
     def refused(secret: bytes) -> GatewayError:
         lines = b"GET /v2 HTTP/1.1\r\nHost: g" + (b"\r\nx-api-key: " + secret if secret else b"")
-        head = recall_request_head(lines)[0]
+        head = made.heads.recall(lines)[0]
         return made.count_refusal(nothing_there(), None, head, Peer())
 
     first = refused(SECRET)

@@ -89,7 +89,7 @@ async def test_create_edit_revoke(kept):
     key, secret = await store.create({"name": "prod", "rpm": 5, "models": "mock/m"}, KNOWN)
     assert before - 1 <= key.created <= time.time()
     assert secret.startswith("th-")
-    assert [row["id"] for row in store.list()] == [key.id]
+    assert [row["id"] for row in store.rows()] == [key.id]
     assert store.row(key)["limits"]["rpm"] == 5
     assert store.row(key)["last_used"] is None
     changed = await store.edit("prod", {"rpm": None, "tpm": 7, "name": "other"}, KNOWN)
@@ -139,14 +139,14 @@ async def test_accounts_are_opened_with_what_was_used(kept, tmp_path):
     await made.store.create({"name": "two"}, KNOWN)
     again = Kept(tmp_path / "t.db")
     await again.open({one.id: Month(12, 34, 56.0)})
-    rows = {row["name"]: row for row in again.store.list()}
+    rows = {row["name"]: row for row in again.store.rows()}
     assert rows["one"]["month"] == {"tokens": 12, "usd": 34e-9}
     assert rows["one"]["last_used"] == 56.0
     assert rows["two"]["month"] == {"tokens": 0, "usd": 0.0}
     assert {slot for _, slot in again.store.keyring.keys} == {0, 1}
     three, _ = await again.store.create({"name": "three"}, KNOWN)
     assert {key.id: slot for key, slot in again.store.keyring.keys}[three.id] == 2
-    assert rows["one"]["month"] == {row["id"]: row for row in again.store.list()}[one.id]["month"]
+    assert rows["one"]["month"] == {row["id"]: row for row in again.store.rows()}[one.id]["month"]
     await again.state.close()
 
 
@@ -169,7 +169,7 @@ async def test_more_than_there_is_room_for_is_said(kept, monkeypatch, caplog):
     await made.store.check()
     assert made.ids() == ["key_0", "key_1"]
     assert "there are 3 keys, and room for 2" in caplog.text
-    assert len(made.store.list()) == 3
+    assert len(list(made.store.rows())) == 3
 
 
 async def test_what_a_command_made_a_moment_ago_can_be_revoked(kept):
@@ -488,7 +488,7 @@ async def test_a_full_disk(kept):
     with pytest.raises(NotStored, match="full"):
         await fill()
     assert count > 0
-    assert len(made.ids()) == len(made.store.list()) == count
+    assert len(made.ids()) == len(list(made.store.rows())) == count
     with made.command() as database:
         assert len(load_keys(database)) == count
     await made.store.revoke(made.ids()[0])  # which needs no more room

@@ -14,6 +14,7 @@ from proxy.knowledge import STEP_S, Knowledge, dump_rows, memory_bytes, restore_
 from proxy.mapping import MAX_ROWS
 from proxy.record import TIMEOUT, Record, confirm
 from proxy.rowstate import dump
+from proxy.steps import done
 from proxy.strategy import explain
 from proxy.strikes import mark_of
 from proxy.usage import Usage
@@ -295,9 +296,9 @@ def test_a_worker_that_starts_later_gets_what_is_known():
         one.answer("a", 100.0 + number, 0.3)
     step([supervisor, one], 121.0)
     late = catalog()
-    assert restore_rows(late, dump_rows(supervisor.catalog)) == 1
+    assert restore_rows(late, done(dump_rows(supervisor.catalog))) == 1
     assert dump(late.deployments["a/m"].row("chat", True)) == dump(supervisor.row("a"))
-    assert restore_rows(catalog(), {key: {} for key in dump_rows(supervisor.catalog)}) == 0
+    assert restore_rows(catalog(), {key: {} for key in done(dump_rows(supervisor.catalog))}) == 0
     assert restore_rows(catalog(), {1: dump(one.row("a"))}) == 0
 
 

@@ -17,6 +17,7 @@ from proxy.config import parse
 from proxy.counters import STATUSES, Counted, Counters, Histogram
 from proxy.metrics import Facts, exposition
 from proxy.record import Record
+from proxy.steps import done
 from proxy.usage import Usage
 from tests.keycases import key_of
 
@@ -65,7 +66,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 def counted_of(counters: Counters, levels: Mapping[tuple[str, ...], tuple[int, ...]] = {}) -> Counted:
-    return Counted(counters.read(), dict(levels))
+    return Counted(done(counters.read()), dict(levels))
 
 
 def test_requests_by_key_and_status():

@@ -41,11 +41,12 @@ class Watcher:
         return await self._client.reader.readuntil(b"\r\n\r\n")
 
     async def event(self) -> tuple[str, dict]:
-        reader = self._client.reader
-        size = int(await reader.readuntil(b"\r\n"), 16)
-        assert size
-        chunk = (await reader.readexactly(size + 2)).decode()
-        name, data = chunk.strip().split("\n")
+        reader, text = self._client.reader, b""
+        while not text.endswith(b"\n\n"):
+            size = int(await reader.readuntil(b"\r\n"), 16)
+            assert size
+            text += (await reader.readexactly(size + 2))[:-2]
+        name, data = text.decode().strip().split("\n")
         return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
     async def end(self) -> bytes:
@@ -135,8 +136,8 @@ async def test_who_takes_nothing_makes_room_too(provider, start, monkeypatch):
     server = await start(CONFIG.format(url=provider.url, more=""))
     listener = server._control._runner.server
 
-    def live_rows(*_: object) -> list[str]:
-        return ["x" * (1 << 20)]
+    def live_rows(*_: object) -> list[dict[str, object]]:
+        return [{"in_flight": 0, "id": "x" * (1 << 20)}]
 
     monkeypatch.setattr("proxy.live.live_rows", live_rows)
     watcher = await Watcher.of(server)

@@ -11,6 +11,7 @@ from proxy.config import parse
 from proxy.counters import OVERHEAD_US, Counters, Histogram
 from proxy.record import Record
 from proxy.samples import live_rows, moment_of, percentile, sample_of
+from proxy.steps import done
 from proxy.usage import Usage
 
 TEXT = '[providers.p]\nbase_url = "http://h/v1"\nauth = "none"\n[models."p/m"]\n[models."p/n"]\n'
@@ -46,16 +47,15 @@ def test_a_sample():
     catalog, counters = catalog_of(), Counters()
     member = catalog.deployments["p/m"]
     start = moment_of({}, 99.0)
-    begin = moment_of(counters.brief(), 100.0)
+    begin = moment_of(done(counters.brief()), 100.0)
     counters.used(member, "", 200).requests += 10
     counters.used(member, "", 200).add(Usage(100, 0, 0, 50), 10**9)
     counters.used(member, "", 500).requests += 2
     counters.tell(b"", member, "chat").times.add(took=200_000, waited=25_000, usage=None)
     counters.overhead.add(45)
     counters.lag.add(900)
-    Record(member, "chat", False, 100.0)
     levels = {("clients",): (7,), ("workers",): (3,)}
-    sample = sample_of(begin, start, moment_of(counters.brief(), 102.0), levels, catalog)
+    sample = sample_of(begin, start, moment_of(done(counters.brief()), 102.0), levels, 1)
     ttft, overhead = sample.pop("ttft_ms"), sample.pop("overhead_us")
     assert sample == {
         "requests_per_s": 6.0,
@@ -72,7 +72,7 @@ def test_a_sample():
 
 
 def test_a_sample_of_nothing():
-    sample = sample_of(moment_of({}, 1.0), moment_of({}, 0.0), moment_of({}, 2.0), {}, catalog_of())
+    sample = sample_of(moment_of({}, 1.0), moment_of({}, 0.0), moment_of({}, 2.0), {}, 0)
     assert sample["ttft_ms"] is None
     assert sample["overhead_us"] is None
     assert sample["event_loop_lag_ms"] is None

@@ -8,8 +8,11 @@ from time import monotonic
 import pytest
 
 from proxy.dial import MAX_AGE_S
+from proxy.framing import CHUNKED_SLICE_BYTES
 from proxy.headers import MAX_HEAD_BYTES
-from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection, round_trip_s
+from proxy.peers import round_trip_s
+from proxy.turn import LARGE_READ_BYTES
+from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection
 from tests.conftest import until
 from tests.fakes import Call
 from tests.poolcases import Attempt
@@ -344,3 +347,103 @@ def test_without_a_round_trip_it_is_0(monkeypatch, fault):
     if fault == "another system":
         monkeypatch.setattr("sys.platform", "other")
     assert round_trip_s(Transport()) == 0.0  # type: ignore[arg-type]
+
+
+class Transport:
+    """Notes whether it is read from."""
+
+    def __init__(self, connection: ProviderConnection) -> None:
+        self.is_read = True
+        self.connection = connection
+
+    def pause_reading(self) -> None:
+        assert self.is_read
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        assert not self.is_read
+        self.is_read = True
+
+    def set_write_buffer_limits(self, **_: int) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.connection.connection_lost(None)
+
+
+class Slices(Attempt):
+    """Notes the pieces in which an answer is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def on_response_data(self, data, body) -> None:
+        super().on_response_data(data, body)
+        self.sizes.append(len(data))
+
+
+def answered(pool: ConnectionPool, answer: bytes) -> tuple[ProviderConnection, Slices, Transport]:
+    """A connection that has just read ``answer`` at once."""
+    connection, attempt = ProviderConnection(pool), Slices()
+    transport = Transport(connection)
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    attempt.connection = connection
+    connection.start(attempt)  # type: ignore[arg-type]
+    connection.data_received(answer)
+    return connection, attempt, transport
+
+
+CHUNKS = b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS
+
+
+async def test_a_chunked_answer_is_taken_a_slice_a_turn(pool):
+    connection, attempt, transport = answered(pool, CHUNKED)
+    turns = 0
+    while not attempt.done:
+        assert not transport.is_read
+        assert len(attempt.sizes) == turns + 1
+        turns += 1
+        await asyncio.sleep(0)
+    assert attempt.data == CHUNKS
+    assert max(attempt.sizes) == CHUNKED_SLICE_BYTES
+    assert len(attempt.sizes) == 4
+    await asyncio.sleep(0)
+    assert transport.is_read
+    assert not connection.spoiled
+
+
+async def test_slices_wait_while_the_client_takes_nothing(pool):
+    connection, attempt, transport = answered(pool, CHUNKED)
+    connection.hold_back(True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(attempt.sizes), transport.is_read) == (1, False)
+    connection.hold_back(False)
+    await until(lambda: attempt.done)
+    await asyncio.sleep(0)
+    assert (attempt.data, transport.is_read) == (CHUNKS, True)
+
+
+async def test_what_is_behind_an_answer_in_a_later_slice_spoils_the_connection(pool):
+    connection, attempt, _ = answered(pool, CHUNKED + b"more" * CHUNKED_SLICE_BYTES)
+    await until(lambda: attempt.done)
+    assert attempt.data == CHUNKS
+    assert connection.spoiled
+
+
+async def test_after_a_large_read_a_connection_rests_until_the_next_turn(pool):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    connection, attempt, transport = answered(pool, head + bytes(LARGE_READ_BYTES))
+    assert (attempt.sizes, transport.is_read) == ([LARGE_READ_BYTES], False)
+    await asyncio.sleep(0)
+    assert transport.is_read
+    connection.data_received(bytes(LARGE_READ_BYTES))
+    assert transport.is_read

@@ -56,7 +56,7 @@ def test_routes():
 def test_a_route_that_is_out_says_until_when():
     catalog = Catalog(CONFIG, {"a": True}, 0)
     catalog.deployments["a/m"].breaker.cool_down(30.0, 5.0, 0.5)
-    row = route_rows(catalog, 10.0, 1000.0)[0]
+    row = next(route_rows(catalog, 10.0, 1000.0))
     assert (row["state"], row["ejected_until"]) == ("cooling down", 1025.0)
     assert "Retry-After" in row["reason"]
 

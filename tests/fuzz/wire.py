@@ -19,7 +19,6 @@ from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.downstream import ClientConnection
 from proxy.gateway import Gateway
-from proxy.headers import forget_request_heads
 from proxy.provider import Provider
 from proxy.upstream import ProviderConnection
 
@@ -163,7 +162,6 @@ class Wire:
     def __init__(self) -> None:
         self._silence = silence()
         FAULTS.found.clear()
-        forget_request_heads()  # what is prepared in them is for providers of another wire
         self.later: list[Callable[[], None]] = []
         self.asked: list[ProviderConnection] = []
         providers = {

@@ -9,7 +9,8 @@ import httptools
 
 from proxy.config import parse
 from proxy.errors import GatewayError
-from proxy.headers import RequestHead, read_request_head, recall_request_head
+from proxy.head_cache import HeadCache
+from proxy.headers import RequestHead, read_request_head
 from proxy.options import read_options
 from proxy.provider import Provider
 from tests.fuzz.source import H11, Llhttp
@@ -67,6 +68,9 @@ PROVIDERS = [
 _OUR_KEY = re.compile(rb"(?<![A-Za-z0-9_-])th-")
 
 
+CACHE = HeadCache()
+
+
 def test_one(data: bytes) -> None:
     data = data.partition(b"\r\n\r\n")[0]
     try:
@@ -75,7 +79,7 @@ def test_one(data: bytes) -> None:
         assert error.close and error.status in (400, 431)
         return
     for _ in range(2):  # new, and recalled
-        again, length = recall_request_head(data)
+        again, length = CACHE.recall(data)
         known = {**facts(again), "length": length}
         assert known == facts(head)
     try:
