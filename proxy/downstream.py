@@ -77,12 +77,12 @@ class ClientConnection(RequestFlow):
     def _receive(self, data: bytes) -> None:
         phase = self._phase
         if phase == BODY:
-            self._on_body(data)
+            if self._buffer:  # behind what waits for the next turn
+                self._buffer += data
+            else:
+                self._on_body(data)
         elif phase == READING:
-            seen = len(self._buffer)
-            if seen:
-                data = self._buffer + data
-                self._buffer = b""
+            data, seen, self._buffer = self._buffer + data, len(self._buffer), b""
             self._on_head(data, seen)
         elif phase == WAITING:
             self._buffer += data
