@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.deployment import Deployment
 from proxy.endpoints import CLASSES, MAKING
-from proxy.record import CONNECT, TIMEOUT, confirm
+from proxy.record import CONNECT, RESET, TIMEOUT, confirm
 from proxy.retry import Doubt
 from proxy.strikes import mark_of, names_account
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.attempt")
 
+# What a provider does that has waited long enough for the rest of a request, which is up to the client.
+_TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
 # The body of a refusal is waited for, for its code: so long, and so much of it.
 REFUSAL_S: Final = 1.0
@@ -50,6 +52,9 @@ def blame(
     gateway.counters.failed(attempt.deployment, outcome)
     if gateway.tracing is not None:
         gateway.tracing.failed(attempt, outcome, what, now)
+    if outcome in _TIRED_OF_WAITING and not exchange.body.done:
+        attempt.left(now)
+        return
     ejected = attempt.failed(now, outcome, gateway.rng, wait_s, what, mark(attempt, outcome), is_confirmed)
     _tell_ejected(attempt, ejected, attempt.deployment, what, now)
 

@@ -82,7 +82,7 @@ class ClientConnection(RequestFlow):
             else:
                 self._on_body(data)
         elif phase == READING:
-            data, seen, self._buffer = self._buffer + data, len(self._buffer), b""
+            data, seen, self._buffer = self._buffer + data, len(self._buffer) if self._head_begun else 0, b""
             self._on_head(data, seen)
         elif phase == WAITING:
             self._buffer += data

@@ -22,7 +22,8 @@ _VOLATILE: Final = frozenset(
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
-_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+# Nobody sends more before a request but to keep us busy.
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n){1,8}+")
 
 PASS: Final = 0
 DROP: Final = 1
@@ -235,7 +236,7 @@ def names_host(name: bytes) -> bool:
 
 
 def without_empty_lines(data: bytes) -> bytes:
-    """``data`` without those it begins with (RFC 9112 section 2.2), however many come at once."""
+    """``data`` without those it begins with (RFC 9112 section 2.2), up to eight of them."""
     match = _EMPTY_LINES.match(data)
     return data[match.end() :] if match else data
 

@@ -75,11 +75,11 @@ def _stop(text: bytes, end: int) -> int:
 
 def _start(text: bytes, stop: int) -> int:
     """Where the event begins whose last line ends at ``stop``; below 0: not in this text."""
-    found = -1
+    found = last = -1
     for line_end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
-        at = text.rfind(line_end, 0, stop)
-        if at >= 0:
-            found = max(found, at + len(line_end))
+        at = text.rfind(line_end, last if last > 0 else 0, stop)
+        if at >= 0 and at + len(line_end) > found:
+            found, last = at + len(line_end), at
     return found
 
 

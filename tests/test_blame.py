@@ -489,3 +489,31 @@ async def test_a_close_in_the_middle_of_the_last_event_is_one(provider, other, s
     await client.post(b'{"model":"a/m","stream":true,"input":"x"}', b"/v1/responses")
     assert not (await client.rest()).endswith(b"0\r\n\r\n")
     assert strikes(server, "a/m") == [1]
+
+
+async def answers_408(call: Call) -> None:
+    await call.answer(b"{}", b"408 Too slow")
+    await call.gone()
+
+
+@pytest.mark.parametrize("fault", [resets, answers_408])
+async def test_a_request_that_its_client_does_not_finish_ejects_nobody(provider, other, start, fault):
+    """Bodies that differ, so that no rule about equal requests helps."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await fault(call)
+
+    provider.script = script
+    server = await start(config(provider, other))
+    for number in range(TIMES):
+        client = await RawClient.connect(server)
+        begin = b'{"model":"a/m","number":%d,"messages":[' % number
+        await client.send(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+            % (9000 + number, begin)
+        )
+        assert (await client.response())[0] in (408, 502, 503)
+        client.close()
+    member = deployment(server, "a/m")
+    assert (member.state(monotonic()), member.breaker.failures) == (CLOSED, 0)

@@ -638,3 +638,21 @@ async def test_a_client_that_speaks_tls_is_told_by_its_library(provider, start):
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await asyncio.open_connection("127.0.0.1", server.addresses[0].port, ssl=ssl.create_default_context())
     assert time.monotonic() - begun < 5
+
+
+async def test_a_flood_of_empty_lines_is_no_request(provider, start):
+    server = await start(config(provider))
+    client = await RawClient.connect(server)
+    await client.send(b"\r\n" * 8)  # some clients end a body with one
+    await client.send(b"\r\n" * 20_000)
+    status, fields, _ = await client.response()
+    assert (status, fields[b"connection"]) == (400, b"close")
+
+
+async def test_a_long_pipeline_of_requests_that_are_answered_here(provider, start):
+    server = await start(config(provider))
+    client = await RawClient.connect(server)
+    count = 4000  # more than one read
+    await client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+    for _ in range(count):
+        assert (await client.response())[0] == 200
