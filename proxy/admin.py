@@ -20,7 +20,7 @@ from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
 from proxy.guard import Handler, guard
-from proxy.http import error_response, json_bytes, json_response
+from proxy.http import error_response, json_response, rows_response
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
@@ -28,7 +28,7 @@ from proxy.pages import add_pages
 from proxy.reload import Reloader
 from proxy.requestbody import MAX_EXPLAINED_BYTES, query_of, read_body, read_object, unprocessable
 from proxy.routesfile import Irreplaceable, Unreadable
-from proxy.slices import json_rows, stepped
+from proxy.slices import stepped
 from proxy.views import alias_row, route_rows
 
 log = logging.getLogger("tokenhub.admin")
@@ -143,14 +143,14 @@ async def _openapi(request: web.Request) -> web.Response:
     return web.Response(body=request.app[_DOCUMENT], content_type="application/json")
 
 
-async def _routes(request: web.Request) -> web.Response:
+async def _routes(request: web.Request) -> web.StreamResponse:
     rows = route_rows(request.app[_GATEWAY].catalog, time.monotonic(), time.time())
-    return json_bytes(await json_rows(rows))
+    return await rows_response(request, rows)
 
 
-async def _aliases(request: web.Request) -> web.Response:
+async def _aliases(request: web.Request) -> web.StreamResponse:
     aliases = request.app[_GATEWAY].config.aliases.values()
-    return json_bytes(await json_rows(map(alias_row, aliases)))
+    return await rows_response(request, map(alias_row, aliases))
 
 
 async def _alias(request: web.Request) -> web.Response:
@@ -234,12 +234,12 @@ async def _reload(request: web.Request) -> web.Response:
     return json_response(changes._asdict())
 
 
-async def _requests(request: web.Request) -> web.Response:
+async def _requests(request: web.Request) -> web.StreamResponse:
     try:
         rows = await request.app[_REQUESTS](query_of(request))
     except ValueError as error:
         raise BadRequest(str(error), code="invalid_query") from None
-    return json_bytes(await json_rows(rows))
+    return await rows_response(request, rows)
 
 
 def holds_null(value: object) -> bool:

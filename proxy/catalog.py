@@ -99,6 +99,10 @@ class Catalog:
         self._near = NearNames([*self._by_short, *self._aliases], ids, in_steps=True)
         yield from self._near.steps
 
+    def parts(self) -> list[object]:
+        """All that takes a moment to be let go of, in parts."""
+        return [*self.deployments.values(), *self._pools.values(), self._near]
+
     def resolve(self, name: str | None, endpoint: str, strategy: str | None) -> Pool:
         """The pool a request may go to.
 

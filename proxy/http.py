@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from proxy.errors import GatewayError
+from proxy.slices import json_rows
 
+_PIECE_BYTES = 256 << 10
 _CHALLENGE = 'Bearer realm="tokenhub"'
 
 
@@ -21,6 +24,33 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 def json_bytes(body: bytes, status: int = 200) -> web.Response:
     """The same of what is JSON already."""
     return web.Response(body=body, status=status, content_type="application/json")
+
+
+async def rows_response(
+    request: web.Request, rows: Iterable[Any], headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """``{"data": […]}`` of rows, made in slices. What is large is sent in pieces, too: to copy megabytes at
+    once would keep others waiting."""
+    pieces = await json_rows(rows)
+    size = sum(map(len, pieces))
+    if size <= _PIECE_BYTES or request.method == "HEAD":
+        return web.Response(body=b"".join(pieces), content_type="application/json", headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_type = "application/json"
+    response.content_length = size
+    await response.prepare(request)
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > _PIECE_BYTES:
+            await response.write(b"".join(held))
+            held, size = [], 0
+            await asyncio.sleep(0)
+    await response.write(b"".join(held))
+    await response.write_eof()
+    return response
 
 
 def error_response(

@@ -10,12 +10,12 @@ from aiohttp import web
 from proxy.books import Books
 from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
 from proxy.gateway import Gateway
-from proxy.http import json_bytes, json_response
+from proxy.http import json_response, rows_response
 from proxy.keydb import NameTaken, UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored
 from proxy.requestbody import prefers, query_of, read_object
-from proxy.slices import json_rows, sliced
+from proxy.slices import sliced
 from proxy.totals import csv_lines
 
 FORMATS = ("json", "csv")
@@ -40,8 +40,8 @@ def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Book
     app.router.add_get("/admin/v1/usage", _usage)
 
 
-async def _list(request: web.Request) -> web.Response:
-    return json_bytes(await json_rows(request.app[_KEYS].rows()))
+async def _list(request: web.Request) -> web.StreamResponse:
+    return await rows_response(request, request.app[_KEYS].rows())
 
 
 async def _show(request: web.Request) -> web.Response:
@@ -117,7 +117,7 @@ def _names(request: web.Request) -> Iterable[str]:
     return request.app[_GATEWAY].catalog.names()
 
 
-async def _usage(request: web.Request) -> web.Response:
+async def _usage(request: web.Request) -> web.StreamResponse:
     query = query_of(request)
     wanted = "csv" if prefers(request.headers.get("Accept", ""), "text/csv", "application/json") else "json"
     form = query.pop("format", wanted)
@@ -130,13 +130,11 @@ async def _usage(request: web.Request) -> web.Response:
         raise BadRequest(f"{text[0].upper()}{text[1:]}.", code="invalid_query") from None
     except sqlite3.Error as error:
         raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
-    if form == "csv":
-        text = "".join(await sliced(csv_lines(rows, by)))
-        answer = web.Response(text=text, content_type="text/csv", charset="utf-8")
-    else:
-        answer = json_bytes(await json_rows(rows))
-    answer.headers["Vary"] = "Accept"
-    return answer
+    vary = {"Vary": "Accept"}
+    if form == "json":
+        return await rows_response(request, rows, vary)
+    text = "".join(await sliced(csv_lines(rows, by)))
+    return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=vary)
 
 
 def _unknown(error: UnknownKey) -> GatewayError:

@@ -17,9 +17,10 @@ from proxy.config import Config, ConfigError
 from proxy.gateway import Gateway
 from proxy.listeners import StartError
 from proxy.logs import configure
+from proxy.memory import growing
 from proxy.prepare import Prepared, prepare, read_keys, simulates
 from proxy.routesfile import Irreplaceable, RoutesFile, Unreadable, files_beside, is_open_to_all
-from proxy.slices import stepped
+from proxy.slices import Slices, stepped
 from proxy.tls import read_certificate
 
 log = logging.getLogger("tokenhub.reload")
@@ -95,14 +96,18 @@ class Reloader:
         if file is None:
             raise Irreplaceable(NO_FILE)
         async with self._lock:
-            reading = await asyncio.to_thread(file.read)
-            file.saw(reading.stamp, files_beside(self._gateway.config))
-            # In a thread: a long file takes its time, and streams go on meanwhile.
-            given = await asyncio.to_thread(file.parse, reading.text)
-            file.saw(reading.stamp, files_beside(given))
-            config, prepared = await self._prepare(given)
-            file.text = reading.text
-            return await self._adopt(given, config, prepared)
+            with growing():
+                return await self._reload(file)
+
+    async def _reload(self, file: RoutesFile) -> Changes:
+        reading = await asyncio.to_thread(file.read)
+        file.saw(reading.stamp, files_beside(self._gateway.config))
+        # In a thread: a long file takes its time, and streams go on meanwhile.
+        given = await asyncio.to_thread(file.parse, reading.text)
+        file.saw(reading.stamp, files_beside(given))
+        config, prepared = await self._prepare(given)
+        file.text = reading.text
+        return await self._adopt(given, config, prepared)
 
     async def edit(self, change: Callable[[str], str]) -> Changes:
         """Change the file's text, and with it what runs.
@@ -115,13 +120,14 @@ class Reloader:
         if file is None:
             raise Irreplaceable(NO_FILE)
         async with self._lock:
-            text = await asyncio.to_thread(change, file.text)
-            given = await asyncio.to_thread(file.parse, text)
-            config, prepared = await self._prepare(given)
-            stamp = await asyncio.to_thread(file.replace, text)
-            file.text = text
-            file.seen[str(file.path)] = stamp
-            return await self._adopt(given, config, prepared)
+            with growing():
+                text = await asyncio.to_thread(change, file.text)
+                given = await asyncio.to_thread(file.parse, text)
+                config, prepared = await self._prepare(given)
+                stamp = await asyncio.to_thread(file.replace, text)
+                file.text = text
+                file.seen[str(file.path)] = stamp
+                return await self._adopt(given, config, prepared)
 
     async def _prepare(self, given: Config) -> tuple[Config, Prepared]:
         config = effective(given, self._started)
@@ -177,8 +183,14 @@ async def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Pre
     await stepped(catalog.steps)
     if gateway.knowledge is not None:
         await stepped(gateway.knowledge.prepare(catalog))
+    left = gateway.catalog.parts()
     gateway.adopt(config, catalog, prepared.providers)
     configure(config.log)
+    del before, catalog
+    slices = Slices()
+    while left:  # to let go of all of it at once takes as long as to look at it
+        left.pop()
+        await slices.step()
 
 
 def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:

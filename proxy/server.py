@@ -82,7 +82,7 @@ class Server:
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects. :raises ValueError: it is none."""
-        return latest(self.gateway, query)
+        return await latest(self.gateway, query)
 
     async def count(self, brief: bool = False) -> Counted:
         """What was counted, and what is so now; ``brief``: over all labels."""
@@ -108,10 +108,11 @@ class Server:
         await self._control.close()
 
 
-def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
+async def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
     """The latest requests of this process that a query selects, newest first.
 
     :raises ValueError: it is none.
     """
     name_of = gateway.keys.name_of
-    return select_requests((row(line, name_of) for line in gateway.endings.latest), query)
+    lines = list(gateway.endings.latest)
+    return await stepped(select_requests((row(line, name_of) for line in lines), query))

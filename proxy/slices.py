@@ -53,11 +53,10 @@ async def sliced(work: Iterable[_T]) -> list[_T]:
     return found
 
 
-async def json_rows(rows: Iterable[Any]) -> bytes:
-    """``{"data": […]}`` of rows, each made and written in its turn."""
+async def json_rows(rows: Iterable[Any]) -> list[bytes]:
+    """``{"data": […]}`` of rows, each made and written in its turn; in pieces, as it may be megabytes."""
     slices, pieces = Slices(), [b'{"data":[']
     for row in rows:
         pieces.append((b"," if len(pieces) > 1 else b"") + orjson.dumps(row))
         await slices.step()
-    pieces.append(b"]}")
-    return b"".join(pieces)  # once: it may be megabytes
+    return [*pieces, b"]}"]

@@ -252,7 +252,7 @@ class Supervisor:
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects, of all workers. :raises ValueError: it is none."""
-        select_requests((), query)
+        done(select_requests((), query))
         asked = (asyncio.wait_for(handle.ask(Tell(dict(query))), ORDER_S) for handle in self._living())
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found = [answer.value for answer in answers if isinstance(answer, Answer) and not answer.error]

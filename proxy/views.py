@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from proxy.catalog import Catalog
@@ -57,8 +57,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
-def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of finished requests that ``limit``, ``key``, ``model`` and ``status`` let through.
+def select_requests(
+    newest_first: Iterable[dict[str, Any]], query: Mapping[str, str]
+) -> Generator[None, None, list[dict[str, Any]]]:
+    """The rows of finished requests that ``limit``, ``key``, ``model`` and ``status`` let through; in steps.
 
     :raises ValueError: a value that is none; the text is a sentence.
     """
@@ -80,6 +82,7 @@ def select_requests(newest_first: Iterable[dict[str, Any]], query: Mapping[str, 
             and (wanted != "error" or row["status"] >= 400)
         ):
             found.append(row)
+        yield
     return found
 
 

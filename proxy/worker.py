@@ -28,6 +28,7 @@ from proxy.limits import memory_bytes as accounts_bytes
 from proxy.listeners import StartError
 from proxy.locks import FileLock
 from proxy.logs import configure, set_up_logging
+from proxy.memory import growing
 from proxy.orders import Answer, Channel, Count, Drain, Settled, Start, TakeKeys, TakeOn, Tell
 from proxy.plane import DataPlane
 from proxy.prepare import Prepared, open_tracing, prepare
@@ -104,14 +105,15 @@ class Worker:
                 await self._plane.take_keys(order.keyring)
                 return Answer()
             if isinstance(order, Tell):
-                return Answer(latest(self._gateway, order.query))
+                return Answer(await latest(self._gateway, order.query))
             if isinstance(order, Count):
                 return Answer(await stepped(self._gateway.count(order.brief)))
-            prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
-            config = order.settled.config
-            await take_on(self._gateway, config, prepared, self._prepared, self._start.created)
-            self._plane.take_certificate(prepared.tls)
-            self._prepared = prepared
+            with growing():
+                prepared = await asyncio.to_thread(_prepared, order.settled, self._prepared)
+                config = order.settled.config
+                await take_on(self._gateway, config, prepared, self._prepared, self._start.created)
+                self._plane.take_certificate(prepared.tls)
+                self._prepared = prepared
             return Answer()
         except Exception as error:
             log.exception("a fault in an order of the supervisor")

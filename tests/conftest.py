@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "interpreted" in item.keywords:
             item.add_marker(fixed)
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """A gateway that takes on a configuration freezes what there is, which libraries of the tests look at."""
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
+from proxy import memory
 from proxy.memory import KEPT_BYTES
 
 is_glibc = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
@@ -37,3 +39,15 @@ def test_memory_of_large_bodies_is_used_again():
     assert KEPT_BYTES > 8 * 256_000
     assert faults() < 500
     assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 10_000  # who sets it has it so
+
+
+def test_while_something_large_is_made_the_collector_rests():
+    with memory.growing():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(10)]
+    assert gc.isenabled()
+    assert not any(one is kept for one in gc.get_objects())
+    with pytest.raises(ZeroDivisionError), memory.growing():
+        raise ZeroDivisionError
+    assert gc.isenabled()
+    gc.unfreeze()

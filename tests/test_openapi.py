@@ -306,10 +306,12 @@ async def test_events_are_as_described(server):
     events = {}
     async with asyncio.timeout(20):
         while events.keys() != {"history", "sample"}:
-            line = await client.reader.readuntil(b"\n")
-            if line.startswith(b"event: "):
-                name = line[7:].decode().strip()
-                events[name] = json.loads((await client.reader.readuntil(b"\n")).removeprefix(b"data: "))
+            text = b""
+            while not text.endswith(b"\n\n"):
+                size = int(await client.reader.readuntil(b"\r\n"), 16)
+                text += (await client.reader.readexactly(size + 2))[:-2]
+            name, data = text.decode().strip().split("\n")
+            events[name.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
     validator(SCHEMAS["History"]).validate(events["history"])
     validator(SCHEMAS["Sample"]).validate(events["sample"])
     assert any(row["ttft_ms"] for row in events["sample"]["routes"])

@@ -55,9 +55,9 @@ async def test_the_loop_turns_between_rows(turns):
     assert await turns.of(sliced(iter(range(5)))) == [0, 1, 2, 3, 4]
     assert turns.count == 5
     rows = ({"id": number} for number in range(4))
-    assert json.loads(await turns.of(json_rows(rows))) == {"data": [{"id": id} for id in range(4)]}
+    assert json.loads(b"".join(await turns.of(json_rows(rows)))) == {"data": [{"id": id} for id in range(4)]}
     assert turns.count == 4
-    assert await json_rows([]) == b'{"data":[]}'
+    assert b"".join(await json_rows([])) == b'{"data":[]}'
 
 
 async def test_a_slice_takes_as_much_as_there_is_time_for(monkeypatch, turns):

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.catalog import Catalog
 from proxy.config import parse
+from proxy.steps import done
 from proxy.views import alias_row, route_rows, select_requests
 
 TEXT = """
@@ -117,7 +118,7 @@ ROWS = [
     ],
 )
 def test_selecting_requests(query, ids):
-    assert [row["id"] for row in select_requests(iter(ROWS), query)] == ids
+    assert [row["id"] for row in done(select_requests(iter(ROWS), query))] == ids
 
 
 @pytest.mark.parametrize(
@@ -135,4 +136,4 @@ def test_selecting_requests(query, ids):
 )
 def test_a_filter_that_is_none(query, said):
     with pytest.raises(ValueError, match=said):
-        select_requests(ROWS, query)
+        done(select_requests(ROWS, query))
