@@ -7,8 +7,8 @@
 #include <Python.h>
 #include <string.h>
 
-enum { OUTSIDE, IN_STRING, ESCAPED, COLON_NEXT, ENDED, BROKEN, IN_VALUE = 8 };
-enum { LONGEST_KEY = 160, MOST_KEYS = 1000 };
+enum { OUTSIDE, IN_STRING, ESCAPED, COLON_NEXT, ENDED, BROKEN, IN_VALUE = 8, VALUE_NEXT = 24 };
+enum { LONGEST_KEY = 160, MOST_KEYS = 1000, MOST_LEVELS = 1000 };
 
 /* What a byte is outside of strings. */
 enum { PLAIN, QUOTE, OPENS, CLOSES, COLON, COMMA, BAD };
@@ -66,40 +66,52 @@ static int append(PyObject *list, Py_ssize_t number) {
   return failed;
 }
 
-static PyObject *finish(PyObject *keys, Py_ssize_t depth, int mode) {
-  PyObject *result = Py_BuildValue("Nni", keys, depth, mode); /* N: takes keys over, also when it fails */
-  return result;
+static PyObject *finish(PyObject *keys, const char *open, Py_ssize_t depth, int mode) {
+  return Py_BuildValue("Ny#i", keys, open, depth, mode); /* N: takes keys over, also when it fails */
+}
+
+/* The byte at a place breaks a rule. */
+static PyObject *broken(PyObject *keys, const char *open, Py_ssize_t depth, Py_ssize_t at) {
+  if (append(keys, at)) {
+    Py_DECREF(keys);
+    return NULL;
+  }
+  return finish(keys, open, depth, BROKEN);
 }
 
 static PyObject *outline(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
   (void)self;
-  if (nargs != 5 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[4])) {
-    PyErr_SetString(PyExc_TypeError, "outline(data: bytes, pos: int, depth: int, mode: int, wanted: bytes)");
+  if (nargs != 5 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[2]) || !PyBytes_Check(args[4])) {
+    PyErr_SetString(PyExc_TypeError, "outline(data: bytes, pos: int, open: bytes, mode: int, wanted: bytes)");
     return NULL;
   }
   const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
   const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
   const unsigned char *wanted = (const unsigned char *)PyBytes_AS_STRING(args[4]);
   Py_ssize_t pos = PyLong_AsSsize_t(args[1]);
-  Py_ssize_t depth = PyLong_AsSsize_t(args[2]);
+  Py_ssize_t depth = PyBytes_GET_SIZE(args[2]);
   long mode = PyLong_AsLong(args[3]);
   if (PyErr_Occurred()) return NULL;
-  if (pos < 0 || pos > len || PyBytes_GET_SIZE(args[4]) != 256 ||
-      !((mode >= OUTSIDE && mode <= ESCAPED) || (mode >= IN_VALUE && mode <= IN_VALUE + ESCAPED) || mode == ENDED)) {
-    PyErr_SetString(PyExc_ValueError, "outline: pos, mode or wanted out of range");
+  if (pos < 0 || pos > len || depth > MOST_LEVELS || PyBytes_GET_SIZE(args[4]) != 256 ||
+      !((mode >= OUTSIDE && mode <= ESCAPED) || (mode >= IN_VALUE && mode <= IN_VALUE + ESCAPED) || mode == VALUE_NEXT ||
+        mode == ENDED)) {
+    PyErr_SetString(PyExc_ValueError, "outline: pos, open, mode or wanted out of range");
     return NULL;
   }
   PyObject *keys = PyList_New(0);
   if (keys == NULL) return NULL;
+  char open[MOST_LEVELS];
+  memcpy(open, PyBytes_AS_STRING(args[2]), (size_t)depth);
   Py_ssize_t begin = -1; /* of the key */
   if (mode == ENDED) {
     pos = skip_white(data, pos, len);
-    return pos < len ? finish(keys, pos, BROKEN) : finish(keys, 0, ENDED);
+    return pos < len ? broken(keys, open, depth, pos) : finish(keys, open, depth, ENDED);
   }
   int in_value = mode & IN_VALUE;
-  mode -= in_value;
+  Py_ssize_t value_at = mode == VALUE_NEXT ? skip_white(data, pos, len) : -1; /* where a string may be a value */
+  mode &= IN_VALUE - 1;
   if (mode == ESCAPED) {
-    if (pos >= len) return finish(keys, depth, ESCAPED + in_value);
+    if (pos >= len) return finish(keys, open, depth, ESCAPED + in_value);
     pos++;
   }
   int inside = mode != OUTSIDE;
@@ -108,40 +120,50 @@ static PyObject *outline(PyObject *self, PyObject *const *args, Py_ssize_t nargs
       Py_ssize_t quote = end_of_string(data, pos, len);
       if (quote < 0) {
         if (begin >= 0 && append(keys, begin)) goto failed;
-        return finish(keys, depth, (ends_escaping(data, pos, len) ? ESCAPED : IN_STRING) + in_value);
+        return finish(keys, open, depth, (ends_escaping(data, pos, len) ? ESCAPED : IN_STRING) + in_value);
       }
       pos = quote + 1;
     }
     if (begin >= 0) {
       const Py_ssize_t at = skip_white(data, pos, len);
       if (at == len || is_told(data, begin, pos, wanted)) {
-        if (PyList_GET_SIZE(keys) == 2 * MOST_KEYS) return finish(keys, begin, BROKEN);
+        if (PyList_GET_SIZE(keys) == 2 * MOST_KEYS) return broken(keys, open, depth, begin);
         if (append(keys, begin) || append(keys, pos)) goto failed;
       }
-      if (at == len) return finish(keys, depth, COLON_NEXT);
-      if (data[at] != ':') return finish(keys, at, BROKEN);
-      pos = at + 1;
+      if (at == len) return finish(keys, open, depth, COLON_NEXT);
+      if (data[at] != ':') return broken(keys, open, depth, at);
+      pos = value_at = skip_white(data, at + 1, len);
       in_value = IN_VALUE;
     }
     for (;; pos++) {
-      if (pos >= len) return finish(keys, depth, OUTSIDE + in_value);
+      if (pos >= len)
+        return finish(keys, open, depth, in_value && depth == 1 && value_at == len ? VALUE_NEXT : OUTSIDE + in_value);
       const unsigned char kind = kinds[data[pos]];
       if (kind == QUOTE) break;
       if (kind == PLAIN) continue;
       if (kind == COMMA) {
         if (depth == 1) in_value = 0;
       } else if (kind == OPENS) {
-        depth++;
+        if (depth == MOST_LEVELS) return broken(keys, open, depth, pos);
+        open[depth++] = (char)data[pos];
       } else if (kind == CLOSES) {
-        if (--depth <= 0) {
+        /* In ASCII a bracket and the one that closes it are two apart. */
+        if (depth == 0 || open[depth - 1] != (char)(data[pos] - 2)) return broken(keys, open, depth, pos);
+        if (--depth == 0) {
           pos = skip_white(data, pos + 1, len);
-          return pos < len ? finish(keys, pos, BROKEN) : finish(keys, 0, ENDED);
+          return pos < len ? broken(keys, open, depth, pos) : finish(keys, open, depth, ENDED);
         }
       } else if (kind == BAD || depth == 1) { /* a colon of the outermost object is passed with its key */
-        return finish(keys, pos, BROKEN);
+        return broken(keys, open, depth, pos);
       }
     }
-    begin = depth == 1 && !in_value ? pos : -1;
+    begin = -1;
+    if (depth == 1) {
+      if (!in_value)
+        begin = pos;
+      else if (pos != value_at)
+        return broken(keys, open, depth, pos);
+    }
     pos++;
     inside = 1;
   }

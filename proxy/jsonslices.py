@@ -17,9 +17,9 @@ from proxy.outline import (
     BROKEN,
     COLON_NEXT,
     ENDED,
-    IN_VALUE,
     MOST_KEYS,
     OUTSIDE,
+    VALUE_NEXT,
     end_of_string,
     outline,
     skip_white,
@@ -44,21 +44,24 @@ def find_keys(text: bytes) -> Generator[None, None, Keys]:
     if not text.startswith(b"{", skip_white(text, 0)):
         raise malformed('the body must be one JSON object, such as {"model": ..., ...}')
     found: Keys = []
-    begin, depth, mode = 0, 0, OUTSIDE
+    begin, open, mode = 0, b"", OUTSIDE
     while begin < len(text):
-        keys, depth, mode = outline(text[begin : begin + SLICE_BYTES], 0, depth, mode, ALL_KEYS)
+        keys, open, mode = outline(text[begin : begin + SLICE_BYTES], 0, open, mode, ALL_KEYS)
         found += [(begin + keys[at], begin + keys[at + 1]) for at in range(0, len(keys) - 1, 2)]
         following = begin + SLICE_BYTES
+        if mode == BROKEN:
+            raise malformed(
+                f"what stands at byte {begin + keys[-1]} is not allowed there, or is one key too many"
+            )
         if mode == COLON_NEXT:
             following = skip_white(text, following)
             if not text.startswith(b":", following):
                 raise malformed(f"there is no colon behind the key at byte {found[-1][0]}")
-            following, mode = following + 1, OUTSIDE + IN_VALUE
+            following, mode = following + 1, VALUE_NEXT
         elif len(keys) & 1:  # a key is cut: it is seen again as a whole
             following, mode = begin + keys[-1], OUTSIDE
-        if mode == BROKEN or following == begin or len(found) > MOST_KEYS:
-            at = begin + (depth if mode == BROKEN else 0)
-            raise malformed(f"what stands at byte {at} is not allowed there, or is one key too many")
+        if following == begin or len(found) > MOST_KEYS:
+            raise malformed(f"a key at byte {begin} is too long, or is one too many")
         begin = following
         yield
     if mode != ENDED:

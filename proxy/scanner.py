@@ -21,10 +21,10 @@ from proxy.outline import (
     BROKEN,
     COLON_NEXT,
     ENDED,
-    IN_VALUE,
     LONGEST_KEY_BYTES,
     MOST_KEYS,
     OUTSIDE,
+    VALUE_NEXT,
     end_of_string,
     outline,
     skip_white,
@@ -93,7 +93,7 @@ class ModelScanner:
     """
 
     __slots__ = (
-        "_begun", "_carry", "_depth", "_fed", "_mode", "_pending", "_told", "_value_is_next", "begin",
+        "_begun", "_carry", "_fed", "_mode", "_open", "_pending", "_told", "_value_is_next", "begin",
         "found", "has_case_variant", "keys",
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ class ModelScanner:
         self.begin = 0
         self.has_case_variant = False
         self._begun = False
-        self._depth = 0
+        self._open = b""  # brackets
         self._mode = OUTSIDE
         self._fed = 0  # bytes fed so far, without the carry
         self._carry = b""  # what is to be seen again with the next piece: a key or the model's value, cut
@@ -139,11 +139,11 @@ class ModelScanner:
                 raise misplaced(piece[pos], base + pos)
             begin, stop, key = self._pending
             self._take(key, begin, stop)
-            self._mode = OUTSIDE + IN_VALUE
+            self._mode = VALUE_NEXT
             pos += 1
         if self._value_is_next and not self._take_value(piece, pos, base):
             return
-        keys, self._depth, mode = outline(piece, pos, self._depth, self._mode, _WANTED)
+        keys, self._open, mode = outline(piece, pos, self._open, self._mode, _WANTED)
         self._mode = mode
         count = len(keys)
         if mode == COLON_NEXT:
@@ -157,10 +157,10 @@ class ModelScanner:
             if self._value_is_next and not self._take_value(piece, _behind_colon(piece, stop), base):
                 return
         self._told += count >> 1
-        if self._told > MOST_KEYS or (mode == BROKEN and len(keys) == 2 * MOST_KEYS):
+        if self._told > MOST_KEYS or (mode == BROKEN and len(keys) > 2 * MOST_KEYS):
             raise malformed(f"it has more than {MOST_KEYS} keys at its top level")
         if mode == BROKEN:
-            raise misplaced(piece[self._depth], base + self._depth)
+            raise misplaced(piece[keys[-1]], base + keys[-1])
         if count & 1 and not last:
             self._keep(piece, keys[count - 1])
 
@@ -232,8 +232,8 @@ class ModelScanner:
                 code="invalid_model",
                 param="model",
             )
-        # Seen again, together with what follows, from the depth and mode at its beginning.
-        self._depth, self._mode = 1, OUTSIDE + IN_VALUE
+        # Seen again, together with what follows, from how things stand at its beginning.
+        self._open, self._mode = b"{", VALUE_NEXT
         self._carry = piece[pos:]
         return False
 

@@ -293,10 +293,10 @@ def _find_usage(payload: bytes) -> tuple[int, int, int]:
 
     Not by parsing it: 64 KiB of empty lists take 6 ms.
     """
-    keys, _, mode = outline(payload, 0, 0, OUTSIDE, _TOLD)
+    keys, _, mode = outline(payload, 0, b"", OUTSIDE, _TOLD)
     if mode == BROKEN and _NO_NUMBERS.search(payload):  # vLLM and others write what Python's json writes
         payload = payload.replace(b"Infinity", b"0       ").replace(b"NaN", b"0  ")
-        keys, _, mode = outline(payload, 0, 0, OUTSIDE, _TOLD)
+        keys, _, mode = outline(payload, 0, b"", OUTSIDE, _TOLD)
     start = stop = choices = -1
     if mode != ENDED or not payload.startswith(b"{", skip_white(payload, 0)):
         return start, stop, choices

@@ -18,7 +18,9 @@ from proxy.outline import (
     IN_STRING,
     IN_VALUE,
     MOST_KEYS,
+    MOST_LEVELS,
     OUTSIDE,
+    VALUE_NEXT,
     keys_of,
     outline,
     outline_slowly,
@@ -67,16 +69,23 @@ def test_it_tells_the_keys_that_a_parser_tells(body):
 @given(
     bodies() | rough | rough.map(lambda text: b'{"a":1,"' + text + b'"'),
     st.integers(0, 200),
-    st.integers(0, 2),
+    st.sampled_from([b"", b"{", b"{[", b"{{", b"[", b"{" * MOST_LEVELS, b"{" * (MOST_LEVELS - 1)]),
     st.sampled_from(
-        [OUTSIDE, IN_STRING, ESCAPED, ENDED, *(IN_VALUE + n for n in (OUTSIDE, IN_STRING, ESCAPED))]
+        [
+            OUTSIDE,
+            IN_STRING,
+            ESCAPED,
+            ENDED,
+            VALUE_NEXT,
+            *(IN_VALUE + n for n in (OUTSIDE, IN_STRING, ESCAPED)),
+        ]
     ),
     TOLD,
 )
 @settings(max_examples=1000, deadline=None)
-def test_both_ways_are_one(data, pos, depth, mode, wanted):
+def test_both_ways_are_one(data, pos, opened, mode, wanted):
     pos = min(pos, len(data))
-    assert outline(data, pos, depth, mode, wanted) == outline_slowly(data, pos, depth, mode, wanted)
+    assert outline(data, pos, opened, mode, wanted) == outline_slowly(data, pos, opened, mode, wanted)
 
 
 @WAYS
@@ -86,7 +95,7 @@ def test_both_ways_are_one(data, pos, depth, mode, wanted):
 )
 @settings(max_examples=150, deadline=None)
 def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
-    depth, mode, carry = 0, OUTSIDE, b""
+    opened, mode, carry = b"", OUTSIDE, b""
     for piece in pieces_of(text, cuts):
         data, carry = carry + piece, b""
         pos = 0
@@ -96,11 +105,11 @@ def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
                 continue
             assert data[pos : pos + 1] == b":"
             pos += 1
-            mode = OUTSIDE + IN_VALUE
-        keys, depth, mode = way(data, pos, depth, mode, ALL_KEYS)
+            mode = VALUE_NEXT
+        keys, opened, mode = way(data, pos, opened, mode, ALL_KEYS)
         if mode in (IN_STRING, ESCAPED) and len(keys) & 1:  # a string that may be a key is to be seen again
             mode, carry = OUTSIDE, data[keys[-1] :]
-    assert (depth, mode) == (0, ENDED)
+    assert (opened, mode) == (b"", ENDED)
 
 
 @WAYS
@@ -109,6 +118,7 @@ def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
     [
         (b"", OUTSIDE, ([], 1, OUTSIDE)),
         (b"", OUTSIDE + IN_VALUE, ([], 1, OUTSIDE + IN_VALUE)),
+        (b"", VALUE_NEXT, ([], 1, VALUE_NEXT)),
         (b"", IN_STRING, ([], 1, IN_STRING)),
         (b"", ESCAPED + IN_VALUE, ([], 1, ESCAPED + IN_VALUE)),
         (b'"a":1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
@@ -130,12 +140,21 @@ def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
         (b'"a":[{}]} ,', OUTSIDE, ([0, 3], 10, BROKEN)),
         (b'} "a"', OUTSIDE, ([], 2, BROKEN)),
         (b'}{"a":1', OUTSIDE, ([], 1, BROKEN)),
-        (b" \t", ENDED, ([], 0, ENDED)),
+        (b" \t", ENDED, ([], 1, ENDED)),
         (b" x", ENDED, ([], 1, BROKEN)),
         (b'"a":1:2', OUTSIDE, ([0, 3], 5, BROKEN)),
         (b'"a":"b":2', OUTSIDE, ([0, 3], 7, BROKEN)),
-        (b'"a":1 "b":2', OUTSIDE, ([0, 3], 9, BROKEN)),
-        (b'"a":{} "b":2', OUTSIDE, ([0, 3], 10, BROKEN)),
+        (b'"a":"b" "c"', OUTSIDE, ([0, 3], 8, BROKEN)),
+        (b'"a":1 "c"', OUTSIDE, ([0, 3], 6, BROKEN)),
+        (b'"a":[] "c"', OUTSIDE, ([0, 3], 7, BROKEN)),
+        (b'"a": ', OUTSIDE, ([0, 3], 1, VALUE_NEXT)),
+        (b'"a": 1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
+        (b'  "a","b', VALUE_NEXT, ([6], 1, IN_STRING)),
+        (b' 1"a"', VALUE_NEXT, ([], 2, BROKEN)),
+        (b" ", VALUE_NEXT, ([], 1, VALUE_NEXT)),
+        (b'["a" "b"]', VALUE_NEXT, ([], 1, OUTSIDE + IN_VALUE)),
+        (b'"a":1 "b":2', OUTSIDE, ([0, 3], 6, BROKEN)),
+        (b'"a":{} "b":2', OUTSIDE, ([0, 3], 7, BROKEN)),
         (b'"a" "b":2', OUTSIDE, ([0, 3], 4, BROKEN)),
         (b'"a","b":2', OUTSIDE, ([0, 3], 3, BROKEN)),
         (b'"a"}', OUTSIDE, ([0, 3], 3, BROKEN)),
@@ -147,7 +166,8 @@ def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
     ],
 )
 def test_what_it_tells_of_a_part(way, data, mode, expected):
-    assert way(data, 0, 1, mode, ALL_KEYS) == expected
+    keys, opened, end = way(data, 0, b"{", mode, ALL_KEYS)
+    assert (keys, keys.pop() if end == BROKEN else len(opened), end) == expected
 
 
 @WAYS
@@ -155,7 +175,7 @@ def test_what_it_tells_of_a_part(way, data, mode, expected):
 def test_outside_of_strings_stands_only_what_json_has_there(way, byte):
     is_json = byte in b" \t\r\n,0123456789+-.eEtrufalsn"
     for text in (b'{"a":[%b]', b'{"a":1 %b,"b":2', b'{%b"b":2', b'{"a":%b', b'{"a":{"b"%b'):
-        assert (way(text % byte, 0, 0, OUTSIDE, ALL_KEYS)[2] == BROKEN) is not is_json, text
+        assert (way(text % byte, 0, b"", OUTSIDE, ALL_KEYS)[2] == BROKEN) is not is_json, text
 
 
 @WAYS
@@ -171,39 +191,62 @@ def test_which_keys_are_told(way, key, is_told):
     wanted = bytes(byte == ord("m") for byte in range(256))
     text = b'{"a":"x","' + key + b'" : 1,"b":2}'
     expected = [9, 11 + len(key)] if is_told else []
-    assert way(text, 0, 0, OUTSIDE, wanted) == (expected, 0, ENDED)
+    assert way(text, 0, b"", OUTSIDE, wanted) == (expected, b"", ENDED)
 
 
 @WAYS
 def test_so_many_keys_are_told(way):
     text = b"{" + b'"":1,' * MOST_KEYS
-    assert way(text, 0, 0, OUTSIDE, ALL_KEYS)[1:] == (1, OUTSIDE)
-    keys, at, mode = way(text + b' "":1}', 0, 0, OUTSIDE, ALL_KEYS)
-    assert (len(keys), at, mode) == (2 * MOST_KEYS, len(text) + 1, BROKEN)
+    assert way(text, 0, b"", OUTSIDE, ALL_KEYS)[1:] == (b"{", OUTSIDE)
+    keys, _, mode = way(text + b' "":1}', 0, b"", OUTSIDE, ALL_KEYS)
+    assert (len(keys), keys[-1], mode) == (2 * MOST_KEYS + 1, len(text) + 1, BROKEN)
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("inside", "at"),
+    [
+        (b"[}", 1),
+        (b"{]", 1),
+        (b"[{]}", 2),
+        (b"[[{}]}", 5),
+        (b"{}}}", 3),
+        (b"[" * MOST_LEVELS, MOST_LEVELS - 1),
+    ],
+)
+def test_brackets_close_what_they_opened(way, inside, at):
+    keys, _, mode = way(b'{"a":' + inside, 0, b"", OUTSIDE, ALL_KEYS)
+    assert (keys[-1], mode) == (5 + at, BROKEN)
+    fits = b"[" * (MOST_LEVELS - 1) + b"]" * (MOST_LEVELS - 1)
+    assert way(b'{"a":' + fits + b"}", 0, b"", OUTSIDE, ALL_KEYS)[1:] == (b"", ENDED)
 
 
 @pytest.mark.skipif(outline is outline_slowly, reason="the package is not compiled here")
 @pytest.mark.parametrize(
     "args",
     [
-        (b"", 1, 0, 0),
-        (b"", -1, 0, 0),
-        (b"", 0, 0, COLON_NEXT),
-        (b"", 0, 0, BROKEN),
-        (b"", 0, 0, -1),
-        (b"", 0, 0, 11),
+        (b"", 1, b"", 0),
+        (b"", -1, b"", 0),
+        (b"", 0, b"{" * (MOST_LEVELS + 1), 0),
+        *((b"", 0, b"", mode) for mode in (COLON_NEXT, BROKEN, -1, 11, 25)),
     ],
 )
 def test_the_compiled_one_refuses_what_is_out_of_range(args):
     with pytest.raises(ValueError, match="range"):
         outline(*args, ALL_KEYS)
     with pytest.raises(ValueError, match="range"):
-        outline(b"", 0, 0, 0, b"short")
-    for wrong in (("", 0, 0, 0), (bytearray(), 0, 0, 0), (b"", 0, 0), (b"", "0", 0, 0)):
+        outline(b"", 0, b"", 0, b"short")
+    for wrong in (
+        ("", 0, b"", 0),
+        (bytearray(), 0, b"", 0),
+        (b"", 0, b""),
+        (b"", "0", b"", 0),
+        (b"", 0, 0, 0),
+    ):
         with pytest.raises(TypeError):
             outline(*wrong, ALL_KEYS)
     with pytest.raises(TypeError):
-        outline(b"", 0, 0, 0)
+        outline(b"", 0, b"", 0)
 
 
 @WAYS
@@ -211,7 +254,7 @@ def test_time_grows_with_the_size_only(way):
     def cost(make, n):
         data = make(n)
         begun = time.process_time()
-        way(data, 0, 0, OUTSIDE, ALL_KEYS)
+        way(data, 0, b"", OUTSIDE, ALL_KEYS)
         return time.process_time() - begun
 
     for make in (

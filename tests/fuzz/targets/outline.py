@@ -22,6 +22,7 @@ from proxy.outline import (
     IN_VALUE,
     LONGEST_KEY_BYTES,
     OUTSIDE,
+    VALUE_NEXT,
     outline_slowly,
 )
 from proxy.scanner import ModelScanner
@@ -72,6 +73,7 @@ def _compiled() -> Any:
 
 
 COMPILED = _compiled()
+MODES = (OUTSIDE, IN_STRING, ESCAPED, ENDED, IN_VALUE, IN_VALUE + IN_STRING, IN_VALUE + ESCAPED, VALUE_NEXT)
 
 
 def test_one(data: bytes) -> None:
@@ -79,11 +81,11 @@ def test_one(data: bytes) -> None:
         return
     text = data[1:]
     if COMPILED is not None:
-        for mode in (OUTSIDE, IN_STRING, ESCAPED, ENDED, IN_VALUE, IN_VALUE + IN_STRING, IN_VALUE + ESCAPED):
-            for pos, depth in ((0, 0), (0, 1), (len(text) // 2, 1)):
+        for mode in MODES:
+            for pos, opened in ((0, b""), (0, b"{"), (len(text) // 2, b"{[")):
                 for wanted in (ALL_KEYS, bytes(256)):
-                    found = outline_slowly(text, pos, depth, mode, wanted)
-                    assert COMPILED(text, pos, depth, mode, wanted) == found, (pos, depth, mode)
+                    found = outline_slowly(text, pos, opened, mode, wanted)
+                    assert COMPILED(text, pos, opened, mode, wanted) == found, (pos, opened, mode)
     assert not disagreements(text)
     whole = scanned([text])
     split = scanned(pieces(text, data[0]))
