@@ -82,8 +82,10 @@ class ClientConnection(RequestFlow):
             else:
                 self._on_body(data)
         elif phase == READING:
-            data, seen, self._buffer = self._buffer + data, len(self._buffer) if self._head_begun else 0, b""
-            self._on_head(data, seen)
+            seen = len(self._buffer)
+            if seen:
+                data, self._buffer = self._buffer + data, b""
+            self._on_head(data, seen if self._head_begun else 0)
         elif phase == WAITING:
             self._buffer += data
             if len(self._buffer) > _PIPELINE_BYTES:
@@ -102,8 +104,7 @@ class ClientConnection(RequestFlow):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gateway.door.leave(self)
-        self._phase = CLOSED
-        self.wake_at = NEVER
+        self._phase, self.wake_at = CLOSED, NEVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_gone()
@@ -121,8 +122,7 @@ class ClientConnection(RequestFlow):
             self._next()
 
     def _await_head(self, now: float) -> None:
-        self._phase = READING
-        self._head_begun = False
+        self._phase, self._head_begun = READING, False
         self.wake_at = now + self.gateway.timeouts.keep_alive_s
 
     def _on_head(self, data: bytes, seen: int) -> None:

@@ -31,6 +31,7 @@ BROKEN: Final = 5
 IN_VALUE: Final = 8
 # Added to OUTSIDE: it has a key with its colon, and nothing since.
 VALUE_NEXT: Final = 24
+_HAS_ENDED: Final = -1
 
 # No word of ours is longer with six bytes for each letter, and no provider's has a fourth of it.
 LONGEST_KEY_BYTES: Final = 160
@@ -105,21 +106,11 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
             value_at = skip_white(data, pos)
         quote = data.find(b'"', pos)
         between = data[pos:] if quote < 0 else data[pos:quote]
-        for match in _NOT_PLAIN.finditer(between):
-            byte = match[0]
-            if byte in _CLOSED_BY:
-                if len(open) == MOST_LEVELS:
-                    return [*keys, pos + match.start()], open, BROKEN
-                open += byte
-            elif byte == _CLOSED_BY.get(open[-1:]):
-                open = open[:-1]
-                if not open:
-                    at = skip_white(data, pos + match.end())
-                    return ([*keys, at], open, BROKEN) if at < len(data) else (keys, open, ENDED)
-            elif byte == b",":
-                in_value = 0 if len(open) == 1 else in_value
-            elif byte != b":" or len(open) == 1:
-                return [*keys, pos + match.start()], open, BROKEN
+        open, in_value, at = _walk(between, open, in_value)
+        if at >= 0:
+            return [*keys, pos + at], open, BROKEN
+        if in_value == _HAS_ENDED:
+            return (keys, open, ENDED) if quote < 0 else ([*keys, quote], open, BROKEN)
         if quote < 0:
             is_next = in_value and len(open) == 1 and value_at == len(data)
             return keys, open, VALUE_NEXT if is_next else OUTSIDE + in_value
@@ -128,6 +119,27 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
         begin = quote if len(open) == 1 and not in_value else -1
         pos = quote + 1
         is_inside = True
+
+
+def _walk(between: bytes, open: bytes, in_value: int) -> tuple[bytes, int, int]:
+    """What bytes outside of strings make of the open brackets and of IN_VALUE, which is :data:`_HAS_ENDED`
+    behind the object; and the offset of one that breaks a rule, or -1."""
+    for match in _NOT_PLAIN.finditer(between):
+        byte = match[0]
+        if byte in _CLOSED_BY:
+            if len(open) == MOST_LEVELS:
+                return open, in_value, match.start()
+            open += byte
+        elif byte == _CLOSED_BY.get(open[-1:]):
+            open = open[:-1]
+            if not open:
+                at = skip_white(between, match.end())
+                return open, _HAS_ENDED, -1 if at == len(between) else at
+        elif byte == b",":
+            in_value = 0 if len(open) == 1 else in_value
+        elif byte != b":" or len(open) == 1:
+            return open, in_value, match.start()
+    return open, in_value, -1
 
 
 def _is_told(data: bytes, begin: int, stop: int, wanted: bytes) -> bool:
