@@ -119,7 +119,10 @@ async def test_an_upload_under_way_fails_over_with_what_came_and_what_follows(
     reply = Reply(*await client.response())
     assert (reply.status, reply.body) == (200, whole.replace(b'"a/m"', b'"m"'))
     assert reply.story == f"a:{'500' if fault == '500' else 'reset'}, b:200"
-    assert strikes(server) == [1, 0]
+    assert strikes(server) == [
+        int(fault == "500"),
+        0,
+    ]  # else it may have been tired of waiting for the client
     await client.post(body("b/m"))
     assert (await client.response())[0] == 200  # framing was kept all along
 

@@ -84,6 +84,16 @@ async def test_a_changed_file_is_in_effect_for_the_next_request(running, caplog)
     assert caplog.text == ""
 
 
+async def test_a_line_of_the_log_names_some_changes_of_many(running, caplog):
+    caplog.set_level(logging.INFO)
+    running.write("a = ", "".join(f'more{number} = ["mock/m"]\n' for number in range(60)) + "a = ")
+    changes = await running.reloader.reload()
+    assert len(changes.changed) == 60
+    [line] = [message for message in caplog.messages if message.startswith("changed: ")]
+    assert line.endswith("alias more49 added, and 10 more")
+    assert gc.isenabled()
+
+
 async def test_a_stream_goes_on_over_a_reload_that_takes_its_provider_away(running, provider):
     step = asyncio.Event()
 
