@@ -122,7 +122,7 @@ async def test_an_upload_under_way_fails_over_with_what_came_and_what_follows(
     assert strikes(server) == [
         int(fault == "500"),
         0,
-    ]  # else it may have been tired of waiting for the client
+    ]
     await client.post(body("b/m"))
     assert (await client.response())[0] == 200  # framing was kept all along
 
