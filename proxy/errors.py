@@ -200,7 +200,7 @@ class UnknownModel(GatewayError):
         self.name = name
         hint = f" Did you mean '{nearest}'?" if nearest else ""
         super().__init__(
-            f"The model '{name}' does not exist here.{hint} GET /v1/models lists all names.",
+            f"The model '{name}' does not exist here.{hint} GET /v1/models?all=true lists all models.",
             status=404,
             type="not_found_error",
             code="model_not_found",

@@ -170,7 +170,13 @@ class Lines:
 
     def _check_name(self, name: bytes, line: bytes) -> tuple[int, bytes, bool]:
         if not name or name.translate(None, _TOKEN):
-            raise HeadError(f"{bytes(line[:40])!r} is no header field")
+            # Not more of it: the value may be a credential.
+            what = (
+                f"the name of a header, '{name[:40].decode('latin-1')}',"
+                if name
+                else "a header without a name"
+            )
+            raise HeadError(f"{what} is no header field: write 'Name: value'")
         lower = name.lower()
         known = (self.rule_of(lower), lower, lower not in _VOLATILE)
         if len(name) <= MAX_CACHED_LINE:

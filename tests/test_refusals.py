@@ -77,7 +77,7 @@ def test_an_address_is_told_the_fault_so_often_a_minute():
     assert error.retry_after_s == 30
     assert error.message == (
         "Too many refused requests from this address. Correct the request, or retry in 30 s. "
-        "The fault of this one: The model 'x' does not exist here. GET /v1/models lists all names."
+        "The fault of this one: The model 'x' does not exist here. GET /v1/models?all=true lists all models."
     )
     assert not error.should_retry  # it would be refused again
     assert b"Retry-After: 30\r\n" in error.header_lines()

@@ -170,7 +170,7 @@ def test_a_hint_is_for_those_who_may_use_all_models():
         with pytest.raises(UnknownModel) as caught:
             names(made, b"bth")
         assert caught.value.message == (
-            f"The model 'bth' does not exist here.{said} GET /v1/models lists all names."
+            f"The model 'bth' does not exist here.{said} GET /v1/models?all=true lists all models."
         )
 
 
