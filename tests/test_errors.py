@@ -82,7 +82,8 @@ def test_an_envelope_is_one_line_of_utf_8_whatever_the_message():
 
 def test_unknown_model_suggests_the_nearest_name_if_there_is_one():
     assert UnknownModel("gtp-4o", "gpt-4o").message == (
-        "The model 'gtp-4o' does not exist here. Did you mean 'gpt-4o'? GET /v1/models?all=true lists all models."
+        "The model 'gtp-4o' does not exist here. Did you mean 'gpt-4o'? "
+        "GET /v1/models?all=true lists all models."
     )
     assert "Did you mean" not in UnknownModel("x", None).message
 
