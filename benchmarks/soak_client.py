@@ -229,6 +229,8 @@ def request(
 _ALL_FAILED = {(503, "all_attempts_failed"), (429, "providers_cooling_down")}
 # It may refuse when there is too much to do; counted apart.
 _SHED = (503, "overloaded")
+# What is refused to one address more often than 60 times a minute.
+_TOO_MANY_REFUSED = (429, "too_many_refused_requests")
 
 
 def judge(answer: Answer, number: int, kind: str, planned: Plan, *, pinned: bool) -> str:
@@ -336,6 +338,8 @@ def judge_refused(answer: Answer, allowed: set[tuple[int, str]]) -> str:
     told = answer.status, code_of(answer)
     if told == _SHED:
         return "shed"
+    if told == _TOO_MANY_REFUSED and any(400 <= status < 500 for status, _ in allowed):
+        allowed = {told}
     if told not in allowed or not answer.complete or answer.was_sent:
         raise Wrong(f"{told} instead of {allowed}: {bytes(answer.body[:200])!r}")
     if answer.status == 429 and b"retry-after" not in answer.fields:

@@ -25,6 +25,7 @@ KEEP_ALIVE_LINES = ("", "", "User-Agent: soak/1\r\n", "Accept: */*\r\nX-Custom: 
 # Keys that are refused, and how.
 REFUSED_KEYS = (
     ("revoked", 401, "invalid_api_key"),
+    ("unknown", 401, "invalid_api_key"),
     ("models", 403, "model_not_allowed"),
     ("max_tokens", 422, "max_tokens_exceeded"),
     ("broke", 402, "monthly_limit_reached"),
@@ -249,8 +250,7 @@ class Traffic:
         return f"{self.rng.choice('aaabbf')}/m"
 
     async def plain(self) -> None:
-        key = self.rng.choice(["", "", "", "unknown"])  # which counts as none where none is needed
-        await self.ask("plain", self.pinned(), key=key, more=self.rng.choice(KEEP_ALIVE_LINES))
+        await self.ask("plain", self.pinned(), key="", more=self.rng.choice(KEEP_ALIVE_LINES))
 
     async def with_key(self) -> None:
         await self.ask(self.rng.choice(["plain", "quick"]), self.pinned(), key="good")
