@@ -16,11 +16,11 @@ from proxy import openapi
 from proxy.books import Books
 from proxy.config import STRATEGIES, ConfigError, Listen
 from proxy.edit import EditError, remove_alias, set_alias
-from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
+from proxy.errors import BadRequest, Fault, GatewayError, NotFound
 from proxy.explain import explain_request
 from proxy.gateway import Gateway
 from proxy.guard import Handler, guard
-from proxy.http import error_response, json_response, rows_response
+from proxy.http import error_response, json_response, nothing_at, rows_response
 from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
@@ -101,7 +101,7 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
             headers["Allow"] = ",".join(sorted(error.allowed_methods))
     except Exception:
         log.exception("a fault in the answer to %s %s", request.method, request.path)
-        answer = GatewayError("The gateway failed at this request; its log says more.")
+        answer = Fault()
     return error_response(answer, request.app[_GATEWAY].next_request_id().decode(), headers)
 
 
@@ -116,8 +116,7 @@ def _translate(request: web.Request, error: web.HTTPException) -> GatewayError:
         text = f"{request.method} is not for {request.path}; allowed: {allow}."
         return BadRequest(text, status=405, code="method_not_allowed")
     if error.status == 404:
-        text = f"There is nothing at {request.path[:200]}. The admin API is below /admin/v1."
-        return _not_found(text, "unknown_path")
+        return nothing_at(request.path)
     return BadRequest(f"The request can't be served ({error.status}).", status=error.status)
 
 
@@ -126,10 +125,6 @@ async def _prepare(_request: web.Request, response: web.StreamResponse) -> None:
     page. An answer that knows better keeps its own."""
     for name, value in _FOR_BROWSERS.items():
         response.headers.setdefault(name, value)
-
-
-def _not_found(text: str, code: str) -> GatewayError:
-    return GatewayError(text, status=404, type="not_found_error", code=code, source=DOWNSTREAM)
 
 
 # ---------------------------------------------------------------------- what it answers
@@ -161,7 +156,7 @@ def _alias_of(request: web.Request) -> dict[str, Any]:
     name = request.match_info["name"]
     alias = request.app[_GATEWAY].config.aliases.get(name)
     if alias is None:
-        raise _not_found(f"There is no alias '{name[:200]}'.", "alias_not_found")
+        raise NotFound(f"There is no alias '{name[:200]}'.", "alias_not_found")
     return alias_row(alias)
 
 
@@ -190,7 +185,7 @@ async def _remove_alias(request: web.Request) -> web.Response:
     try:
         await request.app[_RELOADER].edit(lambda text: remove_alias(text, name))
     except KeyError:  # removed by somebody else a moment ago
-        raise _not_found(f"There is no alias '{name[:200]}'.", "alias_not_found") from None
+        raise NotFound(f"There is no alias '{name[:200]}'.", "alias_not_found") from None
     except ConfigError as error:
         aliases = request.app[_GATEWAY].config.aliases.values()
         users = [alias.name for alias in aliases if name in alias.models]

@@ -15,10 +15,10 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 from proxy.error_response import gateway_response
-from proxy.errors import DOWNSTREAM, BadRequest, GatewayError, Unavailable
+from proxy.errors import BadRequest, Fault, GatewayError, Unavailable
 from proxy.gateway import Gateway
 from proxy.headers import MAX_HEADERS
-from proxy.http import error_response
+from proxy.http import error_response, nothing_at
 from proxy.wrong_protocol import TLS_BEGINS
 
 log = logging.getLogger("tokenhub.admin")
@@ -194,7 +194,7 @@ class ControlProtocol(web.RequestHandler):
         """The answer to what aiohttp can't parse, or fails at by itself."""
         if status >= 500:
             log.error("a fault in the answer to a request", exc_info=exc)
-            error = GatewayError("The gateway failed at this request; its log says more.", status=status)
+            error: GatewayError = Fault(status=status)
         else:
             text = "The request has a method, a framing or an Expect that is not known here."
             error = BadRequest(text, status=status)
@@ -243,13 +243,7 @@ def refuse_target(target: str) -> GatewayError | None:
             f"The path is longer than {MAX_PATH_BYTES} bytes. The admin API is below /admin/v1.", status=414
         )
     if path.count("/") > MAX_SLASHES:
-        return GatewayError(
-            f"There is nothing at {path[:200]}. The admin API is below /admin/v1.",
-            status=404,
-            type="not_found_error",
-            code="unknown_path",
-            source=DOWNSTREAM,
-        )
+        return nothing_at(path)
     return None
 
 

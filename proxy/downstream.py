@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.deadlines import body_late, look_at
 from proxy.endpoints import PROXIED
 from proxy.error_response import gateway_response, own_head
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest, Fault, GatewayError
 from proxy.exchange import Exchange
 from proxy.flow import NEVER
 from proxy.framing import ChunkedBody, FramingError
 from proxy.headers import MAX_HEAD_BYTES, RequestHead
 from proxy.lines import without_empty_lines
-from proxy.own_answers import OwnAnswer, may_be_followed, own_answer
+from proxy.own_answers import COPIED_BYTES, OWN_WAIT_S, OwnAnswer, may_be_followed, own_answer
 from proxy.request_flow import BODY, CLOSED, DRAIN_LINGER_S, READING, REFUSED, WAITING, RequestFlow
 from proxy.turn import LARGE_READ_BYTES
 from proxy.upstream import HIGH_WATER_BYTES
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.downstream")
 
-# Longer ones are shared by all who are sent them.
-_COPIED_BYTES: Final = 16 << 10
-# A list of models that is still to be built is there long before.
-_OWN_WAIT_S: Final = 30.0
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES: Final = 64 << 10
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -72,7 +68,7 @@ class ClientConnection(RequestFlow):
             self._receive(data)
         except Exception:  # it must not leave the client waiting, nor take the process with it
             log.exception("a fault in the gateway")
-            self.refuse(GatewayError("The gateway failed at this request; its log says more.", close=True))
+            self.refuse(Fault(close=True))
 
     def _receive(self, data: bytes) -> None:
         phase = self._phase
@@ -232,7 +228,7 @@ class ClientConnection(RequestFlow):
             error = raised
         if answer is None and error is None:
             self._phase, self._buffer = WAITING, data
-            self.wake_at = monotonic() + _OWN_WAIT_S
+            self.wake_at = monotonic() + OWN_WAIT_S
             return
         if may_be_followed(head, length, raw_head):
             self._pass_over(head, length, data, begin)
@@ -246,7 +242,7 @@ class ClientConnection(RequestFlow):
             answer.status, self.gateway.next_request_id(), answer.lines + self._common_lines(keep),
             len(answer.body), close=not keep,
         )  # fmt: skip
-        if len(body) < _COPIED_BYTES:
+        if len(body) < COPIED_BYTES:
             self.send(begins + body)
         else:
             self.send(begins)
@@ -256,9 +252,12 @@ class ClientConnection(RequestFlow):
         else:
             self._conclude(keep)
 
-    def ask_again(self) -> None:
-        """What the request waited for is there."""
-        if self._phase == WAITING and self._exchange is None:
+    def ask_again(self, error: GatewayError | None = None) -> None:
+        """What the request waited for is there, or there is an ``error`` in its place."""
+        if self._phase == WAITING and self._exchange is None:  # else its client has left
+            if error is not None:
+                self.refuse(error)
+                return
             self._phase = READING
             self._on_pipelined()
 

@@ -7,10 +7,12 @@
     ├── ForeignOrigin     403    a web page that may not call the gateway
     ├── LimitReached  402/429    of the key
     ├── TooManyRefused    429    refused requests from one address, without a key
+    ├── NotFound          404    a path, alias or key that is not there
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
     ├── CoolingDown       429    every provider that could be asked wants patience
-    └── Unavailable       503    the gateway itself sheds load or drains
+    ├── Unavailable       503    the gateway itself sheds load or drains
+    └── Fault             500    of the gateway itself
 
 ``source`` says whose fault it is (``downstream`` is the client's side, ``upstream`` the provider's), so that
 health tables, logs and retries never have to guess from a status. The errors are made where the fault is
@@ -106,6 +108,13 @@ class BadRequest(GatewayError):
             source=DOWNSTREAM,
             close=close,
         )
+
+
+class NotFound(GatewayError):
+    """There is nothing of that name, or at that path."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message, status=404, type="not_found_error", code=code, source=DOWNSTREAM)
 
 
 class Unauthorized(GatewayError):
@@ -247,3 +256,11 @@ class Unavailable(GatewayError):
         super().__init__(
             message, status=503, type="provider_error", code=code, retry_after_s=retry_after_s, close=close
         )
+
+
+class Fault(GatewayError):
+    """The gateway itself is wrong. Whoever answers with it logs what happened."""
+
+    def __init__(self, *, status: int = 500, close: bool = False) -> None:
+        text = "The gateway failed at this request; its log says more."
+        super().__init__(text, status=status, close=close)

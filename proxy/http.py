@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from proxy.errors import GatewayError
+from proxy.errors import GatewayError, NotFound
 from proxy.slices import json_rows
 
 _PIECE_BYTES = 256 << 10
@@ -51,6 +51,11 @@ async def rows_response(
     await response.write(b"".join(held))
     await response.write_eof()
     return response
+
+
+def nothing_at(path: str) -> GatewayError:
+    """The error for a path of the admin listener that leads nowhere."""
+    return NotFound(f"There is nothing at {path[:200]}. The admin API is below /admin/v1.", "unknown_path")
 
 
 def error_response(

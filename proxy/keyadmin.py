@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from proxy.books import Books
-from proxy.errors import DOWNSTREAM, BadRequest, GatewayError
+from proxy.errors import BadRequest, GatewayError, NotFound
 from proxy.gateway import Gateway
 from proxy.http import json_response, rows_response
 from proxy.keydb import NameTaken, UnknownKey
@@ -138,9 +138,7 @@ async def _usage(request: web.Request) -> web.StreamResponse:
 
 
 def _unknown(error: UnknownKey) -> GatewayError:
-    return GatewayError(
-        str(error), status=404, type="not_found_error", code="key_not_found", source=DOWNSTREAM
-    )
+    return NotFound(str(error), "key_not_found")
 
 
 def _invalid(error: KeySettingsError) -> GatewayError:

@@ -149,15 +149,20 @@ def rotate_key(database: sqlite3.Connection, id: str, digest: bytes, overlap_s: 
     """
     with writing(database):
         before = _stored(database, id)
-        if before.revoked is not None:
-            raise KeySettingsError(f"The key {id} was revoked, which is for good: make another one.")
-        if not before.is_in_use(now):
-            raise KeySettingsError(f"The key {id} has expired: give it another 'expires' first.")
+        check_rotation(before, now)
         key = dataclasses.replace(
             before, digest=digest, rotated=int(now), old_digest=before.digest, old_until=int(now) + overlap_s
         )
         _write(database, key)
     return key
+
+
+def check_rotation(key: Key, now: float) -> None:
+    """:raises KeySettingsError: the key is not in use, so that no secret makes it of use."""
+    if key.revoked is not None:
+        raise KeySettingsError(f"The key {key.id} was revoked, which is for good: make another one.")
+    if not key.is_in_use(now):
+        raise KeySettingsError(f"The key {key.id} has expired: give it another 'expires' first.")
 
 
 def _stored(database: sqlite3.Connection, id: str) -> Key:

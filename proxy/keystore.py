@@ -21,6 +21,7 @@ from proxy.config import Config
 from proxy.keydb import (
     UnknownKey,
     change_key,
+    check_rotation,
     find_key,
     load_keys,
     make_key,
@@ -218,9 +219,9 @@ class KeyStore:
         async with self._lock:
             await self._look()
             key = self.find(wanted)
-            if key.id in self._unstored:
-                raise KeySettingsError(f"The key {key.id} was revoked, which is for good: make another one.")
-            key = await self._store(rotate_key, key.id, digest, overlap_s, time.time())
+            now = time.time()
+            check_rotation(key, now)  # that it was revoked may hold in memory only
+            key = await self._store(rotate_key, key.id, digest, overlap_s, now)
         log.info("key %s (%s) has a new secret; the former one works for %d s", key.id, key.name, overlap_s)
         return key, secret
 

@@ -43,6 +43,7 @@ MOST_LEVELS: Final = 1000
 ALL_KEYS: Final = b"\1" * 256
 
 _WHITE: Final = b" \t\r\n"
+_ONE_WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n"))
 _WHITE_RUN: Final = re.compile(rb"[ \t\r\n]*+")
 # Between a key and its value nobody writes more, and what is longer is not looked through.
 _WHITE_BEFORE_VALUE: Final = re.compile(rb"[ \t\r\n]{0,4096}+")
@@ -76,7 +77,7 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
         at = skip_white(data, pos)
         return ([at], open, BROKEN) if at < len(data) else (keys, open, ENDED)
     in_value = mode & IN_VALUE
-    value_at = skip_white(data, pos) if mode == VALUE_NEXT else -1
+    value_begin = skip_white(data, pos) if mode == VALUE_NEXT else -1
     mode &= IN_VALUE - 1
     if mode == ESCAPED:
         if pos >= len(data):
@@ -103,7 +104,7 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
             if data[at] != 0x3A:
                 return [*keys, at], open, BROKEN
             pos, in_value = at + 1, IN_VALUE
-            value_at = skip_white(data, pos)
+            value_begin = skip_white(data, pos)
         quote = data.find(b'"', pos)
         between = data[pos:] if quote < 0 else data[pos:quote]
         open, in_value, at = _walk(between, open, in_value)
@@ -112,9 +113,9 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
         if in_value == _HAS_ENDED:
             return (keys, open, ENDED) if quote < 0 else ([*keys, quote], open, BROKEN)
         if quote < 0:
-            is_next = in_value and len(open) == 1 and value_at == len(data)
+            is_next = in_value and len(open) == 1 and value_begin == len(data)
             return keys, open, VALUE_NEXT if is_next else OUTSIDE + in_value
-        if in_value and len(open) == 1 and quote != value_at:
+        if in_value and len(open) == 1 and quote != value_begin:
             return [*keys, quote], open, BROKEN
         begin = quote if len(open) == 1 and not in_value else -1
         pos = quote + 1
@@ -196,13 +197,10 @@ def value_at(text: bytes, stop: int) -> int:
     """Where the value of a key begins that ends at ``stop``; the end of the text if it is not there, and a
     byte of white space where 4 KiB of that are before it."""
     if text[stop : stop + 1] == b":":  # nearly always
-        return _skip_some(text, stop + 1) if text[stop + 1 : stop + 2] in _SOME_WHITE else stop + 1
+        return _skip_some(text, stop + 1) if text[stop + 1 : stop + 2] in _ONE_WHITE else stop + 1
     return _skip_some(text, _skip_some(text, stop) + 1)
 
 
 def _skip_some(data: bytes, pos: int) -> int:
     match = _WHITE_BEFORE_VALUE.match(data, pos)
     return match.end() if match else pos
-
-
-_SOME_WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.cors import preflight
 from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, allowed_methods, model_id, own
-from proxy.errors import DOWNSTREAM, BadRequest, ForeignOrigin, GatewayError, UnknownModel
+from proxy.errors import BadRequest, Fault, ForeignOrigin, GatewayError, NotFound, UnknownModel
 from proxy.headers import RequestHead
 from proxy.listing import ModelList, Wanted
 
@@ -29,6 +29,10 @@ log = logging.getLogger("tokenhub.downstream")
 
 # Of a turn of the event loop, for lists that are being built.
 STEP_S: Final = 0.002
+# A list that is still to be built is there long before.
+OWN_WAIT_S: Final = 30.0
+# Longer answers are shared by all who are sent them.
+COPIED_BYTES: Final = 16 << 10
 # Of a path or name that is told back.
 _MAX_TOLD: Final = 200
 _JSON: Final = b"Content-Type: application/json\r\n"
@@ -85,13 +89,8 @@ def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> b
 def _not_served(method: bytes, path: bytes) -> GatewayError:
     where, allow = path[:_MAX_TOLD].decode("latin-1"), allowed_methods(path)
     if not allow:
-        return GatewayError(
-            f"There is nothing at {where}. The API is below /v1, such as /v1/chat/completions.",
-            status=404,
-            type="not_found_error",
-            code="unknown_path",
-            source=DOWNSTREAM,
-        )
+        text = f"There is nothing at {where}. The API is below /v1, such as /v1/chat/completions."
+        return NotFound(text, "unknown_path")
     error = BadRequest(
         f"{method.decode('latin-1')} is not for {where}; allowed: {allow.decode()}.",
         status=405,
@@ -210,7 +209,7 @@ class ListBuilder:
                 log.exception("a fault in building a list of models")
                 self._jobs.popleft()
                 for client in job.waiting:
-                    client.refuse(GatewayError("The gateway failed at this request; its log says more."))
+                    client.ask_again(Fault())
                 continue
             while job.waiting and monotonic() < until:
                 job.waiting.popleft().ask_again()

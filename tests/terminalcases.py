@@ -81,6 +81,17 @@ class Terminal:
         return err
 
 
+def check_refused(argv: str, said: str, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    """A command is refused for its options, with ``said`` in its last line, before anything is made."""
+    with pytest.raises(SystemExit) as caught:
+        main(argv.split())
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err.splitlines()[-1]
+    assert not (folder / "t.db").exists()
+
+
 def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a configuration, in which the commands run."""
     monkeypatch.chdir(folder)

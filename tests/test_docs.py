@@ -319,9 +319,7 @@ def test_statuses_and_types_of_the_table_exist():
     for status, kind, *_ in table_rows():
         assert kind.strip("`") in types, kind
         for number in status.split(", "):
-            assert int(number) in REASONS or number in ("409", "414", "415"), (
-                number
-            )  # those are the admin API's
+            assert int(number) in REASONS or number in ("409", "414"), number  # those are the admin API's
 
 
 # ---------------------------------------------------------------------- pages made from the code

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy.cli import main
 from proxy.keys import FORM
 from tests.keycases import key_of, write_old
-from tests.terminalcases import prepared, terminal_of, write_ledger
+from tests.terminalcases import check_refused, prepared, terminal_of, write_ledger
 from tests.test_folding import line
 
 
@@ -231,10 +230,4 @@ async def test_what_a_key_has_used(terminal, folder):
     ],
 )
 def test_wrong_usage(argv, said, capsys, folder):
-    with pytest.raises(SystemExit) as caught:
-        main(argv.split())
-    assert caught.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert said in err.splitlines()[-1]
-    assert not (folder / "t.db").exists()
+    check_refused(argv, said, capsys, folder)

@@ -568,9 +568,16 @@ async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
 
     real = ModelList._make
     monkeypatch.setattr(ModelList, "_make", make)
+    leaving = await RawClient.connect(server)
+    await until(lambda: server.gateway.connections)
+    [left] = server.gateway.connections
     client = await RawClient.connect(server)
-    await client.send(NEXT.replace(b"/best", b""))
+    for each in (leaving, client):
+        await each.send(NEXT.replace(b"/best", b""))
+    await until(lambda: repr(server.gateway.lists) == "<ListBuilder [2]>")
+    leaving.close()
     check_error(await client.response(), 500, "api_error", None)
+    assert repr(left) == "<ClientConnection closed None>"  # nothing is written to who has left
     assert "a fault in building a list of models" in caplog.messages
     monkeypatch.setattr(ModelList, "_make", real)
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600

@@ -27,11 +27,17 @@ async def dial(pool: ConnectionPool) -> ProviderConnection:
     return attempt.connection
 
 
-async def ask(connection: ProviderConnection) -> Attempt:
-    """One request on a connection; returns its attempt, once it is over one way or the other."""
+def begin(connection: ProviderConnection) -> Attempt:
+    """An attempt on a connection; nothing is sent yet."""
     attempt = Attempt()
     attempt.connection = connection
     connection.start(attempt)
+    return attempt
+
+
+async def ask(connection: ProviderConnection) -> Attempt:
+    """One request on a connection; returns its attempt, once it is over one way or the other."""
+    attempt = begin(connection)
     connection.transport.write(REQUEST)
     await until(lambda: attempt.done or attempt.lost)
     return attempt
@@ -49,6 +55,13 @@ def answering(answer: bytes, then_close: bool = False):
 
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def answer_early(call: Call) -> None:
+    """Before the end of the request."""
+    await call.head()
+    await call.send(PLAIN)
+    await call.gone()
 
 
 async def test_the_newest_idle_connection_is_taken_first(pool):
@@ -132,16 +145,9 @@ async def test_release_keeps_what_ended_cleanly(pool, provider):
 async def test_a_request_that_is_not_out_yet_is_no_beginning_for_another(pool, provider):
     """It was answered before its end; what is left of it would come before the next one's head."""
 
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(PLAIN)
-        await call.gone()
-
-    provider.script = script
+    provider.script = answer_early
     connection = await dial(pool)
-    attempt = Attempt()
-    attempt.connection = connection
-    connection.start(attempt)
+    attempt = begin(connection)
     body = bytes(16 << 20)  # more than the system takes
     connection.transport.write(b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     await until(lambda: attempt.done)
@@ -163,9 +169,7 @@ async def test_a_large_request_goes_out_in_slices(pool, provider):
 
     provider.script = script
     connection = await dial(pool)
-    attempt = Attempt()
-    attempt.connection = connection
-    connection.start(attempt)
+    attempt = begin(connection)
     pieces = [bytes([number % 251]) * (100_000 + number) for number in range(160)]
     body = b"".join(pieces) + b"and the end"
     head = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -186,16 +190,9 @@ async def test_a_large_request_goes_out_in_slices(pool, provider):
 
 
 async def test_what_is_unsent_goes_with_the_connection(pool, provider):
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(PLAIN)
-        await call.gone()
-
-    provider.script = script
+    provider.script = answer_early
     connection = await dial(pool)
-    attempt = Attempt()
-    attempt.connection = connection
-    connection.start(attempt)
+    attempt = begin(connection)
     connection.send(
         [b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 99999999\r\n\r\n", *[bytes(1 << 20)] * 40]
     )

@@ -7,8 +7,7 @@ import io
 
 import pytest
 
-from proxy.cli import main
-from tests.terminalcases import prepared, terminal_of, write_ledger
+from tests.terminalcases import check_refused, prepared, terminal_of, write_ledger
 from tests.test_folding import line
 
 
@@ -101,10 +100,4 @@ async def test_usage_for_programs(terminal, ledger):
     ],
 )
 def test_wrong_usage(argv, said, capsys, folder):
-    with pytest.raises(SystemExit) as caught:
-        main(argv.split())
-    assert caught.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert said in err.splitlines()[-1]
-    assert not (folder / "t.db").exists()
+    check_refused(argv, said, capsys, folder)
