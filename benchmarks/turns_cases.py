@@ -7,11 +7,12 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, repeat
 
 from turns_answers import ANSWERS
-from turns_setup import ASKING, TOKEN, Setup
+from turns_setup import ASKING, PATTERNS, TOKEN, Setup
 
 _MIB = 1 << 20
 _BODY = 64 * _MIB  # max_body
@@ -180,32 +181,40 @@ def _add_data() -> None:
     _add_heads()
     _add_paths("path", admin=False)
     _add("models", "GET /v1/models", _get("/v1/models"))
-    _add(
-        "models/as-limited-key",
-        "of a key with 5,000 names",
-        lambda s, line: (_head("GET", "/v1/models", f"Authorization: Bearer {s.secrets[1]}\r\n") + b"\r\n",),
-        both=False,
-    )
     _add("models/one", "GET of one model", _get("/v1/models/p0/model-00000"))
     _add("models/unknown", "GET of an unknown model", _get("/v1/models/p0/modal-00000"))
-    _add(
-        "models/unknown-as-limited-key",
-        "of a key with 5,000 names",
-        lambda s, line: (
-            _head("GET", "/v1/models/p0/modal-1", f"Authorization: Bearer {s.secrets[1]}\r\n") + b"\r\n",
-        ),
-        both=False,
-    )
-    _add(
-        "body/as-limited-key",
-        "of a key with 5,000 names",
-        lambda s, line: _post(_CHAT, b'{"model":"everything"}')(
-            s, f"Authorization: Bearer {s.secrets[1]}\r\n"
-        ),
-        both=False,
-    )
+    _add_limited()
     for name in ("/healthz", "/readyz"):
         _add(f"probe{name}", "a probe", _get(name), both=False)
+
+
+def _add_limited() -> None:
+    """As keys with a list of models: long lists of names are one key's, each list of patterns is new."""
+    everything = _post(_CHAT, b'{"model":"everything"}')
+    large = _chat(lambda m: b'{%b,"a":"%b"}' % (m, b"x" * 4 * _MIB), "auto")
+    with_patterns = count(PATTERNS, 5)
+    for name, what, make in (
+        ("models", "GET /v1/models", _get("/v1/models")),
+        ("models/unknown", "GET of an unknown model", _get("/v1/models/p0/modal-1")),
+        ("body/everything", "an alias of 5,000 members", everything),
+        ("body/auto", "all models", _post(_CHAT, b'{"model":"auto"}')),
+        ("body/auto-large", "4 MiB for all models", large),
+        ("body/pinned", "one model", _post(_CHAT, b'{"model":"p0/model-00000"}')),
+    ):
+        _add(f"{name}-as-limited-key", f"{what}, of a key with 5,000 names", _by(make, repeat(1)), both=False)
+        _add(
+            f"{name}-by-patterns", f"{what}, of a key with 200 patterns", _by(make, with_patterns), both=False
+        )
+
+
+def _by(make: Make, keys: Iterator[int]) -> Make:
+    """As the next of ``keys``, by their number."""
+
+    def made(setup: Setup, _: str) -> Iterable[bytes]:
+        secret = setup.secrets[next(keys) % len(setup.secrets)]
+        return make(setup, f"Authorization: Bearer {secret}\r\n")
+
+    return made
 
 
 def _add_heads() -> None:

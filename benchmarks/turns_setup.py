@@ -11,6 +11,7 @@ from proxy.keydb import make_key, store_key
 from proxy.state import connect
 
 PROVIDERS = 10
+PATTERNS = 2  # of five keys, the one that has as many patterns for models as a key may have
 ASKING = 3  # the provider that is asked for the usage of streams, which is taken out again
 TOKEN = "turns-admin-token"
 
@@ -91,6 +92,9 @@ class Setup:
             }
             if number % 5 == 1:
                 settings["models"] = tuple(self.names)
+            elif number % 5 == PATTERNS:
+                patterns = (f"p?/*m*d*l*-{number:03}{at:03}*" for at in range(199))
+                settings["models"] = (*patterns, "p0/*")
             key, secret = make_key(settings, time.time())
             store_key(database, key)
             self.secrets.append(secret)

@@ -22,8 +22,6 @@ _PREFIX: Final = PREFIX.encode()
 # meant for the provider (auth = "passthrough"); the last is Azure's.
 _HEADERS: Final = (b"x-tokenhub-key", b"authorization", b"x-api-key", b"api-key")
 Credentials = Sequence[tuple[bytes, bytes]]
-# What a name is: "pinned", "alias", "auto", "short"; None: there is none.
-Meaning = Callable[[str], str | None]
 Matches = Callable[[str], object]  # an id
 # Where a word of a header begins as our keys do; within one, other people's tokens have it by chance.
 _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
@@ -39,9 +37,7 @@ class Grant:
         "_allowed",
         "_catalog",
         "_found",
-        "_globs",
-        "_means",
-        "_named",
+        "_ids",
         "_pools",
         "_until",
         "account",
@@ -69,16 +65,14 @@ class Grant:
         self.reads_body = account.reserves or key.max_tokens is not None
         self.may_end = key.revoked is not None or key.expires is not None or until is not None
         self.limits_models = key.models is not None
-        # What was worked out with the latest catalog: pools by what requests say, and as the catalog made
-        # them; the members of each name that may be used.
+        # What was worked out with the latest catalog: the models that the list names, whatever a request asks
+        # for; pools by what requests say, and as the catalog made them; the members of each name that may be
+        # used.
         self._catalog: Catalog | None = None
+        self._ids: frozenset[str] = frozenset()
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
         self._pools: Pools = {}
         self._allowed: dict[str, Members] = {}
-        # The list as the catalog of ``_means`` has it: prepare() sets all three.
-        self._means: Meaning | None = None
-        self._named: frozenset[str] = frozenset()
-        self._globs: list[Matches] = []
 
     def check(self, unix_s: float) -> None:
         """:raises Unauthorized: the key is of no use any more."""
@@ -92,38 +86,43 @@ class Grant:
             text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
             raise Unauthorized(text)
 
-    def prepare(self, means: Meaning) -> Iterator[None]:
-        """Hold the key's list against a catalog, an entry with each step: two hundred globs take 20 ms."""
-        if self._means == means:
-            return
-        named: set[str] = set()
-        globs: list[Matches] = []
-        for entry in self.key.models or ():
-            if means(entry) in ("pinned", "short"):
-                named.add(entry)
-            if is_glob(entry):
-                globs.append(re.compile(translate(entry)).match)
-            yield
-        self._named, self._globs, self._means = frozenset(named), globs, means
+    def is_ready(self, catalog: Catalog) -> bool:
+        """Whether it is known what the key's list of models means in a catalog: see :meth:`make_ready`."""
+        return catalog is self._catalog
 
-    def allows(self, name: str, ids: Iterable[str], means: Meaning) -> list[bool]:
-        """Which of the models ``ids`` the key may use for a request that asks for ``name``.
+    def make_ready(self, catalog: Catalog) -> Iterator[None]:
+        """Hold the key's list against a catalog, a bit with each step: two hundred patterns and five thousand
+        models take half a second.
 
-        An entry of its list that is an alias allows what the alias stands for, where the alias is asked for;
-        one that is an id allows that; a short name, all models of that name; a glob is held against ids.
+        An entry that is an alias allows what the alias stands for, where the alias is asked for; one that is
+        an id allows that; a short name, all models of that name; a pattern is held against ids.
         """
-        models = self.key.models
+        ids: set[str] = set()
+        patterns: list[Matches] = []
+        for entry in self.key.models or ():
+            if catalog.means(entry) in ("pinned", "short"):
+                ids.update(member.id for member in catalog.members(entry))
+            if is_glob(entry):
+                patterns.append(re.compile(translate(entry)).match)
+            yield
+        if patterns:
+            for id in catalog.deployments:
+                if any(matches(id) for matches in patterns):
+                    ids.add(id)
+                yield
+        self._ids = frozenset(ids)
+        self._found, self._pools, self._allowed = {}, {}, {}
+        self._catalog = catalog
+
+    def allowed(self, name: str, members: Members) -> Members:
+        """Those of the models behind ``name`` that the key may use for a request that asks for that name.
+
+        The catalog they are of is one that it was made ready for.
+        """
+        models, ids = self.key.models, self._ids
         if models is None or name in models:
-            return [True for _ in ids]
-        for _ in self.prepare(means):
-            pass
-        named, globs = self._named, self._globs
-        return [
-            id in named
-            or (means(short := id.partition("/")[2]) == "short" and short in named)
-            or any(matches(id) for matches in globs)
-            for id in ids
-        ]
+            return members
+        return tuple(member for member in members if member.id in ids)
 
     def resolve(self, catalog: Catalog, name: str | None, endpoint: str, strategy: str | None) -> Pool:
         """As :meth:`proxy.catalog.Catalog.resolve`, with those members only that the key may use.
@@ -132,9 +131,9 @@ class Grant:
         """
         if not self.limits_models:
             return catalog.resolve(name, endpoint, strategy)
-        if catalog is not self._catalog:
-            self._catalog = catalog
-            self._found, self._pools, self._allowed = {}, {}, {}
+        if catalog is not self._catalog:  # whoever could wait has had it made ready
+            for _ in self.make_ready(catalog):
+                pass
         pool = self._found.get((name, endpoint, strategy))
         if pool is None:
             pool = catalog.resolve_among(name, endpoint, strategy, self._narrow, self._pools)
@@ -145,10 +144,7 @@ class Grant:
         """The members of a name that the key may use. :raises NotAllowed: there are none."""
         found = self._allowed.get(name)
         if found is None:
-            assert self._catalog is not None
-            allowed = self.allows(name, [member.id for member in members], self._catalog.means)
-            found = tuple(member for member, may in zip(members, allowed, strict=True) if may)
-            self._allowed[name] = found
+            found = self._allowed[name] = self.allowed(name, members)
         if not found:
             names = ", ".join(self.key.models or ())
             raise NotAllowed(f"This API key may not use '{name}'. It may use: {names}.")

@@ -1,7 +1,7 @@
 """A client's connection: heads, framing of request bodies, and pipelining.
 
     READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
-       └─ any other request is answered at once (:mod:`proxy.own_answers`), or waits for a list of models
+       └─ any other request is answered at once (:mod:`proxy.own_answers`), or waits (:mod:`proxy.stepwise`)
     REFUSED   an answer was given before the request's end: what is left of it is read and dropped, a
               little of it for the sake of the connection, else until the client closes
 
@@ -25,7 +25,7 @@ from proxy.flow import NEVER
 from proxy.framing import ChunkedBody, FramingError
 from proxy.headers import MAX_HEAD_BYTES, RequestHead
 from proxy.lines import without_empty_lines
-from proxy.own_answers import COPIED_BYTES, OWN_WAIT_S, OwnAnswer, may_be_followed, own_answer
+from proxy.own_answers import COPIED_BYTES, may_be_followed, own_answer
 from proxy.request_flow import BODY, CLOSED, DRAIN_LINGER_S, READING, REFUSED, WAITING, RequestFlow
 from proxy.turn import LARGE_READ_BYTES
 from proxy.upstream import HIGH_WATER_BYTES
@@ -37,7 +37,6 @@ log = logging.getLogger("tokenhub.downstream")
 
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES: Final = 64 << 10
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientConnection(RequestFlow):
@@ -164,6 +163,10 @@ class ClientConnection(RequestFlow):
                 self.gateway.shed()
             exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
             exchange.begin()
+            if not exchange.is_ready(self):
+                self._exchange = None
+                self._wait(data)
+                return
         except GatewayError as error:
             self._pass_over(head, length, data, begin)
             self.refuse(error)
@@ -174,10 +177,7 @@ class ClientConnection(RequestFlow):
             self._phase = WAITING
             self._pass_body(exchange, data[begin:stop], True)
             return
-        self._set_body(head, length)
-        self._phase = BODY
-        if head.expect and len(data) == begin:
-            self.transport.write(_CONTINUE)
+        self._begin_body(head, length, is_asked=head.expect != b"" and len(data) == begin)
         if length == 0 or len(data) > begin:
             self._on_body(data[begin:])
         else:
@@ -220,16 +220,14 @@ class ClientConnection(RequestFlow):
         """A request that is not proxied."""
         self._head = head
         raw_head = data[:begin]
-        answer: OwnAnswer | None = None
-        error: GatewayError | None = None
+        answer = error = None
         try:
             answer = own_answer(self, head, raw_head)
+            if answer is None:
+                self._wait(data)
+                return
         except GatewayError as raised:
             error = raised
-        if answer is None and error is None:
-            self._phase, self._buffer = WAITING, data
-            self.wake_at = monotonic() + OWN_WAIT_S
-            return
         if may_be_followed(head, length, raw_head):
             self._pass_over(head, length, data, begin)
         if answer is None:
@@ -259,6 +257,7 @@ class ClientConnection(RequestFlow):
                 self.refuse(error)
                 return
             self._phase = READING
+            self.pause_reading(False)
             self._on_pipelined()
 
     def on_exchange_done(self, reusable: bool) -> None:

@@ -32,10 +32,10 @@ from proxy.ledger import Ledger
 from proxy.listing import ModelList
 from proxy.outbox import Outbox
 from proxy.overload import Overload
-from proxy.own_answers import ListBuilder
 from proxy.pool import Pool
 from proxy.provider import Provider
 from proxy.refusals import Refusals, count_for_key, is_counted
+from proxy.stepwise import Stepwise
 from proxy.turn import Rest, Soon
 from proxy.wrong_protocol import WrongProtocol
 
@@ -131,7 +131,7 @@ class Gateway:
         self.door = Door(self.connections)
         self.refusals = Refusals()
         self._hints = TokenBucket(HINTS_A_SECOND, HINTS_IN_A_ROW)
-        self.lists = ListBuilder()
+        self.stepwise = Stepwise()
         self.wrong_protocol = WrongProtocol()
         self.absent = 0  # of them, clients that have left
         self.unready = False  # /readyz answers 503
@@ -186,6 +186,10 @@ class Gateway:
     def lets_pages_call(self, origin: bytes) -> bool:
         """Whether pages of an origin may, as browsers write it."""
         return self.cors is not None and bool(self.cors.lines(origin))
+
+    def make_ready(self, grant: Grant, catalog: Catalog, client: ClientConnection) -> bool:
+        """Hold a key's list of models against a catalog. False: ``client`` is told when that is done."""
+        return self.stepwise.run(grant, lambda: grant.is_ready(catalog), grant.make_ready(catalog), client)
 
     @property
     def catalog(self) -> Catalog:

@@ -62,13 +62,10 @@ class ModelList:
     def build(self, wanted: Wanted, grant: Grant | None) -> Iterator[None]:
         """Build a list, a bit with each step. At the end :meth:`get` has it.
 
-        :param grant: of the key whose names are wanted; None: all are.
+        :param grant: of the key whose names are wanted, made ready for the catalog; None: all are.
         """
-        catalog = self._catalog
-        if grant is not None:
-            yield from grant.prepare(catalog.means)
         rows = []
-        for name in catalog.listed():
+        for name in self._catalog.listed():
             row = self._row(name, grant)
             if row is not None and (row.is_available or wanted.is_all):
                 rows.append(row.told() if wanted.is_all else row.data)
@@ -87,7 +84,8 @@ class ModelList:
 
         What can't be called says so, whether it was asked for or not.
 
-        :param grant: of a key that may use some models only; None: all may be used.
+        :param grant: of a key that may use some models only, made ready for the catalog; None: all may be
+            used.
         """
         row = self._row(name, grant)
         if row is None:
@@ -97,10 +95,9 @@ class ModelList:
     def _row(self, name: str, grant: Grant | None) -> _Row | None:
         members = self._catalog.members(name)
         if grant is not None:
-            allowed = grant.allows(name, [member.id for member in members], self._catalog.means)
-            if not all(allowed):
-                members = tuple(member for member, may in zip(members, allowed, strict=True) if may)
-                return self._make(name, members) if members else None
+            allowed = grant.allowed(name, members)
+            if len(allowed) < len(members):
+                return self._make(name, allowed) if allowed else None
         if not members:
             return None
         row = self._rows.get(name)

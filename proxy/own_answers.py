@@ -1,36 +1,26 @@
 """What the data listener answers by itself: models, health, browsers' preflights, and what is not there.
 
 Nothing of it is sent on, and no other program's code sees such a request. All is answered in the turn in
-which it came, but for a list of models that is still to be built: that takes up to :data:`STEP_S` of each
-turn, for all who wait together, and then their requests are read again.
+which it came, but for what a list of models, or a key's own list, still has to be made for
+(:mod:`proxy.stepwise`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import deque
-from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.cors import preflight
 from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, allowed_methods, model_id, own
-from proxy.errors import BadRequest, Fault, ForeignOrigin, GatewayError, NotFound, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
 from proxy.headers import RequestHead
-from proxy.listing import ModelList, Wanted
+from proxy.listing import Wanted
 
 if TYPE_CHECKING:
     from proxy.access import Grant
     from proxy.downstream import ClientConnection
     from proxy.gateway import Gateway
 
-log = logging.getLogger("tokenhub.downstream")
-
-# Of a turn of the event loop, for lists that are being built.
-STEP_S: Final = 0.002
-# A list that is still to be built is there long before.
-OWN_WAIT_S: Final = 30.0
 # Longer answers are shared by all who are sent them.
 COPIED_BYTES: Final = 16 << 10
 # Of a path or name that is told back.
@@ -51,7 +41,7 @@ class OwnAnswer(NamedTuple):
 
 
 def own_answer(client: ClientConnection, head: RequestHead, raw_head: bytes) -> OwnAnswer | None:
-    """The answer to a request that is not proxied; None: it waits for a list, see :class:`ListBuilder`.
+    """The answer to a request that is not proxied; None: it waits, and is asked again.
 
     :raises GatewayError: it is an error.
     """
@@ -134,7 +124,13 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
         grant.check(unix_s)
     limited = grant if grant is not None and grant.limits_models else None
     is_all = b"all=true" in head.query.split(b"&")
-    models = gateway.routes.models
+    routes = gateway.routes
+    models = routes.models
+    if limited is not None and not limited.is_ready(routes.catalog):
+        if grant is not None and grant.account.is_limited:
+            grant.account.look(now, unix_s)
+        if not gateway.make_ready(limited, routes.catalog, client):
+            return None
     if id is not None:
         row = models.one(id, limited, is_all=is_all)
         if row is None:  # what is refused is counted by whoever answers it
@@ -146,7 +142,8 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
     if found is None:
         if grant is not None and grant.account.is_limited:
             grant.account.look(now, unix_s)
-        if not gateway.lists.build(models, wanted, limited, client):
+        steps, is_there = models.build(wanted, limited), lambda: models.get(wanted) is not None
+        if not gateway.stepwise.run((models, wanted), is_there, steps, client):
             return None
         found = models.get(wanted)
         assert found is not None
@@ -167,62 +164,3 @@ def _count(grant: Grant | None, now: float, unix_s: float) -> bytes:
     permit = account.admit(now, unix_s, 0, 0)
     account.settle(permit, unix_s, 0, 0)
     return account.header_lines(permit, unix_s + permit.ends_at - now)
-
-
-class _Job:
-    def __init__(self, models: ModelList, wanted: Wanted, grant: Grant | None) -> None:
-        self.models, self.wanted = models, wanted
-        self.steps: Iterator[None] = models.build(wanted, grant)
-        self.waiting: deque[ClientConnection] = deque()
-
-
-class ListBuilder:
-    """Lists of models that are asked for and not there yet, built one after the other over turns."""
-
-    def __init__(self) -> None:
-        self._jobs: deque[_Job] = deque()
-
-    def build(self, models: ModelList, wanted: Wanted, grant: Grant | None, client: ClientConnection) -> bool:
-        """Build a list. True: it is there, as a small one is at once. Else ``client`` is told when it is, by
-        :meth:`~proxy.downstream.ClientConnection.ask_again`."""
-        for job in self._jobs:
-            if job.models is models and job.wanted == wanted:
-                job.waiting.append(client)
-                return False
-        job = _Job(models, wanted, grant)
-        if not self._jobs and _go_on(job.steps, monotonic() + STEP_S):
-            return True
-        job.waiting.append(client)
-        self._jobs.append(job)
-        if len(self._jobs) == 1:
-            asyncio.get_running_loop().call_soon(self._step)
-        return False
-
-    def _step(self) -> None:
-        until = monotonic() + STEP_S
-        while self._jobs and monotonic() < until:
-            job = self._jobs[0]
-            try:
-                if job.models.get(job.wanted) is None and not _go_on(job.steps, until):
-                    break
-            except Exception:
-                log.exception("a fault in building a list of models")
-                self._jobs.popleft()
-                for client in job.waiting:
-                    client.ask_again(Fault())
-                continue
-            while job.waiting and monotonic() < until:
-                job.waiting.popleft().ask_again()
-            if job.waiting:
-                break
-            self._jobs.popleft()
-        if self._jobs:
-            asyncio.get_running_loop().call_soon(self._step)
-
-    def __repr__(self) -> str:
-        return f"<ListBuilder {[len(job.waiting) for job in self._jobs]}>"
-
-
-def _go_on(steps: Iterator[None], until: float) -> bool:
-    """Take steps until a point in time, the monotonic clock's. True: they are all done."""
-    return all(monotonic() < until for _ in steps)

@@ -21,6 +21,7 @@ from proxy.options import Options, caller_of, read_options
 from proxy.pool import Pool
 
 if TYPE_CHECKING:
+    from proxy.downstream import ClientConnection
     from proxy.gateway import Gateway
 
 
@@ -98,6 +99,13 @@ class Request:
             self._check_size(length)
         if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
             grant.account.look(self.begun_at, self.begun_at + self.gateway.unix_offset_s)
+
+    def is_ready(self, client: ClientConnection) -> bool:
+        """Whether it is known what its key may use. Else it waits until ``client`` is told."""
+        grant, catalog = self.grant, self.routes.catalog
+        if grant is None or not grant.limits_models or grant.is_ready(catalog):
+            return True
+        return self.gateway.make_ready(grant, catalog, client)
 
     def _check_size(self, size: int) -> None:
         if size > self.gateway.max_body_bytes:

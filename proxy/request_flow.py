@@ -26,6 +26,9 @@ CLOSED: Final = 4
 
 # So much of a refused body is read for the connection to stay usable.
 _DRAIN_BYTES: Final = 64 << 10
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# What a request waits for is made long before.
+_MADE_S: Final = 30.0
 # A client that still sends while it is told no gets so long to read the answer before a reset destroys it.
 _LINGER_S: Final = 2.0
 # The same while the gateway stops.
@@ -50,12 +53,24 @@ class RequestFlow(ClientFlow):
         """The client wants the connection kept, and so do we."""
         return self._head is not None and self._head.keep_alive and not self.gateway.draining
 
+    def _wait(self, data: bytes) -> None:
+        """Put a request off: what it needs is being made, and then its ``data`` is read again."""
+        self._phase, self._buffer = WAITING, data
+        self.wake_at = monotonic() + _MADE_S
+
     def _set_body(self, head: RequestHead, length: int | None) -> None:
         if head.chunked:
             self._body = ChunkedBody()
             self._payload = self._body.payload = []
         else:
             self._body = LengthBody(length or 0)
+
+    def _begin_body(self, head: RequestHead, length: int | None, *, is_asked: bool) -> None:
+        """More of the body is to come. ``is_asked``: only when it is asked for."""
+        self._set_body(head, length)
+        self._phase = BODY
+        if is_asked:
+            self.transport.write(_CONTINUE)
 
     def _pass_over(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
         """The body of a request will not be looked at: drop what of it has come."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy import folding, keydb, state
 from proxy.access import Grant, KeyTable
+from proxy.catalog import Catalog
 from proxy.keys import Key, digest_of
 from proxy.limits import Account, Accounts, Month, memory_bytes
 from proxy.server import Server
@@ -66,6 +67,15 @@ def account_of(accounts: Accounts | None = None, slot: int = 0, **settings: Any)
 
 def grant_of(**settings: Any) -> Grant:
     return Grant(key_of(**settings), account_of(**settings))
+
+
+def ready_grant(catalog: Catalog, **settings: Any) -> Grant:
+    """One whose list of models is held against a catalog."""
+    grant = grant_of(**settings)
+    for _ in grant.make_ready(catalog):
+        assert not grant.is_ready(catalog)
+    assert grant.is_ready(catalog)
+    return grant
 
 
 def table_of(*keys: Key, is_open: bool = False) -> KeyTable:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from proxy.listing import ModelList, Wanted, all_rows
-from tests.keycases import grant_of
+from tests.keycases import ready_grant
 from tests.test_catalog import ALIASES, MODELS, catalog
 
 
@@ -40,7 +40,7 @@ def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
 def listed(models: ModelList, names: tuple[str, ...] | None = None, is_all: bool = False) -> list[Any]:
     """A list, built whole."""
     wanted = Wanted(names, is_all)
-    for _ in models.build(wanted, None if names is None else grant_of(models=names)):
+    for _ in models.build(wanted, None if names is None else ready_grant(models._catalog, models=names)):
         pass
     data = models.get(wanted)
     assert data is not None
@@ -69,7 +69,7 @@ def test_a_key_sees_what_it_may_use() -> None:
     ]
     assert listed(models, ("none/*",)) == []
     assert listed(models, ("openai/gpt-4o",))[0] == all_rows(catalog())[0]
-    grant = grant_of(models=("azure/*",))
+    grant = ready_grant(models._catalog, models=("azure/*",))
     assert models.one("openai/gpt-4o", grant, is_all=True) is None
     alone = models.one("gpt-4o", grant, is_all=False)
     assert alone is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 import socket
 import time
 
@@ -14,7 +15,7 @@ from proxy.catalog import Catalog
 from proxy.listing import ModelList, Wanted
 from tests.conftest import until
 from tests.fakes import RawClient, post
-from tests.keycases import CONFIG, make
+from tests.keycases import CONFIG, make, ready_grant
 from tests.keycases import ask as ask_with_key
 
 TEXT = """
@@ -535,14 +536,55 @@ async def test_no_list_holds_up_the_event_loop(large):
         seen += await asyncio.gather(*many)
     assert seen == [count for count in (2600, 5100, 2600, 2600, 2600) for _ in range(3)]
     assert longest_s() < 0.010
-    assert repr(server.gateway.lists) == "<ListBuilder []>"
+    assert repr(server.gateway.stepwise) == "<Stepwise []>"
+
+
+def ask_model(port: int, secret: bytes, name: str, pieces: int) -> tuple[int, bytes]:
+    """The status and error's code of a request that names a model, sent in so many pieces at once."""
+    body = json.dumps({"model": name, "messages": "x" * 300_000 if pieces > 1 else "x"}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nConnection: close\r\nContent-Length: %d\r\n"
+    data = head % len(body) + b"Authorization: Bearer %b\r\n\r\n" % secret + body
+    size = -(-len(data) // pieces)
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        for at in range(0, len(data), size):
+            sock.sendall(data[at : at + size])
+        got = b""
+        while piece := sock.recv(1 << 20):
+            got += piece
+    code = re.search(rb'"code":"(\w+)"', got)
+    return int(got[9:12]), b"" if code is None else code[1]
+
+
+@pytest.mark.parametrize("pieces", [1, 9])
+async def test_no_list_of_patterns_holds_up_the_event_loop(large, pieces):
+    server, longest_s = large
+    port, catalog = server.addresses[0].port, server.gateway.catalog
+    lists = [(*(f"a/m{n}{at}[0-9]?*" for at in range(199)), "a/m1*") for n in range(4)]
+    begun = time.thread_time()
+    ready_grant(catalog, models=lists[0])
+    whole_s = time.thread_time() - begun  # this is done in parts, whatever is asked for first
+    secrets = [(await make(server, name=f"k{n}", models=models))[1] for n, models in enumerate(lists)]
+    await asyncio.sleep(0)
+    longest_s()
+    refused, tried = (403, b"model_not_allowed"), (503, b"provider_unreachable")
+    for secret, name, answer in zip(
+        secrets, ["b/m1", "x2", "a/m10", "auto"], [refused, refused, tried, None], strict=True
+    ):
+        many = [asyncio.to_thread(ask_model, port, secret, name, pieces) for _ in range(3)]
+        answers = await asyncio.gather(*many)
+        if answer is None:  # some of several are asked
+            assert {status for status, _ in answers} <= {502, 503}
+        else:
+            assert answers == [answer] * 3
+    assert longest_s() < whole_s / 4
+    assert repr(server.gateway.stepwise) == "<Stepwise []>"
 
 
 async def test_who_leaves_while_a_list_is_built_is_no_matter(large):
     server, _ = large
     leaving = await RawClient.connect(server)
     await leaving.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.lists) == "<ListBuilder [1]>")
+    await until(lambda: repr(server.gateway.stepwise) == "<Stepwise [1]>")
     leaving.close()
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600
 
@@ -552,7 +594,7 @@ async def test_a_configuration_that_comes_while_a_list_is_built(large):
     gateway = server.gateway
     client = await RawClient.connect(server)
     await client.send(NEXT.replace(b"/best", b"") * 2)
-    await until(lambda: repr(gateway.lists) == "<ListBuilder [1]>")
+    await until(lambda: repr(gateway.stepwise) == "<Stepwise [1]>")
     gateway.adopt(gateway.config, Catalog(gateway.config, {"a": True, "b": True}, 5), gateway.providers)
     for _ in range(2):
         assert len(json.loads((await client.response())[2])["data"]) == 5100
@@ -574,10 +616,10 @@ async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
     client = await RawClient.connect(server)
     for each in (leaving, client):
         await each.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.lists) == "<ListBuilder [2]>")
+    await until(lambda: repr(server.gateway.stepwise) == "<Stepwise [2]>")
     leaving.close()
     check_error(await client.response(), 500, "api_error", None)
     assert repr(left) == "<ClientConnection closed None>"  # nothing is written to who has left
-    assert "a fault in building a list of models" in caplog.messages
+    assert "a fault in making what requests wait for" in caplog.messages
     monkeypatch.setattr(ModelList, "_make", real)
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600
