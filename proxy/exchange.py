@@ -126,7 +126,7 @@ class Exchange(Request):
         now = monotonic()
         self.streamed, is_clear = stream_of(text, keys)
         self.let_in(pool, text, keys, now, is_clear=is_clear)
-        gateway.budget.count_request(now)
+        gateway.budget.count_request(now, self.share)
         deployment: Deployment | None
         if pool.kind == "pinned":  # always sent
             deployment = pool.members[0]
@@ -177,7 +177,7 @@ class Exchange(Request):
         limit = self.gateway.max_attempts
         tries = max(limit, 1 + len(self.fallbacks))  # a fallback is asked though a time-out came before it
         deadline_s = self.ready_at + tries * self.first_byte_s  # a slow upload is not the providers' time
-        chain = self.chain = Chain(pool, self.fallbacks, first, limit, deadline_s)
+        chain = self.chain = Chain(pool, self.fallbacks, first, limit, deadline_s, self.share)
         return chain
 
     def on_attempt_failed(

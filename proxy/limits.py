@@ -23,6 +23,7 @@ from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proxy.budget import Share
 from proxy.errors import LimitReached
 from proxy.keys import Key, first_of, month_of
 from proxy.limiterrors import Reached, limit_reached
@@ -188,26 +189,25 @@ class Account:
     __slots__ = (
         "_accounts", "_concurrency", "_ints", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens",
         "_others", "_own", "_own_at", "_reals", "_rpm", "_shared_at", "_slot", "_tpm", "header_names",
-        "is_limited", "key", "reserves", "spent_until",
+        "is_limited", "key", "reserves", "share", "spent_until",
     )  # fmt: skip
 
     def __init__(self, accounts: Accounts, slot: int, key: Key) -> None:
         assert accounts.own is not None
-        self.key = key
-        self._accounts, self._slot = accounts, slot
+        self.key, self._accounts, self._slot = key, accounts, slot
         self._ints, self._reals = accounts.whole, accounts.real
         self._shared_at = accounts.base(slot) >> 3
         columns = accounts.columns(slot)
-        self._own = accounts.own_of(slot)
-        self._own_at = columns[accounts.own] >> 3
+        self._own, self._own_at = accounts.own_of(slot), columns[accounts.own] >> 3
         self._others = tuple(at for worker, at in enumerate(columns) if worker != accounts.own)
-        limits = key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd
         self._rpm, self._tpm, self._concurrency, self._monthly_tokens, self._monthly_nusd = (
-            _NO_LIMIT if limit is None else limit for limit in limits
+            _NO_LIMIT if limit is None else limit
+            for limit in (key.rpm, key.tpm, key.concurrency, key.monthly_tokens, key.monthly_nusd)
         )
         self._is_monthly = key.monthly_tokens is not None or key.monthly_nusd is not None
         self.reserves = key.tpm is not None or self._is_monthly
         self.is_limited = self.reserves or key.rpm is not None or key.concurrency is not None
+        self.share = Share()  # of this worker's retry budget
         self.spent_until = 0.0  # the minute's requests are used up, as far as this worker knows
         kinds = [(name, limit) for name, limit in ((b"Requests", key.rpm), (b"Tokens", key.tpm)) if limit]
         names = (b"x-ratelimit-%b-%b" % (what, kind.lower()) for kind, _ in kinds for what in _WHAT)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.access import Grant
 from proxy.admission import admit
 from proxy.body import Keys
+from proxy.budget import Share
 from proxy.candidates import Facts
 from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
@@ -99,6 +100,11 @@ class Request:
             self._check_size(length)
         if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
             grant.account.look(self.begun_at, self.begun_at + self.gateway.unix_offset_s)
+
+    @property
+    def share(self) -> Share | None:
+        """Its key's of the retry budget."""
+        return None if self.grant is None else self.grant.account.share
 
     def is_ready(self, client: ClientConnection) -> bool:
         """Whether it is known what its key may use. Else it waits until ``client`` is told."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
-from proxy.budget import RetryBudget
+from proxy.budget import RetryBudget, Share
 from proxy.candidates import Facts
 from proxy.deployment import Deployment
 from proxy.meters import Row
@@ -173,14 +173,24 @@ class Chain:
     :param first: the deployment of the first attempt; None: nobody in the pool could be asked.
     :param limit: attempts in one pool.
     :param deadline_s: monotonic seconds; nothing is begun after it.
+    :param share: of the request's key of the retry budget; None: it has no key.
     """
 
-    __slots__ = ("_fallbacks", "_in_pool", "_limit", "_tried", "deadline_s", "doubts", "failures", "pool")
+    __slots__ = (
+        "_fallbacks", "_in_pool", "_limit", "_share", "_tried", "deadline_s", "doubts", "failures", "pool",
+    )  # fmt: skip
 
     def __init__(
-        self, pool: Pool, fallbacks: Sequence[Pool], first: Deployment | None, limit: int, deadline_s: float
+        self,
+        pool: Pool,
+        fallbacks: Sequence[Pool],
+        first: Deployment | None,
+        limit: int,
+        deadline_s: float,
+        share: Share | None = None,
     ) -> None:
         self.pool = pool
+        self._share = share
         self.deadline_s = deadline_s
         self.failures: list[Failure] = []
         self.doubts: list[Doubt] = []
@@ -207,7 +217,7 @@ class Chain:
         :param stay: not from another pool, however it ends.
         :param is_clients: the client's own time limit ended the attempt before.
         """
-        if now >= self.deadline_s or not budget.is_left(now, is_clients=is_clients):
+        if now >= self.deadline_s or not budget.is_left(now, self._share, is_clients=is_clients):
             return None
         if any(deployment.passes_credentials for deployment in self._tried):
             return None
@@ -217,7 +227,7 @@ class Chain:
             self._in_pool = 0
             found = self._in(self.pool, facts_for, rng)
         if found is not None:
-            budget.take(now, is_clients=is_clients)
+            budget.take(now, self._share, is_clients=is_clients)
             self._tried.append(found)
             self._in_pool += 1
         return found

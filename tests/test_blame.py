@@ -17,7 +17,7 @@ from tests.fakes import Call, RawClient, answers, chunk, hangs
 from tests.keycases import bearer, key_of, table_of
 
 OK = answers(b'{"ok":1}')
-BAD = b',"messages":[}'
+BAD = b',"messages":[{}]'
 CODED = b'{"error":{"message":"Incorrect API key","code":"invalid_api_key"}}'
 SECRETS = [b"th-" + bytes([letter]) * 43 for letter in b"abcd"]
 TIMES = 30
@@ -91,7 +91,7 @@ async def test_one_bad_body_ejects_nobody(provider, other, start, key, fault, na
         lines = [header(SECRETS[0])]
     for number in range(TIMES):
         reply = await ask(server, names[number % len(names)], *lines, more=BAD)
-        assert "200" not in reply.story or fault is breaks_off
+        assert reply.story and ("200" not in reply.story or fault is breaks_off)
     now = monotonic()
     for name in ("a/m", "b/m", "a/n", "b/n"):
         assert deployment(server, name).state(now) == CLOSED, name
@@ -99,6 +99,20 @@ async def test_one_bad_body_ejects_nobody(provider, other, start, key, fault, na
     if key == "one of many":
         lines = [header(SECRETS[1])]
     assert (await ask(server, "two", *lines)).story == "a:200"  # everybody else is served as ever
+
+
+async def test_no_key_uses_the_retry_budget_up_for_others(provider, other, start):
+    bad_ones = [BAD]
+    provider.script = lambda call: fails_at(call, answers_500, lambda sent: any(b in sent for b in bad_ones))
+    other.script = lambda call: fails_at(call, answers_500, lambda sent: BAD in sent)
+    server = await start(config(provider, other, tables="[routing]\nretry_budget = 0"))
+    with_keys(server)
+    bad, good = header(SECRETS[0]), header(SECRETS[1])
+    assert (await ask(server, "two", good)).story == "a:200"
+    stories = [(await ask(server, "two", bad, more=BAD)).story for _ in range(20)]
+    assert stories == ["a:500, b:500"] * 5 + ["a:500"] * 15
+    bad_ones.append(b"messages")
+    assert (await ask(server, "two", good)).story == "a:500, b:200"  # there is more for another
 
 
 @pytest.mark.parametrize("key", ["none", "one"])
@@ -140,6 +154,7 @@ async def test_a_limit_that_is_hardly_shorter_than_the_operators_is_the_clients_
     await until(lambda: len(provider.seen) == 4)
     attempt = exchange(server).attempt
     row.waiting[attempt] -= 59.9  # so long it has waited
+    exchange(server).client.wake_by(attempt.deadline_at)
     server.gateway.tick(attempt.deadline_at)
     assert (await asking).kind == (504, "provider_error", "provider_timeout")
     assert strikes(server, "a/m") == [0]
@@ -170,6 +185,7 @@ async def test_what_the_chain_cuts_short_is_the_providers_if_it_had_its_time(pro
     await until(lambda: other.seen)
     attempt = exchange(server).attempt
     attempt.deadline_at = attempt.asked_at + (59.0 if is_long else 20.0)
+    exchange(server).client.wake_by(attempt.deadline_at)
     server.gateway.tick(attempt.deadline_at)
     assert (await asking).story == "a:timeout, b:timeout"
     assert strikes(server) == [1, int(is_long)]

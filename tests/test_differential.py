@@ -152,6 +152,8 @@ def aiohttps(data: bytes, is_answer: bool, parser_class: Any, loop: asyncio.Abst
     body = payload.read_nowait(-1)
     behind = [other.path for other, _ in messages[1:]]
     rest = NEXT if behind == ["/next"] else b"".join(map(str.encode, behind)) if is_whole else None
+    if message.upgrade:  # behind it the compiled one reads nothing on, as it may be another protocol's
+        rest = None
     what = (message.code,) if is_answer else (message.method.encode(), *split_target(message.path.encode()))
     return Seen(what, message.version.minor, lower(message.raw_headers), body, is_whole, rest)
 
@@ -397,6 +399,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
     [
         (POST + b"Content-Length: 5\r\n\r\nhello", b"hello"),
         (POST + b"\r\n", b""),
+        (POST + b"Connection: upgrade\r\nUpgrade: 5\r\nContent-Length: 0\r\n\r\n", b""),
         (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
         (CHUNKED + b'2;a="\\"b";c\r\nhe\r\n03\r\nllo\r\n00\r\nX-A: b\r\n\r\n', b"hello"),
         (POST.replace(b"1.1", b"1.0") + b"Content-Length: 5\r\n\r\nhello", b"hello"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from time import monotonic
 
 import pytest
@@ -137,7 +138,7 @@ async def test_pipelined_requests_are_answered_in_order(provider, start):
     await client.send(b"".join(map(post, bodies)))
     for body in bodies:
         assert (await client.response())[2] == body.replace(b"mock/m", b"m")
-    await client.send(post(BODY) + b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+    await client.send(post(BODY) + b"GET /healthz HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
     assert (await client.response())[2] == SENT
     status, fields, body = await client.response()
     assert (status, json.loads(body)) == (200, {"status": "ok"})
@@ -292,12 +293,13 @@ async def test_a_providers_own_error_passes_untouched(provider, start, status):
 
 
 async def test_an_unreachable_provider(provider, start):
-    provider._server.close()
-    await provider._server.wait_closed()
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    await client.post(BODY)
-    status, fields, body = await client.response()
+    with socket.socket() as taken:  # nobody listens there, and nobody else can
+        taken.bind(("127.0.0.1", 0))
+        text = config(provider).replace(str(provider.port), str(taken.getsockname()[1]))
+        server = await start(text, MOCK_KEY="k")
+        client = await RawClient.connect(server)
+        await client.post(BODY)
+        status, fields, body = await client.response()
     assert (status, json.loads(body)["error"]["code"]) == (503, "provider_unreachable")
     assert fields[b"x-inferoute-attempts"].startswith(b"mock:connect:")
     assert fields[b"x-should-retry"] == b"true"
