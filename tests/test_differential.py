@@ -152,8 +152,6 @@ def aiohttps(data: bytes, is_answer: bool, parser_class: Any, loop: asyncio.Abst
     body = payload.read_nowait(-1)
     behind = [other.path for other, _ in messages[1:]]
     rest = NEXT if behind == ["/next"] else b"".join(map(str.encode, behind)) if is_whole else None
-    if message.upgrade:  # behind it the compiled one reads nothing on, as it may be another protocol's
-        rest = None
     what = (message.code,) if is_answer else (message.method.encode(), *split_target(message.path.encode()))
     return Seen(what, message.version.minor, lower(message.raw_headers), body, is_whole, rest)
 
@@ -254,10 +252,19 @@ def compare(data: bytes, is_answer: bool, readers: dict[str, Any], how: int = 0)
         assert (other.what, other.minor) == (whole.what, whole.minor), name
         fields = [field for field in other.fields if field[0] in passing]
         assert sorted(numbers(fields)) == sorted(numbers(whole.fields)), name
+        if asks_for_another_protocol(other.fields):
+            # Some take what follows on the head for that protocol's. The offer is ours to ignore (RFC 9110
+            # 7.8: Java's client makes one with each POST to http://), and no provider sees it.
+            continue
         assert other.is_whole == whole.is_whole, f"{name} sees the end elsewhere"
         if whole.is_whole:
             assert other.body == whole.body, name
             assert other.rest in (None, whole.rest), name
+
+
+def asks_for_another_protocol(fields: tuple[tuple[bytes, bytes], ...]) -> bool:
+    options = b",".join(value for name, value in fields if name == b"connection").lower()
+    return b"upgrade" in options and any(name == b"upgrade" for name, _ in fields)
 
 
 def numbers(fields: Any) -> list[tuple[bytes, bytes]]:
@@ -399,7 +406,6 @@ OK = b"HTTP/1.1 200 OK\r\n"
     [
         (POST + b"Content-Length: 5\r\n\r\nhello", b"hello"),
         (POST + b"\r\n", b""),
-        (POST + b"Connection: upgrade\r\nUpgrade: 5\r\nContent-Length: 0\r\n\r\n", b""),
         (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
         (CHUNKED + b'2;a="\\"b";c\r\nhe\r\n03\r\nllo\r\n00\r\nX-A: b\r\n\r\n', b"hello"),
         (POST.replace(b"1.1", b"1.0") + b"Content-Length: 5\r\n\r\nhello", b"hello"),
