@@ -44,7 +44,8 @@ from proxy.gateway import Gateway
 from proxy.headers import read_request_head, read_response_head
 from proxy.keys import Key, digest_of
 from proxy.ledger import Ledger
-from proxy.limits import Accounts, Month, memory_bytes
+from proxy.limits import Accounts, memory_bytes
+from proxy.permits import Month
 from proxy.provider import Provider
 from proxy.scanner import ModelScanner
 from proxy.strategy import Facts, choose

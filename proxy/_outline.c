@@ -1,4 +1,4 @@
-/* proxy.outline.outline_slowly in C: same arguments, same results, whatever the bytes.
+/* proxy.outline.outline_slowly in C, and two of proxy.strings: same arguments, same results, whatever the bytes.
  *
  * Strings are crossed with memchr from quote to quote, so that an image costs what reading its memory does.
  * Nothing is read outside of data[pos:len], and nothing is kept.
@@ -172,7 +172,67 @@ failed:
   return NULL;
 }
 
+/* proxy.strings.items_slowly */
+static PyObject *items(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+  (void)self;
+  if (nargs != 2 || !PyBytes_Check(args[0])) {
+    PyErr_SetString(PyExc_TypeError, "items(data: bytes, pos: int)");
+    return NULL;
+  }
+  const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+  const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
+  Py_ssize_t pos = PyLong_AsSsize_t(args[1]), count = 0, depth = 0;
+  if (PyErr_Occurred()) return NULL;
+  int is_empty = 1;
+  for (; pos >= 0 && pos < len; pos++) {
+    const unsigned char byte = data[pos];
+    if (byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n') continue;
+    if (byte == ']' || byte == '}') {
+      if (--depth <= 0) break;
+      continue;
+    }
+    if (depth == 1) is_empty = 0;
+    if (byte == '[' || byte == '{') {
+      depth++;
+    } else if (byte == ',') {
+      count += depth == 1;
+    } else if (byte == '"') {
+      pos = end_of_string(data, pos + 1, len);
+      if (pos < 0) break;
+    }
+  }
+  return PyLong_FromSsize_t(is_empty ? 0 : count + 1);
+}
+
+/* proxy.strings.runs_slowly */
+static PyObject *runs(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+  (void)self;
+  if (nargs != 3 || !PyBytes_Check(args[0])) {
+    PyErr_SetString(PyExc_TypeError, "runs(data: bytes, pos: int, least: int)");
+    return NULL;
+  }
+  const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+  const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
+  Py_ssize_t pos = PyLong_AsSsize_t(args[1]);
+  const Py_ssize_t least = PyLong_AsSsize_t(args[2]);
+  if (PyErr_Occurred()) return NULL;
+  PyObject *found = PyList_New(0);
+  if (found == NULL) return NULL;
+  while (pos >= 0 && pos < len) {
+    const unsigned char *quote = memchr(data + pos, '"', (size_t)(len - pos));
+    const Py_ssize_t end = quote == NULL ? len : quote - data;
+    if (end - pos >= least && (append(found, pos) || append(found, end))) {
+      Py_DECREF(found);
+      return NULL;
+    }
+    pos = end + 1;
+  }
+  return found;
+}
+
 static PyMethodDef methods[] = {
+    {"items", (PyCFunction)(void (*)(void))items, METH_FASTCALL, "See proxy.strings.items_slowly."},
+    {"runs", (PyCFunction)(void (*)(void))runs, METH_FASTCALL, "See proxy.strings.runs_slowly."},
     {"outline", (PyCFunction)(void (*)(void))outline, METH_FASTCALL, "See proxy.outline.outline_slowly."},
     {NULL, NULL, 0, NULL},
 };

@@ -32,6 +32,9 @@ def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:
     wanted = None if exchange.grant is None else exchange.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
         wanted = attempt.pool.alias.on_disconnect
+    if wanted is None and exchange.grant is not None and not exchange.streamed:
+        # Of a plain answer nothing is seen before its end, and it must not be had for nothing.
+        return exchange.grant.key.monthly_nusd is not None
     return wanted == "drain"
 
 

@@ -1,97 +1,116 @@
-"""A request that is to be sent: held against the limits of its key."""
+"""A request that is to be sent: the most it may use, held against the limits of its key.
+
+The most a request may use is its prompt, and as much output as it asks for, for each prompt and each answer
+it wants; where it says nothing, as much as the models write at most that may answer it. So much is reserved
+before it is sent, and so much at most is it charged where nobody told what it used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.access import Grant
-from proxy.asked import (
-    COUNT,
-    MAX_COMPLETION_TOKENS,
-    MAX_OUTPUT_TOKENS,
-    MAX_TOKENS,
-    OUTPUT_LIMITS,
-    asked,
-)
-from proxy.body import Keys
+from proxy.asked import LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
 from proxy.errors import BadRequest
-from proxy.limits import Permit
+from proxy.permits import Permit
 from proxy.pool import Pool
-from proxy.usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
+from proxy.usage import TOKENS_PER_BYTE
 
-# Which words limit an answer's length where: another's are ignored there, and promise nothing.
-_WORDS_OF: Final = {
-    "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
-    "completions": (MAX_TOKENS,),
-    "responses": (MAX_OUTPUT_TOKENS,),
-    "messages": (MAX_TOKENS,),
-}
-# Where several answers can be asked for.
-_SEVERAL: Final = frozenset({"chat", "completions"})
-_MOST_ANSWERS: Final = 128
-_MOST_OUTPUT: Final = 1e6  # no model writes a million tokens
-# Of pictures and sounds so many bytes count as one of text: 1 MB is then 2,600 tokens, as a large one has.
-_BYTES_A_BYTE: Final = 100
-_UNSEEN = TOKENS_PER_BYTE, 0.0, USUAL_OUTPUT_TOKENS
+_MOST_OUTPUT: Final = 1_000_000  # no model writes a million tokens
+
+
+class Most(NamedTuple):
+    """The most tokens a request may use: ``given`` in its prompt, ``output`` in all of its answers."""
+
+    given: int
+    output: int
+
+
+def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, prompt_tokens: float) -> Most:
+    """The most a request may use.
+
+    :param fallbacks: what else it may go to. :param prompts: how many prompts it has.
+    :param prompt_tokens: an estimate of them all.
+    """
+    output = 0
+    if pool.endpoint in LIMITS_AT:
+        output = min(wants.output, _MOST_OUTPUT) if wants.output > 0 else pool.most_output
+        if wants.output <= 0:
+            for fallback in fallbacks:
+                output = max(output, fallback.most_output)
+    return Most(int(prompt_tokens) + 1, output * wants.answers * max(prompts, 1))
+
+
+def prompt_tokens(pool: Pool, streamed: bool, text_bytes: int, media_tokens: int) -> float:
+    """An estimate of a prompt's tokens, by what the pool's first member was seen to count.
+
+    :param text_bytes: of the request, without pictures and sounds. :param media_tokens: of those.
+    """
+    row = (pool.streamed_rows if streamed else pool.plain_rows)[0]
+    per_byte = TOKENS_PER_BYTE if row.charges.ratios is None else row.charges.ratios[0]
+    return text_bytes * per_byte + media_tokens
+
+
+def limit_of(
+    grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: Wanted, prompts: int
+) -> int:
+    """What a key's ``max_tokens`` leaves each answer of a request that does not limit them itself; 0: it
+    does, or nothing limits an answer there.
+
+    :param found: as of :func:`proxy.asked.asked`; and ``wants`` what they mean.
+    :raises BadRequest: 422, it asks for more, or for something that is no number of tokens.
+    """
+    most = grant.max_tokens
+    assert most is not None
+    for word, value in found:
+        if word in OUTPUT_LIMITS and value <= 0:
+            raise _refused(f"'{WORDS[word]}' must be at least 1, not {value:g}.", word, "invalid_max_tokens")
+        if word in OUTPUT_LIMITS and value > most:
+            raise _refused(_TOO_MUCH.format(most), word, "max_tokens_exceeded")
+    if endpoint not in LIMITS_AT:
+        return 0
+    answers = wants.answers * max(prompts, 1)
+    word = LIMITS_AT[endpoint][0]
+    if wants.output * answers > most:
+        text = f"{wants.output} tokens for each of {answers} answers are more than this API key may have in"
+        raise _refused(f"{text} a request: {most} tokens.", word, "max_tokens_exceeded")
+    if answers > most:
+        text = f"{answers} answers are more than this API key may have in a request: {most} tokens."
+        raise _refused(text, word, "max_tokens_exceeded")
+    return 0 if wants.output else most // answers
 
 
 def admit(
-    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], text: bytes, keys: Keys,
-    body_bytes: int, text_bytes: int, streamed: bool, now: float, unix_s: float,
-) -> Permit | None:  # fmt: skip
+    grant: Grant, pool: Pool, fallbacks: Sequence[Pool], most: Most | None, now: float, unix_s: float
+) -> Permit | None:
     """Let a request in; None: the key has nothing to count it against.
 
     :param fallbacks: what else it may go to.
-    :param text: what the body says at its top-level ``keys`` that may be asked for, as far as it is there; at
-        all of them for a key with ``max_tokens``.
-    :param body_bytes: its size as far as it is there. :param text_bytes: that of its text, as far as known.
+    :param most: what to reserve; None: nothing, as no limit of the key is about that.
     :param now: monotonic seconds. :param unix_s: the same moment for calendars.
-    :raises GatewayError: 402, 422 or 429: a limit of the key is reached.
+    :raises LimitReached: 402 or 429: a limit of the key is reached.
     """
-    account, most = grant.account, grant.max_tokens
-    wanted = asked(text, keys) if most is not None or account.reserves else ()
-    if most is not None and any(value > most for word, value in wanted if word in OUTPUT_LIMITS):
-        raise BadRequest(
-            f"The request asks for more output than this API key may: {most} tokens a request.",
-            status=422,
-            code="max_tokens_exceeded",
-            param="max_tokens",
-        )
+    account = grant.account
     if not account.is_limited:
         return None
     tokens = nusd = 0
-    if account.reserves:
-        tokens, nusd = _estimate(pool, fallbacks, body_bytes, text_bytes, streamed, wanted)
+    if most is not None:
+        tokens, nusd = most.given + most.output, dearest_nusd(pool, fallbacks, most)
     return account.admit(now, unix_s, tokens, nusd)
 
 
-def _estimate(
-    pool: Pool, fallbacks: Sequence[Pool], body_bytes: int, text_bytes: int, streamed: bool,
-    wanted: Sequence[tuple[int, float]],
-) -> tuple[int, int]:  # fmt: skip
-    """Tokens and nano-USD to reserve: the prompt's, and of the answer what is asked for, or usual; at the
-    price of whoever is the dearest of those that may answer."""
-    row = (pool.streamed_rows if streamed else pool.plain_rows)[0]
-    per_byte, _, output = row.charges.ratios or _UNSEEN
-    words = _WORDS_OF.get(pool.endpoint)
-    if words is None:
-        output = 0.0
-    elif wanted:
-        limit, count = 0.0, 1.0
-        for word, value in wanted:
-            if word in words:
-                limit = max(limit, value)
-            elif word >= COUNT:
-                count = max(count, value)
-        if limit > 0:
-            output = min(limit, _MOST_OUTPUT)
-        if count > 1 and pool.endpoint in _SEVERAL:
-            output *= min(count, _MOST_ANSWERS)
-    output_tokens = int(output)
-    pictures = body_bytes - text_bytes
-    given = int((text_bytes + (pictures // _BYTES_A_BYTE if pictures > 0 else 0)) * per_byte) + 1
-    input_pusd, output_pusd = pool.dearest
+def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
+    """What a request may cost at most, in nano-USD: at the price of the dearest model that may answer it."""
+    given_pusd, output_pusd = pool.dearest
     for fallback in fallbacks:
-        input_pusd, output_pusd = max(input_pusd, fallback.dearest[0]), max(output_pusd, fallback.dearest[1])
-    return given + output_tokens, (input_pusd * given + output_pusd * output_tokens) // 1000
+        given_pusd = max(given_pusd, fallback.dearest[0])
+        output_pusd = max(output_pusd, fallback.dearest[1])
+    return (given_pusd * most.given + output_pusd * most.output) // 1000
+
+
+_TOO_MUCH: Final = "The request asks for more output than this API key may: {} tokens a request."
+
+
+def _refused(text: str, word: int, code: str) -> BadRequest:
+    return BadRequest(text, status=422, code=code, param=WORDS[word])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from proxy.catalog import Catalog
 from proxy.deployment import Deployment
 from proxy.keys import NUSD, Key
-from proxy.limits import Month
+from proxy.permits import Month
 from proxy.steps import done
 
 KEY_LIMIT = "key_limit"

@@ -1,28 +1,46 @@
-"""How long an answer a body asks for: each word for it at the top level, in any spelling that counts."""
+"""How much work a body asks for: each word for it at the top level, in any spelling that counts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.outline import value_at
 from proxy.scanner import decoded
 
-# What limits an answer's length: chat's older and newer word, and that of the Responses API. The last two say
-# how many answers there are to be, and of how many they are the best.
+# What limits an answer's length: chat's older and newer word, and that of the Responses API. The next two say
+# how many answers there are to be, and of how many they are the best; the last two, that the answer is made
+# behind the client's back, to be fetched later (OpenAI's word, and xAI's).
 MAX_TOKENS: Final = 0
 MAX_COMPLETION_TOKENS: Final = 1
 MAX_OUTPUT_TOKENS: Final = 2
 COUNT: Final = 3
 BEST_OF: Final = 4
+BACKGROUND: Final = 5
+DEFERRED: Final = 6
 OUTPUT_LIMITS: Final = frozenset((MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_TOKENS))
-_WORDS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of")
-_BY_WORD: Final = {word: index for index, word in enumerate(_WORDS)}
+WORDS: Final = (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "background", "deferred",
+)  # fmt: skip
+# Which words limit an answer's length where: another's are ignored there, and promise nothing.
+LIMITS_AT: Final = {
+    "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
+    "completions": (MAX_TOKENS,),
+    "responses": (MAX_OUTPUT_TOKENS,),
+    "messages": (MAX_TOKENS,),
+}
+# Where several answers can be asked for, and how many at most.
+_SEVERAL_AT: Final = frozenset({"chat", "completions"})
+_MOST_ANSWERS: Final = 128
+_BY_WORD: Final = {word: index for index, word in enumerate(WORDS)}
+# The keys that say something, as nearly everybody spells them.
+NOTED: Final = frozenset(f'"{word}"'.encode() for word in WORDS)
 _UNSEEN: Final = -1
 _OTHER: Final = -2  # asked for elsewhere
 _BY_KEY: Final = {
-    **{f'"{word}"'.encode(): index for index, word in enumerate(_WORDS)},
+    **{f'"{word}"'.encode(): index for index, word in enumerate(WORDS)},
+    b'"prompt"': _OTHER,
     b'"stream"': _OTHER,
     b'"stream_options"': _OTHER,
     b'"tools"': _OTHER,
@@ -30,6 +48,41 @@ _BY_KEY: Final = {
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
 _NUMBER: Final = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
 _NULL: Final = re.compile(rb"null(?=[ \t\r\n]*[,}])")
+_NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
+
+
+class Wanted(NamedTuple):
+    """What a request asks of an endpoint.
+
+    ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
+    ``answers``: how many. ``is_async``: they are made behind the client's back.
+    """
+
+    output: int = 0
+    answers: int = 1
+    is_async: bool = False
+
+
+NOTHING_SAID: Final = Wanted()
+
+
+def wanted(found: Sequence[tuple[int, float]], endpoint: str) -> Wanted:
+    """What the words that :func:`asked` found mean at an endpoint; of several the largest."""
+    if not found:
+        return NOTHING_SAID
+    words = LIMITS_AT.get(endpoint, ())
+    output, answers, is_async = 0.0, 1.0, False
+    for word, value in found:
+        if word >= BACKGROUND:
+            is_async = True
+        elif word >= COUNT:
+            answers = max(answers, value)
+        elif word in words:
+            output = max(output, value)
+    if output == float("inf"):
+        output = 0.0
+    several = int(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
+    return Wanted(int(output), several, is_async)
 
 
 def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
@@ -51,6 +104,10 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
         if word < 0:
             continue
         at = value_at(body, stop)
+        if word >= BACKGROUND:
+            if not _NO.match(body, at):
+                found.append((word, 1.0))
+            continue
         value = _usual_value(body, at)
         if value >= 0:
             found.append((word, float(value)))

@@ -19,6 +19,7 @@ from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
 from proxy.dropped import count as count_dropped
+from proxy.edits import edits_of
 from proxy.framing import Body, chunk_around, wrap_chunk
 from proxy.headers import ResponseHead, without
 from proxy.intake import JOIN_BYTES
@@ -27,7 +28,6 @@ from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
 from proxy.retry import Doubt
-from proxy.streamusage import Edit
 from proxy.upstream import TAKEN_IN_BYTES
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tokenhub.attempt")
 
-# Where stream_options is known.
-_ASKED_AT: Final = frozenset({"chat", "completions"})
 _LOCATION: Final = frozenset((b"location",))
 # A body so small is kept until there is an answer, though nothing may follow: a failure is judged by it.
 _KEPT_BYTES: Final = 16 << 10
@@ -120,12 +118,8 @@ class Attempt(Record):
         if line is not None:
             prepared += line
         intake = exchange.body
-        edit = None
-        if exchange.streamed and provider.asks_usage and exchange.endpoint in _ASKED_AT:
-            found = intake.asking_for_usage(pieces)  # such a body is held until it is whole
-            edit = found if isinstance(found, Edit) else None
-            self.asks_usage = edit is not None
-        body, growth = intake.with_model(pieces, self.deployment.upstream_literal, edit)
+        edits = edits_of(self, pieces) if exchange.answer_limit or provider.asks_usage else None
+        body, growth = intake.with_model(pieces, self.deployment.upstream_literal, edits)
         if exchange.length is not None:
             framing = b"Content-Length: %d\r\n\r\n" % (exchange.length + growth)
             parts: list[bytes | memoryview] = [prepared, framing, *body]
@@ -216,6 +210,8 @@ class Attempt(Record):
             self.fail(TIMEOUT, what, 504, "provider_timeout")
             return
         now = monotonic()
+        if self.is_at_work():  # what the provider did until here is the client's to pay
+            self.charge_so_far(now)
         blame.run_out(self, what, now)
         self.exchange.on_attempt_failed(self, TIMEOUT, what, 504, "provider_timeout", now, is_clients=True)
 
@@ -301,7 +297,7 @@ class Attempt(Record):
         if answer is not None and self.is_said_to_end():
             self.account(answer, now)
         else:
-            self._estimate(now)
+            self._estimate(now, is_over=False)
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
@@ -315,14 +311,16 @@ class Attempt(Record):
         output_s = now - self.answered_at
         charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now)
         if charge[0] is None:
-            self._estimate(now)
+            self._estimate(now, is_over=True)
         else:
             self.charge = charge if not self.provider.simulated else (charge[0], 0)
 
-    def _estimate(self, now: float) -> None:
+    def _estimate(self, now: float, *, is_over: bool) -> None:
         exchange = self.exchange
-        prompt_bytes = exchange.learn_bytes or exchange.body.size
-        usage, cost_nusd = estimated(self, self.answer, exchange.endpoint, prompt_bytes, now)
+        usage, cost_nusd = estimated(
+            self, self.answer, exchange.endpoint, exchange.most_used(), now,
+            is_over=is_over, is_async=exchange.wants().is_async,
+        )  # fmt: skip
         self.charge = usage, 0 if usage is not None and self.provider.simulated else cost_nusd
 
     def flush(self) -> None:

@@ -81,8 +81,6 @@ def settle_doubts(attempt: Attempt, doubts: list[Doubt], now: float) -> None:
 def run_out(attempt: Attempt, what: str, now: float) -> None:
     """A client's own time limit has passed: the member is left as if the client had gone. It is no strike and
     no failure.
-
-    What the provider did until here is not charged yet: that would be here, before the attempt is left.
     """
     exchange = attempt.exchange
     name = attempt.provider.config.name

@@ -15,7 +15,7 @@ from typing import Any
 
 from proxy.folding import fold, pause
 from proxy.ledger import directory_of
-from proxy.limits import Month
+from proxy.permits import Month
 from proxy.state import State, make_ledger
 from proxy.totals import last_used, month_sums, read_query, usage_rows
 

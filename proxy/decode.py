@@ -25,6 +25,7 @@ _MAX_GROWN_BYTES: Final = 64 << 10
 # send one; those that write in blocks have 64 KiB of text in each.
 _MAX_MEMBERS: Final = 16
 
+_READABLE: Final = frozenset((b"gzip", b"x-gzip", b"deflate", b"identity"))
 # zlib's own numbers
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
@@ -104,6 +105,13 @@ def decoder_for(encoding: bytes) -> Decoder | None:
     if encoding in (b"gzip", b"x-gzip"):  # the same (RFC 9110 8.4.1.3)
         return Decoder(is_gzip=True)
     return Decoder(is_gzip=False) if encoding == b"deflate" else None
+
+
+def readable(accepted: bytes) -> bytes:
+    """What of an ``Accept-Encoding`` may go to a provider: an answer in another coding could not be read."""
+    parts = [part.strip(b" \t") for part in accepted.split(b",")]
+    kept = [part for part in parts if part.partition(b";")[0].rstrip(b" \t").lower() in _READABLE]
+    return b", ".join(kept) or b"identity"
 
 
 def _is_zlib(begin: bytes) -> bool:

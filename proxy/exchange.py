@@ -47,6 +47,7 @@ from proxy.retry import (
     HOLDING,
     LEFT,
     NOBODY,
+    TRY,
     WAIT,
     Chain,
     after_failure,
@@ -190,7 +191,12 @@ class Exchange(Request):
         """
         chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
         rival, following = self.rival, None
-        if rival is None and self.may_follow and self.body.held is not None:
+        if (
+            rival is None
+            and self.may_follow
+            and self.body.held is not None
+            and self.may_cost_more(attempt, now)
+        ):
             gateway = self.gateway
             following = chain.next(self.facts_again, gateway.budget, gateway.rng, now, is_clients=is_clients)
         event = after_failure(
@@ -207,6 +213,8 @@ class Exchange(Request):
         chain.note(attempt.provider.config.name, outcome, what, now - attempt.begun_at, attempt.redial_s)
         if attempt.doubt is not None:
             chain.doubts.append(attempt.doubt)
+        if action in (WAIT, TRY):
+            self._charge_beside(attempt)
         if action == WAIT:
             self.attempt, self.rival = rival if attempt is self.attempt else self.attempt, None
         elif following is None:
@@ -337,6 +345,9 @@ class Exchange(Request):
         """Close one of two attempts; what it cost until now is charged beside the other's answer."""
         attempt.on_client_left(now)
         attempt.drop()
+        self._charge_beside(attempt)
+
+    def _charge_beside(self, attempt: Attempt) -> None:
         usage, cost_nusd = attempt.charge
         if usage is not None:
             self.extras = (*self.extras, Extra(attempt.deployment, usage, cost_nusd))

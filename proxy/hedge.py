@@ -42,6 +42,8 @@ def _hedge(exchange: Exchange) -> None:
     if exchange.body.size > gateway.replay_limit_bytes:  # once it is sent, it is not kept for a second
         return
     now = monotonic()
+    if not exchange.may_cost_more(attempt, now):
+        return
     chain = exchange.chain or exchange.begin_chain(attempt.pool, attempt.deployment)
     second = chain.next(exchange.facts_again, gateway.budget, gateway.rng, now, stay=True)
     if second is not None:

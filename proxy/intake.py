@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.body import Keys, excerpt, is_empty_object, splice, value_of
+from proxy.asked import NOTED
+from proxy.body import Keys, ends_of, excerpt, is_empty_object, part_of, splice, value_of
 from proxy.candidates import Facts
-from proxy.media import DataURLs, ImageMarks, data_url_bytes, has_images
+from proxy.media import ImageMarks, Media, has_images
+from proxy.outline import skip_white, value_at
 from proxy.pool import Pool
-from proxy.scanner import ModelScanner, ModelSpan
-from proxy.streamusage import Edit, NoEdit, ask_for_usage
+from proxy.scanner import ModelScanner, ModelSpan, decoded
+from proxy.streamusage import Edit, NoEdit, ask_for_usage, is_clear
+from proxy.strings import items
 
-# Bodies below this are not searched for data URLs: an image that small changes no figure.
-_URLS_FROM_BYTES: Final = 8 << 10
+# Bodies below this are not searched for pictures: one that small changes no figure.
+_MEDIA_FROM_BYTES: Final = 8 << 10
+# What follows on a key is kept so far, for the number that it says.
+_NOTED_BYTES: Final = 48
 # Below this size pieces are copied together rather than handed on one by one.
 JOIN_BYTES: Final = 64 << 10
 # A body that grows larger is looked through as it comes in, and not all at once when it is complete.
 _MEASURE_FROM_BYTES: Final = 256 << 10
+# Of a list of prompts so much is looked through; what is behind it counts as many, of so many bytes each.
+_LISTED_BYTES: Final = 4 << 20
+_LISTED_LEAST: Final = 4
+_NUMBERS: Final = frozenset(b"-0123456789"[at : at + 1] for at in range(11))
+# Between a key and its value: see proxy.outline.value_at.
+_LONGEST_GAP_BYTES: Final = 9 << 10
 # A client may send a body byte by byte: of pieces that are smaller, so many in a row become one.
 _SMALL_BYTES: Final = 2 << 10
 _MANY: Final = 1 << 10
@@ -29,11 +40,11 @@ class RequestBody:
     """
 
     __slots__ = (
-        "_marks", "_scanner", "_small", "_urls", "begin", "done", "found", "has_case_variant", "held", "keys",
-        "size",
+        "_marks", "_media", "_scanner", "_small", "begin", "done", "found", "has_case_variant", "held",
+        "keys", "noted", "noted_keys", "size",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, length: int | None = None) -> None:
         # Pieces not sent yet, or kept to be sent again; None once that can't be needed any more.
         self.held: list[bytes] | None = []
         self.size = 0
@@ -44,14 +55,19 @@ class RequestBody:
         self.has_case_variant = False
         self._scanner: ModelScanner | None = None
         self._small = 0  # of the last pieces in a row
-        self._urls: DataURLs | None = None  # once it is large
-        self._marks: ImageMarks | None = None
+        self._media = Media() if length is None or length > _MEDIA_FROM_BYTES else None
+        self._marks: ImageMarks | None = None  # once it is large
+        # What it says of how much work it is, for when the rest is forgotten.
+        self.noted = b""
+        self.noted_keys: list[tuple[int, int]] = []
 
     @staticmethod
     def of(whole: bytes) -> RequestBody:
         """A body that is there, and was not scanned."""
-        body = RequestBody()
+        body = RequestBody(len(whole))
         body.held, body.size, body.done = [whole], len(whole), True
+        if body._media is not None:
+            body._media.feed(whole)
         return body
 
     def scan(self, piece: bytes, done: bool) -> None:
@@ -59,17 +75,32 @@ class RequestBody:
 
         :raises BadRequest: the body is no JSON object, or says its model twice or in a way not allowed.
         """
-        self.size += len(piece)
+        begin = self.size
+        self.size = begin + len(piece)
         self.done = done
+        if self._media is not None:
+            self._media.feed(piece)
         scanner = self._scanner
         if scanner is None:
             scanner = self._scanner = ModelScanner()
             self.keys = scanner.keys
+        known = len(self.keys)
         scanner.feed(piece, done)
+        if len(self.keys) > known:
+            self._note(piece, begin, known)
         self.found = scanner.found
         if done:
             self.begin, self.has_case_variant = scanner.begin, scanner.has_case_variant
             self._scanner = None
+
+    def _note(self, piece: bytes, begin: int, known: int) -> None:
+        """Keep what stands at the keys from ``known`` on that say how much work it is; the piece begins at
+        ``begin``. One that is cut says nothing."""
+        for start, stop in self.keys[known:]:
+            if start >= begin and piece[start - begin : stop - begin] in NOTED:
+                at = len(self.noted)
+                self.noted_keys.append((at, at + stop - start))
+                self.noted += piece[start - begin : stop - begin + _NOTED_BYTES]
 
     def forget(self) -> None:
         """Let go of everything held: an answer may go on for hours, and none of it is needed for that."""
@@ -82,13 +113,11 @@ class RequestBody:
         assert held is not None
         self._add(held, piece)
         if self.size > _MEASURE_FROM_BYTES:
-            if self._urls is None or self._marks is None:
-                self._urls, self._marks = DataURLs(), ImageMarks()
+            if self._marks is None:
+                self._marks = ImageMarks()
                 for each in held:
-                    self._urls.feed(each)
                     self._marks.feed(each)
             else:
-                self._urls.feed(piece)
                 self._marks.feed(piece)
 
     def keep(self, piece: bytes, limit: int) -> None:
@@ -109,16 +138,17 @@ class RequestBody:
             self._small = 0
             held[-_MANY:] = [b"".join(held[-_MANY:])]
 
-    def data_url_bytes(self) -> int:
-        """How many bytes of what is held are base64 data URLs."""
-        if self._urls is not None:
-            return self._urls.size
-        assert self.held is not None
-        return data_url_bytes(self.held)
+    def media_bytes(self) -> int:
+        """How many bytes of what has come are pictures, sounds and documents in base64."""
+        return 0 if self._media is None else self._media.size
+
+    def media_tokens(self, endpoint: str) -> int:
+        """What these count at an endpoint."""
+        return 0 if self._media is None else self._media.tokens(endpoint)
 
     def text_bytes(self) -> int:
-        """The size of its text: base64 data URLs left out where they matter."""
-        return self.size - self.data_url_bytes() if self.size > _URLS_FROM_BYTES else self.size
+        """The size of the rest."""
+        return self.size - self.media_bytes()
 
     def has_images(self) -> bool:
         """Whether there are images in what is held."""
@@ -126,6 +156,54 @@ class RequestBody:
             return self._marks.found
         assert self.held is not None
         return has_images(self.held)
+
+    def prompts(self) -> int:
+        """How many prompts there are in what is held, for the endpoint that takes a list of them."""
+        held = self.held
+        assert held is not None
+        count, ends = 1, ends_of(held)
+        for start, stop in self.keys:
+            text = part_of(held, ends, start, start + _LISTED_BYTES)
+            size = stop - start
+            word = decoded(text[:size])
+            at = value_at(text, size)
+            if word is None or word.casefold() != "prompt" or text[at : at + 1] != b"[":
+                continue
+            first = skip_white(text, at + 1)
+            if text[first : first + 1] in _NUMBERS:
+                continue  # one prompt, as tokens
+            count = max(count, items(text, at) + (self.size - start - len(text)) // _LISTED_LEAST)
+        return count
+
+    def is_clear_about_usage(self) -> bool:
+        """Whether all programs understand alike what it says of the usage of its stream."""
+        held = self.held
+        assert held is not None
+        return is_clear(held, self.begin, self.keys)
+
+    def limiting(self, pieces: list[bytes], word: bytes, limit: int) -> list[Edit]:
+        """What to change of ``pieces``, all of this body, so that an answer has at most ``limit`` tokens.
+
+        A null is replaced, else the word is put in behind all others: where one is said twice, programs take
+        the last.
+
+        :param word: what the provider calls it, in quotes. None of the words for it says anything.
+        """
+        ends, edits = ends_of(pieces), []
+        for start, stop in self.keys:
+            if part_of(pieces, ends, start, stop) == word:
+                at = start + value_at(part_of(pieces, ends, start, stop + _LONGEST_GAP_BYTES), stop - start)
+                edits.append(Edit(at, at + len(b"null"), b"%d" % limit))
+        if not edits:
+            end = ends[-1] - 1
+            for piece in reversed(pieces):
+                at = piece.rfind(b"}")
+                if at >= 0:
+                    end += at + 1 - len(piece)
+                    break
+                end -= len(piece)
+            edits.append(Edit(end, end, b",%b:%d" % (word, limit)))  # behind the model at least
+        return edits
 
     def asking_for_usage(self, pieces: list[bytes]) -> Edit | NoEdit:
         """What to change of ``pieces``, all of this body, so that it asks for the usage of its stream."""
@@ -138,12 +216,12 @@ class RequestBody:
         return excerpt(held, self.keys)
 
     def with_model(
-        self, pieces: list[bytes], literal: bytes, edit: Edit | None = None
+        self, pieces: list[bytes], literal: bytes, edits: list[Edit] | None = None
     ) -> tuple[list[bytes | memoryview], int]:
         """``pieces`` of this body with the model's value replaced, or put in, and by how much it grows.
 
         :param literal: the new value, as JSON.
-        :param edit: another change of the body; ``pieces`` are all of it then.
+        :param edits: other changes of the body; ``pieces`` are all of it then.
         """
         found = self.found
         if found is not None:
@@ -152,16 +230,19 @@ class RequestBody:
             start = end = self.begin + 1
             literal = b'"model":%b%b' % (literal, b"" if is_empty_object(pieces, self.begin) else b",")
         growth = len(literal) - (end - start)
-        if len(pieces) == 1 and self.size <= JOIN_BYTES and edit is None:
-            return [pieces[0][:start], literal, pieces[0][end:]], growth
-        if edit is None:
+        if edits is None:
+            if len(pieces) == 1 and self.size <= JOIN_BYTES:
+                return [pieces[0][:start], literal, pieces[0][end:]], growth
             return splice(pieces, start, end, literal), growth
-        growth += len(edit.replacement) - (edit.end - edit.start)
-        first, second = (edit.start, edit.end, edit.replacement), (start, end, literal)
-        if (edit.start, edit.end) > (start, end):
-            first, second = second, first
-        # The later one first, as offsets behind what is replaced change.
-        return splice(splice(pieces, *second), *first), growth
+        # The last one first, as offsets behind what is replaced change. At one place the model comes first.
+        changed: list[bytes | memoryview] = list(pieces)
+        for edit in sorted([Edit(start, end, literal), *edits], key=_place, reverse=True):
+            changed = splice(changed, edit.start, edit.end, edit.replacement)
+        return changed, growth + sum(len(e.replacement) - (e.end - e.start) for e in edits)
+
+
+def _place(edit: Edit) -> tuple[int, int]:
+    return edit.start, edit.end
 
 
 def facts_of(
@@ -181,7 +262,7 @@ def facts_of(
         size,
         pool.needs_vision_check and body.has_images(),
         pool.needs_tools_check and value_of(text, keys, b'"tools"') >= 0,
-        body.data_url_bytes() if is_large else 0,
+        body.media_bytes() if is_large else 0,
         now,
         caller,
     )

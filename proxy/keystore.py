@@ -32,8 +32,9 @@ from proxy.keydb import (
     version_of,
 )
 from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
-from proxy.limits import MAX_KEYS, Accounts, Month
+from proxy.limits import MAX_KEYS, Accounts
 from proxy.listeners import StartError, is_local
+from proxy.permits import Month
 from proxy.state import State
 
 log = logging.getLogger("tokenhub.keys")

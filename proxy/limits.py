@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from math import ceil
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from proxy.budget import Share
 from proxy.errors import LimitReached
 from proxy.keys import Key, first_of, month_of
 from proxy.limiterrors import Reached, limit_reached
+from proxy.permits import Month, Permit
 
 if TYPE_CHECKING:
     from proxy.locks import FileLock
@@ -35,6 +36,7 @@ WINDOW_S: Final = 60.0
 _LOOK: Final = 0  # what :meth:`Account._admit` is asked for
 _COUNT: Final = 1
 _ENTER: Final = 2
+_MORE: Final = 3
 # How many keys a process can have; a key that is revoked keeps its account until the next start.
 MAX_KEYS: Final = 16_384
 # Above everything that can be set, and sums of it.
@@ -65,28 +67,6 @@ def memory_bytes(workers: int) -> int:
 
 _WHAT: Final = (b"limit", b"remaining", b"reset")
 _LINES: Final = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
-
-
-class Permit:
-    """A request that was let in: what it reserved, and what was left then, where there is a limit.
-    ``ends_at``: of the window, monotonic seconds."""
-
-    __slots__ = ("ends_at", "nusd", "requests_left", "tokens", "tokens_left")
-
-    def __init__(self, tokens: int, nusd: int, requests_left: int, tokens_left: int, ends_at: float) -> None:
-        self.tokens = tokens
-        self.nusd = nusd
-        self.requests_left = requests_left
-        self.tokens_left = tokens_left
-        self.ends_at = ends_at
-
-
-class Month(NamedTuple):
-    """What was used in a month, and when the key was used last (Unix seconds, 0: never)."""
-
-    tokens: int
-    nusd: int
-    last_used: float
 
 
 class _Own:
@@ -244,6 +224,17 @@ class Account:
         """
         return self.admit(now, unix_s, 0, 0, what=_COUNT)
 
+    def extend(self, permit: Permit, now: float, unix_s: float, tokens: int, nusd: int) -> bool:
+        """Reserve more for a request that is let in; False: there is no room for it. Parameters as of
+        :meth:`admit`."""
+        try:
+            self.admit(now, unix_s, tokens, nusd, what=_MORE)
+        except LimitReached:
+            return False
+        permit.tokens += tokens
+        permit.nusd += nusd
+        return True
+
     def _admit(self, now: float, unix_s: float, tokens: int, nusd: int, what: int) -> Permit:
         """One function, for every call costs more than what it does here."""
         own, whole, shared = self._own, self._ints, self._shared_at
@@ -274,11 +265,11 @@ class Account:
             begun = begun + windows * WINDOW_S if used else now
             ends_at = begun + WINDOW_S
         left, tokens_left = self._rpm - requests, self._tpm - used - held
-        if left <= 0 or (
+        if (left <= 0 and what != _MORE) or (
             what != _COUNT
             and (
                 tokens_left <= 0
-                or running >= self._concurrency
+                or (running >= self._concurrency and what != _MORE)
                 or month_tokens + held >= self._monthly_tokens
                 or month_nusd + held_nusd >= self._monthly_nusd
             )
@@ -291,11 +282,10 @@ class Account:
                     whole[shared + _CARRIED_AT] = used
                     self._reals[shared] = begun
                 self._enter(begun)
-            own.requests += 1
-            if what == _ENTER:
-                own.running += 1
-                own.held += tokens
-                own.held_nusd += nusd
+            own.requests += what != _MORE
+            own.running += what == _ENTER
+            own.held += tokens  # none where it only counts
+            own.held_nusd += nusd
             if self._others:
                 self._ints[self._own_at + _REQUESTS_AT] = own.requests
                 self._tell_of_running(own)

@@ -1,14 +1,18 @@
-"""What a request's body holds beside text, counted piece by piece as it comes in: base64 data URLs, and
-whether there are images.
+"""What a request's body holds beside text, measured piece by piece as it comes in: base64, and whether there
+are images.
 
 For estimates. Base64 has no spaces, text has, and of a long stretch samples are believed: of a long text a
-URL that is less than a sixteenth of it may so be overlooked. A search of all of it costs 0.5 µs a KiB.
+picture that is less than a sixteenth of it may so be overlooked, and counts as text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
+
+from proxy.pictures import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of
+from proxy.strings import runs
 
 # Searches skip from one interesting byte to the next as long as they lie further apart than this. Single
 # bytes are found at memory speed, longer needles at about 2 GB/s: in a body that is one large image the
@@ -20,54 +24,123 @@ _SAMPLES: Final = 16
 _SAMPLE_EVERY: Final = 2 << 10
 _SAMPLE_BYTES: Final = 256
 _URL: Final = b";base64,"
+_LONGEST_KIND: Final = 256
+# A shorter string counts as text: a picture that small changes no figure.
+_LEAST_BYTES: Final = 512
+# Where APIs have base64, or URLs with it: OpenAI's image_url, file_data, input_audio and results, Anthropic's
+# and Google's data.
+_KEYS: Final = frozenset(
+    (b"url", b"image_url", b"data", b"file_data", b"b64_json", b"result", b"image", b"audio")
+)
+_KEY_BEFORE: Final = re.compile(rb'(?<!\\)"([a-z0-9_]{1,12})"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"\Z')
+_KEY_BYTES: Final = 96
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
+# Where pictures count by their area.
+_BY_AREA: Final = frozenset({"messages", "count_tokens"})
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
 _SEAM_BYTES: Final = 12  # of either side of a cut, for a mark across it
 
 
-class DataURLs:
-    """Counts the bytes of a body that are base64 data URLs: images or sounds, and not a prompt's text."""
+class Media:
+    """Measures the base64 of a body: pictures, sounds and documents, which count otherwise than text.
 
-    __slots__ = ("_is_inside", "_last", "_run", "_total")
+    ``size``: how many bytes of the body they are, as far as they have come.
+    """
+
+    __slots__ = ("_area", "_before", "_by_bytes", "_medium", "_tail", "_tiles", "size")
 
     def __init__(self) -> None:
-        self._total = 0  # of those that are over
-        self._run = 0  # of the one that may go on
-        self._is_inside = False
-        self._last = b""
+        self.size = 0
+        self._medium: Medium | None = None  # the one that may go on with the next piece
+        self._tiles = self._area = 0
+        self._by_bytes = 0.0
+        self._before = 0, 0, 0, 0.0  # all figures, as they were without it
+        self._tail = b""  # the last bytes: a string that is too short to be judged yet, and its key
 
-    @property
-    def size(self) -> int:
-        """So many, of what has been fed."""
-        return self._total + self._run if self._is_inside else self._total
+    def tokens(self, endpoint: str) -> int:
+        """What they count at an endpoint, as far as they have come."""
+        return int(self._by_bytes) + (self._area if endpoint in _BY_AREA else self._tiles)
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece of the body."""
-        start, end = 0, len(piece)
-        last = self._last
-        if not self._is_inside:
-            at = (last + piece[: len(_URL) - 1]).find(_URL) if last else -1
-            if at >= 0:
-                self._is_inside, self._run = True, len(last) - at
-            elif end > _SAMPLE_FROM_BYTES and _is_text(piece, 0, end):
-                start = end
-        while True:
-            if not self._is_inside:
-                start = find(piece, _URL, start, end)
-                if start < 0:
-                    break
-                self._is_inside, self._run = True, 0
-            quote = piece.find(b'"', start)
-            stop = end if quote < 0 else quote
-            if _has_spaces(piece, start, stop):  # it is text that has such a word in it
-                self._is_inside = False
+        size = len(piece)
+        quote = piece.find(b'"')
+        self._go_on(piece, size if quote < 0 else quote)
+        if quote >= 0:
+            self._medium = None
+            begin = quote + 1
+            last = piece.rfind(b'"')
+            if size - begin > _SAMPLE_FROM_BYTES and _is_text(piece, begin, size):
+                found = [last + 1, size] if size - last > _LEAST_BYTES else []
             else:
-                self._run += stop - start
-                if quote < 0:
-                    break
-                self._is_inside = False
-                self._total += self._run
-            start = stop
-        self._last = _end(last, piece, len(_URL) - 1)
+                found = runs(piece, begin, _LEAST_BYTES)
+            for at in range(0, len(found), 2):
+                start, end = found[at], found[at + 1]
+                key = piece[max(start - _KEY_BYTES, 0) : start]
+                if start < _KEY_BYTES:
+                    key = self._tail + key
+                self._begin(_judge(key, piece, start, end), end - start, is_cut=end == size)
+        self._tail = _end(self._tail, piece, _KEY_BYTES + _LEAST_BYTES)
+
+    def _go_on(self, piece: bytes, stop: int) -> None:
+        """What comes before the first quote belongs to the string in which the last piece ended."""
+        medium, tail = self._medium, self._tail
+        if medium is not None:
+            if _has_spaces(piece, 0, stop):  # it only began like one
+                self.size, self._tiles, self._area, self._by_bytes = self._before
+                self._medium = None
+            else:
+                self._add(medium, stop)
+            return
+        begin = tail.rfind(b'"') + 1
+        known = len(tail) - begin
+        if begin and known < _LEAST_BYTES <= known + stop:  # it was too short to be judged
+            head = tail[begin:] + piece[: min(stop, HEAD_BYTES)]
+            whole = known + stop
+            self._begin(_judge(tail[:begin], head, 0, len(head)), whole, is_cut=stop == len(piece))
+
+    def _begin(self, medium: Medium | None, size: int, *, is_cut: bool) -> None:
+        self._medium = medium if is_cut else None
+        if medium is not None:
+            self._before = self.size, self._tiles, self._area, self._by_bytes
+            self._tiles += medium.by_tiles
+            self._area += medium.by_area
+            self._add(medium, size)
+
+    def _add(self, medium: Medium, size: int) -> None:
+        self.size += size
+        self._by_bytes += medium.per_byte * size
+
+
+def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:
+    """What the string at ``data[start:end]`` is, as far as it is there; None: text.
+
+    :param before: what stands before it, to its opening quote.
+
+    Text counts in full, so it must not pass for a picture: only what stands where APIs have base64 is looked
+    at, it must look like that, and begin like something that is known.
+    """
+    key = _KEY_BEFORE.search(before[-_KEY_BYTES:])
+    if key is None or key[1] not in _KEYS:
+        return None
+    head = data[start : min(end, start + HEAD_BYTES)]
+    kind = b""
+    if head.startswith(b"data:"):
+        at = head.find(_URL, 0, _LONGEST_KIND)
+        if at < 0:
+            return None
+        kind, head = head[5:at], head[at + len(_URL) :]
+    if head.find(b"\\") >= 0:
+        head = head.replace(b"\\/", b"/")  # as PHP writes it
+    if not _BASE64.fullmatch(head) or _has_spaces(data, start, end):
+        return None
+    medium = medium_of(head)
+    if medium is not None:
+        return medium
+    if kind or key[1] == b"file_data":
+        return by_type(kind)
+    # 16 bits a sample, without a head; its format stands behind it, or before.
+    return RAW_AUDIO if b"input_audio" in before else None
 
 
 class ImageMarks:
@@ -90,14 +163,6 @@ class ImageMarks:
                 self.found = True
                 return
         self._last = _end(last, piece, _SEAM_BYTES)
-
-
-def data_url_bytes(pieces: Iterable[bytes]) -> int:
-    """How many bytes of a body are base64 data URLs."""
-    urls = DataURLs()
-    for piece in pieces:
-        urls.feed(piece)
-    return urls.size
 
 
 def has_images(pieces: Iterable[bytes]) -> bool:

@@ -81,6 +81,7 @@ class Row:
         "unanswered_s",
         "used_s",
         "waiting",
+        "work_s_per_token",
     )
 
     def __init__(self, half_life_s: float) -> None:
@@ -89,6 +90,7 @@ class Row:
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
+        self.work_s_per_token = DecayedMean(slow)
         self.success = DecayedMean(fast)
         self.charges = Charges(slow)
         self.time_free_at = self.charge_free_at = _NEVER
@@ -110,7 +112,7 @@ class Row:
         for mean in (self.output_s_per_token, self.success):
             mean.tau_s = tau_from(half_life_s)
         self.speed.retune(half_life_s)
-        self.charges.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
+        self.charges.tau_s = self.work_s_per_token.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
 
     @property
     def awaiting(self) -> int:
@@ -224,28 +226,39 @@ class Row:
         self.last_error_s = now
 
     def charged(
-        self, now: float, body_bytes: int, usage: Usage, usd: float | None, output_s: float = 0.0
+        self,
+        now: float,
+        body_bytes: int,
+        usage: Usage,
+        usd: float | None,
+        output_s: float = 0.0,
+        took_s: float = 0.0,
     ) -> None:
         """Learn from the provider's usage of a finished attempt; our own estimates teach nothing.
 
         :param body_bytes: size of the request body, base64 data URLs left out.
         :param usd: what was charged; None (no price) counts as 0.
         :param output_s: seconds from the first to the last byte of a stream; 0 leaves the pace alone.
+        :param took_s: seconds from the request to the answer's end; 0: not known.
         """
         free_at = self.charge_free_at
         if usage.estimated or free_at > now + SAMPLE_BURST_S:
             return
         self.charge_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
-        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s)
+        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, took_s)
         if self.out is not None:
             tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
-            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s)
+            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, took_s)
 
-    def learn_charge(self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float) -> None:
+    def learn_charge(
+        self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, took_s: float = 0.0
+    ) -> None:
         """What one request was charged for, taken for a sample; see :meth:`charged`."""
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
+        if took_s > 0.0:
+            self.work_s_per_token.add(took_s, now, usage.output_tokens)
 
     def probed(self, now: float) -> None:
         """A request is sent to learn what one costs here."""

@@ -12,6 +12,8 @@ from proxy.settings import AliasConfig
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
 _PROMPT_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
 _NEVER: Final = float("-inf")
+# Where the configuration says nothing of a model's answers: a usual limit.
+_UNKNOWN_OUTPUT: Final = 16_384
 
 
 class Pool:
@@ -25,6 +27,7 @@ class Pool:
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
     ``dearest``: the highest input and output price of a member, in pico-USD a token.
+    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it.
     ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
@@ -41,6 +44,7 @@ class Pool:
         "left_out",
         "members",
         "min_context",
+        "most_output",
         "name",
         "near",
         "near_at",
@@ -93,6 +97,7 @@ class Pool:
             max((p[0] or 0 for p in prices), default=0),
             max((p[2] or 0 for p in prices), default=0),
         )
+        self.most_output = max((_most_output(member) for member in self.members), default=0)
         self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
@@ -106,3 +111,7 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"
+
+
+def _most_output(member: Deployment) -> int:
+    return member.model.max_output_tokens or member.context_window or _UNKNOWN_OUTPUT

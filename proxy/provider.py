@@ -9,7 +9,9 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from proxy.access import others
+from proxy.asked import LIMITS_AT, WORDS
 from proxy.config import ProviderConfig
+from proxy.decode import readable
 from proxy.endpoints import PATHS
 from proxy.headers import RequestHead
 from proxy.passing import Passing
@@ -39,6 +41,11 @@ class Provider:
         self.passthrough = config.auth == "passthrough"
         self.asks_usage = config.request_stream_usage
         self.pass_encoding = config.compression == "pass"
+        # What limits the length of an answer, by endpoint.
+        self.limit_words = {
+            endpoint: f'"{WORDS[words[0]]}"'.encode() for endpoint, words in LIMITS_AT.items()
+        }
+        self.limit_words["chat"] = f'"{config.output_limit_word}"'.encode()
         self.has_credentials = simulated or key is not None or not config.needs_key
         self.passing = Passing(config)
         self.pool = ConnectionPool(config, ssl_context(config), connect_s)
@@ -83,6 +90,6 @@ class Provider:
             lines = lines + [b"%b: %b" % field for field in given]
         query, parameters = self.passing.query(head.query) if head.query else (b"", _NOTHING)
         if self.pass_encoding and head.accept_encoding:
-            lines = [*lines, b"Accept-Encoding: " + head.accept_encoding]
+            lines = [*lines, b"Accept-Encoding: " + readable(head.accept_encoding)]
         prepared = self.head(path, query) + b"".join([line + b"\r\n" for line in lines])
         return prepared, dropped, parameters

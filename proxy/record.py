@@ -35,13 +35,24 @@ class Record:
     where nobody waits any longer. The last three end it; once it is over, they do nothing.
     """
 
-    __slots__ = ("asked_at", "begun_at", "deployment", "first_byte_at", "is_over", "level", "row", "trials")
+    __slots__ = (
+        "asked_at",
+        "begun_at",
+        "deployment",
+        "first_byte_at",
+        "is_over",
+        "level",
+        "row",
+        "streamed",
+        "trials",
+    )
 
     def __init__(
         self, deployment: Deployment, endpoint: str, streamed: bool, now: float, complete: bool = True
     ) -> None:
         self.deployment = deployment
         self.begun_at = self.asked_at = now
+        self.streamed = streamed
         self.first_byte_at = 0.0  # 0: none yet
         self.is_over = False
         self.trials: tuple[Breaker, ...] = ()
@@ -80,10 +91,16 @@ class Record:
             self._succeeded(now)
 
     def charged(
-        self, now: float, prompt_bytes: int, usage: Usage, usd: float | None, output_s: float = 0.0
+        self,
+        now: float,
+        prompt_bytes: int,
+        usage: Usage,
+        usd: float | None,
+        output_s: float = 0.0,
+        took_s: float = 0.0,
     ) -> None:
         """What the finished attempt cost; see :meth:`proxy.meters.Row.charged`."""
-        self.row.charged(now, prompt_bytes, usage, usd, output_s)
+        self.row.charged(now, prompt_bytes, usage, usd, output_s, took_s)
 
     def failed(
         self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
@@ -167,7 +184,7 @@ def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
     elif lesson.kind == CHARGE:
         given, cached, output = (int(number) for number in numbers[1:4])
         usage = Usage(given, cached, 0, output)
-        row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5])
+        row.learn_charge(at, int(numbers[0]), usage, *numbers[4:7])
     elif lesson.kind == PROBED:
         row.charges.probed(at)
     elif lesson.kind == GOOD:

@@ -9,7 +9,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
-from proxy.admission import admit
+from proxy.admission import Most, admit, dearest_nusd, limit_of, most_of, prompt_tokens
+from proxy.asked import NOTHING_SAID, Wanted, asked, wanted
 from proxy.body import Keys
 from proxy.budget import Share
 from proxy.candidates import Facts
@@ -17,17 +18,21 @@ from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
-from proxy.limits import Permit
 from proxy.options import Options, caller_of, read_options
+from proxy.permits import Permit
 from proxy.pool import Pool
+from proxy.streamusage import USAGE_ASKED_AT
 
 if TYPE_CHECKING:
+    from proxy.attempt import Attempt
     from proxy.downstream import ClientConnection
     from proxy.gateway import Gateway
 
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
+# Prompts of a list are hardly shorter, with what stands around them.
+_BYTES_A_PROMPT: Final = 8
 # A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
 _COUNT_BYTES: Final = 1 << 20
 
@@ -37,9 +42,9 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s", "gateway", "grant",
-        "head", "learn_bytes", "length", "may_follow", "options", "path", "permit", "pool", "ready_at",
-        "request_id", "routes", "streamed",
+        "answer_limit", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
+        "gateway", "grant", "head", "learn_bytes", "length", "may_follow", "most", "options", "path",
+        "permit", "pool", "ready_at", "request_id", "routes", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -55,7 +60,7 @@ class Request:
         self.path = path  # below the provider's base path
         self.request_id = gateway.next_request_id()
         self.begun_at = self.ready_at = monotonic()
-        self.body = RequestBody()
+        self.body = RequestBody(length)
         self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
         self.first_byte_s = gateway.timeouts.first_byte_s
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
@@ -65,6 +70,8 @@ class Request:
         self.fallbacks: list[Pool] = []
         self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
         self.permit: Permit | None = None  # what it holds of its key's limits
+        self.most: Most | None = None  # what is reserved there, once that is worked out
+        self.answer_limit = 0  # of each answer's tokens, to be put into the body; 0: nothing is
 
     def begin(self) -> None:
         """Check the head of the request.
@@ -178,17 +185,71 @@ class Request:
             self.learn_bytes = body.text_bytes()
         grant = self.grant
         if grant is not None and grant.has_limits:
-            if not is_clear and grant.reads_body:
-                raise BadRequest(
-                    "'stream' must be true or false, and stand in the body once, in plain spelling.",
-                    code="invalid_stream",
-                    param="stream",
-                )
-            of_text = self.learn_bytes or self.length or body.size
-            unix_s = now + self.gateway.unix_offset_s
-            self.permit = admit(
-                grant, pool, self.fallbacks, text, keys, body.size, of_text, self.streamed, now, unix_s
+            if grant.reads_body:
+                self._work_out(grant, pool, text, keys, is_clear=is_clear)
+            self.permit = admit(grant, pool, self.fallbacks, self.most, now, now + self.gateway.unix_offset_s)
+
+    def _work_out(self, grant: Grant, pool: Pool, text: bytes, keys: Keys, *, is_clear: bool) -> None:
+        """What the request may use, for a key whose limits go by that.
+
+        :raises BadRequest: 422, more than its key allows a request; 400, it is not clear.
+        """
+        endpoint, body = self.endpoint, self.body
+        if not is_clear:
+            raise BadRequest(
+                "'stream' must be true or false, and stand in the body once, in plain spelling.",
+                code="invalid_stream",
+                param="stream",
             )
+        if self.streamed and endpoint in USAGE_ASKED_AT and not body.is_clear_about_usage():
+            raise BadRequest(
+                "'stream_options' must be an object, and stand in the body once, in plain spelling, with "
+                "include_usage true or false; continuous_usage_stats only beside include_usage true.",
+                code="invalid_stream_options",
+                param="stream_options",
+            )
+        found = asked(text, keys)
+        wants = wanted(found, endpoint)
+        prompts = body.prompts() if endpoint == "completions" else 1
+        if grant.max_tokens is not None:
+            limit = self.answer_limit = limit_of(grant, endpoint, found, wants, prompts)
+            wants = wants._replace(output=limit) if limit else wants
+        if grant.account.reserves:
+            tokens = self._prompt_tokens(pool)
+            self.most = most_of(pool, self.fallbacks, wants, prompts, tokens)
+
+    def _prompt_tokens(self, pool: Pool) -> float:
+        body = self.body
+        return prompt_tokens(pool, self.streamed, body.text_bytes(), body.media_tokens(self.endpoint))
+
+    def most_used(self) -> Most:
+        """The most it may have used, also where nothing was reserved."""
+        most, pool = self.most, self.pool
+        if most is None:
+            assert pool is not None
+            wants = self.wants()
+            if self.answer_limit:
+                wants = wants._replace(output=self.answer_limit)
+            prompts = 1
+            if self.endpoint == "completions":  # how many it has is not kept
+                prompts = max(1, self.body.text_bytes() // _BYTES_A_PROMPT)
+            most = self.most = most_of(pool, self.fallbacks, wants, prompts, self._prompt_tokens(pool))
+        return most
+
+    def may_cost_more(self, attempt: Attempt, now: float) -> bool:
+        """Whether there is room within the key's limits for another attempt beside one that is charged, or is
+        about to be. If so, it is reserved."""
+        grant, permit, most = self.grant, self.permit, self.most
+        if grant is None or permit is None or most is None or (attempt.is_over and attempt.charge[0] is None):
+            return True
+        nusd = dearest_nusd(attempt.pool, self.fallbacks, most)
+        unix_s = now + self.gateway.unix_offset_s
+        return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
+
+    def wants(self) -> Wanted:
+        """What its body says of how much work it is."""
+        noted = self.body.noted_keys
+        return wanted(asked(self.body.noted, noted), self.endpoint) if noted else NOTHING_SAID
 
     def resolve(self) -> Pool:
         """The pool the request names, and those it names as fallbacks.

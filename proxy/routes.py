@@ -67,6 +67,11 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
         endpoints=frozenset(table.take_list("endpoints", ("chat", "completions", "embeddings"), endpoint)),
         request_stream_usage=table.take("request_stream_usage", False, values.flag),
         compression=table.take("compression", "identity", values.choice(("identity", "pass"), "mode")),
+        output_limit_word=table.take(
+            "output_limit_word",
+            "max_tokens",
+            values.choice(("max_tokens", "max_completion_tokens"), "word"),
+        ),
     )
     _check_credentials(table, given, settings, auth)
     _check_passing(table, settings)

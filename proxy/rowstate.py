@@ -13,7 +13,8 @@ from proxy.meters import Row
 # Points in time, which change with the clock they are told by; and settings, which are not learned.
 _TIMES = frozenset(("stamp_s", "_stamp_s", "changed_s", "heard_s", "used_s", "good_begun_s"))
 _SETTINGS = frozenset(("tau_s", "_half_life_s", "drift"))
-_PARTS = ("speed", "charges", "success", "output_s_per_token")
+_PARTS = ("speed", "charges", "success", "output_s_per_token", "work_s_per_token")
+_LATER = frozenset(("work_s_per_token",))  # states of earlier versions lack it
 _OWN = ("used_s", "heard_s", "unanswered_s")
 
 
@@ -36,7 +37,11 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     :raises AttributeError, KeyError, TypeError, ValueError: it is none of this version's. The row is as it
         was.
     """
-    parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in _PARTS}
+    parts = {
+        name: _checked(getattr(row, name), state[name], shift_s)
+        for name in _PARTS
+        if name in state or name not in _LATER
+    }
     own = {
         name: float(value) + (shift_s if name in _TIMES else 0.0)
         for name, value in state["own"].items()

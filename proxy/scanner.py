@@ -45,6 +45,9 @@ _ASKED_FOR: Final = frozenset(
         "max_output_tokens",
         "n",
         "best_of",
+        "background",
+        "deferred",
+        "prompt",
         "stream",
         "stream_options",
         "tools",
@@ -53,7 +56,7 @@ _ASKED_FOR: Final = frozenset(
 # All of them as nearly everybody spells them.
 PLAIN_KEYS: Final = frozenset(f'"{word}"'.encode() for word in _ASKED_FOR)
 # First letters of all of them, in either case; and of __proto__.
-_WANTED: Final = bytes(byte in b"mMnNbBsStT_" for byte in range(256))
+_WANTED: Final = bytes(byte in b"mMnNbBdDpPsStT_" for byte in range(256))
 # Each of them once or twice is a body; hundreds are an attempt to have us remember them.
 _MAX_KEYS: Final = 100
 

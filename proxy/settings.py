@@ -155,6 +155,7 @@ class ProviderConfig:
     endpoints: frozenset[str] = frozenset({"chat", "completions", "embeddings"})
     request_stream_usage: bool = False
     compression: str = "identity"  # or "pass"
+    output_limit_word: str = "max_tokens"  # at chat: or "max_completion_tokens"
 
     def auth_of(self, endpoint: str) -> str:
         """Where the key goes at an endpoint; ``count_tokens`` goes with ``messages``."""

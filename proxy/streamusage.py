@@ -33,6 +33,8 @@ from proxy.scanner import decoded
 MAX_EVENT_BYTES: Final = 64 << 10
 # Real options have less than 100 bytes.
 MAX_OPTIONS_BYTES: Final = 4 << 10
+# Where stream_options is known.
+USAGE_ASKED_AT: Final = frozenset({"chat", "completions"})
 # Between a key and its value: see proxy.outline.value_at.
 _WHITE_BYTES: Final = 9 << 10
 
@@ -95,13 +97,29 @@ def ask_for_usage(pieces: Sequence[bytes], begin: int, keys: Keys) -> Edit | NoE
     return NoEdit.UNCLEAR
 
 
+def is_clear(pieces: Sequence[bytes], begin: int, keys: Keys) -> bool:
+    """Whether all programs understand alike what a body says of the usage of its stream.
+
+    Parameters as of :func:`ask_for_usage`.
+    """
+    ends = ends_of(pieces)
+    for start, stop in keys:
+        key = part_of(pieces, ends, start, stop)
+        if key != _OPTIONS_KEY and (decoded(key) or "").casefold() == "stream_options":
+            return False
+    return ask_for_usage(pieces, begin, keys) is not NoEdit.UNCLEAR
+
+
 def _edit_of_options(body: bytes, start: int) -> Edit | NoEdit:
     """The edit where the client has options of its own, which begin at ``start``."""
     options = _object_at(body, start)
     parsed = _loads(options)
-    if not isinstance(parsed, dict) or parsed.get("continuous_usage_stats"):
-        # vLLM's option to send a usage with every event: it waits for include_usage, and would begin with it.
+    if not isinstance(parsed, dict):
         return NoEdit.UNCLEAR
+    if parsed.get("continuous_usage_stats"):
+        # vLLM's option to send a usage with every event: it waits for include_usage, and would begin with it.
+        is_asked = parsed.get("include_usage") is True and len(list(_members(options, _OPTION_KEY))) == 1
+        return NoEdit.ASKED if is_asked else NoEdit.UNCLEAR
     found = [value for _, value in _members(options, _OPTION_KEY)]
     if not found:
         return Edit(start + 1, start + 1, _ASK + (b"," if parsed else b""))

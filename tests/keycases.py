@@ -13,7 +13,8 @@ from proxy import folding, keydb, state
 from proxy.access import Grant, KeyTable
 from proxy.catalog import Catalog
 from proxy.keys import Key, digest_of
-from proxy.limits import Account, Accounts, Month, memory_bytes
+from proxy.limits import Account, Accounts, memory_bytes
+from proxy.permits import Month
 from proxy.server import Server
 from tests.fakes import RawClient
 

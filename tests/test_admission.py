@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admission import admit
+from proxy.admission import admit, limit_of, most_of, prompt_tokens
+from proxy.asked import Wanted, asked, wanted
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
 from proxy.pool import Pool
-from proxy.usage import USUAL_OUTPUT_TOKENS, Usage
+from proxy.usage import Usage
 from tests.fakes import RawClient
 from tests.keycases import CONFIG, UNIX_S, ask, check_error, grant_of, make
 from tests.routecases import deployment, pool_of
@@ -16,17 +17,26 @@ from tests.routecases import deployment, pool_of
 # ---------------------------------------------------------------------- the limit of a request
 
 
+MOST = 4000  # what the models of pool() write at most
+
+
 def pool(endpoint: str = "chat", **facts: object) -> Pool:
     prices = {"input_price_usd_per_mtok": 1.0, "output_price_usd_per_mtok": 10.0}
-    return pool_of(
-        "cost", deployment("a", endpoint, **prices, **facts), deployment("b", endpoint), endpoint=endpoint
-    )
+    facts = {"max_output_tokens": MOST, **facts}
+    one = deployment("a", endpoint, **prices, **facts)
+    return pool_of("cost", one, deployment("b", endpoint, max_output_tokens=10), endpoint=endpoint)
 
 
-def let_in(grant, body: bytes, endpoint: str = "chat", text_bytes: int = 400, **facts: object):
-    return admit(
-        grant, pool(endpoint, **facts), (), body, keys_of(body), len(body), text_bytes, False, 1000.0, UNIX_S
-    )
+def let_in(
+    grant, body: bytes, endpoint: str = "chat", text_bytes: int = 400, prompts: int = 1, **facts: object
+):
+    found = asked(body, keys_of(body))
+    wants = wanted(found, endpoint)
+    some = pool(endpoint, **facts)
+    if grant.max_tokens is not None:
+        limit_of(grant, endpoint, found, wants, prompts)
+    most = most_of(some, (), wants, prompts, prompt_tokens(some, False, text_bytes, 0))
+    return admit(grant, some, (), most if grant.account.reserves else None, 1000.0, UNIX_S)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +64,9 @@ def test_what_asks_for_more(body):
         let_in(grant, body)
     error = caught.value
     assert (error.status, error.type, error.code, error.param) == (
-        422, "invalid_request_error", "max_tokens_exceeded", "max_tokens",
+        422, "invalid_request_error", "max_tokens_exceeded", error.param,
     )  # fmt: skip
-    assert error.message == ("The request asks for more output than this API key may: 100 tokens a request.")
+    assert error.message == "The request asks for more output than this API key may: 100 tokens a request."
     assert let_in(grant, b"{}").requests_left == 0  # it took nothing of the key's other limits
 
 
@@ -78,8 +88,8 @@ def test_requests_alone_need_no_estimate():
 def test_an_estimate(limits):
     usual = let_in(grant_of(**limits), b"{}")
     given = 400 * 0.25  # tokens of the prompt
-    assert usual.tokens == pytest.approx(given + USUAL_OUTPUT_TOKENS, abs=2)
-    assert usual.nusd == pytest.approx(given * 1000 + USUAL_OUTPUT_TOKENS * 10_000, rel=0.02)
+    assert usual.tokens == pytest.approx(given + MOST, abs=2)
+    assert usual.nusd == pytest.approx(given * 1000 + MOST * 10_000, rel=0.02)
     asked = let_in(grant_of(**limits), b'{"max_tokens":20}')
     assert asked.tokens == pytest.approx(given + 20, abs=2)
     assert asked.nusd == pytest.approx(given * 1000 + 20 * 10_000, rel=0.02)
@@ -101,12 +111,12 @@ def test_an_estimate_is_never_a_gift(body):
         ("chat", b'{"metadata":{"max_tokens":1},"max_tokens":4000}', 4000),
         ("chat", b'{"max_tokens":4000,"metadata":{"max_tokens":1}}', 4000),
         ("chat", b'{"max_tokens":1,"max_tokens":4000}', 4000),
-        ("chat", b'{"max_output_tokens":1}', USUAL_OUTPUT_TOKENS),  # another API's: it promises nothing
+        ("chat", b'{"max_output_tokens":1}', MOST),  # another API's: it promises nothing
         ("responses", b'{"max_output_tokens":7}', 7),
-        ("responses", b'{"max_tokens":7}', USUAL_OUTPUT_TOKENS),
+        ("responses", b'{"max_tokens":7}', MOST),
         ("messages", b'{"max_tokens":7,"n":9}', 7),
         ("chat", b'{"max_tokens":40,"n":100}', 4000),
-        ("chat", b'{"n":3}', 3 * USUAL_OUTPUT_TOKENS),
+        ("chat", b'{"n":3}', 3 * MOST),
         ("chat", b'{"n":-3,"max_tokens":40}', 40),
         ("chat", b'{"n":1e9,"max_tokens":40}', 128 * 40),
         ("completions", b'{"best_of":5,"n":2,"max_tokens":40}', 200),
@@ -117,10 +127,67 @@ def test_what_is_reserved_for_the_answer(endpoint, body, output):
     assert permit.tokens == pytest.approx(100 + output, abs=2)
 
 
-def test_pictures_count_a_little():
-    body = b'{"x":"%b"}' % (b"A" * 1_000_000)
-    permit = let_in(grant_of(tpm=10**6), body + b' {"max_tokens":1}', text_bytes=400)
-    assert 2000 < permit.tokens - USUAL_OUTPUT_TOKENS < 3000
+@pytest.mark.parametrize(
+    ("facts", "most"),
+    [
+        ({}, MOST),
+        ({"max_output_tokens": None, "context_window": 9000}, 9000),
+        ({"max_output_tokens": None, "context_window": None}, 16_384),
+    ],
+)
+def test_who_says_nothing_may_get_what_the_models_write_at_most(facts, most):
+    assert let_in(grant_of(tpm=10**6), b"{}", **facts).tokens == pytest.approx(100 + most, abs=2)
+    short = pool(max_output_tokens=20)
+    assert most_of(short, (pool(**facts),), Wanted(), 1, 0.0).output == most
+    assert most_of(short, (pool(**facts),), Wanted(15), 1, 0.0).output == 15
+
+
+def test_each_prompt_gets_an_answer():
+    permit = let_in(grant_of(tpm=10**9), b'{"max_tokens":50,"n":3}', "completions", prompts=2000)
+    assert permit.tokens == pytest.approx(100 + 2000 * 3 * 50, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "prompts", "limit"),
+    [
+        (b"{}", 1, 100),
+        (b'{"max_tokens":null}', 1, 100),
+        (b'{"max_output_tokens":5}', 1, 100),  # another API's
+        (b'{"max_tokens":7}', 1, 0),
+        (b'{"max_completion_tokens":7}', 1, 0),
+        (b'{"n":3}', 1, 33),
+        (b'{"n":100}', 1, 1),
+        (b'{"best_of":2}', 25, 2),
+        (b'{"n":4,"max_tokens":25}', 1, 0),
+    ],
+)
+def test_what_a_key_leaves_each_answer(body, prompts, limit):
+    endpoint = "chat" if b"best_of" not in body else "completions"
+    found = asked(body, keys_of(body))
+    assert limit_of(grant_of(max_tokens=100), endpoint, found, wanted(found, endpoint), prompts) == limit
+
+
+@pytest.mark.parametrize(
+    ("body", "prompts", "code"),
+    [
+        (b'{"max_tokens":0}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":-1}', 1, "invalid_max_tokens"),
+        (b'{"max_completion_tokens":"-1"}', 1, "invalid_max_tokens"),
+        (b'{"max_output_tokens":-1}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":1e999}', 1, "max_tokens_exceeded"),
+        (b'{"max_tokens":{}}', 1, "max_tokens_exceeded"),
+        (b'{"n":5,"max_tokens":25}', 1, "max_tokens_exceeded"),
+        (b'{"n":128}', 1, "max_tokens_exceeded"),
+        (b'{"max_tokens":1}', 101, "max_tokens_exceeded"),
+    ],
+)
+def test_what_a_key_does_not_allow(body, prompts, code):
+    found = asked(body, keys_of(body))
+    endpoint = "completions" if prompts > 1 else "chat"
+    with pytest.raises(BadRequest) as caught:
+        limit_of(grant_of(max_tokens=100), endpoint, found, wanted(found, endpoint), prompts)
+    assert (caught.value.status, caught.value.code) == (422, code)
+    assert "tokens" in (caught.value.param or "")
 
 
 def test_it_is_reserved_at_the_price_of_the_dearest():
@@ -129,9 +196,8 @@ def test_it_is_reserved_at_the_price_of_the_dearest():
     one = pool_of("cost", deployment("a", "chat", **cheap), deployment("b", "chat", **dear))
     other = pool_of("cost", deployment("a", "chat", **cheap))
     for pools in ((one, ()), (other, (one,))):
-        body = b'{"max_tokens":100}'
-        grant = grant_of(monthly_nusd=10**12)
-        permit = admit(grant, *pools, body, keys_of(body), len(body), 400, False, 1000.0, UNIX_S)
+        most = most_of(*pools, Wanted(100), 1, 100.0)
+        permit = admit(grant_of(monthly_nusd=10**12), *pools, most, 1000.0, UNIX_S)
         assert permit is not None
         assert permit.nusd == pytest.approx(100 * 1000 + 100 * 50_000, rel=0.02)
 
@@ -147,8 +213,8 @@ def test_an_estimate_goes_by_what_was_seen():
     for row in (seen.plain_rows[0], seen.streamed_rows[0]):
         for _ in range(300):
             row.charged(1000.0, 1000, Usage(500, 0, 0, 40), None)
-    permit = admit(grant_of(tpm=10**6), seen, (), b"{}", (), 2, 400, False, 1000.0, UNIX_S)
-    assert permit.tokens == pytest.approx(200 + 40, abs=5)
+    assert prompt_tokens(seen, False, 400, 0) == pytest.approx(200, abs=5)
+    assert prompt_tokens(seen, True, 400, 1000) == pytest.approx(1200, abs=5)
 
 
 def test_a_limit_that_is_reached():
@@ -171,11 +237,14 @@ async def test_a_request_that_asks_for_too_much(provider, start):
 
     for rest in (b'"max_tokens":101', b'"max_tokens":1,"m\\u0061x_tokens":101', b'"Max_Output_Tokens":1e9'):
         answer = await ask(client, secret, body(rest))
-        check_error(answer, 422, "invalid_request_error", "max_tokens_exceeded", "max_tokens")
+        param = "max_output_tokens" if b"Output" in rest else "max_tokens"
+        check_error(answer, 422, "invalid_request_error", "max_tokens_exceeded", param)
         assert answer[1][b"x-should-retry"] == b"false"
     assert provider.seen == []
-    for rest in (b'"max_tokens":100', b'"x":{"max_tokens":101}', b'"x":"\\"max_tokens\\":101"'):
-        assert (await ask(client, secret, body(rest)))[2] == body(rest).replace(b"mock/m", b"m")
+    assert (await ask(client, secret, body(b'"max_tokens":100')))[2] == b'{"model":"m","max_tokens":100}'
+    for rest in (b'"x":{"max_tokens":101}', b'"x":"\\"max_tokens\\":101"'):  # what is no limit gets one
+        sent = b'{"model":"m",%b,"max_tokens":100}' % rest
+        assert (await ask(client, secret, body(rest)))[2] == sent
 
 
 async def test_a_body_in_pieces_is_held_until_its_limit_is_known(provider, start):

@@ -13,7 +13,7 @@ from proxy.alerts import BACK, EJECTED, KEY_LIMIT, QUIET_S, REFUSED, Alert, Watc
 from proxy.catalog import Catalog
 from proxy.config import parse
 from proxy.keys import NUSD
-from proxy.limits import Month
+from proxy.permits import Month
 from tests.keycases import UNIX_S, key_of
 from tests.routecases import attempt, fail, succeed
 

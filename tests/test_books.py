@@ -18,7 +18,7 @@ import pytest
 from proxy import books as books_module
 from proxy.books import Books
 from proxy.ledger import Ledger
-from proxy.limits import Month
+from proxy.permits import Month
 from proxy.state import State, StateError
 from tests.conftest import until
 

@@ -244,14 +244,15 @@ async def test_a_hedge(gateway, provider, other):
     assert (line["model"], line["attempts"], line["source"]) == ("b/m", 2, "provider")
     [loser] = line["hedged"]
     assert loser == {
-        "model": "mock/m", "provider": "mock", "input": loser["input"], "output": 0,
-        "nusd": loser["input"] * 1000,
+        "model": "mock/m", "provider": "mock", "input": loser["input"], "output": loser["output"],
+        "nusd": loser["input"] * 1000 + loser["output"] * 2000,
     }  # fmt: skip
+    assert loser["output"] >= 2  # in 20 ms, at 100 a second
     assert loser["input"] == pytest.approx(len(text) / 4, rel=0.1)
     total = await gateway.total()
     assert total["input_tokens"] == 40 + loser["input"]
     assert await gateway.month() == {
-        "tokens": 100 + loser["input"],
+        "tokens": 100 + loser["input"] + loser["output"],
         "usd": (40 * 3000 + 60 * 4000 + loser["nusd"]) / 1e9,
     }
     rows = (await admin(gateway.server, "GET", "/usage?by=model"))[1]["data"]

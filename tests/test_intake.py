@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import intake
+from proxy.asked import asked
 from proxy.errors import BadRequest
 from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
@@ -73,7 +74,7 @@ def test_the_model_and_the_wish_for_usage_are_put_in_together(whole, cuts, has_o
     body = take(pieces)
     edit = body.asking_for_usage(pieces)
     assert isinstance(edit, Edit)
-    parts, growth = body.with_model(pieces, b'"m"', edit)
+    parts, growth = body.with_model(pieces, b'"m"', [edit])
     sent = b"".join(parts)
     assert len(sent) == len(whole) + growth
     before = json.loads(whole)
@@ -100,10 +101,10 @@ def test_a_large_body_is_looked_through_as_it_comes(step, monkeypatch):
     for at in range(0, len(whole), step):
         body.scan(whole[at : at + step], at + step >= len(whole))
         body.hold(whole[at : at + step])
-    monkeypatch.setattr(intake, "data_url_bytes", None)  # not once more
-    monkeypatch.setattr(intake, "has_images", None)
-    assert body.data_url_bytes() == len(url) - url.index(b";")
-    assert body.text_bytes() == len(whole) - body.data_url_bytes()
+    monkeypatch.setattr(intake, "has_images", None)  # not once more
+    assert body.media_bytes() == len(url)
+    assert body.text_bytes() == len(whole) - len(url)
+    assert body.media_tokens("chat") == 1100
     assert body.has_images()
 
 
@@ -128,24 +129,76 @@ def test_a_second_model_in_a_later_piece():
 
 def test_text_bytes_leave_out_large_data_urls():
     image = b"QUJD" * 5000
-    body = b'{"a":"data:image/png;base64,' + image + b'"}'
-    assert RequestBody.of(body).text_bytes() == len(body) - len(b";base64,") - len(image)
-    assert RequestBody.of(b'{"a":"data:image/png;base64,QUJD"}').text_bytes() == 34
+    url = b"data:image/png;base64," + image
+    body = b'{"url":"%b"}' % url
+    assert RequestBody.of(body).text_bytes() == len(body) - len(url)
+    assert RequestBody.of(b'{"url":"data:image/png;base64,QUJD"}').text_bytes() == 36
+    assert RequestBody.of(body.replace(b"url", b"text")).text_bytes() == len(body) + 1
 
 
 @pytest.mark.parametrize("checks", [True, False])
 def test_facts_look_only_for_what_matters(checks):
-    image = b'{"tools":[],"x":{"type":"image_url","image_url":"data:x;base64,' + b"QUJD" * 50 + b'"}}'
+    image = b'{"tools":[],"x":{"type":"image_url","image_url":"data:x;base64,' + b"QUJD" * 5000 + b'"}}'
     window = 100 if checks else None
     pool = SimpleNamespace(min_context=window, needs_vision_check=checks, needs_tools_check=checks)
     facts = facts_of(RequestBody.of(image), image, keys_of(image), pool, "chat", True, 1.0)
     assert (facts.images, facts.tools) == (checks, checks)
-    assert facts.data_url_bytes == (208 if checks else 0)
+    assert facts.data_url_bytes == (20_014 if checks else 0)
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
     assert (
         facts_of(RequestBody.of(image), image, keys_of(image), pool, "chat", True, 1.0, b"7").caller == b"7"
     )
+
+
+@given(st.lists(st.integers(0, 1 << 9), max_size=6), st.booleans(), st.booleans(), st.integers(1, 10**6))
+def test_a_limit_is_put_in(cuts, has_model, is_null, limit):
+    members = {"model": "x"} if has_model else {}
+    members |= {"max_tokens": None} if is_null else {}
+    whole = json.dumps(members | {"messages": [{"content": "}"}]}).encode() + b" \n"
+    pieces = pieces_of(whole, cuts)
+    body = take(pieces)
+    parts, growth = body.with_model(pieces, b'"m"', body.limiting(pieces, b'"max_tokens"', limit))
+    sent = b"".join(parts)
+    assert len(sent) == len(whole) + growth
+    pairs = json.loads(sent, object_pairs_hook=list)
+    assert [value for key, value in pairs if key == "max_tokens"] == [limit]
+    assert dict(pairs)["model"] == "m"
+    if not is_null:
+        assert pairs[-1] == ("max_tokens", limit)
+
+
+def test_a_limit_is_put_into_an_empty_body():
+    body = take([b"{ }"])
+    parts, growth = body.with_model([b"{ }"], b'"m"', body.limiting([b"{ }"], b'"max_tokens"', 5))
+    assert (b"".join(parts), growth) == (b'{"model":"m" ,"max_tokens":5}', 26)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [("a", 1), ([], 1), (["a"], 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([-1, 2], 1), ([[1, 2], [3]], 2),
+     (["a,b", 'c","d'], 2)],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["prompt", "pro\\u006dpt", "Prompt"])
+def test_prompts_are_counted(prompt, count, key):
+    whole = b'{"n":1,"%b" : %b}' % (key.encode(), json.dumps(prompt).encode())
+    for pieces in ([whole], [whole[:9], whole[9:]]):
+        assert take(pieces).prompts() == count
+
+
+def test_prompts_of_a_long_list_are_never_too_few(monkeypatch):
+    monkeypatch.setattr(intake, "_LISTED_BYTES", 100)
+    whole = b'{"prompt":%b}' % json.dumps(["a"] * 500).encode()
+    assert 500 <= take([whole]).prompts() <= 1000
+
+
+def test_what_is_said_of_the_work_is_kept():
+    whole = b'{"stream":true,"max_tokens":9,"background" : true,"n":2,"model":"m"}'
+    body = take([whole])
+    body.forget()
+    assert asked(body.noted, body.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+    cut = take([whole[:20], whole[20:]])  # within the key
+    assert asked(cut.noted, cut.noted_keys) == [(5, 1.0), (3, 2.0)]
 
 
 def test_nothing_is_held_once_it_is_not_needed():

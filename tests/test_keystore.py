@@ -16,8 +16,9 @@ from proxy.config import Config, parse
 from proxy.keydb import NameTaken, UnknownKey, load_keys, make_key, store_key
 from proxy.keys import KeySettingsError, digest_of
 from proxy.keystore import Keyring, KeyStore, NotStored
-from proxy.limits import Accounts, Month
+from proxy.limits import Accounts
 from proxy.listeners import StartError
+from proxy.permits import Month
 from proxy.state import State
 from tests.conftest import until
 from tests.fakes import RawClient

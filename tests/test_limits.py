@@ -21,11 +21,10 @@ from proxy.limits import (
     WINDOW_S,
     Account,
     Accounts,
-    Month,
-    Permit,
     memory_bytes,
 )
 from proxy.locks import FileLock
+from proxy.permits import Month, Permit
 from tests.keycases import UNIX_S, account_of, accounts_of, key_of
 
 NOW = 1000.0

@@ -2,49 +2,99 @@
 
 from __future__ import annotations
 
-import json
+import base64
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import media
-from proxy.media import DataURLs, data_url_bytes, has_images
+from proxy.media import Media, has_images
 from tests.jsoncases import pieces_of
 
-data_urls = st.builds(
-    "data:{};base64,{}".format,
-    st.sampled_from(["image/png", "audio/wav", ""]),
-    st.text("AZaz09+/=", max_size=30),
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1024).to_bytes(4) + (768).to_bytes(4) + bytes(900))
+LONG_PNG = PNG + b"QUJD" * 50_000
+URL = b"data:image/png;base64,"
+
+
+def measured(pieces: list[bytes]) -> tuple[int, int, int]:
+    found = Media()
+    for piece in pieces:
+        found.feed(piece)
+    return found.size, found.tokens("chat"), found.tokens("messages")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"content":[{"type":"image_url","image_url":{"url":"%b"}}]}' % (URL + PNG),
+        b'{"content":[{"type":"input_image","image_url" : "%b"}]}' % (URL + PNG),
+        b'{"source":{"type":"base64","media_type":"image/png","data":"%b"}}' % PNG,
+        b'{"inline_data":{"mime_type":"image/png","data":"%b"}}' % PNG,
+        b'{"type":"image_generation_call","result":"%b"}' % PNG,
+        b'{"url":"%b"}' % (URL + PNG).replace(b"/", b"\\/"),
+    ],
 )
+@given(cuts=st.lists(st.integers(0, 1 << 11), max_size=6))
+def test_a_picture_wherever_apis_have_one(body, cuts):
+    size = len(body) - body.index(b"iVBOR") - len(body.partition(b"iVBOR")[2].partition(b'"')[2]) - 1
+    size += len(URL.replace(b"/", b"\\/")) if b"\\/" in body else len(URL) if b";base64," in body else 0
+    assert measured(pieces_of(body, cuts)) == (size, 85 + 170 * 4, 1049)
 
 
-@given(
-    st.lists(st.one_of(data_urls, st.text("ab;64, :", max_size=12)), max_size=6),
-    st.sampled_from([4, 8192]),
-    st.lists(st.integers(0, 1 << 9), max_size=6),
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"content":"%b"}' % (URL + LONG_PNG),  # a prompt
+        b'{"type":"text","text":"%b"}' % (URL + LONG_PNG),
+        b'{"text":"say \\"data\\":\\"%b\\""}' % LONG_PNG,  # within a text
+        b'{"arguments":"{\\"url\\":\\"%b\\"}"}' % LONG_PNG,
+        b'{"data":"%b"}' % (b"QUJD" * 9000),  # nothing that is known
+        b'{"data":"%b"}' % (PNG + b" and some words" * 900),
+        b'{"url":"https://example.com/%b"}' % (b"a" * 9000),
+        b'["%b"]' % LONG_PNG,
+    ],
 )
-@settings(max_examples=200, deadline=None)
-def test_data_url_bytes_counts_the_urls_and_no_text(strings, block, cuts):
-    body = json.dumps({"model": "x", "messages": strings}).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(media, "BLOCK_BYTES", block)
-        counted = data_url_bytes([body])
-        cut = data_url_bytes(pieces_of(body, cuts))
-    assert counted == cut == sum(len(s) - s.index(";base64,") for s in strings if ";base64," in s)
+@given(cuts=st.lists(st.integers(0, 1 << 11), max_size=6))
+def test_text_does_not_pass_for_a_picture(body, cuts):
+    assert measured(pieces_of(body, cuts)) == (0, 0, 0)
 
 
-def test_data_url_bytes_of_a_body_that_is_cut():
-    assert data_url_bytes([b""]) == data_url_bytes([]) == 0
-    assert data_url_bytes([b'{"a":"data:;base64,AAAA']) == 12
-    assert data_url_bytes([b'{"a":"data:;base64,AAAA","b":"data:;base64,BB"}']) == 22
+@given(st.lists(st.integers(0, 1 << 19), max_size=9), st.integers(0, 3000), st.booleans())
+@settings(deadline=None)
+def test_pictures_between_texts_at_any_split(cuts, words, is_dense):
+    text = b"x" * 5 * words if is_dense else b"some words here " * words
+    picture = b'{"type":"image_url","image_url":{"url":"%b"}}' % (URL + LONG_PNG)
+    body = b'{"a":["%b",%b,"%b",%b]}' % (text, picture, text, picture)
+    size, tokens, _ = measured(pieces_of(body, cuts))
+    whole = 2 * len(URL + LONG_PNG)
+    # What lies in a long text may be overlooked.
+    assert size <= whole
+    if is_dense or words < 500:
+        assert (size, tokens) == (whole, 2 * 765)
 
 
-def test_data_urls_are_searched_for_only_where_samples_look_like_them():
-    assert data_url_bytes([b'{"a":"' + b"some text " * 9000 + b'"}']) == 0
-    url = b";base64," + b"QUJD" * 9000
-    body = b'{"a":"' + b"some text " * 9000 + b'","b":"data:image/png' + url + b'"}'
-    assert data_url_bytes([body]) == len(url)
+def test_a_picture_behind_a_long_text_is_seen_in_the_next_piece():
+    text = b"some words here " * 4000
+    begin = b'{"a":"%b","url":"%b' % (text, URL + PNG)
+    assert measured([begin, b"QUJD" * 50_000, b'QUJD"}'])[:2] == (len(URL + PNG) + 200_004, 765)
+
+
+@pytest.mark.parametrize(
+    ("begin", "rate"),
+    [
+        (b'"input_audio":{"data":"', 0.75 * 10 / 48_000),
+        (b'"file_data":"', 0.75 / 25),
+        (b'"file_data":"data:application/msword;base64,', 0.75 / 25),
+        (b'"file_data":"data:text/plain;base64,', 0.75 / 4),
+        (b'"url":"data:audio/mpeg;base64,', 0.75 * 10 / 16_000),
+    ],
+)
+def test_what_counts_by_its_size(begin, rate):
+    size = 400_000 + len(begin.rpartition(b'"')[2])
+    assert measured([b"{%b%b" % (begin, b"QUJD" * 50_000), b"QUJD" * 50_000 + b'"}'])[:2] == (
+        size,
+        int(size * rate),
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,12 +116,3 @@ def test_has_images(body, has_some):
     assert all(
         has_images([body[:at], body[at : at + 3], body[at + 3 :]]) is has_some for at in range(len(body))
     )
-
-
-def test_what_was_fed_so_far_counts():
-    urls = DataURLs()
-    sizes = []
-    for piece in (b'{"a":"data:;base64,AA', b"AA", b'","b":"', b"data:;base", b"64,BB", b'"}'):
-        urls.feed(piece)
-        sizes.append(urls.size)
-    assert sizes == [10, 12, 12, 12, 22, 22]

@@ -26,7 +26,8 @@ CORE = frozenset(
      "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission", "asked", "closing",
      "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors", "metrics",
      "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals", "passing", "query",
-     "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices", "steps", "head_cache"]
+     "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices", "steps", "head_cache",
+     "permits", "pictures", "strings", "written"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(

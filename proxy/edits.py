@@ -1,0 +1,31 @@
+"""What changes in a request's body beside the model, for one provider: two settings ask for it, no others.
+
+``request_stream_usage`` of the provider adds ``stream_options.include_usage``; ``max_tokens`` of the key
+limits an answer whose request does not. Such bodies are held until they are whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.streamusage import USAGE_ASKED_AT, Edit
+
+if TYPE_CHECKING:
+    from proxy.attempt import Attempt
+
+
+def edits_of(attempt: Attempt, pieces: list[bytes]) -> list[Edit] | None:
+    """The edits, if there are any; the attempt notes that a usage is to be taken out again.
+
+    :param pieces: of the whole body.
+    """
+    exchange, provider = attempt.exchange, attempt.provider
+    endpoint, body = exchange.endpoint, exchange.body
+    edits: list[Edit] = []
+    if exchange.streamed and provider.asks_usage and endpoint in USAGE_ASKED_AT:
+        found = body.asking_for_usage(pieces)
+        if isinstance(found, Edit):
+            edits, attempt.asks_usage = [found], True
+    if exchange.answer_limit:
+        edits += body.limiting(pieces, provider.limit_words[endpoint], exchange.answer_limit)
+    return edits or None

@@ -1,0 +1,27 @@
+"""What a key's account gives out: a request's permit, and what was used in a month."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Permit:
+    """A request that was let in: what it reserved, and what was left then, where there is a limit.
+    ``ends_at``: of the window, monotonic seconds."""
+
+    __slots__ = ("ends_at", "nusd", "requests_left", "tokens", "tokens_left")
+
+    def __init__(self, tokens: int, nusd: int, requests_left: int, tokens_left: int, ends_at: float) -> None:
+        self.tokens = tokens
+        self.nusd = nusd
+        self.requests_left = requests_left
+        self.tokens_left = tokens_left
+        self.ends_at = ends_at
+
+
+class Month(NamedTuple):
+    """What was used in a month, and when the key was used last (Unix seconds, 0: never)."""
+
+    tokens: int
+    nusd: int
+    last_used: float

@@ -1,0 +1,117 @@
+"""A provider that keeps books of its own: what it was made to do, at its own prices, by who made it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from tests.fakes import EVENT_STREAM, Call, chunk
+
+# USD per million tokens.
+INPUT_PRICE, OUTPUT_PRICE = 1, 10
+TOKENS_A_SECOND = 1000
+# What it writes where nobody says how much, and how many requests it is at a time.
+MOST_OUTPUT = 300
+BYTES_A_TOKEN = 4
+
+
+class Bookkeeper:
+    """Answers chat, completions and responses. Whose a request is stands in ``user``; what is asked of it
+    beside in ``metadata``: ``think``, tokens that nobody sees; ``silent``, no word of what was used.
+
+    ``nusd`` and ``requests``: by user.
+    """
+
+    def __init__(self) -> None:
+        self.nusd: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+
+    async def script(self, call: Call) -> None:
+        while True:
+            head, body = await call.request()
+            asked = json.loads(body)
+            path = head.split(b" ")[1]
+            if b"/responses" in path:
+                await self._respond(call, asked, body)
+            else:
+                await self._write(call, asked, body, is_chat=b"/chat/" in path)
+
+    def _book(self, asked: dict[str, Any], given: int, written: int) -> None:
+        self.requests[asked["user"]] += 1
+        self.nusd[asked["user"]] += 1000 * (INPUT_PRICE * given + OUTPUT_PRICE * written)
+
+    async def _respond(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
+        """Behind the client's back: it writes all of it, whoever waits."""
+        self._book(asked, len(body) // BYTES_A_TOKEN, asked.get("max_output_tokens", MOST_OUTPUT))
+        answer = {"id": "resp_1", "object": "response", "status": "queued", "usage": None}
+        await call.answer(json.dumps(answer).encode())
+
+    async def _write(self, call: Call, asked: dict[str, Any], body: bytes, *, is_chat: bool) -> None:
+        given, begun = len(body) // BYTES_A_TOKEN, time.monotonic()
+        limit = asked.get("max_tokens", asked.get("max_completion_tokens", MOST_OUTPUT))
+        prompts = asked.get("prompt") if not is_chat else None
+        answers = asked.get("n", 1) * (len(prompts) if isinstance(prompts, list) else 1)
+        own = asked.get("metadata", {})
+        think = own.get("think", 0)
+        whole = think + min(limit, own.get("say", limit))
+        gone = asyncio.ensure_future(_gone(call))
+        is_done = False
+        try:
+            if asked.get("stream") is True:
+                is_done = await self._stream(call, asked, gone, given, think, whole)
+            else:
+                await asyncio.wait([gone], timeout=whole / TOKENS_A_SECOND)
+                is_done = not gone.done()
+        finally:
+            written = whole if is_done else min(whole, int((time.monotonic() - begun) * TOKENS_A_SECOND))
+            self._book(asked, given, written * answers)
+            gone.cancel()
+        if not is_done:
+            raise ConnectionError
+        if asked.get("stream") is not True:
+            usage = {"prompt_tokens": given, "completion_tokens": written * answers}
+            text = "word " * (whole - think)
+            answer: dict[str, Any] = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+            if not own.get("silent"):
+                answer["usage"] = usage
+            await call.answer(json.dumps(answer).encode())
+
+    async def _stream(
+        self,
+        call: Call,
+        asked: dict[str, Any],
+        gone: asyncio.Future[None],
+        given: int,
+        think: int,
+        whole: int,
+    ) -> bool:
+        await call.send(EVENT_STREAM)
+        begun = time.monotonic()
+        sent = think
+        while sent < whole:
+            await asyncio.wait([gone], timeout=0.005)
+            if gone.done():
+                return False
+            due = min(whole, int((time.monotonic() - begun) * TOKENS_A_SECOND))
+            if due > sent:
+                event = {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+                await call.send(chunk(b"data: %b\n\n" % json.dumps(event).encode()) * (due - sent))
+                sent = due
+        last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        await call.send(chunk(b"data: %b\n\n" % json.dumps(last).encode()))
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            usage = {"choices": [], "usage": {"prompt_tokens": given, "completion_tokens": whole}}
+            await call.send(chunk(b"data: %b\n\n" % json.dumps(usage).encode()))
+        await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        return True
+
+
+async def _gone(call: Call) -> None:
+    """Until the other side closes."""
+    while not call.reader.at_eof():
+        if call.reader._buffer:  # type: ignore[attr-defined]  # a further request
+            return
+        await asyncio.sleep(0.002)

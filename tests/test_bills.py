@@ -1,0 +1,292 @@
+"""What clients pay against the books of a provider that notes what it was made to do, for honest and for
+hostile ones: see :mod:`tests.bookkeeper`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from proxy.server import Server
+from tests.attemptcases import rows
+from tests.bookkeeper import (
+    BYTES_A_TOKEN,
+    INPUT_PRICE,
+    MOST_OUTPUT,
+    OUTPUT_PRICE,
+    TOKENS_A_SECOND,
+    Bookkeeper,
+)
+from tests.conftest import until
+from tests.fakes import RawClient, ScriptedProvider, post
+from tests.keycases import admin, bearer, make
+
+# What the clocks of both sides may differ by, per request: two hops on a busy machine.
+SLACK_S = 0.05
+COUNT = 40
+AT_ONCE = 20
+
+Send = Callable[[Server, bytes, random.Random], Awaitable[None]]
+
+
+def config(provider: ScriptedProvider, more: str = "") -> str:
+    tables = "".join(
+        f'[providers.{name}]\nbase_url = "{provider.url}"\nauth = "none"\n{more}\n'
+        f'endpoints = ["chat", "completions", "responses"]\n'
+        f'[models."{name}/m"]\ninput_price = {INPUT_PRICE}\noutput_price = {OUTPUT_PRICE}\n'
+        f"context_window = 100000\nmax_output_tokens = {MOST_OUTPUT}\n"
+        for name in "abc"
+    )
+    return f'{tables}[aliases]\nall = ["a/m", "b/m", "c/m"]\n[routing.eject]\nconsecutive_failures = 1000\n'
+
+
+async def send(
+    server: Server, secret: bytes, asked: dict[str, Any], *lines: bytes,
+    path: bytes = b"/v1/chat/completions", leaves_s: float | None = None,
+) -> int:  # fmt: skip
+    """One request; its status, 0 where the client left after ``leaves_s``."""
+    client = await RawClient.connect(server)
+    extra = bearer(secret) + b"".join(line + b"\r\n" for line in lines)
+    await client.send(post(json.dumps(asked).encode(), path, extra))
+    try:
+        async with asyncio.timeout(leaves_s):
+            return (await client.response())[0]
+    except TimeoutError:
+        return 0
+    finally:
+        client.writer.transport.abort()
+
+
+def prompt(rng: random.Random, words: int = 400) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": "some " * rng.randint(1, words)}]
+
+
+def chat(rng: random.Random, user: str, **more: Any) -> dict[str, Any]:
+    return {"model": "all", "user": user, "messages": prompt(rng), "max_tokens": rng.randint(1, 200), **more}
+
+
+async def gives_no_time(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "gives_no_time", messages=prompt(rng, 20_000), max_tokens=MOST_OUTPUT)
+    await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05")
+
+
+async def gives_no_time_to_many(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(
+        rng, "gives_no_time_to_many", model="a/m", messages=prompt(rng, 20_000), max_tokens=MOST_OUTPUT
+    )
+    await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05", b"X-Inferoute-Fallback: b/m, c/m")
+
+
+async def leaves_before_the_answer(server: Server, secret: bytes, rng: random.Random) -> None:
+    await send(server, secret, chat(rng, "leaves_before_the_answer"), leaves_s=0.02)
+
+
+async def leaves_a_stream(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "leaves_a_stream", stream=True, max_tokens=MOST_OUTPUT)
+    await send(server, secret, asked, leaves_s=rng.uniform(0.05, 0.2))
+
+
+async def leaves_while_it_thinks(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "leaves_while_it_thinks", stream=True, max_tokens=MOST_OUTPUT, metadata={"think": 250})
+    await send(server, secret, asked, leaves_s=0.2)
+
+
+async def asks_behind_its_back(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {
+        "model": "all",
+        "user": "asks_behind_its_back",
+        "background": True,
+        "input": "a" * rng.randint(1, 2000),
+    }
+    if rng.random() < 0.5:
+        asked["max_output_tokens"] = rng.randint(1, MOST_OUTPUT)
+    await send(server, secret, asked, path=b"/v1/responses")
+
+
+async def hides_its_usage(server: Server, secret: bytes, rng: random.Random) -> None:
+    """A provider that is silent of what it used, and thinks."""
+    asked = chat(
+        rng, "hides_its_usage", metadata={"silent": True, "think": 100, "say": 20}, max_tokens=MOST_OUTPUT
+    )
+    await send(server, secret, asked)
+
+
+async def wants_many_answers(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "wants_many_answers", n=rng.randint(1, 128), metadata={"say": 10})
+    await send(server, secret, asked)
+
+
+async def has_many_prompts(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "has_many_prompts", prompt=["a"] * rng.randint(1, 500), max_tokens=rng.randint(1, 20))
+    del asked["messages"]
+    await send(server, secret, asked, path=b"/v1/completions")
+
+
+ATTACKS: list[Send] = [
+    gives_no_time, gives_no_time_to_many, leaves_before_the_answer, leaves_a_stream, leaves_while_it_thinks,
+    asks_behind_its_back, hides_its_usage, wants_many_answers, has_many_prompts,
+]  # fmt: skip
+
+
+async def honest(server: Server, secret: bytes, rng: random.Random) -> None:
+    """Plain and streamed requests with the usage told; some leave."""
+    asked = chat(rng, "honest")
+    if rng.random() < 0.5:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    assert await send(server, secret, asked, leaves_s=0.03 if rng.random() < 0.03 else None) in (0, 200)
+
+
+async def many(client: Send, server: Server, secret: bytes, count: int, seed: int) -> None:
+    rng, left = random.Random(seed), asyncio.Semaphore(AT_ONCE)
+
+    async def one() -> None:
+        async with left:
+            await client(server, secret, rng)
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def billed_nusd(server: Server, id: str) -> int:
+    """What a key was charged, once nothing of its runs."""
+    await until(lambda: not server.gateway.connections, 20)
+    _, row = await admin(server, "GET", f"/keys/{id}")
+    return round(row["month"]["usd"] * 1e9)
+
+
+async def test_everybody_pays_for_what_providers_did(provider, start):
+    books = Bookkeeper()
+    provider.script = books.script
+    server = await start(config(provider))
+    id, secret = await make(server, name="honest", monthly_usd=1000)
+    await many(honest, server, secret, 5 * COUNT, 1)
+    await until(lambda: books.requests["honest"] == 5 * COUNT, 20)
+    billed = await billed_nusd(server, id)
+    print(f"\n{'who':28} {'requests':>8} {'books nUSD':>12} {'billed':>12} {'ratio':>6}")
+    print(_line("honest", books, billed))
+    assert billed == pytest.approx(books.nusd["honest"], rel=0.02)
+    for seed, attack in enumerate(ATTACKS):
+        name = attack.__name__
+        id, secret = await make(server, name=name, monthly_usd=1000)
+        await many(attack, server, secret, COUNT, seed)
+        billed = await billed_nusd(server, id)
+        slack = books.requests[name] * SLACK_S * TOKENS_A_SECOND * OUTPUT_PRICE * 1000
+        print(_line(name, books, billed))
+        assert books.requests[name] > COUNT / 2  # some leave before they were heard
+        assert billed >= 0.9 * books.nusd[name] - (slack if "leaves" in name or "time" in name else 0)
+        assert billed <= 1.1 * ceiling_nusd(name, books.requests[name])
+
+
+def _line(name: str, books: Bookkeeper, billed: int) -> str:
+    nusd = books.nusd[name]
+    return f"{name:28} {books.requests[name]:8} {nusd:12} {billed:12} {billed / nusd:6.3f}"
+
+
+def ceiling_nusd(name: str, requests: int) -> int:
+    """What so many requests of a kind may cost at most: what is reserved for the largest there can be."""
+    given = (100_500 if "time" in name else 2_500) // BYTES_A_TOKEN
+    answers = {"wants_many_answers": 128, "has_many_prompts": 500}.get(name, 1)
+    output = MOST_OUTPUT if answers == 1 else 200 * answers
+    return 1000 * requests * (INPUT_PRICE * given + OUTPUT_PRICE * output)
+
+
+async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, start):
+    """Whatever is asked at once, and however it is asked: long answers, many prompts, further attempts."""
+    books = Bookkeeper()
+    provider.script = books.script
+    server = await start(config(provider))
+    asked = {"model": "all", "user": "x", "messages": prompt(random.Random(1))}
+    for name, more, path, lines in (
+        ("long", {}, b"/v1/chat/completions", ()),
+        ("many", {"prompt": ["a"] * 50, "max_tokens": 20}, b"/v1/completions", ()),
+        ("several", {"n": 20, "max_tokens": 20}, b"/v1/chat/completions", ()),
+        ("no time", {}, b"/v1/chat/completions", (b"X-Inferoute-Timeout: 0.05",)),
+    ):
+        answers = {"many": 50, "several": 20}.get(name, 1)
+        most = MOST_OUTPUT if answers == 1 else 20 * answers
+        reservation = 1000 * (INPUT_PRICE * 2_500 // BYTES_A_TOKEN + OUTPUT_PRICE * most)
+        id, secret = await make(server, name=name, monthly_usd=0.005)
+        many_at_once = [send(server, secret, asked | more, *lines, path=path) for _ in range(40)]
+        statuses = set(await asyncio.gather(*many_at_once))
+        billed = await billed_nusd(server, id)
+        assert 0 < billed < 5_000_000 + reservation
+        assert statuses & {402, 429}, name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b'"stream_options":{"include_usage":false,"include_usage":true}',
+        b'"stream_options":{"include_us\\u0061ge":true}',
+        b'"stream_\\u006fptions":{"include_usage":false}',
+        b'"Stream_Options":{"include_usage":false}',
+        b'"stream_options":{"include_usage":1}',
+        b'"stream_options":[]',
+        b'"stream_options":{"continuous_usage_stats":true}',
+        b'"stream_options":{},"stream_options":{}',
+    ],
+)
+async def test_who_hides_the_usage_of_a_stream_is_refused(provider, start, options):
+    server = await start(config(provider, "request_stream_usage = true"))
+    _, secret = await make(server, name="limited", tpm=10**6)
+    _, unlimited = await make(server, name="unlimited", rpm=10)
+    client = await RawClient.connect(server)
+    body = b'{"model":"a/m","stream":true,%b}' % options
+    await client.post(body, extra=bearer(secret))
+    status, _, answer = await client.response()
+    error = json.loads(answer)["error"]
+    assert (status, error["code"], error["param"]) == (400, "invalid_stream_options", "stream_options")
+    await client.post(body, extra=bearer(unlimited))
+    assert (await client.response())[0] == 200  # nobody is billed by it
+
+
+async def test_a_coding_that_can_not_be_read_is_not_asked_for(provider, start):
+    server = await start(config(provider, 'compression = "pass"'))
+    client = await RawClient.connect(server)
+    for accepted, passed in (
+        (b"br", b"identity"),
+        (b"gzip, br;q=1.0, zstd, deflate;q=0.5", b"gzip, deflate;q=0.5"),
+        (b"*", b"identity"),
+        (b"GZIP", b"GZIP"),
+    ):
+        await client.post(b'{"model":"a/m"}', extra=b"Accept-Encoding: %b\r\n" % accepted)
+        assert (await client.response())[0] == 200
+        assert b"\r\nAccept-Encoding: %b\r\n" % passed in provider.seen[-1][0]
+
+
+async def test_an_answer_that_can_not_be_read_costs_what_was_reserved(provider, start):
+    async def script(call: Any) -> None:
+        while True:
+            await call.request()
+            await call.answer(b"nonsense", extra=b"Content-Encoding: br\r\n")
+
+    provider.script = script
+    server = await start(config(provider))
+    id, secret = await make(server, monthly_usd=1)
+    body = {"model": "a/m", "messages": [], "max_tokens": 100}
+    assert await send(server, secret, body) == 200
+    assert await billed_nusd(server, id) == pytest.approx(100 * OUTPUT_PRICE * 1000, rel=0.02)
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+async def test_an_estimate_is_never_above_what_was_asked_for(provider, start, limit):
+    """Without a key too: 40 words came, and no usage."""
+    events = b'data: {"choices":[{"delta":{"content":"word "}}]}\n\n'
+
+    async def script(call: Any) -> None:
+        while True:
+            await call.request()
+            await call.stream(*[events] * 40, b"data: [DONE]\n\n")
+
+    provider.script = script
+    server = await start(config(provider))
+    client = await RawClient.connect(server)
+    more = b"" if limit is None else b',"max_tokens":%d' % limit
+    await client.post(b'{"model":"a/m","stream":true%b}' % more)
+    assert (await client.response())[0] == 200
+    await until(lambda: server.gateway.endings.latest)
+    [row] = rows(server)
+    assert (row["output_tokens"], row["usage_source"]) == (limit or 40, "estimated")

@@ -1,0 +1,39 @@
+"""Strings found without reading them, against a parser; in Python and in C."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.strings import items, items_slowly, runs, runs_slowly
+from tests.jsoncases import values
+
+rough = st.lists(st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b" ", b"ab", b"1"]), max_size=30)
+
+
+@pytest.mark.parametrize("way", [items_slowly, items], ids=["python", "in use"])
+@given(st.lists(values, max_size=6))
+def test_members_are_counted(way, members):
+    text = json.dumps({"a": members}).encode()
+    assert way(text, text.index(b"[")) == len(members)
+
+
+@given(rough.map(b"".join), st.integers(0, 10))
+def test_both_ways_count_the_same(text, pos):
+    assert items(text, pos) == items_slowly(text, pos)
+
+
+@given(rough.map(b"".join), st.integers(0, 40), st.integers(0, 5))
+def test_both_ways_find_the_same_stretches(text, pos, least):
+    assert runs(text, pos, least) == runs_slowly(text, pos, least)
+
+
+def test_stretches():
+    text = b'ab"cdef""gh'
+    assert runs(text, 0, 0) == [0, 2, 3, 7, 8, 8, 9, 11]
+    assert runs(text, 1, 2) == [3, 7, 9, 11]
+    assert runs(text, 4, 3) == [4, 7]
+    assert runs(text, 11, 0) == runs(b"", 0, 0) == []
