@@ -8,7 +8,7 @@ before it is sent, and so much at most is it charged where nobody told what it u
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.access import Grant
 from proxy.asked import LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
@@ -20,11 +20,17 @@ from proxy.usage import TOKENS_PER_BYTE
 _MOST_OUTPUT: Final = 1_000_000  # no model writes a million tokens
 
 
-class Most(NamedTuple):
+class Most:
     """The most tokens a request may use: ``given`` in its prompt, ``output`` in all of its answers."""
 
-    given: int
-    output: int
+    __slots__ = ("given", "output")
+
+    def __init__(self, given: int, output: int) -> None:
+        self.given = given
+        self.output = output
+
+    def __repr__(self) -> str:
+        return f"<Most {self.given} + {self.output} tokens>"
 
 
 def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, prompt_tokens: float) -> Most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.outline import value_at
 from proxy.scanner import decoded
@@ -51,16 +51,22 @@ _NULL: Final = re.compile(rb"null(?=[ \t\r\n]*[,}])")
 _NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
 
 
-class Wanted(NamedTuple):
+class Wanted:
     """What a request asks of an endpoint.
 
     ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
     ``answers``: how many. ``is_async``: they are made behind the client's back.
     """
 
-    output: int = 0
-    answers: int = 1
-    is_async: bool = False
+    __slots__ = ("answers", "is_async", "output")
+
+    def __init__(self, output: int = 0, answers: int = 1, is_async: bool = False) -> None:
+        self.output = output
+        self.answers = answers
+        self.is_async = is_async
+
+    def __repr__(self) -> str:
+        return f"<Wanted {self.output} tokens, {self.answers} answers{', async' if self.is_async else ''}>"
 
 
 NOTHING_SAID: Final = Wanted()
@@ -71,7 +77,7 @@ def wanted(found: Sequence[tuple[int, float]], endpoint: str) -> Wanted:
     if not found:
         return NOTHING_SAID
     words = LIMITS_AT.get(endpoint, ())
-    output, answers, is_async = 0.0, 1.0, False
+    output, answers, is_async = 0.0, 1.0, False  # floats, as some are infinite
     for word, value in found:
         if word >= BACKGROUND:
             is_async = True

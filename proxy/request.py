@@ -213,7 +213,8 @@ class Request:
         prompts = body.prompts() if endpoint == "completions" else 1
         if grant.max_tokens is not None:
             limit = self.answer_limit = limit_of(grant, endpoint, found, wants, prompts)
-            wants = wants._replace(output=limit) if limit else wants
+            if limit:
+                wants = Wanted(limit, wants.answers, wants.is_async)
         if grant.account.reserves:
             tokens = self._prompt_tokens(pool)
             self.most = most_of(pool, self.fallbacks, wants, prompts, tokens)
@@ -229,7 +230,7 @@ class Request:
             assert pool is not None
             wants = self.wants()
             if self.answer_limit:
-                wants = wants._replace(output=self.answer_limit)
+                wants = Wanted(self.answer_limit, wants.answers, wants.is_async)
             prompts = 1
             if self.endpoint == "completions":  # how many it has is not kept
                 prompts = max(1, self.body.text_bytes() // _BYTES_A_PROMPT)
