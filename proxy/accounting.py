@@ -16,7 +16,8 @@ from proxy.answer import Answer
 from proxy.asked import LIMITS_AT
 from proxy.peek import holds_error, is_error
 from proxy.record import Record
-from proxy.usage import Usage, partial_usage, price_nusd, read_events, read_plain
+from proxy.tokens import Usage
+from proxy.usage import partial_usage, price_nusd, read_events, read_plain
 from proxy.written import stream_tokens
 
 # Where tokens are what is paid for, so that there is something to estimate.
@@ -47,7 +48,7 @@ def account(
     record.finished(now)
     if not _is_served(head.status) or not answer.is_readable:
         return NOTHING
-    if head.event_stream:
+    if answer.is_stream:
         usage = read_events(answer.tail(), endpoint, answer.first)
     else:
         usage = read_plain(answer.tail(), endpoint, answer.aside)
@@ -82,7 +83,7 @@ def estimated(
         return NOTHING
     seen, written = None, 0
     if answer is not None:
-        streamed = answer.head.event_stream
+        streamed = answer.is_stream
         tail = answer.tail()
         if answer.is_readable and (is_error(answer.first or tail) if streamed else holds_error(tail)):
             return NOTHING  # a failure, whatever its status says

@@ -17,6 +17,7 @@ from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
+from proxy.outline import OUTSIDE, outline
 from proxy.sse import begin_of_last, is_ended
 from proxy.streamusage import UsageFilter
 
@@ -28,12 +29,18 @@ _GATHERED_PIECES: Final = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
 _HEAD_BYTES: Final = 2 << 10
 
-# Some put the usage in front of all that was written, or large members behind it.
-_USAGE_KEYS: Final = (b'"usage":{', b'"usage": {')
+# Some put the usage in front of all that was written. Whether it is the answer's own shows from its beginning
+# on, of which so much is looked through, and the usage is no longer than that.
+_BEGIN_BYTES: Final = 64 << 10
 _USAGE_BYTES: Final = 1 << 10
+_USAGE_KEY: Final = b'"usage"'
+_U: Final = bytes(byte in b"u" for byte in range(256))
 
 # Of a stream that has events taken out: small events, each of which is looked at, take 3 ms.
 FILTERED_SLICE_BYTES: Final = 32 << 10
+
+# How event streams begin, and no JSON does.
+_STREAM_BEGINS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
 
 AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
@@ -70,7 +77,7 @@ class Answer:
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
-        self.aside = b""  # of an answer that is no stream: the last usage that is no longer in the tail
+        self.aside = b""  # of an answer that is no stream: its usage, where that stood in front
         self._begin = b""  # of the last event of a stream, where the tail begins within it
         self._gathered = 0
         self._dropped = 0  # bytes of the payload that are no longer kept
@@ -155,11 +162,8 @@ class Answer:
         tail = kept[-TAIL_BYTES:]
         if self.head.event_stream:
             self._begin = begin_of_last(kept, TAIL_BYTES, self._begin, is_first=not self._dropped)
-        else:
-            goes = len(kept) - len(tail)
-            at = max(kept.rfind(key, 0, goes) for key in _USAGE_KEYS)
-            if at >= 0 and kept[at - 1 : at] != b"\\":
-                self.aside = kept[at : at + _USAGE_BYTES]
+        elif not self._dropped:
+            self.aside = _own_usage(kept)
         self._dropped += len(kept) - len(tail)
         self.payload[:] = [tail]
         self._gathered = len(tail)
@@ -174,6 +178,11 @@ class Answer:
     def is_readable(self) -> bool:
         """The tail is text: the answer came plain, or could be decoded so far."""
         return not self.head.encoded or (self._decoder is not None and not self._decoder.failed)
+
+    @property
+    def is_stream(self) -> bool:
+        """Its payload is an event stream, by its type; without one that says so, by how it begins."""
+        return self.head.event_stream or (self.first or self.tail()).lstrip()[:6].startswith(_STREAM_BEGINS)
 
     @property
     def passed_bytes(self) -> int:
@@ -207,3 +216,14 @@ class Answer:
     def error_event(self, error: GatewayError) -> bytes:
         """The last event of a stream that a provider broke off, and the end of the message."""
         return self.wrap_event(b"data: %b\n\n" % error.envelope(), last=True)
+
+
+def _own_usage(begin: bytes) -> bytes:
+    """The usage of a JSON answer that begins so, from its key on: one of the outermost object, as what a
+    model calls a tool with may hold another. b"": there is none."""
+    keys, _, _ = outline(begin[:_BEGIN_BYTES], 0, b"", OUTSIDE, _U)
+    for at in range(0, len(keys) - 1, 2):
+        start, stop = keys[at], keys[at + 1]
+        if begin[start:stop] == _USAGE_KEY:
+            return begin[start : start + _USAGE_BYTES]
+    return b""

@@ -21,7 +21,8 @@ from proxy.benchstats import Outcome, Results
 from proxy.client import Events, Target, content_of, not_there, price_of
 from proxy.commands import message_of
 from proxy.config import Config
-from proxy.usage import Usage, read_plain
+from proxy.tokens import Usage
+from proxy.usage import read_plain
 
 # The event loop's timers come so much too late by themselves; what is later counts as the request's.
 _TIMER_S = 0.002

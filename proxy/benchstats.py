@@ -14,7 +14,7 @@ from operator import add
 from random import Random
 from typing import Any, NamedTuple
 
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 MAX_KEPT = 1_000_000  # 8 MB each of three or four; a percentile of a thousandth is still of a thousand
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 # Weights of the priors of the ratios, in their own denominators: about one small request.
 PRIOR_BYTES: Final = 1000.0

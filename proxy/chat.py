@@ -16,7 +16,8 @@ from proxy.commands import CommandError, message_of
 from proxy.config import Config
 from proxy.tables import clean
 from proxy.terminal import print_json
-from proxy.usage import Usage, read_plain
+from proxy.tokens import Usage
+from proxy.usage import read_plain
 
 _RETRY_S = 0.1
 

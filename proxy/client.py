@@ -11,7 +11,8 @@ import orjson
 
 from proxy.commands import CommandError, url_of
 from proxy.config import Config, ModelConfig
-from proxy.usage import Prices, Usage, price_nusd, prices_of
+from proxy.tokens import Usage
+from proxy.usage import Prices, price_nusd, prices_of
 
 KEY_HINT = "the key is taken from $TOKENHUB_API_KEY"
 MAX_EVENT_BYTES = 16 << 20  # an image in base64 fits

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from proxy.counters import Told
     from proxy.exchange import Exchange
     from proxy.pool import Pool
-    from proxy.usage import Usage
+    from proxy.tokens import Usage
 
 # Names of models are shorter; what is none may be of any length.
 _MAX_NAME_CHARS: Final = 200

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from proxy.deployment import Deployment
-    from proxy.usage import Usage
+    from proxy.tokens import Usage
 
 # Upper bounds of buckets, inclusive. Those of the OpenTelemetry conventions for generative AI (time to first
 # token; token usage), with steps between theirs where hosted models answer: 0.1 to 10 s.

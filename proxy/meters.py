@@ -17,7 +17,8 @@ from proxy.charges import Charges
 from proxy.decay import DecayedMean, tau_from
 from proxy.lessons import CHARGE, NOBODY_WAITS, PROBED, TIME, WAITED, Elsewhere, Others
 from proxy.speed import Speed
-from proxy.usage import TOKENS_PER_BYTE, Usage
+from proxy.tokens import Usage
+from proxy.usage import TOKENS_PER_BYTE
 
 # Cost averages live this many times longer than latencies: of what was seen twelve hours ago, one request's
 # worth is left, at a half-life of 30 s. Prompts change with the hour of the day, models by the month.

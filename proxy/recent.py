@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.deployment import Deployment
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 # How many are kept: a few minutes of a busy gateway, below a megabyte.
 KEPT: Final = 1000

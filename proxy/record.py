@@ -15,7 +15,7 @@ from proxy.deployment import Deployment, Failed
 from proxy.lessons import CHARGE, CONFIRMED, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
 from proxy.meters import Row
 from proxy.strikes import packed, unpacked
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 TIMEOUT: Final = "timeout"
 RESET: Final = "reset"

@@ -27,7 +27,7 @@ from proxy.tracing import HEDGED, LEFT, Trace, Tried
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
-    from proxy.usage import Usage
+    from proxy.tokens import Usage
 
 Attributes = dict[str, str | bool | int | float]
 

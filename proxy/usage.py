@@ -7,9 +7,9 @@ letter). If the tail from there on, with the missing opening put in front, is va
 token is a key at exactly the depth of that opening. Text that a model wrote has its quotes escaped and can't
 pass.
 
-Counts are normalised: ``input_tokens`` includes cached ones and cache writes, ``output_tokens`` includes
-reasoning, whatever the provider's own convention. Only a usage at its known place counts: at the top of an
-answer or event, in an event's ``response``, in the ``message`` of a ``message_start``; of several the last.
+Only a usage at its known place counts: at the top of an answer or event, in its first choice or a vendor's
+member there, in an event's ``response``, in the ``message`` of a ``message_start``; of several the last. What
+stands in it is :mod:`proxy.tokens`' business.
 
 Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
 """
@@ -18,48 +18,26 @@ from __future__ import annotations
 
 from decimal import Decimal
 from json import JSONDecoder
-from math import ceil
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from proxy.config import ModelConfig
+from proxy.tokens import Usage, of_object
 
-# No answer has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
-_MAX_COUNT: Final = 100_000_000
 # How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
 _MAX_CANDIDATES: Final = 8
 _KEY: Final = b'"usage"'
 _DECODER: Final = JSONDecoder()
-_WRITING: Final = ("chat", "completions")
 _BACKSLASH: Final = 0x5C
+# Groq's member of an answer that has the usage too. Not `metadata`: that is the client's own, come back.
+_VENDOR: Final = "x_groq"
 
 # Tokens per byte of English JSON text, where nothing was observed.
 TOKENS_PER_BYTE: Final = 0.25
 # Output tokens of an answer, where nothing was observed: a short one.
 USUAL_OUTPUT_TOKENS: Final = 300.0
-# Bytes of an event stream per token: a chat chunk with one token has 200 to 300 bytes, Anthropic's deltas
-# carry several tokens in 120.
-_STREAM_BYTES_PER_TOKEN: Final = 160
-
-
-class Usage(NamedTuple):
-    """Tokens of one answer.
-
-    ``cached_tokens``, ``cache_write_tokens`` and ``audio_input_tokens`` are parts of ``input_tokens``,
-    ``reasoning_tokens`` and ``audio_output_tokens`` of ``output_tokens``; parts don't overlap, and together
-    are never more than the whole. ``estimated``: counted by us from bytes, not by the provider.
-    """
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
 
 
 class PartPrices(NamedTuple):
@@ -133,45 +111,30 @@ def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int | 
     return (cost_pusd + 500) // 1000
 
 
-def estimate(body_bytes: int, tokens_per_byte: float, output_bytes: int, *, streamed: bool = False) -> Usage:
-    """A usage for an answer that reported none.
-
-    :param body_bytes: size of the request body, base64 data URLs left out.
-    :param tokens_per_byte: as observed for the deployment, else :data:`TOKENS_PER_BYTE`.
-    :param output_bytes: size of the answer's body.
-    :param streamed: the answer is an event stream, most of which is wrapping.
-    """
-    per_byte = 1 / _STREAM_BYTES_PER_TOKEN if streamed else TOKENS_PER_BYTE
-    return Usage(
-        input_tokens=ceil(body_bytes * tokens_per_byte),
-        output_tokens=ceil(output_bytes * per_byte),
-        estimated=True,
-    )
-
-
 def read_plain(tail: bytes, endpoint: str, aside: bytes = b"") -> Usage | None:
     """The usage of a JSON answer.
 
     :param tail: the last bytes of its body, up to its end; all of them where they fit.
     :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
-    :param aside: the bytes from a key ``"usage"`` on that stood before the tail; b"" where there was none.
-        They count where the tail has no usage. At what depth it stood is not known: an object in the answer's
-        own JSON, as text that a model wrote has its quotes escaped.
-    :returns: None if the answer has no top-level ``usage``, or it can't be seen.
+    :param aside: the bytes from the answer's own key ``"usage"`` on that stood before the tail; b"" where
+        there was none. They count where the tail has no usage.
+    :returns: None if the answer has no usage at its known places, or it can't be seen.
     """
     depth_proven, found = _read_suffix(tail, b"{")
-    if not depth_proven:
-        # The key may be spelled with escapes, or stand behind too many others: ask the parser, if all is
-        # here. (A true tail never parses as an object: its last brace closes one that began before it.)
+    if not depth_proven or found is None:
+        # The key may be spelled with escapes, stand behind too many others, or within a choice: ask the
+        # parser, if all is here. (A true tail never parses as an object: its last brace closes one that began
+        # before.)
         body = _loads(tail)
-        found = body.get("usage") if isinstance(body, dict) else None
+        found = _held_by(body) if isinstance(body, dict) else None
         if body is None and aside:
             found = _object_behind_key(aside)
-    return _from_object(found, endpoint)
+    return of_object(found, endpoint)
 
 
 def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
-    """The usage of an event stream: that of the last event which has one.
+    """The usage of an event stream: that of the last event which has one. Where it leaves a figure out, or
+    says zero, the one before it counts.
 
     :param tail: the last bytes of the stream; its first event may be cut at the front.
     :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
@@ -181,19 +144,43 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
         may be 0.
     """
     blocks = _blocks(tail)
-    last: dict[str, Any] | None = None
+    last: Usage | None = None
+    raw: dict[str, Any] | None = None
+    left = _MAX_CANDIDATES
     for position in range(len(blocks) - 1, -1, -1):
-        last = _event_usage(blocks[position], endpoint, is_cut=position == 0)
-        if last is not None:
+        found = _event_usage(blocks[position], endpoint, is_cut=position == 0)
+        if found is None:
+            continue
+        if endpoint == "messages":
+            raw = found
+            break
+        last = _filled(last, of_object(found, endpoint))
+        left -= 1
+        if not left or (last is not None and last[0] and last[3]):
             break
     if endpoint != "messages":
-        return _from_object(last, endpoint)
+        return last
     start = _message_start(head) or _message_start(tail)
     # message_delta counts up to the end and wins, but need not repeat what message_start said.
     # Some say nothing there but zeros.
     merged = dict(start or {})
-    merged |= {name: value for name, value in (last or {}).items() if value or merged.get(name) is None}
-    return _from_object(merged, endpoint)
+    merged |= {name: value for name, value in (raw or {}).items() if value or merged.get(name) is None}
+    return of_object(merged, endpoint)
+
+
+def _filled(last: Usage | None, before: Usage | None) -> Usage | None:
+    """``last``, with the figures it lacks from the one before."""
+    if last is None or before is None:
+        return last or before
+    given, output = last, last
+    if not last.input_tokens:
+        given = before
+    if not last.output_tokens:
+        output = before
+    return Usage(
+        given.input_tokens, given.cached_tokens, given.cache_write_tokens, output.output_tokens,
+        output.reasoning_tokens, False, given.audio_input_tokens, output.audio_output_tokens,
+    )  # fmt: skip
 
 
 def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
@@ -222,7 +209,7 @@ def _blocks(stream: bytes) -> list[bytes]:
 
 def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any] | None:
     """The usage object of one event; ``is_cut``: its beginning may be missing."""
-    if b"usage" not in block:
+    if b"usage" not in block:  # usageMetadata too
         return None
     data = _data(block)
     event = _loads(data)
@@ -233,7 +220,7 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
             holder = event.get("response", event)
         elif endpoint == "messages" and event.get("type") == "message_start":
             holder = event.get("message")
-        found = holder.get("usage") if isinstance(holder, dict) else None
+        found = _held_by(holder) if isinstance(holder, dict) else None
     elif event is None:
         # Cut at the front: response.completed repeats the whole answer and is often longer than the tail. Or
         # text that orjson refuses: half of a surrogate pair, where a model's token ends within a character.
@@ -242,6 +229,24 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
             data = line + b"\n" + _data(rest)
         found = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{")[1]
     return found if isinstance(found, dict) and found else None
+
+
+def _held_by(holder: dict[str, Any]) -> Any:
+    """The usage in an answer or event: its own, that of its first choice, or in what a vendor adds to it."""
+    found = holder.get("usage")
+    if isinstance(found, dict) and found:
+        return found
+    choices = holder.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        found = choices[0].get("usage")
+        if isinstance(found, dict) and found:
+            return found
+    vendor = holder.get(_VENDOR)
+    if isinstance(vendor, dict):
+        found = vendor.get("usage")
+        if isinstance(found, dict) and found:
+            return found
+    return holder.get("usageMetadata")
 
 
 def _message_start(stream: bytes) -> dict[str, Any] | None:
@@ -295,101 +300,6 @@ def _loads(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-
-
-def _from_object(found: Any, endpoint: str) -> Usage | None:
-    """Read a usage object of any of the known shapes; None if nothing in it is a count."""
-    if type(found) is not dict:
-        return None
-    if "prompt_tokens" not in found and "completion_tokens" not in found:
-        return _from_input_shape(found)
-    given, output = _whole(found.get("prompt_tokens")), _whole(found.get("completion_tokens"))
-    if given < 0 or output < 0:
-        if given == output:
-            return _from_input_shape(found)
-        other = max(_whole(found.get("total_tokens")) - max(given, output), 0)
-        given, output = (other, output) if given < 0 else (given, other)
-    elif endpoint in _WRITING:
-        # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of completion_tokens but
-        # charge for it; their total tells.
-        total = found.get("total_tokens")
-        if type(total) is int and total - given > output and total <= _MAX_COUNT:
-            output = total - given
-    cached = written = audio_input = reasoning = audio_output = 0
-    details = found.get("prompt_tokens_details")
-    if type(details) is dict:
-        if details.get("audio_tokens") or details.get("cache_write_tokens"):
-            cached, written, audio_input = _input_parts(details, given)
-        else:  # nearly always; saves a call, as below
-            cached = _part(details.get("cached_tokens"), given)
-    details = found.get("completion_tokens_details")
-    if type(details) is dict:
-        if details.get("audio_tokens"):
-            reasoning, audio_output = _output_parts(details, output)
-        else:
-            reasoning = _part(details.get("reasoning_tokens"), output)
-    # Not by calling Usage: that takes twice as long.
-    return tuple.__new__(Usage, (given, cached, written, output, reasoning, False, audio_input, audio_output))
-
-
-def _from_input_shape(found: dict[str, Any]) -> Usage | None:
-    """The shapes with ``input_tokens``: Responses, images (cached ones within), Anthropic (cached apart).
-
-    Anthropic's ``cache_creation`` tells for how long what was written is kept, and
-    ``cache_creation_input_tokens`` is the sum of that.
-    """
-    given = _count(found, "input_tokens")
-    output = _count(found, "output_tokens")
-    if given is None and output is None:
-        # Embedding and rerank APIs exist that report only a total.
-        total = _count(found, "total_tokens")
-        return None if total is None else Usage(input_tokens=total)
-    read = _count(found, "cache_read_input_tokens") or 0
-    written = _count(found, "cache_creation_input_tokens") or 0
-    given = (given or 0) + read + written
-    output = output or 0
-    audio_input = reasoning = audio_output = 0
-    details = found.get("input_tokens_details")
-    if type(details) is dict:
-        cached, cache_write, audio_input = _input_parts(details, given - read - written)
-        read, written = read or cached, written or cache_write
-    details = found.get("output_tokens_details")
-    if type(details) is dict:
-        reasoning, audio_output = _output_parts(details, output)
-    return Usage(given, read, written, output, reasoning, False, audio_input, audio_output)
-
-
-def _input_parts(details: dict[str, Any], whole: int) -> tuple[int, int, int]:
-    """Cached tokens, cache writes (OpenAI from GPT-5.6 on, OpenRouter) and audio; at most ``whole``."""
-    cached = _part(details.get("cached_tokens"), whole)
-    written = _part(details.get("cache_write_tokens"), whole - cached)
-    return cached, written, _part(details.get("audio_tokens"), whole - cached - written)
-
-
-def _output_parts(details: dict[str, Any], whole: int) -> tuple[int, int]:
-    """Reasoning and audio; together at most ``whole``."""
-    reasoning = _part(details.get("reasoning_tokens"), whole)
-    return reasoning, _part(details.get("audio_tokens"), whole - reasoning)
-
-
-def _part(value: Any, whole: int) -> int:
-    """A plausible count, at most ``whole``; 0 if it is none."""
-    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
-        value = max(_whole(value), 0)
-    return whole if value > whole else value
-
-
-def _count(holder: Any, name: str) -> int | None:
-    """A plausible count, or None. ``type`` and not isinstance: True is an int to Python, and no count."""
-    value = _whole(holder.get(name)) if type(holder) is dict else -1
-    return None if value < 0 else value
-
-
-def _whole(value: Any) -> int:
-    """A plausible count, or -1."""
-    if type(value) is float and value.is_integer():  # some write all numbers so
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= _MAX_COUNT else -1
 
 
 def _pusd_per_token(usd_per_mtok: float | None, default: int | None = None) -> int | None:

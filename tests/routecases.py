@@ -15,7 +15,8 @@ from proxy.deployment import Deployment
 from proxy.pool import Pool
 from proxy.record import TIMEOUT, Record
 from proxy.strategy import choose
-from proxy.usage import Usage, price_nusd
+from proxy.tokens import Usage
+from proxy.usage import price_nusd
 
 NOW = 100.0
 EJECT = EjectConfig()

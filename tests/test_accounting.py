@@ -16,7 +16,7 @@ from proxy.framing import LengthBody
 from proxy.headers import read_response_head
 from proxy.meters import Row
 from proxy.record import Record
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.attemptcases import rows
 from tests.conftest import until
 from tests.fakes import EVENT_STREAM, Call, RawClient, chunk
@@ -150,3 +150,50 @@ def test_a_compressed_answer_teaches_nothing_but_its_success():
     row = finished(b"200 OK", USAGE, b"Content-Encoding: gzip")
     assert row.success.mean() == 1.0
     assert row.snapshot(5.0)["usd_per_request"] is None
+
+
+REAL = {"input_tokens": 1000, "output_tokens": 100}
+FALSE = {"input_tokens": 1, "output_tokens": 1}
+FILL = [{"type": "text", "text": "x" * 200}] * 200  # 40 KB
+
+
+@pytest.mark.parametrize("size", [1, 10, 200])
+@pytest.mark.parametrize("place", ["before", "behind", "both"])
+@pytest.mark.parametrize("cuts", [1 << 20, 4000])
+async def test_what_a_tool_is_called_with_is_no_usage(provider, start, size, place, cuts):
+    call = {"type": "tool_use", "input": {"usage": FALSE, "a": [{"usage": FALSE}]}}
+    fill = FILL[:size]
+    content = (
+        [call, *fill] if place == "before" else [*fill, call] if place == "behind" else [call, *fill, call]
+    )
+    for members in ({"usage": REAL, "content": content}, {"content": content, "usage": REAL}):
+        body = json.dumps({"id": "x", **members}).encode()
+
+        async def script(call: Call, body: bytes = body) -> None:
+            await call.request()
+            await call.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            await call.send(b"Content-Length: %d\r\n\r\n" % len(body))
+            for at in range(0, len(body), cuts):
+                await call.send(body[at : at + cuts])
+            raise ConnectionError
+
+        provider.script = script
+        server = await start(
+            f'[providers.p]\nbase_url = "{provider.url}"\nauth = "none"\nendpoints = ["messages"]\n'
+            '[models."p/m"]\ninput_price = 2\noutput_price = 10\ncapabilities = ["messages"]\n'
+        )
+        client = await RawClient.connect(server)
+        await client.post(b'{"model":"m","max_tokens":4000,"messages":[]}', b"/v1/messages")
+        assert (await client.response())[2] == body
+        await until(lambda server=server: server.gateway.endings.latest)
+        (row,) = rows(server)
+        assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (1000, 100, "provider")
+
+
+@pytest.mark.parametrize("lines", [(), (b"Content-Type: text/plain",), (b"Content-Type: application/json",)])
+@pytest.mark.parametrize("begin", [b"", b": hello\n\n", b"event: x\n", b"\n\n"])
+def test_a_stream_that_does_not_say_so(lines, begin):
+    usage = Usage(1000, 0, 0, 100)
+    assert told(b"200 OK", begin + EVENTS, *lines)[1] == (usage, 3_000_000)
+    padded = begin + b"data: {}\n\n" * 5000 + EVENTS
+    assert told(b"200 OK", padded, *lines)[1] == (usage, 3_000_000)

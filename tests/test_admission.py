@@ -9,7 +9,7 @@ from proxy.asked import Wanted, asked, wanted
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
 from proxy.pool import Pool
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.fakes import RawClient
 from tests.keycases import CONFIG, UNIX_S, ask, check_error, grant_of, make
 from tests.routecases import deployment, pool_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy import benchstats
 from proxy.benchstats import Outcome, Results, Times, percentile
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 
 def times(*seconds: float, seed: int = 1) -> Times:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.candidates import Facts, are_cooling, candidates, is_one_due, patience_s, rows, why_not
 from proxy.deployment import key_breaker
 from proxy.pool import Pool
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.routecases import EJECT, NOW, attempt, deployment, eject, facts, fail, pool_of
 
 

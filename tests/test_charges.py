@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.charges import Charges
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 
 @pytest.mark.parametrize("every_s", [0.1, 5.0, 900.0])

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.meters import COST_HALF_LIVES
 from proxy.strategy import choose, explain
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.routecases import NOW, World, deployment, facts, picks, pool_of
 
 

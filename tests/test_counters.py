@@ -26,7 +26,7 @@ from proxy.counters import (
 )
 from proxy.error_response import REASONS
 from proxy.steps import done
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.fakes import Call, RawClient, dead_url, hangs
 from tests.keycases import BODY, CONFIG, admin, bearer, make
 

@@ -17,7 +17,7 @@ from proxy.rowstate import dump
 from proxy.steps import done
 from proxy.strategy import explain
 from proxy.strikes import mark_of
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.routecases import facts, picks
 
 TEXT = """

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.meters import COST_HALF_LIVES, SAMPLE_GAP_S, Row
-from proxy.usage import TOKENS_PER_BYTE, Usage
+from proxy.tokens import Usage
+from proxy.usage import TOKENS_PER_BYTE
 
 
 def test_a_fresh_row_says_that_it_knows_nothing() -> None:

@@ -18,7 +18,7 @@ from proxy.counters import STATUSES, Counted, Counters, Histogram
 from proxy.metrics import Facts, exposition
 from proxy.record import Record
 from proxy.steps import done
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.keycases import key_of
 
 TEXT = """

@@ -12,7 +12,7 @@ from proxy.breaker import CLOSED, COOLING, DUE, EASING, OUT, TRIAL
 from proxy.config import EjectConfig
 from proxy.deployment import Deployment, key_breaker
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.routecases import EJECT, NOW, attempt, deployment, eject, fail, succeed
 
 RNG = Random(1)

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.meters import Row
 from proxy.rowstate import dump, restore
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 
 def learned(seed: int = 1) -> Row:

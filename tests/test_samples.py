@@ -12,7 +12,7 @@ from proxy.counters import OVERHEAD_US, Counters, Histogram
 from proxy.record import Record
 from proxy.samples import live_rows, moment_of, percentile, sample_of
 from proxy.steps import done
-from proxy.usage import Usage
+from proxy.tokens import Usage
 
 TEXT = '[providers.p]\nbase_url = "http://h/v1"\nauth = "none"\n[models."p/m"]\n[models."p/n"]\n'
 

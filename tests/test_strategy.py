@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.pool import Pool
 from proxy.strategy import choose, explain
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from tests.routecases import NOW, World, attempt, deployment, eject, facts, fail, picks, pool_of, succeed
 
 STRATEGIES = ("latency", "cost", "availability", "round-robin")

@@ -9,7 +9,7 @@ from proxy.config import parse
 from proxy.deployment import Deployment
 from proxy.record import CONNECT, TIMEOUT, Record
 from proxy.strategy import Facts, choose
-from proxy.usage import Usage
+from proxy.tokens import Usage
 from routing.engine import Attempt, Request
 from routing.trace import Trace
 from routing.world import Spent, World

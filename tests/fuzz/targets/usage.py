@@ -12,7 +12,8 @@ from proxy.decode import MAX_PIECE_BYTES, decoder_for
 from proxy.framing import CloseBody
 from proxy.headers import read_response_head
 from proxy.peek import holds_error, is_error
-from proxy.usage import Prices, Usage, partial_usage, price_nusd, read_events, read_plain
+from proxy.tokens import Usage
+from proxy.usage import Prices, partial_usage, price_nusd, read_events, read_plain
 from tests.fuzz.source import pieces
 
 ENDPOINTS = ("chat", "messages", "responses", "embeddings")
