@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.decode import SLICE_BYTES, Decoder, decoder_for
-from proxy.errors import GatewayError
 from proxy.framing import Body, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 from proxy.outline import OUTSIDE, outline
@@ -212,10 +211,6 @@ class Answer:
         if self.mode == UNWRAPPED:
             return event
         return wrap_chunk(event, last)
-
-    def error_event(self, error: GatewayError) -> bytes:
-        """The last event of a stream that a provider broke off, and the end of the message."""
-        return self.wrap_event(b"data: %b\n\n" % error.envelope(), last=True)
 
 
 def _own_usage(begin: bytes) -> bytes:

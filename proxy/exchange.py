@@ -23,6 +23,7 @@ from proxy.answer import Answer
 from proxy.attempt import Attempt
 from proxy.blame import blame, settle_doubts
 from proxy.body import stream_of
+from proxy.broken import last_event
 from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
@@ -375,8 +376,8 @@ class Exchange(Request):
         attempt.flush()
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
-            event = answer.wrap_event(b"", last=True) if is_whole else answer.error_event(error)
-            self.client.send(event)
+            event = b"" if is_whole else last_event(error, self.endpoint, self.request_id)
+            self.client.send(answer.wrap_event(event, last=True))
             self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:
             self.client.cut(answer.is_self_delimiting())
