@@ -48,10 +48,11 @@ def account(
     record.finished(now)
     if not _is_served(head.status) or not answer.is_readable:
         return NOTHING
-    if answer.is_stream:
-        usage = read_events(answer.tail(), endpoint, answer.first)
+    tail = answer.tail()
+    if head.event_stream or (tail[:1] != b"{" and answer.is_stream):
+        usage = read_events(tail, endpoint, answer.first)
     else:
-        usage = read_plain(answer.tail(), endpoint, answer.aside)
+        usage = read_plain(tail, endpoint, answer.aside)
         output_s = 0.0
     # No prompt has no tokens: the event that counts them was too far away, or nothing was counted.
     if usage is None or (not usage.input_tokens and (endpoint == "messages" or not usage.output_tokens)):

@@ -49,6 +49,35 @@ def of_object(found: Any, endpoint: str) -> Usage | None:
     """Read a usage object of any of the known shapes; None if nothing in it is a count."""
     if type(found) is not dict:
         return None
+    get = found.get
+    given, output, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
+    if (
+        type(given) is int and type(output) is int and type(total) is int
+        and 0 <= given <= _MAX_COUNT and output >= 0 and given + output == total <= _MAX_COUNT
+    ):  # fmt: skip
+        in_details, out_details = get("prompt_tokens_details"), get("completion_tokens_details")
+        if len(found) == 3 + (in_details is not None) + (out_details is not None):
+            return _usual(given, output, in_details, out_details)
+    return _unusual(found, endpoint)
+
+
+def _usual(given: int, output: int, in_details: Any, out_details: Any) -> Usage:
+    """OpenAI's own shape, with nothing beside."""
+    cached = written = heard = reasoning = spoken = 0
+    if type(in_details) is dict:
+        cached = _part(_count(in_details, "cached_tokens"), given)
+        if in_details.get("audio_tokens") or in_details.get("cache_write_tokens"):
+            written = _part(_count(in_details, "cache_write_tokens"), given - cached)
+            heard = _part(_count(in_details, "audio_tokens"), given - cached - written)
+    if type(out_details) is dict:
+        reasoning = _part(_count(out_details, "reasoning_tokens"), output)
+        if out_details.get("audio_tokens"):
+            spoken = _part(_count(out_details, "audio_tokens"), output - reasoning)
+    # Not by calling Usage: that takes twice as long.
+    return tuple.__new__(Usage, (given, cached, written, output, reasoning, False, heard, spoken))
+
+
+def _unusual(found: dict[str, Any], endpoint: str) -> Usage | None:
     given, output = _whole(found.get("prompt_tokens")), _whole(found.get("completion_tokens"))
     if given < 0 and output < 0:
         given, output = _first(found, _GIVEN), _first(found, _WRITTEN)
@@ -79,8 +108,7 @@ def of_object(found: Any, endpoint: str) -> Usage | None:
         output += more
     reasoning = _part(reasoning, output)
     audio_output = _part(audio_output, output - reasoning)
-    # Not by calling Usage: that takes twice as long.
-    return tuple.__new__(Usage, (given, cached, written, output, reasoning, False, audio_input, audio_output))
+    return Usage(given, cached, written, output, reasoning, False, audio_input, audio_output)
 
 
 def _parts_of_input(found: dict[str, Any], given: int, read: int, created: int) -> tuple[int, int, int]:
