@@ -34,7 +34,8 @@ from proxy.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.routesfile import RoutesFile
 from proxy.simulator import Simulator
 from proxy.slices import stepped
-from proxy.state import State, StateError, explain
+from proxy.state import State, explain
+from proxy.stateversion import StateError
 from proxy.tls import read_certificate
 from proxy.webhook import Webhook
 

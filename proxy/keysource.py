@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -35,8 +36,9 @@ from proxy.keydb import (
 from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
 from proxy.ledger import directory_of
 from proxy.limits import MAX_KEYS
-from proxy.state import IN_MEMORY, StateError, check_place
+from proxy.state import IN_MEMORY, check_place, connect_to_read
 from proxy.state import connect as open_database
+from proxy.stateversion import VERSION, OtherVersion, StateError
 from proxy.totals import last_used, month_sums, read_query, to_csv, usage_rows
 
 log = logging.getLogger("tokenhub.keys")
@@ -91,12 +93,17 @@ def use(
             "'tokenhub serve', or name a file as path"
         )
     path = Path(config.state.path).absolute()
-    with _opened(path, why, makes=makes) as (database, is_kept):
-        done = work(_Stored(database, config, is_kept))
+    with _opened(path, why, say, writes=writes, makes=makes) as (database, version):
+        done = work(_Stored(database, config, version))
     if writes:
         say(f"{why}: written to {path}; a gateway that runs takes it on within a second")
-    elif is_kept:
+    elif version == VERSION:
         say(f"{why}: read from {path}")
+    elif version:
+        say(
+            f"{why}: read from {path}, which stays as it is, of version {version}; 'tokenhub serve' moves it "
+            f"to version {VERSION}"
+        )
     else:
         say(f"{why}, and there is no {path} yet")
     return done
@@ -138,23 +145,33 @@ def _path(wanted: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path, why: str, *, makes: bool) -> Iterator[tuple[sqlite3.Connection, bool]]:
-    """The database, and whether there is one.
+def _opened(
+    path: Path, why: str, say: Callable[[str], object], *, writes: bool, makes: bool
+) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """The database, and the version of its file; 0: there is none.
 
-    :param why: it is asked, and no gateway.
+    :param why: it is asked, and no gateway. :param say: told that the file was moved to this version.
     :raises ConsoleError: it can't be used, or not in that way.
     """
     # Lines of a ledger whose database has gone are counted into a new one, not thrown away with their files.
     is_kept = makes or os.path.lexists(path) or directory_of(str(path)).exists()
     try:
         check_place(str(path))
-        with closing(open_database(str(path) if is_kept else IN_MEMORY)) as database:
-            yield database, is_kept
+        if not is_kept:
+            database, version = open_database(IN_MEMORY), 0
+        elif writes:
+            database, version = open_database(str(path), say), VERSION
+        else:
+            database, version = connect_to_read(str(path))
+        with closing(database):
+            yield database, version
     except (KeySettingsError, NameTaken, UnknownKey) as error:
         raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
     except (StateError, sqlite3.Error, OSError, ValueError) as error:
         way_out = "run this as the user that the gateway runs as"
-        if isinstance(error, StateError) and error.way_out:
+        if isinstance(error, OtherVersion):
+            way_out = error.way_out
+        elif isinstance(error, StateError) and error.way_out:
             way_out = f"{error.way_out}; or {way_out}"
         else:
             way_out += ", and see that the disk has room and nobody locks the file"
@@ -166,10 +183,10 @@ def _opened(path: Path, why: str, *, makes: bool) -> Iterator[tuple[sqlite3.Conn
 class _Stored:
     """Of a database, in the way of :mod:`proxy.keystore`, whose text says what each may and may not."""
 
-    def __init__(self, database: sqlite3.Connection, config: Config, is_kept: bool) -> None:
+    def __init__(self, database: sqlite3.Connection, config: Config, version: int) -> None:
         self._database = database
         self._config = config
-        self._is_kept = is_kept
+        self._version = version  # of the file; 0: there is none
 
     def all(self) -> list[Row]:
         return self._rows(load_keys(self._database))
@@ -228,9 +245,11 @@ class _Stored:
         return [key.row(*month.get(key.id, nothing)[:2], last.get(key.id)) for key in keys]
 
     def _fold(self) -> None:
-        if self._is_kept:
+        if self._version:
             state = self._config.state
-            fold(self._database, directory_of(state.path), state.ledger_keep_bytes)
+            # What is counted into a copy of an earlier version's file is not counted: its lines have to stay.
+            keep_bytes = state.ledger_keep_bytes if self._version == VERSION else sys.maxsize
+            fold(self._database, directory_of(state.path), keep_bytes)
 
     def usage(self, query: Mapping[str, str]) -> list[Row]:
         by, since, until = read_query(query, datetime.now(UTC).date())

@@ -10,7 +10,8 @@ from proxy.commands import CommandError, load_file
 from proxy.config import Config, ConfigError, Mistake, parse, without_effect
 from proxy.positions import Positions
 from proxy.routesfile import RoutesFile, Unreadable, stamp_of
-from proxy.state import IN_MEMORY, StateError, check_ledger, check_place, explain
+from proxy.state import IN_MEMORY, check_ledger, check_place, explain
+from proxy.stateversion import VERSION, StateError, check_file
 from proxy.tables import NOTHING, Column, Table, clean
 from proxy.terminal import print_json, show
 
@@ -49,20 +50,27 @@ def check(path: Path, *, as_json: bool = False) -> int:
 
 
 def _place_notes(config: Config, text: str) -> tuple[Mistake, ...]:
-    """That a start on this machine, by this user, would fail for want of a place for the state.
+    """That a start on this machine, by this user, would fail for the state's sake, or would change its file.
 
-    A note and no mistake: the file may be meant for another machine.
+    A note and no mistake: the configuration may be meant for another machine. Nothing is changed.
     """
     path = config.state.path
     if path == IN_MEMORY:
         return ()
+    place = Positions(text.removeprefix("\ufeff")).key(("state", "path"))
     try:
         check_place(path)
         check_ledger(path)
+        version = check_file(path)
     except (StateError, OSError) as error:
-        place = Positions(text.removeprefix("\ufeff")).key(("state", "path"))
         return (Mistake(place.line, place.column, explain(path, error)),)
-    return ()
+    if not 0 < version < VERSION:
+        return ()
+    note = (
+        f"[state] path {path} has version {version}: 'tokenhub serve', and commands that write, move it to "
+        f"version {VERSION} and keep a copy of it as it was beside it."
+    )
+    return (Mistake(place.line, place.column, note),)
 
 
 def _mistake(mistake: Mistake) -> dict[str, Any]:

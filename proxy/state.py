@@ -25,11 +25,10 @@ import orjson
 from proxy import folding, keydb
 from proxy.keydb import writing
 from proxy.ledger import directory_of
+from proxy.stateversion import BUSY_MS, VERSION, StateError, move, open_as_it_is, version_in, version_of
 
 log = logging.getLogger("tokenhub.state")
 
-# Of the tables. A file of a later version is left alone.
-VERSION = 3
 IN_MEMORY = ":memory:"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS live_rows (
@@ -42,21 +41,9 @@ CREATE TABLE IF NOT EXISTS live_rows (
 _BESIDE = ("-wal", "-shm", "-journal", "-ledger")
 # A row that nobody has used for so long is of a model that has gone.
 _KEPT_S = 30 * 24 * 3600.0
-# How long a writer waits for another process. Three may wait one after the other: the ledger's totals, what
-# was learned, and who has asked at the admin API, whose commands wait for 10 s.
-_BUSY_MS = 2500
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class StateError(Exception):
-    """The state can't be used; the text is a sentence's part, and so is ``way_out``; "": there is no special
-    one."""
-
-    def __init__(self, text: str, way_out: str = "") -> None:
-        super().__init__(text)
-        self.way_out = way_out
 
 
 class State:
@@ -128,8 +115,14 @@ class State:
                 await asyncio.to_thread(database.close)
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """Open the file, with its tables; where there is none, make it. :raises StateError: it can't be used."""
+def connect(path: str, say: Callable[[str], object] = log.warning) -> sqlite3.Connection:
+    """Open the file to write to it, with its tables; where there is none, make it.
+
+    A file of an earlier version is moved to this one, and a copy of it as it was is kept beside it.
+
+    :param say: told in one line that it was moved.
+    :raises StateError: it can't be used.
+    """
     try:
         if path != IN_MEMORY:
             check_place(path)
@@ -141,14 +134,13 @@ def connect(path: str) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise StateError(getattr(error, "strerror", None) or str(error)) from None
     try:
-        database.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        [version] = database.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StateError("it was written by a later version of TokenHub")
+        database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        if 0 < version_of(database) < VERSION:
+            move(database, path, say)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_TABLES + keydb.TABLES + folding.TABLES)
-        if version != VERSION:  # it is written even if it is the same, which a full disk does not take
+        if version_of(database) != VERSION:  # it is written even if it is the same: a full disk refuses that
             database.execute(f"PRAGMA user_version = {VERSION}")
     except sqlite3.Error as error:
         database.close()
@@ -157,6 +149,28 @@ def connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def connect_to_read(path: str) -> tuple[sqlite3.Connection, int]:
+    """Open the file for a command that only reads; and the version that it has.
+
+    Of a file of an earlier version, a copy in memory is opened, which has this version's tables: the file
+    itself stays as it is.
+
+    :raises StateError: it can't be used.
+    """
+    version = version_in(path)
+    if not 0 < version < VERSION:
+        return connect(path), VERSION
+    database = sqlite3.connect(IN_MEMORY, isolation_level=None)
+    try:
+        with contextlib.closing(open_as_it_is(path)) as source:
+            source.backup(database)
+        database.executescript(_TABLES + keydb.TABLES + folding.TABLES)
+    except sqlite3.Error as error:
+        database.close()
+        raise StateError(str(error)) from None
+    return database, version
 
 
 def check_place(path: str) -> None:

@@ -19,7 +19,8 @@ from proxy import books as books_module
 from proxy.books import Books
 from proxy.ledger import Ledger
 from proxy.permits import Month
-from proxy.state import State, StateError
+from proxy.state import State
+from proxy.stateversion import StateError
 from tests.conftest import until
 
 NOW = datetime.now(UTC)

@@ -14,7 +14,7 @@ from contextlib import closing
 
 import pytest
 
-from proxy import keysource, state
+from proxy import keysource, state, stateversion
 from proxy.adminclient import ConsoleError, NoGateway
 from proxy.config import parse
 from proxy.errors import Unauthorized
@@ -24,6 +24,7 @@ from proxy.keysource import use
 from proxy.listeners import show
 from proxy.state import connect
 from tests.conftest import until
+from tests.keycases import key_of, write_old
 from tests.test_folding import line, name_of
 
 TEXT = """
@@ -213,7 +214,7 @@ def garbage(path) -> None:
 
 def later(path) -> None:
     with closing(sqlite3.connect(path)) as database:
-        database.execute(f"PRAGMA user_version = {state.VERSION + 1}")
+        database.execute(f"PRAGMA user_version = {stateversion.VERSION + 1}")
 
 
 def strange(path) -> None:
@@ -231,9 +232,55 @@ def test_a_file_that_cannot_be_used(ask, path, said, spoil):
     assert said == []
 
 
+def all_bytes(path) -> dict[str, bytes]:
+    return {str(entry): entry.read_bytes() for entry in path.parent.rglob("*") if entry.is_file()}
+
+
+def test_an_earlier_version_is_read_as_it_is(ask, path, said):
+    """The gateway that wrote it may still run, and would refuse it afterwards. Its ledger is told, too."""
+    write_old(path, key_of(name="a"))
+    ledger = path.with_name("t.db-ledger")
+    ledger.mkdir()
+    name = name_of(1)
+    (ledger / name).write_bytes(line(key="key_1"))
+    before = all_bytes(path)
+    [row] = ask(lambda keys: keys.all())
+    [used] = ask(lambda totals: totals.usage({"by": "key"}))
+    assert (row["name"], used["key"], used["requests"]) == ("a", "a", 1)
+    assert all_bytes(path) == before
+    why = "no gateway answers at http://127.0.0.1:1"
+    text = (
+        f"{why}: read from {path}, which stays as it is, of version 2; 'tokenhub serve' moves it to version 3"
+    )
+    assert said == [text, text]
+
+
+def test_who_writes_to_an_earlier_version_moves_it_and_says_so(ask, path, said):
+    write_old(path, key_of(name="a"))
+    ask(lambda keys: keys.edit("a", {"rpm": 5}), writes=True)
+    moved = f"the state database {path} was moved from version 2 to version 3"
+    assert said[0] == f"{moved}; {path}.v2 is a copy of it as it was"
+    assert "written to" in said[1]
+    assert [key.rpm for key in stored(path)] == [5]
+    said.clear()
+    ask(lambda keys: keys.all())
+    assert said == [f"no gateway answers at http://127.0.0.1:1: read from {path}"]
+
+
+@pytest.mark.parametrize("how", [{}, {"writes": True}])
+def test_a_later_version_is_left_alone(ask, path, said, how):
+    later(path)
+    before = all_bytes(path)
+    with pytest.raises(ConsoleError) as caught:
+        ask(lambda keys: keys.all(), **how)
+    assert "it has version 4, of a later TokenHub; this one knows versions up to 3" in str(caught.value)
+    assert "Run the later TokenHub again, or put the copy back" in str(caught.value)
+    assert all_bytes(path) == before
+
+
 def test_a_file_that_another_locks(ask, path, monkeypatch):
     ask(create, writes=True, makes=True)
-    monkeypatch.setattr(state, "_BUSY_MS", 10)
+    monkeypatch.setattr(state, "BUSY_MS", 10)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ConsoleError, match="locked"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 
 import pytest
 
 from proxy.cli import main
+from proxy.state import connect
 from tests.conftest import write
 from tests.e2e import ROOT
+from tests.keycases import write_old
 
 pytestmark = pytest.mark.usefixtures("folder")
 GOOD = """
@@ -94,6 +98,40 @@ def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, capsys):
     path = write(folder, '[state]\npath = ":memory:"\n' + GOOD)
     assert main(["check", str(path)]) == 0
     assert ": note: " not in capsys.readouterr().out
+
+
+def later(path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 4")
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (lambda path: path.write_bytes(b"no database" * 1000), "can't be used: file is not a database"),
+        (later, "can't be used: it has version 4, of a later TokenHub; this one knows versions up to 3"),
+        (
+            write_old,
+            "has version 2: 'tokenhub serve', and commands that write, move it to version 3",
+        ),
+        (lambda path: connect(str(path)).close(), None),
+    ],
+)
+def test_check_notes_a_state_database_that_a_start_would_trip_over_or_change(folder, capsys, made, text):
+    state = folder / "state" / "t.db"
+    state.parent.mkdir()
+    made(state)
+    before = state.read_bytes()
+    path = write(folder, f'[state]\npath = "{state}"\n' + GOOD)
+    assert main(["check", str(path)]) == 0
+    *notes, _ = capsys.readouterr().out.splitlines()
+    if text is None:
+        assert notes == []
+    else:
+        [note] = notes
+        assert note.startswith(f"{path}:2:1: note: [state] path {state} {text}")
+    assert [entry.name for entry in state.parent.iterdir()] == ["t.db"]
+    assert state.read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["models", "serve"])

@@ -19,7 +19,8 @@ from proxy import state as state_module
 from proxy.ledger import directory_of
 from proxy.meters import Row
 from proxy.rowstate import dump, restore
-from proxy.state import VERSION, State, StateError, check_ledger, check_place, connect, explain, make_ledger
+from proxy.state import State, check_ledger, check_place, connect, explain, make_ledger
+from proxy.stateversion import VERSION, StateError
 
 
 def learned() -> dict:
@@ -285,7 +286,7 @@ async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_pat
 
 
 async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(state_module, "_BUSY_MS", 10)
+    monkeypatch.setattr(state_module, "BUSY_MS", 10)
     path = str(tmp_path / "t.db")
     state = State(path)
     await state.open()
