@@ -17,9 +17,12 @@ MAX_AGE_S: Final = 7200
 # What a page's script may read of an answer beside its body: by default it would see the content's type only.
 EXPOSED: Final = (
     "X-Inferoute-Request-Id, X-Inferoute-Provider, X-Inferoute-Model, X-Inferoute-Strategy, "
-    "X-Inferoute-Attempts, X-Inferoute-Simulated, x-request-id, x-should-retry, Retry-After, Server-Timing, "
+    "X-Inferoute-Attempts, X-Inferoute-Simulated, x-request-id, request-id, x-should-retry, Retry-After, "
+    "Server-Timing, "
     "X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, "
-    "X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens"
+    "X-RateLimit-Reset-Requests-After, "
+    "X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens, "
+    "X-RateLimit-Reset-Tokens-After"
 )
 _PREFLIGHT: Final = (
     f"Access-Control-Allow-Methods: {METHODS}\r\nAccess-Control-Max-Age: {MAX_AGE_S}\r\n"

@@ -10,14 +10,12 @@ import orjson
 
 from proxy.breaker import CLOSED, COOLING, DUE, EASING, STATES, TRIAL, Breaker
 from proxy.meters import Row
-from proxy.settings import EjectConfig, ModelConfig, ProviderConfig
+from proxy.settings import SERVED_WITH, EjectConfig, ModelConfig, ProviderConfig
 from proxy.strikes import Recent
 from proxy.usage import prices_of
 
 # Which capability serves an endpoint besides the one of its own name.
 _ALSO_SERVED_BY: Final = {"completions": "chat", "responses": "chat", "messages": "chat"}
-# count_tokens is served where messages is, but has rows of its own: it is quick and writes nothing.
-_SERVED_WITH: Final = {"count_tokens": "messages"}
 # So many strikes by refusals of the operator's key, without a success between them, are no accident.
 KEY_REFUSALS: Final = 3
 
@@ -123,7 +121,7 @@ class Deployment:
 
     def row_endpoints(self) -> list[str]:
         """The endpoints that it has rows for, or may have."""
-        also = [endpoint for endpoint, served_with in _SERVED_WITH.items() if served_with in self.endpoints]
+        also = [endpoint for endpoint, served_with in SERVED_WITH.items() if served_with in self.endpoints]
         return [*sorted(self.endpoints), *also]
 
     def key_of(self, endpoint: str, streamed: bool) -> int:
@@ -181,7 +179,7 @@ class Deployment:
 
     def can_serve(self, endpoint: str) -> bool:
         """Whether requests of this endpoint may go here (credentials aside)."""
-        return _SERVED_WITH.get(endpoint, endpoint) in self.endpoints
+        return SERVED_WITH.get(endpoint, endpoint) in self.endpoints
 
     def state(self, now: float) -> int:
         """The state of its breaker, or of its provider's key where that is the worse obstacle."""

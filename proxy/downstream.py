@@ -135,6 +135,7 @@ class ClientConnection(RequestFlow):
             if self._ends_as_tls(data):
                 return
             if len(data) >= MAX_HEAD_BYTES:
+                self._buffer = data  # it tells for which path
                 self.refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
             elif data:
                 self._buffer = data
@@ -146,6 +147,7 @@ class ClientConnection(RequestFlow):
             head, length = self.gateway.heads.recall(data[:end])
         except GatewayError as error:
             if not self._ends_as_tls(data):
+                self._buffer = data
                 self.refuse(error)
             return
         self._on_request(head, length, data, end + 4)
@@ -299,9 +301,9 @@ class ClientConnection(RequestFlow):
     def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
         """Answer with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
         keep = not error.close and self._may_keep()
-        is_head = self._head is not None and self._head.method == b"HEAD"
         names += self._common_lines(keep)
-        self.send(gateway_response(error, request_id, extra=names, close=not keep, is_head=is_head))
+        answer = gateway_response(error, request_id, self._head, self._buffer, extra=names, close=not keep)
+        self.send(answer)
         self._conclude(keep)
 
     def _conclude(self, keep: bool) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from proxy.endpoints import is_anthropic, path_of
 from proxy.errors import GatewayError
+
+if TYPE_CHECKING:
+    from proxy.headers import RequestHead
 
 REASONS: Final = {
     200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized", 402: b"Payment Required",
@@ -18,14 +22,26 @@ REASONS: Final = {
 
 
 def gateway_response(
-    error: GatewayError, request_id: bytes, *, extra: bytes = b"", close: bool, is_head: bool = False
+    error: GatewayError,
+    request_id: bytes,
+    head: RequestHead | None = None,
+    begin: bytes = b"",
+    *,
+    extra: bytes = b"",
+    close: bool,
 ) -> bytes:
-    """An answer of the gateway's own, whole.
+    """An answer of the gateway's own, whole, in the shape that the client of the API at its path reads.
 
+    :param head: of the request: to a HEAD, the answer has the length of its body, and no body. None: it can't
+        be read, or is not whole, and ``begin`` is what there is of it.
     :param extra: header lines beside the error's own, each with its CRLF.
-    :param is_head: the request was a HEAD: the answer has the length of its body, and no body.
     """
-    body, status = error.envelope(), error.status
+    status = error.status
+    if is_anthropic(path_of(begin), ()) if head is None else is_anthropic(head.path, head.lines):
+        body = error.anthropic_envelope(request_id)
+        extra = b"request-id: %b\r\n%b" % (request_id, extra)
+    else:
+        body = error.envelope()
     return b"".join(
         (
             b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -35,7 +51,7 @@ def gateway_response(
             extra,
             error.header_lines(),
             b"Connection: close\r\n\r\n" if close else b"\r\n",
-            b"" if is_head else body,
+            b"" if head is not None and head.method == b"HEAD" else body,
         )
     )
 

@@ -30,6 +30,21 @@ DOWNSTREAM: Final = "downstream"
 UPSTREAM: Final = "upstream"
 GATEWAY: Final = "gateway"
 
+# The code of what the gateway turns away, as it has too much to do.
+OVERLOADED: Final = "overloaded"
+# ``error.type`` by status, as Anthropic's API has it; other 4xx are invalid requests, other 5xx faults of its
+# own.
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
 
 class GatewayError(Exception):
     """An answer the gateway gives by itself.
@@ -85,6 +100,15 @@ class GatewayError(Exception):
         return orjson.dumps(
             {"error": {"message": self.message, "type": self.type, "code": self.code, "param": self.param}}
         )
+
+    def anthropic_envelope(self, request_id: bytes) -> bytes:
+        """The same as clients of Anthropic's API read it, with the code and the field at fault beside."""
+        usual = "invalid_request_error" if self.status < 500 else "api_error"
+        kind = _ANTHROPIC_TYPES.get(self.status, usual)
+        if self.code == OVERLOADED:
+            kind = "overloaded_error"
+        error = {"type": kind, "message": self.message, "code": self.code, "param": self.param}
+        return orjson.dumps({"type": "error", "error": error, "request_id": request_id.decode()})
 
 
 class BadRequest(GatewayError):

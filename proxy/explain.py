@@ -12,10 +12,11 @@ from proxy.forwarding import forwarding
 from proxy.headers import MAX_HEAD_BYTES
 from proxy.intake import RequestBody, facts_of
 from proxy.jsonslices import Keys, find_keys, member_named, object_at, small_value, text_at
+from proxy.settings import SERVED_WITH
 from proxy.strategy import explain
 
 UNITS = {"latency": "s", "cost": "USD", "availability": "ratio", "round-robin": "turns", "split": "share"}
-EXPLAINED = (*ENDPOINTS, "count_tokens")
+EXPLAINED = (*ENDPOINTS, *SERVED_WITH)
 
 
 def explain_request(

@@ -251,11 +251,12 @@ class ResponseHead:
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
-    ``tells_limits``, ``leads_on``: there are ``X-RateLimit-*`` lines, there is a ``Location``."""
+    ``tells_limits``, ``leads_on``, ``has_request_id``: there are ``X-RateLimit-*`` lines, there is a
+    ``Location``, a ``request-id``."""
 
     __slots__ = (
-        "chunked", "encoded", "encoding", "event_stream", "keep_alive", "leads_on", "length", "lines",
-        "minor", "reason", "status", "tells_limits",
+        "chunked", "encoded", "encoding", "event_stream", "has_request_id", "keep_alive", "leads_on",
+        "length", "lines", "minor", "reason", "status", "tells_limits",
     )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
@@ -269,7 +270,7 @@ class ResponseHead:
         self.event_stream = False
         self.encoded = False
         self.encoding = b""
-        self.tells_limits = self.leads_on = False
+        self.tells_limits = self.leads_on = self.has_request_id = False
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -341,6 +342,8 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
         response.leads_on = True
     elif name.startswith(b"x-ratelimit-"):
         response.tells_limits = True
+    elif name == b"request-id":
+        response.has_request_id = True
 
 
 FRAMING_NAMES: Final = frozenset((b"content-length", b"transfer-encoding"))

@@ -105,7 +105,8 @@ _RESPONSE_RULES: Final = {
     **dict.fromkeys(b"refresh alt-svc strict-transport-security clear-site-data".split(), DROP),
     b"connection": USE,
     **dict.fromkeys(
-        b"content-length transfer-encoding content-type content-encoding location".split(), USE_AND_PASS
+        b"content-length transfer-encoding content-type content-encoding location request-id".split(),
+        USE_AND_PASS,
     ),
     **dict.fromkeys(
         b"x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "

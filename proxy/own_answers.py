@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.cors import preflight
-from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, allowed_methods, model_id, own
+from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, WELCOME, allowed_methods, model_id, own
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
 from proxy.headers import RequestHead
 from proxy.listing import Wanted
@@ -30,6 +30,11 @@ _USUALLY_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 _WITHOUT_BODY: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
 _HEALTHY: Final = b'{"status":"ok"}'
 _READY: Final = b'{"status":"ready"}'
+_WELCOME: Final = (
+    b'{"name":"TokenHub","what":"a gateway for LLM APIs","openai":"/v1/chat/completions",'
+    b'"anthropic":"/v1/messages","models":"/v1/models"}'
+)
+_WHERE: Final = "The API is below /v1, such as /v1/chat/completions."
 
 
 class OwnAnswer(NamedTuple):
@@ -62,6 +67,8 @@ def own_answer(client: ClientConnection, head: RequestHead, raw_head: bytes) -> 
             return OwnAnswer(200, _JSON, _READY)
         why = b"draining" if gateway.unready else b"no provider has a key"
         return OwnAnswer(503, _JSON, b'{"status":"not ready","reason":"%b"}' % why)
+    if kind == WELCOME:
+        return OwnAnswer(200, _JSON, _WELCOME)
     return _models(client, head, model_id(id) if kind == MODEL else None)
 
 
@@ -79,13 +86,17 @@ def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> b
 def _not_served(method: bytes, path: bytes) -> GatewayError:
     where, allow = path[:_MAX_TOLD].decode("latin-1"), allowed_methods(path)
     if not allow:
-        text = f"There is nothing at {where}. The API is below /v1, such as /v1/chat/completions."
+        text = f"There is nothing at {where}. {_WHERE}"
+        if path.startswith(b"/v1/v1/"):
+            text = (
+                f"There is nothing at {where}: it has /v1 twice. The client adds it by itself, so take /v1 "
+                "off the end of its base URL."
+            )
         return NotFound(text, "unknown_path")
-    error = BadRequest(
-        f"{method.decode('latin-1')} is not for {where}; allowed: {allow.decode()}.",
-        status=405,
-        code="method_not_allowed",
-    )
+    text = f"{method.decode('latin-1')} is not for {where}; allowed: {allow.decode()}."
+    if own(path)[0] == WELCOME:
+        text += f" {_WHERE}"
+    error = BadRequest(text, status=405, code="method_not_allowed")
     error.headers = b"Allow: %b\r\n" % allow
     return error
 

@@ -10,7 +10,9 @@ from proxy.deployment import Deployment
 from proxy.settings import AliasConfig
 
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
-_PROMPT_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages", "count_tokens"})
+_PROMPT_ENDPOINTS: Final = frozenset(
+    {"chat", "completions", "responses", "messages", "count_tokens", "input_tokens"}
+)
 _NEVER: Final = float("-inf")
 # Where the configuration says nothing of a model's answers: a usual limit.
 _UNKNOWN_OUTPUT: Final = 16_384

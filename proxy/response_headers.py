@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.endpoints import ANTHROPIC
 from proxy.headers import without
 from proxy.retry import redial_part, story
 
@@ -33,6 +34,8 @@ def lines_of_answer(exchange: Exchange, attempt: Attempt, answer: Answer, now: f
     ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
         exchange.request_id, names, attempt.provider.name, answer.head.status, took_ms,
     )  # fmt: skip
+    if exchange.endpoint in ANTHROPIC and not answer.head.has_request_id:  # where its SDKs look for it
+        ours += b"\r\nrequest-id: " + exchange.request_id
     if gateway.server_timing:
         own_ms = (exchange.sent_at - exchange.settled_at) * 1000
         upstream_ms = (now - exchange.sent_at) * 1000

@@ -10,6 +10,7 @@ from proxy.settings import (
     AUTHS,
     CAPABILITIES,
     ENDPOINTS,
+    SERVED_WITH,
     STRATEGIES,
     AliasConfig,
     ModelConfig,
@@ -38,9 +39,7 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
     endpoint = values.choice(ENDPOINTS, "endpoint")
     key_env = table.take("api_key_env", "", values.env_name)
     key_file = table.take("api_key_file", "", values.text)
-    auth = table.take(
-        "auth", {"default": "bearer"}, header_settings.auth(AUTHS, (*ENDPOINTS, "count_tokens"))
-    )
+    auth = table.take("auth", {"default": "bearer"}, header_settings.auth(AUTHS, (*ENDPOINTS, *SERVED_WITH)))
     headers = table.take_pairs("headers", header_settings.header_name, header_settings.header_value)
     given = [key for key, value in (("api_key_env", key_env), ("api_key_file", key_file)) if value]
     _check_header_twice(table, headers)
@@ -96,7 +95,7 @@ def _check_credentials(
             text = f"'{key}' has no use with auth = \"{provider.auth}\""
             table.notes.wrong(table.at(key), text, at_key=True)
     for endpoint in auth:
-        served = "messages" if endpoint == "count_tokens" else endpoint
+        served = SERVED_WITH.get(endpoint, endpoint)
         if endpoint != "default" and served not in provider.endpoints:
             text = f"'auth' names '{endpoint}', but 'endpoints' lacks '{served}': add it, or take it out here"
             table.notes.wrong(table.at("auth", endpoint), text, at_key=True)

@@ -19,6 +19,9 @@ ENDPOINTS = (
     "moderations",
     "rerank",
 )
+# Served where another is, and asked for with its way of authentication; they have live rows of their own, as
+# they are quick and write nothing.
+SERVED_WITH = {"count_tokens": "messages", "input_tokens": "responses"}
 STRATEGIES = ("cost", "latency", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")
@@ -158,11 +161,10 @@ class ProviderConfig:
     output_limit_word: str = "max_tokens"  # at chat: or "max_completion_tokens"
 
     def auth_of(self, endpoint: str) -> str:
-        """Where the key goes at an endpoint; ``count_tokens`` goes with ``messages``."""
+        """Where the key goes at an endpoint; one that is served with another goes with it, unless it is named
+        itself."""
         ways = dict(self.auth_at)
-        if endpoint == "count_tokens":
-            return ways.get(endpoint) or ways.get("messages", self.auth)
-        return ways.get(endpoint, self.auth)
+        return ways.get(endpoint) or ways.get(SERVED_WITH.get(endpoint, endpoint), self.auth)
 
     @property
     def needs_key(self) -> bool:

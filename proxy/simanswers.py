@@ -155,16 +155,50 @@ def _token_count(value: Any) -> int:
 
 def responses(body: Json, ctx: Context) -> Answer:
     """POST /responses."""
-    model, given = model_of(body), body.get("input")
-    if given is None:
-        raise missing("input")
-    items = given if isinstance(given, list) else [{"content": given}]
-    tokens = models.message_tokens(items) + models.content_tokens(body.get("instructions"))
-    limit = count_of(body, "max_output_tokens")
-    turn = take_turn(ctx, model, tokens, limit, topic=models.topic_of(items))
+    turn = _response_turn(body, ctx)
     if body.get("stream") is True:
         return _response_stream(body, turn)
     return turn.plain(_response(body, turn, done=True))
+
+
+def compact(body: Json, ctx: Context) -> Answer:
+    """POST /responses/compact."""
+    turn = _response_turn(body, ctx)
+    item = {"id": f"cmp_{turn.id}", "type": "compaction", "encrypted_content": turn.text}
+    return turn.plain(
+        {
+            "id": f"resp_{turn.id}",
+            "object": "response.compaction",
+            "created_at": turn.created,
+            "output": [item],
+            "usage": _response_usage(turn),
+        }
+    )
+
+
+def input_tokens(body: Json, ctx: Context) -> Answer:
+    """POST /responses/input_tokens."""
+    model, tokens = model_of(body), _response_prompt(body)
+    chance = models.draw(models.profile_of(model), ctx.rng)
+    told = {"object": "response.input_tokens", "input_tokens": tokens}
+    return Answer(chance.id, dumps(told), chance.ttft_s / 4)
+
+
+def _response_items(body: Json) -> list[Any]:
+    given = body.get("input")
+    if given is None:
+        raise missing("input")
+    return given if isinstance(given, list) else [{"content": given}]
+
+
+def _response_prompt(body: Json) -> int:
+    return models.message_tokens(_response_items(body)) + models.content_tokens(body.get("instructions"))
+
+
+def _response_turn(body: Json, ctx: Context) -> Turn:
+    model, items = model_of(body), _response_items(body)
+    limit = count_of(body, "max_output_tokens")
+    return take_turn(ctx, model, _response_prompt(body), limit, topic=models.topic_of(items))
 
 
 def _response_text(text: str) -> Json:
@@ -183,16 +217,19 @@ def _response_item(turn: Turn, *, done: bool) -> Json:
     }
 
 
-def _response(body: Json, turn: Turn, *, done: bool) -> Json:
-    """The response object, as it stands before the first piece or after the last."""
-    cut = done and turn.finish == "length"
-    usage = {
+def _response_usage(turn: Turn) -> Json:
+    return {
         "input_tokens": turn.prompt_tokens,
         "input_tokens_details": {"cached_tokens": turn.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": turn.output_tokens,
         "output_tokens_details": {"reasoning_tokens": turn.reasoning_tokens},
         "total_tokens": turn.prompt_tokens + turn.output_tokens,
     }
+
+
+def _response(body: Json, turn: Turn, *, done: bool) -> Json:
+    """The response object, as it stands before the first piece or after the last."""
+    cut = done and turn.finish == "length"
     instructions = body.get("instructions")
     return {
         "id": f"resp_{turn.id}",
@@ -215,7 +252,7 @@ def _response(body: Json, turn: Turn, *, done: bool) -> Json:
         "tools": [],
         "top_p": 1.0,
         "truncation": "disabled",
-        "usage": usage if done else None,
+        "usage": _response_usage(turn) if done else None,
         "user": None,
         "metadata": {},
     }

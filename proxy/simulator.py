@@ -3,7 +3,8 @@
 It stands in for the providers in demos and tests and under load tests of the gateway, so it is built as the
 gateway's data plane is (:mod:`proxy.simhttp`): no task per request, a timer only where something has to wait.
 Below any path prefix it answers ``POST …/chat/completions``, ``/completions``,
-``/embeddings``, ``/responses``, ``/messages``, ``/messages/count_tokens``, ``/moderations``, ``/rerank`` and
+``/embeddings``, ``/responses`` with ``/compact`` and ``/input_tokens``, ``/messages``,
+``/messages/count_tokens``, ``/moderations``, ``/rerank`` and
 ``GET …/models``, ``/models/{id}``. Every response carries ``x-simulated: 1``.
 
 Request headers steer one answer; values that make no sense are a 400:
@@ -57,6 +58,8 @@ ENDPOINTS: tuple[tuple[str, Handler], ...] = (
     ("/completions", simanswers.completions),
     ("/embeddings", simscores.embeddings),
     ("/responses", simanswers.responses),
+    ("/responses/compact", simanswers.compact),
+    ("/responses/input_tokens", simanswers.input_tokens),
     ("/messages", simanswers.messages),
     ("/messages/count_tokens", simanswers.count_tokens),
     ("/moderations", simscores.moderations),

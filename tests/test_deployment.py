@@ -39,6 +39,7 @@ def test_endpoints(endpoints, capabilities, served):
     one = made(endpoints, capabilities)
     assert one.endpoints == served
     assert one.can_serve("count_tokens") == ("messages" in served)
+    assert one.can_serve("input_tokens") == ("responses" in served)
     assert all(one.can_serve(endpoint) for endpoint in served)
     assert not one.can_serve("rerank")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.endpoints import (
     CLASSES,
@@ -16,9 +18,12 @@ from proxy.endpoints import (
     NOTHING,
     PROXIED,
     READY,
+    WELCOME,
     allowed_methods,
+    is_anthropic,
     model_id,
     own,
+    path_of,
 )
 from tests.cpucases import grows_in_proportion
 
@@ -26,7 +31,9 @@ from tests.cpucases import grows_in_proportion
 def test_proxied_paths_work_without_the_version():
     assert PROXIED[b"/v1/chat/completions"] == PROXIED[b"/chat/completions"] == ("chat", b"/chat/completions")
     assert PROXIED[b"/v1/messages/count_tokens"][0] == "count_tokens"
-    assert len(PROXIED) == 20
+    assert PROXIED[b"/responses/compact"] == ("responses", b"/responses/compact")
+    assert PROXIED[b"/v1/responses/input_tokens"] == ("input_tokens", b"/responses/input_tokens")
+    assert len(PROXIED) == 24
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,12 @@ def test_proxied_paths_work_without_the_version():
         (b"/v1/chat/completions", (NOTHING, b""), b"POST"),
         (b"/embeddings", (NOTHING, b""), b"POST"),
         (b"/v1/healthz", (NOTHING, b""), b""),
-        (b"/", (NOTHING, b""), b""),
+        (b"/", (WELCOME, b""), b"GET,HEAD"),
+        (b"/v1", (WELCOME, b""), b"GET,HEAD"),
+        (b"/v1/", (WELCOME, b""), b"GET,HEAD"),
+        (b"/api/hello", (WELCOME, b""), b"GET,HEAD"),
+        (b"/api", (NOTHING, b""), b""),
+        (b"/v1/responses/input_tokens", (NOTHING, b""), b"POST"),
         (b"", (NOTHING, b""), b""),
         (b"*", (NOTHING, b""), b""),
         (b"//v1/models", (NOTHING, b""), b""),
@@ -75,6 +87,56 @@ def test_ids_are_decoded_once(escaped, id):
 
 
 @pytest.mark.parametrize(
+    "lines", [(), (b"Accept: x", b"anthropic-version: 2023-06-01"), (b"Anthropic-Version:",)]
+)
+@pytest.mark.parametrize(
+    ("path", "is_theirs", "by_version"),
+    [
+        (b"/v1/messages", True, True),
+        (b"/messages", True, True),
+        (b"/v1/messages/count_tokens", True, True),
+        (b"/v1/messages/batches/x", True, True),
+        (b"/v1/v1/messages", True, True),
+        (b"/v1/messagesX", False, False),
+        (b"/v2/messages", False, False),
+        (b"/v1/models", False, True),
+        (b"/models/a/b", False, True),
+        (b"/v1/chat/completions", False, False),
+        (b"/", False, False),
+        (b"", False, False),
+    ],
+)
+def test_which_requests_are_of_anthropics_api(path, is_theirs, by_version, lines):
+    assert is_anthropic(path, lines) is (by_version if lines else is_theirs)
+
+
+@pytest.mark.parametrize(
+    ("begin", "path"),
+    [
+        (b"POST /v1/messages HTTP/1.1\r\nbad", b"/v1/messages"),
+        (b"POST /v1/messages?beta=true HTTP/1.1", b"/v1/messages"),
+        (b"POST /v1/messages\r\n", b"/v1/messages"),
+        (b"POST /v1/mess", b"/v1/mess"),
+        (b"POST http://gateway:80/v1/messages HTTP/1.1\r\n", b"/v1/messages"),
+        (b"POST http://gateway HTTP/1.1\r\n", b""),
+        (b"CONNECT a:443 HTTP/1.1\r\n", b""),
+        (b"x\r\n/v1/messages /v1/messages", b""),
+        (b"POST", b""),
+        (b"", b""),
+    ],
+)
+def test_the_path_of_what_there_is_of_a_head(begin, path):
+    assert path_of(begin) == path
+
+
+@given(st.binary(max_size=400))
+def test_the_path_is_in_what_there_is(begin):
+    path = path_of(begin)
+    assert path in begin
+    assert b" " not in path and b"?" not in path and b"\n" not in path
+
+
+@pytest.mark.parametrize(
     "make",
     [
         lambda n: b"/" * n,
@@ -97,6 +159,6 @@ def test_each_endpoint_has_its_class():
     assert CLASSES.keys() == {endpoint for endpoint, _ in PROXIED.values()}
     assert {name for name, kind in CLASSES.items() if kind == MAKING} == {"images"}
     assert {name for name, kind in CLASSES.items() if kind == FREE} == {
-        "count_tokens", "moderations", "embeddings", "rerank",
+        "count_tokens", "input_tokens", "moderations", "embeddings", "rerank",
     }  # fmt: skip
     assert CLASSES["chat"] == CLASSES["speech"] == GENERATION

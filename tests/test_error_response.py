@@ -7,6 +7,7 @@ import pytest
 
 from proxy.error_response import REASONS, gateway_response, own_head
 from proxy.errors import GatewayError
+from proxy.headers import RequestHead
 from tests.headcases import Reader
 
 
@@ -33,8 +34,26 @@ def test_gateway_response(status, close, message):
     ]
     plain = gateway_response(GatewayError(message, status=status), b"req-1", close=close)
     assert Reader(httptools.HttpResponseParser, plain).complete
-    bare = gateway_response(error, b"req-1", extra=b"Allow: POST\r\n", close=close, is_head=True)
+    head = RequestHead(b"HEAD", b"/x", b"", 1)
+    bare = gateway_response(error, b"req-1", head, extra=b"Allow: POST\r\n", close=close)
     assert bare == sent.removesuffix(error.envelope())
+
+
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+def test_a_client_of_anthropic_reads_its_shape(method):
+    error = GatewayError("no", status=404, code="c", param="model")
+    body = error.anthropic_envelope(b"req-1")
+    head = RequestHead(method, b"/v1/messages", b"", 1)
+    reader = Reader(httptools.HttpResponseParser, gateway_response(error, b"req-1", head, close=False) + b"")
+    assert (b"request-id", b"req-1") in reader.lines
+    assert (b"Content-Length", b"%d" % len(body)) in reader.lines
+    assert reader.body == (body if method == b"POST" else b"")
+    begun = gateway_response(error, b"req-1", None, b"POST /v1/messages HTT", close=False)
+    assert begun.endswith(b"\r\n\r\n" + body)
+    models = RequestHead(b"GET", b"/v1/models/x", b"", 1)
+    assert gateway_response(error, b"req-1", models, close=False).endswith(error.envelope())
+    models.lines.append(b"Anthropic-Version: 1")
+    assert gateway_response(error, b"req-1", models, close=False).endswith(body)
 
 
 @pytest.mark.parametrize("status", [200, 503])

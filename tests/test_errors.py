@@ -99,3 +99,27 @@ def test_patience_is_asked_for_in_whole_seconds_and_never_too_few(wait_s, second
 def test_the_tree():
     for kind in (BadRequest, UnknownModel, ProviderError, CoolingDown, Unavailable):
         assert kind.__bases__ == (GatewayError,)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "type"),
+    [
+        (400, None, "invalid_request_error"), (401, None, "authentication_error"),
+        (402, None, "billing_error"), (403, None, "permission_error"),
+        (404, "x", "not_found_error"), (405, None, "invalid_request_error"),
+        (408, None, "timeout_error"), (411, None, "invalid_request_error"), (413, None, "request_too_large"),
+        (415, None, "invalid_request_error"), (417, None, "invalid_request_error"),
+        (422, None, "invalid_request_error"), (429, None, "rate_limit_error"),
+        (431, None, "invalid_request_error"), (500, None, "api_error"), (502, None, "api_error"),
+        (503, "all_attempts_failed", "api_error"), (503, "overloaded", "overloaded_error"),
+        (504, None, "timeout_error"),
+    ],
+)  # fmt: skip
+def test_errors_as_anthropics_api_has_them(status, code, type):
+    """By https://platform.claude.com/docs/en/api/errors."""
+    error = GatewayError('so "it" is', status=status, type="any", code=code, param="p")
+    assert json.loads(error.anthropic_envelope(b"req_1")) == {
+        "type": "error",
+        "error": {"type": type, "message": 'so "it" is', "code": code, "param": "p"},
+        "request_id": "req_1",
+    }

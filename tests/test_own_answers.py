@@ -186,7 +186,7 @@ async def test_a_wrong_method(start, method, path, allow):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/", "/v1/models/", "/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/Models",
+    ["/v1/models/", "/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/Models",
      "/v1/images/edits", "/v1/audio/transcriptions", "/v1/realtime", "/metrics", "/admin/v1/keys",
      "/../etc/passwd", "/favicon.ico", "/%00", "/%ff", "/" + "x" * 9000, "/" * 30_000,
      "/v1/models" + "/a" * 10_000, "/v1/models/" + "%2F" * 1000, "*"],
@@ -198,6 +198,35 @@ async def test_an_unknown_path(start, method, path):
     error = check_error(answer, 404, "not_found_error", "unknown_path")
     assert len(error["message"]) < 400
     assert "/v1/chat/completions" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/api/hello"])
+async def test_probes_are_answered_quietly(start, path):
+    """What coding agents and balancers ask before anything else; without a key, whoever needs one."""
+    server = await start(TEXT + "[auth]\nrequired = true\n", MOCK_KEY="k")
+    status, _, body = await get(server, path)
+    assert (status, json.loads(body)["name"]) == (200, "TokenHub")
+    assert b"\n" not in body
+    client = await RawClient.connect(server)
+    await client.send(f"HEAD {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n".encode())
+    head, _, rest = (await client.rest()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Length: %d" % len(body) in head.split(b"\r\n")
+    assert rest == b""
+    error = check_error(
+        await get(server, path, "POST", "Content-Length: 0\r\n"), 405, "invalid_request_error",
+        "method_not_allowed",
+    )  # fmt: skip
+    assert "/v1/chat/completions" in error["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_version_that_stands_twice_is_named(start, method):
+    server = await start(TEXT, MOCK_KEY="k")
+    answer = await get(server, "/v1/v1/chat/completions", method, "Content-Length: 0\r\n")
+    error = check_error(answer, 404, "not_found_error", "unknown_path")
+    assert "has /v1 twice" in error["message"]
+    assert "base URL" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ HANDLERS = [
     simanswers.responses,
     simanswers.messages,
     simanswers.count_tokens,
+    simanswers.compact,
+    simanswers.input_tokens,
 ]
 
 
@@ -124,6 +126,15 @@ def test_messages_speak_anthropic():
     assert stream[-2]["usage"] == plain["usage"]
     counted = orjson.loads(answer(simanswers.count_tokens, {"messages": HELLO}).body)
     assert counted == {"input_tokens": plain["usage"]["input_tokens"]}
+
+
+def test_responses_are_compacted_and_counted():
+    body = {"input": HELLO, "instructions": "Be short."}
+    plain = orjson.loads(answer(simanswers.responses, body).body)
+    compacted = orjson.loads(answer(simanswers.compact, body).body)
+    assert (compacted["object"], compacted["usage"]) == ("response.compaction", plain["usage"])
+    counted = orjson.loads(answer(simanswers.input_tokens, body).body)
+    assert counted == {"object": "response.input_tokens", "input_tokens": plain["usage"]["input_tokens"]}
 
 
 def test_completions_default_to_16_tokens():

@@ -350,9 +350,9 @@ MANY = """
 [providers.a]
 base_url = "{url}"
 auth = "none"
-endpoints = ["chat", "completions", "embeddings", "messages", "images", "rerank"]
+endpoints = ["chat", "completions", "embeddings", "messages", "responses", "images", "rerank"]
 [models."a/m"]
-capabilities = ["chat", "completions", "embeddings", "messages", "images", "rerank"]
+capabilities = ["chat", "completions", "embeddings", "messages", "responses", "images", "rerank"]
 """
 
 
@@ -364,6 +364,8 @@ capabilities = ["chat", "completions", "embeddings", "messages", "images", "rera
         ("/v1/embeddings", "embeddings", None),
         ("/v1/messages", "chat", None),
         ("/v1/messages/count_tokens", "count_tokens", None),
+        ("/v1/responses/compact", "chat", None),
+        ("/v1/responses/input_tokens", "input_tokens", None),
         ("/v1/images/generations", "generate_content", "image"),
         ("/v1/rerank", "rerank", None),
     ],
