@@ -19,7 +19,7 @@ MODULES = [
     "counters", "deadlines", "decay", "decode", "deployment", "downstream", "dropped", "edits", "endings",
     "endpoints", "error_response", "errors", "exchange", "flow", "framing", "gateway", "head_cache",
     "headers", "hedge", "hints", "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors",
-    "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline", "overload",
+    "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline", "overload",
     "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record", "refusals",
     "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse", "strategy",
     "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage", "written",

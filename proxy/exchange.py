@@ -244,7 +244,7 @@ class Exchange(Request):
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
         self.gateway.endings.note(self, error.status, now, 0)
         self._forget()
-        self.client.answer_error(error, self.request_id, limits_left(self, None) + names)
+        self.client.answer_error(error, self.request_id, limits_left(self, None, now) + names)
 
     def on_head(self, attempt: Attempt, now: float) -> None:
         """The head of an answer that is no failure: it is the client's, or looked at first."""

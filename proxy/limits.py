@@ -19,7 +19,6 @@ minute's requests too (:meth:`Account.count`), and uses nothing else.
 
 from __future__ import annotations
 
-from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,7 @@ from proxy.budget import Share
 from proxy.errors import LimitReached
 from proxy.keys import Key, first_of, month_of
 from proxy.limiterrors import Reached, limit_reached
+from proxy.limitlines import LimitLines
 from proxy.permits import Month, Permit
 
 if TYPE_CHECKING:
@@ -63,10 +63,6 @@ _USED_AT: Final = 9
 def memory_bytes(workers: int) -> int:
     """The size of the memory for so many workers."""
     return MAX_KEYS * (_SHARED.size + workers * _OWN.size)
-
-
-_WHAT: Final = (b"limit", b"remaining", b"reset")
-_LINES: Final = b"X-RateLimit-Limit-%b: %d\r\nX-RateLimit-Remaining-%b: %%d\r\nX-RateLimit-Reset-%b: %%d\r\n"
 
 
 class _Own:
@@ -167,8 +163,8 @@ class Account:
     """One key's account, as the worker whose requests it is about uses it."""
 
     __slots__ = (
-        "_accounts", "_concurrency", "_ints", "_is_monthly", "_lines", "_monthly_nusd", "_monthly_tokens",
-        "_others", "_own", "_own_at", "_reals", "_rpm", "_shared_at", "_slot", "_tpm", "header_names",
+        "_accounts", "_concurrency", "_ints", "_is_monthly", "_monthly_nusd", "_monthly_tokens", "_others",
+        "_own", "_own_at", "_reals", "_rpm", "_shared_at", "_slot", "_told", "_tpm", "header_names",
         "is_limited", "key", "reserves", "share", "spent_until",
     )  # fmt: skip
 
@@ -189,10 +185,8 @@ class Account:
         self.is_limited = self.reserves or key.rpm is not None or key.concurrency is not None
         self.share = Share()  # of this worker's retry budget
         self.spent_until = 0.0  # the minute's requests are used up, as far as this worker knows
-        kinds = [(name, limit) for name, limit in ((b"Requests", key.rpm), (b"Tokens", key.tpm)) if limit]
-        names = (b"x-ratelimit-%b-%b" % (what, kind.lower()) for kind, _ in kinds for what in _WHAT)
-        self.header_names = frozenset(names)
-        self._lines = b"".join(_LINES % (kind, limit, kind, kind) for kind, limit in kinds)
+        self._told = LimitLines(key)
+        self.header_names = self._told.names
 
     def look(self, now: float, unix_s: float) -> None:
         """Whether there would be room for a request whose body is still to come.
@@ -356,18 +350,9 @@ class Account:
         at = self._own_at + _RUNS_AT
         self._ints[at], self._ints[at + 1], self._ints[at + 2] = own.running, own.held, own.held_nusd
 
-    def header_lines(self, permit: Permit, ends_unix_s: float) -> bytes:
-        """The ``X-RateLimit-*`` lines for what is left, each with a CRLF; nothing for a key without them.
-
-        :param ends_unix_s: Unix seconds of the window's end.
-        """
-        resets_at = ceil(ends_unix_s)
-        key = self.key
-        if key.tpm is None:
-            return b"" if key.rpm is None else self._lines % (permit.requests_left, resets_at)
-        if key.rpm is None:
-            return self._lines % (permit.tokens_left, resets_at)
-        return self._lines % (permit.requests_left, resets_at, permit.tokens_left, resets_at)
+    def header_lines(self, permit: Permit, now: float, unix_offset_s: float) -> bytes:
+        """The ``X-RateLimit-*`` lines for what is left: see :meth:`proxy.limitlines.LimitLines.of`."""
+        return self._told.of(permit, now, unix_offset_s)
 
     def _refusal(
         self, month: tuple[int, int, int, int], running: int, left: int, tokens_left: int, used: int,
@@ -386,5 +371,5 @@ class Account:
             tokens_over=max(0, used // self._tpm - 1),
         )
         permit = Permit(0, 0, max(0, left), max(0, tokens_left), ends_at)
-        lines = self.header_lines(permit, unix_s + ends_at - now)
+        lines = self.header_lines(permit, now, unix_s - now)
         return limit_reached(self.key, reached, ends_at - now, WINDOW_S, self._accounts.month, lines)

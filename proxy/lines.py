@@ -110,7 +110,8 @@ _RESPONSE_RULES: Final = {
     ),
     **dict.fromkeys(
         b"x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
-        b"x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens".split(),
+        b"x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens "
+        b"x-ratelimit-reset-requests-after x-ratelimit-reset-tokens-after".split(),
         USE_AND_PASS,
     ),
 }

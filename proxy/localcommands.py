@@ -15,6 +15,10 @@ from proxy.stateversion import VERSION, StateError, check_file
 from proxy.tables import NOTHING, Column, Table, clean
 from proxy.terminal import print_json, show
 
+# Of such a model both directions are paid for, as a rule.
+_WRITING = frozenset({"chat", "completions", "responses", "messages"})
+_TOKENS = {"input_price": "input tokens", "output_price": "output tokens"}
+
 # ---------------------------------------------------------------------- check
 
 
@@ -31,7 +35,7 @@ def check(path: Path, *, as_json: bool = False) -> int:
     notes: tuple[Mistake, ...] = ()
     try:
         config = parse(text, str(path))
-        notes = (*without_effect(text, str(path)), *_place_notes(config, text))
+        notes = (*without_effect(text, str(path)), *_price_notes(config, text), *_place_notes(config, text))
     except ConfigError as error:
         mistakes = error.mistakes
     if as_json:
@@ -47,6 +51,24 @@ def check(path: Path, *, as_json: bool = False) -> int:
     counts = f"{len(config.providers)} providers, {len(config.models)} models, {len(config.aliases)} aliases"
     print(f"{path}: ok ({counts})")
     return 0
+
+
+def _price_notes(config: Config, text: str) -> list[Mistake]:
+    """Models that write, and have a price for one direction only: the other is charged as nothing."""
+    positions = Positions(text.removeprefix("\ufeff"))
+    found = []
+    for model in config.models.values():
+        prices = {
+            "input_price": model.input_price_usd_per_mtok,
+            "output_price": model.output_price_usd_per_mtok,
+        }
+        given = [name for name, price in prices.items() if price is not None]
+        if len(given) == 1 and not _WRITING.isdisjoint(model.capabilities):
+            [missing] = prices.keys() - set(given)
+            place = positions.key(("models", model.id, given[0]))
+            told = f"'{model.id}' has an {given[0]} and no {missing}: its {_TOKENS[missing]} cost nothing"
+            found.append(Mistake(place.line, place.column, told))
+    return found
 
 
 def _place_notes(config: Config, text: str) -> tuple[Mistake, ...]:

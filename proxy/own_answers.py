@@ -174,4 +174,4 @@ def _count(grant: Grant | None, now: float, unix_s: float) -> bytes:
         return b""
     permit = account.admit(now, unix_s, 0, 0)
     account.settle(permit, unix_s, 0, 0)
-    return account.header_lines(permit, unix_s + permit.ends_at - now)
+    return account.header_lines(permit, now, unix_s - now)

@@ -38,7 +38,7 @@ def count_for_key(error: GatewayError, account: Account, now: float, unix_s: flo
     except LimitReached as reached:
         reached.close = error.close
         return reached
-    lines = account.header_lines(permit, unix_s + permit.ends_at - now)
+    lines = account.header_lines(permit, now, unix_s - now)
     error.headers = error.headers + lines  # compiled, an exception has no +=
     return error
 

@@ -29,7 +29,7 @@ def lines_of_answer(exchange: Exchange, attempt: Attempt, answer: Answer, now: f
     if attempt.redialled:
         names += redial_part(attempt.provider.name, attempt.redial_s) + b", "
     if exchange.permit is not None:
-        names = limits_left(exchange, answer) + names
+        names = limits_left(exchange, answer, now) + names
     took_ms = int((now - attempt.begun_at) * 1000)
     ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
         exchange.request_id, names, attempt.provider.name, answer.head.status, took_ms,
@@ -56,12 +56,15 @@ def served_by(exchange: Exchange, attempt: Attempt) -> bytes:
     return exchange.routes.response_names(attempt.deployment, attempt.pool)
 
 
-def limits_left(exchange: Exchange, answer: Answer | None) -> bytes:
-    """What is left of the key's limits; a provider's word about its own by the same names is dropped."""
+def limits_left(exchange: Exchange, answer: Answer | None, now: float) -> bytes:
+    """What is left of the key's limits; a provider's word about its own by the same names is dropped.
+
+    :param now: monotonic seconds.
+    """
     if exchange.permit is None:
         return b""
     assert exchange.grant is not None
     account = exchange.grant.account
     if answer is not None and answer.head.tells_limits:
         answer.head.lines = without(answer.head.lines, account.header_names)
-    return account.header_lines(exchange.permit, exchange.permit.ends_at + exchange.gateway.unix_offset_s)
+    return account.header_lines(exchange.permit, now, exchange.gateway.unix_offset_s)

@@ -76,23 +76,25 @@ def prices_of(model: ModelConfig) -> Prices:
 
 
 def price_nusd(usage: Usage, prices: Prices) -> int | None:
-    """What an answer costs in nano-USD, rounded half up; None where a price that it needs is unknown."""
+    """What an answer costs in nano-USD, rounded half up. Of a model with some prices only, tokens without one
+    cost nothing; None where it has no price at all."""
     input_pusd, cached_pusd, output_pusd, parts = prices  # not by name: each costs a call
     if parts is not None:
         return _price_apart_nusd(usage, prices, parts)
     given, cached, output = usage[0], usage[1], usage[3]
     if input_pusd is None or cached_pusd is None:
-        return None
-    cost_pusd = (given - cached) * input_pusd + cached * cached_pusd
-    if output:
-        if output_pusd is None:
+        if output_pusd is None and cached_pusd is None:
             return None
+        cost_pusd = cached * (cached_pusd or 0)
+    else:
+        cost_pusd = (given - cached) * input_pusd + cached * cached_pusd
+    if output and output_pusd is not None:
         cost_pusd += output * output_pusd
     return (cost_pusd + 500) // 1000
 
 
-def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int | None:
-    """As :func:`price_nusd`, each part at its own price."""
+def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int:
+    """As :func:`price_nusd`, each part at its own price. There is one, else there would be no ``parts``."""
     given, cached, written, output, reasoning, _, audio_input, audio_output = usage
     cost_pusd = 0
     for tokens, pusd in (
@@ -104,9 +106,7 @@ def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int | 
         (reasoning, parts.reasoning_pusd),
         (audio_output, parts.audio_output_pusd),
     ):
-        if tokens:
-            if pusd is None:
-                return None
+        if tokens and pusd is not None:
             cost_pusd += tokens * pusd
     return (cost_pusd + 500) // 1000
 

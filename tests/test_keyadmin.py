@@ -258,7 +258,8 @@ async def test_requests_a_minute(server, provider):
     provider.script = answers(
         ANSWER,
         extra=b"X-RateLimit-Limit-Requests: 9\r\nx-ratelimit-remaining-requests: 8\r\n"
-        b"X-Ratelimit-Reset-Requests: 6ms\r\nX-RateLimit-Limit-Tokens: 7\r\nX-RateLimit-Other: 5\r\n",
+        b"X-Ratelimit-Reset-Requests: 6ms\r\nx-ratelimit-reset-requests-After: 9s\r\n"
+        b"X-RateLimit-Limit-Tokens: 7\r\nX-RateLimit-Other: 5\r\n",
     )
     _, secret = await make(server, rpm=2)
     client = await RawClient.connect(server)
@@ -269,6 +270,7 @@ async def test_requests_a_minute(server, provider):
         assert fields[b"x-ratelimit-limit-requests"] == b"2"
         assert fields[b"x-ratelimit-remaining-requests"] == left
         assert before + 59 <= int(fields[b"x-ratelimit-reset-requests"]) <= time.time() + 62
+        assert fields[b"x-ratelimit-reset-requests-after"] in (b"1m0s", b"59s", b"58s")
         # Of limits that the key has none of, the provider's word stands.
         assert (fields[b"x-ratelimit-limit-tokens"], fields[b"x-ratelimit-other"]) == (b"7", b"5")
     answer = await ask(client, secret)

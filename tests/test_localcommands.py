@@ -80,6 +80,29 @@ def test_check_notes_settings_without_effect(folder, capsys):
     assert lines[1].startswith(f"{path}: ok")
 
 
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        ("input_price = 1", "has an input_price and no output_price: its output tokens cost nothing"),
+        ("output_price = 0", "has an output_price and no input_price: its input tokens cost nothing"),
+        ("input_price = 1\noutput_price = 2", None),
+        ("", None),
+        ('input_price = 1\ncapabilities = ["embeddings"]', None),  # they write nothing
+        ('input_price = 1\ncapabilities = ["embeddings", "chat"]', "no output_price"),
+    ],
+)
+def test_check_notes_half_a_price(folder, capsys, written, note):
+    head = '[providers.a]\nbase_url = "http://127.0.0.1:1/v1"\n[models."a/m"]\n'
+    path = write(folder, head + written + "\n")
+    assert main(["check", str(path)]) == 0
+    told = capsys.readouterr().out
+    if note is None:
+        assert ": note: " not in told
+    else:
+        assert f"{path}:4:1: note: 'a/m' " in told
+        assert note in told
+
+
 def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, capsys):
     path = write(folder, f'[state]\npath = "{folder}/nowhere/t.db"\n' + GOOD)
     assert main(["check", str(path)]) == 0

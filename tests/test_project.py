@@ -27,7 +27,7 @@ CORE = frozenset(
      "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors", "metrics",
      "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals", "passing", "query",
      "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices", "steps", "head_cache",
-     "permits", "pictures", "strings", "tokens", "written", "broken"]
+     "limitlines", "permits", "pictures", "strings", "tokens", "written", "broken"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(

@@ -89,4 +89,4 @@ def test_without_a_permit_there_are_no_limits():
     class Nothing:
         permit = None
 
-    assert limits_left(Nothing(), None) == b""  # type: ignore[arg-type]
+    assert limits_left(Nothing(), None, 0.0) == b""  # type: ignore[arg-type]

@@ -502,7 +502,6 @@ def test_prices_are_exact() -> None:
 def test_cached_tokens_cost_the_input_price_where_no_other_is_given() -> None:
     prices = prices_of(ModelConfig("a/b", "a", "b", input_price_usd_per_mtok=2.0))
     assert price_nusd(Usage(1000, 400), prices) == 2_000_000
-    assert price_nusd(Usage(1000, 400, 0, 1), prices) is None  # what output costs is unknown
     assert price_nusd(Usage(1000), prices_of(ModelConfig("a/b", "a", "b"))) is None
     free = prices_of(ModelConfig("a/b", "a", "b", input_price_usd_per_mtok=0, output_price_usd_per_mtok=0.0))
     assert price_nusd(Usage(1000, 0, 0, 500), free) == 0
@@ -531,14 +530,22 @@ def test_parts_cost_what_the_whole_does_where_no_other_price_is_given() -> None:
     )
 
 
-def test_only_the_prices_that_are_needed_must_be_known() -> None:
+def test_a_model_with_some_prices_is_charged_by_those() -> None:
+    """Half a price must not make a model free: a key's limit in dollars would never end."""
+    usage = Usage(1000, 400, 0, 50)
+    assert price_nusd(usage, apart(input=1.0)) == 1_000_000
+    assert price_nusd(usage, apart(output=2.0)) == 100_000
+    assert price_nusd(usage, apart(cached_input=0.5)) == 200_000
+    assert price_nusd(usage, apart(cached_input=0.5, output=2.0)) == 300_000
+    assert price_nusd(usage, apart(input=0.0)) == 0
+    assert price_nusd(usage, apart()) is None
     speech = apart(input=0.6, audio_output=12.0)
     assert price_nusd(Usage(1000, 0, 0, 500, 0, False, 0, 500), speech) == 600_000 + 6_000_000
-    assert price_nusd(Usage(1000, 0, 0, 500, 0, False, 0, 499), speech) is None
+    assert price_nusd(Usage(1000, 0, 0, 500, 0, False, 0, 499), speech) == 600_000 + 499 * 12_000
     heard = apart(audio_input=6.0, output=10.0)
     assert price_nusd(Usage(10, 0, 0, 1, 0, False, 10), heard) == 60_000 + 10_000
-    assert price_nusd(Usage(11, 0, 0, 1, 0, False, 10), heard) is None
-    assert price_nusd(Usage(1000, 0, 0, 1, 1), apart(input=1.0)) is None
+    assert price_nusd(Usage(11, 0, 0, 1, 0, False, 10), heard) == 60_000 + 10_000
+    assert price_nusd(Usage(1000, 0, 0, 1, 1), apart(input=1.0)) == 1_000_000
     assert price_nusd(Usage(1000, 0, 0, 1, 1), apart(input=1.0, reasoning=0.0)) == 1_000_000
 
 
