@@ -19,10 +19,10 @@ MODULES = [
     "counters", "deadlines", "decay", "decode", "deployment", "downstream", "dropped", "edits", "endings",
     "endpoints", "error_response", "errors", "exchange", "flow", "framing", "gateway", "head_cache",
     "headers", "hedge", "hints", "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors",
-    "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline", "overload",
-    "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record", "refusals",
-    "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse", "strategy",
-    "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage", "written",
+    "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline",
+    "overload", "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record",
+    "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
+    "strategy", "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage", "written",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from proxy.config import ENDPOINTS
+from proxy.modelpages import ModelPages, Paging, anthropic_row
 
 if TYPE_CHECKING:
     from proxy.access import Grant
@@ -24,13 +25,16 @@ _FEATURES = ("tools", "vision")
 # Lists that are kept: at 5,000 models some twenty. The oldest goes first, and is built again when it is asked
 # for.
 MAX_KEPT_BYTES: Final = 48 << 20
+_FIRST: Final = Paging()
 
 
 class Wanted(NamedTuple):
-    """Which list: the names a key may use (None: all), and whether with what can't be called."""
+    """Which list: the names a key may use (None: all), whether with what can't be called, and whether in the
+    shape of Anthropic's API."""
 
     names: tuple[str, ...] | None
     is_all: bool
+    is_anthropic: bool = False
 
 
 class _Row(NamedTuple):
@@ -51,35 +55,51 @@ class ModelList:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._rows: dict[str, _Row] = {}  # of names as they are for keys that may use all of their models
-        self._lists: dict[Wanted, bytes] = {}
+        # Of names as they are for keys that may use all of their models; in either shape.
+        self._rows: tuple[dict[str, _Row], dict[str, _Row]] = {}, {}
+        self._lists: dict[Wanted, bytes | ModelPages] = {}
         self._kept_bytes = 0
 
-    def get(self, wanted: Wanted) -> bytes | None:
-        """A list; None: it has to be built."""
-        return self._lists.get(wanted)
+    def get(self, wanted: Wanted, paging: Paging = _FIRST) -> bytes | None:
+        """A list; None: it has to be built.
+
+        :param paging: which page, of a list in the shape of Anthropic's API.
+        :raises BadRequest: there is no such page.
+        """
+        found = self._lists.get(wanted)
+        return found.page(paging) if isinstance(found, ModelPages) else found
+
+    def has(self, wanted: Wanted) -> bool:
+        """Whether a list is built."""
+        return wanted in self._lists
 
     def build(self, wanted: Wanted, grant: Grant | None) -> Iterator[None]:
         """Build a list, a bit with each step. At the end :meth:`get` has it.
 
         :param grant: of the key whose names are wanted, made ready for the catalog; None: all are.
         """
-        rows = []
+        ids, rows = [], []
         for name in self._catalog.listed():
-            row = self._row(name, grant)
+            row = self._row(name, grant, wanted.is_anthropic)
             if row is not None and (row.is_available or wanted.is_all):
+                ids.append(name)
                 rows.append(row.told() if wanted.is_all else row.data)
             yield
-        self._keep(wanted, b'{"object":"list","data":[%b]}' % b",".join(rows))
+        if wanted.is_anthropic:
+            self._keep(wanted, ModelPages(ids, rows))
+        else:
+            self._keep(wanted, b'{"object":"list","data":[%b]}' % b",".join(rows))
 
-    def _keep(self, wanted: Wanted, data: bytes) -> None:
-        self._kept_bytes += len(data) - len(self._lists.pop(wanted, b""))
-        self._lists[wanted] = data
+    def _keep(self, wanted: Wanted, made: bytes | ModelPages) -> None:
+        self._kept_bytes += _size(made) - _size(self._lists.pop(wanted, b""))
+        self._lists[wanted] = made
         while self._kept_bytes > MAX_KEPT_BYTES and len(self._lists) > 1:
             oldest = next(iter(self._lists))
-            self._kept_bytes -= len(self._lists.pop(oldest))
+            self._kept_bytes -= _size(self._lists.pop(oldest))
 
-    def one(self, name: str, grant: Grant | None, *, is_all: bool) -> bytes | None:
+    def one(
+        self, name: str, grant: Grant | None, *, is_all: bool, is_anthropic: bool = False
+    ) -> bytes | None:
         """The row of one id, alias or short name; None: there is none, or the key may not use it.
 
         What can't be called says so, whether it was asked for or not.
@@ -87,25 +107,26 @@ class ModelList:
         :param grant: of a key that may use some models only, made ready for the catalog; None: all may be
             used.
         """
-        row = self._row(name, grant)
+        row = self._row(name, grant, is_anthropic)
         if row is None:
             return None
         return row.told() if is_all or not row.is_available else row.data
 
-    def _row(self, name: str, grant: Grant | None) -> _Row | None:
+    def _row(self, name: str, grant: Grant | None, is_anthropic: bool) -> _Row | None:
         members = self._catalog.members(name)
         if grant is not None:
             allowed = grant.allowed(name, members)
             if len(allowed) < len(members):
-                return self._make(name, allowed) if allowed else None
+                return self._make(name, allowed, is_anthropic) if allowed else None
         if not members:
             return None
-        row = self._rows.get(name)
+        rows = self._rows[is_anthropic]
+        row = rows.get(name)
         if row is None:
-            row = self._rows[name] = self._make(name, members)
+            row = rows[name] = self._make(name, members, is_anthropic)
         return row
 
-    def _make(self, name: str, members: tuple[Deployment, ...]) -> _Row:
+    def _make(self, name: str, members: tuple[Deployment, ...], is_anthropic: bool) -> _Row:
         # Requests go to those that have a key; where none has one, it is told what there would be.
         usable = tuple(member for member in members if member.usable)
         told = usable or members
@@ -114,7 +135,11 @@ class ModelList:
             row = model_row(told[0], created)
         else:
             row = group_row(name, told, created)
-        return _Row(orjson.dumps(row), bool(usable))
+        return _Row(orjson.dumps(anthropic_row(row) if is_anthropic else row), bool(usable))
+
+
+def _size(made: bytes | ModelPages) -> int:
+    return made.size_bytes if isinstance(made, ModelPages) else len(made)
 
 
 def all_rows(catalog: Catalog) -> list[dict[str, Any]]:

@@ -11,10 +11,21 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.cors import preflight
-from proxy.endpoints import HEALTH, MODEL, NOTHING, READY, WELCOME, allowed_methods, model_id, own
+from proxy.endpoints import (
+    HEALTH,
+    MODEL,
+    NOTHING,
+    READY,
+    WELCOME,
+    allowed_methods,
+    is_anthropic,
+    model_id,
+    own,
+)
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
 from proxy.headers import RequestHead
 from proxy.listing import Wanted
+from proxy.modelpages import Paging, paging_of
 
 if TYPE_CHECKING:
     from proxy.access import Grant
@@ -135,6 +146,8 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
         grant.check(unix_s)
     limited = grant if grant is not None and grant.limits_models else None
     is_all = b"all=true" in head.query.split(b"&")
+    is_theirs = is_anthropic(head.path, head.lines)
+    paging = paging_of(head.query) if is_theirs and id is None else Paging()
     routes = gateway.routes
     models = routes.models
     if limited is not None and not limited.is_ready(routes.catalog):
@@ -143,21 +156,20 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
         if not gateway.make_ready(limited, routes.catalog, client):
             return None
     if id is not None:
-        row = models.one(id, limited, is_all=is_all)
+        row = models.one(id, limited, is_all=is_all, is_anthropic=is_theirs)
         if row is None:  # what is refused is counted by whoever answers it
             # A hint might name a model that is not the key's.
             raise UnknownModel(id[:_MAX_TOLD], None if limited else gateway.hint(id))
         return OwnAnswer(200, _JSON + _count(grant, now, unix_s), row)
-    wanted = Wanted(None if limited is None else limited.key.models, is_all)
-    found = models.get(wanted)
-    if found is None:
+    wanted = Wanted(None if limited is None else limited.key.models, is_all, is_theirs)
+    if not models.has(wanted):
         if grant is not None and grant.account.is_limited:
             grant.account.look(now, unix_s)
-        steps, is_there = models.build(wanted, limited), lambda: models.get(wanted) is not None
+        steps, is_there = models.build(wanted, limited), lambda: models.has(wanted)
         if not gateway.stepwise.run((models, wanted), is_there, steps, client):
             return None
-        found = models.get(wanted)
-        assert found is not None
+    found = models.get(wanted, paging)
+    assert found is not None
     return OwnAnswer(200, _JSON + _count(grant, now, unix_s), found)
 
 

@@ -334,3 +334,57 @@ async def test_the_path_and_body_that_a_provider_gets(provider, start, path, mod
     head, body = provider.seen[0]
     assert head.startswith(b"POST /base/v1/responses/%b HTTP/1.1\r\n" % path.encode())
     assert body == b'{"input":"x","model":"claude"}'
+
+
+# ---------------------------------------------------------------------- models, as Anthropic's SDK has them
+
+MANY = CONFIG + "".join(f'[models."a/m{n}"]\ncontext_window = 1000\n' for n in range(7))
+
+
+def strict(server, key: str = "any") -> anthropic.AsyncAnthropic:
+    return claude(server, key, _strict_response_validation=True)
+
+
+async def test_models_are_listed_in_pages_that_end(start):
+    server = await start(MANY.format(url=dead_url()))
+    expected = ["a/claude", "a/other", *(f"a/m{n}" for n in range(7))]
+    async with strict(server) as client:
+        for limit in (1, 2, 9, 1000, anthropic.omit):
+            assert [model.id async for model in client.models.list(limit=limit)] == expected
+        page = await client.models.list(limit=2, before_id="a/m3")
+        assert [model.id for model in page.data] == ["a/m1", "a/m2"]
+        assert (page.has_more, page.first_id, page.last_id) == (True, "a/m1", "a/m2")
+        earlier = await page.get_next_page()
+        assert [model.id for model in earlier.data] == ["a/other", "a/m0"]
+        model = page.data[0]
+        assert (model.type, model.display_name, model.max_input_tokens) == ("model", "a/m1", 1000)
+        assert model.created_at.tzinfo is not None
+        assert int(model.created_at.timestamp()) == server.gateway.catalog.created
+
+
+async def test_one_model_and_one_that_is_not_there(start):
+    server = await start(MANY.format(url=dead_url()))
+    async with strict(server) as client:
+        assert (await client.models.retrieve("a/claude")).id == "a/claude"
+        assert (await client.models.retrieve("claude")).id == "claude"
+        with pytest.raises(anthropic.NotFoundError) as caught:
+            await client.models.retrieve("a/none")
+        check(caught.value, anthropic.NotFoundError, "not_found_error", "model_not_found")
+        for query in ({"limit": 0}, {"after_id": "none"}, {"after_id": "a/m1", "before_id": "a/m2"}):
+            with pytest.raises(anthropic.BadRequestError) as caught:
+                await client.models.list(**query)
+            check(caught.value, anthropic.BadRequestError, "invalid_request_error", "invalid_query")
+
+
+async def test_a_key_sees_its_own_models_in_either_shape(start):
+    server = await start(MANY.format(url=dead_url()))
+    _, secret = await make(server, models=["a/m*"], rpm=50)
+    expected = [f"a/m{n}" for n in range(7)]
+    async with strict(server, secret.decode()) as client:
+        assert [model.id async for model in client.models.list(limit=3)] == expected
+        with pytest.raises(anthropic.NotFoundError):
+            await client.models.retrieve("a/claude")
+    async with gpt(server, secret.decode(), _strict_response_validation=True) as client:
+        assert [model.id async for model in client.models.list()] == expected
+        # As Codex asks.
+        assert len((await client.models.list(extra_query={"client_version": "1.2.3"})).data) == 7

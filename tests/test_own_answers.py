@@ -632,10 +632,10 @@ async def test_a_configuration_that_comes_while_a_list_is_built(large):
 async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
     server, _ = large
 
-    def make(self: ModelList, name: str, members: tuple) -> None:
+    def make(self: ModelList, name: str, *rest: object) -> None:
         if name == "x0":
             raise RuntimeError("no")
-        return real(self, name, members)
+        return real(self, name, *rest)
 
     real = ModelList._make
     monkeypatch.setattr(ModelList, "_make", make)

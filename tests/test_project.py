@@ -19,9 +19,9 @@ MAX_FUNCTION_LINES = 70  # a screen
 # give them, and a thousand cases run in the time of one socket.
 CORE = frozenset(
     ["errors", "decay", "scanner", "body", "framing", "lines", "headers", "answer", "settings", "values",
-     "validate", "positions", "sections", "routes", "config", "catalog", "listing", "meters", "strategy",
-     "usage", "options", "overload", "intake", "accounting", "changes", "edit", "explain", "views",
-     "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek",
+     "validate", "positions", "sections", "routes", "config", "catalog", "listing", "modelpages", "meters",
+     "strategy", "usage", "options", "overload", "intake", "accounting", "changes", "edit", "explain",
+     "views", "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek",
      "recent", "latency", "cost", "speed", "charges", "lessons", "decode", "mapping", "knowledge",
      "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission", "asked", "closing",
      "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors", "metrics",
