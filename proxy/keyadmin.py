@@ -59,6 +59,7 @@ def _found(request: web.Request) -> Key:
 async def _create(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
     given = await read_object(request, "invalid_key")
+    was_open = keys.is_open
     try:
         key, secret = await keys.create(given, _names(request))
     except KeySettingsError as error:
@@ -67,7 +68,8 @@ async def _create(request: web.Request) -> web.Response:
         raise _taken(error) from None
     except NotStored as error:
         raise _failed(error) from None
-    answer = json_response({**keys.row(key), "key": secret}, status=201)
+    closes = was_open and not keys.is_open
+    answer = json_response({**keys.row(key), "key": secret, "closes_gateway": closes}, status=201)
     answer.headers["Location"] = f"/admin/v1/keys/{key.id}"
     return answer
 

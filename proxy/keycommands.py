@@ -171,6 +171,11 @@ def _create(args: argparse.Namespace) -> int:
         return 0
     print(row["key"], flush=True)
     say(f"{_summary(row)}. The key is shown only this once")
+    if row.get("closes_gateway"):  # a gateway of an earlier version doesn't say
+        say(
+            "This is the first key, and [auth] required is not written: requests were served without a key "
+            "until now, and need one from now on"
+        )
     return 0
 
 

@@ -21,6 +21,8 @@ from proxy.values import nearest
 PREFIX = "th-"
 # 32 bytes in the URL-safe alphabet of base64, without padding.
 FORM = re.compile(r"th-[A-Za-z0-9_-]{43}")
+# What ids look like (proxy.keydb.make_key). Names must not: commands and the API take ids as well as names.
+ID_FORM = re.compile(r"key_[0-9A-Fa-f]{16}")
 LIMITS = ("rpm", "tpm", "concurrency", "monthly_usd", "monthly_tokens", "max_tokens")
 FIELDS = ("name", *LIMITS, "models", "expires", "on_disconnect")
 ON_DISCONNECT = ("cancel", "drain")
@@ -164,6 +166,10 @@ def _name(value: Any, _now: float) -> str:
     text = value.strip()
     if len(text) > MAX_NAME_CHARS or not text.isprintable():
         raise ValueError(f"must be up to {MAX_NAME_CHARS} printable characters")
+    if ID_FORM.fullmatch(text):
+        raise ValueError(
+            "must not look like the id of a key (key_ and 16 hexadecimal digits): commands take names and ids"
+        )
     return text
 
 
@@ -215,6 +221,9 @@ def _expires(value: Any, now: float) -> int:
                 moment = None
     if moment is None or not 0 <= moment <= MAX_UNIX_S:
         raise ValueError("must be a date such as 2027-01-31 or 2027-01-31T18:00:00Z, or a span such as 90d")
+    if moment <= now:
+        passed = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+        raise ValueError(f"must not be in the past ({passed}): 'tokenhub keys revoke' ends a key now")
     return int(moment)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from proxy.explain import EXPLAINED
 from proxy.keys import (
     FIELDS,
+    ID_FORM,
     LIMITS,
     MAX_COUNT,
     MAX_MODELS,
@@ -97,7 +98,14 @@ _EXAMPLE: dict[str, Any] = {
     "month": {"tokens": 1204311, "usd": 3.42},
 }
 _SETTINGS: dict[str, Schema] = {
-    "name": plain("string", "Whose key it is.", minLength=1, maxLength=MAX_NAME_CHARS, pattern=r"\S"),
+    "name": plain(
+        "string",
+        "Whose key it is; nothing that looks like an id.",
+        minLength=1,
+        maxLength=MAX_NAME_CHARS,
+        pattern=r"\S",
+    )
+    | {"not": {"pattern": rf"^\s*{ID_FORM.pattern}\s*$"}},
     **_LIMITS,
     "models": {
         "type": ["array", "string", "null"],
@@ -111,7 +119,7 @@ _SETTINGS: dict[str, Schema] = {
     "expires": {
         "type": ["string", "number", "null"],
         "description": "When it ends: a date or time of ISO 8601, UTC where it says nothing else; a span "
-        "from now such as 90d or 12h; or Unix seconds. Null: never.",
+        "from now such as 90d or 12h; or Unix seconds. Not in the past. Null: never.",
         **_UNIX_S,
     },
     "on_disconnect": _ROW["on_disconnect"],
@@ -145,10 +153,25 @@ _ROTATION = object_of(
     optional=["overlap"],
     examples=[{"overlap": "24h"}],
 )
-_NEW_KEY = object_of(
+_WITH_SECRET = {
+    **_ROW,
+    "key": plain("string", "The key, for clients to send.", pattern="^th-[A-Za-z0-9_-]{43}$"),
+}
+_ROTATED_KEY = object_of(
     "A key whose secret is new. Its clear text is in this answer and in no other.",
-    {**_ROW, "key": plain("string", "The key, for clients to send.", pattern="^th-[A-Za-z0-9_-]{43}$")},
+    _WITH_SECRET,
     examples=[_EXAMPLE | {"key": "th-" + "x" * 43}],
+)
+_NEW_KEY = object_of(
+    "A new key. Its clear text is in this answer and in no other.",
+    {
+        **_WITH_SECRET,
+        "closes_gateway": plain(
+            "boolean",
+            "It is the first key of a gateway that served requests without one until now: it ends that.",
+        ),
+    },
+    examples=[_EXAMPLE | {"key": "th-" + "x" * 43, "closes_gateway": False}],
 )
 
 # ---------------------------------------------------------------------- usage and requests
@@ -342,6 +365,7 @@ SCHEMAS: dict[str, Schema] = {
     "Key": object_of("A key of the gateway.", _ROW, examples=[_EXAMPLE]),
     "Keys": list_of("Key", "All keys, revoked ones included."),
     "NewKey": _NEW_KEY,
+    "RotatedKey": _ROTATED_KEY,
     "KeySettings": _KEY_SETTINGS,
     "KeyChanges": _KEY_CHANGES,
     "KeyRotation": _ROTATION,

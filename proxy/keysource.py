@@ -36,6 +36,7 @@ from proxy.keydb import (
 from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
 from proxy.ledger import directory_of
 from proxy.limits import MAX_KEYS
+from proxy.listeners import is_open
 from proxy.state import IN_MEMORY, check_place, connect_to_read
 from proxy.state import connect as open_database
 from proxy.stateversion import VERSION, OtherVersion, StateError
@@ -198,11 +199,13 @@ class _Stored:
         now = datetime.now(UTC).timestamp()
         read = read_settings(settings, now)
         check_models(read.get("models") or (), _names(self._config))
-        if len(load_keys(self._database)) >= MAX_KEYS:
+        count = len(load_keys(self._database))
+        if count >= MAX_KEYS:
             raise KeySettingsError(f"There are {MAX_KEYS} keys already, which is all a gateway can have.")
         key, secret = make_key(read, now)
         store_key(self._database, key)
-        return {**key.row(0, 0, None), "key": secret}
+        closes = is_open(self._config, has_keys=count > 0) and not is_open(self._config, has_keys=True)
+        return {**key.row(0, 0, None), "key": secret, "closes_gateway": closes}
 
     def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row:
         read = read_settings(settings, datetime.now(UTC).timestamp())

@@ -33,7 +33,7 @@ from proxy.keydb import (
 )
 from proxy.keys import Key, KeySettingsError, check_models, read_rotation, read_settings
 from proxy.limits import MAX_KEYS, Accounts
-from proxy.listeners import StartError, is_local
+from proxy.listeners import StartError, is_open
 from proxy.permits import Month
 from proxy.state import State
 
@@ -116,25 +116,34 @@ class KeyStore:
     def keyring(self) -> Keyring:
         """What is in effect now."""
         keys = tuple((key, self._slots[id]) for id, key in self._keys.items() if id in self._slots)
-        config = self._config
-        is_open = not config.auth.required
-        if config.auth.required is None:
-            is_open = not self._keys and all(map(is_local, config.server.listen))
-        return Keyring(keys, is_open)
+        return Keyring(keys, self.is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests without a key are served now."""
+        return is_open(self._config, has_keys=bool(self._keys))
 
     async def serve(self, spread: Callable[[Keyring], Awaitable[None]]) -> None:
         """From now on ``spread`` is told of each change, and returns when it is in effect."""
         self._spread = spread
-        if self.keyring.is_open and self._config.auth.required is None:
-            log.info("there are no keys: whoever reaches this gateway may use it")
-        elif not self.keyring.is_open and not self._keys:
+        now = time.time()
+        if self.is_open:
+            if self._config.auth.required is None:
+                log.info("there are no keys: whoever reaches this gateway may use it")
+        elif not self._keys:
             log.warning("there are no keys, and one is needed: make it with 'tokenhub keys create'")
+        elif not any(key.is_in_use(now) for key in self._keys.values()):
+            log.warning(
+                "all %d keys are revoked or expired, and requests need one, so nobody is served: make "
+                "another ('tokenhub keys create'), or extend one ('tokenhub keys edit KEY --expires 90d')",
+                len(self._keys),
+            )
 
     async def configure(self, config: Config) -> None:
         """Another configuration is in effect."""
         async with self._lock:
-            was_open, self._config = self.keyring.is_open, config
-            if self.keyring.is_open != was_open:
+            was_open, self._config = self.is_open, config
+            if self.is_open != was_open:
                 await self._tell()
 
     async def _tell(self) -> None:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from proxy.config import Listen
+from proxy.config import Config, Listen
 from proxy.values import MAX_SECONDS, is_loopback
 
 _BACKLOG = 4096
@@ -31,6 +31,16 @@ class StartError(Exception):
 def is_local(listen: Listen) -> bool:
     """Only processes of this machine can connect."""
     return bool(listen.path) or is_loopback(listen.host)
+
+
+def is_open(config: Config, *, has_keys: bool) -> bool:
+    """Whether requests without a key are served.
+
+    :param has_keys: a key was made once; one that was revoked or has expired counts too.
+    """
+    if config.auth.required is not None:
+        return not config.auth.required
+    return not has_keys and all(map(is_local, config.server.listen))
 
 
 def show(listen: Listen, scheme: str = "http") -> str:

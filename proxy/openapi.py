@@ -255,7 +255,7 @@ def _keys() -> dict[str, Schema]:
             "post": _operation(
                 "rotateKey", "keys",
                 "Replace a key's secret, for the next request; the former one works on for a while.",
-                {"200": _answer("The key with its new secret.", _json("NewKey"))},
+                {"200": _answer("The key with its new secret.", _json("RotatedKey"))},
                 [*_WRITES, *_NAMED, "503"], "KeyRotation",
             ),
         },

@@ -55,6 +55,16 @@ def write_old(path: Path, *keys: Key) -> None:
         database.execute("PRAGMA user_version = 2")
 
 
+def expire(path: Path, name: str, unix_s: int = 981_173_100) -> None:
+    """Have a key's end have come, 2001-02-03 04:05 UTC or another: none is made with an end in the past."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE keys SET settings = json_set(settings, '$.expires', ?) "
+            "WHERE json_extract(settings, '$.name') = ?",
+            (unix_s, name),
+        )
+
+
 def accounts_of(workers: int = 1, own: int | None = 0, memory: memoryview | None = None) -> Accounts:
     return Accounts(memory or memoryview(bytearray(memory_bytes(workers))), workers, own)
 

@@ -53,6 +53,7 @@ async def test_keys_from_beginning_to_end(server):
     status, row = await admin(server, "POST", "/keys", given)
     assert status == 201
     secret = row.pop("key")
+    assert row.pop("closes_gateway") is True
     assert len(secret) == 46 and secret.startswith("th-")
     assert abs(row["created"] - time.time()) < 60
     id = row["id"]

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from proxy.keys import FORM
-from tests.keycases import key_of, write_old
+from proxy.state import connect
+from tests.keycases import expire, key_of, write_old
 from tests.terminalcases import check_refused, prepared, terminal_of, write_ledger
 from tests.test_folding import line
 
@@ -32,7 +33,8 @@ async def terminal(request, folder, capsys):
 async def test_a_new_key_is_alone_on_standard_output(terminal):
     out = await terminal.out("keys", "create", "--name", "prod", "--rpm", "60", "--monthly-usd", "0.5")
     assert FORM.fullmatch(out.removesuffix("\n"))
-    [said] = terminal.said
+    said, first = terminal.said
+    assert "This is the first key" in first
     for part in ("key_", "(prod)", "limits: rpm 60, monthly-usd 0.5", "models: all", "only this once"):
         assert part in said
     assert out.strip() not in said
@@ -53,6 +55,7 @@ async def test_all_settings(terminal):
     argv += ["--expires", "2100-01-01", "--on-disconnect", "drain"]
     row = await terminal.json(*argv)
     assert FORM.fullmatch(row.pop("key"))
+    assert row.pop("closes_gateway") is True
     assert row == {
         "id": row["id"],
         "name": "A team",
@@ -92,6 +95,38 @@ async def test_editing_changes_what_is_given(terminal):
     assert (changed["expires"], changed["models"], changed["limits"]["rpm"]) == (None, None, None)
     assert (changed["id"], changed["created"]) == (row["id"], row["created"])
     assert await terminal.json("keys", "show", row["id"]) == changed
+
+
+@pytest.mark.parametrize(
+    ("auth", "closes"),
+    [("", True), ("[auth]\nrequired = true\n", False), ("[auth]\nrequired = false\n", False)],
+)
+@pytest.mark.parametrize("kind", ["asked", "stored"])
+async def test_the_first_key_of_an_open_gateway_closes_it_and_that_is_said(
+    folder, capsys, kind, auth, closes
+):
+    routes = folder / "routes.toml"
+    routes.write_text(auth + routes.read_text())
+    async with terminal_of(kind, folder, capsys) as terminal:
+        await terminal.out("keys", "create", "--name", "a")
+        assert ["need one from now on" in text for text in terminal.said] == [False, True][: 1 + closes]
+        for argv in (["revoke", "a"], ["create", "--name", "b"]):
+            await terminal.out("keys", *argv)
+            assert len(terminal.said) == (argv[0] == "create")
+        assert (await terminal.json("keys", "create", "--name", "c"))["closes_gateway"] is False
+
+
+async def test_an_end_in_the_past_and_a_name_like_an_id(terminal):
+    row = await terminal.json("keys", "create", "--name", "a")
+    for argv, text in (
+        (["--expires", "2020-01-31"], "argument --expires: must not be in the past (2020-01-31 00:00 UTC): "),
+        (["--name", row["id"]], "argument --name: must not look like the id of a key"),
+    ):
+        for command in (["create", "--name", "b"], ["edit", "a"]):
+            code, out, err = await terminal.run("keys", *command, *argv)
+            assert (code, out) == (2, "")
+            assert text in err
+    assert [found["name"] for found in await terminal.rows("keys", "list")] == ["a"]
 
 
 async def test_revoking(terminal):
@@ -137,10 +172,13 @@ async def test_rotating(terminal):
     assert "was revoked, which is for good" in await terminal.failure("keys", "rotate", "prod")
 
 
-async def test_the_table(terminal):
+async def test_the_table(terminal, folder):
     assert (await terminal.out("keys", "list")).startswith("ID  NAME  CREATED  EXPIRES  LAST USED  MODELS  ")
     assert "keys create" in terminal.said[0]
-    await terminal.out("keys", "create", "--name", "old", "--expires", "2001-02-03T04:05:00Z")
+    await terminal.out("keys", "create", "--name", "old", "--expires", "1d")
+    expire(folder / "t.db", "old")
+    while (await terminal.json("keys", "show", "old"))["expires"] > time.time():
+        pass  # a gateway that runs takes it on within a second
     await terminal.out("keys", "create", "--name", "gone", "--models", "best,small")
     await terminal.out("keys", "create", "--name", "new", "--rpm", "7")
     await terminal.out("keys", "revoke", "gone")
@@ -171,6 +209,7 @@ async def test_keys_that_are_not_there_or_more_than_one(terminal, folder, action
     if not terminal.is_asked:
         assert not (folder / "t.db").exists()
         write_old(folder / "t.db", *(key_of(f"key_{n}", b"%d" % n, name="x") for n in (1, 2)))
+        connect(str(folder / "t.db"), [].append).close()  # a command that writes would say that
     else:
         await terminal.out("keys", "create", "--name", "other")
         with contextlib.closing(sqlite3.connect(folder / "t.db")) as database, database:

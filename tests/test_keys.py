@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.keydb import make_key
 from proxy.keys import (
     FIELDS,
     FORM,
+    ID_FORM,
     LIMITS,
     NUSD,
     PREFIX,
@@ -172,7 +174,7 @@ def test_models_as_text_or_list():
         (1_800_000_000, datetime.fromtimestamp(1_800_000_000, UTC)),
         (1_800_000_000.9, datetime.fromtimestamp(1_800_000_000, UTC)),
         ("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
-        (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (NOW + 1, datetime(2026, 6, 1, 12, 0, 1, tzinfo=UTC)),
     ],
 )
 def test_dates_spans_and_unix_seconds(value, expected):
@@ -189,6 +191,31 @@ def test_what_is_no_moment(value):
     assert mistakes({"expires": value}).startswith("'expires' must be a date such as 2027-01-31 ")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "1970-01-01 00:00 UTC"),
+        (NOW, "2026-06-01 12:00 UTC"),
+        ("2026-06-01", "2026-06-01 00:00 UTC"),
+        ("2026-06-01T13:59:00+02:00", "2026-06-01 11:59 UTC"),
+    ],
+)
+def test_an_end_in_the_past_is_refused(value, said):
+    assert mistakes({"expires": value}) == (
+        f"'expires' must not be in the past ({said}): 'tokenhub keys revoke' ends a key now."
+    )
+
+
+@pytest.mark.parametrize("name", ["key_0123456789abcdef", " key_0123456789ABCDEF\n"])
+def test_a_name_like_an_id_is_refused(name):
+    """It could be that of another key, which commands would take it for."""
+    key, _ = make_key({"name": "a"}, NOW)
+    assert ID_FORM.fullmatch(key.id)
+    assert "must not look like the id of a key" in mistakes({"name": name})
+    for other in ("key_1", "my key_0123456789abcdef", "key_0123456789abcdef0", "key_0123456789abcdeg"):
+        assert read_settings({"name": other}, NOW) == {"name": other}
+
+
 def test_a_span_of_ages_is_none():
     assert read_settings({"expires": "999999d"}, NOW)["expires"] > NOW
     with pytest.raises(KeySettingsError):
@@ -200,7 +227,7 @@ def test_any_date_there_is(date, minutes):
     aware = date.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     stamp = (date.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
     stamp -= minutes * 60
-    if 0 <= stamp <= 253_402_300_799:
+    if NOW < stamp <= 253_402_300_799:
         assert abs(read_settings({"expires": aware.isoformat()}, NOW)["expires"] - stamp) <= 1
     else:
         mistakes({"expires": aware.isoformat()})

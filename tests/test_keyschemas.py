@@ -16,11 +16,11 @@ GOOD = {
     **{name: [1, 10**12, 5.0, None] for name in LIMITS if name != "monthly_usd"},
     "monthly_usd": [0.01, 1, 10**9, None],
     "models": [["openai/*"], ["a"] * 200, "a,b", None],
-    "expires": ["2027-01-31", "2027-01-31T18:00:00Z", "90d", 1795624310, 0, None],
+    "expires": ["2127-01-31", "2127-01-31T18:00:00Z", "90d", 4_102_444_800, None],
     "on_disconnect": ["cancel", "drain", None],
 }
 BAD = {
-    "name": ["", " ", "x" * 101, None, 5],
+    "name": ["", " ", "x" * 101, None, 5, "key_0123456789abcdef", " key_0123456789ABCDEF "],
     **{name: [0, -1, 10**12 + 1, 1.5, "5", True, [], {}] for name in LIMITS if name != "monthly_usd"},
     "monthly_usd": [0, -0.5, 10**9 + 1, "5", True],
     "models": [[], ["a"] * 201, ["a b"], ["ü"], [1], [None], 5, "", {}],

@@ -22,7 +22,7 @@ from proxy.permits import Month
 from proxy.state import State
 from tests.conftest import until
 from tests.fakes import RawClient
-from tests.keycases import CONFIG, accounts_of, admin, ask, check_error, key_of, make, write_old
+from tests.keycases import CONFIG, accounts_of, admin, ask, check_error, expire, key_of, make, write_old
 
 KNOWN = ["mock/m", "premium"]
 
@@ -312,6 +312,23 @@ async def test_what_is_said_at_the_start_without_keys(kept, caplog, text, said):
     caplog.set_level(logging.INFO, "tokenhub.keys")
     await kept(text)
     assert said in caplog.text and bool(said) == bool(caplog.text)
+
+
+@pytest.mark.parametrize(("text", "is_said"), [("", True), (PUBLIC, True), (REQUIRED, True), (OPEN, False)])
+async def test_a_start_with_keys_of_which_none_is_in_use(kept, caplog, tmp_path, text, is_said):
+    before = await kept()
+    await before.store.create({"name": "a"}, KNOWN)
+    await before.store.create({"name": "b", "expires": "1d"}, KNOWN)
+    await before.store.revoke("a")
+    await before.state.close()
+    caplog.clear()
+    await (await kept(text)).state.close()  # one is left
+    assert caplog.text == ""
+    expire(tmp_path / "t.db", "b")
+    made = await kept(text)
+    assert made.store.is_open is not is_said
+    assert ("all 2 keys are revoked or expired, and requests need one" in caplog.text) is is_said
+    assert ("keys edit KEY --expires 90d" in caplog.text) is is_said
 
 
 async def test_secrets_are_not_logged(kept, caplog):

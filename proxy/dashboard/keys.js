@@ -199,7 +199,7 @@ function create(reload) {
 }
 
 /** The one time that a key can be read. It closes by its button only, not by a key that was meant for the form. */
-function showSecret({ name, key }) {
+function showSecret({ name, key, closes_gateway: closes }) {
   const text = h("input", {
     type: "text",
     readonly: true,
@@ -223,7 +223,9 @@ function showSecret({ name, key }) {
   );
   const { dialog } = modal({
     title: `The key of ${name}`,
-    intro: "Copy it now: this is the only time it is shown. The gateway keeps no more than its hash.",
+    intro:
+      "Copy it now: this is the only time it is shown. The gateway keeps no more than its hash." +
+      (closes ? " It is the first key: from now on requests need one." : ""),
     fields: [h("div", { class: "whole secret-line" }, text, button), h("div", { class: "whole" }, said)],
   });
   dialog.addEventListener("cancel", (event) => event.preventDefault());

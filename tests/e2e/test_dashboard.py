@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import tomllib
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.e2e import ROOT, Gateway
 from tests.e2e.browser import Browser, is_installed
 from tests.e2e.test_installed import close, request
+from tests.keycases import expire
 
 pytestmark = pytest.mark.skipif(
     not is_installed(), reason="no browser: apt-get install chromium chromium-driver"
@@ -65,7 +67,10 @@ def gateway(tmp_path_factory) -> Iterator[Gateway]:
     """One that has served a few requests, with two keys."""
     with Gateway(tmp_path_factory.mktemp("gateway"), config_text()) as gateway:
         gateway.key = make_key(gateway, name="prod", monthly_tokens=1000, rpm=600)
-        make_key(gateway, name=HOSTILE, expires="2020-01-01")
+        make_key(gateway, name=HOSTILE, expires="1d")
+        expire(gateway.config.with_name("tokenhub.db"), HOSTILE)
+        while max(row["expires"] or 0 for row in told(gateway, "keys")) > time.time():
+            pass  # it is taken on within a second
         for model in ("balanced", "premium", "openai/gpt-4o", HOSTILE):
             ask(gateway, model, gateway.key)
         ask(gateway, "economy", "th-wrong")
