@@ -189,6 +189,8 @@ async def _remove_alias(request: web.Request) -> web.Response:
     except ConfigError as error:
         aliases = request.app[_GATEWAY].config.aliases.values()
         users = [alias.name for alias in aliases if name in alias.models]
+        if name in dict(request.app[_GATEWAY].config.routing.default_models).values():
+            users.append("[routing] default_models")
         if not users:
             raise _mistakes(error) from None
         text = f"The alias '{name}' is in use: take it out of {', '.join(users)} first."

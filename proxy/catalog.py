@@ -14,14 +14,13 @@ from typing import Final
 from proxy.breaker import Breaker
 from proxy.config import ENDPOINTS, STRATEGIES, Config
 from proxy.deployment import Deployment, key_breaker
-from proxy.errors import BadRequest, UnknownModel
+from proxy.errors import BadRequest, NotAllowed, UnknownModel
 from proxy.hints import NearNames
 from proxy.pool import Pool
+from proxy.settings import ONE_MODEL_ENDPOINTS, SERVED_WITH
 
 AUTO: Final = "auto"
 SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
-# Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
-ONE_MODEL_ENDPOINTS: Final = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
 # An error repeats no more of a name that comes from outside.
 _MAX_TOLD_CHARS: Final = 200
 
@@ -65,6 +64,7 @@ class Catalog:
         self._aliases: dict[str, tuple[Deployment, ...]] = {}
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
         self._pools: Pools = {}
+        self._defaults: dict[str, str] = dict(config.routing.default_models)  # by endpoint
         self.steps = self._fill(config, usable, previous)
         if not in_steps:
             for _ in self.steps:
@@ -94,6 +94,11 @@ class Catalog:
             yield
         for name in config.aliases:
             self._aliases[name] = self._expand(name, ())
+            yield
+        for endpoint in ONE_MODEL_ENDPOINTS - self._defaults.keys():
+            only = self._only_model(endpoint)
+            if only is not None:
+                self._defaults[endpoint] = only
             yield
         ids = {short: [member.id for member in members] for short, members in self._by_short.items()}
         self._near = NearNames([*self._by_short, *self._aliases], ids, in_steps=True)
@@ -158,16 +163,20 @@ class Catalog:
                 code="invalid_strategy",
                 param="X-Inferoute-Strategy",
             )
-        if name is None and strategy is None:
-            raise BadRequest(
-                "The request names no model. Put a `model` in the body, or send the header "
-                "X-Inferoute-Strategy to let the gateway pick one.",
-                code="model_required",
-                param="model",
-            )
-        name = AUTO if name is None else name
+        is_named = name is not None
+        if name is None:
+            name = self._unnamed(endpoint, strategy)
         kind, members = self._lookup(name)
-        allowed = members if narrow is None else narrow(name, members)
+        try:
+            allowed = members if narrow is None else narrow(name, members)
+        except NotAllowed:
+            if is_named or name == AUTO:
+                raise
+            # Not by its name, which the request did not say.
+            text = (
+                "The request names no model, and this API key may not use the one that stands for none here."
+            )
+            raise NotAllowed(f"{text} Put a `model` in the body: GET /v1/models lists them.") from None
         if kind == "pinned":
             strategy = "pinned"
         elif strategy is None:
@@ -182,6 +191,40 @@ class Catalog:
             pool = self._build(name, kind, members, allowed, endpoint=endpoint, strategy=strategy)
             pools[name, endpoint, strategy] = pool
         return pool
+
+    def default_model(self, endpoint: str) -> str | None:
+        """The name that stands for none at an endpoint; None: requests there have to name one."""
+        return self._defaults.get(endpoint) or self._defaults.get(SERVED_WITH.get(endpoint, endpoint))
+
+    def _unnamed(self, endpoint: str, strategy: str | None) -> str:
+        """The name that a request without one is taken to mean.
+
+        :raises BadRequest: there is none.
+        """
+        mixes = endpoint not in ONE_MODEL_ENDPOINTS
+        if strategy is not None and mixes:
+            return AUTO  # that is what such a request asks for
+        default = self.default_model(endpoint)
+        if default is not None:
+            return default
+        if not any(member.can_serve(endpoint) for member in self.deployments.values()):
+            raise BadRequest(f"No model here serves {endpoint}.", code="unsupported_endpoint", param="model")
+        text = "The request names no model. Put a `model` in the body: GET /v1/models lists them."
+        if mixes:
+            text = (
+                "The request names no model. Put a `model` in the body, or send the header "
+                "X-Inferoute-Strategy to let the gateway pick one."
+            )
+        raise BadRequest(text, code="model_required", param="model")
+
+    def _only_model(self, endpoint: str) -> str | None:
+        """The name of the model that alone serves an endpoint, at whichever providers."""
+        serving = [member for member in self.deployments.values() if member.can_serve(endpoint)]
+        if len(serving) == 1:
+            return serving[0].id
+        shorts = {member.short for member in serving}
+        name = shorts.pop() if len(shorts) == 1 else None
+        return name if name is not None and self.means(name) == "short" else None
 
     def means(self, name: str) -> str | None:
         """What kind of a name it is: ``pinned``, ``alias``, ``auto``, ``short``; None: there is none."""

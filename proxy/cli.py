@@ -236,7 +236,12 @@ def _add_asking(commands: Commands) -> None:
         "explain balanced --headers",
         "explain balanced -H 'X-Team: search' -H @headers.txt --query beta=true",
     )
-    explain.add_argument("model", metavar="MODEL", help="an id, a short name, an alias, or auto")
+    explain.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="an id, a short name, an alias, or auto; none: as the body says",
+    )
     explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
     explain.add_argument("--strategy", metavar="S", help=STRATEGIES)
     explain.add_argument("--endpoint", metavar="E", help="chat (the default), completions, embeddings, …")

@@ -10,6 +10,7 @@ import re
 import tomllib
 
 from proxy import routes, sections
+from proxy.default_models import check_default_models
 from proxy.positions import Path, Positions
 from proxy.settings import (
     AUTHS,
@@ -122,13 +123,13 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
     models = routes.models(root, known_providers)
     if not root.content.get("models"):
         notes.wrong((), NO_MODEL)
-    server, admin = root.table("server"), root.table("admin")
+    server, admin, routing = root.table("server"), root.table("admin"), root.table("routing")
     config = Config(
         server=sections.server(server),
         admin=sections.admin(admin),
         auth=sections.auth(root.table("auth")),
         state=sections.state(root.table("state")),
-        routing=sections.routing(root.table("routing")),
+        routing=sections.routing(routing),
         timeouts=sections.timeouts(root.table("timeouts")),
         providers=providers,
         models=models,
@@ -138,6 +139,8 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
         simulator=sections.simulator(root.table("simulator")),
         log=sections.log(root.table("log")),
     )
+    chosen = dict(config.routing.default_models)
+    check_default_models(routing, chosen, providers, models, config.aliases)
     sections.check_listeners(server, admin, config.admin.listen)
     root.done()
     return config, notes

@@ -96,7 +96,7 @@ def _number(value: Any, form: str) -> str:
 
 def show_explanation(
     admin: Admin,
-    model: str,
+    model: str | None,
     *,
     body: str | None = None,
     strategy: str | None = None,
@@ -108,6 +108,7 @@ def show_explanation(
 ) -> int:
     """Print where a request for ``model`` would go.
 
+    :param model: None: as the body says, or nothing.
     :param body: a file with the request's body, "-" for standard input; None: a short one.
     :param headers: of the request, ``Name: value`` or ``@file`` each; an empty list: the usual ones. None:
         nothing is asked of them.
@@ -116,7 +117,8 @@ def show_explanation(
     sent: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello!"}]}
     if body is not None:
         sent = read_body(body)
-    sent["model"] = model
+    if model is not None:
+        sent["model"] = model
     if stream:
         sent["stream"] = True
     asked: dict[str, Any] = {"body": sent, "strategy": strategy, "endpoint": endpoint}
@@ -128,7 +130,8 @@ def show_explanation(
     if as_json:
         print_json(answer)
         return 0
-    why = f"{model} ({answer['kind']}) by {answer['strategy']}, {answer['endpoint']}: {answer['why']}"
+    name = model or answer["model"] or answer["default_model"] or "no model"
+    why = f"{name} ({answer['kind']}) by {answer['strategy']}, {answer['endpoint']}: {answer['why']}"
     show_lines([[(why, PLAIN)]])
     rows = []
     for candidate in answer["candidates"]:

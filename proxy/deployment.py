@@ -10,12 +10,10 @@ import orjson
 
 from proxy.breaker import CLOSED, COOLING, DUE, EASING, STATES, TRIAL, Breaker
 from proxy.meters import Row
-from proxy.settings import SERVED_WITH, EjectConfig, ModelConfig, ProviderConfig
+from proxy.settings import SERVED_WITH, EjectConfig, ModelConfig, ProviderConfig, served_endpoints
 from proxy.strikes import Recent
 from proxy.usage import prices_of
 
-# Which capability serves an endpoint besides the one of its own name.
-_ALSO_SERVED_BY: Final = {"completions": "chat", "responses": "chat", "messages": "chat"}
 # So many strikes by refusals of the operator's key, without a success between them, are no accident.
 KEY_REFUSALS: Final = 3
 
@@ -93,11 +91,7 @@ class Deployment:
         self.prices = prices_of(model)
         self.context_window = model.context_window
         self.capabilities = model.capabilities
-        self.endpoints = frozenset(
-            endpoint
-            for endpoint in provider.endpoints
-            if endpoint in model.capabilities or _ALSO_SERVED_BY.get(endpoint) in model.capabilities
-        )
+        self.endpoints = served_endpoints(model, provider)
         self.weight = model.weight
         self.passes_credentials = provider.auth == "passthrough"
         self.usable = usable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from proxy.catalog import Catalog
+from proxy.catalog import AUTO, Catalog
 from proxy.config import ENDPOINTS, STRATEGIES
 from proxy.errors import BadRequest, UnknownModel
 from proxy.forwarding import forwarding
@@ -46,8 +46,7 @@ def explain_request(
             raise BadRequest("'body' must be an object: a request's body.", param="body")
         keys = yield from find_keys(sent)
         name = text_at(sent, keys, "model")
-    strategy = strategy or given_strategy
-    endpoint = endpoint or given_endpoint or "chat"
+    strategy, endpoint = strategy or given_strategy, endpoint or given_endpoint or "chat"
     if endpoint not in EXPLAINED:
         raise BadRequest(f"'endpoint' must be one of {', '.join(EXPLAINED)}.", param="endpoint")
     stream = member_named(sent, keys, "stream")
@@ -80,6 +79,7 @@ def explain_request(
         yield
     return {
         "model": name,
+        "default_model": pool.name if name is None and pool.name != AUTO else None,
         "kind": pool.kind,
         "endpoint": endpoint,
         "stream": streamed,

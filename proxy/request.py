@@ -14,13 +14,13 @@ from proxy.asked import NOTHING_SAID, Wanted, asked, wanted
 from proxy.body import Keys
 from proxy.budget import Share
 from proxy.candidates import Facts
-from proxy.catalog import ONE_MODEL_ENDPOINTS
 from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
 from proxy.options import Options, caller_of, read_options
 from proxy.permits import Permit
 from proxy.pool import Pool
+from proxy.settings import ONE_MODEL_ENDPOINTS
 from proxy.streamusage import USAGE_ASKED_AT
 
 if TYPE_CHECKING:

@@ -304,6 +304,7 @@ _EXPLANATION = object_of(
     "Where a request would go, and why.",
     {
         "model": nullable("string", "The name in the request."),
+        "default_model": nullable("string", "What stands for it where it names none; null: nothing does."),
         "kind": plain("string", "What kind of a name it is.", enum=["pinned", "short", "alias", "auto"]),
         "endpoint": plain("string", "The endpoint.", enum=list(EXPLAINED)),
         "stream": plain("boolean", "The answer would be streamed."),
@@ -320,6 +321,7 @@ _EXPLANATION = object_of(
     examples=[
         {
             "model": "premium",
+            "default_model": None,
             "kind": "alias",
             "endpoint": "chat",
             "stream": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy import values
 from proxy.positions import Path
 from proxy.settings import (
+    ENDPOINTS,
     LOG_FORMATS,
     LOG_LEVELS,
     LOGGERS,
@@ -125,6 +126,9 @@ def routing(table: Table) -> RoutingConfig:
         half_life_s=table.take("half_life", default.half_life_s, values.positive_seconds),
         retry_budget=table.take("retry_budget", default.retry_budget, values.number(0, 1)),
         keepalive_s=table.take("keepalive", default.keepalive_s, values.seconds),
+        default_models=table.take_pairs(
+            "default_models", values.choice(ENDPOINTS, "endpoint"), values.filled
+        ),
         eject=_eject(table.table("eject")),
     )
     table.done()

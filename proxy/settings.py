@@ -19,6 +19,10 @@ ENDPOINTS = (
     "moderations",
     "rerank",
 )
+# Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
+ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
+# Which capability serves an endpoint besides the one of its own name.
+_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
 # Served where another is, and asked for with its way of authentication; they have live rows of their own, as
 # they are quick and write nothing.
 SERVED_WITH = {"count_tokens": "messages", "input_tokens": "responses"}
@@ -122,6 +126,7 @@ class RoutingConfig:
     half_life_s: float = 30.0
     retry_budget: float = 0.2
     keepalive_s: float = 0.0  # 0: off
+    default_models: tuple[tuple[str, str], ...] = ()  # endpoint, and the name that stands for none there
     eject: EjectConfig = EjectConfig()
 
 
@@ -189,6 +194,15 @@ class ModelConfig:
     capabilities: frozenset[str] = frozenset({"chat"})
     dimensions: int | None = None
     weight: int = 1
+
+
+def served_endpoints(model: ModelConfig, provider: ProviderConfig) -> frozenset[str]:
+    """The endpoints at which a model of a provider can be asked for."""
+    return frozenset(
+        endpoint
+        for endpoint in provider.endpoints
+        if endpoint in model.capabilities or _ALSO_SERVED_BY.get(endpoint) in model.capabilities
+    )
 
 
 @dataclass(frozen=True, slots=True)

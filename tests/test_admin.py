@@ -512,6 +512,17 @@ async def test_an_alias_that_another_uses_stays(with_file):
     assert path.read_text() == TEXT
 
 
+async def test_an_alias_that_stands_for_no_model_stays(with_file):
+    server, path = with_file
+    text = TEXT + '[routing]\ndefault_models = { chat = "cheap" }\n'
+    path.write_text(text)
+    assert (await ask(server, "POST", "/admin/v1/reload", {}))[0] == 200
+    answer = await ask(server, "DELETE", "/admin/v1/aliases/cheap")
+    said = "The alias 'cheap' is in use: take it out of [routing] default_models first."
+    check_error(answer, 422, "invalid_alias", said)
+    assert path.read_text() == text
+
+
 async def test_nested_settings_are_no_fault_of_ours(with_file, caplog):
     server, path = with_file
     deep = b'{"models":' + b"[" * 900 + b"]" * 900 + b"}"

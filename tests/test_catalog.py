@@ -218,7 +218,40 @@ def test_one_model_at_several_providers_serves_embeddings() -> None:
 
 def test_auto_is_no_name_for_vectors_even_with_one_model() -> None:
     found = Catalog(config(PROVIDERS[:1], (MODELS[0], MODELS[3])), ALL_USABLE, 0)
-    assert refusal(found, None, "embeddings", "cost").code == "mixed_models"
+    assert refusal(found, "auto", "embeddings", "cost").code == "mixed_models"
+
+
+def test_the_only_model_of_an_endpoint_stands_for_none() -> None:
+    found = Catalog(config(PROVIDERS[:1], (MODELS[0], MODELS[3])), ALL_USABLE, 0)
+    assert found.default_model("embeddings") == "openai/embed-small"
+    assert found.default_model("chat") is None  # a second one would be another
+    for strategy in (None, "cost"):
+        pool = found.resolve(None, "embeddings", strategy)
+        assert pool is found.resolve("openai/embed-small", "embeddings", strategy)
+    second = model("openai/embed-large", "embeddings")
+    both = Catalog(config(PROVIDERS[:1], (MODELS[0], MODELS[3], second)), ALL_USABLE, 0)
+    assert both.default_model("embeddings") is None
+    for strategy in (None, "cost"):
+        error = refusal(both, None, "embeddings", strategy)
+        assert error.code == "model_required"
+        assert "X-Inferoute-Strategy" not in error.message
+
+
+def test_a_short_name_that_an_alias_has_does_not_stand_for_its_model() -> None:
+    models = tuple(model(f"{owner}/embed", "embeddings") for owner in ("openai", "azure"))
+    assert Catalog(config(PROVIDERS, models), ALL_USABLE, 0).default_model("embeddings") == "embed"
+    named = AliasConfig("embed", ("openai/gpt-4o",))
+    found = Catalog(config(PROVIDERS, (MODELS[0], *models), (named,)), ALL_USABLE, 0)
+    assert found.default_model("embeddings") is None
+
+
+def test_defaults_hold_for_what_is_served_with_their_endpoint() -> None:
+    routing = RoutingConfig(default_models=(("responses", "gpt-4o"), ("messages", "premium")))
+    found = Catalog(config(PROVIDERS, MODELS, ALIASES, routing), ALL_USABLE, 0)
+    assert found.resolve(None, "input_tokens", None).name == "gpt-4o"
+    assert found.resolve(None, "count_tokens", None).name == "premium"
+    assert found.resolve(None, "responses", "cost").kind == "auto"
+    assert refusal(found, None, "chat").code == "model_required"
 
 
 def test_an_endpoint_that_a_name_doesnt_serve_is_refused_with_those_it_does() -> None:

@@ -124,6 +124,12 @@ async def test_explain(admin, capsys):
     assert lines[4].split(maxsplit=2) == ["bare/m", "-", "has no credentials"]
 
 
+async def test_explain_what_names_no_model(admin, capsys):
+    lines = await out(capsys, show_explanation, admin, None, strategy="cost")
+    assert lines[0].startswith("no model (auto) by cost, chat: ")
+    assert "names no model" in await failure(show_explanation, admin, None)
+
+
 @pytest.mark.parametrize("strategy", ["latency", "availability", "round-robin"])
 async def test_units(admin, capsys, strategy):
     lines = await out(capsys, show_explanation, admin, "both", strategy=strategy, stream=True)

@@ -19,15 +19,16 @@ MAX_FUNCTION_LINES = 70  # a screen
 # give them, and a thousand cases run in the time of one socket.
 CORE = frozenset(
     ["errors", "decay", "scanner", "body", "framing", "lines", "headers", "answer", "settings", "values",
-     "validate", "positions", "sections", "routes", "config", "catalog", "listing", "modelpages", "meters",
-     "strategy", "usage", "options", "overload", "intake", "accounting", "changes", "edit", "explain",
-     "views", "breaker", "budget", "record", "candidates", "deployment", "pool", "retry", "patience", "peek",
-     "recent", "latency", "cost", "speed", "charges", "lessons", "decode", "mapping", "knowledge",
-     "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission", "asked", "closing",
-     "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors", "metrics",
-     "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals", "passing", "query",
-     "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices", "steps", "head_cache",
-     "limitlines", "permits", "pictures", "strings", "tokens", "written", "broken"]
+     "validate", "positions", "sections", "routes", "config", "catalog", "listing", "modelpages",
+     "meters", "strategy", "usage", "options", "overload", "intake", "accounting", "changes", "edit",
+     "explain", "views", "breaker", "budget", "record", "candidates", "deployment", "pool", "retry",
+     "patience", "peek", "recent", "latency", "cost", "speed", "charges", "lessons", "decode", "mapping",
+     "knowledge", "rowstate", "tally", "streamusage", "keys", "limits", "access", "admission", "asked",
+     "closing", "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors",
+     "metrics", "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals",
+     "passing", "query", "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices",
+     "steps", "head_cache", "limitlines", "permits", "pictures", "strings", "tokens", "written",
+     "broken", "default_models"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(
