@@ -436,7 +436,9 @@ def test_nothing_is_said_of_models_that_a_key_may_not_use():
     assert (error.status, error.code) == (400, "mixed_models")  # as for everybody: a list may grow
     assert "embed-2" not in error.message and error.message.endswith("Name one model: embed.")
     assert "embed-2" in fault(None, "mixed", "embeddings").message
-    assert fault(("a/chat",), None, "embeddings").code == "unsupported_endpoint"
+    assert fault(("a/chat",), "auto", "embeddings").code == "unsupported_endpoint"
+    error = fault(("a/chat",), None, "embeddings")  # nothing stands for no model there
+    assert error.code == "model_required" and "embed-" not in error.message
     assert fault(("b/*",), None, "chat").code == "model_not_allowed"
 
 
