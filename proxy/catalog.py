@@ -95,8 +95,8 @@ class Catalog:
         for name in config.aliases:
             self._aliases[name] = self._expand(name, ())
             yield
-        for endpoint in ONE_MODEL_ENDPOINTS - self._defaults.keys():
-            only = self._only_model(endpoint)
+        for endpoint in ONE_MODEL_ENDPOINTS:
+            only = None if endpoint in self._defaults else self._only_model(endpoint)
             if only is not None:
                 self._defaults[endpoint] = only
             yield
