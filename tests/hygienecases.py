@@ -317,7 +317,7 @@ OWN: dict[str, tuple[bytes, int]] = {
     "CONNECT with a path": (get(PATH, method=b"CONNECT"), 405),
     "star": (get(b"*", method=b"OPTIONS"), 404),
     "POST star": (first(b"POST * HTTP/1.1"), 404),
-    "no path in an absolute target": (first(b"POST http://g HTTP/1.1"), 404),
+    "no path in an absolute target": (first(b"POST http://g HTTP/1.1"), 405),
     "two slashes first": (first(b"POST //v1/chat/completions HTTP/1.1"), 404),
     "two slashes": (first(b"POST /v1//chat/completions HTTP/1.1"), 404),
     "a slash at the end": (first(b"POST /v1/chat/completions/ HTTP/1.1"), 404),
