@@ -59,7 +59,7 @@ def account(
         return NOTHING
     cost_nusd = price_nusd(usage, record.deployment.prices)
     usd = None if cost_nusd is None else cost_nusd * 1e-9
-    record.charged(now, prompt_bytes, usage, usd, output_s, now - record.asked_at)
+    record.row.charged(now, prompt_bytes, usage, usd, output_s, record.worked_s(now))
     return usage, cost_nusd
 
 
@@ -113,8 +113,8 @@ def estimated(
 
 
 def _output(record: Record, endpoint: str, written: int, now: float, *, is_over: bool) -> int:
-    """Tokens written: those that were seen; or those of the time that passed, where that is much more, as
-    models think before they write, and plain answers come at their end."""
+    """Tokens written: those that were seen; or those of the time it had, where that is much more, as models
+    think before they write, and plain answers come at their end."""
     pace_s = record.row.work_s_per_token.mean()
     if pace_s is None:  # an answer of the other kind takes as long
         pace_s = record.deployment.row(endpoint, not record.streamed).work_s_per_token.mean()
@@ -122,7 +122,7 @@ def _output(record: Record, endpoint: str, written: int, now: float, *, is_over:
         if is_over or written:
             return written
         pace_s = _USUAL_S_A_TOKEN
-    timed = int((now - record.asked_at) / pace_s)
+    timed = int(record.worked_s(now) / pace_s)
     return timed if timed > _HIDDEN * written else written
 
 

@@ -293,7 +293,9 @@ class Attempt(Record):
 
     def charge_so_far(self, now: float) -> None:
         """What it costs that the answer comes to no end: a stream whose last event has passed is whole."""
-        answer = self.answer
+        answer, full_at = self.answer, self.exchange.client_full_at
+        if full_at:
+            self.held_s += now - full_at
         if answer is not None and self.is_said_to_end():
             self.account(answer, now)
         else:

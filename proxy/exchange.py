@@ -385,8 +385,10 @@ class Exchange(Request):
     def on_client_full(self, full: bool) -> None:
         """The client takes no more for now, or takes again: pause or resume the provider."""
         now = monotonic()
-        self.client_full_at = now if full else 0.0
         attempt = self.attempt
+        if attempt is not None and self.client_full_at:
+            attempt.held_s += now - self.client_full_at
+        self.client_full_at = now if full else 0.0
         if attempt is not None and attempt.connection is not None:
             attempt.connection.hold_back(full)
             if full:

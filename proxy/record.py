@@ -33,6 +33,8 @@ class Record:
     Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
     :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
     where nobody waits any longer. The last three end it; once it is over, they do nothing.
+
+    ``held_s``: for so long its client took nothing, so that the member was kept from sending.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Record:
         "begun_at",
         "deployment",
         "first_byte_at",
+        "held_s",
         "is_over",
         "level",
         "row",
@@ -54,6 +57,7 @@ class Record:
         self.begun_at = self.asked_at = now
         self.streamed = streamed
         self.first_byte_at = 0.0  # 0: none yet
+        self.held_s = 0.0
         self.is_over = False
         self.trials: tuple[Breaker, ...] = ()
         row: Row = deployment.row(endpoint, streamed)
@@ -69,6 +73,10 @@ class Record:
         """The last of the request is on its way."""
         self.asked_at = now
         self.level = self.row.asked(self, now)
+
+    def worked_s(self, now: float) -> float:
+        """How long the member has had for the request, when nothing kept it."""
+        return now - self.asked_at - self.held_s
 
     def first_byte(self, now: float) -> None:
         """The first byte of an answer that is no error."""
@@ -89,18 +97,6 @@ class Record:
         breaker, key = self.deployment.breaker, self.deployment.key
         if breaker.failures or key.failures or breaker.is_open or key.is_open:
             self._succeeded(now)
-
-    def charged(
-        self,
-        now: float,
-        prompt_bytes: int,
-        usage: Usage,
-        usd: float | None,
-        output_s: float = 0.0,
-        took_s: float = 0.0,
-    ) -> None:
-        """What the finished attempt cost; see :meth:`proxy.meters.Row.charged`."""
-        self.row.charged(now, prompt_bytes, usage, usd, output_s, took_s)
 
     def failed(
         self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",

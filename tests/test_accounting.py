@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 
-from proxy.accounting import account
+from proxy.accounting import account, estimated
+from proxy.admission import Most
 from proxy.answer import Answer
 from proxy.config import ModelConfig, parse
 from proxy.deployment import Deployment
@@ -197,3 +198,17 @@ def test_a_stream_that_does_not_say_so(lines, begin):
     assert told(b"200 OK", begin + EVENTS, *lines)[1] == (usage, 3_000_000)
     padded = begin + b"data: {}\n\n" * 5000 + EVENTS
     assert told(b"200 OK", padded, *lines)[1] == (usage, 3_000_000)
+
+
+def test_what_a_member_was_kept_from_is_not_its_time():
+    """A client that reads slowly is not charged for the time in which nothing could be sent."""
+    record = Record(Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), "chat", True, 1.0)
+    record.row.charged(1.0, 4000, Usage(1000, 0, 0, 100), 0.01, 1.0, 1.0)  # 100 tokens a second
+    assert estimated(record, None, "chat", Most(10, 9000), 11.0, is_over=False, is_async=False)[0] == Usage(
+        10, 0, 0, 1000, 0, True
+    )
+    record.held_s = 9.0
+    assert estimated(record, None, "chat", Most(10, 9000), 11.0, is_over=False, is_async=False)[0] == Usage(
+        10, 0, 0, 100, 0, True
+    )
+    assert record.worked_s(11.0) == 1.0

@@ -265,7 +265,7 @@ def test_version(capsys):
         ["bench", "--body", "f", "--prompt-bytes", "5"],
         ["simulate", "--port", "70000"],
         ["simulate", "--speed", "-1"],
-        ["explain"],
+        ["explain", "a", "b"],
         ["aliases"],
         ["aliases", "put", "x"],
         ["aliases", "set"],

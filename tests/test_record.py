@@ -39,7 +39,7 @@ def test_the_life_of_a_good_attempt():
     record.first_byte(10.5)
     assert (row.in_flight, row.awaiting) == (2, 1)
     record.finished(12.0)
-    record.charged(12.0, 4000, Usage(1000, 0, 0, 200), 0.5, 1.5)
+    record.row.charged(12.0, 4000, Usage(1000, 0, 0, 200), 0.5, 1.5)
     seen = row.snapshot(12.0)
     assert (seen["first_byte_s"], seen["finished"]) == (pytest.approx(0.5), 1)
     assert seen["usd_per_request"] == 0.5

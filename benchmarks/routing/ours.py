@@ -70,7 +70,7 @@ class Ours:
         record: Record = attempt.handle
         record.finished(now)
         usage = Usage(spent.input_tokens, spent.cached_tokens, 0, spent.output_tokens, 0, False)
-        record.charged(now, attempt.request.body_bytes, usage, spent.usd, now - record.first_byte_at)
+        record.row.charged(now, attempt.request.body_bytes, usage, spent.usd, now - record.first_byte_at)
 
     def failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
         # Each request of a trace is another one, as those of real traffic are: its number is its mark.
