@@ -47,6 +47,7 @@ _BY_KEY: Final = {
 }
 # Also as text, which some providers take; whole, since they may read on where it seems to end ("1_000").
 _NUMBER: Final = re.compile(rb'("?)(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\1(?=[ \t\r\n]*[,}])')
+_INTEGER: Final = re.compile(rb"([0-9]{1,9})[ \t\r\n]*[,}]")
 _NULL: Final = re.compile(rb"null(?=[ \t\r\n]*[,}])")
 _NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
 
@@ -72,23 +73,49 @@ class Wanted:
 NOTHING_SAID: Final = Wanted()
 
 
-def wanted(found: Sequence[tuple[int, float]], endpoint: str) -> Wanted:
-    """What the words that :func:`asked` found mean at an endpoint; of several the largest."""
+def wanted(
+    body: bytes, keys: Sequence[tuple[int, int]], found: Sequence[tuple[int, float]], endpoint: str
+) -> Wanted:
+    """What the words mean at an endpoint; of several the largest.
+
+    A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
+    letters, as a whole number above 0. Otherwise some take none at all.
+
+    :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
+    """
     if not found:
         return NOTHING_SAID
-    words = LIMITS_AT.get(endpoint, ())
-    output, answers, is_async = 0.0, 1.0, False  # floats, as some are infinite
+    output, answers, is_async = 0, 1.0, False
+    is_limited = False
     for word, value in found:
         if word >= BACKGROUND:
             is_async = True
         elif word >= COUNT:
             answers = max(answers, value)
-        elif word in words:
-            output = max(output, value)
-    if output == float("inf"):
-        output = 0.0
+        else:
+            is_limited = True
+    if is_limited:
+        words = LIMITS_AT.get(endpoint, ())
+        output = max([value for word, value in _promised(body, keys).items() if word in words], default=0)
     several = int(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
-    return Wanted(int(output), several, is_async)
+    return Wanted(output, several, is_async)
+
+
+def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """The limits that are promises, by word."""
+    found: dict[int, int] = {}
+    for start, stop in keys:
+        key = body[start:stop]
+        word, is_exact = _BY_KEY.get(key, _UNSEEN), True
+        if word == _UNSEEN:
+            text = decoded(key)
+            word = _OTHER if text is None else _BY_WORD.get(text.casefold(), _OTHER)
+            is_exact = text in _BY_WORD
+        if word not in OUTPUT_LIMITS:
+            continue
+        number = _INTEGER.match(body, value_at(body, stop)) if is_exact and word not in found else None
+        found[word] = 0 if number is None else int(number[1])
+    return found
 
 
 def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:

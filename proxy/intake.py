@@ -184,24 +184,23 @@ class RequestBody:
     def limiting(self, pieces: list[bytes], word: bytes, limit: int) -> list[Edit]:
         """What to change of ``pieces``, all of this body, so that an answer has at most ``limit`` tokens.
 
-        A null is replaced, else the word is put in behind all others: where one is said twice, programs take
-        the last.
+        A null is replaced. Where that is not all that is said, the word is put in behind all others: most
+        programs take what is said last, and those that take the first find nothing that is above the limit.
 
-        :param word: what the provider calls it, in quotes. None of the words for it says anything.
+        :param word: what the provider calls it, in quotes. Nothing said of it is a promise.
         """
         ends, edits = ends_of(pieces), []
+        others = 0
         for start, stop in self.keys:
-            if part_of(pieces, ends, start, stop) == word:
-                at = start + value_at(part_of(pieces, ends, start, stop + _LONGEST_GAP_BYTES), stop - start)
-                edits.append(Edit(at, at + len(b"null"), b"%d" % limit))
-        if not edits:
-            end = ends[-1] - 1
-            for piece in reversed(pieces):
-                at = piece.rfind(b"}")
-                if at >= 0:
-                    end += at + 1 - len(piece)
-                    break
-                end -= len(piece)
+            key = part_of(pieces, ends, start, stop)
+            text = part_of(pieces, ends, stop, stop + _LONGEST_GAP_BYTES)
+            at = value_at(text, 0)
+            if key == word and text.startswith(b"null", at):
+                edits.append(Edit(stop + at, stop + at + len(b"null"), b"%d" % limit))
+            elif key == word or (decoded(key) or "").casefold() == word[1:-1].decode():
+                others += 1
+        if others or not edits:
+            end = _last_brace(pieces)
             edits.append(Edit(end, end, b",%b:%d" % (word, limit)))  # behind the model at least
         return edits
 
@@ -239,6 +238,17 @@ class RequestBody:
         for edit in sorted([Edit(start, end, literal), *edits], key=_place, reverse=True):
             changed = splice(changed, edit.start, edit.end, edit.replacement)
         return changed, growth + sum(len(e.replacement) - (e.end - e.start) for e in edits)
+
+
+def _last_brace(pieces: list[bytes]) -> int:
+    """The offset of the brace that ends a body."""
+    end = sum(map(len, pieces))
+    for piece in reversed(pieces):
+        end -= len(piece)
+        at = piece.rfind(b"}")
+        if at >= 0:
+            return end + at
+    return end
 
 
 def _place(edit: Edit) -> tuple[int, int]:

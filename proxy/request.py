@@ -209,7 +209,7 @@ class Request:
                 param="stream_options",
             )
         found = asked(text, keys)
-        wants = wanted(found, endpoint)
+        wants = wanted(text, keys, found, endpoint)
         prompts = body.prompts() if endpoint == "completions" else 1
         if grant.max_tokens is not None:
             limit = self.answer_limit = limit_of(grant, endpoint, found, wants, prompts)
@@ -249,8 +249,8 @@ class Request:
 
     def wants(self) -> Wanted:
         """What its body says of how much work it is."""
-        noted = self.body.noted_keys
-        return wanted(asked(self.body.noted, noted), self.endpoint) if noted else NOTHING_SAID
+        noted, keys = self.body.noted, self.body.noted_keys
+        return wanted(noted, keys, asked(noted, keys), self.endpoint) if keys else NOTHING_SAID
 
     def resolve(self) -> Pool:
         """The pool the request names, and those it names as fallbacks.

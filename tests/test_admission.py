@@ -31,7 +31,7 @@ def let_in(
     grant, body: bytes, endpoint: str = "chat", text_bytes: int = 400, prompts: int = 1, **facts: object
 ):
     found = asked(body, keys_of(body))
-    wants = wanted(found, endpoint)
+    wants = wanted(body, keys_of(body), found, endpoint)
     some = pool(endpoint, **facts)
     if grant.max_tokens is not None:
         limit_of(grant, endpoint, found, wants, prompts)
@@ -164,7 +164,12 @@ def test_each_prompt_gets_an_answer():
 def test_what_a_key_leaves_each_answer(body, prompts, limit):
     endpoint = "chat" if b"best_of" not in body else "completions"
     found = asked(body, keys_of(body))
-    assert limit_of(grant_of(max_tokens=100), endpoint, found, wanted(found, endpoint), prompts) == limit
+    assert (
+        limit_of(
+            grant_of(max_tokens=100), endpoint, found, wanted(body, keys_of(body), found, endpoint), prompts
+        )
+        == limit
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,9 @@ def test_what_a_key_does_not_allow(body, prompts, code):
     found = asked(body, keys_of(body))
     endpoint = "completions" if prompts > 1 else "chat"
     with pytest.raises(BadRequest) as caught:
-        limit_of(grant_of(max_tokens=100), endpoint, found, wanted(found, endpoint), prompts)
+        limit_of(
+            grant_of(max_tokens=100), endpoint, found, wanted(body, keys_of(body), found, endpoint), prompts
+        )
     assert (caught.value.status, caught.value.code) == (422, code)
     assert "tokens" in (caught.value.param or "")
 

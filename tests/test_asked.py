@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.asked import BEST_OF, COUNT, MAX_TOKENS, OUTPUT_LIMITS
+from proxy.asked import BEST_OF, COUNT, MAX_TOKENS, OUTPUT_LIMITS, wanted
 from proxy.asked import asked as asked_at
 from proxy.outline import keys_of
 
@@ -178,3 +178,38 @@ def test_depth_wherever_it_stands(filler):
 
 def test_of_a_part_the_end_tells_nothing():
     assert output_limits(b'{"messages":[],"m":{"max_tokens":5}') == []
+
+
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        (b'{"max_tokens":5}', 5),
+        (b'{"max_tokens" : 5\n}', 5),
+        (rb'{"max_\u0074okens":5}', 5),  # the same word to every parser
+        (b'{"max_tokens":5,"max_completion_tokens":7}', 7),
+        (b'{"max_output_tokens":5}', 0),  # another API's
+        (b'{"Max_Tokens":5}', 0),  # most programs see none
+        (b'{"max_tokens":5,"max_tokens":5}', 0),
+        (b'{"max_tokens":5,"max_tokens":null}', 0),
+        (b'{"max_tokens":5,"MAX_TOKENS":null}', 0),
+        (b'{"max_tokens":"5"}', 0),
+        (b'{"max_tokens":5.0}', 0),
+        (b'{"max_tokens":0}', 0),
+        (b'{"max_tokens":-5}', 0),
+        (b'{"max_tokens":null}', 0),
+        (b'{"max_tokens":99999999999}', 0),
+        (b'{"x":1}', 0),
+    ],
+)
+def test_a_limit_is_a_promise_where_all_take_it_alike(body, output):
+    keys = keys_of(body)
+    assert wanted(body, keys, asked(body), "chat").output == output
+
+
+def test_answers_and_what_is_made_behind_the_clients_back():
+    body = b'{"n":3,"best_of":5,"N":7,"background":true}'
+    for endpoint, answers in (("completions", 7), ("chat", 7), ("responses", 1)):
+        found = wanted(body, keys_of(body), asked(body), endpoint)
+        assert (found.answers, found.is_async, found.output) == (answers, True, 0)
+    for body in (b'{"background":false}', b'{"deferred":null,"n":1}'):
+        assert not wanted(body, keys_of(body), asked(body), "responses").is_async

@@ -186,6 +186,22 @@ def test_prompts_are_counted(prompt, count, key):
         assert take(pieces).prompts() == count
 
 
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b'{"max_tokens":"50"}', b'{"max_tokens":"50","max_tokens":9}'),
+        (b'{"max_tokens":5,"max_tokens":null}', b'{"max_tokens":5,"max_tokens":9,"max_tokens":9}'),
+        (b'{"Max_Tokens":5}', b'{"Max_Tokens":5,"max_tokens":9}'),
+        (b'{"max_tokens": null }', b'{"max_tokens": 9 }'),
+        (b'{"max_tokens":null,"max_tokens":null}', b'{"max_tokens":9,"max_tokens":9}'),
+    ],
+)
+def test_a_limit_that_is_no_promise_is_outdone(body, sent):
+    taken = take([body])
+    parts, _ = taken.with_model([body], b'"m"', taken.limiting([body], b'"max_tokens"', 9))
+    assert b"".join(parts) == b'{"model":"m",' + sent[1:]
+
+
 def test_prompts_of_a_long_list_are_never_too_few(monkeypatch):
     monkeypatch.setattr(intake, "_LISTED_BYTES", 100)
     whole = b'{"prompt":%b}' % json.dumps(["a"] * 500).encode()

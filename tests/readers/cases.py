@@ -53,7 +53,7 @@ def honest() -> Iterator[Case]:
     for name, body in {
         "plain": PLAIN,
         "white space": b' \t\r\n{ \n"model" : "p/cheap" , "max_tokens" : 100, "messages"\n:\t[ ] }\r\n',
-        "limits": b'{"model":"p/cheap","max_tokens":100,"n":2,"stream":false,"messages":[]}',
+        "limits": b'{"model":"p/cheap","max_tokens":50,"n":2,"stream":false,"messages":[]}',
         "stream": b'{"stream":true,"model":"p/cheap","max_completion_tokens":7,"messages":[]}',
         "inner models": b'{"messages":[{"model":"dear","max_tokens":5000}],"x":{"model":"dear"},"model":"p/cheap"}',
         "not ASCII": '{"model":"p/cheap","x":"日本 ☃ 😀 é","messages":[]}'.encode(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from proxy.asked import OUTPUT_LIMITS, asked
+from proxy.asked import OUTPUT_LIMITS, asked, wanted
 from proxy.body import stream_of
 from proxy.errors import BadRequest
 from proxy.scanner import ModelScanner
@@ -14,6 +14,9 @@ from tests.readers.programs.reading import WORDS
 # What the key of the tests may use; the provider calls it by the short name.
 MODEL, UPSTREAM_MODEL = "p/cheap", "cheap"
 MAX_TOKENS = 100
+# What limits an answer at chat, and which of them is put in.
+CHAT_LIMITS = ("max_tokens", "max_completion_tokens")
+PUT_IN = "max_tokens"
 
 
 class Seen(NamedTuple):
@@ -23,6 +26,7 @@ class Seen(NamedTuple):
     model: str | None
     limits: dict[str, float]
     stream: bool
+    put_in: int = 0  # the limit that a key with ``max_tokens`` gets into the body; 0: it says one itself
     start: int = 0
     end: int = 0
 
@@ -39,12 +43,14 @@ def seen_in(body: bytes) -> Seen | None:
     except BadRequest:
         return None
     limits: dict[str, float] = {}
-    for word, value in asked(body, scanner.keys):
+    for word, value in (one for one in asked(body, scanner.keys) if one[0] < len(WORDS)):
         limits[WORDS[word]] = max(value, limits.get(WORDS[word], value))
     stream, found = stream_of(body, scanner.keys)[0], scanner.found
+    wants = wanted(body, scanner.keys, asked(body, scanner.keys), "chat")
+    put_in = 0 if wants.output else MAX_TOKENS // wants.answers
     if found is None:
-        return Seen(None, limits, stream)
-    return Seen(found.name, limits, stream, found.start, found.end)
+        return Seen(None, limits, stream, put_in)
+    return Seen(found.name, limits, stream, put_in, found.start, found.end)
 
 
 def number(value: Any) -> float:
@@ -72,12 +78,16 @@ def faults(
     for word, value in ran["limits"].items():
         real = number(value)
         known = seen.limits.get(word)
+        if limited and word == PUT_IN and real == seen.put_in:
+            continue
         if known is None:
             found.append(f"ran {word} {value}, which the gateway did not see")
         elif real > max(known, 0):
             found.append(f"ran {word} {value} where the gateway saw {known:g}")
         if limited and WORDS.index(word) in OUTPUT_LIMITS and real > MAX_TOKENS:
             found.append(f"ran {word} {value} for a key that may have {MAX_TOKENS}")
+    if limited and not any(0 < number(ran["limits"].get(word)) <= MAX_TOKENS for word in CHAT_LIMITS):
+        found.append("ran without a limit, for a key that has one")
     if limited and ran["stream"] != seen.stream:
         found.append(f"ran stream {ran['stream']} where the gateway saw {seen.stream}")
     found += [f"got the header {name}" for name in ran["evil"]]

@@ -173,6 +173,8 @@ def test_what_differs_is_a_fault():
         b'{"model":"cheap","max_tokens":8}': "ran max_tokens 8 where the gateway saw 7",
         b'{"model":"cheap","max_tokens":"x"}': "ran max_tokens 'x' where the gateway saw 7",
         b'{"model":"cheap","n":1}': "ran n 1, which the gateway did not see",
+        b'{"model":"cheap"}': "ran without a limit, for a key that has one",
+        b'{"model":"cheap","max_tokens":0}': "ran without a limit, for a key that has one",
         b'{"model":"cheap","stream":1}': "ran stream True where the gateway saw False",
     }.items():
         assert fault in faults(seen, readings(other)["orjson"], limited=True), other
