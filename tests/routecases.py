@@ -136,4 +136,4 @@ class World:
         usage = Usage(1000, 0, 0, self.output_tokens.get(record.deployment.provider.name, 200))
         cost_nusd = price_nusd(usage, record.deployment.prices)
         self.spent_nusd += cost_nusd or 0
-        record.charged(at, 4000, usage, None)
+        record.row.charged(at, 4000, usage, None)

@@ -63,7 +63,7 @@ class Worker:
         record = self.begin(name, begun_s)
         record.first_byte(begun_s + seconds)
         record.finished(begun_s + seconds)
-        record.charged(begun_s + seconds, 4000, Usage(1000, 100, 0, output_tokens), 0.01, 2.0)
+        record.row.charged(begun_s + seconds, 4000, Usage(1000, 100, 0, output_tokens), 0.01, 2.0)
 
     def choice(self, now: float) -> str:
         """Who has the lowest expected time."""
@@ -100,7 +100,7 @@ def test_what_is_merged_is_what_one_process_would_know_from_the_same_samples():
         record = Record(alone.deployments[f"{name}/m"], "chat", True, now - seconds)
         record.first_byte(now)
         record.finished(now)
-        record.charged(now, 4000, Usage(1000, 100, 0, tokens), 0.01, 2.0)
+        record.row.charged(now, 4000, Usage(1000, 100, 0, tokens), 0.01, 2.0)
         step(everyone, now)
     expected = {name: dump(alone.deployments[f"{name}/m"].row("chat", True)) for name in "ab"}
     for worker in everyone:

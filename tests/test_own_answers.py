@@ -555,6 +555,10 @@ async def test_no_list_holds_up_the_event_loop(large):
     globs = [f"a/m{n}[0-9]?*" for n in range(198)]
     _, listed = await make(server, models=[*globs, "a/*", "x2"])
     _, plain = await make(server, name="plain")
+    begun = time.thread_time()
+    for _ in ModelList(server.gateway.catalog).build(Wanted(None, True), None):
+        pass
+    whole_s = time.thread_time() - begun  # this is done in parts
     await asyncio.sleep(0)
     longest_s()
     seen = []
@@ -564,7 +568,7 @@ async def test_no_list_holds_up_the_event_loop(large):
         many = [asyncio.to_thread(fetch, port, path, key) for _ in range(3)]
         seen += await asyncio.gather(*many)
     assert seen == [count for count in (2600, 5100, 2600, 2600, 2600) for _ in range(3)]
-    assert longest_s() < 0.010
+    assert longest_s() < whole_s / 4
     assert repr(server.gateway.stepwise) == "<Stepwise []>"
 
 

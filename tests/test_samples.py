@@ -86,7 +86,7 @@ def test_rows_that_were_used_and_those_that_were_not():
     record = Record(member, "chat", True, 100.0)
     record.first_byte(100.25)
     record.finished(101.0)
-    record.charged(101.0, 10, Usage(10, 0, 0, 10), 0.5, 1.0)
+    record.row.charged(101.0, 10, Usage(10, 0, 0, 10), 0.5, 1.0)
     used, unused = live_rows(catalog, 102.0)
     assert used == {
         "id": "p/m",
