@@ -95,15 +95,16 @@ def wanted(
         else:
             is_limited = True
     if is_limited:
-        words = LIMITS_AT.get(endpoint, ())
-        output = max([value for word, value in _promised(body, keys).items() if word in words], default=0)
+        promised = _promised(body, keys)
+        for word in LIMITS_AT.get(endpoint, ()):
+            output = max(output, promised[word])
     several = int(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
     return Wanted(output, several, is_async)
 
 
-def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """The limits that are promises, by word."""
-    found: dict[int, int] = {}
+def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> list[int]:
+    """The limits that are promises, by word; 0 or less: none."""
+    found = [_UNSEEN, _UNSEEN, _UNSEEN]
     for start, stop in keys:
         key = body[start:stop]
         word, is_exact = _BY_KEY.get(key, _UNSEEN), True
@@ -111,10 +112,16 @@ def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> dict[int, int]:
             text = decoded(key)
             word = _OTHER if text is None else _BY_WORD.get(text.casefold(), _OTHER)
             is_exact = text in _BY_WORD
-        if word not in OUTPUT_LIMITS:
+        if word < 0 or word > MAX_OUTPUT_TOKENS:
             continue
-        number = _INTEGER.match(body, value_at(body, stop)) if is_exact and word not in found else None
-        found[word] = 0 if number is None else int(number[1])
+        value = 0
+        if is_exact and found[word] == _UNSEEN:
+            at = value_at(body, stop)
+            value = _usual_value(body, at)
+            if value < 0:
+                number = _INTEGER.match(body, at)
+                value = 0 if number is None else int(number[1])
+        found[word] = value
     return found
 
 
