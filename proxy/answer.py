@@ -7,6 +7,9 @@ taken out and wrapped anew.
 Beside the passing bytes the last few KiB of the payload are kept: the usage stands there, and what ends with
 an empty line stands between two events of a stream. Of a compressed answer they are decoded, where that can
 be done; what the client gets is not.
+
+Where the end of the message is not believed (``ends_as``), and the stream did not say that it was at its
+end, all but the end of the message passes: an event of ours can follow, or the client sees it cut.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.decode import SLICE_BYTES, Decoder, decoder_for
-from proxy.framing import Body, CloseBody, wrap_chunk
+from proxy.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 from proxy.outline import OUTSIDE, outline
-from proxy.sse import begin_of_last, is_ended
+from proxy.sse import UNENDED, begin_of_last, how_ended, is_ended
 from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -53,10 +56,16 @@ class Answer:
 
     :param minor: the client's HTTP minor version.
     :param takes_usage_out: of an event stream, what it says of usage is for us and not for the client.
+    :param ends_as: of an event stream whose end shows by its events: the endpoint by which they are read.
+    :param believes: the end of the message is believed all the same. What the events say is still found out.
+
+    ``ending``: what they said (:mod:`proxy.sse`), once the message is at its end. ``is_unfinished``: it is,
+    but the answer was not, and the client has not got the end of the message.
     """
 
     __slots__ = (
         "_begin",
+        "_believes",
         "_decoder",
         "_dropped",
         "_filter",
@@ -64,15 +73,25 @@ class Answer:
         "_seen",
         "aside",
         "body",
+        "ending",
+        "ends_as",
         "first",
         "head",
+        "is_unfinished",
         "mode",
         "payload",
     )
 
-    def __init__(self, head: ResponseHead, body: Body, minor: int, *, takes_usage_out: bool = False) -> None:
+    def __init__(
+        self, head: ResponseHead, body: Body, minor: int, *,
+        takes_usage_out: bool = False, ends_as: str = "", believes: bool = False,
+    ) -> None:  # fmt: skip
         self.head = head
         self.body = body
+        self.ends_as = ends_as if head.event_stream and not head.encoded else ""
+        self.ending = UNENDED
+        self.is_unfinished = False
+        self._believes = believes
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
@@ -87,9 +106,12 @@ class Answer:
             body.slice_bytes = SLICE_BYTES
         elif self._filter is not None:
             body.slice_bytes = FILTERED_SLICE_BYTES
-        if not minor and not ((head.length is not None and self._filter is None) or body.done):
+        is_bounded = (head.length is not None and self._filter is None) or body.done
+        # A head that says that there are no bytes leaves no room for an event.
+        is_empty = body.done and self.ends_as != "" and not believes
+        if not minor and (not is_bounded or is_empty):
             self.mode = UNWRAPPED
-        elif isinstance(body, CloseBody) or self._filter is not None:
+        elif isinstance(body, CloseBody) or self._filter is not None or is_empty:
             self.mode = REWRAPPED
         else:
             self.mode = AS_IT_CAME
@@ -123,14 +145,17 @@ class Answer:
         """What goes to the client for ``data``, which ``self.body`` was just fed (and cut to what passes)."""
         body = self.body
         size = len(data)
+        is_last = body.done and not (self.ends_as and self._lacks_end())
         if self.mode == AS_IT_CAME:
-            if body.closing:
+            if body.done and not is_last:
+                data = self._without_end(data)
+            elif body.closing:
                 data += body.closing
         else:
             fresh = b"".join(self.payload[self._seen :])
             if self._filter is not None:
-                fresh = self._filter.feed(fresh) + (self._filter.finish() if body.done else b"")
-            data = self._wrap(fresh)
+                fresh = self._filter.feed(fresh) + (self._filter.finish() if is_last else b"")
+            data = fresh if self.mode == UNWRAPPED else wrap_chunk(fresh, is_last)
         if self._decoder is not None:
             size = self._decode(self._decoder)
         self._gathered += size
@@ -139,10 +164,18 @@ class Answer:
         self._seen = len(self.payload)
         return data
 
-    def _wrap(self, fresh: bytes) -> bytes:
-        if self.mode == UNWRAPPED:
-            return fresh
-        return wrap_chunk(fresh, self.body.done)
+    def _lacks_end(self) -> bool:
+        """The message is at its end: see what its events say of that."""
+        self.ending = how_ended(b"".join(self.payload), self._begin, self.ends_as)
+        self.is_unfinished = self.ending == UNENDED and not self._believes
+        return self.is_unfinished
+
+    def _without_end(self, data: bytes) -> bytes:
+        """What passes of the last bytes of a message, so that the client knows that more had to come."""
+        body = self.body
+        if isinstance(body, ChunkedBody):
+            return data[: max(body.last_at, 0)]
+        return data[:-1]  # of a length, which the client still waits for
 
     def _decode(self, decoder: Decoder) -> int:
         """Put what the fresh pieces decode to in their place; returns its size."""
@@ -174,6 +207,11 @@ class Answer:
         return b"".join(self.payload)
 
     @property
+    def is_readable_stream(self) -> bool:
+        """An event stream whose events can be read."""
+        return self.head.event_stream and not self.head.encoded
+
+    @property
     def is_readable(self) -> bool:
         """The tail is text: the answer came plain, or could be decoded so far."""
         return not self.head.encoded or (self._decoder is not None and not self._decoder.failed)
@@ -190,21 +228,37 @@ class Answer:
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
-        if not self.head.event_stream or self.head.encoded:
+        if not self.is_readable_stream:
             return False
         # Only what was passed on counts, as in is_between_events.
         return is_ended(b"".join(self.payload[: self._seen]), self._begin)
 
+    def ending_at(self, endpoint: str) -> int:
+        """How a stream stands after what has passed of it, by its events; see :func:`proxy.sse.how_ended`."""
+        if not self.is_readable_stream:
+            return UNENDED
+        return how_ended(b"".join(self.payload[: self._seen]), self._begin, endpoint)
+
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""
-        if not self.head.event_stream or self.head.encoded or not self.body.at_boundary:
+        if not self.is_readable_stream:
+            return False
+        if not self.body.at_boundary and not (self.is_unfinished and self._has_room()):
             return False
         if self._filter is not None and not self._filter.is_between_events:
             return False
+        return self.ends_with_event()
+
+    def ends_with_event(self) -> bool:
+        """What has come of an event stream ends where an event does, or there is nothing yet."""
         # Only what was passed on counts: a read with broken framing may have left pieces behind it.
         seen = self._seen
         end = b"".join(self.payload[max(seen - 4, 0) : seen])[-4:]
         return not end or end.endswith(_EVENT_ENDS)
+
+    def _has_room(self) -> bool:
+        """Of an unfinished stream: the client's framing can take more."""
+        return self.mode != AS_IT_CAME or (isinstance(self.body, ChunkedBody) and self.body.last_at >= 0)
 
     def wrap_event(self, event: bytes, last: bool) -> bytes:
         """An event of ours, framed for the client. Only where :meth:`is_between_events`."""

@@ -20,7 +20,7 @@ from proxy.answer import Answer
 from proxy.deployment import Deployment
 from proxy.dropped import count as count_dropped
 from proxy.edits import edits_of
-from proxy.framing import Body, chunk_around, wrap_chunk
+from proxy.framing import Body, framed, wrap_chunk
 from proxy.headers import ResponseHead, without
 from proxy.intake import JOIN_BYTES
 from proxy.patience import retry_after_s
@@ -28,6 +28,7 @@ from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
 from proxy.retry import Doubt
+from proxy.streamends import NO_END, begin, is_unfinished
 from proxy.upstream import TAKEN_IN_BYTES
 
 if TYPE_CHECKING:
@@ -120,12 +121,8 @@ class Attempt(Record):
         intake = exchange.body
         edits = edits_of(self, pieces) if exchange.answer_limit or provider.asks_usage else None
         body, growth = intake.with_model(pieces, self.deployment.upstream_literal, edits)
-        if exchange.length is not None:
-            framing = b"Content-Length: %d\r\n\r\n" % (exchange.length + growth)
-            parts: list[bytes | memoryview] = [prepared, framing, *body]
-        else:
-            begin, end = chunk_around(sum(map(len, body)), intake.done)
-            parts = [prepared, b"Transfer-Encoding: chunked\r\n\r\n", begin, *body, end]
+        length = None if exchange.length is None else exchange.length + growth
+        parts = framed(prepared, body, length, intake.done)
         if intake.size > TAKEN_IN_BYTES:
             connection.be_patient()
         if intake.size <= JOIN_BYTES:
@@ -184,12 +181,17 @@ class Attempt(Record):
         connection.transport.abort()
         if self.is_refused:
             self._refused(now)
-        elif self.answer is not None and not self.is_peeking:
-            self.exchange.break_off(self, f"broke its answer off ({why})")
         elif may_redial:
             self._redial(connection, now)
         else:
+            self._lost(why, f"broke its answer off ({why})")
+
+    def _lost(self, why: str, what: str) -> None:
+        """There is no more to come, and the answer is not complete. ``what``: the provider did with it."""
+        if self.answer is None or self.is_peeking:
             self.fail(RESET, f"gave no valid answer ({why})", 502, "provider_bad_answer")
+        else:
+            self.exchange.break_off(self, what)
 
     def _redial(self, connection: ProviderConnection, now: float) -> None:
         """Nobody's fault, and no attempt: the request goes out again on a connection of its own."""
@@ -224,8 +226,8 @@ class Attempt(Record):
         now = self.progress_at = monotonic()
         if head.leads_on and would_go_along(exchange.head.credentials):
             head.lines = without(head.lines, _LOCATION)
-        self.answer = Answer(head, body, exchange.head.minor, takes_usage_out=self.asks_usage)
-        status = head.status
+        status, minor, endpoint = head.status, exchange.head.minor, exchange.endpoint
+        self.answer = begin(head, body, minor, self.asks_usage, endpoint, self.provider, self.row)
         if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
             return self._on_failure(head, now, more)
         exchange.on_head(self, now)
@@ -274,10 +276,6 @@ class Attempt(Record):
         blame.blame(self, outcome, what, now, wait_s)
         return self.exchange.on_attempt_failed(self, outcome, what, status, code, now, has_answer=has_answer)
 
-    def is_readable_stream(self) -> bool:
-        """The answer is an event stream whose events can be read."""
-        return self.answer is not None and self.answer.head.event_stream and not self.answer.head.encoded
-
     def on_client_left(self, now: float) -> None:
         """Nobody waits any longer."""
         if self.exchange.gateway.tracing is not None:
@@ -291,12 +289,12 @@ class Attempt(Record):
         is_asked = self.exchange.body.done or self.answer is not None
         return not self.is_over and self.connection is not None and is_asked
 
-    def charge_so_far(self, now: float) -> None:
+    def charge_so_far(self, now: float, is_whole: bool = False) -> None:
         """What it costs that the answer comes to no end: a stream whose last event has passed is whole."""
         answer, full_at = self.answer, self.exchange.client_full_at
         if full_at:
             self.held_s += now - full_at
-        if answer is not None and self.is_said_to_end():
+        if answer is not None and (is_whole or self.is_said_to_end()):
             self.account(answer, now)
         else:
             self._estimate(now, is_over=False)
@@ -310,8 +308,8 @@ class Attempt(Record):
         if self.is_over:
             return
         exchange = self.exchange
-        output_s = now - self.answered_at
-        charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, output_s, now)
+        took_s = now - self.answered_at
+        charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, took_s, now)
         if charge[0] is None:
             self._estimate(now, is_over=True)
         else:
@@ -345,8 +343,11 @@ class Attempt(Record):
             if answer.head.status < 400 and not self.is_peeking:
                 self.first_byte(now)
         if self.pending:
-            out = self.pending + out
-            self.pending = b""
+            out, self.pending = self.pending + out, b""
+        if body.done and answer.ends_as and is_unfinished(answer, self.row):
+            self.pending = out
+            self._lost(f"it {NO_END}", NO_END)
+            return
         if self.is_peeking:
             self.pending = out
             if self._is_held(answer, now):

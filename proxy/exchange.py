@@ -55,6 +55,7 @@ from proxy.retry import (
     step,
 )
 from proxy.scanner import duplicate_model
+from proxy.sse import UNENDED, WHOLE
 from proxy.strategy import choose
 
 if TYPE_CHECKING:
@@ -252,7 +253,9 @@ class Exchange(Request):
             self._close_loser(self.rival if attempt is self.attempt else self.attempt, now)
             self.attempt, self.rival = attempt, None
         alias = attempt.pool.alias
-        if alias is None or not alias.peek or not self.may_follow or not attempt.is_readable_stream():
+        answer = attempt.answer
+        assert answer is not None
+        if alias is None or not alias.peek or not self.may_follow or not answer.is_readable_stream:
             _, self.state = step(self.state, HEAD)
             self._commit(attempt, now)
             return
@@ -366,9 +369,9 @@ class Exchange(Request):
         assert answer is not None
         name = attempt.provider.config.name
         now = monotonic()
-        is_whole = attempt.is_said_to_end()
-        attempt.charge_so_far(now)
-        if not is_whole:
+        ending = answer.ending_at(self.endpoint)
+        attempt.charge_so_far(now, ending == WHOLE)
+        if ending != WHOLE:
             blame(attempt, RESET, what, now)
         _, self.state = step(self.state, BROKEN)
         self.gateway.endings.note(self, answer.head.status, now, 1)
@@ -376,7 +379,10 @@ class Exchange(Request):
         attempt.flush()
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
-            event = b"" if is_whole else last_event(error, self.endpoint, self.request_id)
+            if ending == UNENDED:
+                event = last_event(error, self.endpoint, self.request_id, answer.first, answer.tail())
+            else:  # a provider's own error is told already
+                event = b""
             self.client.send(answer.wrap_event(event, last=True))
             self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:

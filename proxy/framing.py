@@ -126,6 +126,7 @@ class ChunkedBody:
         "_trailer_bytes",
         "closing",
         "done",
+        "last_at",
         "passed",
         "payload",
         "slice_bytes",
@@ -136,6 +137,8 @@ class ChunkedBody:
         self._left = 0
         self._line = b""  # a size line, chunk end or trailer line that a read cut in two
         self._trailer_bytes = 0
+        # Once it is done: where the last chunk, the one of no bytes, began in what was fed; -1: before that.
+        self.last_at = -1
         self.done = False
         self.passed = 0
         self.closing = b""
@@ -172,6 +175,8 @@ class ChunkedBody:
                             payload.append(data[begin:stop])
                         pos = stop + 2
                         continue
+                    if not size:
+                        self.last_at = pos
                     self._start_chunk(size)
                     pos = begin
                 elif state == _SIZE:
@@ -231,6 +236,8 @@ class ChunkedBody:
     def _trailers(self, data: bytes, pos: int) -> int:
         """Behind the last chunk: trailer lines, all dropped, and the empty line that ends the message."""
         self.passed = pos
+        if not pos:
+            self.last_at = -1
         if self.done:
             return pos
         if self._state == _BROKEN:
@@ -291,6 +298,19 @@ def chunk_around(size: int, last: bool) -> tuple[bytes, bytes]:
     last. Nothing makes no chunk."""
     end = b"0\r\n\r\n" if last else b""
     return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
+
+
+def framed(
+    head: bytes, body: list[bytes | memoryview], length: int | None, done: bool
+) -> list[bytes | memoryview]:
+    """A request in pieces: ``head``, the line that frames its body, and as much of the body as there is.
+
+    :param length: of the whole body, in bytes; None: it goes in chunks. :param done: all of it is there.
+    """
+    if length is not None:
+        return [head, b"Content-Length: %d\r\n\r\n" % length, *body]
+    begin, end = chunk_around(sum(map(len, body)), done)
+    return [head, b"Transfer-Encoding: chunked\r\n\r\n", begin, *body, end]
 
 
 Body = LengthBody | ChunkedBody | CloseBody

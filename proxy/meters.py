@@ -64,6 +64,7 @@ class Row:
         "charge_free_at",
         "charges",
         "elsewhere",
+        "endless",
         "finished_count",
         "finished_elsewhere",
         "good_begun_s",
@@ -99,6 +100,7 @@ class Row:
         self.waiting: dict[object, float] = {}
         self.latest_s: deque[float] = deque(maxlen=_LATEST)
         self.finished_count = self.finished_elsewhere = 0
+        self.endless = 0  # streams in a row that came to the end of their messages without saying so
         self.good_count = 0
         self.good_begun_s = _NEVER  # when the attempt began that succeeded last
         self.key = 0

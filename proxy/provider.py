@@ -40,6 +40,7 @@ class Provider:
         self.simulated = simulated
         self.passthrough = config.auth == "passthrough"
         self.asks_usage = config.request_stream_usage
+        self.believes_framing = config.stream_end == "framing"
         self.pass_encoding = config.compression == "pass"
         # What limits the length of an answer, by endpoint.
         self.limit_words = {

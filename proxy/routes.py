@@ -71,6 +71,7 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
             "max_tokens",
             values.choice(("max_tokens", "max_completion_tokens"), "word"),
         ),
+        stream_end=table.take("stream_end", "strict", values.choice(("strict", "framing"), "rule")),
     )
     _check_credentials(table, given, settings, auth)
     _check_passing(table, settings)

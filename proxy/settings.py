@@ -164,6 +164,7 @@ class ProviderConfig:
     request_stream_usage: bool = False
     compression: str = "identity"  # or "pass"
     output_limit_word: str = "max_tokens"  # at chat: or "max_completion_tokens"
+    stream_end: str = "strict"  # or "framing"
 
     def auth_of(self, endpoint: str) -> str:
         """Where the key goes at an endpoint; one that is served with another goes with it, unless it is named

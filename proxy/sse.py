@@ -5,12 +5,15 @@ OpenAI's chat and completions end with ``data: [DONE]``, its Responses with ``re
 puts members of its own; others with ``event: done``. The last event of a Responses stream repeats the whole
 answer, so of one that is longer than what is kept of a stream its beginning is remembered
 (:func:`begin_of_last`).
+
+Not all providers send such an event, or get to it. An answer is whole too once it says why it stopped
+(:func:`how_ended`): a ``finish_reason`` of every choice, or a ``stop_reason``. A usage may still follow it.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -27,6 +30,110 @@ BEGIN_BYTES: Final = 256
 # Comments behind the last event are no events; a stream with more of them in a row has not come to its end.
 _MOST_COMMENTS: Final = 8
 _LINE_ENDS: Final = b"\r\n"
+
+# What the last event says: nothing of an end, that the answer is whole, or that the provider failed.
+UNENDED: Final = 0
+WHOLE: Final = 1
+ERROR: Final = 2
+
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+# In JSON text these are keys, and never what a model wrote: there quotation marks have a backslash before
+# them. For events that can't be parsed, as they are cut, or have NaN in them.
+_FINISHED: Final = re.compile(rb'(?<!\\)"finish_reason"\s*:\s*"[^"]')
+_STOPPED: Final = re.compile(rb'(?<!\\)"stop_reason"\s*:\s*"[^"]')
+_INDEX: Final = re.compile(rb'(?<!\\)"index"\s*:\s*(\d{1,9})')
+
+
+def how_ended(tail: bytes, begin: bytes, endpoint: str) -> int:
+    """How a stream stands after its last event: ``UNENDED``, ``WHOLE`` or ``ERROR``.
+
+    :param tail: and ``begin``: as in :func:`is_ended`.
+    :param endpoint: ``chat`` and ``completions`` are whole once each choice of which there is anything in the
+        tail has its ``finish_reason``, ``messages`` once there was a ``stop_reason``. Half an event behind
+        that is no end.
+    """
+    if is_ended(tail, begin):
+        return WHOLE
+    events = _EVENT_END.split(tail)
+    if is_half(events[-1]):
+        return UNENDED
+    if _is_error(events, begin, endpoint):
+        return ERROR
+    if endpoint in ("chat", "completions"):
+        return WHOLE if _have_finished(events) else UNENDED
+    return WHOLE if endpoint == "messages" and any(map(_has_stopped, events)) else UNENDED
+
+
+def is_half(rest: bytes) -> bool:
+    """Whether what no empty line closes is the beginning of an event. It is a whole one where its JSON is."""
+    name, data = read_event(rest)
+    if data:
+        return _parsed(data) is None
+    return bool(name) or any(line and not line.startswith(b":") for line in rest.splitlines())
+
+
+def _parsed(data: bytes) -> Any:
+    """What the data of an event holds; None: it is no JSON."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _is_error(events: list[bytes], begin: bytes, endpoint: str) -> bool:
+    """Whether the last of the events is an error of the provider's own, at which SDKs of the endpoint raise.
+    Those of messages go by its name, those of chat and completions by what it holds.
+
+    :param begin: of the last one, where the tail begins within it.
+    """
+    for event in reversed(events):
+        name, data = read_event(event)
+        if name or data:
+            break
+    else:
+        name, data = read_event(begin)[0], b""
+    if endpoint == "messages":
+        return name == b"error"
+    found = _parsed(data) if data else None
+    is_held = isinstance(found, dict) and bool(found.get("error"))
+    return is_held or (endpoint == "responses" and name == b"error")
+
+
+def _have_finished(events: list[bytes]) -> bool:
+    """Whether all choices that the events have anything of say why they stopped."""
+    seen: set[int] = set()
+    finished: set[int] = set()
+    for event in events:
+        data = read_event(event)[1] or event
+        found = _parsed(data)
+        if found is None:
+            if _FINISHED.search(data):
+                match = _INDEX.search(data)
+                finished.add(int(match[1]) if match else 0)
+            continue
+        choices = found.get("choices") if isinstance(found, dict) else None
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                index = choice.get("index")
+                number = index if isinstance(index, int) else 0
+                seen.add(number)
+                reason = choice.get("finish_reason")
+                if isinstance(reason, str) and reason:
+                    finished.add(number)
+    return bool(finished) and seen <= finished
+
+
+def _has_stopped(event: bytes) -> bool:
+    """Whether an event of the Messages API says why the answer stopped."""
+    if event.find(b"stop_reason") < 0:
+        return False
+    data = read_event(event)[1] or event
+    found = _parsed(data)
+    if found is None:
+        return _STOPPED.search(data) is not None
+    delta = found.get("delta") if isinstance(found, dict) else None
+    reason = delta.get("stop_reason") if isinstance(delta, dict) else None
+    return isinstance(reason, str) and bool(reason)
 
 
 def is_ended(tail: bytes, begin: bytes = b"") -> bool:
@@ -92,11 +199,9 @@ def _is_last(name: bytes, data: bytes, is_closed: bool) -> bool:
         return True
     if is_closed and name in _LAST_NAMES:
         return True
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(found, dict) and found.get("type") in _LAST_TYPES
+    found = _parsed(data)
+    kind = found.get("type") if isinstance(found, dict) else None
+    return isinstance(kind, str) and kind in _LAST_TYPES
 
 
 def _names_end(begin: bytes) -> bool:

@@ -1,148 +1,65 @@
-"""A stream that breaks, as official SDKs take it: through the gateway, and asked directly."""
+"""The last events of a stream that breaks. What SDKs make of them: tests/e2e/test_sdk_streams.py."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
+import re
 from typing import Any
 
-import anthropic
-import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.broken import last_event
+from proxy.config import ENDPOINTS
 from proxy.errors import ProviderError
-from tests.fakes import EVENT_STREAM, Call, chunk
 
-CONFIG = """
-[providers.p]
-base_url = "{url}"
-auth = "none"
-endpoints = ["chat", "completions", "responses", "messages"]
-[timeouts]
-idle = "{idle}"
-[models."p/m"]
-capabilities = ["chat", "completions", "responses", "messages"]
-"""
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
-    "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1},
-}  # fmt: skip
-BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "output": [], "model": "m"}
-DELTA = {
-    "type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0,
-    "delta": "Hello", "sequence_number": 1, "logprobs": [],
-}  # fmt: skip
-CHAT = {
-    "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-    "choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}],
-}  # fmt: skip
-TEXT = {
-    **CHAT,
-    "object": "text_completion",
-    "choices": [{"index": 0, "text": "Hello", "finish_reason": None}],
-}
-EVENTS: dict[str, list[dict[str, Any]]] = {
-    "chat": [CHAT, CHAT],
-    "completions": [TEXT, TEXT],
-    "responses": [{"type": "response.created", "response": RESPONSE, "sequence_number": 0}, DELTA],
-    "messages": [
-        {"type": "message_start", "message": MESSAGE},
-        BLOCK,
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
-    ],
-}
+ERROR = ProviderError("The provider 'a' broke\noff.", status=502, code="provider_broke_off")
+CREATED = (
+    b'event: response.created\ndata: {"type":"response.created","sequence_number":0,"response":'
+    b'{"id":"resp_1","object":"response","created_at":77,"status":"in_progress"}}\n\n'
+)
+NUMBERED = (
+    b'event: response.output_text.delta\ndata: {"sequence_number":%d,"delta":"\\"sequence_number\\":9"}\n\n'
+)
 
 
-def stream(endpoint: str) -> bytes:
-    parts = []
-    for event in EVENTS[endpoint]:
-        name = b"event: %b\n" % event["type"].encode() if "type" in event else b""
-        parts.append(name + b"data: %b\n\n" % json.dumps(event).encode())
-    return b"".join(parts)
+def words(endpoint: str, tail: bytes = b"", first: bytes = b"") -> list[tuple[str, Any]]:
+    """The events: name and data."""
+    text = last_event(ERROR, endpoint, b"req_1", first, tail).decode()
+    found = re.findall(r"(?:event: (.+)\n)?data: (.+)\n\n", text)
+    assert text == "".join((f"event: {name}\n" if name else "") + f"data: {data}\n\n" for name, data in found)
+    return [(name, json.loads(data)) for name, data in found]
 
 
-def breaks(endpoint: str, how: str) -> Callable[[Call], Any]:
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(EVENT_STREAM + chunk(stream(endpoint)))
-        await asyncio.sleep(0)  # on its own in a packet, or not: both are to be taken
-        if how == "half an event":
-            await call.send(chunk(b'data: {"half'))
-        if how == "idle":
-            await call.gone()
-        raise ConnectionError
-
-    return script
+@pytest.mark.parametrize("endpoint", sorted(set(ENDPOINTS) - {"messages", "responses"}))
+def test_the_last_event_of_most_endpoints(endpoint):
+    assert words(endpoint) == [("", json.loads(ERROR.envelope()))]
 
 
-async def ask(endpoint: str, url: str) -> list[Any]:
-    """The events that an SDK hands out, until it raises."""
-    got: list[Any] = []
-    if endpoint == "messages":
-        async with anthropic.AsyncAnthropic(
-            api_key="k", base_url=url.removesuffix("/v1"), max_retries=0
-        ) as client:
-            messages = [{"role": "user", "content": "hi"}]
-            async for event in await client.messages.create(
-                model="m", max_tokens=9, messages=messages, stream=True
-            ):
-                got.append(event)
-        return got
-    async with openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0) as client:
-        if endpoint == "chat":
-            messages = [{"role": "user", "content": "hi"}]
-            events: Any = await client.chat.completions.create(model="m", messages=messages, stream=True)
-        elif endpoint == "completions":
-            events = await client.completions.create(model="m", prompt="hi", stream=True)
-        else:
-            events = await client.responses.create(model="m", input="hi", stream=True)
-        async for event in events:
-            got.append(event)
-    return got
+def test_the_last_event_of_messages():
+    error = {"type": "api_error", "message": ERROR.message, "code": "provider_broke_off", "param": None}
+    assert words("messages") == [("error", {"type": "error", "error": error, "request_id": "req_1"})]
 
 
-async def error_of(endpoint: str, url: str) -> Exception:
-    with pytest.raises(Exception) as caught:  # which one is what is asked
-        await ask(endpoint, url)
-    return caught.value
+def test_the_last_events_of_responses():
+    (first, told), (last, failed) = words("responses", CREATED + NUMBERED % 4)
+    assert (first, last) == ("error", "response.failed") == (told["type"], failed["type"])
+    own = {"type": "provider_error", "code": "provider_broke_off", "message": ERROR.message, "param": None}
+    assert told == {**own, "type": "error", "sequence_number": 5, "error": own}
+    response = failed["response"]
+    assert (failed["sequence_number"], response["id"], response["created_at"]) == (6, "resp_1", 77)
+    assert response["status"] == "failed"
+    assert response["error"] == {"code": "server_error", "message": ERROR.message}
 
 
-@pytest.mark.parametrize("endpoint", EVENTS)
-@pytest.mark.parametrize("how", ["reset", "half an event", "idle"])
-async def test_a_stream_that_breaks_raises_in_the_official_sdks(provider, start, endpoint, how):
-    provider.script = breaks(endpoint, how)
-    server = await start(CONFIG.format(url=provider.url, idle="1s" if how == "idle" else "60s"))
-    url = f"http://127.0.0.1:{server.addresses[0].port}/v1"
-    error = await error_of(endpoint, url)
-    if how == "half an event":  # the connection is cut, which is what the SDK sees of the provider itself
-        assert type(error) is type(await error_of(endpoint, provider.url))
-    elif endpoint == "messages":
-        assert isinstance(error, anthropic.APIStatusError)
-        assert "The provider 'p'" in str(error)
-    else:
-        assert isinstance(error, openai.APIError)
-        assert "The provider 'p'" in str(error)
+def test_of_responses_whose_beginning_is_no_longer_in_the_tail():
+    _, (_, failed) = words("responses", NUMBERED % 400, CREATED)
+    assert (failed["response"]["id"], failed["sequence_number"]) == ("resp_1", 402)
+    _, (_, failed) = words("responses")
+    assert (failed["response"]["id"], failed["sequence_number"]) == ("resp_req_1", 1)
 
 
-@pytest.mark.parametrize("endpoint", EVENTS)
-def test_the_last_event(endpoint):
-    error = ProviderError("The provider 'p' broke off.", status=502, code="provider_broke_off")
-    blocks = last_event(error, endpoint, b"req_1").split(b"\n\n")
-    assert blocks.pop() == b""
-    for block in blocks:
-        name, _, data = block.rpartition(b"data: ")
-        told = json.loads(data)
-        assert (b"event: %b\n" % told["type"].encode() if "type" in told else b"") == name
-    if endpoint == "messages":
-        assert told["error"] == {"type": "api_error", "message": error.message, "code": error.code}
-        assert told["request_id"] == "req_1"
-    elif endpoint == "responses":
-        first = json.loads(blocks[0].rpartition(b"data: ")[2])
-        own = {"type": "provider_error", "code": error.code, "message": error.message, "param": None}
-        assert first == {**own, "type": "error", "sequence_number": 0, "error": own}
-        assert (told["type"], told["response"]["status"]) == ("response.failed", "failed")
-    else:
-        assert told == json.loads(error.envelope())
+@given(st.sampled_from(sorted(ENDPOINTS)), st.binary(max_size=200), st.binary(max_size=200))
+def test_whatever_came_before_the_last_event_is_well_formed(endpoint, tail, first):
+    assert words(endpoint, CREATED[:-20] + tail, first)

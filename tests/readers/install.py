@@ -53,16 +53,16 @@ def python(name: str) -> Path:
     return environment(name, [pins], fill)
 
 
-def npm(name: str) -> Path:
-    """Packages of the lock file in the folder ``NAME``."""
-    files = [HERE / name / "package.json", HERE / name / "package-lock.json"]
+def npm(source: Path) -> Path:
+    """Packages of the lock file in the folder ``source``."""
+    files = [source / "package.json", source / "package-lock.json"]
 
     def fill(folder: Path) -> None:
         for file in files:
             shutil.copy(file, folder)
         run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
 
-    return environment(name, files, fill)
+    return environment(source.name, files, fill)
 
 
 def built(name: str, source: Path, command: list[str]) -> Path:

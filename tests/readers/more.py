@@ -58,7 +58,7 @@ def litellm() -> list[str]:
 
 
 def portkey() -> list[str]:
-    folder = install.npm("portkey")
+    folder = install.npm(install.HERE / "portkey")
     script = folder / "node_modules/@portkey-ai/gateway/build/start-server.js"
     return ["node", str(script), "--headless", "--port={port}"]
 

@@ -86,7 +86,7 @@ def python_server(name: str, package: str, path: str = "") -> Reader:
 
 def express(version: int, path: str) -> Reader:
     def make() -> list[str]:
-        modules = install.npm("express") / "node_modules"
+        modules = install.npm(install.HERE / "express") / "node_modules"
         return ["env", f"NODE_PATH={modules}", "node", str(PROGRAMS / "express_server.js")]
 
     name = f"express {version} {path.strip('/')}"

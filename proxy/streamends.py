@@ -1,0 +1,53 @@
+"""Which streams have to say that they are at their end, for it to be believed.
+
+A provider that fails in the middle of an answer, or a proxy before it, often ends the message as if it were
+whole. So the end of a message is not believed where every answer has an end of its own: at four endpoints,
+for event streams that can be read. A deployment that never sends one is believed after a while.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.answer import Answer
+from proxy.framing import Body
+from proxy.headers import ResponseHead
+from proxy.meters import Row
+from proxy.sse import UNENDED, WHOLE
+
+if TYPE_CHECKING:
+    from proxy.provider import Provider
+
+# Whose streams say that they are at their end.
+_ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})
+# After so many streams in a row without an end the deployment seems to send none.
+BELIEVED_AFTER: Final = 20
+# For people: what a provider did.
+NO_END: Final = "ended the stream before the answer was complete"
+
+
+def begin(
+    head: ResponseHead, body: Body, minor: int, takes_usage_out: bool, endpoint: str, provider: Provider,
+    row: Row,
+) -> Answer:  # fmt: skip
+    """The answer that begins with ``head``, which believes the end of its message or not.
+
+    :param minor: and ``takes_usage_out``: as in :class:`proxy.answer.Answer`.
+    """
+    status, ends_as = head.status, ""
+    if head.event_stream and not provider.believes_framing and 200 <= status < 300 and status != 204:
+        ends_as = endpoint if endpoint in _ENDED_AT else ""
+    believes = row.endless >= BELIEVED_AFTER
+    return Answer(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
+
+
+def is_unfinished(answer: Answer, row: Row) -> bool:
+    """Whether the message came to its end before the answer did. The row learns from its stream.
+
+    Streams that end within an event, or without one, are no whole ones and teach nothing; nor do errors.
+    """
+    if answer.ending == WHOLE:
+        row.endless = 0
+    elif answer.ending == UNENDED and answer.passed_bytes and answer.ends_with_event():
+        row.endless += 1
+    return answer.is_unfinished
