@@ -194,6 +194,7 @@ WITHOUT_EFFECT = [
     ),
     ("[server]\ntls_cert = 'a'\ntls_key = 'b'", ""),
     (P + "request_stream_usage = true", ""),
+    (P + 'stream_end = "framing"', ""),
     ("[aliases.'a.b']\nmodels = ['gpt-4o']\non_disconnect = 'drain'", ""),
     ("[server]\nworkers = 0\n[state]\npath = ':memory:'", ""),
     ("[admin]\nlisten = '127.0.0.1:9'\ntoken_env = 'X'", ""),

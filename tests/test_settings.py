@@ -69,6 +69,7 @@ case_insensitive_keys = false
 endpoints = ["chat", "completions", "embeddings"]
 request_stream_usage = false
 compression = "identity"
+stream_end = "strict"
 [models."openai/gpt-4o"]
 upstream = "gpt-4o"
 capabilities = ["chat"]
