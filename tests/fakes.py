@@ -189,6 +189,7 @@ async def hangs(call: Call) -> None:
     await call.gone()
 
 
+DONE = b"data: [DONE]\n\n"
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -239,7 +240,7 @@ def stepped(step: asyncio.Event) -> Script:
         await call.request()
         await call.stream(b"data: first\n\n", end=False)
         await step.wait()
-        await call.send(b"0\r\n\r\n")
+        await call.send(chunk(DONE) + b"0\r\n\r\n")
 
     return script
 

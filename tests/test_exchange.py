@@ -12,7 +12,7 @@ import pytest
 
 from proxy.config import parse
 from tests.conftest import until
-from tests.fakes import Call, RawClient, post
+from tests.fakes import Call, RawClient, chunk, post
 from tests.keycases import make
 
 
@@ -438,9 +438,10 @@ async def test_keepalive_comments_go_between_events_only(provider, start):
         await call.send(b"1\r\n\n\r\n")
         go.clear()
         await go.wait()
-        await call.send(b"0\r\n\r\n")
+        await call.send(end)
         await call.gone()
 
+    end = chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     provider.script = script
     server = await start(config(provider, more='[routing]\nkeepalive = "150ms"'), MOCK_KEY="k")
     client = await RawClient.connect(server)
@@ -455,7 +456,7 @@ async def test_keepalive_comments_go_between_events_only(provider, start):
     for _ in range(2):
         assert await asyncio.wait_for(client.reader.readexactly(len(comment)), 5) == comment
     go.set()
-    assert (await client.reader.readuntil(b"0\r\n\r\n")).replace(comment, b"") == b"0\r\n\r\n"
+    assert (await client.reader.readuntil(b"\r\n0\r\n\r\n")).replace(comment, b"") == end
 
 
 @pytest.mark.parametrize("phase", ["body", "waiting", "answer"])

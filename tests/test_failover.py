@@ -11,7 +11,7 @@ import pytest
 from proxy.breaker import CLOSED, DUE, OUT, TRIAL
 from tests.attemptcases import SENT, Reply, ask, body, close_idle, config, deployment, exchange, rows, strikes
 from tests.conftest import until
-from tests.fakes import EVENT_STREAM, Call, RawClient, answers, chunk, dead_url, echo, hangs
+from tests.fakes import DONE, EVENT_STREAM, Call, RawClient, answers, chunk, dead_url, echo, hangs
 
 OK = answers(b'{"ok":1}')
 FAILS = answers(b'{"e":1}', b"500 Oops")
@@ -405,7 +405,7 @@ async def test_a_trial_whose_stream_is_an_error_in_disguise_fails(provider, othe
 
     async def good(call: Call) -> None:
         await call.request()
-        await call.stream(b"data: {}\n\n")
+        await call.stream(b"data: {}\n\n", DONE)
 
     server = await start(config(provider, other, tables=SHORT, alias="peek = true"))
     await ejected_and_due(server, provider)

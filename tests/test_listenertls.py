@@ -18,7 +18,7 @@ from proxy import listeners
 from proxy.routesfile import RoutesFile
 from proxy.server import Server
 from tests.conftest import until
-from tests.fakes import EVENT_STREAM, Call, RawClient, answers, chunk, post, stepped, streams
+from tests.fakes import DONE, EVENT_STREAM, Call, RawClient, answers, chunk, post, stepped, streams
 
 TEXT = """
 [server]
@@ -196,7 +196,8 @@ async def test_a_stream_comes_as_it_is_made(secured, provider):
     await client.head()
     assert await client.reader.readuntil(b"first\n\n\r\n")
     step.set()
-    assert await client.reader.readexactly(5) == b"0\r\n\r\n"
+    end = chunk(DONE) + b"0\r\n\r\n"
+    assert await client.reader.readexactly(len(end)) == end
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -563,7 +564,7 @@ async def test_tls_or_not_is_decided_at_the_start(secured, issuer, provider):
 
 async def test_a_stream_of_many_events_over_tls_is_whole(secured, provider):
     gateway = await secured()
-    events = [b"data: %d\n\n" % number for number in range(2000)]
+    events = [*(b"data: %d\n\n" % number for number in range(2000)), DONE]
     provider.script = streams(*events)
     clients = [await gateway.connect() for _ in range(5)]
     for client in clients:

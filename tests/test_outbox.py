@@ -131,7 +131,7 @@ async def test_nothing_of_a_stream_is_lost_though_its_chunks_wait(start, provide
             await until(lambda seen=number: len(outbox._waiting) > seen)
             head = b""
         if end == "done":
-            await call.send(b"0\r\n\r\n")
+            await call.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
             await call.gone()
         elif end == "cut":
             await call.send(b"20\r\ndata: {")

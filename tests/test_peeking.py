@@ -23,7 +23,7 @@ from tests.attemptcases import (
     strikes,
 )
 from tests.conftest import until
-from tests.fakes import EVENT_STREAM, Call, RawClient, Script, answers, chunk, hangs, streams
+from tests.fakes import DONE, EVENT_STREAM, Call, RawClient, Script, answers, chunk, hangs, streams
 
 ERROR = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
 NAMED_ERROR = b'event: error\ndata: {"type":"overloaded"}\n\n'
@@ -98,20 +98,28 @@ async def test_in_whatever_pieces_it_comes(provider, server, pieces):
         [chunk(b"data: not json at all, \"error\"\n\n")],
         [chunk(b"data: first\n\n" + b"data: " + b"y" * 30_000 + b"\n\n" + ERROR)],
         [chunk(b"data: " + b"z" * 100_000), chunk(b"\n\n")],
-        [],
     ],
 )  # fmt: skip
 async def test_what_is_good_passes_byte_for_byte(provider, other, server, pieces):
-    provider.script = in_pieces(*pieces, b"0\r\n\r\n")
+    end = chunk(DONE) + b"0\r\n\r\n"
+    provider.script = in_pieces(*pieces, end)
     client = await RawClient.connect(server)
     await client.post(body("two", STREAM))
     head = await client.head()
     assert b"\r\nX-Inferoute-Attempts: a:200:" in head
-    whole = b"".join(pieces) + b"0\r\n\r\n"
+    whole = b"".join(pieces) + end
     assert await client.reader.readexactly(len(whole)) == whole
     assert other.connections == 0
     assert strikes(server) == [0, 0]
     assert deployment(server).row("chat", True).success.mean() == 1.0
+
+
+@pytest.mark.parametrize("piece", [b"", chunk(b": hello\n\n"), chunk(GOOD), chunk(b"data: half")])
+async def test_a_stream_that_ends_without_an_answer_while_it_is_held(provider, server, piece):
+    provider.script = in_pieces(piece + b"0\r\n\r\n")
+    reply = await ask(server, more=STREAM)
+    assert (reply.story, reply.body) == ("a:reset, b:200", GOOD + DONE)
+    assert strikes(server) == [1, 0]
 
 
 async def test_only_the_first_event_is_waited_for(provider, server):
@@ -239,13 +247,13 @@ async def test_a_client_that_leaves_meanwhile(provider, other, server):
 
 
 async def test_an_http_1_0_client(provider, server):
-    provider.script = in_pieces(chunk(b": hello\n\n"), chunk(GOOD), b"0\r\n\r\n")
+    provider.script = in_pieces(chunk(b": hello\n\n"), chunk(GOOD), chunk(DONE) + b"0\r\n\r\n")
     client = await RawClient.connect(server)
     text = body("two", STREAM)
     await client.send(
         b"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
     )
-    assert (await client.rest()).partition(b"\r\n\r\n")[2] == b": hello\n\n" + GOOD
+    assert (await client.rest()).partition(b"\r\n\r\n")[2] == b": hello\n\n" + GOOD + DONE
 
 
 async def test_an_answer_that_ends_with_its_connection(provider, other, server):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.sse import BEGIN_BYTES, begin_of_last, is_ended
+from proxy.sse import BEGIN_BYTES, ERROR, UNENDED, begin_of_last, how_ended, is_ended
+from proxy.sse import WHOLE as WHOLE_END
 
 DELTA = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n'
 
@@ -96,3 +97,59 @@ def test_however_much_is_kept_the_answer_is_the_same_or_less(stream, deltas, kee
 def test_nothing_breaks_it(tail, begin):
     is_ended(tail, begin)
     begin_of_last(tail, 40, begin, is_first=False)
+
+
+CHOICE = b'data: {"choices":[{"index":%d,"delta":{"content":"x"},"finish_reason":%b}]}\n\n'
+OPEN, STOP = CHOICE % (0, b"null"), CHOICE % (0, b'"stop"')
+STOPPED = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n'
+OWN_ERROR = b'data: {"error":{"message":"no"}}\n\n'
+HOW = [
+    ("chat", OPEN, UNENDED),
+    ("chat", OPEN + STOP, WHOLE_END),
+    ("completions", b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n', WHOLE_END),
+    ("chat", STOP + b'data: {"choices":[],"usage":{}}\n\n', WHOLE_END),
+    ("chat", STOP + CHOICE % (1, b"null"), UNENDED),
+    ("chat", STOP + CHOICE % (1, b"null") + CHOICE % (1, b'"stop"'), WHOLE_END),
+    ("chat", STOP + OPEN, WHOLE_END),  # some say more of a choice behind its end
+    ("chat", CHOICE % (0, b'""'), UNENDED),
+    ("chat", STOP.rstrip(b"\n"), WHOLE_END),
+    ("chat", STOP[:-4], UNENDED),
+    ("chat", STOP + b"data: {", UNENDED),
+    ("chat", STOP + b"event: x\n", UNENDED),
+    ("chat", STOP + b"da", UNENDED),
+    ("chat", STOP + b": comment", WHOLE_END),
+    ("chat", STOP.replace(b'"x"', b"NaN"), WHOLE_END),
+    ("chat", OPEN.replace(b'"x"', b'"\\"finish_reason\\":\\"stop\\""'), UNENDED),
+    ("chat", OPEN.replace(b'"x"', b'NaN,"y":"\\"finish_reason\\":\\"stop\\""'), UNENDED),
+    ("chat", b'data: {"choices":7}\n\ndata: [1]\n\ndata: {"choices":[7]}\n\n', UNENDED),
+    ("chat", b'data: {"choices":[{"index":[],"finish_reason":{}}],"type":[]}\n\n', UNENDED),
+    ("chat", STOPPED, UNENDED),
+    ("messages", STOPPED, WHOLE_END),
+    ("messages", STOPPED.replace(b'"end_turn"', b"null"), UNENDED),
+    ("messages", STOP, UNENDED),
+    ("responses", STOP, UNENDED),
+    ("chat", OPEN + OWN_ERROR, ERROR),
+    ("chat", OWN_ERROR + OPEN, UNENDED),
+    ("chat", OWN_ERROR + b": comment\n\n", ERROR),
+    ("chat", OWN_ERROR[:-6], UNENDED),
+    ("messages", b'event: error\ndata: {"type":"error","error":{}}\n\n', ERROR),
+    ("responses", b'event: error\ndata: {"type":"error","message":"%b"}\n\n' % (b"y" * 20_000), ERROR),
+    ("responses", completed("failed"), WHOLE_END),
+    ("chat", b"", UNENDED),
+    ("chat", b": comment\n\n", UNENDED),
+]
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(("endpoint", "stream", "ending"), HOW)
+def test_how_a_stream_ended(line_end, endpoint, stream, ending):
+    stream = stream.replace(b"\n", line_end)
+    assert how_ended(*as_kept(stream), endpoint) == ending
+    before = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":null}]}\n\n'.replace(b"\n", line_end)
+    if b"index" not in stream or b'"index":0' in stream:
+        assert how_ended(*as_kept(before * 500 + stream), endpoint) == ending
+
+
+@given(st.binary(max_size=300), st.binary(max_size=60), st.sampled_from(["chat", "messages", "responses"]))
+def test_nothing_breaks_how_it_ended(tail, begin, endpoint):
+    assert how_ended(tail, begin, endpoint) in (UNENDED, WHOLE_END, ERROR)
