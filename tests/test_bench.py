@@ -124,6 +124,9 @@ async def test_streams(provider, start):
     assert found["tokens"]["output"] == 500
 
 
+END = event(b"[DONE]") + b"0\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("script_of", "reason", "message"),
     [
@@ -144,10 +147,10 @@ async def test_streams(provider, start):
             "error event",
             "over",
         ),
-        (EVENTS + event(delta("a")) + event(b"{broken") + b"0\r\n\r\n", None, ""),
+        (EVENTS + event(delta("a")) + event(b"{broken") + END, None, ""),
         (EVENTS + event(b"{broken") + b"0\r\n\r\n", "error event", "none of the chat API"),
         (EVENTS + event(b"[7]") + b"0\r\n\r\n", "error event", "none of the chat API"),
-        (EVENTS + event({"error": None, "choices": []}) + b"0\r\n\r\n", None, ""),
+        (EVENTS + event({"error": None, "choices": []}) + END, None, ""),
         (EVENTS + event(delta("a")) + b"5\r\nda", "broke off", ""),
     ],
     ids=["cut-json", "json", "text", "event", "unread", "no-json", "no-object", "no-error", "cut"],
