@@ -20,7 +20,7 @@ from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 from proxy.outline import OUTSIDE, outline
-from proxy.sse import UNENDED, begin_of_last, how_ended, is_ended
+from proxy.sse import UNENDED, WHOLE, begin_of_last, how_ended, is_ended
 from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -47,6 +47,7 @@ _STREAM_BEGINS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
 AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
 UNWRAPPED: Final = 2
+_USUAL_END: Final = b"\n\ndata: [DONE]\n\n"
 _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
@@ -166,6 +167,9 @@ class Answer:
 
     def _lacks_end(self) -> bool:
         """The message is at its end: see what its events say of that."""
+        if b"".join(self.payload[-2:]).endswith(_USUAL_END):  # what how_ended would find too, for much more
+            self.ending = WHOLE
+            return False
         self.ending = how_ended(b"".join(self.payload), self._begin, self.ends_as)
         self.is_unfinished = self.ending == UNENDED and not self._believes
         return self.is_unfinished
