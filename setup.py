@@ -22,7 +22,8 @@ MODULES = [
     "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline",
     "overload", "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record",
     "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
-    "strategy", "streamusage", "strikes", "streamends", "strings", "tokens", "turn", "upstream", "usage", "written",
+    "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage",
+    "written",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

@@ -18,7 +18,6 @@ from proxy.access import would_go_along
 from proxy.accounting import NOTHING, Charge, account, estimated
 from proxy.answer import Answer
 from proxy.deployment import Deployment
-from proxy.dropped import count as count_dropped
 from proxy.edits import edits_of
 from proxy.framing import Body, framed, wrap_chunk
 from proxy.headers import ResponseHead, without
@@ -28,7 +27,7 @@ from proxy.peek import is_error
 from proxy.pool import Pool
 from proxy.record import CONNECT, RESET, TIMEOUT, Record, is_failure
 from proxy.retry import Doubt
-from proxy.streamends import NO_END, begin, is_unfinished
+from proxy.streamends import NO_END, begin, learn
 from proxy.upstream import TAKEN_IN_BYTES
 
 if TYPE_CHECKING:
@@ -112,10 +111,8 @@ class Attempt(Record):
         head, tracing = exchange.head, exchange.gateway.tracing
         line: bytes | None = None if tracing is None else tracing.line_for(self)
         prepared = head.prepared.get(provider)
-        if prepared is None:
+        if prepared is None or head.dropped is not None:
             prepared = exchange.gateway.prepare(head, provider, exchange.path)
-        if head.dropped is not None:
-            count_dropped(head, provider, exchange.gateway.counters)
         if line is not None:
             prepared += line
         intake = exchange.body
@@ -162,10 +159,8 @@ class Attempt(Record):
         machine that has no room for one, and nothing is blamed on the provider."""
         self.dial = None
         if is_ours:
-            log.error("no connection to provider %s can be opened: %s", self.provider.config.name, why)
             now = monotonic()
-            self.left(now)
-            what = f"could not be asked, as the gateway can open no connection ({why})"
+            what = blame.none_can_be_opened(self, why, now)
             self.exchange.on_attempt_failed(self, CONNECT, what, 503, "provider_unreachable", now)
             return
         self.fail(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable")
@@ -184,12 +179,13 @@ class Attempt(Record):
         elif may_redial:
             self._redial(connection, now)
         else:
-            self._lost(why, f"broke its answer off ({why})")
+            is_out = self.answer is not None and not self.is_peeking
+            self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
 
-    def _lost(self, why: str, what: str) -> None:
+    def _lost(self, what: str) -> None:
         """There is no more to come, and the answer is not complete. ``what``: the provider did with it."""
         if self.answer is None or self.is_peeking:
-            self.fail(RESET, f"gave no valid answer ({why})", 502, "provider_bad_answer")
+            self.fail(RESET, what, 502, "provider_bad_answer")
         else:
             self.exchange.break_off(self, what)
 
@@ -307,8 +303,7 @@ class Attempt(Record):
         """What a complete answer cost; one that was blamed on the provider costs nothing."""
         if self.is_over:
             return
-        exchange = self.exchange
-        took_s = now - self.answered_at
+        exchange, took_s = self.exchange, now - self.answered_at
         charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, took_s, now)
         if charge[0] is None:
             self._estimate(now, is_over=True)
@@ -344,10 +339,8 @@ class Attempt(Record):
                 self.first_byte(now)
         if self.pending:
             out, self.pending = self.pending + out, b""
-        if body.done and answer.ends_as and is_unfinished(answer, self.row):
-            self.pending = out
-            self._lost(f"it {NO_END}", NO_END)
-            return
+        if body.done and answer.ends_as:
+            learn(answer, self.row)
         if self.is_peeking:
             self.pending = out
             if self._is_held(answer, now):
@@ -358,6 +351,9 @@ class Attempt(Record):
                 self.client.send_soon(out, now)
             return
         self.pending = out
+        if answer.is_unfinished:
+            self._lost(NO_END)
+            return
         connection, self.connection = self.connection, None
         assert connection is not None
         connection.release(answer.head.keep_alive and self.exchange.body.done, now)
@@ -370,6 +366,9 @@ class Attempt(Record):
             what = "sent an error as its first event"
             return not self.fail("error", what, 502, "provider_failed", has_answer=True, now=now)
         if verdict is None and not answer.body.done and not answer.first:
+            return True
+        if answer.is_unfinished:
+            self._lost(NO_END)
             return True
         self._clear(now)
         return False

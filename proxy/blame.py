@@ -90,6 +90,13 @@ def run_out(attempt: Attempt, what: str, now: float) -> None:
     attempt.left(now)
 
 
+def none_can_be_opened(attempt: Attempt, why: str, now: float) -> str:
+    """This machine has no room for a connection: no fault of the provider's. Returns what happened."""
+    log.error("no connection to provider %s can be opened: %s", attempt.provider.config.name, why)
+    attempt.left(now)
+    return f"could not be asked, as the gateway can open no connection ({why})"
+
+
 def is_providers_time(attempt: Attempt) -> bool:
     """Whether the operator's time limit has passed, and not one that the client made shorter."""
     exchange = attempt.exchange

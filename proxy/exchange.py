@@ -23,7 +23,6 @@ from proxy.answer import Answer
 from proxy.attempt import Attempt
 from proxy.blame import blame, settle_doubts
 from proxy.body import stream_of
-from proxy.broken import last_event
 from proxy.candidates import are_cooling, patience_s
 from proxy.closing import close
 from proxy.deployment import Deployment
@@ -55,8 +54,9 @@ from proxy.retry import (
     step,
 )
 from proxy.scanner import duplicate_model
-from proxy.sse import UNENDED, WHOLE
+from proxy.sse import WHOLE
 from proxy.strategy import choose
+from proxy.streamends import last_bytes
 
 if TYPE_CHECKING:
     from proxy.downstream import ClientConnection
@@ -379,11 +379,7 @@ class Exchange(Request):
         attempt.flush()
         if answer.is_between_events():
             error = ProviderError(f"The provider '{name}' {what}.", status=502, code="provider_broke_off")
-            if ending == UNENDED:
-                event = last_event(error, self.endpoint, self.request_id, answer.first, answer.tail())
-            else:  # a provider's own error is told already
-                event = b""
-            self.client.send(answer.wrap_event(event, last=True))
+            self.client.send(last_bytes(answer, ending, error, self.endpoint, self.request_id))
             self.client.on_exchange_done(answer.is_self_delimiting() and self.body.done)
         else:
             self.client.cut(answer.is_self_delimiting())

@@ -22,6 +22,7 @@ from proxy.counters import Counted, Counters, Sums
 from proxy.deployment import Deployment
 from proxy.door import Door, client_of
 from proxy.dropped import DroppedNames
+from proxy.dropped import count as count_dropped
 from proxy.endings import Endings
 from proxy.errors import GatewayError, Unauthorized, Unavailable
 from proxy.head_cache import HeadCache
@@ -178,9 +179,16 @@ class Gateway:
         self.heads.forget()  # they hold what the table before granted
 
     def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
-        """What a provider gets of a head, up to the framing; made where ``head.prepared`` has none."""
-        prepared = self.dropped_names.prepare(head, provider, path)
-        self.heads.count(head, prepared)
+        """What a provider gets of a head, up to the framing, for a request that is on its way there.
+
+        To be asked where ``head.prepared`` has none, and where the head loses something, which is counted.
+        """
+        prepared = head.prepared.get(provider)
+        if prepared is None:
+            prepared = self.dropped_names.prepare(head, provider, path)
+            self.heads.count(head, prepared)
+        if head.dropped is not None:
+            count_dropped(head, provider, self.counters)
         return prepared
 
     def lets_pages_call(self, origin: bytes) -> bool:

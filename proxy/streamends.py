@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.answer import Answer
+from proxy.broken import last_event
+from proxy.errors import GatewayError
 from proxy.framing import Body
 from proxy.headers import ResponseHead
 from proxy.meters import Row
@@ -41,8 +43,8 @@ def begin(
     return Answer(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
 
 
-def is_unfinished(answer: Answer, row: Row) -> bool:
-    """Whether the message came to its end before the answer did. The row learns from its stream.
+def learn(answer: Answer, row: Row) -> None:
+    """The message is at its end: the row learns whether its streams say so.
 
     Streams that end within an event, or without one, are no whole ones and teach nothing; nor do errors.
     """
@@ -50,4 +52,14 @@ def is_unfinished(answer: Answer, row: Row) -> bool:
         row.endless = 0
     elif answer.ending == UNENDED and answer.passed_bytes and answer.ends_with_event():
         row.endless += 1
-    return answer.is_unfinished
+
+
+def last_bytes(answer: Answer, ending: int, error: GatewayError, endpoint: str, request_id: bytes) -> bytes:
+    """What a client gets in place of the end that never came, of a stream that stands between two events.
+
+    :param ending: how the stream stood; the answer's own end, or the provider's own error, was told already.
+    """
+    event = b""
+    if ending == UNENDED:
+        event = last_event(error, endpoint, request_id, answer.first, answer.tail())
+    return answer.wrap_event(event, last=True)

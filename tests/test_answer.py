@@ -332,7 +332,7 @@ def test_is_between_events_at_every_position_and_what_is_put_there_is_well_forme
             assert answer.is_between_events() == (at in places), wire[:at]
             if at not in places:
                 continue
-            broken = sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1"), last=True)
+            broken = sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
             body = assert_whole(answer, broken)
             *before, last = events_of(body)
             assert before == events_of(stream)[: len(before)]
@@ -371,7 +371,9 @@ def test_is_between_events_with_any_chunking_at_any_split(events, chunk_cuts, cu
         if answer.is_between_events():
             assert not body or body.endswith((b"\n\n", b"\r\n\r\n"))
             assert events_of(
-                Client(sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1"), last=True)).body
+                Client(
+                    sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
+                ).body
             )[:-1] == events_of(body)
     assert answer.is_between_events() or not stream.endswith((b"\n\n", b"\r\n\r\n"))
 
@@ -416,7 +418,7 @@ def test_broken_framing_is_judged_by_what_the_client_has(end, minor):
         assert answer.is_between_events() == before
         if before:
             body = assert_whole(
-                answer, sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1"), last=True)
+                answer, sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
             )
             assert len(events_of(body)) == at // (len(wire) // 2) + 1
     # a broken read whose good part is not the end of an event
@@ -586,6 +588,6 @@ def test_wrap_event():
     assert begin(CLOSE, 1).wrap_event(b"x", last=True) == b"1\r\nx\r\n0\r\n\r\n"
     assert begin(CHUNKED, 0).wrap_event(b"x", last=True) == b"x"
     assert (
-        begin(CLOSE, 0).wrap_event(last_event(ERROR, "chat", b"req_1"), last=True)
+        begin(CLOSE, 0).wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
         == b"data: " + ERROR.envelope() + b"\n\n"
     )
