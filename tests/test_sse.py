@@ -134,6 +134,12 @@ HOW = [
     ("chat", OWN_ERROR[:-6], UNENDED),
     ("messages", b'event: error\ndata: {"type":"error","error":{}}\n\n', ERROR),
     ("responses", b'event: error\ndata: {"type":"error","message":"%b"}\n\n' % (b"y" * 20_000), ERROR),
+    # An error at which the SDKs of an endpoint do not raise needs one behind it at which they do.
+    ("messages", b'data: {"type":"error","error":{"message":"no"}}\n\n', UNENDED),
+    ("chat", b'event: error\ndata: {"message":"no"}\n\n', UNENDED),
+    ("chat", b'event: error\ndata: {"error":"no"}\n\n', ERROR),
+    ("completions", b'data: {"type":"error","error":null}\n\n', UNENDED),
+    ("responses", OWN_ERROR, ERROR),
     ("responses", completed("failed"), WHOLE_END),
     ("chat", b"", UNENDED),
     ("chat", b": comment\n\n", UNENDED),

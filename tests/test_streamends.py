@@ -89,6 +89,18 @@ async def test_a_stream_that_says_so_is_whole(provider, begin, stream, minor):
     assert row(server).endless == 0
 
 
+async def test_an_error_that_sdks_pass_over_is_told_again(provider, begin):
+    server = await begin()
+    unnamed = b'data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+    provider.script = sends(chunk(unnamed) + LAST)
+    got = await ask(server, "messages")
+    assert got.startswith(chunk(unnamed))
+    assert b'event: error\ndata: {"type":"error"' in got
+    named = b"event: error\n" + unnamed
+    provider.script = sends(chunk(named) + LAST)
+    assert await ask(server, "messages") == chunk(named) + LAST
+
+
 async def test_a_clean_end_before_the_answers(provider, begin, caplog):
     server = await begin()
     caplog.set_level(logging.WARNING)
