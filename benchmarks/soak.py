@@ -7,7 +7,7 @@ in every way (soak_plans.py says how each request ends, by its number alone). So
 beside them come requests of every kind, good and bad, clients that leave, edits of the configuration,
 signals, keys that come and go, watchers and scrapes. Each answer is judged, each request is looked for in
 the ledger, and the memory, descriptors and sockets of all processes are followed. Exits with 1 if a bar is
-not met, and says which.
+not met, and says which; or if something does not come to its end, and says what was waited for, and where.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ import orjson
 import uvloop
 from soak_books import Books, Families, Sample, percentile, sample, slope
 from soak_client import Gate
-from soak_gateway import GatewayProcess, Governors, ProviderProcess
+from soak_gateway import ADMIN_S, START_S, STOP_S, GatewayProcess, Governors, ProviderProcess
 from soak_plans import FIRST_BYTE_S, LATE_S
 from soak_traffic import RAMP_PER_S, Keys, Traffic
+from soak_watch import Watch, end_all
 
 # From here on a slope means something: caches are full, histories are as long as they get.
 LONG_MIN = 20.0
@@ -46,6 +47,7 @@ TLS_KIB = 256
 SHED_SHARE = 0.05
 PROGRESS_S = 10.0
 QUIET_S = 60.0  # within which all counters have to be back at zero
+PATIENCE_S = 60.0  # for what has no limit of its own, and beyond those that there are
 BEYOND_STREAMS = 600  # descriptors for everything else
 # What has to be zero when nobody asks for anything.
 GAUGES = (
@@ -79,21 +81,28 @@ class Soak:
         self.folder = folder
         self.samples: dict[int, list[Sample]] = {}
         self.failed: list[str] = []
+        self.watch = Watch(end_all)
         self.report: dict[str, Any] = {"args": vars(args).copy(), "streams at the end": 0}
 
     async def run(self) -> bool:
         """Whether all bars are met."""
+        begin = self.watch.begin
+        begin("the provider to start", PATIENCE_S)
         upstream = await self.provider.start()
         try:
+            begin("the gateway to start", START_S + ADMIN_S + PATIENCE_S)
             self.gateway = GatewayProcess(self.folder, upstream, self.args.workers, self.args.tls)
             await self.gateway.start()
             try:
                 await self._load()
                 await self._end()
             finally:
+                begin("the gateway to end", STOP_S + PATIENCE_S)
                 self.report["exit"] = await self.gateway.stop()
         finally:
+            begin("the provider to end", STOP_S + PATIENCE_S)
             arrived = await self.provider.stop()
+            begin("the event loop to end", PATIENCE_S)
         self._close(arrived)
         return not self.failed
 
@@ -103,6 +112,7 @@ class Soak:
         gateway, args = self.gateway, self.args
         self.books = Books(gateway.ledger)
         keys = Keys()
+        self.watch.begin("keys to be made", PATIENCE_S)
         await make_keys(gateway, keys)
         self.traffic = Traffic(
             Gate(gateway.port, gateway.tls), self.books, keys, args.seed, self.slow_s, args.rate
@@ -110,6 +120,7 @@ class Soak:
         pace = min(1.0, self.seconds / 600)
         self.governors = Governors(gateway, self.traffic, args.seed, pace, args.key_every)
         self.idle_sockets = {pid: one.sockets for pid in gateway.pids() if (one := sample(pid, 0))}
+        self.watch.begin("the time of the load to pass", self.seconds + PATIENCE_S)
         self.begun = time.monotonic()
         self.traffic.start(args.streams)
         self.governors.start()
@@ -126,7 +137,9 @@ class Soak:
                 self._fail("alive", f"the gateway ended with {gateway.process.returncode}")
                 break
         self.report["streams at the end"] = self.traffic.open_streams
+        self.watch.begin("those who govern to end", PATIENCE_S)
         await self.governors.stop()
+        self.watch.begin("the clients to end", PATIENCE_S)
         await self.traffic.stop()
 
     def _sample(self) -> None:
@@ -161,6 +174,7 @@ class Soak:
         gateway, books = self.gateway, self.books
         if gateway.process.returncode is not None:
             return
+        self.watch.begin("counters to be back at zero", QUIET_S + ADMIN_S + PATIENCE_S)
         deadline = time.monotonic() + QUIET_S
         left: list[str] = ["nothing was looked at"]
         while left and time.monotonic() < deadline:
@@ -365,7 +379,7 @@ def main() -> int:
         kept = Path(args.keep or folder)
         kept.mkdir(parents=True, exist_ok=True)
         soak = Soak(args, kept)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with soak.watch.running(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             is_well = runner.run(soak.run())
     show(soak.report)
     if args.json:

@@ -168,20 +168,26 @@ class GatewayProcess:
         return [self.process.pid, *children(self.process.pid)]
 
     async def admin(self, method: str, path: str, body: object = None) -> bytes:
-        """What the admin listener answers. :raises Wrong: it is no success."""
-        async with asyncio.timeout(ADMIN_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.admin_port, limit=1 << 24)
-            try:
-                data = b"" if body is None else orjson.dumps(body)
-                kind = "" if body is None else "Content-Type: application/json\r\n"
-                writer.write(
-                    f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{kind}"
-                    f"Content-Length: {len(data)}\r\n\r\n".encode()
-                    + data
-                )
-                answer = await reader.read(-1)
-            finally:
-                writer.close()
+        """What the admin listener answers. :raises Wrong: it is no success, or nothing."""
+        try:
+            async with asyncio.timeout(ADMIN_S):
+                return await self._admin(method, path, body)
+        except TimeoutError:
+            raise Wrong(f"{method} {path}: no whole answer within {ADMIN_S:g} s") from None
+
+    async def _admin(self, method: str, path: str, body: object) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.admin_port, limit=1 << 24)
+        try:
+            data = b"" if body is None else orjson.dumps(body)
+            kind = "" if body is None else "Content-Type: application/json\r\n"
+            writer.write(
+                f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{kind}"
+                f"Content-Length: {len(data)}\r\n\r\n".encode()
+                + data
+            )
+            answer = await reader.read(-1)
+        finally:
+            writer.close()
         head, _, payload = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 20"):
             raise Wrong(f"{method} {path}: {head[:40]!r} {payload[:300]!r}")
@@ -204,7 +210,12 @@ class GatewayProcess:
         process = await asyncio.create_subprocess_exec(
             str(program), "usage", "--config", str(self.file), *asked, stdout=subprocess.PIPE
         )
-        out, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(ADMIN_S):
+                out, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise Wrong(f"tokenhub usage does not end within {ADMIN_S:g} s") from None
         if process.returncode:
             raise Wrong(f"tokenhub usage exits with {process.returncode}")
         told = orjson.loads(out)
@@ -259,10 +270,15 @@ class ProviderProcess:
         return [STALL.unpack_from(data, at) for at in range(0, len(data), STALL.size)]
 
     async def stop(self) -> set[int]:
-        """The numbers of the requests that it has read whole."""
+        """The numbers of the requests that it has read whole. :raises Wrong: it did not end."""
         if self.process.returncode is None:
             self.process.terminate()
-        await self.process.wait()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            raise Wrong(f"the provider does not end within {STOP_S:g} s") from None
         data = self.seen.read_bytes()
         return {int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)}
 
@@ -293,6 +309,7 @@ class Governors:
         self.last: Families = {}
         self.file_lock = asyncio.Lock()
         self.tasks: list[asyncio.Task[None]] = []
+        self.is_stopping = False
 
     def start(self) -> None:
         acts = (
@@ -306,12 +323,14 @@ class Governors:
         self.tasks = [asyncio.ensure_future(self._every(every_s * self.pace, act)) for every_s, act in acts]
 
     async def stop(self) -> None:
+        self.is_stopping = True
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _every(self, every_s: float, act: Any) -> None:
-        while True:
+        # Not until it is cancelled: a fault that an act meets at that moment would come in place of it.
+        while not self.is_stopping:
             await asyncio.sleep(every_s * self.rng.uniform(0.7, 1.3))
             try:
                 await act()
@@ -373,7 +392,9 @@ class Governors:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.admin_port, limit=1 << 24)
         try:
             writer.write(b"GET /admin/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            begin = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ADMIN_S)
+            # In Python 3.11 wait_for() goes on where it is cancelled just as what it waits for is there.
+            async with asyncio.timeout(ADMIN_S):
+                begin = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in begin[:20]:
                 raise Wrong(f"/admin/v1/live: {begin[:100]!r}")
             with contextlib.suppress(TimeoutError):

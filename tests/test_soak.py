@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -23,6 +24,8 @@ import soak_plans as plans
 from soak import Soak, compare, is_explained
 from soak_books import Books, Expected, Sample, Slope, percentile, read_metrics, slope
 from soak_client import Answer, Late, Wire, Wrong, judge, judge_refused
+from soak_gateway import Governors
+from soak_watch import Watch
 
 SLOW_S = (10.0, 120.0)
 LINE = {
@@ -375,6 +378,132 @@ def test_refusals():
     assert judge_refused(answer, {(429, "invalid_api_key")}) == "refused 429"
     with pytest.raises(Wrong):
         judge_refused(answer, {(403, "invalid_api_key")})
+
+
+# ---------------------------------------------------------------------- ends
+
+
+def test_who_governs_ends_though_a_fault_comes_in_place_of_the_end():
+    """With the fault the cancelling is forgotten, and nobody cancels twice."""
+
+    class Told:
+        def note_wrong(self, kind: str, text: str) -> None:
+            wrong.append(text)
+
+    wrong: list[str] = []
+
+    async def run() -> None:
+        governors = Governors(None, Told(), 1, 0.0, 1.0)
+        begun = asyncio.Event()
+
+        async def meets_a_fault() -> None:
+            is_first = not begun.is_set()
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                if is_first:
+                    raise Wrong("as it ended")
+
+        governors.tasks = [asyncio.ensure_future(governors._every(0.0, meets_a_fault))]
+        async with asyncio.timeout(20):
+            await begun.wait()
+            await governors.stop()
+        assert [task.done() for task in governors.tasks] == [True]
+
+    asyncio.run(run())
+    assert wrong == ["meets_a_fault: Wrong('as it ended')"]
+
+
+def test_a_watcher_that_is_cancelled_as_the_head_comes_ends():
+    """As one that is cancelled at any other moment."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            # The head is in the reader's buffer, and whoever waits for it goes on in a next turn.
+            await seen.wait()
+            writer.close()
+
+        class Gateway:
+            admin_port = 0
+
+        seen, waits = asyncio.Event(), asyncio.StreamReader._wait_for_data
+
+        async def wait_for_data(self: asyncio.StreamReader, name: str) -> None:
+            await waits(self, name)
+            if name == "readuntil" and self._buffer.startswith(b"HTTP"):
+                loop.call_soon(watching.cancel)
+                seen.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        Gateway.admin_port = server.sockets[0].getsockname()[1]
+        watching = asyncio.ensure_future(Governors(Gateway(), None, 1, 1000.0, 1.0).watch())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.StreamReader, "_wait_for_data", wait_for_data)
+            async with asyncio.timeout(20):
+                await asyncio.wait([watching])
+        assert watching.cancelled()
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_what_hangs_says_where():
+    told: list[str] = []
+    has_told = threading.Event()
+
+    async def waits_for_ever() -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        tasks = [asyncio.ensure_future(waits_for_ever()) for _ in range(3)]
+        watch.begin("nothing of interest", 60.0)
+        await asyncio.sleep(0)
+        watch.begin("the end of the world", 0.0)
+        assert await asyncio.to_thread(has_told.wait, 20)
+        for task in tasks:
+            task.cancel()
+
+    watch = Watch(lambda text: (told.append(text), has_told.set()))
+    with watch.running():
+        asyncio.run(run())
+    [text] = told
+    assert text.startswith("waited 0 s for the end of the world\n  main thread: ")
+    assert re.search(r"\n  3 tasks: .*waits_for_ever:\d+ > Event.wait:\d+(\n|$)", text)
+
+
+def test_what_ends_in_time_is_not_told():
+    async def run() -> None:
+        watch.begin("the end", 60.0)
+
+    told: list[str] = []
+    watch = Watch(told.append)
+    with watch.running():
+        asyncio.run(run())
+    assert told == []
+
+
+def test_a_soak_that_hangs_ends_with_all_that_it_has_started(tmp_path):
+    """The processes hold the pipe: it is at its end when all of them have gone."""
+    code = (
+        "import asyncio, subprocess, sys; from soak_watch import Watch, end_all; watch = Watch(end_all)\n"
+        "async def hang():\n"
+        "    subprocess.Popen(['sleep', '1000'])\n"
+        "    watch.begin('good luck', 0.0)\n"
+        "    while True: pass\n"
+        "with watch.running(): asyncio.run(hang())"
+    )
+    environ = environment(PYTHONPATH=str(ROOT / "benchmarks"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAILED hangs: waited 0 s for good luck\n  main thread: hang:5\n")
 
 
 # ---------------------------------------------------------------------- a run
