@@ -206,6 +206,21 @@ async def test_drain_with_a_head_begun_serves_that_request(provider, start):
     await asyncio.wait_for(drain, 5)
 
 
+async def test_who_is_accepted_in_the_last_moment_is_told_to_come_again(provider, start):
+    """Between what stops listening and that, the event loop may have accepted one more."""
+    server = await start(config(provider.url), MOCK_KEY="k")
+    server.gateway.draining = True
+    client = await RawClient.connect(server)
+    await client.post(BODY)
+    status, fields, body = await client.response()
+    assert (status, fields[b"connection"], fields[b"retry-after"]) == (503, b"close", b"1")
+    assert fields[b"x-should-retry"] == b"true"
+    assert b"shutting down" in body
+    assert await client.rest() == b""
+    assert not provider.connections
+    await asyncio.wait_for(server.drain(), 5)
+
+
 async def test_drain_ends_with_its_time(provider, start):
     provider.script = streaming(asyncio.Event())
     server = await start(config(provider.url, 'drain_timeout = "100ms"'), MOCK_KEY="k")

@@ -20,6 +20,9 @@ from tests.fakes import Call
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
 HOLD = "hold"
+# What a process says that has just stopped listening to whom it had accepted in the turn before: of several
+# that come at once, the event loop accepts one in each turn. No provider has been asked.
+SHUTTING_DOWN = (503, "The gateway is shutting down.", "1")
 
 
 async def marked(call: Call) -> None:
@@ -56,13 +59,13 @@ class Traffic:
     """Clients that ask without a pause, in turns for a stream and for a whole answer; the last one is the
     official SDK. Each answer has to be the one to its own question.
 
-    ``finished``: the ids of answers that came whole; ``others``: statuses that were not 200; ``lost``:
-    connections that broke.
+    ``finished``: the ids of answers that came whole; ``others``: those that were not 200, as a status, the
+    message and Retry-After; ``lost``: connections that broke.
     """
 
     def __init__(self, address: tuple[str, int], key: str, clients: int = 6) -> None:
         self.finished: list[str] = []
-        self.others: Counter[int] = Counter()
+        self.others: Counter[tuple[int, str, str | None]] = Counter()
         self.lost = 0
         self.wrong: list[str] = []
         self._address = address
@@ -98,13 +101,20 @@ class Traffic:
 
     def _note(self, response: http.client.HTTPResponse, text: str, marker: str, is_stream: bool) -> None:
         if response.status != 200:
-            self.others[response.status] += 1
+            self._note_other(response.status, text, response.headers.get("Retry-After"))
         elif text.count("<") != text.count(marker):
             self.wrong.append(f"{marker}: {text}")
         elif not is_stream or text.endswith("data: [DONE]\n\n"):  # else it was broken off
             if text.count(marker) != 1:
                 self.wrong.append(f"{marker}: {text}")
             self.finished.append(response.headers["X-Inferoute-Request-Id"])
+
+    def _note_other(self, status: int, text: str, retry_after: str | None) -> None:
+        try:
+            text = json.loads(text)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            pass  # then it is told as it is
+        self.others[status, text, retry_after] += 1
 
     def _ask_by_sdk(self) -> None:
         host, port = self._address
@@ -121,7 +131,8 @@ class Traffic:
                         self.wrong.append(marker)
                     self.finished.append(raw.headers["X-Inferoute-Request-Id"])
                 except openai.APIStatusError as error:
-                    self.others[error.status_code] += 1
+                    answer = error.response
+                    self._note_other(answer.status_code, answer.text, answer.headers.get("Retry-After"))
                 except openai.APIConnectionError:
                     self.lost += 1
                     time.sleep(0.005)
