@@ -265,7 +265,10 @@ class Traffic:
 
     async def refused_key(self) -> None:
         key, status, code = self.rng.choice(REFUSED_KEYS)
-        word = await self.ask("plain", "a/m", key=key, refusals={(status, code)}, max_tokens=100)
+        refusals = {(status, code)}
+        if key == "broke":  # what is left of its month may be held by requests that still run
+            refusals.add((429, "rate_limit_exceeded"))
+        word = await self.ask("plain", "a/m", key=key, refusals=refusals, max_tokens=100)
         if key != "broke" and not word.startswith(("refused", "shed")):
             raise Wrong(f"a request with the key '{key}' was served: {word}")
 
