@@ -19,7 +19,7 @@ from typing import Final
 from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
-from proxy.outline import OUTSIDE, outline
+from proxy.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
 from proxy.sse import UNENDED, WHOLE, begin_of_last, how_ended, is_ended
 from proxy.streamusage import UsageFilter
 
@@ -31,12 +31,12 @@ _GATHERED_PIECES: Final = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
 _HEAD_BYTES: Final = 2 << 10
 
-# Some put the usage in front of all that was written. Whether it is the answer's own shows from its beginning
-# on, of which so much is looked through, and the usage is no longer than that.
-_BEGIN_BYTES: Final = 64 << 10
-_USAGE_BYTES: Final = 1 << 10
-_USAGE_KEY: Final = b'"usage"'
-_U: Final = bytes(byte in b"u" for byte in range(256))
+# Some put the usage in front of all that was written, or between large members. Whether it is the answer's
+# own shows from its beginning on: the outline goes through what leaves the tail. None is longer: most have
+# 300 bytes, Anthropic's has an entry of 200 for each pass.
+_USAGE_BYTES: Final = 4 << 10
+_USAGE_KEYS: Final = (b'"usage"', b'"usageMetadata"', b'"meta"')
+_TOLD: Final = bytes(byte in b"um" for byte in range(256))
 
 # Of a stream that has events taken out: small events, each of which is looked at, take 3 ms.
 FILTERED_SLICE_BYTES: Final = 32 << 10
@@ -71,6 +71,8 @@ class Answer:
         "_dropped",
         "_filter",
         "_gathered",
+        "_mode",
+        "_open",
         "_seen",
         "aside",
         "body",
@@ -96,7 +98,10 @@ class Answer:
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
-        self.aside = b""  # of an answer that is no stream: its usage, where that stood in front
+        self.aside = b""  # of an answer that is no stream: its usage, where that is no longer in the tail
+        # The outline of what has left the tail.
+        self._open = b""
+        self._mode = OUTSIDE
         self._begin = b""  # of the last event of a stream, where the tail begins within it
         self._gathered = 0
         self._dropped = 0  # bytes of the payload that are no longer kept
@@ -195,14 +200,34 @@ class Answer:
         kept = b"".join(self.payload)
         if not self.first and len(kept) > TAIL_BYTES:
             self.first = kept[:_HEAD_BYTES]
-        tail = kept[-TAIL_BYTES:]
+        goes = max(len(kept) - TAIL_BYTES, 0)
         if self.head.event_stream:
             self._begin = begin_of_last(kept, TAIL_BYTES, self._begin, is_first=not self._dropped)
-        elif not self._dropped:
-            self.aside = _own_usage(kept)
-        self._dropped += len(kept) - len(tail)
+        elif self._mode != BROKEN:
+            goes = self._walk(kept, goes)
+        tail = kept[goes:]
+        self._dropped += goes
         self.payload[:] = [tail]
         self._gathered = len(tail)
+
+    def _walk(self, kept: bytes, count: int) -> int:
+        """Outline the first ``count`` bytes of what was kept, which are to go, and put a usage in them aside.
+
+        Only one of the outermost object is its own: what a model calls a tool with may hold another.
+
+        :returns: how many may go: where they end in a key or right behind one, those before it.
+        """
+        keys, self._open, mode = outline(kept[:count], 0, self._open, self._mode, _TOLD)
+        told = len(keys) - (2 if mode == COLON_NEXT else len(keys) & 1)
+        if mode != BROKEN and told < len(keys):
+            mode = OUTSIDE if count - keys[told] <= LONGEST_KEY_BYTES else BROKEN
+            count = keys[told] if mode == OUTSIDE else count
+        for at in range(0, told - 1, 2):
+            start, stop = keys[at], keys[at + 1]
+            if kept[start:stop] in _USAGE_KEYS and kept.startswith(b"{", value_at(kept, stop)):
+                self.aside = kept[start : start + _USAGE_BYTES]
+        self._mode = mode
+        return count
 
     def tail(self) -> bytes:
         """The last bytes of the payload, decoded if :attr:`is_readable`; all of it if it was short."""
@@ -269,14 +294,3 @@ class Answer:
         if self.mode == UNWRAPPED:
             return event
         return wrap_chunk(event, last)
-
-
-def _own_usage(begin: bytes) -> bytes:
-    """The usage of a JSON answer that begins so, from its key on: one of the outermost object, as what a
-    model calls a tool with may hold another. b"": there is none."""
-    keys, _, _ = outline(begin[:_BEGIN_BYTES], 0, b"", OUTSIDE, _U)
-    for at in range(0, len(keys) - 1, 2):
-        start, stop = keys[at], keys[at + 1]
-        if begin[start:stop] == _USAGE_KEY:
-            return begin[start : start + _USAGE_BYTES]
-    return b""

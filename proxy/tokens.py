@@ -15,16 +15,40 @@ _MAX_COUNT: Final = 100_000_000
 # Where text is written, and reasoning may be left out of what was written.
 _WRITING: Final = ("chat", "completions")
 
-# Prompt, answer and sum: OpenAI's, and most others'; Responses' and Anthropic's; Gemini's; Ollama's.
-_GIVEN: Final = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count")
-_WRITTEN: Final = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
-# Parts of the prompt read from a cache, beside those in the details: Moonshot's, DeepSeek's, Gemini's.
-_CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount")
-# Reasoning beside the details: xAI's and Perplexity's, Gemini's.
-_REASONING: Final = ("reasoning_tokens", "thoughtsTokenCount")
-# Anthropic's, which are not within its input_tokens; others have them within their prompt_tokens, or beside.
-_READ: Final = "cache_read_input_tokens"
-_CREATED: Final = "cache_creation_input_tokens"
+# Prompt, answer and sum: OpenAI's, and most others'; Responses' and Anthropic's; Gemini's; Bedrock's;
+# Ollama's; llama.cpp's timings.
+_GIVEN: Final = (
+    "prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count", "prompt_n",
+)  # fmt: skip
+_WRITTEN: Final = (
+    "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count", "predicted_n",
+)  # fmt: skip
+_TOTAL: Final = ("total_tokens", "totalTokenCount", "totalTokens")
+_DETAILS_IN: Final = (
+    "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details",
+)  # fmt: skip
+_DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+# Parts of the prompt read from a cache: in the details, and beside them Moonshot's, DeepSeek's, Mistral's,
+# Gemini's.
+_CACHED: Final = (
+    "cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cachedContentTokenCount",
+)  # fmt: skip
+# Anthropic's, Bedrock's, and llama.cpp's, which are not within the input; others have them within their
+# prompt_tokens, or beside. In details they are within.
+_READ: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "cache_n")
+_CREATED: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+# OpenAI's; Qwen's and Perplexity's.
+_CREATED_WITHIN: Final = ("cache_write_tokens", "cache_creation_input_tokens")
+_READ_WITHIN: Final = ("cached_tokens", "cache_read_input_tokens")
+# By how long the cache keeps them, where their sum is not told.
+_KEPT: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+# Reasoning: in the details OpenAI's and Anthropic's; beside them xAI's and Perplexity's, Gemini's.
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
+# What the passes of one answer add up to, as Anthropic tells them: those by the model that was asked.
+_PASSES: Final = ("message", "compaction")
+_MOST_PASSES: Final = 1000
+_SUMMED: Final = ("input_tokens", "output_tokens", _READ[0], _CREATED[0])
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 class Usage(NamedTuple):
@@ -43,6 +67,18 @@ class Usage(NamedTuple):
     estimated: bool = False
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+
+
+def merged(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+    """Two usages of one answer as Anthropic tells them: the last counts, but need not repeat the one before.
+
+    Some say nothing in the last but zeros. Others (Kimi, Qwen) begin with the whole prompt as input, and only
+    in the last take out of it what a cache had; then that input counts, even if nothing is left of it.
+    """
+    both = before | {name: value for name, value in last.items() if value or before.get(name) is None}
+    if _first_of(last, _READ + _CREATED) and not _first_of(before, _READ + _CREATED):
+        both["input_tokens"] = last.get("input_tokens", both.get("input_tokens"))
+    return both
 
 
 def of_object(found: Any, endpoint: str) -> Usage | None:
@@ -66,8 +102,9 @@ def _usual(given: int, output: int, in_details: Any, out_details: Any) -> Usage:
     cached = written = heard = reasoning = spoken = 0
     if type(in_details) is dict:
         cached = _part(_count(in_details, "cached_tokens"), given)
-        if in_details.get("audio_tokens") or in_details.get("cache_write_tokens"):
-            written = _part(_count(in_details, "cache_write_tokens"), given - cached)
+        sound = in_details.get("audio_tokens")
+        if sound or len(in_details) > (1 if sound is None else 2):
+            written = _part(_first_of(in_details, _CREATED_WITHIN), given - cached)
             heard = _part(_count(in_details, "audio_tokens"), given - cached - written)
     if type(out_details) is dict:
         reasoning = _part(_count(out_details, "reasoning_tokens"), output)
@@ -78,69 +115,128 @@ def _usual(given: int, output: int, in_details: Any, out_details: Any) -> Usage:
 
 
 def _unusual(found: dict[str, Any], endpoint: str) -> Usage | None:
-    given, output = _whole(found.get("prompt_tokens")), _whole(found.get("completion_tokens"))
-    if given < 0 and output < 0:
-        given, output = _first(found, _GIVEN), _first(found, _WRITTEN)
-    total = _whole(found.get("total_tokens"))
-    if total < 0:
-        total = _whole(found.get("totalTokenCount"))
+    found = _summed(_billed(found))
+    given, output, total = _first(found, _GIVEN), _first(found, _WRITTEN), _first(found, _TOTAL)
     if given < 0 and output < 0:
         # Embedding and rerank APIs exist that report only a total.
         return None if total < 0 else Usage(input_tokens=total)
+    if given >= 0:  # Gemini's, of what its tools gave the model to read
+        given += _count(found, "toolUsePromptTokenCount")
     if given < 0 or output < 0:
         other = max(total - max(given, output), 0)
         given, output = (other, output) if given < 0 else (given, other)
-    read, created = _count(found, _READ), _count(found, _CREATED)
-    if (read or created) and _is_beside(found, given, output, total, read + created):
-        given += read + created
-    cached, written, audio_input = _parts_of_input(found, given, read, created)
-    reasoning, audio_output = 0, 0
-    details = found.get("completion_tokens_details") or found.get("output_tokens_details")
-    if type(details) is dict:
-        reasoning, audio_output = _count(details, "reasoning_tokens"), _count(details, "audio_tokens")
-    for name in _REASONING:
-        reasoning = reasoning or _count(found, name)
-    # Some (Gemini's and xAI's OpenAI-compatible endpoints) leave reasoning out of what was written but charge
-    # for it; their total tells, where nothing else explains it.
-    more = total - given - output
-    is_told = reasoning == more or (endpoint in _WRITING and (not reasoning or reasoning > output))
-    if more > 0 and is_told:
-        output += more
-    reasoning = _part(reasoning, output)
-    audio_output = _part(audio_output, output - reasoning)
-    return Usage(given, cached, written, output, reasoning, False, audio_input, audio_output)
-
-
-def _parts_of_input(found: dict[str, Any], given: int, read: int, created: int) -> tuple[int, int, int]:
-    """What of a prompt was read from a cache, written to one, or sound."""
-    written = audio = 0
-    cached = read
-    details = found.get("prompt_tokens_details") or found.get("input_tokens_details")
-    if type(details) is dict:
-        cached = max(read, _count(details, "cached_tokens"))
-        written, audio = _count(details, "cache_write_tokens"), _count(details, "audio_tokens")
-    if not cached:
-        for name in _CACHED:
-            cached = cached or _count(found, name)
+    into, out = _details(found, _DETAILS_IN), _details(found, _DETAILS_OUT)
+    reasoning = _first_of(out, _REASONING) or _first_of(found, _REASONING)
+    read, created = _first_of(found, _READ), _first_of(found, _CREATED) or _kept(found)
+    beside = apart = read + created
+    cached = max(read, _first_of(into, _READ_WITHIN)) or _first_of(found, _CACHED)
+    written = max(created, _first_of(into, _CREATED_WITHIN))
+    if not apart or "prompt_tokens" in found:
+        beside = _beside(given, total - given - output, cached, written, reasoning)
+        beside = apart if not beside and apart > given else beside  # it can't be within
+    given += beside
+    output += _left_out(found, endpoint, total - given - output, output, reasoning)
+    if "citation_tokens" in found:
+        # Perplexity's research: what it read and thought is paid for beside what it wrote, and in no sum.
+        given, output = given + _count(found, "citation_tokens"), output + reasoning
     cached = _part(cached, given)
-    written = _part(max(created, written), given - cached)
-    return cached, written, _part(audio, given - cached - written)
+    written = _part(written, given - cached)
+    reasoning = _part(reasoning, output)
+    heard = _count(into, "audio_tokens") or _sound(found.get("promptTokensDetails"))
+    spoken = _count(out, "audio_tokens") or _sound(found.get("candidatesTokensDetails"))
+    heard, spoken = _part(heard, given - cached - written), _part(spoken, output - reasoning)
+    return Usage(given, cached, written, output, reasoning, False, heard, spoken)
 
 
-def _is_beside(found: dict[str, Any], given: int, output: int, total: int, cache: int) -> bool:
-    """Whether cache reads and writes are not within the prompt's tokens."""
-    if "prompt_tokens" not in found or cache > given:
-        return True  # Anthropic's own shape; or they can't be
-    return total == given + output + cache
+def _beside(given: int, rest: int, cached: int, written: int, reasoning: int) -> int:
+    """How many tokens of a cache are not within the prompt's.
+
+    :param rest: what the total has more than prompt and answer: the reading counts under which it adds up.
+    """
+    both = cached + written
+    for beside in (0, both, written, cached):
+        if rest in (beside, beside + reasoning) and both - beside <= given:
+            return beside
+    return 0
+
+
+def _left_out(found: dict[str, Any], endpoint: str, more: int, output: int, reasoning: int) -> int:
+    """Reasoning that is not within what was written. Some (Gemini's and xAI's OpenAI-compatible endpoints)
+    leave it out but charge for it; their total tells, where nothing else explains it.
+
+    :param more: what the total has more than prompt and answer.
+    """
+    if more <= 0:
+        return 0
+    if reasoning == more:
+        return more
+    if endpoint not in _WRITING or (reasoning and reasoning <= output):
+        return 0
+    return 0 if _count(found, "prompt_audio_seconds") else more  # Mistral's total has the sound that it heard
+
+
+def _billed(found: dict[str, Any]) -> dict[str, Any]:
+    """Cohere's usage is in two kinds, of which the first is what is paid for; any other as it is."""
+    for name in ("billed_units", "tokens"):
+        inner = found.get(name)
+        if type(inner) is dict and max(_first(inner, _GIVEN), _first(inner, _WRITTEN)) >= 0:
+            return inner if name == "billed_units" else found | inner
+    return found
+
+
+def _summed(found: dict[str, Any]) -> dict[str, Any]:
+    """Anthropic's usage of an answer that took several passes: compacting what came before is in none of its
+    sums, but paid for. A pass by another model has another price, and one that another model repeated is in
+    the sums as far as it is paid for.
+    """
+    passes = found.get("iterations")
+    if type(passes) is not list or not 0 < len(passes) <= _MOST_PASSES:
+        return found
+    own = [one for one in passes if type(one) is dict and one.get("type") in _PASSES]
+    if any(type(one) is dict and one.get("type") == "fallback_message" for one in passes):
+        return found
+    sums = {name: sum([_count(one, name) for one in own]) for name in _SUMMED}
+    return found | {name: count for name, count in sums.items() if count > _count(found, name)}
+
+
+def _kept(found: dict[str, Any]) -> int:
+    """Cache writes, where only their parts are told."""
+    parts = found.get("cache_creation")
+    return sum([_count(parts, name) for name in _KEPT]) if type(parts) is dict else 0
+
+
+def _sound(details: Any) -> int:
+    """The part of a Gemini count that is sound."""
+    for part in details if type(details) is list else ():
+        if type(part) is dict and part.get("modality") == "AUDIO":
+            return _count(part, "tokenCount")
+    return 0
+
+
+def _details(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The parts of a count; empty where there are none."""
+    for name in names:
+        details = found.get(name)
+        if type(details) is dict and details:
+            return details
+    return _NOTHING
 
 
 def _first(found: dict[str, Any], names: tuple[str, ...]) -> int:
-    """The first of the fields that is a count, or -1."""
+    """The first count under these names that is more than 0; else 0 if there is one, else -1."""
+    best = -1
     for name in names:
-        value = _whole(found.get(name))
-        if value >= 0:
-            return value
-    return -1
+        if name in found:
+            count = _whole(found[name])
+            if count > 0:
+                return count
+            best = max(best, count)
+    return best
+
+
+def _first_of(found: dict[str, Any], names: tuple[str, ...]) -> int:
+    """The first count under these names that is more than 0, else 0."""
+    return max(_first(found, names), 0)
 
 
 def _count(holder: dict[str, Any], name: str) -> int:

@@ -8,8 +8,8 @@ token is a key at exactly the depth of that opening. Text that a model wrote has
 pass.
 
 Only a usage at its known place counts: at the top of an answer or event, in its first choice or a vendor's
-member there, in an event's ``response``, in the ``message`` of a ``message_start``; of several the last. What
-stands in it is :mod:`proxy.tokens`' business.
+member there, in an event's ``response``, in the ``message`` of a ``message_start``, in the ``delta`` of a
+``message-end``; of several the last. What stands in it is :mod:`proxy.tokens`' business.
 
 Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
 """
@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.config import ModelConfig
-from proxy.tokens import Usage, of_object
+from proxy.tokens import Usage, merged, of_object
 
 # How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
@@ -33,6 +33,9 @@ _DECODER: Final = JSONDecoder()
 _BACKSLASH: Final = 0x5C
 # Groq's member of an answer that has the usage too. Not `metadata`: that is the client's own, come back.
 _VENDOR: Final = "x_groq"
+# What vendors have in place of a usage: Gemini; Cohere with vectors and scores; llama.cpp if not asked.
+_INSTEAD: Final = ("usageMetadata", "meta", "timings")
+_INSTEAD_KEYS: Final = (b'"usageMetadata"', b'"meta"', b'"timings"')
 
 # Tokens per byte of English JSON text, where nothing was observed.
 TOKENS_PER_BYTE: Final = 0.25
@@ -120,15 +123,16 @@ def read_plain(tail: bytes, endpoint: str, aside: bytes = b"") -> Usage | None:
         there was none. They count where the tail has no usage.
     :returns: None if the answer has no usage at its known places, or it can't be seen.
     """
-    depth_proven, found = _read_suffix(tail, b"{")
-    if not depth_proven or found is None:
+    holder = _read_suffix(tail, b"{", _KEY)
+    found = None if holder is None else holder["usage"]
+    if found is None:
         # The key may be spelled with escapes, stand behind too many others, or within a choice: ask the
         # parser, if all is here. (A true tail never parses as an object: its last brace closes one that began
         # before.)
         body = _loads(tail)
         found = _held_by(body) if isinstance(body, dict) else None
-        if body is None and aside:
-            found = _object_behind_key(aside)
+        if body is None:
+            found = _object_behind_key(aside) if aside else _instead_in(tail)
     return of_object(found, endpoint)
 
 
@@ -161,11 +165,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
     if endpoint != "messages":
         return last
     start = _message_start(head) or _message_start(tail)
-    # message_delta counts up to the end and wins, but need not repeat what message_start said.
-    # Some say nothing there but zeros.
-    merged = dict(start or {})
-    merged |= {name: value for name, value in (raw or {}).items() if value or merged.get(name) is None}
-    return of_object(merged, endpoint)
+    return of_object(merged(start or {}, raw or {}), endpoint)
 
 
 def _filled(last: Usage | None, before: Usage | None) -> Usage | None:
@@ -209,7 +209,7 @@ def _blocks(stream: bytes) -> list[bytes]:
 
 def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any] | None:
     """The usage object of one event; ``is_cut``: its beginning may be missing."""
-    if b"usage" not in block:  # usageMetadata too
+    if block.find(b"usage") < 0 and block.find(b'"timings"') < 0:  # usageMetadata too
         return None
     data = _data(block)
     event = _loads(data)
@@ -220,6 +220,8 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
             holder = event.get("response", event)
         elif endpoint == "messages" and event.get("type") == "message_start":
             holder = event.get("message")
+        elif event.get("type") == "message-end":  # Cohere's own
+            holder = event.get("delta")
         found = _held_by(holder) if isinstance(holder, dict) else None
     elif event is None:
         # Cut at the front: response.completed repeats the whole answer and is often longer than the tail. Or
@@ -227,7 +229,8 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
         if is_cut:
             line, _, rest = block.partition(b"\n")
             data = line + b"\n" + _data(rest)
-        found = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{")[1]
+        cut = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{", _KEY)
+        found = None if cut is None else cut["usage"]
     return found if isinstance(found, dict) and found else None
 
 
@@ -246,7 +249,20 @@ def _held_by(holder: dict[str, Any]) -> Any:
         found = vendor.get("usage")
         if isinstance(found, dict) and found:
             return found
-    return holder.get("usageMetadata")
+    for name in _INSTEAD:
+        found = holder.get(name)
+        if isinstance(found, dict) and found:
+            return found
+    return holder if "eval_count" in holder else None  # Ollama's own answers have the counts beside the text
+
+
+def _instead_in(tail: bytes) -> Any:
+    """What the last bytes of an answer have in place of a usage."""
+    for name, key in zip(_INSTEAD, _INSTEAD_KEYS, strict=True):
+        holder = _read_suffix(tail, b"{", key)
+        if holder is not None:
+            return holder[name]
+    return None
 
 
 def _message_start(stream: bytes) -> dict[str, Any] | None:
@@ -266,23 +282,25 @@ def _data(block: bytes) -> bytes:
     return b"\n".join(line[5:] for line in block.split(b"\n") if line.startswith(b"data:"))
 
 
-def _read_suffix(tail: bytes, opening: bytes) -> tuple[bool, Any]:
-    """Find the last ``"usage"`` key that lies exactly as deep as ``opening`` opens.
+def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | None:
+    """Find the last ``key`` that lies exactly as deep as ``opening`` opens.
 
     :param opening: ``{``, or ``{"":{`` for a key within the outer object's last but one brace.
-    :returns: whether one was proven to lie there, and its value.
+    :param key: with its quotes, and without escapes.
+    :returns: the object with that key and all behind it; None if none was proven to lie there.
     """
     end = len(tail)
     for _ in range(_MAX_CANDIDATES):
-        end = tail.rfind(_KEY, 0, end)
+        end = tail.rfind(key, 0, end)
         if end < 0:
             break
         if end and tail[end - 1] == _BACKSLASH:
             continue
         found = _loads(opening + tail[end:])
         if found is not None:
-            return True, (found[""] if len(opening) > 1 else found)["usage"]
-    return False, None
+            holder: Any = found[""] if len(opening) > 1 else found
+            return holder if isinstance(holder, dict) else None  # another "" may follow in what is garbage
+    return None
 
 
 def _object_behind_key(aside: bytes) -> Any:

@@ -28,6 +28,10 @@ from proxy.broken import last_event
 from proxy.errors import ProviderError
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import ResponseHead, read_response_head
+from proxy.outline import BROKEN, LONGEST_KEY_BYTES
+from proxy.tokens import Usage
+from proxy.usage import read_events, read_plain
+from tests.usagecases import CASES
 
 OURS = b"X-Inferoute-Request-Id: r1\r\nX-Inferoute-Provider: openai"
 ERROR = ProviderError("The provider 'a' broke\noff.", status=502, code="provider_broke_off")
@@ -475,6 +479,125 @@ def test_only_a_stream_that_can_be_read_is_said_to_end():
         answer = begin(CHUNKED, 1, *line.split(b"\r\n"))
         feed(answer, chunked([b"data: [DONE]\n\n"]))
         assert not answer.is_said_to_end()
+
+
+# ------------------------------------------------------------------ the usage that is no longer in the tail
+
+FORGED = b'{"type":"tool_use","input":{"usage":{"input_tokens":1,"output_tokens":1}}}'
+TOLD = b'"usage":{"input_tokens":1000,"output_tokens":50}'
+SPACED = b'"usage" : {"input_tokens":1000,"output_tokens":50}'
+LETTERS = b'"' + b'\\"usage\\":{' * 900 + b'"'
+WHOLE = Usage(1000, 0, 0, 50)
+
+
+def pad(size: int) -> bytes:
+    return b'"%b"' % (b"x" * size)
+
+
+@pytest.mark.parametrize("told", [TOLD, SPACED])
+@pytest.mark.parametrize("before", [0, 100, 5_000, 16_350, 40_000, 200_000])
+@pytest.mark.parametrize("behind", [0, 100, 8_100, 8_200, 30_000, 200_000])
+def test_a_usage_is_found_wherever_it_stands_and_no_other_is_taken(told, before, behind):
+    """A tool's input is an object that the model filled: no usage, whether before or behind the true one."""
+    members = [
+        b'"a":%b' % pad(before), b'"content":[%b,%b]' % (FORGED, LETTERS), told,
+        b'"content2":[%b,{"usage":{"input_tokens":7}}]' % FORGED, b'"z":%b' % pad(behind),
+    ]  # fmt: skip
+    for body, usage in (
+        (b"{%b}" % b",".join(members), WHOLE),
+        (b"{%b}" % b",".join(members[:2] + members[3:]), None),
+    ):
+        for size in (len(body), 65_536, 16_000, 4_099):
+            answer = begin(LENGTH, 1, size=len(body))
+            for at in range(0, len(body), size):
+                feed(answer, body[at : at + size])
+            assert len(answer.tail()) <= max(_GATHERED_BYTES, TAIL_BYTES + LONGEST_KEY_BYTES)
+            assert read_plain(answer.tail(), "messages", answer.aside) == usage, (size, answer.aside)
+
+
+@given(
+    st.lists(
+        st.sampled_from([FORGED, b'"usage"', b'"\\"usage\\":{"', b"1", b'{"usage":[]}', b'[{"meta":{}}]']),
+        max_size=6,
+    ),
+    st.integers(0, 6),
+    st.sampled_from([TOLD, SPACED]),
+    st.lists(st.integers(0, 1 << 12), max_size=8),
+    st.booleans(),
+    st.sampled_from([(64, 65), (64, 128), (100, 200), (90, 1000)]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_usage_is_found_at_any_split(values, at, told, cuts, every_byte, limits):
+    """And it is the same however the answer was cut, and however much of it is kept."""
+    members = [b'"k%d" : %b' % (i, value) for i, value in enumerate(values)]
+    members[at:at] = [told]
+    body = b"{" + b" ,".join(members) + b"} "
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TAIL_BYTES", limits[0])
+        patch.setattr(module, "_GATHERED_BYTES", limits[1])
+        answer = begin(LENGTH, 1, size=len(body))
+        for piece in bytewise(body) if every_byte else pieces_of(body, cuts):
+            feed(answer, piece)
+    assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        b'"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":10}}',  # Cohere's vectors
+        b'"usageMetadata":{"promptTokenCount":10}',  # Gemini's
+    ],
+)
+@pytest.mark.parametrize("behind", [0, 9_000])
+def test_what_stands_in_place_of_a_usage_is_found_too(instead, behind):
+    body = b'{"embeddings":[[%b0]],%b,"z":%b}' % (b"0.125," * 20_000, instead, pad(behind))
+    answer = begin(LENGTH, 1, size=len(body))
+    for at in range(0, len(body), 10_000):
+        feed(answer, body[at : at + 10_000])
+    assert read_plain(answer.tail(), "embeddings", answer.aside) == Usage(10)
+
+
+def test_a_usage_that_says_nothing_hides_none():
+    """Null in front, and the figures between large members; the last of several counts, as for parsers."""
+    for members in ((b'"usage":null', TOLD), (TOLD, b'"usage":null'), (b'"usage":{"input_tokens":1}', TOLD)):
+        body = b'{%b,"a":%b,%b,"z":%b}' % (members[0], pad(20_000), members[1], pad(20_000))
+        answer = begin(LENGTH, 1, size=len(body))
+        for at in range(0, len(body), 5_000):
+            feed(answer, body[at : at + 5_000])
+        assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
+
+
+def test_what_is_no_json_is_not_gone_through():
+    for begins in (b"\xff" * 20_000, b'{"%b' % (b"u" * 40_000), b"{}" + b" " * 20_000 + b"{" * 20_000):
+        answer = begin(LENGTH, 1, size=100_000)
+        feed(answer, begins)
+        feed(answer, (TOLD + b",") * 500)
+        assert answer._mode == BROKEN
+        assert answer.aside == b""
+
+
+def as_stream(events: list[Any]) -> bytes:
+    data = [event if isinstance(event, str) else json.dumps(event) for event in events]
+    return b"".join(b"data: %b\n\n" % one.encode() for one in data)
+
+
+@given(
+    st.sampled_from([case for case in CASES.values() if isinstance(case.answer, list) and case.usage]),
+    st.lists(st.integers(0, 1 << 12), max_size=8),
+    st.booleans(),
+    st.integers(0, 200),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_stream_has_the_same_figures_at_any_split(case, cuts, every_byte, before):
+    """Each vendor's, with ever so many events between its first and its last ones."""
+    delta = {"choices": [{"index": 0, "delta": {"content": "x" * 60}}], "type": "content_block_delta"}
+    payload = as_stream([case.answer[0], *[delta] * before, *case.answer[1:]])
+    answer = begin(CHUNKED, 1, STREAM_TYPE)
+    for piece in bytewise(payload) if every_byte and before < 20 else pieces_of(payload, cuts):
+        if piece:
+            feed(answer, chunked([piece]))
+    feed(answer, b"0\r\n\r\n")
+    assert read_events(answer.tail(), case.endpoint, answer.first) == case.usage
 
 
 # ------------------------------------------------------------------ compressed

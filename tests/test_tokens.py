@@ -9,153 +9,114 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tokens import Usage, of_object
-from proxy.usage import Prices, price_nusd, read_events, read_plain
+from proxy import tokens
+from proxy.settings import ENDPOINTS
+from proxy.tokens import Usage, merged, of_object
+from proxy.usage import PartPrices, Prices, price_nusd, read_events, read_plain
+from tests.usagecases import CASES, Case
 
-# USD per million tokens: 3, 0.30 for cached ones, 15.
-PRICES = Prices(3_000_000, 300_000, 15_000_000)
-
-# Who writes it so (where that is documented), the usage, and what it means.
-SHAPES: dict[str, tuple[dict[str, Any], Usage]] = {
-    # platform.openai.com/docs/api-reference/chat/object
-    "openai": (
-        {
-            "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
-            "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 200, "audio_tokens": 0},
-        },
-        Usage(2006, 1920, 0, 300, 200),
-    ),
-    # platform.openai.com/docs/api-reference/responses/object
-    "openai responses": (
-        {
-            "input_tokens": 36, "input_tokens_details": {"cached_tokens": 30}, "output_tokens": 87,
-            "output_tokens_details": {"reasoning_tokens": 7}, "total_tokens": 123,
-        },
-        Usage(36, 30, 0, 87, 7),
-    ),
-    # api-docs.deepseek.com/guides/kv_cache: hits and misses make the prompt
-    "deepseek": (
-        {
-            "prompt_tokens": 2989, "completion_tokens": 31, "total_tokens": 3020,
-            "prompt_cache_hit_tokens": 2944, "prompt_cache_miss_tokens": 45,
-        },
-        Usage(2989, 2944, 0, 31),
-    ),
-    # platform.moonshot.ai/docs/api/chat: beside, not in the details
-    "moonshot": (
-        {"prompt_tokens": 2989, "completion_tokens": 31, "total_tokens": 3020, "cached_tokens": 2989},
-        Usage(2989, 2989, 0, 31),
-    ),
-    # docs.anthropic.com/en/docs/build-with-claude/prompt-caching: input_tokens are those that come after
-    "anthropic": (
-        {
-            "input_tokens": 50, "cache_read_input_tokens": 100_000, "cache_creation_input_tokens": 200,
-            "output_tokens": 393,
-        },
-        Usage(100_250, 100_000, 200, 393),
-    ),
-    # the same behind chat's names, not within the prompt: the total tells
-    "cache beside the prompt": (
-        {
-            "prompt_tokens": 368, "completion_tokens": 19, "total_tokens": 10_923,
-            "cache_read_input_tokens": 10_536,
-        },
-        Usage(10_904, 10_536, 0, 19),
-    ),
-    # ... and within it, as docs.litellm.ai/docs/completion/prompt_caching has it, twice
-    "cache within the prompt": (
-        {
-            "prompt_tokens": 10_904, "completion_tokens": 19, "total_tokens": 10_923,
-            "cache_read_input_tokens": 10_536, "cache_creation_input_tokens": 100,
-            "prompt_tokens_details": {"cached_tokens": 10_536},
-        },
-        Usage(10_904, 10_536, 100, 19),
-    ),
-    # more than the prompt can't be within it
-    "cache beside the prompt, no total": (
-        {"prompt_tokens": 368, "completion_tokens": 19, "cache_read_input_tokens": 10_536},
-        Usage(10_904, 10_536, 0, 19),
-    ),
-    # docs.x.ai/docs/guides/reasoning: reasoning is not within completion_tokens, the total has it
-    "xai": (
-        {
-            "prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135,
-            "prompt_tokens_details": {"cached_tokens": 6},
-            "completion_tokens_details": {"reasoning_tokens": 94},
-        },
-        Usage(32, 6, 0, 103, 94),
-    ),
-    # ai.google.dev/gemini-api/docs/openai: no word of the thoughts but in the total
-    "gemini": (
-        {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 118},
-        Usage(7, 0, 0, 111),
-    ),
-    # ai.google.dev/api/generate-content#UsageMetadata
-    "gemini, its own": (
-        {
-            "promptTokenCount": 1000, "candidatesTokenCount": 20, "thoughtsTokenCount": 80,
-            "cachedContentTokenCount": 900, "totalTokenCount": 1100,
-        },
-        Usage(1000, 900, 0, 100, 80),
-    ),
-    # openrouter.ai/docs/use-cases/usage-accounting
-    "openrouter": (
-        {
-            "prompt_tokens": 194, "completion_tokens": 2, "total_tokens": 196, "cost": 0.95,
-            "prompt_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 50, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0},
-        },
-        Usage(194, 100, 50, 2),
-    ),
-    # docs.perplexity.ai/api-reference/chat-completions: reasoning at the top, within the answer
-    "perplexity": (
-        {
-            "prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196, "citation_tokens": 20_016,
-            "num_search_queries": 30, "reasoning_tokens": 5000,
-        },
-        Usage(33, 0, 0, 7163, 5000),
-    ),
-    # docs.mistral.ai/api: numbers alone
-    "mistral": (
-        {"prompt_tokens": 16, "completion_tokens": 34, "total_tokens": 50},
-        Usage(16, 0, 0, 34),
-    ),
-    # docs.vllm.ai: details may be null
-    "vllm": (
-        {"prompt_tokens": 5, "total_tokens": 12, "completion_tokens": 7, "prompt_tokens_details": None},
-        Usage(5, 0, 0, 7),
-    ),
-    # docs.ollama.com/api, where somebody passes its own names on
-    "ollama": ({"prompt_eval_count": 26, "eval_count": 298}, Usage(26, 0, 0, 298)),
-    # docs.voyageai.com/reference/embeddings-api
-    "voyage": ({"total_tokens": 10}, Usage(10)),
-    # more in total than anything explains, beside a reasoning that is within the answer
-    "an odd total": (
-        {
-            "prompt_tokens": 10, "completion_tokens": 50, "total_tokens": 999,
-            "completion_tokens_details": {"reasoning_tokens": 20},
-        },
-        Usage(10, 0, 0, 50, 20),
-    ),
-}  # fmt: skip
+# USD per million tokens: 3, 0.30 for cached ones, 3.75 for those written to a cache, 15, 10 for sound.
+PRICES = Prices(3_000_000, 300_000, 15_000_000, PartPrices(3_750_000, 15_000_000, 10_000_000, 10_000_000))
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_a_usage_by_its_fields(name):
-    written, expected = SHAPES[name]
-    assert of_object(written, "chat") == expected
-    answer = {"id": "x", "choices": [{"message": {"content": "a"}}], "usage": written}
-    assert read_plain(json.dumps(answer).encode(), "chat") == expected
+def wire(answer: Any) -> bytes:
+    return json.dumps(answer).encode()
 
 
-@pytest.mark.parametrize("name", SHAPES)
+def stream(events: list[Any], end: bytes = b"\n") -> bytes:
+    data = [event.encode() if isinstance(event, str) else wire(event) for event in events]
+    return b"".join(b"data: %b%b%b" % (one, end, end) for one in data)
+
+
+def read(case: Case) -> Usage | None:
+    if isinstance(case.answer, list):
+        return read_events(stream(case.answer), case.endpoint)
+    return read_plain(wire(case.answer), case.endpoint)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_vendors_answer_by_its_fields(name):
+    assert read(CASES[name]) == CASES[name].usage
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.usage is not None])
 def test_it_is_billed_to_the_nano_dollar(name):
-    usage = SHAPES[name][1]
-    fresh = usage.input_tokens - usage.cached_tokens
-    assert (
-        price_nusd(usage, PRICES) == 3000 * fresh + 300 * usage.cached_tokens + 15_000 * usage.output_tokens
-    )
+    usage = read(CASES[name])
+    given, cached, written, output, _, _, heard, said = CASES[name].usage
+    assert price_nusd(usage, PRICES) == (
+        3000 * (given - cached - written - heard) + 300 * cached + 3750 * written + 10_000 * heard
+        + 15_000 * (output - said) + 10_000 * said
+    )  # fmt: skip
+
+
+def test_each_case_has_a_source():
+    assert all(len(case.source) > 10 and case.endpoint in ENDPOINTS for case in CASES.values())
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        # more in total than anything explains, beside a reasoning that is within the answer
+        ({"total_tokens": 999, "reasoning_tokens": 30}, Usage(100, 0, 0, 40, 30)),
+        # ... and than what could be within it
+        ({"total_tokens": 340, "reasoning_tokens": 90}, Usage(100, 0, 0, 240, 90)),
+        ({"total_tokens": 240}, Usage(100, 0, 0, 140)),
+        ({"total_tokens": 240, "reasoning_tokens": 100}, Usage(100, 0, 0, 140, 100)),
+        # what a cache explains is no reasoning, under whatever name
+        ({"total_tokens": 240, "cache_read_input_tokens": 100}, Usage(200, 100, 0, 40)),
+        ({"total_tokens": 240, "cached_tokens": 100}, Usage(200, 100, 0, 40)),
+        ({"total_tokens": 240, "prompt_tokens_details": {"cached_tokens": 100}}, Usage(200, 100, 0, 40)),
+        ({"total_tokens": 240, "cached_tokens": 60}, Usage(100, 60, 0, 140)),
+        (
+            {"total_tokens": 240, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 70},
+            Usage(200, 30, 70, 40),
+        ),
+        (
+            {"total_tokens": 240, "cache_read_input_tokens": 70, "reasoning_tokens": 30},
+            Usage(170, 70, 0, 70, 30),
+        ),
+        (
+            {"total_tokens": 140, "cache_read_input_tokens": 70, "reasoning_tokens": 30},
+            Usage(100, 70, 0, 40, 30),
+        ),
+        # more than the prompt can't be within it
+        ({"cache_read_input_tokens": 170}, Usage(270, 170, 0, 40)),
+        ({"cache_read_input_tokens": 70}, Usage(100, 70, 0, 40)),
+        ({"cached_tokens": 170}, Usage(100, 100, 0, 40)),
+        # a zero is no figure: another name's is
+        ({"input_tokens": 0, "cached_tokens": 0, "prompt_cache_hit_tokens": 9}, Usage(100, 9, 0, 40)),
+        ({"prompt_tokens": 0, "input_tokens": 70}, Usage(70, 0, 0, 40)),
+        ({"cached_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, Usage(100, 9, 0, 40)),
+        # seconds of sound explain what the total has more, but none do not
+        ({"total_tokens": 240, "prompt_audio_seconds": 8}, Usage(100, 0, 0, 40)),
+        ({"total_tokens": 240, "prompt_audio_seconds": None}, Usage(100, 0, 0, 140)),
+    ],
+)  # fmt: skip
+def test_what_the_total_explains(written, expected):
+    assert of_object({"prompt_tokens": 100, "completion_tokens": 40} | written, "chat") == expected
+
+
+def test_only_answers_that_write_have_reasoning_inferred():
+    usage = {"prompt_tokens": 100, "completion_tokens": 0, "total_tokens": 240}
+    assert [of_object(usage, name) for name in ("chat", "embeddings")] == [Usage(100, 0, 0, 140), Usage(100)]
+
+
+@pytest.mark.parametrize(
+    "passes", [[], "x", [1, None, {}], [{"type": "message"}] * 1001, {"type": "message"}]
+)
+def test_passes_that_are_none_change_nothing(passes):
+    usage = {"input_tokens": 5, "output_tokens": 7, "iterations": passes}
+    assert of_object(usage, "messages") == Usage(5, 0, 0, 7)
+
+
+def test_the_last_word_of_a_message_need_not_repeat_the_first():
+    start = {"input_tokens": 1000, "cache_read_input_tokens": 500, "output_tokens": 1}
+    assert merged(start, {"output_tokens": 20}) == start | {"output_tokens": 20}
+    assert merged(start, {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}) == start
+    # the whole prompt at first, and then what a cache did not have of it
+    last = {"input_tokens": 0, "cache_read_input_tokens": 1000, "output_tokens": 20}
+    assert merged({"input_tokens": 1000}, last) == last
+    assert merged({"input_tokens": 1000}, {"cache_read_input_tokens": 9})["input_tokens"] == 1000
 
 
 COUNTS = {"prompt_tokens": 1336, "completion_tokens": 31, "total_tokens": 1367}
@@ -195,38 +156,65 @@ def test_zeros_never_replace_figures(later, expected):
 
 
 counts = st.one_of(
-    st.integers(-5, 3000), st.integers(10**8 - 2, 10**8 + 2), st.floats(allow_nan=False), st.none(),
-    st.booleans(), st.text(max_size=2),
+    st.integers(-5, 3000), st.integers(10**8 - 2, 10**8 + 2), st.floats(), st.none(), st.booleans(),
+    st.text(max_size=2), st.just(2**70), st.just([1]),
 )  # fmt: skip
-fields = st.sampled_from([
-    "prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "cached_tokens",
-    "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "reasoning_tokens",
-    "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount",
-])  # fmt: skip
-details = st.dictionaries(
-    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"]), counts
+NAMES = sorted({
+    name for names in (
+        tokens._GIVEN, tokens._WRITTEN, tokens._TOTAL, tokens._CACHED, tokens._READ, tokens._CREATED,
+        tokens._REASONING, ("citation_tokens", "toolUsePromptTokenCount", "prompt_audio_seconds"),
+    ) for name in names
+})  # fmt: skip
+PARTS = sorted(
+    {*tokens._READ_WITHIN, *tokens._CREATED_WITHIN, *tokens._REASONING, *tokens._KEPT, "audio_tokens"}
 )
-objects = st.tuples(
-    st.dictionaries(fields, counts),
-    st.dictionaries(
-        st.sampled_from([
-            "prompt_tokens_details", "input_tokens_details", "completion_tokens_details",
-            "output_tokens_details",
-        ]),
-        st.one_of(details, counts),
-    ),
-).map(lambda parts: parts[0] | parts[1])  # fmt: skip
+fields = st.dictionaries(st.sampled_from(NAMES), counts, max_size=9)
+details = st.dictionaries(st.sampled_from(PARTS), counts, max_size=4) | counts
+sounds = st.lists(
+    st.fixed_dictionaries({"modality": st.just("AUDIO") | counts, "tokenCount": counts}) | counts, max_size=2
+)
+inner = st.fixed_dictionaries({}, optional={
+    **dict.fromkeys((*tokens._DETAILS_IN, *tokens._DETAILS_OUT, "cache_creation"), details),
+    **dict.fromkeys(("promptTokensDetails", "candidatesTokensDetails"), sounds | counts),
+    **dict.fromkeys(("billed_units", "tokens"), fields | counts),
+    "iterations": st.lists(
+        counts | st.builds(lambda kind, one: one | {"type": kind}, st.sampled_from(["message", 1]), fields),
+        max_size=3,
+    ) | counts,
+})  # fmt: skip
+objects = st.builds(lambda one, two: one | two, fields, inner)
 
 
 @given(objects, st.sampled_from(["chat", "responses", "messages", "embeddings"]), st.randoms())
 def test_parts_never_overlap_and_order_is_no_matter(written, endpoint, rng):
+    """Whatever a provider writes in place of counts: nothing raises, and no figure is negative or absurd."""
     usage = of_object(written, endpoint)
     mixed = list(written.items())
     rng.shuffle(mixed)
     assert of_object(dict(mixed), endpoint) == usage
     if usage is None:
         return
-    given, cached, created, output, reasoning, is_estimated, heard, spoken = usage
+    assert all(type(count) is int for count in (*usage[:5], *usage[6:]))
+    read, created, output, reasoning, is_estimated, heard, spoken = usage[1:]
     assert min(usage) >= 0 and not is_estimated
-    assert cached + created + heard <= given <= 3 * 10**8
-    assert reasoning + spoken <= output <= 2 * 10**8
+    assert read + created + heard <= usage.input_tokens <= 6 * 10**8
+    assert reasoning + spoken <= output <= 3 * 10**8
+    assert price_nusd(usage, PRICES) >= 0
+
+
+@given(
+    st.sampled_from([c for c in CASES.values() if c.usage]),
+    st.sampled_from([-1, 1.5, "9", True, 10**12, None, [], {}]),
+)
+def test_a_figure_that_is_none_is_never_billed(case, odd):
+    """In place of each of a vendor's figures in turn."""
+
+    def spoilt(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: spoilt(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [spoilt(one) for one in value]
+        return odd if type(value) in (int, float) else value
+
+    usage = read(case._replace(answer=spoilt(case.answer)))
+    assert usage is None or usage == Usage()

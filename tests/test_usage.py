@@ -584,6 +584,46 @@ def test_prices_are_exact_to_six_decimals(written: tuple[int | None, ...]) -> No
     assert (prices.parts or usual) == expected
 
 
+INSTEAD = [
+    ({"usageMetadata": {"promptTokenCount": 10}}, Usage(10)),
+    ({"meta": {"billed_units": {"input_tokens": 10}}}, Usage(10)),
+    ({"timings": {"cache_n": 4, "prompt_n": 6, "predicted_n": 3}}, Usage(10, 4, 0, 3)),
+]
+
+
+@pytest.mark.parametrize(("instead", "expected"), INSTEAD)
+def test_what_stands_in_place_of_a_usage(instead: dict[str, Any], expected: Usage) -> None:
+    """At the top of the answer, in its tail too; never in what a model writes, nor where there is a usage."""
+    body = orjson.dumps({"content": [FAKE, {"input": instead}], **instead})
+    start = body.rindex(b'"' + next(iter(instead)).encode() + b'"')
+    for cut in range(len(body)):
+        assert read_plain(body[cut:], "chat") == (expected if cut <= start else None)
+    for nested in (
+        {"choices": [{"message": instead}]},
+        {"metadata": instead},
+        {"content": orjson.dumps(instead).decode()},
+    ):
+        body = orjson.dumps(nested)
+        for cut in range(len(body)):
+            assert read_plain(body[cut:], "chat") is None
+        assert read_events(stream(nested), "chat") is None
+    assert read_plain(orjson.dumps({**instead, "usage": {"prompt_tokens": 7}}), "chat") == Usage(7)
+
+
+def test_coheres_usage_is_only_in_its_last_event() -> None:
+    usage = {"billed_units": {"input_tokens": 9, "output_tokens": 5}}
+    assert read_events(stream({"type": "message-end", "delta": {"usage": usage}}), "chat") == Usage(
+        9, 0, 0, 5
+    )
+    assert read_events(stream({"type": "content-delta", "delta": {"usage": usage}}), "chat") is None
+    for odd in (None, [usage], FAKE):
+        assert read_events(stream({"type": "message-end", "delta": odd, "usage": CHAT}), "chat") is None
+
+
+def test_a_second_name_that_is_empty_does_no_harm() -> None:
+    assert read_events(b'"usage":{"input_tokens":1}},"":5}\n\n', "responses") is None
+
+
 @pytest.mark.parametrize("spelling", [b'"usage":{', b'"usage": {'])
 def test_a_usage_that_stood_before_the_tail(spelling: bytes) -> None:
     """In front of what was written, or with large members behind it."""

@@ -133,7 +133,7 @@ def check_kept(data: bytes, encoding: bytes, how: int, event_stream: bool) -> No
         largest = max(largest, len(answer.tail()), sum(map(len, answer.payload)))
     assert passed == data
     assert largest <= (16 << 10) + MAX_PIECE_BYTES
-    assert len(answer.first) <= 2 << 10 and len(answer.aside) <= 1 << 10
+    assert len(answer.first) <= 2 << 10 and len(answer.aside) <= 4 << 10
     answer.is_said_to_end()
     answer.is_between_events()
     if answer.is_readable:
