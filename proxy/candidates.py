@@ -114,7 +114,7 @@ def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
     """
     member = pool.members[index]
     if not member.usable:
-        return "has no credentials"
+        return member.why_unusable
     if lacking := _lacking(pool, index, facts):
         return lacking
     if _is_too_small(pool, index, facts):

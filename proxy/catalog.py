@@ -267,9 +267,10 @@ class Catalog:
                 param="model",
             )
         if kind != "pinned":
-            usable, without = _split(serving, lambda m: m.usable, "has no credentials")
+            usable = [member for member in serving if member.usable]
             if usable:
-                serving, left_out = usable, left_out + without
+                left_out += [(member, member.why_unusable) for member in serving if not member.usable]
+                serving = usable
         alias = self._alias_configs[name] if kind == "alias" else None
         shares = [(model, weight, self._find(model)) for model, weight in alias.split] if alias else []
         keepalive_s = self._routing.keepalive_s

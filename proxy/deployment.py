@@ -104,6 +104,11 @@ class Deployment:
         self._rows: dict[tuple[str, bool], Row] = {}
         self._recent = Recent()
 
+    @property
+    def why_unusable(self) -> str:
+        """Why it is left out where it is not ``usable``, and the way out."""
+        return f"provider {self.provider.name} {self.provider.no_key}; it is left out"
+
     def row(self, endpoint: str, streamed: bool) -> Row:
         """The live row of an endpoint, made at its first use and kept."""
         row = self._rows.get((endpoint, streamed))
@@ -197,7 +202,7 @@ class Deployment:
     def health(self, now: float) -> dict[str, Any]:
         """For tables of people; ``ejected_until_s`` is seconds from now."""
         if not self.usable:
-            return {"state": "no credentials", "ejected_until_s": None, "reason": "its provider has no key"}
+            return {"state": "no credentials", "ejected_until_s": None, "reason": self.why_unusable}
         state = self.state(now)
         reason = None
         if state == COOLING:

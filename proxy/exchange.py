@@ -163,8 +163,7 @@ class Exchange(Request):
         self.attempt, self.rival = attempt, rival
         if not deployment.usable:
             attempt.left(now)
-            source = deployment.provider.api_key_env or deployment.provider.api_key_file or "api_key_env"
-            what = f"has no key: set {source}"
+            what = deployment.provider.no_key
             if self.gateway.tracing is not None:
                 self.gateway.tracing.failed(attempt, "no-key", what, now)
             self.on_attempt_failed(attempt, "no-key", what, 502, "provider_auth_failed", now)

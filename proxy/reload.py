@@ -200,7 +200,7 @@ def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:
     for name, provider in prepared.providers.items():
         known = before is not None and name in before.providers and not before.providers[name].has_credentials
         if not provider.has_credentials and not known:
-            log.warning("provider %s has no key: it is left out", name)
+            log.warning("provider %s %s; it is left out", name, provider.config.no_key)
 
 
 def warn_of_open_files(config: Config, before: Config | None = None) -> None:

@@ -342,7 +342,7 @@ _EXPLANATION = object_of(
                     "provider": "anthropic",
                     "score": None,
                     "unit": "USD",
-                    "skipped": "has no credentials",
+                    "skipped": "provider anthropic has no key: set ANTHROPIC_API_KEY; it is left out",
                     "row": None,
                 },
             ],

@@ -173,6 +173,12 @@ class ProviderConfig:
         return ways.get(endpoint) or ways.get(SERVED_WITH.get(endpoint, endpoint), self.auth)
 
     @property
+    def no_key(self) -> str:
+        """What is wrong where the operator's key is not there, and the way out; the end of a sentence that
+        the provider begins. Errors, traces, the log and explain have the same words."""
+        return f"has no key: set {self.api_key_env or self.api_key_file or 'api_key_env'}"
+
+    @property
     def needs_key(self) -> bool:
         """Some endpoint needs the operator's key."""
         return any(auth in KEY_AUTHS for auth in (self.auth, *dict(self.auth_at).values()))

@@ -79,7 +79,11 @@ def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Expla
     Members that the pool left out follow at the end. Units of a score: see the module's text; None for a
     pinned member, and where the price is unknown.
     """
-    able = (0,) if pool.kind == "pinned" else candidates(pool, facts, tried)
+    # Where nobody has a key, a request goes to one all the same, which says so.
+    has_key = any(member.usable for member in pool.members)
+    able: Sequence[int] = ()
+    if has_key:
+        able = (0,) if pool.kind == "pinned" else candidates(pool, facts, tried)
     values = dict(zip(able, _SCORES[pool.strategy](pool, able, facts), strict=True))
     listed = []
     is_due = is_one_due(pool, facts.now)
@@ -90,6 +94,11 @@ def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Expla
         else:
             listed.append(Candidate(member, None, why_not(pool, index, facts, is_due)))
     listed.extend(Candidate(member, None, reason) for member, reason in pool.left_out)
+    if not has_key:
+        why = (
+            "no provider of its members has a key" if len(pool.members) > 1 else pool.members[0].why_unusable
+        )
+        return Explanation(None, why, listed)
     if not able:
         return Explanation(None, "every member asked for patience", listed)
     best = (max if pool.strategy in _HIGHER_IS_BETTER else min)(able, key=values.__getitem__)

@@ -220,7 +220,7 @@ def test_why_not():
     fail(pool.members[5], "429", retry_after_s=12.0)
     request = facts(images=True, tools=True)
     assert [why(pool, index, request) for index in pool.indices] == [
-        "has no credentials",
+        "provider keyless has no key: set api_key_env; it is left out",
         "takes no images",
         "takes no tools",
         "context window of 900 tokens, the prompt has about 1000",

@@ -280,7 +280,8 @@ def test_members_without_credentials_are_left_out_but_not_all_and_not_pinned() -
     found = catalog({"openai": True})
     pool = found.resolve("premium", "chat", None)
     assert ids(pool.members) == ["openai/gpt-4o"]
-    assert pool.left_out == ((found.deployments["anthropic/claude"], "has no credentials"),)
+    reason = "provider anthropic has no key: set api_key_env; it is left out"
+    assert pool.left_out == ((found.deployments["anthropic/claude"], reason),)
     assert ids(found.resolve("anthropic/claude", "chat", None).members) == ["anthropic/claude"]
     nobody = catalog({})
     assert len(nobody.resolve("premium", "chat", None).members) == 2

@@ -121,7 +121,11 @@ async def test_explain(admin, capsys):
     assert lines[2].startswith("   mock/big")
     assert "$0.00" in lines[2]
     assert lines[3].startswith("→  mock/small")
-    assert lines[4].split(maxsplit=2) == ["bare/m", "-", "has no credentials"]
+    reason = "provider bare has no key: set api_key_env; it is left out"
+    assert lines[4].split(maxsplit=2) == ["bare/m", "-", reason]
+    lines = await out(capsys, show_explanation, admin, "bare/m")
+    assert lines[0] == f"bare/m (pinned) by pinned, chat: {reason}"
+    assert not any("→" in line for line in lines)
 
 
 async def test_explain_what_names_no_model(admin, capsys):

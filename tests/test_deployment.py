@@ -132,7 +132,9 @@ def test_health_names_what_is_in_the_way():
         fail(refused, "401")
     assert refused.health(NOW)["reason"] == "the provider refuses the key"
     assert deployment("a", usable=False).health(NOW) == {
-        "state": "no credentials", "ejected_until_s": None, "reason": "its provider has no key",
+        "state": "no credentials",
+        "ejected_until_s": None,
+        "reason": "provider a has no key: set api_key_env; it is left out",
     }  # fmt: skip
 
 

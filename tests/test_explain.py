@@ -19,6 +19,7 @@ base_url = "http://a/v1"
 base_url = "http://b/v1"
 [providers.c]
 base_url = "http://c/v1"
+api_key_env = "C_KEY"
 [models."a/m"]
 input_price = 1
 output_price = 1
@@ -63,7 +64,7 @@ def test_ways_to_ask(catalog, body, how):
     assert (first["id"], first["provider"], first["unit"], first["skipped"]) == ("a/m", "a", "USD", None)
     assert first["score"] < second["score"]
     assert (left_out["id"], left_out["score"]) == ("c/o", None)
-    assert "credentials" in left_out["skipped"]
+    assert left_out["skipped"] == "provider c has no key: set C_KEY; it is left out"
 
 
 def test_the_request_itself_counts(catalog):
@@ -87,6 +88,12 @@ def test_a_pinned_model(catalog):
     answer = ask(catalog, {"model": "a/m", "stream": True})
     assert (answer["kind"], answer["strategy"], answer["choice"]) == ("pinned", "pinned", "a/m")
     assert (answer["candidates"][0]["score"], answer["candidates"][0]["unit"]) == (None, None)
+
+
+def test_a_pinned_model_whose_provider_has_no_key(catalog):
+    answer = ask(catalog, {"model": "c/o"})
+    reason = "provider c has no key: set C_KEY; it is left out"
+    assert (answer["choice"], answer["why"], answer["candidates"][0]["skipped"]) == (None, reason, reason)
 
 
 def test_no_turn_is_taken(catalog):

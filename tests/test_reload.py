@@ -85,6 +85,12 @@ async def test_a_changed_file_is_in_effect_for_the_next_request(running, caplog)
     assert caplog.text == ""
 
 
+async def test_a_provider_without_a_key_is_told_of_with_the_way_out(running, caplog):
+    running.write("[aliases]", '[providers.bare]\nbase_url = "http://a/v1"\napi_key_env = "BARE"\n[aliases]')
+    await running.check()
+    assert "provider bare has no key: set BARE; it is left out" in caplog.messages
+
+
 async def test_a_line_of_the_log_names_some_changes_of_many(running, caplog):
     caplog.set_level(logging.INFO)
     running.write("a = ", "".join(f'more{number} = ["mock/m"]\n' for number in range(60)) + "a = ")

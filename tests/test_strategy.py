@@ -23,7 +23,7 @@ def skipped(pool: Pool, **request: object) -> list[str | None]:
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
 def test_a_single_member_is_taken_whatever_it_lacks(strategy: str) -> None:
-    only = deployment("a", usable=False, context_window=10)
+    only = deployment("a", context_window=10)
     pool = pool_of(strategy, only, shares=[("a/m", 1, [only])])
     request = facts(images=True, body_bytes=10**6)
     assert choose(pool, request, Random(1)) is only
@@ -31,7 +31,7 @@ def test_a_single_member_is_taken_whatever_it_lacks(strategy: str) -> None:
 
 
 def test_a_pinned_request_is_always_sent() -> None:
-    only = deployment("a", usable=False, context_window=10)
+    only = deployment("a", context_window=10)
     pool = pool_of("pinned", only, kind="pinned")
     states = [
         lambda: None,
@@ -49,6 +49,27 @@ def test_a_pinned_request_is_always_sent() -> None:
     assert choose(pool, facts(), Random(1), [only]) is None
 
 
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
+def test_where_nobody_has_a_key_none_is_said_to_be_chosen(strategy: str) -> None:
+    members = [deployment(name, usable=False) for name in "ab"]
+    pool = pool_of(strategy, *members, shares=[("m", 1, members)], inner="latency")
+    assert choose(pool, facts(), Random(1)) is members[0]  # and the answer says what is wrong
+    found = explain(pool, facts())
+    assert (found.choice, found.why) == (None, "no provider of its members has a key")
+    assert found.candidates == [
+        (member, None, f"provider {name} has no key: set api_key_env; it is left out")
+        for member, name in zip(members, "ab", strict=True)
+    ]
+
+
+def test_a_pinned_member_without_a_key_is_not_said_to_be_chosen() -> None:
+    only = deployment("a", usable=False)
+    pool = pool_of("pinned", only, kind="pinned")
+    assert choose(pool, facts(), Random(1)) is only
+    reason = "provider a has no key: set api_key_env; it is left out"
+    assert explain(pool, facts()) == (None, reason, [(only, None, reason)])
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_members_that_cant_take_the_request_are_skipped(strategy: str) -> None:
     pool = pool_of(
@@ -64,7 +85,7 @@ def test_members_that_cant_take_the_request_are_skipped(strategy: str) -> None:
         "takes no images",
         "takes no tools",
         "context window of 900 tokens, the prompt has about 1000",
-        "has no credentials",
+        "provider keyless has no key: set api_key_env; it is left out",
         None,
     ]
 
@@ -149,7 +170,7 @@ def test_round_robin_is_even_smooth_and_weighted() -> None:
     found = [choose(pool, facts(), rng) for _ in range(8)]
     assert "".join(member.provider.name for member in found if member) == "aabaaaba"
     before = list(pool.turns)
-    assert skipped(pool)[2] == "has no credentials"
+    assert skipped(pool)[2] == "provider c has no key: set api_key_env; it is left out"
     assert pool.turns == before  # explaining takes no turn
 
 
@@ -319,7 +340,10 @@ def test_a_choice_is_always_a_member_that_explain_lets_in(
     chosen = choose(pool, request, Random(1))
     assert [one.deployment for one in found.candidates] == members
     able = [one.deployment for one in found.candidates if one.skipped is None]
-    assert (chosen in able) if able else (chosen is found.choice is None)
+    if able:
+        assert chosen in able
+    else:  # where nobody has a key, one is asked that says so
+        assert found.choice is None and (chosen is None or not any(one.usable for one in members))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
