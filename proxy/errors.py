@@ -89,6 +89,13 @@ class GatewayError(Exception):
         # No property that subclasses override: mypyc calls such a one of an exception at address 0.
         self.should_retry = status in (408, 429) or status >= 500 if should_retry is None else should_retry
 
+    def blame_header(self, name: str) -> None:
+        """A header's value is at fault, where the error blames the body's ``model``: say so."""
+        if self.param == "model":
+            self.param = name
+            self.message = f"{name}: {self.message}"
+            self.args = (self.message,)
+
     def header_lines(self) -> bytes:
         """Header lines of its own, each with its CRLF."""
         if self.retry_after_s is None:

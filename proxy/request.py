@@ -14,7 +14,7 @@ from proxy.asked import NOTHING_SAID, Wanted, asked, wanted
 from proxy.body import Keys
 from proxy.budget import Share
 from proxy.candidates import Facts
-from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
 from proxy.options import Options, caller_of, read_options
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LOOK_BYTES: Final = 16 << 10
 # Prompts of a list are hardly shorter, with what stands around them.
 _BYTES_A_PROMPT: Final = 8
+_FALLBACK: Final = "X-Inferoute-Fallback"
 # A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
 _COUNT_BYTES: Final = 1 << 20
 
@@ -262,7 +263,7 @@ class Request:
         self.may_follow = pool.fails_over
         fallbacks = self.options.fallbacks
         if fallbacks:
-            self.fallbacks = [self._find(name) for name in fallbacks]
+            self.fallbacks = [self._find_fallback(name) for name in fallbacks]
             self.may_follow = True
             if self.endpoint in ONE_MODEL_ENDPOINTS:
                 self._check_one_model(pool)
@@ -283,14 +284,21 @@ class Request:
             hint = None if grant is not None and grant.limits_models else self.gateway.hint(error.name)
             raise UnknownModel(error.name, hint) from None
 
+    def _find_fallback(self, name: str) -> Pool:
+        try:
+            return self._find(name)
+        except GatewayError as error:
+            error.blame_header(_FALLBACK)
+            raise
+
     def _check_one_model(self, pool: Pool) -> None:
         for fallback in self.fallbacks:
             if fallback.members[0].short != pool.members[0].short:
                 raise BadRequest(
-                    f"X-Inferoute-Fallback names '{fallback.name}', another model than '{pool.name}', and "
+                    f"{_FALLBACK} names '{fallback.name}', another model than '{pool.name}', and "
                     f"{self.endpoint} of different models don't mix.",
                     code="mixed_models",
-                    param="X-Inferoute-Fallback",
+                    param=_FALLBACK,
                 )
 
     def facts(self, pool: Pool, text: bytes, keys: Keys, now: float) -> Facts:

@@ -88,6 +88,16 @@ def test_unknown_model_suggests_the_nearest_name_if_there_is_one():
     assert "Did you mean" not in UnknownModel("x", None).message
 
 
+def test_a_header_is_blamed_in_the_models_place_and_in_no_other():
+    error = UnknownModel("x", None)
+    told = error.message
+    error.blame_header("X-A")
+    assert (error.param, error.message, str(error)) == ("X-A", f"X-A: {told}", f"X-A: {told}")
+    other = BadRequest("no", param="X-B")
+    other.blame_header("X-A")
+    assert (other.param, other.message) == ("X-B", "no")
+
+
 @pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (3600.0, 3600)])
 def test_patience_is_asked_for_in_whole_seconds_and_never_too_few(wait_s, seconds):
     error = CoolingDown("premium", wait_s)

@@ -224,6 +224,8 @@ async def test_a_fallback_that_can_not_be_is_told_at_once(provider, other, start
     reply = Reply(*await client.response())
     kind = "not_found_error" if status == 404 else "invalid_request_error"
     assert reply.kind == (status, kind, code)
+    assert reply.error["param"] == "X-Inferoute-Fallback"
+    assert reply.error["message"].startswith("X-Inferoute-Fallback")
     assert provider.connections == other.connections == 0
     assert [(seen["status"], seen["attempts"]) for seen in rows(server)] == [(status, 0)]
     await client.post(body("a/m"), extra=fallback(",".join(["b/m"] * 8)).encode() + b"\r\n")

@@ -158,9 +158,13 @@ def test_names_that_dont_serve(model, status, code):
     with pytest.raises(GatewayError) as caught:
         names(request(), model)
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.param == "model"
+    told = caught.value.message
     with pytest.raises(GatewayError) as caught:
-        names(request(b"X-Inferoute-Fallback: " + model))
+        names(request(b"X-Inferoute-Fallback: a/m, " + model))
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.param == "X-Inferoute-Fallback"
+    assert caught.value.message == str(caught.value) == f"X-Inferoute-Fallback: {told}"
 
 
 def test_a_hint_is_for_those_who_may_use_all_models():
@@ -182,6 +186,8 @@ def test_a_fallback_that_a_key_may_not_use_is_refused_whatever_it_can_do(endpoin
         names(made, {"chat": b"a/m"}.get(endpoint, b"a/e"))
     expected = (400, "unsupported_endpoint") if endpoint == "rerank" else (403, "model_not_allowed")
     assert (caught.value.status, caught.value.code) == expected  # of "rerank" it is the first name's fault
+    assert caught.value.param == ("model" if endpoint == "rerank" else "X-Inferoute-Fallback")
+    assert caught.value.message.startswith("X-Inferoute-Fallback: ") == (endpoint != "rerank")
 
 
 def test_a_key_whose_requests_are_used_up_is_refused_by_its_head():
