@@ -236,7 +236,7 @@ class Attempt(Record):
         status = head.status
         wait_s = retry_after_s(head.lines, time.time()) if status in (429, 503) else None
         if status == 401:
-            log.error("provider %s refused the operator's key (401)", self.provider.config.name)
+            blame.tell_refused(self)
             if not self.exchange.body.done:
                 return self._refused(now)
             self.is_refused = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.deployment import Deployment
 from proxy.endpoints import CLASSES, MAKING
+from proxy.lines import CREDENTIAL_HEADERS
 from proxy.record import CONNECT, RESET, TIMEOUT, confirm
 from proxy.retry import Doubt
 from proxy.strikes import mark_of, names_account
@@ -24,6 +25,7 @@ log = logging.getLogger("tokenhub.attempt")
 # What a provider does that has waited long enough for the rest of a request, which is up to the client.
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
+_KEY_HEADERS: Final = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "api-key": "api-key"}
 # The body of a refusal is waited for, for its code: so long, and so much of it.
 REFUSAL_S: Final = 1.0
 REFUSAL_BYTES: Final = 16 << 10
@@ -68,6 +70,19 @@ def refuse(attempt: Attempt, now: float) -> None:
     if not is_confirmed:
         attempt.doubt = Doubt(attempt.deployment, attempt.row, mark(attempt, "401"))
     blame(attempt, "401", REFUSED, now, is_confirmed=is_confirmed)
+
+
+def tell_refused(attempt: Attempt) -> None:
+    """Log that a provider answers 401, and how the key was sent, which is the first thing to check; never the
+    key itself."""
+    config = attempt.provider.config
+    way = config.auth_of(attempt.exchange.endpoint)
+    name = _KEY_HEADERS.get(way)
+    how = f'none was sent, as auth = "{way}"' if name is None else f"it was sent as {name}"
+    sets = [other for other, _ in config.headers if other.lower().encode() in CREDENTIAL_HEADERS]
+    if sets:
+        how += f"; 'headers' of the provider set {', '.join(sets)}"
+    log.error("provider %s refused the operator's key (401): %s", config.name, how)
 
 
 def settle_doubts(attempt: Attempt, doubts: list[Doubt], now: float) -> None:

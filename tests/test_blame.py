@@ -268,6 +268,44 @@ async def test_it_is_out_within_two_minutes_with_one(provider, other, start, cap
     assert caplog.text.count("refused the operator's key (401)") == 7
 
 
+@pytest.mark.parametrize(
+    ("settings", "path", "how"),
+    [
+        ('api_key_env = "K"', "chat/completions", "it was sent as Authorization: Bearer"),
+        ('api_key_env = "K"\nauth = "x-api-key"', "chat/completions", "it was sent as x-api-key"),
+        ('api_key_env = "K"\nauth = "api-key"', "chat/completions", "it was sent as api-key"),
+        ('api_key_env = "K"\nauth = { messages = "x-api-key" }', "messages", "it was sent as x-api-key"),
+        (
+            'api_key_env = "K"\nauth = { messages = "x-api-key" }',
+            "chat/completions",
+            "it was sent as Authorization: Bearer",
+        ),
+        ('auth = "none"', "chat/completions", 'none was sent, as auth = "none"'),
+        (
+            'auth = "none"\nheaders = { Authorization = "Basic s3cret" }',
+            "chat/completions",
+            "none was sent, as auth = \"none\"; 'headers' of the provider set Authorization",
+        ),
+    ],
+)
+async def test_the_log_says_how_a_refused_key_was_sent(provider, start, caplog, settings, path, how):
+    provider.script = answers(b"{}", b"401 No")
+    text = f"""
+    [providers.a]
+    base_url = "{provider.url}"
+    endpoints = ["chat", "messages"]
+    {settings}
+    [models."a/m"]
+    capabilities = ["chat", "messages"]
+    """
+    server = await start(text, K="s3cret")
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"a/m"}', b"/v1/" + path.encode())
+    assert (await client.response())[0] == 502
+    assert f"provider a refused the operator's key (401): {how}" in caplog.messages
+    assert "s3cret" not in caplog.text
+
+
 async def test_what_a_second_member_refuses_or_finds_wrong_confirms_nothing(provider, other, start):
     provider.script = lambda call: fails_at(call, refuses, lambda sent: True)
     other.script = answers(b"{}", b"400 Bad")
