@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from proxy.lines import OWN_HEADERS, is_kept
+from proxy.lines import CREDENTIAL_HEADERS, HOP_HEADERS, OWN_HEADERS, OWN_PREFIXES, is_kept, may_pass
 from proxy.passing import why_never
 from proxy.query import is_never_passed
 from proxy.values import choice, kind, text
@@ -42,14 +42,28 @@ def passed_header(value: object) -> str:
     written = _pattern(value)
     if written == "*":
         raise ValueError(
-            "can't be all, as nobody knows what an unknown header does at a provider: name them, or a prefix "
-            'such as "x-team-*"'
+            "can't be all, as nobody knows what an unknown header does at a provider: name them, or a prefix"
         )
     name = written.lower().encode()
     reason = why_never(name.removesuffix(b"*"))
     if reason is not None:
-        raise ValueError(f"can't let '{written}' pass: it {reason}")
+        raise ValueError(f"can't let '{written}' pass: it {reason}; {_instead(written, name)}")
     return written
+
+
+def _instead(written: str, name: bytes) -> str:
+    """The way out where a client's header can't pass, as the middle of a sentence."""
+    if name.find(b"_") >= 0 and may_pass(name.replace(b"_", b"-")):
+        other = written.replace("_", "-")
+        return f"let clients send '{other}' and name that"
+    if written.endswith("*"):
+        return "name single headers, or a longer prefix"
+    if name in OWN_HEADERS or name in HOP_HEADERS or name.startswith(OWN_PREFIXES):
+        return "take it out"
+    fixed = f'a fixed value goes with headers = {{ {written} = "…" }}'
+    if name in CREDENTIAL_HEADERS:
+        return f'clients\' own go with auth = "passthrough", and {fixed}'
+    return f"take it out; {fixed}"
 
 
 def dropped_header(value: object) -> str:
@@ -57,7 +71,7 @@ def dropped_header(value: object) -> str:
     ``*`` for all."""
     written = _pattern(value)
     if written.lower().encode() in OWN_HEADERS:
-        raise ValueError(f"can't drop '{written}': the gateway itself writes it")
+        raise ValueError(f"can't drop '{written}': the gateway itself writes it; take it out")
     return written
 
 
@@ -65,16 +79,21 @@ def _pattern(value: object) -> str:
     written = text(value)
     if written == "*" or _PATTERN.fullmatch(written):
         return written
-    raise ValueError('must be names of headers; a "*" may stand at the end: "x-team-*"')
+    raise ValueError('must be names of headers, without values; a "*" may stand at the end')
 
 
 def passed_parameter(value: object) -> str:
     """A parameter of a client's query that a provider gets beside the usual ones."""
     written = text(value)
     if not _PARAMETER.fullmatch(written) or written == "*":
-        raise ValueError("must be names of parameters in plain, each by itself")
+        raise ValueError(
+            'must be names of parameters, each by itself: without values, not percent-encoded, and no "*"'
+        )
     if is_never_passed(written):
-        raise ValueError(f"can't let '{written}' pass: it names a model or holds a secret")
+        raise ValueError(
+            f"can't let '{written}' pass: it names a model or holds a secret; take it out, and put what each "
+            f'request is to have into query = {{ {written} = "…" }}'
+        )
     return written
 
 

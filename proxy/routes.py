@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from proxy import header_settings, values
 from proxy.positions import Path
@@ -58,9 +58,9 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
         auth_at=tuple(pair for pair in auth.items() if pair[0] != "default" and pair[1] != default),
         headers=headers,
         query=query,
-        pass_headers=table.take_list("pass_headers", (), header_settings.passed_header, may_be_empty=True),
-        drop_headers=table.take_list("drop_headers", (), header_settings.dropped_header, may_be_empty=True),
-        pass_query=table.take_list("pass_query", (), header_settings.passed_parameter, may_be_empty=True),
+        pass_headers=_names(table, "pass_headers", header_settings.passed_header),
+        drop_headers=_names(table, "drop_headers", header_settings.dropped_header),
+        pass_query=_names(table, "pass_query", header_settings.passed_parameter),
         ca_file=table.take("ca_file", "", values.text),
         case_insensitive_keys=table.take("case_insensitive_keys", False, values.flag),
         endpoints=frozenset(table.take_list("endpoints", ("chat", "completions", "embeddings"), endpoint)),
@@ -82,6 +82,17 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
         table.notes.wrong(table.path, f"provider '{name}' needs a base_url", at_key=True)
     table.done()
     return settings if address else None
+
+
+_EXAMPLES = {
+    "pass_headers": '["x-team", "x-app-*"]',
+    "drop_headers": '["user-agent", "x-stainless-*"]',
+    "pass_query": '["user", "filter[name]"]',
+}
+
+
+def _names(table: Table, key: str, read: Callable[[object], str]) -> tuple[str, ...]:
+    return table.take_list(key, (), read, may_be_empty=True, example=_EXAMPLES[key])
 
 
 def _check_credentials(

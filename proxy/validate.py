@@ -91,10 +91,26 @@ class Table:
         return value
 
     def take_list(
-        self, key: str, default: tuple[T, ...], read: Callable[[object], T], *, may_be_empty: bool = False
+        self,
+        key: str,
+        default: tuple[T, ...],
+        read: Callable[[object], T],
+        *,
+        may_be_empty: bool = False,
+        example: str = "",
     ) -> tuple[T, ...]:
-        """A list whose elements follow `read`, each mistake at its element; a lone text counts as a list."""
-        given = self.take(key, None, _list_or_text)
+        """A list whose elements follow `read`, each mistake at its element; a lone text counts as a list.
+
+        :param example: of the whole value; each mistake's text ends with it.
+        """
+        such_as = f"; such as {key} = {example}" if example else ""
+
+        def read_list(value: object) -> list[object]:
+            if isinstance(value, str | list):
+                return [value] if isinstance(value, str) else value
+            raise ValueError(f"must be a list, not {values.kind(value)}{such_as}")
+
+        given = self.take(key, None, read_list)
         if given is None:
             return default
         if not given and not may_be_empty:
@@ -104,7 +120,7 @@ class Table:
             try:
                 result.append(read(element))
             except ValueError as error:
-                self.notes.wrong(self.at(key, index), f"'{key}' {error}")
+                self.notes.wrong(self.at(key, index), f"'{key}' {error}{such_as}")
         if tuple(result) == default:
             self.notes.changed.remove(self.at(key))
         return tuple(result)
@@ -161,14 +177,6 @@ def _table(value: object) -> dict[str, object]:
     if isinstance(value, dict):
         return value
     raise ValueError(f"must be a table, not {values.kind(value)}")
-
-
-def _list_or_text(value: object) -> list[object]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return value
-    raise ValueError(f"must be a list, not {values.kind(value)}")
 
 
 def quoted(name: str) -> str:
