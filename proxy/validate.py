@@ -73,10 +73,13 @@ class Table:
     def at(self, *keys: str | int) -> Path:
         return (*self.path, *keys)
 
-    def take(self, key: str, default: D, read: Callable[[object], T], *, usual: object = None) -> T | D:
+    def take(
+        self, key: str, default: D, read: Callable[[object], T], *, usual: object = None, such_as: str = ""
+    ) -> T | D:
         """The setting `key` by its grammar `read`; `default` where it is missing or wrong.
 
         :param usual: a value that means the same as the default (a note of what was changed leaves it out).
+        :param such_as: what a mistake's text ends with.
         """
         self._known.append(key)
         if key not in self.content:
@@ -84,7 +87,7 @@ class Table:
         try:
             value = read(self.content[key])
         except ValueError as error:
-            self.notes.wrong(self.at(key), f"'{key}' {error}")
+            self.notes.wrong(self.at(key), f"'{key}' {error}{such_as}")
             return default
         if value not in (default, usual):
             self.notes.changed.append(self.at(key))
@@ -104,13 +107,7 @@ class Table:
         :param example: of the whole value; each mistake's text ends with it.
         """
         such_as = f"; such as {key} = {example}" if example else ""
-
-        def read_list(value: object) -> list[object]:
-            if isinstance(value, str | list):
-                return [value] if isinstance(value, str) else value
-            raise ValueError(f"must be a list, not {values.kind(value)}{such_as}")
-
-        given = self.take(key, None, read_list)
+        given = self.take(key, None, _list_or_text, such_as=such_as)
         if given is None:
             return default
         if not given and not may_be_empty:
@@ -177,6 +174,14 @@ def _table(value: object) -> dict[str, object]:
     if isinstance(value, dict):
         return value
     raise ValueError(f"must be a table, not {values.kind(value)}")
+
+
+def _list_or_text(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise ValueError(f"must be a list, not {values.kind(value)}")
 
 
 def quoted(name: str) -> str:
