@@ -25,8 +25,16 @@ from proxy.keyadmin import add_keys
 from proxy.keystore import KeyStore
 from proxy.listeners import StartError
 from proxy.pages import add_pages
+from proxy.query import QueryError
 from proxy.reload import Reloader
-from proxy.requestbody import MAX_EXPLAINED_BYTES, query_of, read_body, read_object, unprocessable
+from proxy.requestbody import (
+    MAX_EXPLAINED_BYTES,
+    query_of,
+    read_body,
+    read_object,
+    refused,
+    unprocessable,
+)
 from proxy.routesfile import Irreplaceable, Unreadable
 from proxy.slices import stepped
 from proxy.views import alias_row, route_rows
@@ -57,7 +65,7 @@ def admin_app(
     """The application.
 
     :param books: the totals of what was used.
-    :param requests: the rows of the latest requests that a query selects; ValueError: it is none.
+    :param requests: the rows of the latest requests that a query selects; QueryError: it is none.
     :param listen: where it is reached, which tells the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
     """
@@ -234,8 +242,8 @@ async def _reload(request: web.Request) -> web.Response:
 async def _requests(request: web.Request) -> web.StreamResponse:
     try:
         rows = await request.app[_REQUESTS](query_of(request))
-    except ValueError as error:
-        raise BadRequest(str(error), code="invalid_query") from None
+    except QueryError as error:
+        raise refused(error) from None
     return await rows_response(request, rows)
 
 

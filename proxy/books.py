@@ -137,7 +137,7 @@ class Books:
         """The dimensions and the totals that a query asks for.
 
         :param names: of the keys, by id.
-        :raises ValueError: it is none. :raises sqlite3.Error: they can't be read.
+        :raises QueryError: it is none. :raises sqlite3.Error: they can't be read.
         """
         by, since, until = read_query(query, datetime.now(UTC).date())
         if not await self.catch_up():

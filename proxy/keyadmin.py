@@ -14,7 +14,8 @@ from proxy.http import json_response, rows_response
 from proxy.keydb import NameTaken, UnknownKey
 from proxy.keys import Key, KeySettingsError
 from proxy.keystore import KeyStore, NotStored
-from proxy.requestbody import prefers, query_of, read_object
+from proxy.query import QueryError
+from proxy.requestbody import prefers, query_of, read_object, refused
 from proxy.slices import sliced
 from proxy.totals import csv_lines
 
@@ -124,12 +125,11 @@ async def _usage(request: web.Request) -> web.StreamResponse:
     wanted = "csv" if prefers(request.headers.get("Accept", ""), "text/csv", "application/json") else "json"
     form = query.pop("format", wanted)
     if form not in FORMATS:
-        raise BadRequest(f"'format' must be {' or '.join(FORMATS)}.", code="invalid_query", param="format")
+        raise refused(QueryError("format", f"'format' must be {' or '.join(FORMATS)}"))
     try:
         by, rows = await request.app[_BOOKS].usage(query, request.app[_KEYS].names())
-    except ValueError as error:
-        text = str(error)
-        raise BadRequest(f"{text[0].upper()}{text[1:]}.", code="invalid_query") from None
+    except QueryError as error:
+        raise refused(error) from None
     except sqlite3.Error as error:
         raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
     vary = {"Vary": "Accept"}

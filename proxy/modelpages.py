@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from proxy.errors import BadRequest
+from proxy.query import INVALID, parameters
 
 # What one page holds at most. Anthropic's API gives 20 where no limit is asked for; more does no harm to who
 # asks for further pages, and others see all of them.
@@ -36,8 +37,8 @@ def paging_of(query: bytes) -> Paging:
     :raises BadRequest: it makes no sense.
     """
     found: dict[bytes, str] = {}
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
+    for name, part in parameters(query):
+        value = part.partition(b"=")[2]
         if name in (b"limit", b"after_id", b"before_id") and value:
             found[name] = unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "replace")
     limit = found.get(b"limit", str(MAX_ROWS))
@@ -111,4 +112,4 @@ def anthropic_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wrong(param: str, text: str) -> BadRequest:
-    return BadRequest(text, code="invalid_query", param=param)
+    return BadRequest(text, code=INVALID, param=param)

@@ -26,6 +26,7 @@ from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, Unkn
 from proxy.headers import RequestHead
 from proxy.listing import Wanted
 from proxy.modelpages import Paging, paging_of
+from proxy.query import flag
 
 if TYPE_CHECKING:
     from proxy.access import Grant
@@ -145,7 +146,7 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
     if grant is not None:
         grant.check(unix_s)
     limited = grant if grant is not None and grant.limits_models else None
-    is_all = b"all=true" in head.query.split(b"&")
+    is_all = bool(head.query) and flag(head.query, b"all")
     is_theirs = is_anthropic(head.path, head.lines)
     paging = paging_of(head.query) if is_theirs and id is None else Paging()
     routes = gateway.routes

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxy.errors import BadRequest, GatewayError
 from proxy.jsonslices import parse_few
+from proxy.query import INVALID, QueryError
 from proxy.views import FILTERS
 
 # The parameters of the paths that have any.
@@ -49,8 +50,14 @@ def query_of(request: web.Request) -> dict[str, str]:
     return {name: value for name, value in request.query.items() if value}
 
 
+def refused(error: QueryError) -> BadRequest:
+    """The answer where a parameter has a value that it can't have; it names the parameter."""
+    text = str(error)
+    return _no_query(f"{text[0].upper()}{text[1:].removesuffix('.')}.", error.param)
+
+
 def _no_query(text: str, param: str) -> BadRequest:
-    return BadRequest(text, code="invalid_query", param=param)
+    return BadRequest(text, code=INVALID, param=param)
 
 
 def prefers(accept: str, kind: str, other: str) -> bool:

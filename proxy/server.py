@@ -81,7 +81,7 @@ class Server:
         await control.start(self.requests, self.count)
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The latest requests that a query selects. :raises ValueError: it is none."""
+        """The latest requests that a query selects. :raises QueryError: it is none."""
         return await latest(self.gateway, query)
 
     async def count(self, brief: bool = False) -> Counted:
@@ -111,7 +111,7 @@ class Server:
 async def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
     """The latest requests of this process that a query selects, newest first.
 
-    :raises ValueError: it is none.
+    :raises QueryError: it is none.
     """
     name_of = gateway.keys.name_of
     lines = list(gateway.endings.latest)

@@ -251,7 +251,7 @@ class Supervisor:
         return None if directory is None else str(directory)
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The latest requests that a query selects, of all workers. :raises ValueError: it is none."""
+        """The latest requests that a query selects, of all workers. :raises QueryError: it is none."""
         done(select_requests((), query))
         asked = (asyncio.wait_for(handle.ask(Tell(dict(query))), ORDER_S) for handle in self._living())
         answers = await asyncio.gather(*asked, return_exceptions=True)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from proxy.query import QueryError
+
 DIMENSIONS = ("key", "model", "provider", "day")
 _COUNTS = (
     *("requests", "errors", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens"),
@@ -42,24 +44,24 @@ def read_query(query: Mapping[str, str], today: date) -> tuple[tuple[str, ...], 
     as ``since`` a week ends today, and ``1d`` is today.
 
     :param today: in UTC, as all days here.
-    :raises ValueError: a sentence that says what is wrong and what would be right.
+    :raises QueryError: a sentence that says what is wrong and what would be right.
     """
     names = [name for name, _ in query.items()]  # the keys alone would not tell of repeated ones
     for name in names:
         if name not in _PARAMETERS:
-            raise ValueError(f"unknown parameter {name!r}: there are {', '.join(_PARAMETERS)}")
+            raise QueryError(name, f"unknown parameter {name!r}: there are {', '.join(_PARAMETERS)}")
         if names.count(name) > 1:
-            raise ValueError(f"{name} is given more than once: give it once")
+            raise QueryError(name, f"{name} is given more than once: give it once")
     by = [name.strip() for name in query.get("by", "").split(",")]
     by = [] if by == [""] else by
     for dimension in by:
         if dimension not in DIMENSIONS:
-            raise ValueError(f"by can't be {dimension!r}: choose from {', '.join(DIMENSIONS)}")
+            raise QueryError("by", f"by can't be {dimension!r}: choose from {', '.join(DIMENSIONS)}")
         if by.count(dimension) > 1:
-            raise ValueError(f"by names {dimension} more than once: name it once")
+            raise QueryError("by", f"by names {dimension} more than once: name it once")
     since, until = (_day(name, query.get(name, ""), today) for name in ("since", "until"))
     if since is not None and until is not None and since > until:
-        raise ValueError(f"since {since} is after until {until}: exchange them")
+        raise QueryError("since", f"since {since} is after until {until}: exchange them")
     return tuple(by), since, until
 
 
@@ -73,8 +75,8 @@ def _day(name: str, text: str, today: date) -> date | None:
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{name} is no day: {text!r}; write YYYY-MM-DD, or 7d for the last seven days"
+        raise QueryError(
+            name, f"{name} is no day: {text!r}; write YYYY-MM-DD, or 7d for the last seven days"
         ) from None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.catalog import Catalog
 from proxy.config import AliasConfig
+from proxy.query import QueryError
 
 MAX_REQUESTS = 1000
 DEFAULT_REQUESTS = 100
@@ -62,11 +63,12 @@ def select_requests(
 ) -> Generator[None, None, list[dict[str, Any]]]:
     """The rows of finished requests that ``limit``, ``key``, ``model`` and ``status`` let through; in steps.
 
-    :raises ValueError: a value that is none; the text is a sentence.
+    :raises QueryError: a value that is none; the text is a sentence.
     """
     unknown = query.keys() - set(FILTERS)
     if unknown:
-        raise ValueError(f"There is no filter '{min(unknown)}'; known: {', '.join(FILTERS)}.")
+        name = min(unknown)
+        raise QueryError(name, f"There is no filter '{name}'; known: {', '.join(FILTERS)}.")
     limit = limit_of(query)
     wanted = query.get("status")
     status = None if wanted in (None, "error") else _whole("status", str(wanted), 999)
@@ -87,12 +89,12 @@ def select_requests(
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """How many rows a query asks for. :raises ValueError: that is no number, or too many."""
+    """How many rows a query asks for. :raises QueryError: that is no number, or too many."""
     return _whole("limit", query.get("limit", str(DEFAULT_REQUESTS)), MAX_REQUESTS)
 
 
 def _whole(name: str, text: str, most: int) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:9]) <= most or len(text) > 9:
         also = ", or 'error'" if name == "status" else ""
-        raise ValueError(f"'{name}' must be a whole number from 1 to {most}{also}.")
+        raise QueryError(name, f"'{name}' must be a whole number from 1 to {most}{also}.")
     return int(text)

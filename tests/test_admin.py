@@ -401,7 +401,10 @@ async def test_requests(start):
     assert {row["status"] for row in rows} == {503}
     assert abs(rows[0]["time"] - time.time()) < 60
     assert (await get(server, "/requests?model=mock/big&status=error&limit=5"))["data"] == rows[1:]
-    check_error(await ask(server, "GET", "/admin/v1/requests?limit=0"), 400, "invalid_query", "'limit'")
+    for query, param in (("limit=0", "limit"), ("limit=x", "limit"), ("status=ok", "status")):
+        answer = await ask(server, "GET", f"/admin/v1/requests?{query}")
+        check_error(answer, 400, "invalid_query", f"'{param}'")
+        assert json.loads(answer[2])["error"]["param"] == param
     check_error(await ask(server, "GET", "/admin/v1/requests?user=x"), 400, "invalid_query", "'user'")
     assert (await get(server, "/requests?limit=&key=&model=&status="))["data"] == rows  # as forms send it
 

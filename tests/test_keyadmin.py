@@ -221,11 +221,22 @@ async def test_usage(server, provider):
 
 
 @pytest.mark.parametrize(
-    "query", ["by=colour", "since=soon", "nonsense=1", "format=xml", "since=2026-02-01&until=2026-01-01"]
+    ("query", "param"),
+    [
+        ("by=colour", "by"),
+        ("by=key,key", "by"),
+        ("since=soon", "since"),
+        ("until=soon", "until"),
+        ("nonsense=1", "nonsense"),
+        ("format=xml", "format"),
+        ("since=2026-02-01&until=2026-01-01", "since"),
+    ],
 )
-async def test_a_question_that_is_none(server, query):
-    text = said(await admin(server, "GET", f"/usage?{query}"), 400, "invalid_query")
-    assert text.endswith(".") and text[0] in "'BFST"
+async def test_a_question_that_is_none(server, query, param):
+    answer = await admin(server, "GET", f"/usage?{query}")
+    text = said(answer, 400, "invalid_query")
+    assert answer[1]["error"]["param"] == param
+    assert text.endswith(".") and text[0] in "'BFSTU"
 
 
 @pytest.mark.parametrize(

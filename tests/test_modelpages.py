@@ -56,6 +56,7 @@ def test_walking_the_pages_gives_each_model_once(count: int, limit: int, backwar
         (b"after_id=a%2Fb&limit=1", Paging(1, "a/b")),
         (b"before_id=a/b+c", Paging(MAX_ROWS, "", "a/b c")),
         (b"xlimit=0", Paging()),
+        (b"l%69mit=5", Paging(5)),
     ],
 )
 def test_what_a_query_asks_for(query: bytes, paging: Paging) -> None:

@@ -430,11 +430,13 @@ async def test_what_has_no_key_is_listed_on_demand_only(start):
     server = await start(CALLABLE.replace(other, f"{other}\ncontext_window = 9"),
                          MOCK_KEY="k")  # fmt: skip
     callable_ = ["mock/big", "mock/free", "mock/vectors", "best", "both"]
-    for query in ("", "?all=false", "?all=1", "?x=all=true", "?limit=5"):
+    for query in ("", "?all=false", "?all=0", "?all=No", "?all=", "?x=all=true", "?limit=5"):
         found = await rows(server, f"/v1/models{query}")
         assert list(found) == callable_
         assert not any("available" in row for row in found.values())
     everything = await rows(server, "/v1/models?limit=5&all=true")
+    for query in ("all=1", "all=YES", "all=True", "all=on", "all", "%61ll=%31"):
+        assert await rows(server, f"/v1/models?{query}") == everything
     assert list(everything) == [
         "mock/big", "mock/free", "other/free", "mock/vectors", "best", "dear", "both",
     ]  # fmt: skip
@@ -445,6 +447,17 @@ async def test_what_has_no_key_is_listed_on_demand_only(start):
     # Requests for `both` go to the one with a key, and so the other's limits are no matter.
     assert everything["both"]["context_window"] is None
     assert everything["other/free"]["context_window"] == 9
+
+
+@pytest.mark.parametrize("query", ["all=maybe", "all=2", "all=true%20", "all=1&all=1"])
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/mock/m"])
+async def test_a_flag_that_says_neither_is_refused(start, path, query):
+    server = await start(CALLABLE, MOCK_KEY="k")
+    for extra in ("", "anthropic-version: 2023-06-01\r\n"):
+        status, _, body = await get(server, f"{path}?{query}", extra=extra)
+        error = json.loads(body)["error"]
+        assert (status, error["code"], error["param"]) == (400, "invalid_query", "all")
+        assert "'all'" in error["message"]
 
 
 async def test_one_that_can_not_be_called_says_so(start):

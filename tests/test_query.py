@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.query import PASSING_PARAMETERS, is_never_passed, passing, passing_names
+from proxy.errors import BadRequest
+from proxy.query import PASSING_PARAMETERS, flag, is_never_passed, passing, passing_names
 
 LISTED = passing_names((), ())
 
@@ -93,3 +94,33 @@ def test_a_server_sees_no_other_name_however_it_is_spelled(pairs):
         assert {name for name, _ in seen} <= set(PASSING_PARAMETERS)
     assert len(dropped) + len([part for part in kept.split(b"&") if part]) == len([p for p in parts if p])
     assert all(part in query.split(b"&") for part in kept.split(b"&") if part)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (b"", False), (b"x=all", False), (b"xall=1", False), (b"all=", False), (b"all", True),
+        *((b"all=" + word, True) for word in (b"1", b"true", b"TRUE", b"yes", b"on", b"%74rue")),
+        *((b"a=b&all=" + word, False) for word in (b"0", b"false", b"False", b"no", b"off")),
+        (b"%61ll=1", True), (b"all=1;b=2", False),  # the latter has a name that none has
+    ],
+)  # fmt: skip
+def test_flags(query, says):
+    assert flag(query, b"all") is says
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (b"all=2", "must be true or false"),
+        (b"all=tru", "must be true or false"),
+        (b"all=1=1", "must be true or false"),
+        (b"all=%FF", "must be true or false"),
+        (b"all=1&all=0", "more than once"),
+        (b"all=&all", "more than once"),
+    ],
+)
+def test_flags_that_say_neither(query, said):
+    with pytest.raises(BadRequest, match=f"^'all' .*{said}") as caught:
+        flag(query, b"all")
+    assert (caught.value.code, caught.value.param) == ("invalid_query", "all")

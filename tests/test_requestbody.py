@@ -10,6 +10,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from proxy.errors import BadRequest
+from proxy.query import QueryError
 from proxy.requestbody import (
     MAX_SETTINGS_BYTES,
     check_query,
@@ -17,6 +18,7 @@ from proxy.requestbody import (
     query_of,
     read_body,
     read_object,
+    refused,
     unprocessable,
 )
 
@@ -147,3 +149,10 @@ def test_a_query_that_is_none(path, query, said, param):
 )
 def test_what_is_preferred(accept, wants_csv):
     assert prefers(accept, "text/csv", "application/json") is wants_csv
+
+
+def test_a_value_that_can_not_be_is_told_as_a_sentence_that_names_the_parameter():
+    for text in ("since is no day: 'x'", "Since is no day: 'x'."):
+        error = refused(QueryError("since", text))
+        assert (error.status, error.code, error.param) == (400, "invalid_query", "since")
+        assert error.message == "Since is no day: 'x'."

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from proxy.folding import TABLES
+from proxy.query import QueryError
 from proxy.totals import (
     DIMENSIONS,
     columns,
@@ -214,9 +215,10 @@ def test_queries(query, expected):
     ],
 )
 def test_queries_that_are_wrong_are_told_what_is_right(query, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(QueryError) as caught:
         read_query(query, TODAY)
     assert message in str(caught.value)
+    assert caught.value.param == next(iter(query))
 
 
 def parsed(text: str) -> list[list[str]]:

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.catalog import Catalog
 from proxy.config import parse
+from proxy.query import QueryError
 from proxy.steps import done
 from proxy.views import alias_row, route_rows, select_requests
 
@@ -135,5 +136,6 @@ def test_selecting_requests(query, ids):
     ],
 )
 def test_a_filter_that_is_none(query, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(QueryError, match=said) as caught:
         done(select_requests(ROWS, query))
+    assert caught.value.param == next(iter(query))
