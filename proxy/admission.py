@@ -61,8 +61,9 @@ def prompt_tokens(pool: Pool, streamed: bool, text_bytes: int, media_tokens: int
 def limit_of(
     grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: Wanted, prompts: int
 ) -> int:
-    """What a key's ``max_tokens`` leaves each answer of a request that does not limit them itself; 0: it
-    does, or nothing limits an answer there.
+    """What is to limit each answer of a request, in the provider's word: what a key's ``max_tokens`` leaves
+    where the request does not limit them itself, and its own limit where it says that in a word which not all
+    providers know. 0: it does, or nothing limits an answer there.
 
     :param found: as of :func:`proxy.asked.asked`; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more, or for something that is no number of tokens.
@@ -77,14 +78,19 @@ def limit_of(
     if endpoint not in LIMITS_AT:
         return 0
     answers = wants.answers * max(prompts, 1)
-    word = LIMITS_AT[endpoint][0]
+    words = LIMITS_AT[endpoint]
+    if not words:
+        return 0
+    word = words[0]
     if wants.output * answers > most:
         text = f"{wants.output} tokens for each of {answers} answers are more than this API key may have in"
         raise _refused(f"{text} a request: {most} tokens.", word, "max_tokens_exceeded")
     if answers > most:
         text = f"{answers} answers are more than this API key may have in a request: {most} tokens."
         raise _refused(text, word, "max_tokens_exceeded")
-    return 0 if wants.output else most // answers
+    if wants.output:
+        return wants.output if wants.in_newer_word else 0
+    return most // answers
 
 
 def admit(

@@ -23,11 +23,15 @@ OUTPUT_LIMITS: Final = frozenset((MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_
 WORDS: Final = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "background", "deferred",
 )  # fmt: skip
-# Which words limit an answer's length where: another's are ignored there, and promise nothing.
-LIMITS_AT: Final = {
+# Compaction of responses: an endpoint for limits only, as it knows no word that limits its answer.
+COMPACT: Final = "compact"
+# Which words limit an answer's length where: another's are ignored there, and promise nothing. Endpoints that
+# write no text are not here.
+LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
     "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
     "completions": (MAX_TOKENS,),
     "responses": (MAX_OUTPUT_TOKENS,),
+    COMPACT: (),
     "messages": (MAX_TOKENS,),
 }
 # Where several answers can be asked for, and how many at most.
@@ -56,15 +60,19 @@ class Wanted:
     """What a request asks of an endpoint.
 
     ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
-    ``answers``: how many. ``is_async``: they are made behind the client's back.
+    ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
+    chat's newer word limits the output, which many servers don't know.
     """
 
-    __slots__ = ("answers", "is_async", "output")
+    __slots__ = ("answers", "in_newer_word", "is_async", "output")
 
-    def __init__(self, output: int = 0, answers: int = 1, is_async: bool = False) -> None:
+    def __init__(
+        self, output: int = 0, answers: int = 1, is_async: bool = False, in_newer_word: bool = False
+    ) -> None:
         self.output = output
         self.answers = answers
         self.is_async = is_async
+        self.in_newer_word = in_newer_word
 
     def __repr__(self) -> str:
         return f"<Wanted {self.output} tokens, {self.answers} answers{', async' if self.is_async else ''}>"
@@ -82,10 +90,11 @@ def wanted(
     letters, as a whole number above 0. Otherwise some take none at all.
 
     :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
+    :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.
     """
     if not found:
         return NOTHING_SAID
-    output, answers, is_async = 0, 1.0, False
+    output, answers, is_async, in_newer_word = 0, 1.0, False, False
     is_limited = False
     for word, value in found:
         if word >= BACKGROUND:
@@ -98,8 +107,9 @@ def wanted(
         promised = _promised(body, keys)
         for word in LIMITS_AT.get(endpoint, ()):
             output = max(output, promised[word])
+        in_newer_word = endpoint == "chat" and output > 0 and promised[MAX_TOKENS] <= 0
     several = int(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
-    return Wanted(output, several, is_async)
+    return Wanted(output, several, is_async, in_newer_word)
 
 
 def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> list[int]:

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+# Of responses, but with a body of its own: OpenAI's reference has no ``max_output_tokens`` in it.
+COMPACT_PATH: Final = b"/responses/compact"
 # Path below the version prefix -> the endpoint whose rules and figures it shares.
 PATHS: Final = {
     b"/chat/completions": "chat",
     b"/completions": "completions",
     b"/embeddings": "embeddings",
     b"/responses": "responses",
-    b"/responses/compact": "responses",
+    COMPACT_PATH: "responses",
     b"/responses/input_tokens": "input_tokens",
     b"/messages": "messages",
     b"/messages/count_tokens": "count_tokens",

@@ -44,7 +44,7 @@ class Provider:
         self.pass_encoding = config.compression == "pass"
         # What limits the length of an answer, by endpoint.
         self.limit_words = {
-            endpoint: f'"{WORDS[words[0]]}"'.encode() for endpoint, words in LIMITS_AT.items()
+            endpoint: f'"{WORDS[words[0]]}"'.encode() for endpoint, words in LIMITS_AT.items() if words
         }
         self.limit_words["chat"] = f'"{config.output_limit_word}"'.encode()
         self.has_credentials = simulated or key is not None or not config.needs_key

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
 from proxy.admission import Most, admit, dearest_nusd, limit_of, most_of, prompt_tokens
-from proxy.asked import NOTHING_SAID, Wanted, asked, wanted
+from proxy.asked import COMPACT, NOTHING_SAID, Wanted, asked, wanted
 from proxy.body import Keys
 from proxy.budget import Share
 from proxy.candidates import Facts
+from proxy.endpoints import COMPACT_PATH
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
@@ -44,8 +45,8 @@ class Request:
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
         "answer_limit", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
-        "gateway", "grant", "head", "learn_bytes", "length", "may_follow", "most", "options", "path",
-        "permit", "pool", "ready_at", "request_id", "routes", "streamed",
+        "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "may_follow", "most",
+        "options", "path", "permit", "pool", "ready_at", "request_id", "routes", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -73,6 +74,7 @@ class Request:
         self.permit: Permit | None = None  # what it holds of its key's limits
         self.most: Most | None = None  # what is reserved there, once that is worked out
         self.answer_limit = 0  # of each answer's tokens, to be put into the body; 0: nothing is
+        self.has_newer_limit = False  # the body has it in chat's newer word: it is for who doesn't know that
 
     def begin(self) -> None:
         """Check the head of the request.
@@ -210,10 +212,12 @@ class Request:
                 param="stream_options",
             )
         found = asked(text, keys)
-        wants = wanted(text, keys, found, endpoint)
+        limits_as = self._limits_as()
+        wants = wanted(text, keys, found, limits_as)
         prompts = body.prompts() if endpoint == "completions" else 1
         if grant.max_tokens is not None:
-            limit = self.answer_limit = limit_of(grant, endpoint, found, wants, prompts)
+            limit = self.answer_limit = limit_of(grant, limits_as, found, wants, prompts)
+            self.has_newer_limit = wants.in_newer_word
             if limit:
                 wants = Wanted(limit, wants.answers, wants.is_async)
         if grant.account.reserves:
@@ -251,7 +255,11 @@ class Request:
     def wants(self) -> Wanted:
         """What its body says of how much work it is."""
         noted, keys = self.body.noted, self.body.noted_keys
-        return wanted(noted, keys, asked(noted, keys), self.endpoint) if keys else NOTHING_SAID
+        return wanted(noted, keys, asked(noted, keys), self._limits_as()) if keys else NOTHING_SAID
+
+    def _limits_as(self) -> str:
+        """The endpoint by which it is known what limits its answer."""
+        return COMPACT if self.path == COMPACT_PATH else self.endpoint
 
     def resolve(self) -> Pool:
         """The pool the request names, and those it names as fallbacks.

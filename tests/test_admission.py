@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.admission import admit, limit_of, most_of, prompt_tokens
-from proxy.asked import Wanted, asked, wanted
+from proxy.asked import COMPACT, Wanted, asked, wanted
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
 from proxy.pool import Pool
@@ -154,7 +154,9 @@ def test_each_prompt_gets_an_answer():
         (b'{"max_tokens":null}', 1, 100),
         (b'{"max_output_tokens":5}', 1, 100),  # another API's
         (b'{"max_tokens":7}', 1, 0),
-        (b'{"max_completion_tokens":7}', 1, 0),
+        (b'{"max_completion_tokens":7}', 1, 7),  # for who doesn't know that word
+        (b'{"max_completion_tokens":7,"max_tokens":null}', 1, 7),
+        (b'{"max_completion_tokens":7,"max_tokens":5}', 1, 0),
         (b'{"n":3}', 1, 33),
         (b'{"n":100}', 1, 1),
         (b'{"best_of":2}', 25, 2),
@@ -170,6 +172,14 @@ def test_what_a_key_leaves_each_answer(body, prompts, limit):
         )
         == limit
     )
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"max_output_tokens":7}'])
+def test_nothing_limits_a_compaction_and_all_that_the_model_writes_is_reserved(body):
+    found = asked(body, keys_of(body))
+    wants = wanted(body, keys_of(body), found, COMPACT)
+    assert limit_of(grant_of(max_tokens=100), COMPACT, found, wants, 1) == 0
+    assert most_of(pool("responses"), (), wants, 1, 0.0).output == MOST
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.asked import BEST_OF, COUNT, MAX_TOKENS, OUTPUT_LIMITS, wanted
+from proxy.asked import BEST_OF, COMPACT, COUNT, MAX_TOKENS, OUTPUT_LIMITS, wanted
 from proxy.asked import asked as asked_at
 from proxy.outline import keys_of
 
@@ -204,6 +204,26 @@ def test_of_a_part_the_end_tells_nothing():
 def test_a_limit_is_a_promise_where_all_take_it_alike(body, output):
     keys = keys_of(body)
     assert wanted(body, keys, asked(body), "chat").output == output
+
+
+@pytest.mark.parametrize(
+    ("body", "endpoint", "is_newer"),
+    [
+        (b'{"max_completion_tokens":7}', "chat", True),
+        (b'{"max_completion_tokens":7,"max_tokens":null}', "chat", True),
+        (b'{"max_completion_tokens":7,"Max_Tokens":5}', "chat", True),
+        (b'{"max_completion_tokens":7,"max_tokens":5,"max_tokens":5}', "chat", True),
+        (b'{"max_completion_tokens":7,"max_tokens":5}', "chat", False),
+        (b'{"max_tokens":5}', "chat", False),
+        (b'{"max_completion_tokens":"7"}', "chat", False),  # none at all
+        (b'{"max_completion_tokens":7}', "completions", False),
+        (b'{"max_output_tokens":7}', "responses", False),
+        (b'{"max_output_tokens":7}', COMPACT, False),
+        (b"{}", "chat", False),
+    ],
+)
+def test_a_limit_in_chats_newer_word_alone(body, endpoint, is_newer):
+    assert wanted(body, keys_of(body), asked(body), endpoint).in_newer_word is is_newer
 
 
 def test_answers_and_what_is_made_behind_the_clients_back():

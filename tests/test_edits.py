@@ -21,6 +21,7 @@ output_price = 2
 capabilities = ["chat", "completions", "responses", "messages", "embeddings"]
 """
 USAGE = {"include_usage": True}
+NEWER = 'output_limit_word = "max_completion_tokens"'
 
 
 @pytest.mark.parametrize(
@@ -29,13 +30,35 @@ USAGE = {"include_usage": True}
         ("chat/completions", "", {}, {"max_tokens": 90}),
         (
             "chat/completions",
-            'output_limit_word = "max_completion_tokens"',
+            NEWER,
             {},
             {"max_completion_tokens": 90},
         ),
         ("chat/completions", "", {"max_tokens": None}, {"max_tokens": 90}),
         ("chat/completions", "", {"n": 4}, {"n": 4, "max_tokens": 22}),
-        ("chat/completions", "", {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        # who knows only the older word gets the request's own limit in that, too
+        ("chat/completions", "", {"max_completion_tokens": 9}, {"max_completion_tokens": 9, "max_tokens": 9}),
+        (
+            "chat/completions",
+            "",
+            {"max_tokens": None, "max_completion_tokens": 9, "n": 3},
+            {"max_tokens": 9, "max_completion_tokens": 9, "n": 3},
+        ),
+        ("chat/completions", "", {"max_tokens": 9}, {"max_tokens": 9}),
+        (
+            "chat/completions",
+            "",
+            {"max_tokens": 5, "max_completion_tokens": 9},
+            {"max_tokens": 5, "max_completion_tokens": 9},
+        ),
+        # and who knows the newer one what was said: OpenAI refuses both together
+        ("chat/completions", NEWER, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        ("chat/completions", NEWER, {"max_tokens": 9}, {"max_tokens": 9}),
+        # no word limits an answer at these, and OpenAI's reference has none
+        ("responses/compact", "", {"input": "a"}, {"input": "a"}),
+        ("responses/compact", "", {"max_output_tokens": 9}, {"max_output_tokens": 9}),
+        ("responses/input_tokens", "", {"input": "a"}, {"input": "a"}),
+        ("messages/count_tokens", "", {"messages": []}, {"messages": []}),
         ("completions", "", {"prompt": ["a"] * 9}, {"prompt": ["a"] * 9, "max_tokens": 10}),
         ("responses", "", {"max_tokens": 5}, {"max_tokens": 5, "max_output_tokens": 90}),
         ("messages", "", {"x": [1]}, {"x": [1], "max_tokens": 90}),

@@ -72,6 +72,14 @@ def request(
     return made
 
 
+def test_a_compaction_is_a_response_whose_length_no_word_limits():
+    said = b'{"model":"a/m","max_output_tokens":5}'
+    for path, output in ((b"/responses", 5), (b"/responses/compact", 0)):
+        made = whole(said, endpoint="responses")
+        made.path = path
+        assert made.wants().output == output
+
+
 def whole(body: bytes, *lines: bytes, **more: object) -> Request:
     made = request(*lines, **more)  # type: ignore[arg-type]
     made.body.held = [body]

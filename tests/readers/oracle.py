@@ -14,8 +14,7 @@ from tests.readers.programs.reading import WORDS
 # What the key of the tests may use; the provider calls it by the short name.
 MODEL, UPSTREAM_MODEL = "p/cheap", "cheap"
 MAX_TOKENS = 100
-# What limits an answer at chat, and which of them is put in.
-CHAT_LIMITS = ("max_tokens", "max_completion_tokens")
+# What limits an answer at chat, and is put in.
 PUT_IN = "max_tokens"
 
 
@@ -26,7 +25,7 @@ class Seen(NamedTuple):
     model: str | None
     limits: dict[str, float]
     stream: bool
-    put_in: int = 0  # the limit that a key with ``max_tokens`` gets into the body; 0: it says one itself
+    put_in: int = 0  # the limit that a key with ``max_tokens`` gets into the body; 0: it says it itself
     start: int = 0
     end: int = 0
 
@@ -47,7 +46,9 @@ def seen_in(body: bytes) -> Seen | None:
         limits[WORDS[word]] = max(value, limits.get(WORDS[word], value))
     stream, found = stream_of(body, scanner.keys)[0], scanner.found
     wants = wanted(body, scanner.keys, asked(body, scanner.keys), "chat")
-    put_in = 0 if wants.output else MAX_TOKENS // wants.answers
+    put_in = MAX_TOKENS // wants.answers
+    if wants.output:
+        put_in = wants.output if wants.in_newer_word else 0
     if found is None:
         return Seen(None, limits, stream, put_in)
     return Seen(found.name, limits, stream, put_in, found.start, found.end)
@@ -86,7 +87,7 @@ def faults(
             found.append(f"ran {word} {value} where the gateway saw {known:g}")
         if limited and WORDS.index(word) in OUTPUT_LIMITS and real > MAX_TOKENS:
             found.append(f"ran {word} {value} for a key that may have {MAX_TOKENS}")
-    if limited and not any(0 < number(ran["limits"].get(word)) <= MAX_TOKENS for word in CHAT_LIMITS):
+    if limited and not 0 < number(ran["limits"].get(PUT_IN)) <= MAX_TOKENS:  # it may know no other
         found.append("ran without a limit, for a key that has one")
     if limited and ran["stream"] != seen.stream:
         found.append(f"ran stream {ran['stream']} where the gateway saw {seen.stream}")
