@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from proxy.commands import Actions, Command, Commands, add_json
+from proxy.figures import usd_decimals
+from proxy.keyuse import use
 from proxy.tables import BAD, NOTHING, PLAIN, Column, Table
 from proxy.terminal import print_json, say, show
-from proxy.usagecommands import usd_decimals, use
 
 if TYPE_CHECKING:
     from proxy.keysource import Row

@@ -6,29 +6,22 @@ What programs read goes to standard output, alone; what only people want to know
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from proxy.commands import Commands, add_json, load_if_needed
+from proxy.commands import Commands, add_json
+from proxy.figures import usd_decimals
+from proxy.keyuse import use
 from proxy.tables import NOTHING, Column, Table
 from proxy.terminal import print_json, say, show
 
 if TYPE_CHECKING:
-    from proxy.keysource import Row, Source
+    from proxy.keysource import Row
 
 # What a provider's bill shows, too.
 USAGE_BY = "model"
-_T = TypeVar("_T")
-
-
-def use(args: argparse.Namespace, work: Callable[[Source], _T], **how: bool) -> _T:
-    """Do ``work`` with keys and totals, of a gateway or of its database: :func:`proxy.keysource.use`."""
-    from proxy import keysource
-
-    return keysource.use(work, say, url=args.admin, config=load_if_needed(args), environ=os.environ, **how)
 
 
 def add_usage_command(commands: Commands) -> None:
@@ -118,9 +111,3 @@ def _figures(rows: Sequence[Row], decimals: int) -> list[str]:
     # In whole nano-dollars, which each was made from: as floats they would add up to something beside it.
     usd = sum(round(row["usd"] * 1e9) for row in rows) / 1e9
     return [*counts, f"{usd:,.{decimals}f}"]
-
-
-def usd_decimals(amounts: Sequence[float]) -> int:
-    """Enough to tell each amount from nothing, and small ones to some digits; nano-dollars at most."""
-    small = min((usd for usd in amounts if usd), default=1.0)
-    return 9 if small < 0.0001 else 6 if small < 1 else 4
