@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from proxy.commands import CommandError, load_if_needed, message_of, url_of
 from proxy.config import AdminConfig
+from proxy.unreachable import unreachable
 
 TIMEOUT_S = 10.0
 TOKEN_ENV = "TOKENHUB_ADMIN_TOKEN"  # noqa: S105  # the variable's name where no file names another
@@ -97,11 +98,7 @@ class Admin:
             response = connection.getresponse()
             status, answer = response.status, response.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            text = (
-                f"no gateway's admin API at {self.url} ({reason}); start one with 'tokenhub serve', or name "
-                "its address with --admin"
-            )
+            text = unreachable(error, "gateway's admin API", self.url, "--admin")
             if isinstance(error, ConnectionRefusedError | FileNotFoundError):
                 raise NoGateway(text, f"no gateway answers at {self.url}") from None
             raise Unanswered(text) from None
@@ -126,9 +123,15 @@ class Admin:
         except ValueError:
             parts, host, port = None, None, None
         if parts is None or parts.scheme not in ("http", "https") or not host:
-            raise ConsoleError(f"{self.url} is no address: http://127.0.0.1:8081 or unix:/path is")
+            raise self._no_address()
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=TIMEOUT_S)
+        try:
+            return kind(host, port, timeout=TIMEOUT_S)
+        except http.client.InvalidURL:
+            raise self._no_address() from None
+
+    def _no_address(self) -> ConsoleError:
+        return ConsoleError(f"{self.url} is no address: http://127.0.0.1:8081 or unix:/path is")
 
 
 class _UnixConnection(http.client.HTTPConnection):

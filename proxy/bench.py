@@ -171,7 +171,7 @@ class Load:
             text = f"no end of the answer within {plan.timeout_s:g} s"
             return Outcome(time.monotonic() - since, "timeout", text)
         except aiohttp.ClientConnectorError as error:
-            return Outcome(time.monotonic() - since, CONNECT, str(error))
+            return Outcome(time.monotonic() - since, CONNECT, str(not_there(plan.target, error)))
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             return Outcome(time.monotonic() - since, "broke off", str(error) or type(error).__name__)
 

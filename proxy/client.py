@@ -12,6 +12,7 @@ import orjson
 from proxy.commands import CommandError, url_of
 from proxy.config import Config, ModelConfig
 from proxy.tokens import Usage
+from proxy.unreachable import unreachable
 from proxy.usage import Prices, price_nusd, prices_of
 
 KEY_HINT = "the key is taken from $TOKENHUB_API_KEY"
@@ -103,8 +104,7 @@ def _trust(target: Target) -> ssl.SSLContext | bool:
 
 def not_there(target: Target, error: Exception) -> CommandError:
     """What to say where a gateway can't be reached."""
-    reason = str(error) or type(error).__name__
-    return CommandError(f"no gateway at {target.name} ({reason}); start one with 'tokenhub serve'")
+    return CommandError(unreachable(error, "gateway", target.name, "--url", target.certificate))
 
 
 class Events:

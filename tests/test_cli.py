@@ -159,8 +159,8 @@ def test_a_prompt_that_is_no_text(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1 ("),
-        ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock ("),
+        ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1: nothing listens there; "),
+        ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock: there is no such socket; "),
         ("nonsense", "nonsense is no address: "),
         ("ftp://x", "ftp://x is no address: "),
         ("http://[::1", "http://[::1 is no address: "),
@@ -231,7 +231,7 @@ def test_no_gateway_there(argv, capsys):
     assert main([argv[0], "--admin", "http://127.0.0.1:1", *argv[1:]]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("tokenhub: no gateway's admin API at http://127.0.0.1:1 (")
+    assert err.startswith("tokenhub: no gateway's admin API at http://127.0.0.1:1: ")
     assert "tokenhub serve" in err
     assert err.count("\n") == 1
 
