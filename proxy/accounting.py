@@ -50,7 +50,7 @@ def account(
         return NOTHING
     tail = answer.tail()
     if head.event_stream or (tail[:1] != b"{" and answer.is_stream):
-        usage = read_events(tail, endpoint, answer.first)
+        usage = read_events(tail, endpoint, answer.first, answer.aside)
     else:
         usage = read_plain(tail, endpoint, answer.aside)
         output_s = 0.0

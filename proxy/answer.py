@@ -14,6 +14,7 @@ end, all but the end of the message passes: an event of ours can follow, or the 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from proxy.decode import SLICE_BYTES, Decoder, decoder_for
@@ -43,6 +44,9 @@ FILTERED_SLICE_BYTES: Final = 32 << 10
 
 # How event streams begin, and no JSON does.
 _STREAM_BEGINS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
+
+# How an event begins that repeats a whole response, as the last one of the Responses API: up to that.
+_REPEATED: Final = re.compile(rb'(?:[^{}\[\]]*[\r\n])?data: ?\{[^{}\[\]]{0,400}?(?<!\\)"response"\s*:\s*\{')
 
 AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
@@ -98,7 +102,7 @@ class Answer:
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
-        self.aside = b""  # of an answer that is no stream: its usage, where that is no longer in the tail
+        self.aside = b""  # the usage of JSON, or of a response within an event, where that left the tail
         # The outline of what has left the tail.
         self._open = b""
         self._mode = OUTSIDE
@@ -202,22 +206,38 @@ class Answer:
             self.first = kept[:_HEAD_BYTES]
         goes = max(len(kept) - TAIL_BYTES, 0)
         if self.head.event_stream:
-            self._begin = begin_of_last(kept, TAIL_BYTES, self._begin, is_first=not self._dropped)
+            goes = self._follow(kept, goes)
         elif self._mode != BROKEN:
-            goes = self._walk(kept, goes)
+            goes = self._walk(kept, 0, goes)
         tail = kept[goes:]
         self._dropped += goes
         self.payload[:] = [tail]
         self._gathered = len(tail)
 
-    def _walk(self, kept: bytes, count: int) -> int:
-        """Outline the first ``count`` bytes of what was kept, which are to go, and put a usage in them aside.
+    def _follow(self, kept: bytes, count: int) -> int:
+        """Of an event that is longer than what is kept: remember how it begins, and look through the first
+        ``count`` bytes of what was kept, which are to go, for the usage of the response that it repeats.
+
+        :returns: how many may go.
+        """
+        self._begin, begin = begin_of_last(kept, TAIL_BYTES, self._begin, is_first=not self._dropped)
+        if begin < 0:
+            return self._walk(kept, 0, count) if self._mode != BROKEN else count
+        self._mode = BROKEN  # what was looked through is over
+        match = _REPEATED.match(kept, begin) if self._begin else None
+        if match is None:
+            return count
+        self._open, self._mode = b"", OUTSIDE
+        return self._walk(kept, match.end() - 1, count) if match.end() <= count else begin
+
+    def _walk(self, kept: bytes, start: int, count: int) -> int:
+        """Outline the bytes up to ``count`` of what was kept, which are to go, and put a usage in them aside.
 
         Only one of the outermost object is its own: what a model calls a tool with may hold another.
 
         :returns: how many may go: where they end in a key or right behind one, those before it.
         """
-        keys, self._open, mode = outline(kept[:count], 0, self._open, self._mode, _TOLD)
+        keys, self._open, mode = outline(kept[:count], start, self._open, self._mode, _TOLD)
         told = len(keys) - (2 if mode == COLON_NEXT else len(keys) & 1)
         if mode != BROKEN and told < len(keys):
             mode = OUTSIDE if count - keys[told] <= LONGEST_KEY_BYTES else BROKEN

@@ -159,18 +159,18 @@ def is_ended(tail: bytes, begin: bytes = b"") -> bool:
     return False
 
 
-def begin_of_last(kept: bytes, keep: int, before: bytes, *, is_first: bool) -> bytes:
+def begin_of_last(kept: bytes, keep: int, before: bytes, *, is_first: bool) -> tuple[bytes, int]:
     """What to remember of the last event, of which only the last ``keep`` bytes of ``kept`` will stay.
 
     :param before: what was remembered until now. :param is_first: ``kept`` begins with the stream.
-    :returns: its beginning; b"" where that stays.
+    :returns: its beginning, b"" where that stays; and where it stands in ``kept``, below 0: before that.
     """
     at = _start(kept, _stop(kept, len(kept)))
     if at < 0:
         if not is_first:
-            return before
+            return before, at
         at = 0
-    return kept[at : at + BEGIN_BYTES] if at < len(kept) - keep else b""
+    return kept[at : at + BEGIN_BYTES] if at < len(kept) - keep else b"", at
 
 
 def _stop(text: bytes, end: int) -> int:

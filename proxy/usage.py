@@ -16,6 +16,7 @@ Money is integer: prices become pico-USD per token when the configuration is loa
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
@@ -25,12 +26,13 @@ import orjson
 from proxy.config import ModelConfig
 from proxy.tokens import Usage, merged, of_object
 
-# How many places called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
+# How many objects called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
 _MAX_CANDIDATES: Final = 8
 _KEY: Final = b'"usage"'
 _DECODER: Final = JSONDecoder()
 _BACKSLASH: Final = 0x5C
+_OPENS: Final = re.compile(rb"\s*:\s*\{")
 # Groq's member of an answer that has the usage too. Not `metadata`: that is the client's own, come back.
 _VENDOR: Final = "x_groq"
 # What vendors have in place of a usage: Gemini; Cohere with vectors and scores; llama.cpp if not asked.
@@ -136,7 +138,7 @@ def read_plain(tail: bytes, endpoint: str, aside: bytes = b"") -> Usage | None:
     return of_object(found, endpoint)
 
 
-def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
+def read_events(tail: bytes, endpoint: str, head: bytes = b"", aside: bytes = b"") -> Usage | None:
     """The usage of an event stream: that of the last event which has one. Where it leaves a figure out, or
     says zero, the one before it counts.
 
@@ -144,6 +146,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
     :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
     :param head: the first bytes of the stream where they are not in the tail. Only ``messages`` needs them:
         its input tokens come with the first event, its output tokens with the last but one.
+    :param aside: as in :func:`read_plain`, of an event that is longer than the tail.
     :returns: None if no event in reach has a usage. Without the first event of ``messages`` the input tokens
         may be 0.
     """
@@ -163,7 +166,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"") -> Usage | None:
         if not left or (last is not None and last[0] and last[3]):
             break
     if endpoint != "messages":
-        return last
+        return of_object(_object_behind_key(aside), endpoint) if last is None and aside else last
     start = _message_start(head) or _message_start(tail)
     return of_object(merged(start or {}, raw or {}), endpoint)
 
@@ -289,13 +292,11 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
     :param key: with its quotes, and without escapes.
     :returns: the object with that key and all behind it; None if none was proven to lie there.
     """
-    end = len(tail)
-    for _ in range(_MAX_CANDIDATES):
-        end = tail.rfind(key, 0, end)
-        if end < 0:
-            break
-        if end and tail[end - 1] == _BACKSLASH:
-            continue
+    end, left = len(tail), _MAX_CANDIDATES
+    while left and (end := tail.rfind(key, 0, end)) >= 0:
+        if (end and tail[end - 1] == _BACKSLASH) or not _OPENS.match(tail, end + len(key)):
+            continue  # in what a model wrote, or a key or value of metadata: text, whoever wrote it
+        left -= 1
         found = _loads(opening + tail[end:])
         if found is not None:
             holder: Any = found[""] if len(opening) > 1 else found

@@ -576,6 +576,57 @@ def test_what_is_no_json_is_not_gone_through():
         assert answer.aside == b""
 
 
+def completed(behind: dict[str, str], tools: int = 0, instructions: int = 0) -> bytes:
+    """The last event of a stream of Responses: it repeats what the client said of itself, and its tools."""
+    fake = {"usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}}
+    response = {
+        "id": "resp_1", "instructions": "i" * instructions, "output": [{"text": json.dumps(fake) * 40}],
+        "tools": [{"parameters": fake}] * tools,
+        "usage": {"input_tokens": 3000, "output_tokens": 70, "total_tokens": 3070}, "user": None,
+        "metadata": behind,
+    }  # fmt: skip
+    return (
+        b"event: response.completed\ndata: %b\n\n"
+        % json.dumps({"type": "response.completed", "sequence_number": 9, "response": response}).encode()
+    )
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [700, 4_000, 60_000])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        {},
+        {f"k{number}": "\1" * 512 for number in range(16)},
+        {f"k{number}": "x" * 512 for number in range(16)},
+        {"usage" if not number else f"k{number}": "usage" for number in range(16)},
+        {f'"usage":{{{number}': '"usage":{"input_tokens":1,"output_tokens":1}' for number in range(16)},
+    ],
+)
+@pytest.mark.parametrize(("tools", "instructions"), [(0, 0), (200, 0), (3, 20_000)])
+def test_what_a_client_has_repeated_hides_no_usage(behind, tools, instructions, size, line_end):
+    delta = b'data: {"type":"response.output_text.delta","delta":"hi"}\n\n'
+    stream = (delta * 200 + completed(behind, tools, instructions)).replace(b"\n", line_end)
+    answer = begin(CHUNKED, 1, STREAM_TYPE)
+    for at in range(0, len(stream), size):
+        feed(answer, chunked([stream[at : at + size]]))
+    feed(answer, b"0\r\n\r\n")
+    assert read_events(answer.tail(), "responses", answer.first, answer.aside) == Usage(3000, 0, 0, 70)
+
+
+def test_only_the_last_long_event_counts():
+    """One before it has no usage yet, or an older one; a delta that looks like a response is none."""
+    early = completed({}, 5).replace(b"response.completed", b"response.in_progress")
+    fake = b'data: {"type":"x","delta":"\\"response\\":{\\"usage\\":{\\"input_tokens\\":1}%b"}\n\n' % (
+        b"y" * 30_000
+    )
+    stream = early.replace(b"3000", b"1") + fake + completed({"a": "\1" * 2_000})
+    answer = begin(CHUNKED, 1, STREAM_TYPE)
+    for at in range(0, len(stream), 3_000):
+        feed(answer, chunked([stream[at : at + 3_000]]))
+    assert read_events(answer.tail(), "responses", answer.first, answer.aside) == Usage(3000, 0, 0, 70)
+
+
 def as_stream(events: list[Any]) -> bytes:
     data = [event if isinstance(event, str) else json.dumps(event) for event in events]
     return b"".join(b"data: %b\n\n" % one.encode() for one in data)
@@ -589,9 +640,10 @@ def as_stream(events: list[Any]) -> bytes:
 )
 @settings(max_examples=200, deadline=None)
 def test_a_stream_has_the_same_figures_at_any_split(case, cuts, every_byte, before):
-    """Each vendor's, with ever so many events between its first and its last ones."""
+    """Each vendor's, with ever so many events before its last ones; at messages the first is kept."""
     delta = {"choices": [{"index": 0, "delta": {"content": "x" * 60}}], "type": "content_block_delta"}
-    payload = as_stream([case.answer[0], *[delta] * before, *case.answer[1:]])
+    first = int(case.endpoint == "messages")
+    payload = as_stream([*case.answer[:first], *[delta] * before, *case.answer[first:]])
     answer = begin(CHUNKED, 1, STREAM_TYPE)
     for piece in bytewise(payload) if every_byte and before < 20 else pieces_of(payload, cuts):
         if piece:

@@ -62,7 +62,7 @@ def as_kept(stream: bytes, keep: int = 8192, gather: int = 16384) -> tuple[bytes
     for at in range(0, len(stream), 1000):
         kept += stream[at : at + 1000]
         if len(kept) > gather:
-            begin = begin_of_last(kept, keep, begin, is_first=is_first)
+            begin, _ = begin_of_last(kept, keep, begin, is_first=is_first)
             kept, is_first = kept[-keep:], False
     return kept, begin
 
