@@ -21,6 +21,11 @@ _ASK_TIMES: Final = 5
 # The smoothed round trip in Linux's struct tcp_info: microseconds, behind eight bytes and fifteen integers.
 _RTT_AT: Final = 68
 _RTT: Final = Struct(f"{_RTT_AT}xI")
+# There too: how many bytes were acknowledged, the SYN among them (Linux 4.1); how many were sent, and how
+# many of those again (4.19).
+_ACKED_AT: Final = 120
+_SENT_AT: Final = 200
+_BYTES: Final = Struct(f"{_ACKED_AT}xQ{_SENT_AT - _ACKED_AT - 8}xQQ")
 
 
 def watch(sock: socket.socket, dead_s: float = DEAD_S) -> None:
@@ -53,11 +58,27 @@ def let_wait(sock: socket.socket) -> None:
 
 def round_trip_s(transport: asyncio.Transport) -> float:
     """The round trip as the kernel has measured it, in seconds; 0 where it doesn't say."""
+    found = _tcp_info(transport, _RTT.size)
+    return float(_RTT.unpack(found)[0]) * 1e-6 if found else 0.0
+
+
+def is_unconfirmed(transport: asyncio.Transport) -> bool:
+    """Whether the peer's kernel has not confirmed all that was sent, as ours knows: then the peer can't have
+    read all of it. False too where it doesn't say."""
+    found = _tcp_info(transport, _BYTES.size)
+    if not found:
+        return False
+    acked, sent, sent_again = _BYTES.unpack(found)
+    return bool(acked - 1 < sent - sent_again)
+
+
+def _tcp_info(transport: asyncio.Transport, size: int) -> bytes:
+    """The first bytes of Linux's struct tcp_info; b"" where there are not so many."""
     sock = transport.get_extra_info("socket")
     if sys.platform != "linux" or sock is None:  # elsewhere the structure is another
-        return 0.0
+        return b""
     try:
-        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT.size)
+        found: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
     except OSError:  # closed
-        return 0.0
-    return float(_RTT.unpack(found)[0]) * 1e-6 if len(found) == _RTT.size else 0.0
+        return b""
+    return found if len(found) == size else b""

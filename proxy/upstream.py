@@ -17,7 +17,7 @@ from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
-from proxy.peers import let_wait, round_trip_s
+from proxy.peers import is_unconfirmed, let_wait, round_trip_s
 from proxy.tls import ProviderTLS
 from proxy.turn import LARGE_READ_BYTES
 
@@ -128,7 +128,10 @@ class ProviderConnection:
 
     def stale_s(self) -> float:
         """For how many seconds after a write a close is no answer to it, but was on its way already: two
-        round trips, at least 0.1 s, at most 1 s."""
+        round trips, at least 0.1 s, at most 1 s; and a second where the provider has not confirmed all of it,
+        however late this process comes to read of the close."""
+        if is_unconfirmed(self.transport):
+            return _STALE_MOST_S
         return min(max(2.0 * round_trip_s(self.transport), _STALE_S), _STALE_MOST_S)
 
     def release(self, reusable: bool, now: float) -> None:

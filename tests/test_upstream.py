@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from time import monotonic
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from proxy.dial import MAX_AGE_S
 from proxy.framing import CHUNKED_SLICE_BYTES
 from proxy.headers import MAX_HEAD_BYTES
-from proxy.peers import round_trip_s
+from proxy.peers import is_unconfirmed, round_trip_s
 from proxy.turn import LARGE_READ_BYTES
 from proxy.upstream import IDLE_EXPIRY_S, SLICE_BYTES, ConnectionPool, ProviderConnection
 from tests.conftest import until
@@ -326,7 +327,30 @@ async def test_the_round_trip_is_the_kernels(pool):
 @pytest.mark.parametrize(("measured_s", "stale_s"), [(0.0, 0.1), (0.05, 0.1), (0.2, 0.4), (9.0, 1.0)])
 def test_a_close_is_no_answer_within_two_round_trips(monkeypatch, measured_s, stale_s):
     monkeypatch.setattr("proxy.upstream.round_trip_s", lambda transport: measured_s)
+    monkeypatch.setattr("proxy.upstream.is_unconfirmed", lambda transport: False)
     assert ProviderConnection(None).stale_s() == pytest.approx(stale_s)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_sent_before", [False, True])
+async def test_what_the_provider_has_not_confirmed_it_can_not_have_read(is_sent_before):
+    """Where it closed before the bytes came, its kernel refuses them: they may be sent again for a second."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.getsockname())
+        theirs, _ = server.accept()
+        if is_sent_before:
+            transport.write(REQUEST)
+            await until(lambda: len(theirs.recv(1 << 16, socket.MSG_PEEK)) == len(REQUEST))
+            assert theirs.recv(1 << 16) == REQUEST
+        assert not is_unconfirmed(transport)
+        transport.pause_reading()  # as long as a turn of the event loop takes, a close is not read
+        theirs.close()
+        transport.write(REQUEST)
+        await until(lambda: is_unconfirmed(transport))
+        connection = ProviderConnection(None)  # type: ignore[arg-type]
+        connection.transport = transport
+        assert connection.stale_s() == 1.0
+        transport.abort()
 
 
 @pytest.mark.parametrize("fault", ["no socket", "closed", "short", "another system"])

@@ -26,7 +26,7 @@ from tests.conftest import until
 from tests.e2e import Gateway
 from tests.e2e.netns import World, flow_of, names, why_not
 from tests.e2e.test_ledger import lines
-from tests.fakes import Call, RawClient, ScriptedProvider, answers
+from tests.fakes import DONE, Call, RawClient, ScriptedProvider, answers, chunk
 
 pytestmark = pytest.mark.long
 
@@ -325,7 +325,7 @@ async def test_who_has_vanished_is_noticed(world, far, known):
     async def two(call: Call) -> None:
         await begins(call)
         await comes_back.wait()
-        await call.send(b"b\r\ndata: two\n\n\r\n0\r\n\r\n")
+        await call.send(b"b\r\ndata: two\n\n\r\n" + chunk(DONE) + b"0\r\n\r\n")
 
     async def drips(call: Call) -> None:
         await begins(call)
@@ -387,7 +387,7 @@ async def test_lost_and_late_packets_change_nothing(world, far):
             await call.stream(end=False)
             for event in said.splitlines(keepends=True):
                 await call.send(b"%x\r\n%b\r\n" % (len(event), event))
-            await call.send(b"0\r\n\r\n")
+            await call.send(chunk(DONE) + b"0\r\n\r\n")
 
     await far.provider("p", script)
     async with both(world, far) as gateways:
@@ -402,6 +402,7 @@ async def test_lost_and_late_packets_change_nothing(world, far):
                 )
                 status, _, body = await asyncio.wait_for(asking.response(), LIMIT_S)
                 expected = b"".join(b"data: %d %b\n\n" % (at, user.encode()) for at in range(20))
+                expected += DONE if number % 2 == 0 else b""
                 assert (status, body == expected) == (200, True)
             asking.close()
 
