@@ -6,14 +6,20 @@ for each byte is taken for the whole of it, so wrapping of any size costs nothin
 
 from __future__ import annotations
 
+import re
 from math import ceil
 from typing import Any, Final
 
 import orjson
 
 # Most providers send an event a token, which is a few letters; longer ones are several, at four letters each.
+# Of short ones some have two or three in each (speculative decoding): so they are no fewer than their events,
+# and no fewer than their letters make at five each, which is a word and its space.
 _ONE_TOKEN_CHARS: Final = 16
 _CHARS_A_TOKEN: Final = 4
+_SHORT_CHARS_A_TOKEN: Final = 5
+# Han, kana and Hangul are tokens by themselves, more or less: from here on each character counts.
+_WIDE: Final = re.compile("[\u2e80-\U0010ffff]")
 # So many of the last events are read: a millisecond's work at most, and enough for a mean.
 _MOST_EVENTS: Final = 64
 # Bytes of an event stream per token, where no event can be read: a chat chunk with one token has 200 to 300
@@ -34,15 +40,21 @@ def stream_tokens(tail: bytes, passed_bytes: int) -> int:
     blocks = tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
     if passed_bytes > len(tail):
         del blocks[0]  # it may be cut
-    tokens = size = 0
+    tokens = size = short = letters = 0
     for block in blocks[-_MOST_EVENTS:]:
         event = _data(block)
         if event is None:
             continue
         size += len(block) + 2
-        chars = _chars(event)
-        if chars:
-            tokens += 1 if chars <= _ONE_TOKEN_CHARS else ceil(chars / _CHARS_A_TOKEN)
+        chars, wide = _chars(event)
+        if wide:
+            tokens += wide + (chars - wide) // _CHARS_A_TOKEN
+        elif chars > _ONE_TOKEN_CHARS:
+            tokens += ceil(chars / _CHARS_A_TOKEN)
+        elif chars:
+            short += 1
+            letters += chars
+    tokens += max(short, letters // _SHORT_CHARS_A_TOKEN)
     if not size:
         return ceil(passed_bytes / _UNREAD_BYTES_A_TOKEN)
     if passed_bytes <= len(tail) and len(blocks) <= _MOST_EVENTS:
@@ -61,30 +73,29 @@ def _data(block: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _chars(event: dict[str, Any]) -> int:
-    """How many letters a model wrote in an event, whichever API it is of."""
+def _chars(event: dict[str, Any]) -> tuple[int, int]:
+    """How many letters a model wrote in an event, whichever API it is of; and how many of them are wide."""
+    texts: list[str] = []
     delta = event.get("delta")
     if isinstance(delta, str):  # Responses
-        return len(delta)
-    if isinstance(delta, dict):  # Messages
-        return _chars_of(delta)
-    choices = event.get("choices")
-    if not isinstance(choices, list):
-        return 0
-    count = 0
-    for choice in choices:
-        if isinstance(choice, dict):
-            delta = choice.get("delta")
-            count += _chars_of(delta if isinstance(delta, dict) else choice)
-    return count
+        texts.append(delta)
+    elif isinstance(delta, dict):  # Messages
+        _texts_of(delta, texts)
+    else:
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                delta = choice.get("delta")
+                _texts_of(delta if isinstance(delta, dict) else choice, texts)
+    text = "".join(texts)
+    return len(text), 0 if text.isascii() else len(_WIDE.findall(text))
 
 
-def _chars_of(delta: dict[str, Any]) -> int:
-    count = sum(len(text) for name in _TEXTS if isinstance(text := delta.get(name), str))
+def _texts_of(delta: dict[str, Any], texts: list[str]) -> None:
+    texts += [text for name in _TEXTS if isinstance(text := delta.get(name), str)]
     calls = delta.get("tool_calls")
     if isinstance(calls, list):
         for call in calls:
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict):
-                count += _chars_of(function)
-    return count
+                _texts_of(function, texts)
