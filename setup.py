@@ -23,7 +23,7 @@ MODULES = [
     "overload", "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record",
     "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
     "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage",
-    "written",
+    "votes", "written",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

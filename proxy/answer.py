@@ -15,13 +15,14 @@ end, all but the end of the message passes: an event of ours can follow, or the 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 from proxy.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
-from proxy.sse import UNENDED, WHOLE, begin_of_last, how_ended, is_ended
+from proxy.sse import UNENDED, WHOLE, begin_of_last, how_ended, is_ended, is_half
 from proxy.streamusage import UsageFilter
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -53,6 +54,12 @@ REWRAPPED: Final = 1
 UNWRAPPED: Final = 2
 _USUAL_END: Final = b"\n\ndata: [DONE]\n\n"
 _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+# A usage with anything in it, as a key: in what a model wrote a backslash stands before the quotation marks.
+_USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
+_NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
+_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+[^\]\s]')
+_CLOSES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_EVENT_END: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
 
@@ -287,6 +294,34 @@ class Answer:
         if not self.is_readable_stream:
             return UNENDED
         return how_ended(b"".join(self.payload[: self._seen]), self._begin, endpoint)
+
+    def tells_all(self, endpoint: str, answers: Callable[[], int] | None = None) -> bool:
+        """The usage that was told last is that of the whole answer: it stands in the event that says why the
+        answer stopped, or behind it; or beside no choice, behind all that have any, as OpenAI's API sends it
+        ("chat.completion.chunk": the last one, for the entire request); or all events have passed. One
+        before that may be a running total (vLLM's ``continuous_usage_stats``), or provisional
+        (``message_start``).
+
+        :param answers: tells how many there are; None: one. Of several, which may come one after another,
+            only a usage beside no choice is of all.
+        """
+        if not self.is_readable_stream:
+            return False
+        text = b"".join(self.payload[: self._seen])
+        if is_ended(text, self._begin):
+            return True
+        usages = list(_USAGE.finditer(text))
+        if not usages:
+            return False
+        at = usages[-1].start()
+        match = _EVENT_END.search(text, at)
+        begin, end = max(text.rfind(close, 0, at) for close in _CLOSES), match.end() if match else len(text)
+        event = text[max(begin, 0) : end]
+        if endpoint in ("chat", "completions") and _NO_CHOICE.search(event):
+            is_last = _CHOICE.search(text, end) is None and not is_half(text[end:] if match else event)
+            return is_last and (_CHOICE.search(text, 0, max(begin, 0)) is not None or self._dropped > 0)
+        is_whole = how_ended(text[:end], self._begin, endpoint) == WHOLE
+        return is_whole and (endpoint == "messages" or answers is None or answers() == 1)
 
     def is_between_events(self) -> bool:
         """An event stream stands at the end of an event and of a chunk: an event of ours may follow."""

@@ -287,10 +287,10 @@ class Attempt(Record):
 
     def charge_so_far(self, now: float, is_whole: bool = False) -> None:
         """What it costs that the answer comes to no end: a stream whose last event has passed is whole."""
-        answer, full_at = self.answer, self.exchange.client_full_at
-        if full_at:
-            self.held_s += now - full_at
-        if answer is not None and (is_whole or self.is_said_to_end()):
+        answer, exchange = self.answer, self.exchange
+        if exchange.client_full_at:
+            self.held_s += now - exchange.client_full_at
+        if answer is not None and (is_whole or answer.tells_all(exchange.endpoint, exchange.answers)):
             self.account(answer, now)
         else:
             self._estimate(now, is_over=False)
@@ -304,7 +304,7 @@ class Attempt(Record):
         if self.is_over:
             return
         exchange, took_s = self.exchange, now - self.answered_at
-        charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, took_s, now)
+        charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, took_s, now, exchange)
         if charge[0] is None:
             self._estimate(now, is_over=True)
         else:

@@ -14,8 +14,9 @@ from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 # Numbers: (seconds, level) · (waited seconds) · (body bytes, input, cached, output tokens, USD, output
-# seconds) · () · (successes, ends, when the last of them began) · (begun, 1: is silent + 2: is confirmed,
-# Retry-After or NaN, roll, the mark's two halves) · (roll, the mark's two halves)
+# seconds, whose) · () · (successes, ends, when the last of them began) · (begun, 1: is silent + 2: is
+# confirmed, Retry-After or NaN, roll, the mark's two halves) · (roll, the mark's two halves) · (tokens a
+# second, whose)
 TIME: Final = 0
 WAITED: Final = 1
 CHARGE: Final = 2
@@ -23,6 +24,7 @@ PROBED: Final = 3
 GOOD: Final = 4
 FAILED: Final = 5
 CONFIRMED: Final = 6
+PACE: Final = 7
 NUMBERS: Final = 7
 TEXT_BYTES: Final = 96
 _PACKED: Final = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")

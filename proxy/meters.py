@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Any, Final
+from zlib import crc32
 
 from proxy.charges import Charges
 from proxy.decay import DecayedMean, tau_from
-from proxy.lessons import CHARGE, NOBODY_WAITS, PROBED, TIME, WAITED, Elsewhere, Others
+from proxy.lessons import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, Others
 from proxy.speed import Speed
 from proxy.tokens import Usage
 from proxy.usage import TOKENS_PER_BYTE
+from proxy.votes import SAMPLES, Votes
 
 # Cost averages live this many times longer than latencies: of what was seen twelve hours ago, one request's
 # worth is left, at a half-life of 30 s. Prompts change with the hour of the day, models by the month.
@@ -32,6 +34,20 @@ _LATEST_MIN: Final = 20
 # own): no choice could tell the difference, and learning from all of them cost more than choosing.
 SAMPLE_GAP_S: Final = 0.005
 SAMPLE_BURST_S: Final = 63.5 * SAMPLE_GAP_S
+# What can be true of a prompt: one that has fewer tokens a byte is white space and the JSON around it, more
+# than one a byte no tokenizer makes, and half of that again is what a provider may add. Of short bodies the
+# JSON is most: they say nothing.
+_LEAST_PER_BYTE: Final = 0.1
+_MOST_PER_BYTE: Final = 1.5
+_LEAST_BYTES: Final = 200
+# Tokens a second that a model may write of one answer: less is a queue, more a buffer that was emptied.
+_LEAST_PACE: Final = 5.0
+_MOST_PACE: Final = 2000.0
+# Whatever is late makes a pace look slower than it is: the upper quartile of a few is nearer to it.
+_PACE_SHARE: Final = 0.75
+# Beyond the first samples, those that bills go by are taken in so often: models change by the week, and to
+# look at a stream for its pace takes 0.1 ms.
+VOTE_GAP_S: Final = 1.0
 # Requests that later ones overtook, looked through for the first that none did.
 _OVERTAKEN: Final = 8
 _NEVER: Final = float("-inf")
@@ -77,13 +93,16 @@ class Row:
         "latest_s",
         "out",
         "output_s_per_token",
+        "pace",
+        "pace_free_at",
+        "per_byte",
+        "per_byte_free_at",
         "speed",
         "success",
         "time_free_at",
         "unanswered_s",
         "used_s",
         "waiting",
-        "work_s_per_token",
     )
 
     def __init__(self, half_life_s: float) -> None:
@@ -92,7 +111,10 @@ class Row:
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
-        self.work_s_per_token = DecayedMean(slow)
+        self.pace = Votes(_LEAST_PACE, _MOST_PACE, _PACE_SHARE)  # tokens a second of one answer
+        self.pace_free_at = _NEVER
+        self.per_byte_free_at = _NEVER
+        self.per_byte = Votes(_LEAST_PER_BYTE, _MOST_PER_BYTE)  # tokens of a prompt for each byte of its text
         self.success = DecayedMean(fast)
         self.charges = Charges(slow)
         self.time_free_at = self.charge_free_at = _NEVER
@@ -115,7 +137,7 @@ class Row:
         for mean in (self.output_s_per_token, self.success):
             mean.tau_s = tau_from(half_life_s)
         self.speed.retune(half_life_s)
-        self.charges.tau_s = self.work_s_per_token.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
+        self.charges.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
 
     @property
     def awaiting(self) -> int:
@@ -235,33 +257,51 @@ class Row:
         usage: Usage,
         usd: float | None,
         output_s: float = 0.0,
-        took_s: float = 0.0,
+        key_id: str = "",
     ) -> None:
         """Learn from the provider's usage of a finished attempt; our own estimates teach nothing.
 
         :param body_bytes: size of the request body, base64 data URLs left out.
         :param usd: what was charged; None (no price) counts as 0.
         :param output_s: seconds from the first to the last byte of a stream; 0 leaves the pace alone.
-        :param took_s: seconds from the request to the answer's end; 0: not known.
+        :param key_id: of the gateway key whose request it was.
         """
         free_at = self.charge_free_at
         if usage.estimated or free_at > now + SAMPLE_BURST_S:
             return
         self.charge_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
-        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, took_s)
+        is_due = now >= self.per_byte_free_at or self.per_byte.count < SAMPLES
+        whose = crc32(key_id.encode()) if is_due and body_bytes >= _LEAST_BYTES else -1
+        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, whose)
         if self.out is not None:
             tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
-            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, took_s)
+            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, whose)
 
     def learn_charge(
-        self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, took_s: float = 0.0
+        self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1
     ) -> None:
-        """What one request was charged for, taken for a sample; see :meth:`charged`."""
+        """What one request was charged for, taken for a sample; see :meth:`charged`.
+
+        :param whose: the key's vote of tokens a byte; -1: it is none.
+        """
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
-        if took_s > 0.0:
-            self.work_s_per_token.add(took_s, now, usage.output_tokens)
+        if whose >= 0:
+            self.per_byte_free_at = now + VOTE_GAP_S
+            self.per_byte.add(usage.input_tokens / body_bytes, whose)
+
+    def wants_pace(self, now: float) -> bool:
+        """Whether the next answer's pace is worth looking for."""
+        return now >= self.pace_free_at or self.pace.count < SAMPLES
+
+    def paced(self, now: float, tokens_per_s: float, key_id: str) -> None:
+        """Learn how fast one answer was written, to a request of a key."""
+        self.pace_free_at = now + VOTE_GAP_S
+        whose = crc32(key_id.encode())
+        self.pace.add(tokens_per_s, whose)
+        if self.out is not None:
+            self.out.tell(PACE, self.key, now, tokens_per_s, whose)
 
     def probed(self, now: float) -> None:
         """A request is sent to learn what one costs here."""

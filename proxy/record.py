@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.breaker import DUE, Breaker
 from proxy.deployment import Deployment, Failed
-from proxy.lessons import CHARGE, CONFIRMED, FAILED, GOOD, PROBED, TIME, WAITED, Lesson
+from proxy.lessons import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Lesson
 from proxy.meters import Row
 from proxy.strikes import packed, unpacked
 from proxy.tokens import Usage
@@ -34,7 +34,8 @@ class Record:
     :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
     where nobody waits any longer. The last three end it; once it is over, they do nothing.
 
-    ``held_s``: for so long its client took nothing, so that the member was kept from sending.
+    ``held_s``: for so long its client took nothing. The member goes on writing meanwhile, as engines do not
+    wait for who reads slowly; but when its bytes came then says nothing of how fast it is.
     """
 
     __slots__ = (
@@ -75,8 +76,8 @@ class Record:
         self.level = self.row.asked(self, now)
 
     def worked_s(self, now: float) -> float:
-        """How long the member has had for the request, when nothing kept it."""
-        return now - self.asked_at - self.held_s
+        """How long the member has had for the request."""
+        return now - self.asked_at
 
     def first_byte(self, now: float) -> None:
         """The first byte of an answer that is no error."""
@@ -180,7 +181,9 @@ def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
     elif lesson.kind == CHARGE:
         given, cached, output = (int(number) for number in numbers[1:4])
         usage = Usage(given, cached, 0, output)
-        row.learn_charge(at, int(numbers[0]), usage, *numbers[4:7])
+        row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5], int(numbers[6]))
+    elif lesson.kind == PACE:
+        row.pace.add(numbers[0], int(numbers[1]))
     elif lesson.kind == PROBED:
         row.charges.probed(at)
     elif lesson.kind == GOOD:

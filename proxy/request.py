@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
-# Prompts of a list are hardly shorter, with what stands around them.
-_BYTES_A_PROMPT: Final = 8
+# Here a prompt may be a list of tokens, so that each comma is one: 2 bytes where others have 4.
+_TAKES_TOKENS: Final = frozenset({"completions", "embeddings"})
 _FALLBACK: Final = "X-Inferoute-Fallback"
 # A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
 _COUNT_BYTES: Final = 1 << 20
@@ -45,8 +45,9 @@ class Request:
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
         "answer_limit", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
-        "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "may_follow", "most",
-        "options", "path", "permit", "pool", "ready_at", "request_id", "routes", "streamed",
+        "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
+        "most", "options", "path", "permit", "pool", "prompts", "ready_at", "request_id", "routes",
+        "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -66,6 +67,8 @@ class Request:
         self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
         self.first_byte_s = gateway.timeouts.first_byte_s
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
+        self.listed = 0  # commas in the body of an endpoint that takes prompts as lists of tokens
+        self.prompts = 1  # of a list, as far as that is known
         self.streamed = False
         self.may_follow = False  # an attempt may be followed by another
         self.pool: Pool | None = None
@@ -186,6 +189,9 @@ class Request:
         body = self.body
         if body.done:
             self.learn_bytes = body.text_bytes()
+        if body.held is not None and self.endpoint in _TAKES_TOKENS:
+            self.listed = sum([piece.count(b",") for piece in body.held])
+            self.prompts = body.prompts() if self.endpoint == "completions" else 1
         grant = self.grant
         if grant is not None and grant.has_limits:
             if grant.reads_body:
@@ -214,19 +220,23 @@ class Request:
         found = asked(text, keys)
         limits_as = self._limits_as()
         wants = wanted(text, keys, found, limits_as)
-        prompts = body.prompts() if endpoint == "completions" else 1
+        prompts = self.prompts
         if grant.max_tokens is not None:
             limit = self.answer_limit = limit_of(grant, limits_as, found, wants, prompts)
             self.has_newer_limit = wants.in_newer_word
             if limit:
                 wants = Wanted(limit, wants.answers, wants.is_async)
         if grant.account.reserves:
-            tokens = self._prompt_tokens(pool)
-            self.most = most_of(pool, self.fallbacks, wants, prompts, tokens)
+            self.most = self._most_of(pool, wants)
 
-    def _prompt_tokens(self, pool: Pool) -> float:
+    def _most_of(self, pool: Pool, wants: Wanted) -> Most:
         body = self.body
-        return prompt_tokens(pool, self.streamed, body.text_bytes(), body.media_tokens(self.endpoint))
+        text_bytes, media_tokens = body.text_bytes(), body.media_tokens(self.endpoint)
+        expected = max(prompt_tokens(pool, self.streamed, text_bytes, media_tokens), self.listed)
+        upper = prompt_tokens(pool, self.streamed, text_bytes, media_tokens, at_most=True)
+        most = most_of(pool, self.fallbacks, wants, self.prompts, max(upper, expected))
+        most.expected = int(expected) + 1
+        return most
 
     def most_used(self) -> Most:
         """The most it may have used, also where nothing was reserved."""
@@ -236,11 +246,18 @@ class Request:
             wants = self.wants()
             if self.answer_limit:
                 wants = Wanted(self.answer_limit, wants.answers, wants.is_async)
-            prompts = 1
-            if self.endpoint == "completions":  # how many it has is not kept
-                prompts = max(1, self.body.text_bytes() // _BYTES_A_PROMPT)
-            most = self.most = most_of(pool, self.fallbacks, wants, prompts, self._prompt_tokens(pool))
+            most = self.most = self._most_of(pool, wants)
         return most
+
+    def answers(self) -> int:
+        """How many answers it wants in all: as many to each of its prompts."""
+        most = self.most
+        return self.wants().answers * self.prompts if most is None else most.answers
+
+    @property
+    def key_id(self) -> str:
+        """Its key's; empty without one."""
+        return "" if self.grant is None else self.grant.id
 
     def may_cost_more(self, attempt: Attempt, now: float) -> bool:
         """Whether there is room within the key's limits for another attempt beside one that is charged, or is

@@ -13,8 +13,8 @@ from proxy.meters import Row
 # Points in time, which change with the clock they are told by; and settings, which are not learned.
 _TIMES = frozenset(("stamp_s", "_stamp_s", "changed_s", "heard_s", "used_s", "good_begun_s"))
 _SETTINGS = frozenset(("tau_s", "_half_life_s", "drift"))
-_PARTS = ("speed", "charges", "success", "output_s_per_token", "work_s_per_token")
-_LATER = frozenset(("work_s_per_token",))  # states of earlier versions lack it
+_PARTS = ("speed", "charges", "success", "output_s_per_token")
+_VOTES = ("pace", "per_byte")  # states of earlier versions lack them
 _OWN = ("used_s", "heard_s", "unanswered_s")
 
 
@@ -24,6 +24,7 @@ def dump(row: Row, shift_s: float = 0.0) -> dict[str, Any]:
     :param shift_s: added to points in time: Unix seconds less monotonic ones, for what outlives the clock.
     """
     state: dict[str, Any] = {name: _dump(getattr(row, name), shift_s) for name in _PARTS}
+    state |= {name: getattr(row, name).dump() for name in _VOTES}
     own = {name: getattr(row, name) + (shift_s if name in _TIMES else 0.0) for name in _OWN}
     state["own"] = {name: value for name, value in own.items() if isfinite(value)}
     state["finished"] = row.finished_count + row.finished_elsewhere
@@ -37,11 +38,8 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     :raises AttributeError, KeyError, TypeError, ValueError: it is none of this version's. The row is as it
         was.
     """
-    parts = {
-        name: _checked(getattr(row, name), state[name], shift_s)
-        for name in _PARTS
-        if name in state or name not in _LATER
-    }
+    parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in _PARTS}
+    votes = {name: getattr(row, name).read(state[name]) for name in _VOTES if name in state}
     own = {
         name: float(value) + (shift_s if name in _TIMES else 0.0)
         for name, value in state["own"].items()
@@ -52,6 +50,8 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     for name, values in parts.items():
         for slot, value in values.items():
             setattr(getattr(row, name), slot, value)
+    for name, found in votes.items():
+        getattr(row, name).restore(found)
     for name, value in own.items():
         setattr(row, name, value)
     row.latest_s.extend(latest)

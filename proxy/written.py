@@ -31,17 +31,18 @@ _TEXTS: Final = (
 )  # fmt: skip
 
 
-def stream_tokens(tail: bytes, passed_bytes: int) -> int:
+def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENTS) -> int:
     """An estimate of the tokens that a stream has carried.
 
     :param tail: its last bytes; all of it where ``passed_bytes`` is not more.
     :param passed_bytes: how much there was.
+    :param most_events: so many of the last ones are read.
     """
     blocks = tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
     if passed_bytes > len(tail):
         del blocks[0]  # it may be cut
     tokens = size = short = letters = 0
-    for block in blocks[-_MOST_EVENTS:]:
+    for block in blocks[-most_events:]:
         event = _data(block)
         if event is None:
             continue
@@ -57,7 +58,7 @@ def stream_tokens(tail: bytes, passed_bytes: int) -> int:
     tokens += max(short, letters // _SHORT_CHARS_A_TOKEN)
     if not size:
         return ceil(passed_bytes / _UNREAD_BYTES_A_TOKEN)
-    if passed_bytes <= len(tail) and len(blocks) <= _MOST_EVENTS:
+    if passed_bytes <= len(tail) and len(blocks) <= most_events:
         return tokens
     return ceil(tokens * passed_bytes / size)
 

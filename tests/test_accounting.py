@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from proxy.accounting import account, estimated
+from proxy.accounting import USUAL_PACE, account, estimated
 from proxy.admission import Most
 from proxy.answer import Answer
 from proxy.config import ModelConfig, parse
@@ -200,15 +200,173 @@ def test_a_stream_that_does_not_say_so(lines, begin):
     assert told(b"200 OK", padded, *lines)[1] == (usage, 3_000_000)
 
 
-def test_what_a_member_was_kept_from_is_not_its_time():
-    """A client that reads slowly is not charged for the time in which nothing could be sent."""
-    record = Record(Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), "chat", True, 1.0)
-    record.row.charged(1.0, 4000, Usage(1000, 0, 0, 100), 0.01, 1.0, 1.0)  # 100 tokens a second
-    assert estimated(record, None, "chat", Most(10, 9000), 11.0, is_over=False, is_async=False)[0] == Usage(
-        10, 0, 0, 1000, 0, True
-    )
+def record_at(pace: float = 0.0, endpoint: str = "chat", streamed: bool = True, samples: int = 3) -> Record:
+    """One that was asked at 1.0, of a member that was seen to write so many tokens a second."""
+    deployment = Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True)
+    for _ in range(samples if pace else 0):
+        deployment.row("chat", True).paced(1.0, pace, "somebody")
+    return Record(deployment, endpoint, streamed, 1.0)
+
+
+def output_of(record: Record, answer: Answer | None, most: Most, now: float, *, is_over: bool = False) -> int:
+    usage = estimated(record, answer, "chat", most, now, is_over=is_over, is_async=False)[0]
+    assert usage is not None and usage.estimated and usage.input_tokens == 10
+    return usage.output_tokens
+
+
+def test_time_is_charged_as_often_as_answers_were_wanted():
+    assert output_of(record_at(100.0), None, Most(10, 10**6), 11.0) == 1000
+    assert output_of(record_at(100.0), None, Most(10, 10**6, 20), 11.0) == 20_000
+    assert output_of(record_at(100.0), None, Most(10, 9000, 20), 11.0) == 9000  # what was reserved
+
+
+def test_what_a_client_does_not_read_is_written_all_the_same():
+    record = record_at(100.0)
     record.held_s = 9.0
-    assert estimated(record, None, "chat", Most(10, 9000), 11.0, is_over=False, is_async=False)[0] == Usage(
-        10, 0, 0, 100, 0, True
-    )
-    assert record.worked_s(11.0) == 1.0
+    assert output_of(record, None, Most(10, 9000), 11.0) == 1000
+    assert output_of(record, None, Most(10, 9000), 11.0, is_over=True) == 100  # it was ready by then
+
+
+def test_a_member_of_which_nothing_is_known():
+    assert output_of(record_at(), None, Most(10, 9000), 11.0) == 10 * USUAL_PACE
+    assert output_of(record_at(100.0, samples=2), None, Most(10, 9000), 11.0) == 10 * USUAL_PACE
+    assert output_of(record_at(), None, Most(10, 9000), 11.0, is_over=True) == 0
+    plain = record_at(100.0, "completions", False)  # the same model, at another endpoint
+    assert output_of(plain, None, Most(10, 9000), 11.0) == 1000
+
+
+def stream_of(*events: bytes, done: bool = False) -> Answer:
+    """A stream of which so much has passed."""
+    body = b"".join(b"data: %b\n\n" % event for event in events)
+    framing = LengthBody(len(body) + (0 if done else 1))
+    head = read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
+    answer = Answer(head, framing, 1)
+    framing.feed(body)
+    answer.pass_on(body)
+    return answer
+
+
+WORD = b'{"choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}'
+STOP = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+
+
+def test_a_member_of_which_nothing_is_known_is_judged_by_the_answer_itself():
+    """40 tokens in the last second of two: as many before that."""
+    record = record_at()
+    record.first_byte(2.0)
+    assert output_of(record, stream_of(*[WORD] * 40), Most(10, 9000), 3.0) == 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "tokens"),
+    [(10.0, 20, 1000), (0.3, 20, 30), (0.1, 20, 20)],
+)
+def test_the_larger_of_text_and_time(seconds, words, tokens):
+    for is_over in (False, True):
+        found = output_of(
+            record_at(100.0), stream_of(*[WORD] * words), Most(10, 9000), 1.0 + seconds, is_over=is_over
+        )
+        assert found == pytest.approx(tokens, abs=1)
+
+
+def usage_event(output: int, choices: bytes = b"[]") -> bytes:
+    counts = b'{"prompt_tokens":10,"completion_tokens":%d}' % output
+    return b'{"choices":%b,"usage":%b}' % (choices, counts)
+
+
+def running(output: int, finish: bytes = b"null") -> bytes:
+    return usage_event(output, b'[{"index":0,"delta":{"content":"x"},"finish_reason":%b}]' % finish)
+
+
+@pytest.mark.parametrize(
+    ("events", "answers", "told"),
+    [
+        ([WORD, STOP, usage_event(7)], 1, True),
+        ([WORD, usage_event(7)], 1, True),  # no finish_reason, but beside no choice
+        ([WORD, usage_event(7)], 2, True),
+        ([running(1), running(2, b'"stop"')], 1, True),
+        ([running(1), running(2, b'"stop"')], 2, False),  # the other may come behind it
+        ([running(1), running(2)], 1, False),
+        ([running(1), STOP], 1, False),  # a running total, and more may have followed
+        ([usage_event(1), WORD], 1, False),
+        ([usage_event(1)], 1, False),  # some begin with one
+        ([WORD, STOP], 1, False),
+        ([WORD, b'{"choices":[{"delta":{"content":"\\"usage\\":{"}}]}', STOP], 1, False),
+        ([running(3), b"[DONE]"], 1, True),
+    ],
+)
+def test_which_usage_is_the_last_word(events, answers, told):
+    assert stream_of(*events).tells_all("chat", lambda: answers) is told
+
+
+@pytest.mark.parametrize("left", [0, 2, 3, 30])
+def test_half_a_usage_is_none(left):
+    body = b"data: %b\n\n" % WORD + b"data: %b\n\n" % usage_event(7)
+    framing = LengthBody(len(body))
+    answer = Answer(read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream"), framing, 1)
+    framing.feed(body[: len(body) - left])
+    answer.pass_on(body[: len(body) - left])
+    assert answer.tells_all("chat") is (left <= 2)
+
+
+def test_which_usage_of_messages_is_the_last_word():
+    start = b'{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}'
+    delta = b'{"type":"message_delta","delta":{"stop_reason":%b},"usage":{"output_tokens":7}}'
+    assert not stream_of(start).tells_all("messages")
+    assert not stream_of(start, delta % b"null").tells_all("messages")
+    assert stream_of(start, delta % b'"end_turn"').tells_all("messages")
+
+
+def paces(record: Record) -> list[float]:
+    return [sample for _, *kept in record.row.pace.dump() for sample in kept]
+
+
+class Somebody:
+    def __init__(self, answers: int = 1) -> None:
+        self._answers = answers
+        self.key_id = "key"
+
+    def answers(self) -> int:
+        return self._answers
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "output_s", "now", "answers", "learned"),
+    [
+        (100, 100, 1.0, 3.0, 1, [99.0]),
+        (100, 100, 1.0, 100.0, 1, [99.0]),  # a queue teaches nothing
+        (16, 16, 1.0, 3.0, 1, []),
+        (1, 1, 0.0, 3.0, 1, []),
+        (100, 100, 1.0, 3.0, 128, []),
+        (100, 300, 1.0, 4.0, 1, [100.0]),  # two thirds were hidden, and not in that second
+        (100, 100, 0.001, 3.0, 1, []),  # a buffer was emptied
+        (100, 100, 0.09, 3.0, 1, []),  # too short to tell
+        (100, 100, 0.1, 3.0, 1, [990.0]),
+        (100, 100, 30.0, 32.0, 1, []),
+    ],
+)
+def test_what_teaches_the_pace(words, usage, output_s, now, answers, learned):
+    record = record_at()
+    answer = stream_of(*[WORD] * words, STOP, usage_event(usage), b"[DONE]", done=True)
+    charge = account(record, answer, "chat", 4000, output_s, now, Somebody(answers))
+    assert charge[0] == Usage(10, 0, 0, usage)
+    assert paces(record) == pytest.approx(learned)
+
+
+@pytest.mark.parametrize(("output", "learned"), [(127, []), (128, [64.0]), (9, [])])
+def test_what_plain_answers_teach_of_the_pace(output, learned):
+    record = record_at(streamed=False)
+    body = b'{"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % output
+    framing = LengthBody(len(body))
+    answer = Answer(read_response_head(b"HTTP/1.1 200 OK"), framing, 1)
+    framing.feed(body)
+    answer.pass_on(body)
+    account(record, answer, "chat", 4000, 0.0, 3.0, Somebody())
+    assert paces(record) == pytest.approx(learned)
+
+
+def test_held_time_teaches_nothing():
+    record = record_at()
+    record.held_s = 0.5
+    account(record, stream_of(*[WORD] * 99, usage_event(99), done=True), "chat", 4000, 1.0, 3.0, Somebody())
+    assert paces(record) == []

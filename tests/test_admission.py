@@ -234,6 +234,33 @@ def test_an_estimate_goes_by_what_was_seen():
     assert prompt_tokens(seen, True, 400, 1000) == pytest.approx(1200, abs=5)
 
 
+def taught(*samples: tuple[int, int, str]) -> Pool:
+    """Whose first member was seen to count so many tokens of so many bytes, for keys."""
+    seen = pool()
+    for size, tokens, key in samples:
+        seen.plain_rows[0].charged(1000.0, size, Usage(tokens, 0, 0, 40), None, 0.0, key)
+    return seen
+
+
+def test_white_space_makes_prompts_no_cheaper():
+    """A body of 20 MB with 30 tokens in it, among honest ones, and whatever else one key sends."""
+    honest = [(4000, 1000, key) for key in ("a", "b", "c")]
+    for size, tokens in ((20_000_000, 30), (4000, 401), (1_000_000, 150_000)):
+        for many in (1, 1000):
+            seen = taught(*honest, *[(size, tokens, "spaces")] * many)
+            assert prompt_tokens(seen, False, 4000, 0) == 1000
+            alone = taught(*[(size, tokens, "spaces")] * many)
+            assert prompt_tokens(alone, False, 4000, 0) >= 900
+
+
+def test_what_is_reserved_is_the_upper_side():
+    seen = taught(*[(4000, 1000, "a")] * 5, *[(4000, 2000, "a")] * 4)
+    assert prompt_tokens(seen, False, 4000, 0) == 1000
+    assert prompt_tokens(seen, False, 4000, 0, at_most=True) == 2000
+    assert prompt_tokens(seen, True, 4000, 0) == 1000  # by what the plain ones tell
+    assert prompt_tokens(taught(*[(4000, 6000, "a")] * 9), False, 4000, 0, at_most=True) == 4000
+
+
 def test_a_limit_that_is_reached():
     grant = grant_of(tpm=50)
     let_in(grant, b"{}")

@@ -20,7 +20,8 @@ def learned(seed: int = 1) -> Row:
         row.asked(number, now - rng.random())
         row.first_byte(number, now, 2)
         row.finished(now, rng.random() < 0.9)
-        row.charged(now, 4000, Usage(1000, 200, 0, 300), 0.01, 2.0)
+        row.charged(now, 4000, Usage(1000, 200, 0, 300), 0.01, 2.0, f"key{number % 3}")
+        row.paced(now, 50.0 + number, f"key{number % 3}")
     return row
 
 

@@ -44,6 +44,11 @@ CALL = {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}
         (b": comment\n\n" + chat(content="a"), 1),
         (b"data: nonsense\n\ndata: 5\n\n" + chat(content="a") + b"data: {}\n\n", 1),
         (chat(content="a").replace(b"\n", b"\r\n"), 1),
+        (chat(content="\u6f22\u5b57") * 10 + chat(content="\u304b "), 20 + 1),
+        (chat(content="\u6f22\u5b57 and more"), 2 + 2),
+        (chat(content="na\u00efve"), 1),
+        (chat(content="word ") * 10, 10),
+        (chat(content="word word word ") * 10, 30),
     ],
 )
 def test_a_stream_that_is_all_there(stream, tokens):
