@@ -19,8 +19,11 @@ BYTES_A_TOKEN = 4
 
 
 class Bookkeeper:
-    """Answers chat, completions and responses. Whose a request is stands in ``user``; what is asked of it
-    beside in ``metadata``: ``think``, tokens that nobody sees; ``silent``, no word of what was used.
+    """Answers chat, completions, responses and embeddings. Whose a request is stands in ``user``; what is
+    asked of it beside in ``metadata``: ``think``, tokens that nobody sees; ``silent``, no word of what was
+    used; ``prefill_ms``, before it writes; ``word`` and ``per_event``, what an event has and how many tokens
+    that is; ``pad``, bytes of log probabilities in each; ``pause_ms``, before it tells the usage of a stream;
+    ``never_done``, behind which it stays silent.
 
     ``nusd`` and ``requests``: by user.
     """
@@ -34,6 +37,10 @@ class Bookkeeper:
             head, body = await call.request()
             asked = json.loads(body)
             path = head.split(b" ")[1]
+            if b"/embeddings" in path:
+                self._book(asked, len(asked["input"]), 0)
+                await _gone(call)
+                raise ConnectionError
             if b"/responses" in path:
                 await self._respond(call, asked, body)
             else:
@@ -50,23 +57,26 @@ class Bookkeeper:
         await call.answer(json.dumps(answer).encode())
 
     async def _write(self, call: Call, asked: dict[str, Any], body: bytes, *, is_chat: bool) -> None:
-        given, begun = len(body) // BYTES_A_TOKEN, time.monotonic()
+        given = len(b" ".join(body.split())) // BYTES_A_TOKEN  # white space is hardly any
         limit = asked.get("max_tokens", asked.get("max_completion_tokens", MOST_OUTPUT))
         prompts = asked.get("prompt") if not is_chat else None
-        answers = asked.get("n", 1) * (len(prompts) if isinstance(prompts, list) else 1)
+        several = len(prompts) if isinstance(prompts, list) else 1
+        answers = max(asked.get("n", 1), asked.get("best_of", 1)) * several
         own = asked.get("metadata", {})
         think = own.get("think", 0)
         whole = think + min(limit, own.get("say", limit))
         gone = asyncio.ensure_future(_gone(call))
-        is_done = False
+        is_done, is_counted = False, own.get("never_done", False)
+        begun = time.monotonic() + own.get("prefill_ms", 0) / 1000
         try:
             if asked.get("stream") is True:
-                is_done = await self._stream(call, asked, gone, given, think, whole)
+                is_done = await self._stream(call, asked, gone, given, think, whole, answers, begun)
             else:
-                await asyncio.wait([gone], timeout=whole / TOKENS_A_SECOND)
+                await asyncio.wait([gone], timeout=begun + whole / TOKENS_A_SECOND - time.monotonic())
                 is_done = not gone.done()
         finally:
-            written = whole if is_done else min(whole, int((time.monotonic() - begun) * TOKENS_A_SECOND))
+            by_time = max(0, int((time.monotonic() - begun) * TOKENS_A_SECOND))
+            written = whole if is_done or is_counted else min(whole, by_time)
             self._book(asked, given, written * answers)
             gone.cancel()
         if not is_done:
@@ -87,24 +97,34 @@ class Bookkeeper:
         given: int,
         think: int,
         whole: int,
+        answers: int,
+        begun: float,
     ) -> bool:
         await call.send(EVENT_STREAM)
-        begun = time.monotonic()
+        own = asked.get("metadata", {})
+        word, each, pad = own.get("word", "word "), own.get("per_event", 1), "x" * own.get("pad", 0)
         sent = think
         while sent < whole:
             await asyncio.wait([gone], timeout=0.005)
             if gone.done():
                 return False
             due = min(whole, int((time.monotonic() - begun) * TOKENS_A_SECOND))
-            if due > sent:
-                event = {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
-                await call.send(chunk(b"data: %b\n\n" % json.dumps(event).encode()) * (due - sent))
-                sent = due
+            if due - sent >= each or due == whole > sent:
+                events = -(-(due - sent) // each) if due == whole else (due - sent) // each
+                event = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+                event |= {"logprobs": pad} if pad else {}
+                await call.send(chunk(b"data: %b\n\n" % json.dumps(event).encode()) * events)
+                sent = min(whole, sent + events * each)
         last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
         await call.send(chunk(b"data: %b\n\n" % json.dumps(last).encode()))
+        await asyncio.wait([gone], timeout=own.get("pause_ms", 0) / 1000)
         if (asked.get("stream_options") or {}).get("include_usage"):
-            usage = {"choices": [], "usage": {"prompt_tokens": given, "completion_tokens": whole}}
+            counts = {"prompt_tokens": given, "completion_tokens": whole * answers}
+            usage = {"choices": [], "usage": counts}
             await call.send(chunk(b"data: %b\n\n" % json.dumps(usage).encode()))
+        if own.get("never_done"):
+            await asyncio.wait([gone])
+            return False
         await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         return True
 
