@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
 MAX_ABSENT: Final = 100
 ABSENT_S: Final = 300.0
+# Where a stream, too, has all that matters at its end.
+_AT_ONCE: Final = frozenset({"images"})
 
 
 def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:
@@ -32,8 +34,12 @@ def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:
     wanted = None if exchange.grant is None else exchange.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
         wanted = attempt.pool.alias.on_disconnect
-    if wanted is None and exchange.grant is not None and not exchange.streamed:
-        # Of a plain answer nothing is seen before its end, and it must not be had for nothing.
+    if (
+        wanted is None
+        and exchange.grant is not None
+        and (not exchange.streamed or exchange.endpoint in _AT_ONCE)
+    ):
+        # Of a plain answer, and of pictures, nothing is seen before the end: it must not be had for nothing.
         return exchange.grant.key.monthly_nusd is not None
     return wanted == "drain"
 

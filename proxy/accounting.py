@@ -16,15 +16,20 @@ import orjson
 
 from proxy.admission import Most
 from proxy.answer import Answer
-from proxy.asked import LIMITS_AT
 from proxy.peek import holds_error, is_error
+from proxy.pictures import spoken, usually_spoken
 from proxy.record import Record
 from proxy.tokens import Usage
 from proxy.usage import partial_usage, price_nusd, read_events, read_plain
 from proxy.written import stream_tokens
 
 # Where tokens are what is paid for, so that there is something to estimate.
-_BY_TOKENS: Final = frozenset({"chat", "completions", "responses", "messages", "embeddings", "rerank"})
+_BY_TOKENS: Final = frozenset(
+    {"chat", "completions", "responses", "messages", "embeddings", "rerank", "images", "speech"}
+)
+# Where what is made is no text.
+_UNWRITTEN: Final = frozenset({"images", "speech"})
+_TYPE: Final = b"content-type:"
 # How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
 _UNPACKED: Final = 4
 _BYTES_A_TOKEN: Final = 4
@@ -157,13 +162,14 @@ def estimated(
             written = stream_tokens(tail, answer.passed_bytes)
         else:
             written = answer.passed_bytes // _BYTES_A_TOKEN
-    if endpoint not in LIMITS_AT:
-        output = 0
+    if endpoint in _UNWRITTEN:
+        output = min(_made(endpoint, answer, most, is_over=is_over), most.output)
     elif is_async or (answer is not None and is_over and (not answer.is_readable or _is_put_off(answer))):
         output = most.output
     else:
         output = min(_output(record, endpoint, written, most.answers, now, is_over=is_over), most.output)
-    usage = Usage(most.expected, output_tokens=output, estimated=True)
+    spoken_tokens = output if endpoint == "speech" else 0
+    usage = Usage(most.expected, output_tokens=output, estimated=True, audio_output_tokens=spoken_tokens)
     if seen is not None and endpoint == "responses":  # only their last event has one
         usage = seen
     elif seen is not None:
@@ -204,6 +210,20 @@ def _learned_pace(record: Record, endpoint: str) -> float:
             return row.pace.typical
     others = [row.pace.typical for row in deployment.rows().values() if row.pace.is_enough]
     return max(others, default=0.0)
+
+
+def _made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> int:
+    """Tokens of what is no text: all pictures that were asked for, as they are made whole; of speech how much
+    came. Before its end that is at least what the text usually makes: providers are faster than listeners."""
+    if endpoint == "images":
+        return most.output
+    tokens, kind = 0, b""
+    if answer is not None and answer.is_readable and not answer.is_stream:
+        for line in answer.head.lines:
+            if line[: len(_TYPE)].lower() == _TYPE:
+                kind = line[len(_TYPE) :]
+        tokens = spoken(kind, answer.passed_bytes)
+    return tokens if is_over and tokens else max(tokens, usually_spoken(most.given))
 
 
 def _is_put_off(answer: Answer) -> bool:

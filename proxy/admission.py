@@ -14,6 +14,7 @@ from proxy.access import Grant
 from proxy.asked import LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
 from proxy.errors import BadRequest
 from proxy.permits import Permit
+from proxy.pictures import most_spoken
 from proxy.pool import Pool
 from proxy.usage import TOKENS_PER_BYTE
 
@@ -45,12 +46,12 @@ def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, 
     :param fallbacks: what else it may go to. :param prompts: how many prompts it has.
     :param prompt_tokens: an estimate of them all.
     """
-    output = 0
-    if pool.endpoint in LIMITS_AT:
-        output = min(wants.output, _MOST_OUTPUT) if wants.output > 0 else pool.most_output
-        if wants.output <= 0:
-            for fallback in fallbacks:
-                output = max(output, fallback.most_output)
+    output = min(wants.output, _MOST_OUTPUT) if wants.output > 0 else pool.most_output
+    if wants.output <= 0:
+        for fallback in fallbacks:
+            output = max(output, fallback.most_output)
+    if pool.endpoint == "speech":
+        output = min(output, most_spoken(prompt_tokens))
     answers = wants.answers * max(prompts, 1)
     return Most(int(prompt_tokens) + 1, output * answers, answers)
 

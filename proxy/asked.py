@@ -35,7 +35,7 @@ LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
     "messages": (MAX_TOKENS,),
 }
 # Where several answers can be asked for, and how many at most.
-_SEVERAL_AT: Final = frozenset({"chat", "completions"})
+_SEVERAL_AT: Final = frozenset({"chat", "completions", "images"})
 _MOST_ANSWERS: Final = 128
 _BY_WORD: Final = {word: index for index, word in enumerate(WORDS)}
 # The keys that say something, as nearly everybody spells them.

@@ -1,4 +1,4 @@
-"""What pictures, sounds and documents count in tokens, judged by how they begin.
+"""What pictures, sounds and documents count in tokens, judged by how they begin; and those that models make.
 
 Estimates, for where a provider does not say. They follow what vendors publish:
 
@@ -9,6 +9,13 @@ Estimates, for where a provider does not say. They follow what vendors publish:
 - Sounds count by time, ten tokens a second (OpenAI's "Audio and speech"; Google's count 32).
 - Of a PDF, a page of some 50 KB counts 2,000 tokens, text and picture of it (Anthropic's "PDF support": 1,500
   to 3,000 of text).
+
+What models make, where a provider does not say:
+
+- A picture counts 6,240 tokens, and 100 for each of up to three previews: the largest of OpenAI's table for
+  GPT Image ("Image generation", cost and latency: high quality, 1024 x 1536).
+- Speech counts 1,250 tokens a minute: OpenAI's prices for gpt-4o-mini-tts, $12 for a million tokens of sound,
+  about $0.015 a minute. Read at the usual pace, a token of text becomes six of sound.
 """
 
 from __future__ import annotations
@@ -28,6 +35,18 @@ _PACKED_SOUND: Final = 16_000.0
 RAW_SOUND: Final = 48_000.0
 _DOCUMENT_BYTES_A_TOKEN: Final = 25.0
 _TEXT_BYTES_A_TOKEN: Final = 4.0
+PICTURE_TOKENS: Final = 6_240 + 3 * 100
+# Of speech that a model reads out, tokens a second, and bytes of it by the content type: MP3 of 128 kbit/s
+# where that tells nothing, 16 bits at 24 kHz where nothing is packed.
+_SPOKEN_TOKENS_A_SECOND: Final = 1250 / 60
+_SPEECH_BYTES: Final = {
+    b"audio/mpeg": 16_000.0, b"audio/mp3": 16_000.0, b"audio/aac": 8_000.0, b"audio/opus": 4_000.0,
+    b"audio/ogg": 4_000.0, b"audio/flac": 24_000.0, b"audio/x-flac": 24_000.0, b"audio/wav": 48_000.0,
+    b"audio/x-wav": 48_000.0, b"audio/wave": 48_000.0, b"audio/pcm": 48_000.0, b"audio/l16": 48_000.0,
+}  # fmt: skip
+# Tokens of sound for one of text: usually, and for what is read slowly, as numbers and single letters are.
+_SPOKEN: Final = 6
+_MOST_SPOKEN: Final = 3 * _SPOKEN
 # base64 has four bytes for three.
 _PACKING: Final = 0.75
 
@@ -91,6 +110,22 @@ def by_type(kind: bytes) -> Medium:
     if begin in (b"audio", b"video"):
         return _PACKED_AUDIO
     return _TEXT if begin == b"text" else _DOCUMENT
+
+
+def spoken(content_type: bytes, size: int) -> int:
+    """Tokens of so many bytes of speech that a model has read out."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return ceil(size / _SPEECH_BYTES.get(kind, _PACKED_SOUND) * _SPOKEN_TOKENS_A_SECOND)
+
+
+def usually_spoken(prompt_tokens: float) -> int:
+    """What a text of so many tokens usually counts once it is read out."""
+    return ceil(prompt_tokens * _SPOKEN)
+
+
+def most_spoken(prompt_tokens: float) -> int:
+    """The most that it may count."""
+    return ceil(prompt_tokens * _MOST_SPOKEN)
 
 
 def picture(width: int, height: int) -> Medium:

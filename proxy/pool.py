@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.counters import Told
 from proxy.deployment import Deployment
+from proxy.pictures import PICTURE_TOKENS
 from proxy.settings import AliasConfig
 
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
@@ -16,6 +17,9 @@ _PROMPT_ENDPOINTS: Final = frozenset(
 _NEVER: Final = float("-inf")
 # Where the configuration says nothing of a model's answers: a usual limit.
 _UNKNOWN_OUTPUT: Final = 16_384
+# Where text is written. Pictures have a usual size, and speech is as long as its text: proxy.admission.
+_WRITING: Final = frozenset({"chat", "completions", "responses", "messages"})
+_UNBOUNDED: Final = 1_000_000
 
 
 class Pool:
@@ -29,7 +33,8 @@ class Pool:
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
     ``dearest``: the highest input and output price of a member, in pico-USD a token.
-    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it.
+    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
+    images those of one picture, 0 where nothing is written.
     ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
@@ -99,7 +104,7 @@ class Pool:
             max((p[0] or 0 for p in prices), default=0),
             max((p[2] or 0 for p in prices), default=0),
         )
-        self.most_output = max((_most_output(member) for member in self.members), default=0)
+        self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
         self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
@@ -115,5 +120,10 @@ class Pool:
         return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"
 
 
-def _most_output(member: Deployment) -> int:
-    return member.model.max_output_tokens or member.context_window or _UNKNOWN_OUTPUT
+def _most_output(member: Deployment, endpoint: str) -> int:
+    said = member.model.max_output_tokens
+    if endpoint in _WRITING:
+        return said or member.context_window or _UNKNOWN_OUTPUT
+    if endpoint == "images":
+        return said or PICTURE_TOKENS
+    return said or _UNBOUNDED if endpoint == "speech" else 0

@@ -19,11 +19,11 @@ BYTES_A_TOKEN = 4
 
 
 class Bookkeeper:
-    """Answers chat, completions, responses and embeddings. Whose a request is stands in ``user``; what is
-    asked of it beside in ``metadata``: ``think``, tokens that nobody sees; ``silent``, no word of what was
-    used; ``prefill_ms``, before it writes; ``word`` and ``per_event``, what an event has and how many tokens
-    that is; ``pad``, bytes of log probabilities in each; ``pause_ms``, before it tells the usage of a stream;
-    ``never_done``, behind which it stays silent.
+    """Answers chat, completions, responses, embeddings, images and speech. Whose a request is stands in
+    ``user``; what is asked of it beside in ``metadata``: ``think``, tokens that nobody sees; ``silent``, no
+    word of what was used; ``waits``, seconds before it speaks; ``prefill_ms``, before it writes; ``word`` and
+    ``per_event``, what an event has and how many tokens that is; ``pad``, bytes of log probabilities in each;
+    ``pause_ms``, before it tells the usage of a stream; ``never_done``, behind which it stays silent.
 
     ``nusd`` and ``requests``: by user.
     """
@@ -41,7 +41,11 @@ class Bookkeeper:
                 self._book(asked, len(asked["input"]), 0)
                 await _gone(call)
                 raise ConnectionError
-            if b"/responses" in path:
+            if b"/images" in path:
+                await self._draw(call, asked, body)
+            elif b"/speech" in path:
+                await self._speak(call, asked, body)
+            elif b"/responses" in path:
                 await self._respond(call, asked, body)
             else:
                 await self._write(call, asked, body, is_chat=b"/chat/" in path)
@@ -49,6 +53,34 @@ class Bookkeeper:
     def _book(self, asked: dict[str, Any], given: int, written: int) -> None:
         self.requests[asked["user"]] += 1
         self.nusd[asked["user"]] += 1000 * (INPUT_PRICE * given + OUTPUT_PRICE * written)
+
+    async def _draw(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
+        """Pictures, which are made whole, whoever waits."""
+        given, written = len(body) // BYTES_A_TOKEN, asked.get("n", 1) * MOST_OUTPUT
+        self._book(asked, given, written)
+        usage = {"input_tokens": given, "output_tokens": written, "total_tokens": given + written}
+        gone = asyncio.ensure_future(_gone(call))
+        if asked.get("stream"):
+            await call.send(EVENT_STREAM)
+        await asyncio.wait([gone], timeout=0.2)
+        if not gone.done():
+            answer = {"data": [{"b64_json": "AAAA" * 9000}], "usage": usage}
+            if asked.get("metadata", {}).get("silent"):
+                del answer["usage"]
+            if asked.get("stream"):
+                await call.send(chunk(b"data: %b\n\n" % json.dumps(answer).encode()) + b"0\r\n\r\n")
+            else:
+                await call.answer(json.dumps(answer).encode())
+        gone.cancel()
+
+    async def _speak(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
+        """MP3 of 128 kbit/s: six tokens of sound for one of text, at 1,250 a minute. Nobody tells a usage."""
+        written = len(asked["input"]) // BYTES_A_TOKEN * 6
+        self._book(asked, len(body) // BYTES_A_TOKEN, written)
+        await asyncio.sleep(asked.get("metadata", {}).get("waits", 0))
+        sound = b"\xff\xfb" + b"x" * (written * 60 * 16_000 // 1250)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n"
+        await call.send(head % len(sound) + sound)
 
     async def _respond(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
         """Behind the client's back: it writes all of it, whoever waits."""

@@ -370,3 +370,38 @@ def test_held_time_teaches_nothing():
     record.held_s = 0.5
     account(record, stream_of(*[WORD] * 99, usage_event(99), done=True), "chat", 4000, 1.0, 3.0, Somebody())
     assert paces(record) == []
+
+
+def made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> Usage | None:
+    record = Record(
+        Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), endpoint, False, 1.0
+    )
+    return estimated(record, answer, endpoint, most, 2.0, is_over=is_over, is_async=False)[0]
+
+
+def sound(size: int, whole: int) -> Answer:
+    framing = LengthBody(whole)
+    answer = Answer(read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg"), framing, 1)
+    framing.feed(b"x" * size)
+    answer.pass_on(b"x" * size)
+    return answer
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_pictures_that_nobody_told_the_usage_of_cost_what_was_reserved(is_over):
+    assert made("images", None, Most(10, 9000), is_over=is_over) == Usage(10, 0, 0, 9000, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_over", "tokens"),
+    [
+        (sound(960_000, 960_000), True, 1250),  # a minute
+        (sound(96_000, 960_000), False, 600),  # of 100 tokens of text
+        (sound(960_000, 9_600_000), False, 1250),
+        (None, False, 600),
+        (sound(9_600_000, 9_600_000), True, 1800),  # no more than was reserved
+    ],
+)
+def test_speech_costs_what_it_lasts(answer, is_over, tokens):
+    expected = Usage(100, 0, 0, tokens, 0, True, 0, tokens)
+    assert made("speech", answer, Most(100, 1800), is_over=is_over) == expected

@@ -8,6 +8,7 @@ from proxy.admission import admit, limit_of, most_of, prompt_tokens
 from proxy.asked import COMPACT, Wanted, asked, wanted
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
+from proxy.pictures import PICTURE_TOKENS
 from proxy.pool import Pool
 from proxy.tokens import Usage
 from tests.fakes import RawClient
@@ -306,3 +307,29 @@ async def test_a_body_in_pieces_is_held_until_its_limit_is_known(provider, start
         await client.send(b"0\r\n\r\n")
         assert (await client.response())[0] == expected
     assert len(provider.seen) == 1
+
+
+# ---------------------------------------------------------------------- pictures and speech
+
+
+@pytest.mark.parametrize(
+    ("body", "facts", "output"),
+    [
+        (b"{}", {}, MOST),
+        (b'{"n":10}', {}, 10 * MOST),
+        (b'{"n":"10"}', {}, 10 * MOST),
+        (b'{"n":10}', {"max_output_tokens": None, "context_window": 9}, 10 * PICTURE_TOKENS),
+    ],
+)
+def test_each_picture_is_reserved(body, facts, output):
+    some = pool_of(
+        "cost", deployment("a", "images", **{"max_output_tokens": MOST, **facts}), endpoint="images"
+    )
+    wants = wanted(body, keys_of(body), asked(body, keys_of(body)), "images")
+    assert most_of(some, (), wants, 1, 100.0).output == output
+
+
+@pytest.mark.parametrize(("most", "output"), [(None, 1800), (700, 700)])
+def test_speech_is_reserved_by_its_text(most, output):
+    some = pool_of("cost", deployment("a", "speech", max_output_tokens=most), endpoint="speech")
+    assert most_of(some, (), Wanted(), 1, 100.0).output == output

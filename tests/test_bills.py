@@ -29,6 +29,7 @@ from tests.keycases import admin, bearer, make
 SLACK_S = 0.05
 COUNT = 40
 AT_ONCE = 20
+ENDPOINTS = ["chat", "completions", "responses", "embeddings", "images", "speech"]
 
 Send = Callable[[Server, bytes, random.Random], Awaitable[None]]
 
@@ -36,8 +37,9 @@ Send = Callable[[Server, bytes, random.Random], Awaitable[None]]
 def config(provider: ScriptedProvider, more: str = "") -> str:
     tables = "".join(
         f'[providers.{name}]\nbase_url = "{provider.url}"\nauth = "none"\n{more}\n'
-        f'endpoints = ["chat", "completions", "responses", "embeddings"]\n'
-        f'[models."{name}/m"]\ninput_price = {INPUT_PRICE}\noutput_price = {OUTPUT_PRICE}\n'
+        f"endpoints = {json.dumps(ENDPOINTS)}\n"
+        f'[models."{name}/m"]\ncapabilities = {json.dumps(ENDPOINTS)}\n'
+        f"input_price = {INPUT_PRICE}\noutput_price = {OUTPUT_PRICE}\n"
         f"context_window = 100000\nmax_output_tokens = {MOST_OUTPUT}\n"
         f'[models."{name}/e"]\ninput_price = {INPUT_PRICE}\ncapabilities = ["embeddings"]\n'
         for name in "abc"
@@ -214,7 +216,36 @@ async def read_until(
     client.writer.transport.abort()
 
 
+async def draws_and_leaves(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "a/m", "user": "draws_and_leaves", "prompt": "a cat", "n": rng.randint(1, 10)}
+    if rng.random() < 0.5:
+        asked |= {"stream": True}
+    await send(server, secret, asked, path=b"/v1/images/generations", leaves_s=0.1)
+
+
+async def draws_in_no_time(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "a/m", "user": "draws_in_no_time", "prompt": "a cat", "n": 10, "stream": True}
+    lines = (b"X-Inferoute-Timeout: 0.05",)
+    await send(server, secret, asked, *lines, path=b"/v1/images/generations", leaves_s=0.1)
+
+
+async def draws_silently(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "a/m", "user": "draws_silently", "prompt": "a cat", "metadata": {"silent": True}}
+    await send(server, secret, asked, path=b"/v1/images/generations")
+
+
+async def has_it_read_out(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "a/m", "user": "has_it_read_out", "voice": "x", "input": "a" * rng.randint(40, 160)}
+    assert await send(server, secret, asked, path=b"/v1/audio/speech") == 200
+
+
+async def hears_in_no_time(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "a/m", "user": "hears_in_no_time", "input": "a" * 160, "metadata": {"waits": 0.2}}
+    await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05", path=b"/v1/audio/speech")
+
+
 ATTACKS: list[Send] = [
+    draws_and_leaves, draws_in_no_time, draws_silently, has_it_read_out, hears_in_no_time,
     gives_no_time, gives_no_time_to_many, leaves_before_the_answer, leaves_a_stream, leaves_while_it_thinks,
     asks_behind_its_back, hides_its_usage, wants_many_answers, has_many_prompts, pads_with_spaces,
     gives_many_answers_no_time, gives_the_best_of_many_no_time, gives_many_prompts_no_time,
@@ -310,8 +341,7 @@ def _line(name: str, requests: int, nusd: int, billed: int) -> str:
 def ceiling_nusd(name: str, requests: int) -> int:
     """What so many requests of a kind may cost at most: what is reserved for the largest there can be."""
     given = (100_500 if "time" in name or "spaces" in name else 2_500) // BYTES_A_TOKEN
-    answers = ANSWERS.get(name, 1)
-    output = MOST_OUTPUT * answers
+    output = MOST_OUTPUT * (10 if "draws" in name else ANSWERS.get(name, 1))
     return 1000 * requests * (INPUT_PRICE * given + OUTPUT_PRICE * output)
 
 
@@ -350,8 +380,10 @@ async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, st
         ("many", {"prompt": ["a"] * 50, "max_tokens": 20}, b"/v1/completions", ()),
         ("several", {"n": 20, "max_tokens": 20}, b"/v1/chat/completions", ()),
         ("no time", {}, b"/v1/chat/completions", (b"X-Inferoute-Timeout: 0.05",)),
+        ("pictures", {"n": 10, "prompt": "a cat"}, b"/v1/images/generations", ()),
+        ("read out", {"input": "a" * 160}, b"/v1/audio/speech", ()),
     ):
-        answers = {"many": 50, "several": 20}.get(name, 1)
+        answers = {"many": 50, "several": 20, "pictures": 10 * MOST_OUTPUT // 20}.get(name, 1)
         most = MOST_OUTPUT if answers == 1 else 20 * answers
         reservation = 1000 * (INPUT_PRICE * 2_500 // BYTES_A_TOKEN + OUTPUT_PRICE * most)
         id, secret = await make(server, name=name, monthly_usd=0.005)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pictures import UNSEEN_PICTURE_TOKENS, Medium, by_type, medium_of, picture
+from proxy.pictures import (
+    UNSEEN_PICTURE_TOKENS,
+    Medium,
+    by_type,
+    medium_of,
+    most_spoken,
+    picture,
+    spoken,
+    usually_spoken,
+)
 
 
 def png(width: int, height: int) -> bytes:
@@ -109,3 +118,25 @@ def test_by_type():
     assert by_type(b"image/avif").by_tiles == UNSEEN_PICTURE_TOKENS
     assert by_type(b"audio/x").per_byte == by_type(b"video/x").per_byte
     assert by_type(b"text/csv").per_byte > by_type(b"application/pdf").per_byte > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_a_minute"),
+    [
+        (b" audio/mpeg", 960_000),
+        (b"Audio/WAV; rate=24000", 2_880_000),
+        (b"audio/pcm", 2_880_000),
+        (b"audio/opus", 240_000),
+        (b"", 960_000),
+        (b"application/octet-stream", 960_000),
+    ],
+)
+def test_a_minute_of_speech(kind, bytes_a_minute):
+    """OpenAI's prices: $12 for a million tokens, about $0.015 a minute."""
+    assert spoken(kind, bytes_a_minute) == pytest.approx(0.015 / 12e-6, abs=1)
+
+
+def test_a_text_read_out():
+    """4,096 letters were measured to take 268 s: 5,600 tokens of sound for 1,024 of text."""
+    assert usually_spoken(1024) == pytest.approx(268 / 60 * 1250, rel=0.15)
+    assert most_spoken(1024) == 3 * usually_spoken(1024)
