@@ -20,8 +20,8 @@ MODULES = [
     "endpoints", "error_response", "errors", "exchange", "flow", "framing", "gateway", "head_cache",
     "headers", "hedge", "hints", "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors",
     "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline",
-    "overload", "passing", "peek", "permits", "pictures", "pool", "provider", "query", "recent", "record",
-    "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
+    "overload", "passing", "peek", "permits", "pictures", "places", "pool", "provider", "query", "recent",
+    "record", "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
     "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage",
     "votes", "written",
 ]  # fmt: skip

@@ -146,6 +146,16 @@ class RequestBody:
         """What these count at an endpoint."""
         return 0 if self._media is None else self._media.tokens(endpoint)
 
+    def check_media(self) -> None:
+        """All has come, and is held: what only looks like a medium is text."""
+        if self._media is not None and self._media.size:
+            assert self.held is not None
+            self._media.believe(self.held)
+
+    def sound_tokens(self) -> int:
+        """What of the media's tokens are sounds."""
+        return 0 if self._media is None else self._media.sound_tokens()
+
     def text_bytes(self) -> int:
         """The size of the rest."""
         return self.size - self.media_bytes()

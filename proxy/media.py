@@ -8,10 +8,11 @@ picture that is less than a sixteenth of it may so be overlooked, and counts as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from proxy.pictures import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of
+from proxy.pictures import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of, tokens_of
+from proxy.places import Span, placed
 from proxy.strings import runs
 
 # Searches skip from one interesting byte to the next as long as they lie further apart than this. Single
@@ -47,19 +48,30 @@ class Media:
     ``size``: how many bytes of the body they are, as far as they have come.
     """
 
-    __slots__ = ("_area", "_before", "_by_bytes", "_medium", "_tail", "_tiles", "size")
+    __slots__ = ("_at", "_may_go_on", "_media", "_spans", "_tail", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        self._medium: Medium | None = None  # the one that may go on with the next piece
-        self._tiles = self._area = 0
-        self._by_bytes = 0.0
-        self._before = 0, 0, 0, 0.0  # all figures, as they were without it
+        self._at = 0  # in the body, where the piece begins
+        self._spans: list[Span] = []
+        self._media: list[Medium] = []  # what these are
+        self._may_go_on = False  # the last one, with the next piece
         self._tail = b""  # the last bytes: a string that is too short to be judged yet, and its key
 
     def tokens(self, endpoint: str) -> int:
         """What they count at an endpoint, as far as they have come."""
-        return int(self._by_bytes) + (self._area if endpoint in _BY_AREA else self._tiles)
+        tokens, is_by_area = 0.0, endpoint in _BY_AREA
+        for span, medium in zip(self._spans, self._media, strict=True):
+            tokens += tokens_of(medium, span.size, is_by_area)
+        return int(tokens)
+
+    def sound_tokens(self) -> int:
+        """What of that are sounds."""
+        tokens = 0.0
+        for span, medium in zip(self._spans, self._media, strict=True):
+            if medium.is_sound:
+                tokens += tokens_of(medium, span.size, is_by_area=False)
+        return int(tokens)
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece of the body."""
@@ -67,7 +79,7 @@ class Media:
         quote = piece.find(b'"')
         self._go_on(piece, size if quote < 0 else quote)
         if quote >= 0:
-            self._medium = None
+            self._may_go_on = False
             begin = quote + 1
             last = piece.rfind(b'"')
             if size - begin > _SAMPLE_FROM_BYTES and _is_text(piece, begin, size):
@@ -79,37 +91,55 @@ class Media:
                 key = piece[max(start - _KEY_BYTES, 0) : start]
                 if start < _KEY_BYTES:
                     key = self._tail + key
-                self._begin(_judge(key, piece, start, end), end - start, is_cut=end == size)
+                medium = _judge(key, piece, start, end)
+                if medium is not None:
+                    self._begin(medium, self._at + start, end - start, is_cut=end == size)
         self._tail = _end(self._tail, piece, _KEY_BYTES + _LEAST_BYTES)
+        self._at += size
+
+    def believe(self, pieces: Sequence[bytes]) -> None:
+        """Take back what stands where no API reads anything but text.
+
+        :param pieces: of the whole body.
+        """
+        spans, media = self._spans, self._media
+        if not spans:
+            return
+        self._spans, self._media = [], []
+        for at, is_good in enumerate(placed(pieces, spans)):
+            if is_good:
+                self._spans.append(spans[at])
+                self._media.append(media[at])
+            else:
+                self.size -= spans[at].size
 
     def _go_on(self, piece: bytes, stop: int) -> None:
         """What comes before the first quote belongs to the string in which the last piece ended."""
-        medium, tail = self._medium, self._tail
-        if medium is not None:
+        tail = self._tail
+        if self._may_go_on:
+            span = self._spans[-1]
             if _has_spaces(piece, 0, stop):  # it only began like one
-                self.size, self._tiles, self._area, self._by_bytes = self._before
-                self._medium = None
+                self.size -= span.size
+                self._spans.pop()
+                self._media.pop()
+                self._may_go_on = False
             else:
-                self._add(medium, stop)
+                span.size += stop
+                self.size += stop
             return
         begin = tail.rfind(b'"') + 1
         known = len(tail) - begin
         if begin and known < _LEAST_BYTES <= known + stop:  # it was too short to be judged
             head = tail[begin:] + piece[: min(stop, HEAD_BYTES)]
-            whole = known + stop
-            self._begin(_judge(tail[:begin], head, 0, len(head)), whole, is_cut=stop == len(piece))
+            medium = _judge(tail[:begin], head, 0, len(head))
+            if medium is not None:
+                self._begin(medium, self._at - known, known + stop, is_cut=stop == len(piece))
 
-    def _begin(self, medium: Medium | None, size: int, *, is_cut: bool) -> None:
-        self._medium = medium if is_cut else None
-        if medium is not None:
-            self._before = self.size, self._tiles, self._area, self._by_bytes
-            self._tiles += medium.by_tiles
-            self._area += medium.by_area
-            self._add(medium, size)
-
-    def _add(self, medium: Medium, size: int) -> None:
+    def _begin(self, medium: Medium, start: int, size: int, *, is_cut: bool) -> None:
+        self._may_go_on = is_cut
+        self._spans.append(Span(start, size))
+        self._media.append(medium)
         self.size += size
-        self._by_bytes += medium.per_byte * size
 
 
 def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:

@@ -21,7 +21,7 @@ What models make, where a provider does not say:
 from __future__ import annotations
 
 import binascii
-from math import ceil
+from math import ceil, isqrt
 from typing import Final, NamedTuple
 
 # So much of a medium's base64 is looked at; JPEG's size may stand behind a camera's notes.
@@ -47,6 +47,8 @@ _SPEECH_BYTES: Final = {
 # Tokens of sound for one of text: usually, and for what is read slowly, as numbers and single letters are.
 _SPOKEN: Final = 6
 _MOST_SPOKEN: Final = 3 * _SPOKEN
+# Eight bits each of red, green, blue and alpha, not packed at all. Photos as PNG have two, as JPEG below one.
+_MOST_BYTES_A_PIXEL: Final = 4
 # base64 has four bytes for three.
 _PACKING: Final = 0.75
 
@@ -57,17 +59,32 @@ class Medium(NamedTuple):
     by_tiles: int
     by_area: int
     per_byte: float
+    is_sound: bool = False
 
 
-def by_bytes(bytes_a_token: float) -> Medium:
+def by_bytes(bytes_a_token: float, is_sound: bool = False) -> Medium:
     """A medium that counts by its size."""
-    return Medium(0, 0, _PACKING / bytes_a_token)
+    return Medium(0, 0, _PACKING / bytes_a_token, is_sound)
 
 
-RAW_AUDIO: Final = by_bytes(RAW_SOUND / _SOUND_TOKENS_A_SECOND)
+def tokens_of(medium: Medium, size: int, is_by_area: bool) -> float:
+    """What a medium counts.
+
+    :param size: of its base64. A picture has as many pixels at least as it takes to fill its bytes, whatever
+        its head claims.
+    """
+    fixed = medium.by_area if is_by_area else medium.by_tiles
+    if not fixed:
+        return medium.per_byte * size
+    side = isqrt(int(size * _PACKING / _MOST_BYTES_A_PIXEL)) + 1
+    least = picture(side, side)
+    return max(fixed, least.by_area if is_by_area else least.by_tiles)
+
+
+RAW_AUDIO: Final = by_bytes(RAW_SOUND / _SOUND_TOKENS_A_SECOND, is_sound=True)
 _DOCUMENT: Final = by_bytes(_DOCUMENT_BYTES_A_TOKEN)
 _TEXT: Final = by_bytes(_TEXT_BYTES_A_TOKEN)
-_PACKED_AUDIO: Final = by_bytes(_PACKED_SOUND / _SOUND_TOKENS_A_SECOND)
+_PACKED_AUDIO: Final = by_bytes(_PACKED_SOUND / _SOUND_TOKENS_A_SECOND, is_sound=True)
 _UNSEEN_PICTURE: Final = Medium(UNSEEN_PICTURE_TOKENS, UNSEEN_PICTURE_TOKENS, 0.0)
 _SOUNDS: Final = (b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9")
 # Frame headers of JPEG that tell the size; others of this range are tables.
@@ -94,7 +111,7 @@ def medium_of(base64: bytes) -> Medium | None:
     if (head[:4], head[8:12]) == (b"RIFF", b"WAVE"):
         rate = float(int.from_bytes(head[28:32], "little"))
         # A false one must not make hours of a second's bytes, nor the reverse.
-        return by_bytes(min(max(rate, 4_000.0), 400_000.0) / _SOUND_TOKENS_A_SECOND)
+        return by_bytes(min(max(rate, 4_000.0), 400_000.0) / _SOUND_TOKENS_A_SECOND, is_sound=True)
     if head.startswith(_SOUNDS) or head[4:8] == b"ftyp":
         return _PACKED_AUDIO
     if head.startswith(b"%PDF"):

@@ -188,6 +188,7 @@ class Request:
         """
         body = self.body
         if body.done:
+            body.check_media()
             self.learn_bytes = body.text_bytes()
         if body.held is not None and self.endpoint in _TAKES_TOKENS:
             self.listed = sum([piece.count(b",") for piece in body.held])

@@ -4,6 +4,7 @@ hostile ones: see :mod:`tests.bookkeeper`."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 from collections.abc import Awaitable, Callable
@@ -244,7 +245,17 @@ async def hears_in_no_time(server: Server, secret: bytes, rng: random.Random) ->
     await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05", path=b"/v1/audio/speech")
 
 
+async def dresses_text_in_no_time(server: Server, secret: bytes, rng: random.Random) -> None:
+    """Base64 with the head of a picture of one pixel, where a model reads it as text."""
+    png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1).to_bytes(4) * 2 + rng.randbytes(70_000)
+    data = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png).decode()}
+    tools = [{"function": {"parameters": {"content": [{"type": "image", "source": data}]}}}]
+    asked = chat(rng, "dresses_text_in_no_time", model="a/m", tools=tools, max_tokens=10)
+    await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05")
+
+
 ATTACKS: list[Send] = [
+    dresses_text_in_no_time,
     draws_and_leaves, draws_in_no_time, draws_silently, has_it_read_out, hears_in_no_time,
     gives_no_time, gives_no_time_to_many, leaves_before_the_answer, leaves_a_stream, leaves_while_it_thinks,
     asks_behind_its_back, hides_its_usage, wants_many_answers, has_many_prompts, pads_with_spaces,

@@ -17,6 +17,7 @@ from proxy.pictures import (
     most_spoken,
     picture,
     spoken,
+    tokens_of,
     usually_spoken,
 )
 
@@ -78,7 +79,7 @@ def test_the_vendors_own_figures(width, height, tiles, area):
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_no_picture_counts_more_than_one_can(width, height):
-    tiles, area, _ = picture(width, height)
+    tiles, area = picture(width, height)[:2]
     assert 255 <= tiles <= 85 + 170 * 8
     assert 1 <= area <= 1600
 
@@ -140,3 +141,19 @@ def test_a_text_read_out():
     """4,096 letters were measured to take 268 s: 5,600 tokens of sound for 1,024 of text."""
     assert usually_spoken(1024) == pytest.approx(268 / 60 * 1250, rel=0.15)
     assert most_spoken(1024) == 3 * usually_spoken(1024)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "raw", "by_tiles", "by_area"),
+    [
+        (1, 1, 4, 255, 1),  # no lie
+        (1024, 1024, 3_000_000, 765, 1399),  # an honest photo
+        (1, 1, 300_000, 255, 101),  # 274 x 274 at least
+        (1, 1, 3_000_000, 765, 1003),
+        (1, 1, 30_000_000, 765, 1600),
+    ],
+)
+def test_a_picture_has_as_many_pixels_as_fill_its_bytes(width, height, raw, by_tiles, by_area):
+    medium, size = picture(width, height), raw * 4 // 3
+    assert tokens_of(medium, size, is_by_area=False) == by_tiles
+    assert tokens_of(medium, size, is_by_area=True) == pytest.approx(by_area, abs=1)

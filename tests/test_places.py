@@ -1,0 +1,154 @@
+"""Where a picture in a body is one, and where it is text."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.intake import RequestBody
+from proxy.places import Span, placed
+from tests.jsoncases import pieces_of
+
+PNG = base64.b64encode(
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1).to_bytes(4) + (1).to_bytes(4) + bytes(9000)
+).decode()
+URL = f"data:image/png;base64,{PNG}"
+SOURCE = {"type": "base64", "media_type": "image/png", "data": PNG}
+IMAGE = {"type": "image", "source": SOURCE}
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "see [{"}, *parts]}]}
+
+
+def media_bytes(body: bytes, cuts: list[int]) -> int:
+    found = RequestBody()
+    pieces = pieces_of(body, cuts)
+    for at, piece in enumerate(pieces):
+        found.scan(piece, at + 1 == len(pieces))
+        found.hold(piece)
+    found.check_media()
+    return found.media_bytes()
+
+
+CUTS = st.lists(st.integers(0, 1 << 15), max_size=4)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        user(IMAGE),
+        user({"type": "image", "source": dict(reversed(SOURCE.items()))}),
+        user({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}),
+        user({"type": "image_url", "image_url": {"url": URL, "detail": "low"}}),
+        user({"type": "image_url", "image_url": URL}),
+        user({"type": "input_audio", "input_audio": {"data": PNG, "format": "wav"}}),
+        user({"type": "file", "file": {"file_data": URL, "filename": "a"}}),
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": URL}]}]},
+        {"input": [{"type": "input_file", "file_data": URL}]},
+        {"input": [{"type": "function_call_output", "output": [{"type": "input_image", "image_url": URL}]}]},
+        {"input": [{"type": "computer_call_output", "output": {"type": "x", "image_url": URL}}]},
+        {"input": [{"type": "image_generation_call", "result": PNG}]},
+        {"input": [{"image": PNG}]},
+        {"image": URL},
+        {"contents": [{"parts": [{"inline_data": {"mime_type": "image/png", "data": PNG}}]}]},
+    ],
+)
+@pytest.mark.parametrize("is_tight", [True, False])
+@given(cuts=CUTS)
+def test_where_apis_read_a_medium(asked, is_tight, cuts):
+    body = json.dumps({"model": "m", "tools": [{"x": "y"}], **asked}, indent=None if is_tight else 1)
+    assert len(PNG) <= media_bytes(body.encode(), cuts) <= len(URL)
+
+
+TOOL_USE = {"type": "tool_use", "id": "t", "name": "f"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tools": [{"name": "f", "input_schema": {"type": "object", "data": PNG}}]},
+        {"tools": [{"name": "f", "input_schema": {"content": [IMAGE]}}]},
+        {"tools": [{"function": {"parameters": {"messages": [{"content": [IMAGE]}]}}}]},
+        {"metadata": IMAGE},
+        {"response_format": {"source": SOURCE}},
+        {"system": [IMAGE]},
+        user({**TOOL_USE, "input": {"data": PNG}}),
+        user({**TOOL_USE, "input": SOURCE}),
+        user({**TOOL_USE, "input": IMAGE}),
+        user({**TOOL_USE, "input": {"content": [IMAGE]}}),
+        user({**TOOL_USE, "input": user(IMAGE)}),
+        user({"type": "redacted_thinking", "data": PNG}),
+        user({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": PNG}}),
+        user({"type": "document", "source": {"data": PNG}}),
+        {"input": [{"type": "function_call", "arguments": {"image_url": {"url": URL}}}]},
+        {"messages": [{"tool_calls": [{"function": {"arguments": {"image_url": URL}}}]}]},
+        {"data": PNG},
+        {"messages": {"data": PNG}},
+    ],
+)
+@given(cuts=CUTS)
+def test_where_it_is_text(asked, cuts):
+    assert media_bytes(json.dumps({"model": "m", **asked}).encode(), cuts) == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","messages":[{"content":[{"source":{"type":"text","type":"base64","data":"%b"}}]}]}',
+        b'{"model":"m","t\\u006fols":[{"content":[{"image_url":"%b"}]}]}',
+        # The string goes on behind a quote that is escaped, and only looks like the rest of a body.
+        b'{"model":"m","tools":[{"data":"%b\\","a":1}],"messages":[{"content":[{"image_url":"%b"}]}]'
+        b'"}],"messages":[]}',
+        b'{"model":"m","tools":[{"data":"%b\\\\\\"}],\\"messages\\":[{\\"image_url\\":\\"%b"}]}',
+    ],
+)
+@given(cuts=CUTS)
+def test_who_plays_tricks(body, cuts):
+    body = body.replace(b"%b", PNG.encode())
+    whole = RequestBody.of(body)
+    assert whole.media_bytes() > 0
+    whole.check_media()
+    assert whole.media_bytes() == 0
+
+
+def spans_in(body: bytes) -> list[Span]:
+    found, at = [], 0
+    while (at := body.find(PNG.encode(), at)) >= 0:
+        found.append(Span(at, len(PNG)))
+        at += len(PNG)
+    return found
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), CUTS)
+def test_each_by_its_own_place(good, cuts):
+    parts = [IMAGE if is_good else {**TOOL_USE, "input": {"content": [IMAGE]}} for is_good in good]
+    body = json.dumps(user(*parts)).encode()
+    assert placed(pieces_of(body, cuts), spans_in(body)) == good
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [
+        b'"a",' * 30_000,
+        b'"%b",' % (b'\\"' * 30_000),
+        b'"%b",' % (b"\\" * 100),
+        b'"%b",' % (b"word " * (1 << 18)),
+        b"[" * 100,
+    ],
+)
+def test_what_is_too_much_to_look_through_is_text(filler):
+    body = b'{"x":[%b1],"messages":[{"content":[{"image_url":"%b"}]}]}' % (filler, PNG.encode())
+    assert placed([body], spans_in(body)) == [False]
+    body = b'{"messages":[{"content":[{"image_url":"%b"}]}],"x":[%b1]}' % (PNG.encode(), filler)
+    assert placed([body], spans_in(body)) == [True]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(data):
+    assert len(placed([data], [Span(min(3, len(data)), 0)])) == 1
