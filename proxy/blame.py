@@ -25,6 +25,8 @@ log = logging.getLogger("tokenhub.attempt")
 # What a provider does that has waited long enough for the rest of a request, which is up to the client.
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
+# A client may have made it so, by a header that the provider repeats.
+HEAD_TOO_LONG: Final = "the answer's head is too long"
 _KEY_HEADERS: Final = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "api-key": "api-key"}
 # The body of a refusal is waited for, for its code: so long, and so much of it.
 REFUSAL_S: Final = 1.0
@@ -57,7 +59,8 @@ def blame(
     if outcome in _TIRED_OF_WAITING and not exchange.body.done:
         attempt.left(now)
         return
-    ejected = attempt.failed(now, outcome, gateway.rng, wait_s, what, mark(attempt, outcome), is_confirmed)
+    its_mark = mark(attempt, outcome, is_by_key=what.find(HEAD_TOO_LONG) >= 0)
+    ejected = attempt.failed(now, outcome, gateway.rng, wait_s, what, its_mark, is_confirmed)
     _tell_ejected(attempt, ejected, attempt.deployment, what, now)
 
 
@@ -138,14 +141,19 @@ def is_stale(attempt: Attempt, connection: ProviderConnection, now: float) -> bo
     return now - attempt.asked_at <= connection.stale_s()
 
 
-def mark(attempt: Attempt, outcome: str) -> int:
-    """The mark of the attempt's request, where that may have provoked the failure; else 0."""
+def mark(attempt: Attempt, outcome: str, *, is_by_key: bool = False) -> int:
+    """The mark of the attempt's request, where that may have provoked the failure; else 0.
+
+    :param is_by_key: whatever its body is: no client can provoke it twice.
+    """
     if outcome in (CONNECT, TIMEOUT):
         return 0
     exchange = attempt.exchange
     body, grant = exchange.body, exchange.grant
     start, end = (0, 0) if body.found is None else (body.found.start, body.found.end)
     key_id = "" if grant is None else grant.id
+    if is_by_key:
+        return mark_of(key_id, 0, 0, 0, None)
     return mark_of(key_id, exchange.length or 0, start, end, body.held if body.done else None)
 
 

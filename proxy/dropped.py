@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.headers import RequestHead
+from proxy.passing import TOO_LONG
 
 if TYPE_CHECKING:
     from proxy.counters import Counters
@@ -48,7 +49,8 @@ class DroppedNames:
         passing, who = provider.passing, provider.config.name
         for name in headers:
             if self._is_new("header", name):
-                self._log("header", name[:_MAX_NAME].decode("latin-1"), who, passing.why_no_header(name))
+                why = passing.why_no_header(name) or TOO_LONG
+                self._log("header", name[:_MAX_NAME].decode("latin-1"), who, why)
         for parameter in parameters:
             is_shown = len(parameter) <= _MAX_PARAMETER and parameter.decode("latin-1").isprintable()
             name = parameter if is_shown and parameter.isascii() else _NOT_SHOWN

@@ -13,7 +13,7 @@ from proxy.access import others
 from proxy.errors import BadRequest
 from proxy.headers import MAX_HEAD_BYTES, RequestHead, read_request_head
 from proxy.options import read_options
-from proxy.passing import Passing
+from proxy.passing import TOO_LONG, Passing
 from proxy.query import parameters
 from proxy.settings import ProviderConfig
 
@@ -71,7 +71,7 @@ def _head(lines: Sequence[bytes], query: bytes) -> RequestHead:
 
 def _rows(head: RequestHead, names: Sequence[bytes], provider: ProviderConfig) -> Iterator[dict[str, Any]]:
     passing = Passing(provider)
-    lines, _ = passing.lines(head)
+    lines, dropped = passing.lines(head)
     sent = {line.partition(b":")[0].lower() for line in lines}
     if passing.is_passthrough:
         sent.update(name for name, _ in others(head.credentials) if passing.lets(name))
@@ -84,6 +84,8 @@ def _rows(head: RequestHead, names: Sequence[bytes], provider: ProviderConfig) -
             reason = passing.why_no_header(lower)
             if reason is None and lower in dict(head.credentials):
                 reason = "holds a key of this gateway"
+            elif reason is None and lower in dropped:
+                reason = TOO_LONG
             elif reason is None:
                 reason = "is named by the Connection header"
         yield _row(provider, "header", name, reason)

@@ -72,6 +72,14 @@ CREDENTIAL_HEADERS: Final = tuple(
     b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization openai-project "
     b"chatgpt-account-id x-goog-user-project ocp-apim-subscription-key".split()
 )
+# A provider may put what it got into its answer's head, and that has an end (32 KiB). Longer values stay here
+# like any header that is not listed: ids, which are what comes back, and all others. tracestate and baggage
+# have up to 8 KiB by their own standards.
+MAX_ID_BYTES: Final = 512
+MAX_VALUE_BYTES: Final = 8 << 10
+ID_HEADERS: Final = frozenset(
+    (b"idempotency-key", b"traceparent", b"x-request-id", b"x-client-request-id", *SESSION_HEADERS)
+)
 _REQUEST_RULES: Final = {
     **dict.fromkeys(PASSING_HEADERS, PASS),
     **dict.fromkeys(HOP_HEADERS, DROP),
@@ -131,10 +139,12 @@ class Lines:
     """The table of lines seen before, for one direction.
 
     :param rule_of: what becomes of a header, by its name in lower case.
+    :param is_bounded: what passes has a bound; a longer line is kept aside.
     """
 
-    def __init__(self, rule_of: Callable[[bytes], int]) -> None:
+    def __init__(self, rule_of: Callable[[bytes], int], is_bounded: bool) -> None:
         self.rule_of = rule_of
+        self._least_bound = MAX_ID_BYTES if is_bounded else 1 << 30
         self.passing: set[bytes] = set()
         self.special: dict[bytes, Field] = {}
         # Names as they were spelled -> rule, lower case, whether the line is worth remembering.
@@ -154,6 +164,8 @@ class Lines:
         if known is None:
             known = self._check_name(name, line)
         rule, name, memorable = known
+        if rule == PASS and len(line) > self._least_bound and is_too_long(name, line[colon + 1 :]):
+            rule = ASIDE
         if not memorable:
             if rule == PASS:
                 return PASSES_ONCE
@@ -201,6 +213,11 @@ def _rule_of_response(name: bytes) -> int:
         return rule
     # Which pages may call the gateway is not the provider's to say (proxy.cors).
     return USE if name.startswith((b"x-inferoute-", b"access-control-")) else PASS
+
+
+def is_too_long(name: bytes, value: bytes) -> bool:
+    """Whether a value that a client sends is longer than what passes; the name is in lower case."""
+    return len(value.strip(b" \t")) > (MAX_ID_BYTES if name in ID_HEADERS else MAX_VALUE_BYTES)
 
 
 def is_kept(name: bytes) -> bool:
@@ -256,5 +273,5 @@ def remember(table: dict[bytes, _T], key: bytes, value: _T) -> None:
     table[key] = value
 
 
-request_lines = Lines(_rule_of_request)
-response_lines = Lines(_rule_of_response)
+request_lines = Lines(_rule_of_request, is_bounded=True)
+response_lines = Lines(_rule_of_response, is_bounded=False)

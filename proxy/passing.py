@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from proxy.settings import ProviderConfig
 
 NOT_LISTED: Final = "is not on the list of what passes; 'pass_headers' of the provider adds to it"
+TOO_LONG: Final = (
+    "is longer than what passes; 'pass_headers' of the provider lifts that for the header it names"
+)
 PARAMETER_NOT_LISTED: Final = "is not on the list of what passes; 'pass_query' of the provider adds to it"
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.addresses import Addresses
+from proxy.blame import HEAD_TOO_LONG
 from proxy.config import ProviderConfig
 from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
@@ -35,6 +38,7 @@ TAKEN_IN_BYTES: Final = 32 << 10
 # So much of a large body is handed to the transport in one turn of the event loop. TLS encrypts all of it at
 # once, and a kernel with room for megabytes copies them, while nothing else runs.
 SLICE_BYTES: Final = 1 << 20
+_SUCCESS: Final = re.compile(rb"HTTP/1\.[01] 2")
 # Interim answers before the real one. None is useful to us; many are an attack.
 _MAX_INTERIM: Final = 8
 # What a provider that closes an idle connection can be late by, whatever the round trip ...
@@ -236,7 +240,7 @@ class ProviderConnection:
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
                 if len(data) >= MAX_HEAD_BYTES:
-                    attempt.on_upstream_lost("the answer's head is too long")
+                    self._refuse(attempt, data, HEAD_TOO_LONG)
                 else:
                     self.buffer = data
                 return b""
@@ -244,7 +248,7 @@ class ProviderConnection:
                 head = read_response_head(data[:end])
                 self.body = self._body_of(head)
             except HeadError as error:
-                attempt.on_upstream_lost(str(error))
+                self._refuse(attempt, data, str(error))
                 return b""
             data = data[end + 4 :]
             if self.body is not None:
@@ -257,6 +261,13 @@ class ProviderConnection:
             attempt.on_response_data(b"", self.body)
             return b""
         return data
+
+    def _refuse(self, attempt: Attempt, data: bytes, why: str) -> None:
+        """This gateway doesn't take the answer. One that says of itself that it is good was work all the
+        same, which is charged: a client may have made it so."""
+        if _SUCCESS.match(data) and attempt.is_at_work():
+            attempt.charge_so_far(monotonic())
+        attempt.on_upstream_lost(why)
 
     def _body_of(self, head: ResponseHead) -> Body | None:
         """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""

@@ -19,6 +19,7 @@ class Attempt:
         self.data = b""
         self.done = False
         self.is_full = False
+        self.charged_at = 0.0
 
     def on_connected(self, connection: ProviderConnection) -> None:
         self.connection = connection
@@ -36,6 +37,12 @@ class Attempt:
 
     def on_upstream_full(self, full: bool) -> None:
         self.is_full = full
+
+    def is_at_work(self) -> bool:
+        return True
+
+    def charge_so_far(self, now: float) -> None:
+        self.charged_at = now
 
     def on_upstream_lost(self, why: str) -> None:
         self.lost = why

@@ -432,6 +432,22 @@ async def test_who_hides_the_usage_of_a_stream_is_refused(provider, start, optio
     assert (await client.response())[0] == 200  # nobody is billed by it
 
 
+async def test_an_answer_with_a_head_that_is_too_long_is_charged(provider, start):
+    async def script(call: Any) -> None:
+        head, _ = await call.request()
+        assert b"x-request-id" not in head.lower()  # what is that long comes back to nobody
+        await asyncio.sleep(0.2)
+        await call.send(b"HTTP/1.1 200 OK\r\nX-Request-Id: %b\r\n\r\n" % (b"z" * 40_000))
+
+    provider.script = script
+    server = await start(config(provider))
+    id, secret = await make(server, monthly_usd=1)
+    asked = {"model": "a/m", "messages": [{"role": "user", "content": "x" * 4000}], "max_tokens": 100}
+    assert await send(server, secret, asked, b"X-Request-Id: " + b"z" * 20_000) == 502
+    nusd = 1000 * (INPUT_PRICE * 1000 + OUTPUT_PRICE * 20)  # 100 tokens a second, where no pace was seen
+    assert await billed_nusd(server, id) == pytest.approx(nusd, rel=0.2)
+
+
 async def test_a_coding_that_can_not_be_read_is_not_asked_for(provider, start):
     server = await start(config(provider, 'compression = "pass"'))
     client = await RawClient.connect(server)

@@ -571,3 +571,22 @@ async def test_a_request_that_its_client_does_not_finish_ejects_nobody(provider,
         client.close()
     member = deployment(server, "a/m")
     assert (member.state(monotonic()), member.breaker.failures) == (CLOSED, 0)
+
+
+async def has_a_long_head(call: Call) -> None:
+    await call.send(b"HTTP/1.1 200 OK\r\nX-Request-Id: %b\r\n\r\n" % (b"z" * 40_000))
+
+
+async def test_a_head_that_is_too_long_is_held_against_nobody_for_one_key_alone(provider, other, start):
+    """A client can make it so, where a provider repeats what it gets."""
+    script = lambda call: fails_at(call, has_a_long_head, lambda sent: b"long" in sent)  # noqa: E731
+    provider.script, other.script = script, script
+    server = await start(config(provider, other))
+    with_keys(server)
+    for number in range(TIMES):
+        reply = await ask(server, "a/m", header(SECRETS[0]), more=b',"user":"long%d"' % number)
+        assert (reply.status, reply.story) == (502, "a:reset")
+    assert deployment(server, "a/m").state(monotonic()) == CLOSED
+    for number in range(TIMES):
+        await ask(server, "a/m", header(SECRETS[number % 2]), more=b',"user":"long%d"' % number)
+    assert deployment(server, "a/m").state(monotonic()) != CLOSED

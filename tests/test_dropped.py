@@ -9,6 +9,7 @@ import pytest
 from proxy.config import parse
 from proxy.counters import Counters
 from proxy.dropped import MAX_NAMES, DroppedNames, count
+from proxy.passing import TOO_LONG
 from proxy.provider import Provider
 from proxy.steps import done
 from tests.attemptcases import ask, config
@@ -107,3 +108,12 @@ async def test_each_provider_has_its_own(provider, other, start):
     assert [b"\r\nX-Team: 1\r\n" in head for head, _ in provider.seen] == [True, True]
     assert [b"x-team" in head.lower() for head, _ in other.seen] == [False, False]
     assert done(server.gateway.count(False)).totals["dropped",] == (2, 0)
+
+
+def test_a_value_that_is_too_long_is_counted_as_dropped(provider_p, caplog):
+    head = request(b"X-Request-Id: " + b"z" * 600)
+    DroppedNames().prepare(head, provider_p, PATH)
+    assert head.dropped == {provider_p: (1, 0)}
+    assert caplog.messages == [
+        f"the header 'x-request-id' of a client does not reach provider p: it {TOO_LONG}"
+    ]

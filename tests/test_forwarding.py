@@ -13,7 +13,7 @@ from proxy.errors import BadRequest
 from proxy.forwarding import forwarding
 from proxy.headers import read_request_head
 from proxy.lines import CREDENTIAL_HEADERS, HOP_HEADERS, PASSING_HEADERS
-from proxy.passing import NOT_LISTED, PARAMETER_NOT_LISTED
+from proxy.passing import NOT_LISTED, PARAMETER_NOT_LISTED, TOO_LONG
 from proxy.provider import Provider
 
 TEXT = """
@@ -153,3 +153,8 @@ def test_it_is_what_a_provider_gets(given_names, parameters):
         for name in parameters:
             plain = name.replace("%75", "u")
             assert (found[provider.config.name, plain] is None) == (f"{name}=1" in target)
+
+
+def test_a_value_that_is_too_long():
+    assert told(["X-Request-Id: " + "z" * 600], names="a") == {("a", "X-Request-Id"): TOO_LONG}
+    assert told(["X-Request-Id: z"], names="a") == {("a", "X-Request-Id"): None}

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from proxy import lines as lines_module
 from proxy.errors import BadRequest
 from proxy.headers import read_request_head, read_response_head
-from proxy.lines import HeadError, is_kept, may_pass, without_empty_lines
+from proxy.lines import (
+    ID_HEADERS,
+    MAX_ID_BYTES,
+    MAX_VALUE_BYTES,
+    PASSING_HEADERS,
+    HeadError,
+    is_kept,
+    may_pass,
+    without_empty_lines,
+)
 from tests.headcases import (
     clear,
     facts,
@@ -164,3 +173,18 @@ def test_long_names_and_first_lines_are_not_remembered():
 )  # fmt: skip
 def test_empty_lines_before_a_request(data, left):
     assert without_empty_lines(data) == left
+
+
+@pytest.mark.parametrize("name", [*PASSING_HEADERS, b"X-Stainless-Lang", b"Anthropic-Beta"])
+def test_what_passes_has_a_bound(name):
+    """A provider may repeat it in its answer's head. Ids come back, and are short."""
+    most = MAX_ID_BYTES if name in ID_HEADERS else MAX_VALUE_BYTES
+    for _ in range(2):
+        good, bad = (b"%b:  %b " % (name, b"x" * size) for size in (most, most + 1))
+        head = request(good, bad)
+        assert (head.lines, head.aside) == ([good], [bad])
+
+
+def test_what_a_provider_sends_has_none_but_its_heads():
+    line = b"X-Request-Id: " + b"x" * 9000
+    assert response(line).lines == [line]

@@ -133,3 +133,10 @@ def test_the_list_as_people_read_it():
     assert {"accept", "user-agent", "anthropic-*", "session-id"} <= set(listed())
     for name in listed():
         assert passing().why_no_header(name.replace("*", "x").encode()) is None
+
+
+def test_a_value_that_is_too_long_passes_where_its_name_is_listed():
+    line = b"X-Request-Id: " + b"z" * 600
+    head = request(line, b"X-Title: a")
+    assert passing().lines(head) == ([b"X-Title: a"], [b"x-request-id"])
+    assert passing('pass_headers = ["x-request-id"]').lines(head) == ([b"X-Title: a", line], [])

@@ -289,6 +289,10 @@ async def test_answers_that_are_none(pool, provider, answer, why):
     attempt = await ask(await dial(pool))
     assert why in attempt.lost
     assert not attempt.done
+    # It worked, and this gateway doesn't take what it made.
+    assert (attempt.charged_at > 0) == (
+        answer.startswith(b"HTTP/1.1 200") and why in ("too long", "Content-Length")
+    )
 
 
 async def test_repr_tells_the_state(pool, provider):
