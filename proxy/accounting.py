@@ -168,15 +168,17 @@ def estimated(
         output = most.output
     else:
         output = min(_output(record, endpoint, written, most.answers, now, is_over=is_over), most.output)
-    spoken_tokens = output if endpoint == "speech" else 0
-    usage = Usage(most.expected, output_tokens=output, estimated=True, audio_output_tokens=spoken_tokens)
+    usage = _parted(most, output)
     if seen is not None and endpoint == "responses":  # only their last event has one
         usage = seen
     elif seen is not None:
-        given = seen.input_tokens or usage.input_tokens
-        usage = seen._replace(
-            input_tokens=given, output_tokens=max(seen.output_tokens, output), estimated=True
-        )
+        usage = _parted(most, max(seen.output_tokens, output))
+        if seen.input_tokens:
+            usage = seen._replace(
+                output_tokens=usage.output_tokens,
+                audio_output_tokens=usage.audio_output_tokens,
+                estimated=True,
+            )
     return usage, price_nusd(usage, record.deployment.prices)
 
 
@@ -210,6 +212,14 @@ def _learned_pace(record: Record, endpoint: str) -> float:
             return row.pace.typical
     others = [row.pace.typical for row in deployment.rows().values() if row.pace.is_enough]
     return max(others, default=0.0)
+
+
+def _parted(most: Most, output: int) -> Usage:
+    """An estimate, with what has a price of its own as far as it shows from the request."""
+    given, heard = most.expected, min(most.heard, most.expected)
+    written = given - heard if most.writes_cache else 0
+    spoken_tokens = output if most.speaks else 0
+    return Usage(given, 0, written, output, 0, True, heard, spoken_tokens)
 
 
 def _made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> int:

@@ -27,14 +27,23 @@ class Most:
     """The most tokens a request may use: ``given`` in its prompt, ``output`` in all of its ``answers``.
 
     ``expected``: what its prompt has, as far as can be told: what is charged where nobody counted.
+
+    What has a price of its own, as far as one is known: ``heard`` of the prompt are sounds, ``writes_cache``:
+    the rest goes into a cache; ``speaks``: the answers are sound.
     """
 
-    __slots__ = ("answers", "expected", "given", "output")
+    __slots__ = ("answers", "expected", "given", "heard", "output", "speaks", "writes_cache")
 
-    def __init__(self, given: int, output: int, answers: int = 1) -> None:
+    def __init__(
+        self, given: int, output: int, answers: int = 1, heard: int = 0, *,
+        writes_cache: bool = False, speaks: bool = False,
+    ) -> None:  # fmt: skip
         self.given = self.expected = given
         self.output = output
         self.answers = answers
+        self.heard = heard
+        self.writes_cache = writes_cache
+        self.speaks = speaks
 
     def __repr__(self) -> str:
         return f"<Most {self.given} + {self.output} tokens>"
@@ -53,7 +62,7 @@ def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, 
     if pool.endpoint == "speech":
         output = min(output, most_spoken(prompt_tokens))
     answers = wants.answers * max(prompts, 1)
-    return Most(int(prompt_tokens) + 1, output * answers, answers)
+    return Most(int(prompt_tokens) + 1, output * answers, answers, speaks=pool.endpoint == "speech")
 
 
 def prompt_tokens(
@@ -139,7 +148,15 @@ def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
     for fallback in fallbacks:
         given_pusd = max(given_pusd, fallback.dearest[0])
         output_pusd = max(output_pusd, fallback.dearest[1])
-    return (given_pusd * most.given + output_pusd * most.output) // 1000
+    heard_pusd = given_pusd
+    if most.heard or most.writes_cache or most.speaks:
+        for each in (pool, *fallbacks):
+            written, heard, spoken = each.dearest_parts or (0, 0, 0)
+            heard_pusd = max(heard_pusd, heard)
+            given_pusd = max(given_pusd, written) if most.writes_cache else given_pusd
+            output_pusd = max(output_pusd, spoken) if most.speaks else output_pusd
+    rest = most.given - most.heard
+    return (given_pusd * rest + heard_pusd * most.heard + output_pusd * most.output) // 1000
 
 
 _TOO_MUCH: Final = "The request asks for more output than this API key may: {} tokens a request."

@@ -39,7 +39,11 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
 # Where pictures count by their area.
 _BY_AREA: Final = frozenset({"messages", "count_tokens"})
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
-_SEAM_BYTES: Final = 12  # of either side of a cut, for a mark across it
+# Words as nearly everybody writes them, and letters as escapes, which nobody does who has nothing to hide.
+_ESCAPED: Final = (b"\\u005", b"\\u006", b"\\u007")
+_CACHE_MARKS: Final = (b'"cache_control"', *_ESCAPED)
+_SOUND_MARKS: Final = (b'"audio"', *_ESCAPED)
+_SEAM_BYTES: Final = 14  # of either side of a cut, for a mark across it
 
 
 class Media:
@@ -174,12 +178,15 @@ def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:
 
 
 class ImageMarks:
-    """Looks for a content part of an image type, in any provider's spelling. ``found``: there is one."""
+    """Looks for a content part of an image type, in any provider's spelling, or for other marks. ``found``:
+    there is one.
+    """
 
-    __slots__ = ("_last", "found")
+    __slots__ = ("_last", "_marks", "found")
 
-    def __init__(self) -> None:
+    def __init__(self, marks: tuple[bytes, ...] = _IMAGE_MARKS) -> None:
         self._last = b""
+        self._marks = marks
         self.found = False
 
     def feed(self, piece: bytes) -> None:
@@ -188,19 +195,33 @@ class ImageMarks:
             return
         last = self._last
         seam = last + piece[:_SEAM_BYTES] if last else b""
-        for mark in _IMAGE_MARKS:
+        for mark in self._marks:
             if find(piece, mark, 0, len(piece)) >= 0 or seam.find(mark) >= 0:
                 self.found = True
                 return
         self._last = _end(last, piece, _SEAM_BYTES)
 
 
+def has_cache_control(pieces: Iterable[bytes]) -> bool:
+    """Whether a body may ask for something to be written into a cache."""
+    return _has(pieces, _CACHE_MARKS)
+
+
+def asks_for_sound(pieces: Iterable[bytes]) -> bool:
+    """Whether a body may ask for an answer in sound."""
+    return _has(pieces, _SOUND_MARKS)
+
+
 def has_images(pieces: Iterable[bytes]) -> bool:
     """Whether a body has images in it."""
-    marks = ImageMarks()
+    return _has(pieces, _IMAGE_MARKS)
+
+
+def _has(pieces: Iterable[bytes], marks: tuple[bytes, ...]) -> bool:
+    looked = ImageMarks(marks)
     for piece in pieces:
-        marks.feed(piece)
-    return marks.found
+        looked.feed(piece)
+    return looked.found
 
 
 def find(data: bytes, needle: bytes, start: int, end: int) -> int:

@@ -9,6 +9,7 @@ from proxy.counters import Told
 from proxy.deployment import Deployment
 from proxy.pictures import PICTURE_TOKENS
 from proxy.settings import AliasConfig
+from proxy.usage import Prices
 
 # Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
 _PROMPT_ENDPOINTS: Final = frozenset(
@@ -32,7 +33,9 @@ class Pool:
     the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
     ``inner``: the strategy among the members behind one.
     ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
-    ``dearest``: the highest input and output price of a member, in pico-USD a token.
+    ``dearest``: the highest input and output price of a member, in pico-USD a token, with what any request
+    may cause (cached tokens, reasoning). ``dearest_parts``: those of cache writes, and of sound in and out;
+    None where they are none of their own.
     ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
     images those of one picture, 0 where nothing is written.
     ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.closing`).
@@ -42,6 +45,7 @@ class Pool:
     __slots__ = (
         "alias",
         "dearest",
+        "dearest_parts",
         "endpoint",
         "fails_over",
         "indices",
@@ -99,11 +103,7 @@ class Pool:
         self.near: list[Sequence[int]] = [(), ()]
         self.near_at = [_NEVER, _NEVER]
         self.inner = inner
-        prices = [member.prices for member in self.members]
-        self.dearest = (
-            max((p[0] or 0 for p in prices), default=0),
-            max((p[2] or 0 for p in prices), default=0),
-        )
+        self.dearest, self.dearest_parts = _dearest([member.prices for member in self.members])
         self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
         self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
@@ -118,6 +118,24 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"
+
+
+def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int, int] | None]:
+    """As of :class:`Pool`."""
+    given = output = written = heard = spoken = 0
+    has_parts = False
+    for input_pusd, cached_pusd, output_pusd, parts in prices:
+        given = max(given, input_pusd or 0, cached_pusd or 0)
+        output = max(output, output_pusd or 0)
+        if parts is not None:
+            has_parts = True
+            output = max(output, parts.reasoning_pusd or 0)
+            written = max(written, parts.cache_write_pusd or 0)
+            heard = max(heard, parts.audio_input_pusd or 0)
+            spoken = max(spoken, parts.audio_output_pusd or 0)
+    if not has_parts:
+        return (given, output), None
+    return (given, output), (max(given, written), max(given, heard), max(output, spoken))
 
 
 def _most_output(member: Deployment, endpoint: str) -> int:

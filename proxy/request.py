@@ -18,6 +18,7 @@ from proxy.endpoints import COMPACT_PATH
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
+from proxy.media import asks_for_sound, has_cache_control
 from proxy.options import Options, caller_of, read_options
 from proxy.permits import Permit
 from proxy.pool import Pool
@@ -237,7 +238,7 @@ class Request:
         upper = prompt_tokens(pool, self.streamed, text_bytes, media_tokens, at_most=True)
         most = most_of(pool, self.fallbacks, wants, self.prompts, max(upper, expected))
         most.expected = int(expected) + 1
-        return most
+        return self._parted(most, pool)
 
     def most_used(self) -> Most:
         """The most it may have used, also where nothing was reserved."""
@@ -248,6 +249,19 @@ class Request:
             if self.answer_limit:
                 wants = Wanted(self.answer_limit, wants.answers, wants.is_async)
             most = self.most = self._most_of(pool, wants)
+        return most
+
+    def _parted(self, most: Most, pool: Pool) -> Most:
+        """With what has a price of its own, where a model has such prices and as far as the body is held."""
+        for each in (pool, *self.fallbacks):
+            if each.dearest_parts is not None:
+                written_pusd, _, spoken_pusd = each.dearest_parts
+                body, held = self.body, self.body.held or ()
+                most.heard = min(body.sound_tokens(), most.given)
+                if written_pusd > each.dearest[0] and not most.writes_cache:
+                    most.writes_cache = has_cache_control(held)
+                if spoken_pusd > each.dearest[1] and not most.speaks:
+                    most.speaks = asks_for_sound(held)
         return most
 
     def answers(self) -> int:

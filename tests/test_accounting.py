@@ -404,4 +404,16 @@ def test_pictures_that_nobody_told_the_usage_of_cost_what_was_reserved(is_over):
 )
 def test_speech_costs_what_it_lasts(answer, is_over, tokens):
     expected = Usage(100, 0, 0, tokens, 0, True, 0, tokens)
-    assert made("speech", answer, Most(100, 1800), is_over=is_over) == expected
+    assert made("speech", answer, Most(100, 1800, speaks=True), is_over=is_over) == expected
+
+
+@pytest.mark.parametrize(
+    ("most", "usage"),
+    [
+        (Most(100, 9000, heard=30), Usage(100, 0, 0, 100, 0, True, 30, 0)),
+        (Most(100, 9000, heard=30, writes_cache=True), Usage(100, 0, 70, 100, 0, True, 30, 0)),
+        (Most(100, 9000, speaks=True), Usage(100, 0, 0, 100, 0, True, 0, 100)),
+    ],
+)
+def test_what_has_a_price_of_its_own_is_estimated_at_that(most, usage):
+    assert made("chat", None, most, is_over=False) == usage  # a second, at the usual pace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admission import admit, limit_of, most_of, prompt_tokens
+from proxy.admission import Most, admit, dearest_nusd, limit_of, most_of, prompt_tokens
 from proxy.asked import COMPACT, Wanted, asked, wanted
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
@@ -333,3 +333,27 @@ def test_each_picture_is_reserved(body, facts, output):
 def test_speech_is_reserved_by_its_text(most, output):
     some = pool_of("cost", deployment("a", "speech", max_output_tokens=most), endpoint="speech")
     assert most_of(some, (), Wanted(), 1, 100.0).output == output
+
+
+PARTS = {
+    "input_price_usd_per_mtok": 1.0, "output_price_usd_per_mtok": 10.0,
+    "cache_write_price_usd_per_mtok": 1.25, "audio_input_price_usd_per_mtok": 40.0,
+    "audio_output_price_usd_per_mtok": 80.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("most", "usd_per_mtok"),
+    [
+        (Most(1000, 100), 1000 + 10 * 100),
+        (Most(1000, 100, heard=300), 700 + 40 * 300 + 10 * 100),
+        (Most(1000, 100, writes_cache=True), 1250 + 10 * 100),
+        (Most(1000, 100, speaks=True), 1000 + 80 * 100),
+        (Most(1000, 100, heard=300, writes_cache=True, speaks=True), 1.25 * 700 + 40 * 300 + 80 * 100),
+    ],
+)
+def test_what_has_a_price_of_its_own_is_reserved_at_that(most, usd_per_mtok):
+    dear, plain = pool_of("cost", deployment("a", **PARTS)), pool()
+    assert dearest_nusd(dear, (), most) == usd_per_mtok * 1000
+    assert dearest_nusd(plain, (dear,), most) == usd_per_mtok * 1000
+    assert dearest_nusd(plain, (), most) == (1000 + 10 * 100) * 1000

@@ -432,6 +432,44 @@ async def test_who_hides_the_usage_of_a_stream_is_refused(provider, start, optio
     assert (await client.response())[0] == 200  # nobody is billed by it
 
 
+SOUND = b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(12) + (48_000).to_bytes(4, "little") + bytes(30 * 48_000)
+
+
+@pytest.mark.parametrize(
+    ("part", "more", "nusd"),
+    [
+        # 30 s at ten tokens a second, at $40; half a second at 100 tokens a second, at $80.
+        (
+            {
+                "type": "input_audio",
+                "input_audio": {"data": base64.b64encode(SOUND).decode(), "format": "wav"},
+            },
+            {"modalities": ["text", "audio"]},
+            40_000 * 300 + 80_000 * 50,
+        ),
+        # 50,000 tokens at $2, and what is written at $10.
+        (
+            {"type": "text", "text": "x" * 200_000, "cache_control": {"type": "ephemeral"}},
+            {},
+            2_000 * 50_000 + 500_000,
+        ),
+    ],
+)
+async def test_what_has_a_price_of_its_own_is_charged_at_that(provider, start, part, more, nusd):
+    async def script(call: Any) -> None:
+        await call.request()
+        await call.gone()
+
+    provider.script = script
+    prices = "audio_input_price = 40\naudio_output_price = 80\ncache_write_price = 2\n"
+    text = config(provider).replace('[models."b/m"]\n', f'[models."b/m"]\n{prices}')
+    server = await start(text.replace(f"max_output_tokens = {MOST_OUTPUT}", "max_output_tokens = 2000"))
+    id, secret = await make(server, monthly_usd=1)
+    asked = {"model": "b/m", "messages": [{"role": "user", "content": [part]}], **more}
+    assert await send(server, secret, asked, b"X-Inferoute-Timeout: 0.5") == 504
+    assert await billed_nusd(server, id) == pytest.approx(nusd, rel=0.1)
+
+
 async def test_an_answer_with_a_head_that_is_too_long_is_charged(provider, start):
     async def script(call: Any) -> None:
         head, _ = await call.request()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.media import Media, has_images
+from proxy.media import Media, asks_for_sound, has_cache_control, has_images
 from tests.jsoncases import pieces_of
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1024).to_bytes(4) + (768).to_bytes(4) + bytes(900))
@@ -116,3 +116,26 @@ def test_has_images(body, has_some):
     assert all(
         has_images([body[:at], body[at : at + 3], body[at + 3 :]]) is has_some for at in range(len(body))
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "is_cached", "is_heard"),
+    [
+        (b'{"content":[{"text":"a","cache_control":{"type":"ephemeral"}}]}', True, False),
+        (b'{"modalities":["text","audio"]}', False, True),
+        (b'{"cach\\u0065_control":{},"modalities":["\\u0061udio"]}', True, True),
+        (b'{"cache\\u005fcontrol":{},"modalities":["audi\\u006f"]}', True, True),
+        (b'{"text":"\\u00e9 \\u001b cache_control, audio"}', False, False),
+    ],
+)
+def test_what_has_a_price_of_its_own(body, is_cached, is_heard):
+    for at in range(len(body)):
+        pieces = [body[:at], body[at:]]
+        assert (has_cache_control(pieces), asks_for_sound(pieces)) == (is_cached, is_heard)
+
+
+def test_sounds_are_told_apart():
+    found = Media()
+    found.feed(b'{"input_audio":{"data":"%b"},"url":"%b"}' % (b"QUJD" * 40_000, URL + PNG))
+    assert found.sound_tokens() == int(160_000 * 0.75 * 10 / 48_000)
+    assert found.tokens("chat") == found.sound_tokens() + 765

@@ -68,3 +68,30 @@ def test_shares_name_members_by_index_and_only_those_that_are_there():
     pool = pool_of("split", a, b, c, shares=[("m", 90, [b, a]), ("c/m", 9, [c]), ("d/m", 1, [gone])])
     assert pool.shares == (("m", 90, (1, 0)), ("c/m", 9, (2,)), ("d/m", 1, ()))
     assert pool.inner == "latency"
+
+
+def test_the_dearest_that_a_request_may_cause():
+    usual = {"input_price_usd_per_mtok": 1.0, "output_price_usd_per_mtok": 10.0}
+    assert pool_of("cost", deployment("a"), deployment("b", **usual)).dearest == (10**6, 10**7)
+    assert pool_of("cost", deployment("a", **usual)).dearest_parts is None
+    thinks = deployment("b", **usual, reasoning_price_usd_per_mtok=30.0, cached_input_price_usd_per_mtok=2.0)
+    pool = pool_of("cost", deployment("a", **usual), thinks)
+    assert pool.dearest == (2 * 10**6, 3 * 10**7)
+    assert pool.dearest_parts == (2 * 10**6, 2 * 10**6, 3 * 10**7)
+    hears = deployment("c", **usual, audio_input_price_usd_per_mtok=40.0, cache_write_price_usd_per_mtok=1.25)
+    assert pool_of("cost", hears).dearest_parts == (1_250_000, 4 * 10**7, 10**7)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "most"),
+    [
+        ("images", None, 6540),
+        ("images", 9, 9),
+        ("speech", 9, 9),
+        ("speech", None, 10**6),
+        ("embeddings", 9, 0),
+    ],
+)
+def test_the_most_of_what_is_no_text(endpoint, said, most):
+    member = deployment("a", endpoint, max_output_tokens=said, context_window=5)
+    assert pool_of("cost", member, endpoint=endpoint).most_output == most
