@@ -410,9 +410,9 @@ def test_speech_costs_what_it_lasts(answer, is_over, tokens):
 @pytest.mark.parametrize(
     ("most", "usage"),
     [
-        (Most(100, 9000, heard=30), Usage(100, 0, 0, 100, 0, True, 30, 0)),
-        (Most(100, 9000, heard=30, writes_cache=True), Usage(100, 0, 70, 100, 0, True, 30, 0)),
-        (Most(100, 9000, speaks=True), Usage(100, 0, 0, 100, 0, True, 0, 100)),
+        (Most(100, 9000, heard=30), Usage(100, 0, 0, int(USUAL_PACE), 0, True, 30, 0)),
+        (Most(100, 9000, heard=30, writes_cache=True), Usage(100, 0, 70, int(USUAL_PACE), 0, True, 30, 0)),
+        (Most(100, 9000, speaks=True), Usage(100, 0, 0, int(USUAL_PACE), 0, True, 0, int(USUAL_PACE))),
     ],
 )
 def test_what_has_a_price_of_its_own_is_estimated_at_that(most, usage):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from proxy.accounting import USUAL_PACE
 from proxy.server import Server
 from tests.attemptcases import rows
 from tests.bookkeeper import (
@@ -438,20 +439,20 @@ SOUND = b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(12) + (48_000).to_bytes(4, "lit
 @pytest.mark.parametrize(
     ("part", "more", "nusd"),
     [
-        # 30 s at ten tokens a second, at $40; half a second at 100 tokens a second, at $80.
+        # 30 s at ten tokens a second, at $40; half a second at the usual pace, at $80.
         (
             {
                 "type": "input_audio",
                 "input_audio": {"data": base64.b64encode(SOUND).decode(), "format": "wav"},
             },
             {"modalities": ["text", "audio"]},
-            40_000 * 300 + 80_000 * 50,
+            40_000 * 300 + 80_000 * USUAL_PACE / 2,
         ),
         # 50,000 tokens at $2, and what is written at $10.
         (
             {"type": "text", "text": "x" * 200_000, "cache_control": {"type": "ephemeral"}},
             {},
-            2_000 * 50_000 + 500_000,
+            2_000 * 50_000 + OUTPUT_PRICE * 1000 * USUAL_PACE / 2,
         ),
     ],
 )
@@ -482,7 +483,7 @@ async def test_an_answer_with_a_head_that_is_too_long_is_charged(provider, start
     id, secret = await make(server, monthly_usd=1)
     asked = {"model": "a/m", "messages": [{"role": "user", "content": "x" * 4000}], "max_tokens": 100}
     assert await send(server, secret, asked, b"X-Request-Id: " + b"z" * 20_000) == 502
-    nusd = 1000 * (INPUT_PRICE * 1000 + OUTPUT_PRICE * 20)  # 100 tokens a second, where no pace was seen
+    nusd = 1000 * (INPUT_PRICE * 1000 + OUTPUT_PRICE * USUAL_PACE / 5)  # no pace was seen
     assert await billed_nusd(server, id) == pytest.approx(nusd, rel=0.2)
 
 
