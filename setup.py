@@ -21,9 +21,9 @@ MODULES = [
     "headers", "hedge", "hints", "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors",
     "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline",
     "overload", "passing", "peek", "permits", "pictures", "places", "pool", "provider", "query", "recent",
-    "record", "refusals", "request", "request_flow", "response_headers", "retry", "scanner", "speed", "sse",
-    "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn", "upstream", "usage",
-    "votes", "written",
+    "record", "references", "refusals", "request", "request_flow", "response_headers", "retry", "scanner",
+    "speed", "sse", "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn",
+    "upstream", "usage", "votes", "written",
 ]  # fmt: skip
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))

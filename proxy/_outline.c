@@ -230,7 +230,70 @@ static PyObject *runs(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
   return found;
 }
 
+static int same_name(const unsigned char *data, const unsigned char *name, Py_ssize_t size) {
+  for (Py_ssize_t at = 0; at < size; at++) {
+    const unsigned char byte = data[at];
+    if ((byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte) != name[at]) return 0;
+  }
+  return 1;
+}
+
+static int has_letter_escape(const unsigned char *data, Py_ssize_t size) {
+  for (const unsigned char *end = data + size; (data = memchr(data, '\\', (size_t)(end - data))) != NULL; data++) {
+    if (end - data >= 6 && memcmp(data, "\\u00", 4) == 0 && data[4] >= '4' && data[4] <= '7') return 1;
+  }
+  return 0;
+}
+
+/* proxy.strings.names_slowly */
+static PyObject *names(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+  (void)self;
+  if (nargs != 3 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[2])) {
+    PyErr_SetString(PyExc_TypeError, "names(data: bytes, pos: int, words: bytes)");
+    return NULL;
+  }
+  const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+  const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
+  Py_ssize_t pos = PyLong_AsSsize_t(args[1]);
+  if (PyErr_Occurred()) return NULL;
+  /* Words by their sizes, of which there are few: most strings are told from all of them by that. */
+  const unsigned char *words = (const unsigned char *)PyBytes_AS_STRING(args[2]);
+  const Py_ssize_t words_len = PyBytes_GET_SIZE(args[2]);
+  unsigned int sizes = 0;
+  Py_ssize_t begins[32], lengths[32];
+  int count = 0;
+  for (Py_ssize_t at = 0, begin = 0; at <= words_len && count < 32; at++) {
+    if (at < words_len && words[at] != '"') continue;
+    if (at - begin > 0 && at - begin < 32) {
+      sizes |= 1u << (at - begin);
+      begins[count] = begin;
+      lengths[count++] = at - begin;
+    }
+    begin = at + 1;
+  }
+  PyObject *found = PyList_New(0);
+  if (found == NULL) return NULL;
+  while (pos >= 0 && pos < len) {
+    const unsigned char *quote = memchr(data + pos, '"', (size_t)(len - pos));
+    if (quote == NULL) break;
+    const Py_ssize_t end = quote - data, size = end - pos;
+    int is_one = size >= 6 && size <= 160 && has_letter_escape(data + pos, size);
+    if (!is_one && size < 32 && (sizes >> size & 1)) {
+      for (int at = 0; at < count && !is_one; at++) {
+        is_one = lengths[at] == size && same_name(data + pos, words + begins[at], size);
+      }
+    }
+    if (is_one && (append(found, pos) || append(found, end))) {
+      Py_DECREF(found);
+      return NULL;
+    }
+    pos = end + 1;
+  }
+  return found;
+}
+
 static PyMethodDef methods[] = {
+    {"names", (PyCFunction)(void (*)(void))names, METH_FASTCALL, "See proxy.strings.names_slowly."},
     {"items", (PyCFunction)(void (*)(void))items, METH_FASTCALL, "See proxy.strings.items_slowly."},
     {"runs", (PyCFunction)(void (*)(void))runs, METH_FASTCALL, "See proxy.strings.runs_slowly."},
     {"outline", (PyCFunction)(void (*)(void))outline, METH_FASTCALL, "See proxy.outline.outline_slowly."},

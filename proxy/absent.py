@@ -34,12 +34,14 @@ def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:
     wanted = None if exchange.grant is None else exchange.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
         wanted = attempt.pool.alias.on_disconnect
+    at_once = exchange.endpoint in _AT_ONCE
     if (
         wanted is None
         and exchange.grant is not None
-        and (not exchange.streamed or exchange.endpoint in _AT_ONCE)
+        and (not exchange.streamed or at_once or exchange.refers)
     ):
         # Of a plain answer, and of pictures, nothing is seen before the end: it must not be had for nothing.
+        # Of a prompt whose size only the provider knows a whole window would be charged.
         return exchange.grant.key.monthly_nusd is not None
     return wanted == "drain"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.access import Grant
-from proxy.asked import LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
+from proxy.asked import BEST_OF, COUNT, LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
 from proxy.errors import BadRequest
 from proxy.permits import Permit
 from proxy.pictures import most_spoken
@@ -21,6 +21,7 @@ from proxy.usage import TOKENS_PER_BYTE
 # See :func:`prompt_tokens`.
 _LEAST_PER_BYTE: Final = 0.9 * TOKENS_PER_BYTE
 _MOST_OUTPUT: Final = 1_000_000  # no model writes a million tokens
+_MOST_ANSWERS: Final = 128  # OpenAI's maximum of n
 
 
 class Most:
@@ -55,10 +56,15 @@ def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, 
     :param fallbacks: what else it may go to. :param prompts: how many prompts it has.
     :param prompt_tokens: an estimate of them all.
     """
-    output = min(wants.output, _MOST_OUTPUT) if wants.output > 0 else pool.most_output
-    if wants.output <= 0:
+    output = min(wants.output, _MOST_OUTPUT)
+    if output <= 0:
+        output = pool.most_output
         for fallback in fallbacks:
             output = max(output, fallback.most_output)
+    elif wants.in_newer_word:
+        output = max(output, pool.most_unheeding)
+        for fallback in fallbacks:
+            output = max(output, fallback.most_unheeding)
     if pool.endpoint == "speech":
         output = min(output, most_spoken(prompt_tokens))
     answers = wants.answers * max(prompts, 1)
@@ -96,7 +102,8 @@ def limit_of(
     providers know. 0: it does, or nothing limits an answer there.
 
     :param found: as of :func:`proxy.asked.asked`; and ``wants`` what they mean.
-    :raises BadRequest: 422, it asks for more, or for something that is no number of tokens.
+    :raises BadRequest: 422, it asks for more, or for something that is no number of tokens, or in a way that
+        programs may read differently.
     """
     most = grant.max_tokens
     assert most is not None
@@ -112,8 +119,14 @@ def limit_of(
     if not words:
         return 0
     word = words[0]
-    if wants.output * answers > most:
-        text = f"{wants.output} tokens for each of {answers} answers are more than this API key may have in"
+    if wants.unclear >= 0:
+        said = WORDS[wants.unclear]
+        text = (
+            f"'{said}' must be a whole number of at least 1, and stand in the body once, in plain spelling."
+        )
+        raise _refused(text, wants.unclear, "invalid_max_tokens")
+    if wants.said * answers > most:
+        text = f"{wants.said} tokens for each of {answers} answers are more than this API key may have in"
         raise _refused(f"{text} a request: {most} tokens.", word, "max_tokens_exceeded")
     if answers > most:
         text = f"{answers} answers are more than this API key may have in a request: {most} tokens."
@@ -121,6 +134,18 @@ def limit_of(
     if wants.output:
         return wants.output if wants.in_newer_word else 0
     return most // answers
+
+
+def check_answers(found: Sequence[tuple[int, float]], wants: Wanted) -> None:
+    """Whether a request asks for a number of answers.
+
+    :param found: as of :func:`proxy.asked.asked`; and ``wants`` what they mean.
+    :raises BadRequest: 422, it asks for more than any API has, or for what is no number.
+    """
+    if wants.answers > _MOST_ANSWERS:
+        word = max((value, word) for word, value in found if word in (COUNT, BEST_OF))[1]
+        text = f"'{WORDS[word]}' must be a whole number up to {_MOST_ANSWERS}."
+        raise _refused(text, word, "too_many_answers")
 
 
 def admit(

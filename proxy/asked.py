@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import ceil
 from typing import Final
 
 from proxy.outline import value_at
@@ -34,14 +35,13 @@ LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
     COMPACT: (),
     "messages": (MAX_TOKENS,),
 }
-# Where several answers can be asked for, and how many at most.
+# Where several answers can be asked for, and how many: OpenAI's maximum is 128, vLLM takes so many.
 _SEVERAL_AT: Final = frozenset({"chat", "completions", "images"})
-_MOST_ANSWERS: Final = 128
+_MOST_ANSWERS: Final = 16_384
 _BY_WORD: Final = {word: index for index, word in enumerate(WORDS)}
-# The keys that say something, as nearly everybody spells them.
-NOTED: Final = frozenset(f'"{word}"'.encode() for word in WORDS)
 _UNSEEN: Final = -1
 _OTHER: Final = -2  # asked for elsewhere
+_NULLED: Final = -2
 _BY_KEY: Final = {
     **{f'"{word}"'.encode(): index for index, word in enumerate(WORDS)},
     b'"prompt"': _OTHER,
@@ -61,18 +61,23 @@ class Wanted:
 
     ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
     ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
-    chat's newer word limits the output, which many servers don't know.
+    chat's newer word limits the output, which many servers don't know. ``said``: the largest limit there is,
+    by whatever API's word. ``unclear``: a word that programs may read differently, so that none limits
+    anything for sure; -1: there is none.
     """
 
-    __slots__ = ("answers", "in_newer_word", "is_async", "output")
+    __slots__ = ("answers", "in_newer_word", "is_async", "output", "said", "unclear")
 
     def __init__(
-        self, output: int = 0, answers: int = 1, is_async: bool = False, in_newer_word: bool = False
-    ) -> None:
+        self, output: int = 0, answers: int = 1, is_async: bool = False, in_newer_word: bool = False,
+        said: int = 0, unclear: int = -1,
+    ) -> None:  # fmt: skip
         self.output = output
         self.answers = answers
         self.is_async = is_async
         self.in_newer_word = in_newer_word
+        self.said = said
+        self.unclear = unclear
 
     def __repr__(self) -> str:
         return f"<Wanted {self.output} tokens, {self.answers} answers{', async' if self.is_async else ''}>"
@@ -87,7 +92,8 @@ def wanted(
     """What the words mean at an endpoint; of several the largest.
 
     A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
-    letters, as a whole number above 0. Otherwise some take none at all.
+    letters, as a whole number above 0. One that is none leaves nothing of the others either: which word
+    counts beside which is each program's own choice, and the unclear one may be it.
 
     :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
     :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.
@@ -95,7 +101,7 @@ def wanted(
     if not found:
         return NOTHING_SAID
     output, answers, is_async, in_newer_word = 0, 1.0, False, False
-    is_limited = False
+    is_limited, said, unclear = False, 0, _UNSEEN
     for word, value in found:
         if word >= BACKGROUND:
             is_async = True
@@ -104,17 +110,20 @@ def wanted(
         else:
             is_limited = True
     if is_limited:
-        promised = _promised(body, keys)
-        for word in LIMITS_AT.get(endpoint, ()):
-            output = max(output, promised[word])
+        promised, unclear = _promised(body, keys)
+        said = max(promised)
+        if unclear < 0:
+            for word in LIMITS_AT.get(endpoint, ()):
+                output = max(output, promised[word])
         in_newer_word = endpoint == "chat" and output > 0 and promised[MAX_TOKENS] <= 0
-    several = int(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
-    return Wanted(output, several, is_async, in_newer_word)
+    several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
+    return Wanted(output, several, is_async, in_newer_word, said, unclear)
 
 
-def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> list[int]:
-    """The limits that are promises, by word; 0 or less: none."""
-    found = [_UNSEEN, _UNSEEN, _UNSEEN]
+def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+    """The limits that are promises, by word, 0 or less: none; and a word of which something else is said than
+    one of these or null, or -1."""
+    found, unclear = [_UNSEEN, _UNSEEN, _UNSEEN], _UNSEEN
     for start, stop in keys:
         key = body[start:stop]
         word, is_exact = _BY_KEY.get(key, _UNSEEN), True
@@ -124,15 +133,23 @@ def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> list[int]:
             is_exact = text in _BY_WORD
         if word < 0 or word > MAX_OUTPUT_TOKENS:
             continue
-        value = 0
-        if is_exact and found[word] == _UNSEEN:
-            at = value_at(body, stop)
-            value = _usual_value(body, at)
-            if value < 0:
+        at = value_at(body, stop)
+        value = _usual_value(body, at)
+        if value < 0:
+            if _NULL.match(body, at):
+                value = _NULLED
+            else:
                 number = _INTEGER.match(body, at)
                 value = 0 if number is None else int(number[1])
+        is_first = found[word] == _UNSEEN
+        if value == _NULLED:
+            is_clear = is_first or found[word] == _NULLED
+        else:
+            is_clear = is_first and is_exact and value > 0
+        if not is_clear:
+            value, unclear = 0, word
         found[word] = value
-    return found
+    return found, unclear
 
 
 def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
@@ -147,10 +164,7 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
     found: list[tuple[int, float]] = []
     for start, stop in keys:
         key = body[start:stop]
-        word = _BY_KEY.get(key, _UNSEEN)
-        if word == _UNSEEN:
-            text = decoded(key)
-            word = _OTHER if text is None else _BY_WORD.get(text.casefold(), _OTHER)
+        word = _word_of(key)
         if word < 0:
             continue
         at = value_at(body, stop)
@@ -165,6 +179,20 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
             number = _NUMBER.match(body, at)
             found.append((word, float(number[2]) if number else float("inf")))
     return found
+
+
+def is_word(key: bytes) -> bool:
+    """Whether a key is one of the words, in any spelling that counts."""
+    return _word_of(key) >= 0
+
+
+def _word_of(key: bytes) -> int:
+    """Its index, or less than 0."""
+    word = _BY_KEY.get(key, _UNSEEN)
+    if word == _UNSEEN:
+        text = decoded(key)
+        word = _OTHER if text is None else _BY_WORD.get(text.casefold(), _OTHER)
+    return word
 
 
 def _usual_value(body: bytes, at: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.asked import NOTED
+from proxy.asked import is_word
 from proxy.body import Keys, ends_of, excerpt, is_empty_object, part_of, splice, value_of
 from proxy.candidates import Facts
 from proxy.media import ImageMarks, Media, has_images
@@ -24,7 +24,8 @@ JOIN_BYTES: Final = 64 << 10
 _MEASURE_FROM_BYTES: Final = 256 << 10
 # Of a list of prompts so much is looked through; what is behind it counts as many, of so many bytes each.
 _LISTED_BYTES: Final = 4 << 20
-_LISTED_LEAST: Final = 4
+_LISTED_LEAST: Final = 3  # an empty text, and a comma
+_WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n", b":", b""))
 _NUMBERS: Final = frozenset(b"-0123456789"[at : at + 1] for at in range(11))
 # Between a key and its value: see proxy.outline.value_at.
 _LONGEST_GAP_BYTES: Final = 9 << 10
@@ -40,8 +41,8 @@ class RequestBody:
     """
 
     __slots__ = (
-        "_marks", "_media", "_scanner", "_small", "begin", "done", "found", "has_case_variant", "held",
-        "keys", "noted", "noted_keys", "size",
+        "_marks", "_media", "_note_left", "_scanner", "_small", "begin", "done", "found", "has_case_variant",
+        "held", "keys", "noted", "noted_keys", "size",
     )  # fmt: skip
 
     def __init__(self, length: int | None = None) -> None:
@@ -60,6 +61,7 @@ class RequestBody:
         # What it says of how much work it is, for when the rest is forgotten.
         self.noted = b""
         self.noted_keys: list[tuple[int, int]] = []
+        self._note_left = 0  # bytes of the last one that are still to come
 
     @staticmethod
     def of(whole: bytes) -> RequestBody:
@@ -84,23 +86,29 @@ class RequestBody:
         if scanner is None:
             scanner = self._scanner = ModelScanner()
             self.keys = scanner.keys
+        if self._note_left:
+            self.noted += piece[: self._note_left]
+            self._note_left = max(self._note_left - len(piece), 0)
         known = len(self.keys)
         scanner.feed(piece, done)
         if len(self.keys) > known:
-            self._note(piece, begin, known)
+            self._note(piece, begin, scanner.cut, known)
         self.found = scanner.found
         if done:
             self.begin, self.has_case_variant = scanner.begin, scanner.has_case_variant
             self._scanner = None
 
-    def _note(self, piece: bytes, begin: int, known: int) -> None:
+    def _note(self, piece: bytes, begin: int, cut: bytes, known: int) -> None:
         """Keep what stands at the keys from ``known`` on that say how much work it is; the piece begins at
-        ``begin``. One that is cut says nothing."""
+        ``begin``. A key may have begun in the piece before, and a value may go on in the next one."""
         for start, stop in self.keys[known:]:
-            if start >= begin and piece[start - begin : stop - begin] in NOTED:
-                at = len(self.noted)
-                self.noted_keys.append((at, at + stop - start))
-                self.noted += piece[start - begin : stop - begin + _NOTED_BYTES]
+            key = piece[start - begin : stop - begin] if start >= begin else cut[: stop - start]
+            if is_word(key):
+                at, behind = len(self.noted), max(stop - begin, 0)
+                self.noted_keys.append((at, at + len(key)))
+                value = piece[behind : behind + _NOTED_BYTES]
+                self.noted += key + value
+                self._note_left = _NOTED_BYTES - len(value)
 
     def forget(self) -> None:
         """Let go of everything held: an answer may go on for hours, and none of it is needed for that."""
@@ -176,8 +184,13 @@ class RequestBody:
             text = part_of(held, ends, start, start + _LISTED_BYTES)
             size = stop - start
             word = decoded(text[:size])
+            if word is None or word.casefold() != "prompt":
+                continue
             at = value_at(text, size)
-            if word is None or word.casefold() != "prompt" or text[at : at + 1] != b"[":
+            if text[at : at + 1] in _WHITE:  # nobody writes so much of it: as many as there can be
+                count = max(count, (self.size - stop) // _LISTED_LEAST)
+                continue
+            if text[at : at + 1] != b"[":
                 continue
             first = skip_white(text, at + 1)
             if text[first : first + 1] in _NUMBERS:

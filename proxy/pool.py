@@ -37,7 +37,8 @@ class Pool:
     may cause (cached tokens, reasoning). ``dearest_parts``: those of cache writes, and of sound in and out;
     None where they are none of their own.
     ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
-    images those of one picture, 0 where nothing is written.
+    images those of one picture, 0 where nothing is written. ``most_unheeding``: only of those to whom chat's
+    newer word says nothing, 0: there are none. ``widest``: the largest prompt that a member takes.
     ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.closing`).
     ``fails_over``: an attempt at a member may be followed by one at another.
     """
@@ -56,6 +57,7 @@ class Pool:
         "members",
         "min_context",
         "most_output",
+        "most_unheeding",
         "name",
         "near",
         "near_at",
@@ -67,6 +69,7 @@ class Pool:
         "streamed_rows",
         "told",
         "turns",
+        "widest",
     )
 
     def __init__(
@@ -105,6 +108,10 @@ class Pool:
         self.inner = inner
         self.dearest, self.dearest_parts = _dearest([member.prices for member in self.members])
         self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
+        unheeding = [each for each in self.members if each.provider.output_limit_word == "max_tokens"]
+        self.most_unheeding = max((_most_output(member, endpoint) for member in unheeding), default=0)
+        widths = [member.context_window or _UNKNOWN_OUTPUT for member in self.members]
+        self.widest = max(widths, default=0)
         self.told: dict[tuple[Deployment, bool], Told] = {}
         self.fails_over = fails_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from proxy.access import Grant
-from proxy.admission import Most, admit, dearest_nusd, limit_of, most_of, prompt_tokens
+from proxy.admission import Most, admit, check_answers, dearest_nusd, limit_of, most_of, prompt_tokens
 from proxy.asked import COMPACT, NOTHING_SAID, Wanted, asked, wanted
 from proxy.body import Keys
 from proxy.budget import Share
@@ -21,7 +21,9 @@ from proxy.intake import RequestBody, facts_of
 from proxy.media import asks_for_sound, has_cache_control
 from proxy.options import Options, caller_of, read_options
 from proxy.permits import Permit
+from proxy.pictures import UNSEEN_PICTURE_TOKENS
 from proxy.pool import Pool
+from proxy.references import REFERRING, has_stored_prompt, referred
 from proxy.settings import ONE_MODEL_ENDPOINTS
 from proxy.streamusage import USAGE_ASKED_AT
 
@@ -45,9 +47,9 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer_limit", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
+        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
         "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
-        "most", "options", "path", "permit", "pool", "prompts", "ready_at", "request_id", "routes",
+        "most", "options", "path", "permit", "pool", "prompts", "ready_at", "refers", "request_id", "routes",
         "streamed",
     )  # fmt: skip
 
@@ -71,12 +73,14 @@ class Request:
         self.listed = 0  # commas in the body of an endpoint that takes prompts as lists of tokens
         self.prompts = 1  # of a list, as far as that is known
         self.streamed = False
+        self.refers = False  # to something of unknown size, which its prompt has too
         self.may_follow = False  # an attempt may be followed by another
         self.pool: Pool | None = None
         self.fallbacks: list[Pool] = []
         self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
         self.permit: Permit | None = None  # what it holds of its key's limits
         self.most: Most | None = None  # what is reserved there, once that is worked out
+        self.asks: Wanted | None = None  # what it was let in for, where its key's limits go by that
         self.answer_limit = 0  # of each answer's tokens, to be put into the body; 0: nothing is
         self.has_newer_limit = False  # the body has it in chat's newer word: it is for who doesn't know that
 
@@ -222,14 +226,32 @@ class Request:
         found = asked(text, keys)
         limits_as = self._limits_as()
         wants = wanted(text, keys, found, limits_as)
+        check_answers(found, wants)
         prompts = self.prompts
         if grant.max_tokens is not None:
             limit = self.answer_limit = limit_of(grant, limits_as, found, wants, prompts)
             self.has_newer_limit = wants.in_newer_word
             if limit:
                 wants = Wanted(limit, wants.answers, wants.is_async)
+        self.asks = wants
         if grant.account.reserves:
             self.most = self._most_of(pool, wants)
+            if endpoint in REFERRING:
+                self._add_referred(self.most, pool, text, keys)
+
+    def _add_referred(self, most: Most, pool: Pool, text: bytes, keys: Keys) -> None:
+        """To a prompt, what its body refers to: any number that a model takes."""
+        endpoint, held = self.endpoint, self.body.held
+        assert held is not None
+        pictures = referred(held, endpoint)
+        if pictures >= 0 and not (endpoint == "responses" and has_stored_prompt(text, keys)):
+            most.given += pictures * UNSEEN_PICTURE_TOKENS
+            most.expected += pictures * UNSEEN_PICTURE_TOKENS
+            return
+        self.refers = True
+        self.learn_bytes = 0  # what its prompt counts says nothing of its bytes
+        most.given = max(most.given, pool.widest, *[fallback.widest for fallback in self.fallbacks])
+        most.expected = most.given
 
     def _most_of(self, pool: Pool, wants: Wanted) -> Most:
         body = self.body
@@ -246,8 +268,6 @@ class Request:
         if most is None:
             assert pool is not None
             wants = self.wants()
-            if self.answer_limit:
-                wants = Wanted(self.answer_limit, wants.answers, wants.is_async)
             most = self.most = self._most_of(pool, wants)
         return most
 
@@ -285,7 +305,10 @@ class Request:
         return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
 
     def wants(self) -> Wanted:
-        """What its body says of how much work it is."""
+        """What its body says of how much work it is: what it was let in for, where its key's limits go by
+        that."""
+        if self.asks is not None:
+            return self.asks
         noted, keys = self.body.noted, self.body.noted_keys
         return wanted(noted, keys, asked(noted, keys), self._limits_as()) if keys else NOTHING_SAID
 

@@ -91,18 +91,20 @@ class ModelScanner:
 
     ``found`` is the :class:`ModelSpan` once the value is complete; its offsets count from the body's first
     byte. It is None after the last piece if there is no top-level ``model``. ``keys``: where top-level keys
-    that may be asked for begin and end, quotes included, ``model`` not among them. ``begin``: offset of the
-    object's brace. ``has_case_variant``: a key is ``model`` but for its case.
+    that may be asked for begin and end, quotes included, ``model`` not among them; ``cut``: of one
+    that began before the latest piece the text, and perhaps more. ``begin``: offset of the object's brace.
+    ``has_case_variant``: a key is ``model`` but for its case.
     """
 
     __slots__ = (
         "_begun", "_carry", "_fed", "_mode", "_open", "_pending", "_told", "_value_is_next", "begin",
-        "found", "has_case_variant", "keys",
+        "cut", "found", "has_case_variant", "keys",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.found: ModelSpan | None = None
         self.keys: list[tuple[int, int]] = []
+        self.cut = b""
         self.begin = 0
         self.has_case_variant = False
         self._begun = False
@@ -127,6 +129,7 @@ class ModelScanner:
     def _feed(self, piece: bytes, last: bool) -> None:
         if self._carry:
             piece = self._carry + piece
+            self.cut = piece[:LONGEST_KEY_BYTES]
             self._fed -= len(self._carry)
             self._carry = b""
         base = self._fed  # offset of piece[0] in the body
@@ -141,6 +144,7 @@ class ModelScanner:
             if piece[pos] != 0x3A:
                 raise misplaced(piece[pos], base + pos)
             begin, stop, key = self._pending
+            self.cut = key
             self._take(key, begin, stop)
             self._mode = VALUE_NEXT
             pos += 1

@@ -12,6 +12,9 @@ from typing import Final
 from proxy.outline import end_of_string
 
 _SEEN: Final = re.compile(rb"[^ \t\r\n]")
+_LETTER_ESCAPE: Final = re.compile(rb"\\u00[4-7].", re.DOTALL)
+_LONGEST_WORD_BYTES: Final = 32
+_LONGEST_NAME_BYTES: Final = 160
 
 
 def items_slowly(data: bytes, pos: int) -> int:
@@ -52,9 +55,28 @@ def runs_slowly(data: bytes, pos: int, least: int) -> list[int]:
     return found
 
 
+def names_slowly(data: bytes, pos: int, words: bytes) -> list[int]:
+    """Where stretches between quotes begin and end that are one of some words, in either case, or that write
+    a letter or ``_`` as an escape, which no program does of itself: those of 6 to 160 bytes.
+
+    :param words: in small letters, shorter than 32 bytes, with quotes between them.
+    """
+    known = {word for word in words.split(b'"') if word}
+    found: list[int] = []
+    while (end := data.find(b'"', pos)) >= 0:
+        size = end - pos
+        if (6 <= size <= _LONGEST_NAME_BYTES and _LETTER_ESCAPE.search(data, pos, end)) or (
+            size < _LONGEST_WORD_BYTES and data[pos:end].lower() in known
+        ):
+            found += pos, end
+        pos = end + 1
+    return found
+
+
 items: Callable[[bytes, int], int] = items_slowly
 runs: Callable[[bytes, int, int], list[int]] = runs_slowly
+names: Callable[[bytes, int, bytes], list[int]] = names_slowly
 try:
-    from proxy._outline import items, runs  # noqa: F401
+    from proxy._outline import items, names, runs  # noqa: F401
 except ImportError:
     pass

@@ -13,6 +13,8 @@ from tests.fakes import EVENT_STREAM, Call, chunk
 # USD per million tokens.
 INPUT_PRICE, OUTPUT_PRICE = 1, 10
 TOKENS_A_SECOND = 1000
+# What an earlier response counts that is gone on with.
+EARLIER_TOKENS = 90_000
 # What it writes where nobody says how much, and how many requests it is at a time.
 MOST_OUTPUT = 300
 BYTES_A_TOKEN = 4
@@ -84,17 +86,26 @@ class Bookkeeper:
 
     async def _respond(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
         """Behind the client's back: it writes all of it, whoever waits."""
-        self._book(asked, len(body) // BYTES_A_TOKEN, asked.get("max_output_tokens", MOST_OUTPUT))
+        given = len(body) // BYTES_A_TOKEN + EARLIER_TOKENS * ("previous_response_id" in asked)
+        self._book(asked, given, asked.get("max_output_tokens", MOST_OUTPUT))
         answer = {"id": "resp_1", "object": "response", "status": "queued", "usage": None}
+        if asked.get("stream"):
+            event = {"type": "response.created", "response": answer}
+            await call.send(EVENT_STREAM + chunk(b"data: %b\n\n" % json.dumps(event).encode()))
+            await _gone(call)
+            raise ConnectionError
         await call.answer(json.dumps(answer).encode())
 
     async def _write(self, call: Call, asked: dict[str, Any], body: bytes, *, is_chat: bool) -> None:
         given = len(b" ".join(body.split())) // BYTES_A_TOKEN  # white space is hardly any
-        limit = asked.get("max_tokens", asked.get("max_completion_tokens", MOST_OUTPUT))
+        own = asked.get("metadata", {})
+        limit = _number(asked.get("max_tokens"))
+        if is_chat and not own.get("knows_one_word"):
+            limit = _number(asked.get("max_completion_tokens")) or limit
+        limit = min(limit or MOST_OUTPUT, MOST_OUTPUT)
         prompts = asked.get("prompt") if not is_chat else None
         several = len(prompts) if isinstance(prompts, list) else 1
-        answers = max(asked.get("n", 1), asked.get("best_of", 1)) * several
-        own = asked.get("metadata", {})
+        answers = max(_number(asked.get("n")) or 1, asked.get("best_of", 1)) * several
         think = own.get("think", 0)
         whole = think + min(limit, own.get("say", limit))
         gone = asyncio.ensure_future(_gone(call))
@@ -159,6 +170,11 @@ class Bookkeeper:
             return False
         await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         return True
+
+
+def _number(value: Any) -> int | None:
+    """As lenient programs read numbers: vLLM takes "2000" and 2000.0 for 2000."""
+    return None if value is None else int(float(value))
 
 
 async def _gone(call: Call) -> None:

@@ -31,10 +31,13 @@ def deployment(
     eject: EjectConfig = EJECT,
     key: Breaker | None = None,
     fails_over: bool = True,
+    limit_word: str = "max_tokens",
     **facts: Any,
 ) -> Deployment:
     """The model ``short`` at the provider ``name``."""
-    provider = ProviderConfig(name, f"http://{name}/v1", "http", name, 80, "/v1", auth=auth)
+    provider = ProviderConfig(
+        name, f"http://{name}/v1", "http", name, 80, "/v1", auth=auth, output_limit_word=limit_word
+    )
     capability_set = frozenset({"chat", *capabilities})
     model = ModelConfig(f"{name}/{short}", name, short, capabilities=capability_set, **facts)
     return Deployment(model, provider, usable=usable, eject=eject, key=key, fails_over=fails_over)

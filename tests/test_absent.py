@@ -10,6 +10,7 @@ from proxy import absent
 from tests.attemptcases import rows
 from tests.conftest import until
 from tests.fakes import Call, RawClient, chunk
+from tests.keycases import bearer, make
 
 TEXT = """
 [timeouts]
@@ -103,6 +104,26 @@ async def test_else_the_provider_is_left_at_once_and_an_estimate_charged(provide
     assert row["usage_source"] == "estimated"
     assert row["output_tokens"] >= 1
     assert row["usd"] > 0
+
+
+@pytest.mark.parametrize("wish", [None, "cancel"])
+async def test_a_prompt_of_unknown_size_is_charged_by_the_providers_usage(provider, start, slow, wish):
+    """Unless the key says that nobody waits for it: then it is charged as it was reserved."""
+    provider.script = slow.stream
+    server = await start(text(provider))
+    _, secret = await make(server, monthly_usd=1, on_disconnect=wish)
+    client = await RawClient.connect(server)
+    body = b'{"model":"a/m","stream":true,"messages":[{"file":{"file_id":"file-1"}}]}'
+    await client.post(body, extra=bearer(secret))
+    await client.reader.readuntil(EVENT)
+    client.close()
+    if wish is None:
+        await until(lambda: server.gateway.absent == 1)
+    slow.go_on.set()
+    await until(lambda: rows(server))
+    [row] = rows(server)
+    used = row["usage_source"], row["input_tokens"]
+    assert used == (("provider", 100) if wish is None else ("estimated", 16_384))
 
 
 async def test_a_stream_that_has_said_its_end_is_finished(provider, start):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admission import Most, admit, dearest_nusd, limit_of, most_of, prompt_tokens
+from proxy.admission import Most, admit, check_answers, dearest_nusd, limit_of, most_of, prompt_tokens
 from proxy.asked import COMPACT, Wanted, asked, wanted
+from proxy.deployment import Deployment
 from proxy.errors import BadRequest, LimitReached
 from proxy.outline import keys_of
 from proxy.pictures import PICTURE_TOKENS
@@ -36,6 +37,7 @@ def let_in(
     some = pool(endpoint, **facts)
     if grant.max_tokens is not None:
         limit_of(grant, endpoint, found, wants, prompts)
+    check_answers(found, wants)
     most = most_of(some, (), wants, prompts, prompt_tokens(some, False, text_bytes, 0))
     return admit(grant, some, (), most if grant.account.reserves else None, 1000.0, UNIX_S)
 
@@ -119,7 +121,13 @@ def test_an_estimate_is_never_a_gift(body):
         ("chat", b'{"max_tokens":40,"n":100}', 4000),
         ("chat", b'{"n":3}', 3 * MOST),
         ("chat", b'{"n":-3,"max_tokens":40}', 40),
-        ("chat", b'{"n":1e9,"max_tokens":40}', 128 * 40),
+        ("chat", b'{"n":19.5,"max_tokens":40}', 20 * 40),
+        ("chat", b'{"n":"128","max_tokens":40}', 128 * 40),
+        ("chat", b'{"max_tokens":1,"max_completion_tokens":"2000"}', MOST),
+        # servers whose word is max_tokens may know no other
+        ("chat", b'{"max_completion_tokens":7}', MOST),
+        ("chat", b'{"max_completion_tokens":5000}', 5000),
+        ("chat", b'{"max_completion_tokens":7,"max_tokens":9}', 9),
         ("completions", b'{"best_of":5,"n":2,"max_tokens":40}', 200),
     ],
 )
@@ -195,6 +203,18 @@ def test_nothing_limits_a_compaction_and_all_that_the_model_writes_is_reserved(b
         (b'{"n":5,"max_tokens":25}', 1, "max_tokens_exceeded"),
         (b'{"n":128}', 1, "max_tokens_exceeded"),
         (b'{"max_tokens":1}', 101, "max_tokens_exceeded"),
+        # another API's words count too, as somebody may know them
+        (b'{"max_output_tokens":50,"n":3}', 1, "max_tokens_exceeded"),
+        (b'{"max_tokens":1,"max_completion_tokens":50,"n":3}', 1, "max_tokens_exceeded"),
+        # and none is taken for nothing said that somebody may understand
+        (b'{"n":100,"max_completion_tokens":"100"}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":1,"max_completion_tokens":"100"}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":5.0}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":5e1}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":5,"max_tokens":5}', 1, "invalid_max_tokens"),
+        (b'{"max_tokens":5,"max_tokens":null}', 1, "invalid_max_tokens"),
+        (b'{"Max_Tokens":5}', 1, "invalid_max_tokens"),
+        (b'{"max_output_tokens":"5"}', 1, "invalid_max_tokens"),
     ],
 )
 def test_what_a_key_does_not_allow(body, prompts, code):
@@ -206,6 +226,40 @@ def test_what_a_key_does_not_allow(body, prompts, code):
         )
     assert (caught.value.status, caught.value.code) == (422, code)
     assert "tokens" in (caught.value.param or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"n":129}', "n"),
+        (b'{"n":1000}', "n"),
+        (b'{"n":"1000"}', "n"),
+        (b'{"n":128.5}', "n"),
+        (b'{"n":1,"n":129}', "n"),
+        (b'{"\\u006e":129}', "n"),
+        (b'{"n":true}', "n"),
+        (b'{"n":%b2}' % (b" " * 5000), "n"),
+        (b'{"n":2,"best_of":129}', "best_of"),
+    ],
+)
+def test_more_answers_than_any_api_has(body, param):
+    with pytest.raises(BadRequest) as caught:
+        let_in(grant_of(tpm=10**9), body)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (422, "too_many_answers", param)
+    let_in(grant_of(tpm=10**9), body, "messages")  # there is no such word
+
+
+def test_chats_newer_word_alone_is_a_promise_of_those_who_know_it():
+    def one(word: str) -> Deployment:
+        return deployment(word[:1], "chat", max_output_tokens=MOST, limit_word=word)
+
+    wants = Wanted(7, in_newer_word=True)
+    newer = pool_of("cost", one("max_completion_tokens"))
+    older = pool_of("cost", one("max_tokens"))
+    assert most_of(newer, (), wants, 1, 0.0).output == 7
+    assert most_of(older, (), wants, 1, 0.0).output == MOST
+    assert most_of(newer, (older,), wants, 1, 0.0).output == MOST
+    assert most_of(older, (), Wanted(7), 1, 0.0).output == 7
 
 
 def test_it_is_reserved_at_the_price_of_the_dearest():

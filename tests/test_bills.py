@@ -50,13 +50,14 @@ def config(provider: ScriptedProvider, more: str = "") -> str:
 
 
 async def send(
-    server: Server, secret: bytes, asked: dict[str, Any], *lines: bytes,
+    server: Server, secret: bytes, asked: dict[str, Any] | bytes, *lines: bytes,
     path: bytes = b"/v1/chat/completions", leaves_s: float | None = None,
 ) -> int:  # fmt: skip
     """One request; its status, 0 where the client left after ``leaves_s``."""
     client = await RawClient.connect(server)
     extra = bearer(secret) + b"".join(line + b"\r\n" for line in lines)
-    await client.send(post(json.dumps(asked).encode(), path, extra))
+    body = asked if isinstance(asked, bytes) else json.dumps(asked).encode()
+    await client.send(post(body, path, extra))
     try:
         async with asyncio.timeout(leaves_s):
             return (await client.response())[0]
@@ -255,6 +256,35 @@ async def dresses_text_in_no_time(server: Server, secret: bytes, rng: random.Ran
     await send(server, secret, asked, b"X-Inferoute-Timeout: 0.05")
 
 
+async def asks_for_a_stream_behind_its_back(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = {"model": "all", "user": "asks_for_a_stream_behind_its_back", "stream": True, "background": True}
+    body = json.dumps(asked | {"input": "a" * rng.randint(1, 2000)}).encode()
+    body = body.replace(b'"background"', rng.choice([b'"background"', b'"backgr\\u006fund"']))
+    await send(server, secret, body, path=b"/v1/responses", leaves_s=0.1)
+
+
+async def goes_on_behind_its_back(server: Server, secret: bytes, rng: random.Random) -> None:
+    """What its prompt is stands at the provider."""
+    asked = {"model": "a/m", "user": "goes_on_behind_its_back", "background": True, "input": "go on"}
+    body = json.dumps(asked | {"previous_response_id": "resp_1", "max_output_tokens": 10}).encode()
+    body = body.replace(b"response_id", rng.choice([b"response_id", b"response\\u005fid"]))
+    await send(server, secret, body, path=b"/v1/responses")
+
+
+async def says_two_words_for_the_length(server: Server, secret: bytes, rng: random.Random) -> None:
+    """The clear one of which no program's rule would pick."""
+    asked = chat(rng, "says_two_words_for_the_length", stream=True, max_tokens=1)
+    last = rng.choice([b'"200"', b"200.0", b"2e2", b'5,"max_completion_tokens":200'])
+    body = json.dumps(asked).encode()[:-1] + b',"max_completion_tokens":%b}' % last
+    await send(server, secret, body)
+
+
+async def says_a_word_that_is_not_known(server: Server, secret: bytes, rng: random.Random) -> None:
+    asked = chat(rng, "says_a_word_that_is_not_known", stream=True, metadata={"knows_one_word": True})
+    del asked["max_tokens"]
+    await send(server, secret, asked | {"max_completion_tokens": 1})
+
+
 ATTACKS: list[Send] = [
     dresses_text_in_no_time,
     draws_and_leaves, draws_in_no_time, draws_silently, has_it_read_out, hears_in_no_time,
@@ -263,7 +293,8 @@ ATTACKS: list[Send] = [
     gives_many_answers_no_time, gives_the_best_of_many_no_time, gives_many_prompts_no_time,
     leaves_many_answers_thinking, teaches_a_slow_pace, thinks_half_and_leaves_at_the_end,
     thinks_half_in_silence, writes_two_wide_tokens_an_event, leaves_behind_the_usage,
-    embeds_tokens_and_gives_no_time,
+    embeds_tokens_and_gives_no_time, asks_for_a_stream_behind_its_back, goes_on_behind_its_back,
+    says_two_words_for_the_length, says_a_word_that_is_not_known,
 ]  # fmt: skip
 # How many answers they want at most, where it is not one, and how long a client waits for them at most.
 ANSWERS = {
@@ -352,7 +383,8 @@ def _line(name: str, requests: int, nusd: int, billed: int) -> str:
 
 def ceiling_nusd(name: str, requests: int) -> int:
     """What so many requests of a kind may cost at most: what is reserved for the largest there can be."""
-    given = (100_500 if "time" in name or "spaces" in name else 2_500) // BYTES_A_TOKEN
+    size = 100_500 if "time" in name or "spaces" in name else 2_500
+    given = 100_000 if "goes_on" in name else size // BYTES_A_TOKEN
     output = MOST_OUTPUT * (10 if "draws" in name else ANSWERS.get(name, 1))
     return 1000 * requests * (INPUT_PRICE * given + OUTPUT_PRICE * output)
 
@@ -379,6 +411,27 @@ async def test_who_stops_reading_pays_for_what_is_written_meanwhile(provider, st
     billed = await billed_nusd(server, id)
     print(f"\nstops reading: {books.nusd['stops']} nUSD, billed {billed}")
     assert 0.9 * books.nusd["stops"] <= billed <= 1.3 * books.nusd["stops"]
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "code", "param"),
+    [
+        (b'"n":100,"max_completion_tokens":"100"', b"/v1/chat/completions", "invalid_max_tokens",
+         "max_completion_tokens"),
+        (b'"n":1000', b"/v1/chat/completions", "too_many_answers", "n"),
+        (b'"max_tokens":100,"prompt":%b%b' % (b" " * 5000, b'["a"%b]' % (b',"a"' * 199)), b"/v1/completions",
+         "max_tokens_exceeded", "max_tokens"),
+    ],
+)  # fmt: skip
+async def test_what_would_write_more_than_a_key_may_is_not_sent(provider, start, more, path, code, param):
+    server = await start(config(provider))
+    _, secret = await make(server, max_tokens=300, monthly_usd=1)
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"a/m",%b}' % more, path, bearer(secret))
+    status, _, answer = await client.response()
+    error = json.loads(answer)["error"]
+    assert (status, error["code"], error["param"]) == (422, code, param)
+    assert not provider.seen
 
 
 async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, start):

@@ -202,6 +202,15 @@ def test_a_limit_that_is_no_promise_is_outdone(body, sent):
     assert b"".join(parts) == b'{"model":"m",' + sent[1:]
 
 
+@pytest.mark.parametrize("gap", [b"%b:", b":%b"])
+@pytest.mark.parametrize("white", [4097, 5000, 9000])
+def test_a_prompt_that_is_not_looked_at_counts_as_many(white, gap):
+    prompts = json.dumps(["a"] * 200, separators=(",", ":")).encode()
+    whole = b'{"prompt"%b%b}' % (gap % (b" " * white), prompts)
+    for pieces in ([whole], [whole[:3000], whole[3000:]]):
+        assert take(pieces).prompts() >= 200
+
+
 def test_prompts_of_a_long_list_are_never_too_few(monkeypatch):
     monkeypatch.setattr(intake, "_LISTED_BYTES", 100)
     whole = b'{"prompt":%b}' % json.dumps(["a"] * 500).encode()
@@ -213,8 +222,21 @@ def test_what_is_said_of_the_work_is_kept():
     body = take([whole])
     body.forget()
     assert asked(body.noted, body.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
-    cut = take([whole[:20], whole[20:]])  # within the key
-    assert asked(cut.noted, cut.noted_keys) == [(5, 1.0), (3, 2.0)]
+    for pieces in ([whole[:at], whole[at:]] for at in range(len(whole))):
+        cut = take(pieces)
+        assert asked(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+    cut = take([whole[at : at + 1] for at in range(len(whole))])
+    assert asked(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+
+
+@pytest.mark.parametrize("key", [b"deferred", b"Deferred", b"deferr\\u0065d"])
+@pytest.mark.parametrize("value", [b"true", b"false", b"null"])
+def test_how_it_is_spelled_and_where_it_is_cut_changes_no_note(key, value):
+    whole = b'{"model":"m","n":1,"%b" :%b,"max_tokens":7}' % (key, value)
+    expected = [(3, 1.0), *([(6, 1.0)] if value == b"true" else []), (0, 7.0)]
+    for at in range(len(whole)):
+        body = take([whole[:at], whole[at:]])
+        assert asked(body.noted, body.noted_keys) == expected
 
 
 def test_nothing_is_held_once_it_is_not_needed():

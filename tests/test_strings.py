@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.strings import items, items_slowly, runs, runs_slowly
+from proxy.strings import items, items_slowly, names, names_slowly, runs, runs_slowly
 from tests.jsoncases import values
 
 rough = st.lists(st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b" ", b"ab", b"1"]), max_size=30)
@@ -29,6 +29,26 @@ def test_both_ways_count_the_same(text, pos):
 @given(rough.map(b"".join), st.integers(0, 40), st.integers(0, 5))
 def test_both_ways_find_the_same_stretches(text, pos, least):
     assert runs(text, pos, least) == runs_slowly(text, pos, least)
+
+
+named = st.lists(
+    st.sampled_from([b'"', b"url", b"URL", b"_id", b"file", b"\\u00", b"\\", b"5f", b"31", b"x" * 80]),
+    max_size=30,
+)
+
+
+@given(named.map(b"".join), st.integers(0, 40))
+def test_both_ways_find_the_same_names(text, pos):
+    words = b'"url"file_id"file"'
+    assert names(text, pos, words) == names_slowly(text, pos, words)
+
+
+def test_names():
+    text = b'{"url":"urls","File_ID":1,"fil\\u0065":"\\u0031","\\"url\\"'
+    found = names(text, 0, b'"url"file_id"')
+    assert [text[at:end] for at, end in zip(found[::2], found[1::2], strict=True)] == [
+        b"url", b"File_ID", b"fil\\u0065",
+    ]  # fmt: skip
 
 
 def test_stretches():
