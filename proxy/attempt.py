@@ -172,7 +172,7 @@ class Attempt(Record):
             return
         connection.attempt = None
         now = monotonic()
-        may_redial = blame.is_stale(self, connection, now)
+        may_redial = blame.is_stale(self, connection, now, is_reset=why == "reset")
         connection.transport.abort()
         if self.is_refused:
             self._refused(now)

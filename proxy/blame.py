@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.deployment import Deployment
 from proxy.endpoints import CLASSES, MAKING
+from proxy.headers import HEAD_TOO_LONG
 from proxy.lines import CREDENTIAL_HEADERS
 from proxy.record import CONNECT, RESET, TIMEOUT, confirm
 from proxy.retry import Doubt
@@ -25,8 +26,6 @@ log = logging.getLogger("tokenhub.attempt")
 # What a provider does that has waited long enough for the rest of a request, which is up to the client.
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
-# A client may have made it so, by a header that the provider repeats.
-HEAD_TOO_LONG: Final = "the answer's head is too long"
 _KEY_HEADERS: Final = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "api-key": "api-key"}
 # The body of a refusal is waited for, for its code: so long, and so much of it.
 REFUSAL_S: Final = 1.0
@@ -125,7 +124,7 @@ def is_providers_time(attempt: Attempt) -> bool:
     return attempt.deadline_at - since >= _FAIR_SHARE * limit_s
 
 
-def is_stale(attempt: Attempt, connection: ProviderConnection, now: float) -> bool:
+def is_stale(attempt: Attempt, connection: ProviderConnection, now: float, *, is_reset: bool) -> bool:
     """Whether the provider closed a kept connection just as it was used again: then it can't have taken the
     request. What makes things is never sent twice.
 
@@ -138,7 +137,7 @@ def is_stale(attempt: Attempt, connection: ProviderConnection, now: float) -> bo
         return False
     if connection.unsent or not exchange.body.done:
         return now - attempt.begun_at <= _UNSENT_S
-    return now - attempt.asked_at <= connection.stale_s()
+    return now - attempt.asked_at <= connection.stale_s(is_reset)
 
 
 def mark(attempt: Attempt, outcome: str, *, is_by_key: bool = False) -> int:

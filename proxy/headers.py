@@ -28,6 +28,8 @@ from proxy.lines import (
 )
 
 MAX_HEAD_BYTES: Final = 32 << 10
+# Of an answer, for people.
+HEAD_TOO_LONG: Final = "the answer's head is too long"
 MAX_HEADERS: Final = 200
 
 _MAX_LENGTH_DIGITS: Final = 18

@@ -14,11 +14,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.addresses import Addresses
-from proxy.blame import HEAD_TOO_LONG
 from proxy.config import ProviderConfig
 from proxy.dial import dial
 from proxy.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
-from proxy.headers import MAX_HEAD_BYTES, ResponseHead, read_response_head
+from proxy.headers import HEAD_TOO_LONG, MAX_HEAD_BYTES, ResponseHead, read_response_head
 from proxy.lines import HeadError
 from proxy.peers import is_unconfirmed, let_wait, round_trip_s
 from proxy.tls import ProviderTLS
@@ -130,11 +129,12 @@ class ProviderConnection:
         if self._is_due and not self.is_full:
             self._send_slice()
 
-    def stale_s(self) -> float:
+    def stale_s(self, is_reset: bool) -> float:
         """For how many seconds after a write a close is no answer to it, but was on its way already: two
-        round trips, at least 0.1 s, at most 1 s; and a second where the provider has not confirmed all of it,
-        however late this process comes to read of the close."""
-        if is_unconfirmed(self.transport):
+        round trips, at least 0.1 s, at most 1 s; and a second where the provider closed without having
+        confirmed all of it, however late this process comes to read of that. A reset proves nothing: it
+        comes before the confirmation, which the provider's kernel may hold back for 0.2 s."""
+        if not is_reset and is_unconfirmed(self.transport):
             return _STALE_MOST_S
         return min(max(2.0 * round_trip_s(self.transport), _STALE_S), _STALE_MOST_S)
 
@@ -240,7 +240,7 @@ class ProviderConnection:
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
                 if len(data) >= MAX_HEAD_BYTES:
-                    self._refuse(attempt, data, HEAD_TOO_LONG)
+                    self._refuse_head(attempt, data)
                 else:
                     self.buffer = data
                 return b""
@@ -248,7 +248,7 @@ class ProviderConnection:
                 head = read_response_head(data[:end])
                 self.body = self._body_of(head)
             except HeadError as error:
-                self._refuse(attempt, data, str(error))
+                attempt.on_upstream_lost(str(error))
                 return b""
             data = data[end + 4 :]
             if self.body is not None:
@@ -262,12 +262,12 @@ class ProviderConnection:
             return b""
         return data
 
-    def _refuse(self, attempt: Attempt, data: bytes, why: str) -> None:
-        """This gateway doesn't take the answer. One that says of itself that it is good was work all the
-        same, which is charged: a client may have made it so."""
+    def _refuse_head(self, attempt: Attempt, data: bytes) -> None:
+        """The answer's head is longer than we take. One that says of itself that it is good was work all the
+        same, which is charged: a client may have made it so, by a header that the provider repeats."""
         if _SUCCESS.match(data) and attempt.is_at_work():
             attempt.charge_so_far(monotonic())
-        attempt.on_upstream_lost(why)
+        attempt.on_upstream_lost(HEAD_TOO_LONG)
 
     def _body_of(self, head: ResponseHead) -> Body | None:
         """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""

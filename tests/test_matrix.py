@@ -164,6 +164,7 @@ def check_line(cell: Cell, line: dict[str, Any]) -> None:
         status, parts, failed, charge = of_one_that_left(cell)
     elif own_error(cell) is not None:
         status = own_error(cell)[0]
+        charge = "estimated" if cell.fault.is_work else "none"
     else:
         status = 200 if cell.is_rescued else cell.fault.status
         if status == 200:
@@ -188,7 +189,10 @@ def check_line(cell: Cell, line: dict[str, Any]) -> None:
 
 
 def losers(cell: Cell) -> list[str]:
-    """Who is charged beside the answer: who had the request, and was closed for no fault of its own."""
+    """Who is charged beside the answer: who had the request, and was closed for no fault of its own, or whose
+    answer was refused for what its client may have done."""
+    if cell.fault.is_work and (cell.is_rescued or cell.route == "second"):
+        return ["a"] if cell.route == "second" else [cell.faulty]
     if not cell.is_hedged or cell.phase == "connecting":
         return []
     if cell.phase == "waiting":
