@@ -294,7 +294,10 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
     """
     end, left = len(tail), _MAX_CANDIDATES
     while left and (end := tail.rfind(key, 0, end)) >= 0:
-        if (end and tail[end - 1] == _BACKSLASH) or not _OPENS.match(tail, end + len(key)):
+        if end and tail[end - 1] == _BACKSLASH:
+            continue
+        behind = end + len(key)
+        if not tail.startswith(b":{", behind) and not _OPENS.match(tail, behind):
             continue  # in what a model wrote, or a key or value of metadata: text, whoever wrote it
         left -= 1
         found = _loads(opening + tail[end:])
