@@ -62,6 +62,9 @@ class Asker(Protocol):
     @property
     def key_id(self) -> str: ...  # of its gateway key; empty without one
 
+    @property
+    def is_text(self) -> bool: ...  # its prompt has nothing but the text of its body
+
     def answers(self) -> int: ...  # how many it wants
 
 
@@ -96,7 +99,8 @@ def account(
     cost_nusd = price_nusd(usage, record.deployment.prices)
     usd = None if cost_nusd is None else cost_nusd * 1e-9
     row, key_id = record.row, "" if asker is None else asker.key_id
-    row.charged(now, prompt_bytes, usage, usd, output_s, key_id)
+    voter = key_id if asker is None or asker.is_text else None
+    row.charged(now, prompt_bytes, usage, usd, output_s, voter)
     if usage.output_tokens > _PACE_TOKENS and not record.held_s and row.wants_pace(now):
         took_s = record.worked_s(now)
         pace = _pace_of(answer, tail, usage, output_s, took_s) if is_stream else _plain_pace_of(usage, took_s)
@@ -112,7 +116,7 @@ def _pace_of(answer: Answer, tail: bytes, usage: Usage, output_s: float, took_s:
     which came before, neither the tokens are in it: where the events have far fewer than were told, theirs
     count. Where even all the time that it took makes more, that counts.
     """
-    if output_s < _LEAST_S:
+    if output_s < _LEAST_S or took_s < output_s:  # or it was answered before it was asked to the end
         return 0.0
     told, seen = (
         usage.output_tokens - usage.reasoning_tokens,

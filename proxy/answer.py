@@ -43,6 +43,12 @@ _TOLD: Final = bytes(byte in b"um" for byte in range(256))
 # Of a stream that has events taken out: small events, each of which is looked at, take 3 ms.
 FILTERED_SLICE_BYTES: Final = 32 << 10
 
+# Where an event says why the answer stopped, by endpoint: null, or a text.
+_REASONS: Final = {
+    "chat": b'"finish_reason"', "completions": b'"finish_reason"', "messages": b'"stop_reason"',
+}  # fmt: skip
+_A_TEXT: Final = re.compile(rb'\s*:\s*"[^"]')
+_BACKSLASH: Final = 0x5C
 # How event streams begin, and no JSON does.
 _STREAM_BEGINS: Final = (b"data:", b"event:", b": ", b":\n", b"id:", b"retry:")
 
@@ -58,7 +64,6 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
 _NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
 _CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+[^\]\s]')
-_CLOSES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _EVENT_END: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
@@ -81,6 +86,7 @@ class Answer:
         "_decoder",
         "_dropped",
         "_filter",
+        "_finished",
         "_gathered",
         "_mode",
         "_open",
@@ -106,6 +112,7 @@ class Answer:
         self.ending = UNENDED
         self.is_unfinished = False
         self._believes = believes
+        self._finished = False  # what has left the tail says why the answer stopped, and no more of it since
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
@@ -186,7 +193,7 @@ class Answer:
         if b"".join(self.payload[-2:]).endswith(_USUAL_END):  # what how_ended would find too, for much more
             self.ending = WHOLE
             return False
-        self.ending = how_ended(b"".join(self.payload), self._begin, self.ends_as)
+        self.ending = how_ended(b"".join(self.payload), self._begin, self.ends_as, self._finished)
         self.is_unfinished = self.ending == UNENDED and not self._believes
         return self.is_unfinished
 
@@ -213,6 +220,7 @@ class Answer:
             self.first = kept[:_HEAD_BYTES]
         goes = max(len(kept) - TAIL_BYTES, 0)
         if self.head.event_stream:
+            self._note_finish(kept, goes)
             goes = self._follow(kept, goes)
         elif self._mode != BROKEN:
             goes = self._walk(kept, 0, goes)
@@ -220,6 +228,18 @@ class Answer:
         self._dropped += goes
         self.payload[:] = [tail]
         self._gathered = len(tail)
+
+    def _note_finish(self, kept: bytes, count: int) -> None:
+        """What the first ``count`` bytes of what was kept, which are to go, say of why the answer stopped.
+        Some say it at the beginning of an event that is longer than what is kept."""
+        key = _REASONS.get(self.ends_as)
+        if key is None:
+            return
+        at = kept.rfind(key, 0, count)
+        while at > 0 and kept[at - 1] == _BACKSLASH:  # in what a model wrote
+            at = kept.rfind(key, 0, at)
+        if at >= 0:
+            self._finished = _A_TEXT.match(kept, at + len(key)) is not None
 
     def _follow(self, kept: bytes, count: int) -> int:
         """Of an event that is longer than what is kept: remember how it begins, and look through the first
@@ -251,7 +271,9 @@ class Answer:
             count = keys[told] if mode == OUTSIDE else count
         for at in range(0, told - 1, 2):
             start, stop = keys[at], keys[at + 1]
-            if kept[start:stop] in _USAGE_KEYS and kept.startswith(b"{", value_at(kept, stop)):
+            key = kept[start:stop]
+            is_better = key == _USAGE_KEYS[0] or not self.aside.startswith(_USAGE_KEYS[0])
+            if is_better and key in _USAGE_KEYS and kept.startswith(b"{", value_at(kept, stop)):
                 self.aside = kept[start : start + _USAGE_BYTES]
         self._mode = mode
         return count
@@ -293,7 +315,7 @@ class Answer:
         """How a stream stands after what has passed of it, by its events; see :func:`proxy.sse.how_ended`."""
         if not self.is_readable_stream:
             return UNENDED
-        return how_ended(b"".join(self.payload[: self._seen]), self._begin, endpoint)
+        return how_ended(b"".join(self.payload[: self._seen]), self._begin, endpoint, self._finished)
 
     def tells_all(self, endpoint: str, answers: Callable[[], int] | None = None) -> bool:
         """The usage that was told last is that of the whole answer: it stands in the event that says why the
@@ -315,7 +337,10 @@ class Answer:
             return False
         at = usages[-1].start()
         match = _EVENT_END.search(text, at)
-        begin, end = max(text.rfind(close, 0, at) for close in _CLOSES), match.end() if match else len(text)
+        begin, end = (
+            max(text.rfind(close, 0, at) for close in _EVENT_ENDS),
+            match.end() if match else len(text),
+        )
         event = text[max(begin, 0) : end]
         if endpoint in ("chat", "completions") and _NO_CHOICE.search(event):
             is_last = _CHOICE.search(text, end) is None and not is_half(text[end:] if match else event)

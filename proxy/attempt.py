@@ -290,6 +290,7 @@ class Attempt(Record):
         answer, exchange = self.answer, self.exchange
         if exchange.client_full_at:
             self.held_s += now - exchange.client_full_at
+            exchange.client_full_at = now
         if answer is not None and (is_whole or answer.tells_all(exchange.endpoint, exchange.answers)):
             self.account(answer, now)
         else:
@@ -300,9 +301,7 @@ class Attempt(Record):
         return self.answer is not None and self.answer.is_said_to_end()
 
     def account(self, answer: Answer, now: float) -> None:
-        """What a complete answer cost; one that was blamed on the provider costs nothing."""
-        if self.is_over:
-            return
+        """What an answer cost whose usage was told, if any was."""
         exchange, took_s = self.exchange, now - self.answered_at
         charge = account(self, answer, exchange.endpoint, exchange.learn_bytes, took_s, now, exchange)
         if charge[0] is None:

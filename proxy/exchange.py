@@ -300,7 +300,8 @@ class Exchange(Request):
         answer, now = attempt.answer, attempt.progress_at
         assert answer is not None
         try:
-            attempt.account(answer, now)
+            if not attempt.is_over:  # what was blamed on the provider costs nothing
+                attempt.account(answer, now)
         finally:  # whatever fails, the request is over
             line = close(self, answer.head.status, now, 1)
         return line
@@ -369,9 +370,9 @@ class Exchange(Request):
         name = attempt.provider.config.name
         now = monotonic()
         ending = answer.ending_at(self.endpoint)
-        attempt.charge_so_far(now, ending == WHOLE)
         if ending != WHOLE:
             blame(attempt, RESET, what, now)
+        attempt.charge_so_far(now, ending == WHOLE)
         _, self.state = step(self.state, BROKEN)
         self.gateway.endings.note(self, answer.head.status, now, 1)
         attempt.drop()

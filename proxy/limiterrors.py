@@ -15,6 +15,7 @@ _SOON_S: Final = 1.0
 class Reached(NamedTuple):
     """Which limits of a key are reached.
 
+    ``reserved_tpm`` and ``reserved_tokens``: only with what requests in progress have reserved.
     ``tokens_over``: whole windows of tokens that were used above the limit, which the next ones have less.
     """
 
@@ -23,6 +24,7 @@ class Reached(NamedTuple):
     concurrency: bool
     rpm: bool
     tpm: bool
+    reserved_tpm: bool
     reserved_tokens: bool
     tokens_over: int
 
@@ -51,10 +53,12 @@ def limit_reached(
         text = f"The key's limit of {key.tpm} tokens a minute is reached."
         return LimitReached(text, "tpm", window_left_s + window_s * reached.tokens_over, lines)
     # They may use less than that.
-    which = "monthly_tokens" if reached.reserved_tokens else "monthly_usd"
+    what, which = "monthly limit", "monthly_tokens" if reached.reserved_tokens else "monthly_usd"
+    if reached.reserved_tpm:
+        what, which = f"limit of {key.tpm} tokens a minute", "tpm"
     text = (
-        "What is left of the key's monthly limit is reserved by requests in progress. "
-        "Retry when they finish, or set a smaller max_tokens."
+        f"What is left of the key's {what} is reserved by requests in progress. "
+        "Retry when they finish, or ask for shorter answers at most."
     )
     return LimitReached(text, which, _SOON_S, lines)
 

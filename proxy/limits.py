@@ -366,7 +366,8 @@ class Account:
             monthly_nusd=month_nusd >= self._monthly_nusd,
             concurrency=running >= self._concurrency,
             rpm=left <= 0,
-            tpm=tokens_left <= 0,
+            tpm=used >= self._tpm,
+            reserved_tpm=tokens_left <= 0,
             reserved_tokens=month_tokens + held >= self._monthly_tokens,
             tokens_over=max(0, used // self._tpm - 1),
         )

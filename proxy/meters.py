@@ -257,21 +257,23 @@ class Row:
         usage: Usage,
         usd: float | None,
         output_s: float = 0.0,
-        key_id: str = "",
+        key_id: str | None = "",
     ) -> None:
         """Learn from the provider's usage of a finished attempt; our own estimates teach nothing.
 
         :param body_bytes: size of the request body, base64 data URLs left out.
         :param usd: what was charged; None (no price) counts as 0.
         :param output_s: seconds from the first to the last byte of a stream; 0 leaves the pace alone.
-        :param key_id: of the gateway key whose request it was.
+        :param key_id: of the gateway key whose request it was; None: its prompt had more than text, and tells
+            nothing of tokens a byte.
         """
         free_at = self.charge_free_at
         if usage.estimated or free_at > now + SAMPLE_BURST_S:
             return
         self.charge_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
         is_due = now >= self.per_byte_free_at or self.per_byte.count < SAMPLES
-        whose = crc32(key_id.encode()) if is_due and body_bytes >= _LEAST_BYTES else -1
+        is_vote = is_due and key_id is not None and body_bytes >= _LEAST_BYTES
+        whose = crc32((key_id or "").encode()) if is_vote else -1
         self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, whose)
         if self.out is not None:
             tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
@@ -287,9 +289,8 @@ class Row:
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
-        if whose >= 0:
+        if whose >= 0 and self.per_byte.add(usage.input_tokens / body_bytes, whose):
             self.per_byte_free_at = now + VOTE_GAP_S
-            self.per_byte.add(usage.input_tokens / body_bytes, whose)
 
     def wants_pace(self, now: float) -> bool:
         """Whether the next answer's pace is worth looking for."""
@@ -297,9 +298,10 @@ class Row:
 
     def paced(self, now: float, tokens_per_s: float, key_id: str) -> None:
         """Learn how fast one answer was written, to a request of a key."""
-        self.pace_free_at = now + VOTE_GAP_S
         whose = crc32(key_id.encode())
-        self.pace.add(tokens_per_s, whose)
+        if not self.pace.add(tokens_per_s, whose):
+            return
+        self.pace_free_at = now + VOTE_GAP_S
         if self.out is not None:
             self.out.tell(PACE, self.key, now, tokens_per_s, whose)
 

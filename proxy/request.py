@@ -195,9 +195,6 @@ class Request:
         if body.done:
             body.check_media()
             self.learn_bytes = body.text_bytes()
-        if body.held is not None and self.endpoint in _TAKES_TOKENS:
-            self.listed = sum([piece.count(b",") for piece in body.held])
-            self.prompts = body.prompts() if self.endpoint == "completions" else 1
         grant = self.grant
         if grant is not None and grant.has_limits:
             if grant.reads_body:
@@ -210,6 +207,9 @@ class Request:
         :raises BadRequest: 422, more than its key allows a request; 400, it is not clear.
         """
         endpoint, body = self.endpoint, self.body
+        if body.held is not None and endpoint in _TAKES_TOKENS:
+            self.listed = sum([piece.count(b",") for piece in body.held])
+            self.prompts = body.prompts() if endpoint == "completions" else 1
         if not is_clear:
             raise BadRequest(
                 "'stream' must be true or false, and stand in the body once, in plain spelling.",
@@ -247,6 +247,8 @@ class Request:
         if pictures >= 0 and not (endpoint == "responses" and has_stored_prompt(text, keys)):
             most.given += pictures * UNSEEN_PICTURE_TOKENS
             most.expected += pictures * UNSEEN_PICTURE_TOKENS
+            if pictures:
+                self.learn_bytes = 0
             return
         self.refers = True
         self.learn_bytes = 0  # what its prompt counts says nothing of its bytes
@@ -288,6 +290,11 @@ class Request:
         """How many answers it wants in all: as many to each of its prompts."""
         most = self.most
         return self.wants().answers * self.prompts if most is None else most.answers
+
+    @property
+    def is_text(self) -> bool:
+        """Its prompt has nothing but the text of its body, as far as that is known."""
+        return not self.refers and not self.body.media_tokens(self.endpoint)
 
     @property
     def key_id(self) -> str:

@@ -44,13 +44,14 @@ _STOPPED: Final = re.compile(rb'(?<!\\)"stop_reason"\s*:\s*"[^"]')
 _INDEX: Final = re.compile(rb'(?<!\\)"index"\s*:\s*(\d{1,9})')
 
 
-def how_ended(tail: bytes, begin: bytes, endpoint: str) -> int:
+def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = False) -> int:
     """How a stream stands after its last event: ``UNENDED``, ``WHOLE`` or ``ERROR``.
 
     :param tail: and ``begin``: as in :func:`is_ended`.
     :param endpoint: ``chat`` and ``completions`` are whole once each choice of which there is anything in the
         tail has its ``finish_reason``, ``messages`` once there was a ``stop_reason``. Half an event behind
         that is no end.
+    :param has_finished: what was there before the tail said last why the answer stopped.
     """
     if is_ended(tail, begin):
         return WHOLE
@@ -60,8 +61,9 @@ def how_ended(tail: bytes, begin: bytes, endpoint: str) -> int:
     if _is_error(events, begin, endpoint):
         return ERROR
     if endpoint in ("chat", "completions"):
-        return WHOLE if _have_finished(events) else UNENDED
-    return WHOLE if endpoint == "messages" and any(map(_has_stopped, events)) else UNENDED
+        return WHOLE if _have_finished(events, has_finished) else UNENDED
+    is_whole = endpoint == "messages" and (has_finished or any(map(_has_stopped, events)))
+    return WHOLE if is_whole else UNENDED
 
 
 def is_half(rest: bytes) -> bool:
@@ -99,8 +101,9 @@ def _is_error(events: list[bytes], begin: bytes, endpoint: str) -> bool:
     return is_held or (endpoint == "responses" and name == b"error")
 
 
-def _have_finished(events: list[bytes]) -> bool:
-    """Whether all choices that the events have anything of say why they stopped."""
+def _have_finished(events: list[bytes], before: bool) -> bool:
+    """Whether all choices that the events have anything of say why they stopped; if there are none, whether
+    it was said ``before``."""
     seen: set[int] = set()
     finished: set[int] = set()
     for event in events:
@@ -120,7 +123,7 @@ def _have_finished(events: list[bytes]) -> bool:
                 reason = choice.get("finish_reason")
                 if isinstance(reason, str) and reason:
                     finished.add(number)
-    return bool(finished) and seen <= finished
+    return (before or bool(finished)) and seen <= finished
 
 
 def _has_stopped(event: bytes) -> bool:

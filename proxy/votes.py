@@ -3,10 +3,10 @@
 What money goes by must not be a mean: in a ratio of sums one body of 20 MB of white space weighs as much as a
 day of honest ones. Here a sample weighs the same whatever its size, a key has one vote however much it sends,
 and what can't be true is not taken at all. A vote is the median of the key's samples, or a higher quantile of
-them where all errors are in one direction: a machine or a network that is late makes models look slower,
-never faster. Of an even number of votes the upper one of the middle counts, so
-that where two keys differ the provider's bill is covered. The median stands up to anything that fewer than
-half of the voters say (its breakdown point: Huber, "Robust Statistics", 1981).
+them for a pace, as whatever is late (a machine, a network) makes a model look slower and never faster. Of an
+even number of votes the upper one of the middle counts, so that where two keys differ the provider's bill is
+covered. The median stands up to anything that fewer than half of the voters say (its breakdown point: Huber,
+"Robust Statistics", 1981): a single key can't move it from the third key on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ENOUGH: Final = 3
 class Votes:
     """See the module's text.
 
-    ``typical``: the median; ``upper``: nine of ten votes and samples are no higher. 0: none yet.
+    ``typical``: the median of the votes; ``upper``: that of what nine of ten samples of a key stay below. 0:
+    none yet.
 
     :param least: and ``most``: of a sample that can be true; others are not taken.
     :param share: of a key's samples that are below its vote.
@@ -45,10 +46,11 @@ class Votes:
         """Whether it is to be relied on."""
         return self.count >= ENOUGH
 
-    def add(self, value: float, key: int) -> None:
-        """A sample, by a request of ``key``."""
+    def add(self, value: float, key: int) -> bool:
+        """A sample, by a request of ``key``, a number that stands for one. False: it can't be true, and is
+        not taken."""
         if not self._least <= value <= self._most:
-            return
+            return False
         by_key = self._by_key
         kept = by_key.pop(key, None)
         if kept is None:
@@ -60,6 +62,7 @@ class Votes:
         if len(kept) > SAMPLES:
             del kept[0]
         self._work_out()
+        return True
 
     def _work_out(self) -> None:
         votes, highest, count = [], [], 0
@@ -73,7 +76,7 @@ class Votes:
         highest.sort()
         self.count = count
         self.typical = votes[len(votes) // 2]
-        self.upper = highest[len(highest) * 9 // 10]
+        self.upper = max(highest[len(highest) // 2], self.typical)
 
     def dump(self) -> list[Any]:
         """What was learned, as plain values."""

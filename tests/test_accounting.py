@@ -322,9 +322,10 @@ def paces(record: Record) -> list[float]:
 
 
 class Somebody:
-    def __init__(self, answers: int = 1) -> None:
+    def __init__(self, answers: int = 1, *, is_text: bool = True) -> None:
         self._answers = answers
         self.key_id = "key"
+        self.is_text = is_text
 
     def answers(self) -> int:
         return self._answers
@@ -363,6 +364,23 @@ def test_what_plain_answers_teach_of_the_pace(output, learned):
     answer.pass_on(body)
     account(record, answer, "chat", 4000, 0.0, 3.0, Somebody())
     assert paces(record) == pytest.approx(learned)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_pictures_teach_no_tokens_a_byte_of_text(is_text):
+    record = record_at()
+    asker = Somebody(is_text=is_text)
+    told = usage_event(99).replace(b":10,", b":100,")
+    account(record, stream_of(*[WORD] * 99, told, done=True), "chat", 400, 1.0, 3.0, asker)
+    assert record.row.per_byte.count == int(is_text)
+    assert record.row.charges.ratios is not None  # the rest is learned all the same
+
+
+def test_an_answer_before_the_request_was_there_teaches_no_pace():
+    record = record_at()
+    record.asked_at = 3.0
+    account(record, stream_of(*[WORD] * 99, usage_event(99), done=True), "chat", 4000, 1.0, 3.0, Somebody())
+    assert paces(record) == []
 
 
 def test_held_time_teaches_nothing():

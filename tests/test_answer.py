@@ -557,6 +557,16 @@ def test_what_stands_in_place_of_a_usage_is_found_too(instead, behind):
     assert read_plain(answer.tail(), "embeddings", answer.aside) == Usage(10)
 
 
+@pytest.mark.parametrize("other", [b'"meta":{"a":1}', b'"usageMetadata":{"promptTokenCount":1}'])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_may_stand_in_place_of_a_usage_hides_none(other, is_first):
+    body = b'{%b,%b,"z":%b}' % ((other, TOLD, pad(40_000)) if is_first else (TOLD, other, pad(40_000)))
+    answer = begin(LENGTH, 1, size=len(body))
+    for at in range(0, len(body), 5_000):
+        feed(answer, body[at : at + 5_000])
+    assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
+
+
 def test_a_usage_that_says_nothing_hides_none():
     """Null in front, and the figures between large members; the last of several counts, as for parsers."""
     for members in ((b'"usage":null', TOLD), (TOLD, b'"usage":null'), (b'"usage":{"input_tokens":1}', TOLD)):

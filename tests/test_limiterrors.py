@@ -10,14 +10,15 @@ from tests.keycases import UNIX_S, key_of
 
 KEY = key_of(rpm=5, tpm=100, concurrency=2, monthly_tokens=1000, monthly_nusd=25 * NUSD // 2)
 NONE = Reached(
-    monthly_tokens=False, monthly_nusd=False, concurrency=False, rpm=False, tpm=False, reserved_tokens=False,
-    tokens_over=0,
+    monthly_tokens=False, monthly_nusd=False, concurrency=False, rpm=False, tpm=False, reserved_tpm=False,
+    reserved_tokens=False, tokens_over=0,
 )  # fmt: skip
 TPM = "The key's limit of 100 tokens a minute is reached."
 RESERVED = (
     "What is left of the key's monthly limit is reserved by requests in progress. "
-    "Retry when they finish, or set a smaller max_tokens."
+    "Retry when they finish, or ask for shorter answers at most."
 )
+RESERVED_TPM = RESERVED.replace("monthly limit", "limit of 100 tokens a minute")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ RESERVED = (
         ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached.", 12),
         ({"tpm": True}, 429, "tpm", TPM, 12),
         ({"tpm": True, "tokens_over": 2}, 429, "tpm", TPM, 132),
+        ({"reserved_tpm": True}, 429, "tpm", RESERVED_TPM, 1),
         ({"reserved_tokens": True}, 429, "monthly_tokens", RESERVED, 1),
         ({}, 429, "monthly_usd", RESERVED, 1),
     ],

@@ -89,6 +89,26 @@ async def test_a_stream_that_says_so_is_whole(provider, begin, stream, minor):
     assert row(server).endless == 0
 
 
+@pytest.mark.parametrize(
+    "last",
+    [  # an event that is longer than what is kept of a stream, with its reason in front
+        b'data: {"choices":[{"index":0,"finish_reason":"stop","message":{"content":"%b"},"delta":{}}]}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"citations":["%b"]}\n\n',
+        STOP + b": %b\n\n",
+        STOP + b'data: {"choices":[],"usage":{"prompt_tokens":1},"x":"%b"}\n\n',
+    ],
+)
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_reason_that_stands_far_before_the_end(provider, begin, last, is_whole):
+    text = b"z" * 30_000 + b' \\"finish_reason\\":\\"stop\\"'
+    stream = DELTA * 3 + (last if is_whole else last.replace(b'"stop"', b"null")) % text
+    server = await begin()
+    provider.script = sends(chunk(stream) + LAST)
+    got = await ask(server)
+    assert (got == chunk(stream) + LAST) is is_whole
+    assert (b"provider_broke_off" in got) is not is_whole
+
+
 async def test_an_error_that_sdks_pass_over_is_told_again(provider, begin):
     server = await begin()
     unnamed = b'data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
@@ -121,6 +141,16 @@ async def test_a_clean_end_before_the_answers(provider, begin, caplog):
             assert (DELTA in got) is (DELTA in body)
     assert "ended the stream before the answer was complete" in caplog.text
     assert row(server).success.mean() < 1.0
+    assert "reset" in row(server).last_error
+
+
+@pytest.mark.parametrize("rest", [USAGE, STOP[:-3] + USAGE[6:] + b"data: [DO"])
+async def test_a_usage_makes_no_success_of_a_break(provider, begin, rest):
+    server = await begin()
+    provider.script = sends(chunk(DELTA) + chunk(rest) + LAST)
+    got = await ask(server)
+    assert not got.endswith(rest) and b"[DONE]" not in got
+    assert row(server).success.mean() == 0.0
     assert "reset" in row(server).last_error
 
 

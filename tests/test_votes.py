@@ -28,6 +28,12 @@ def test_a_key_has_one_vote_however_much_it_sends():
         assert found.count == SAMPLES + 2
 
 
+def test_no_single_key_says_what_others_reserve():
+    found = votes(*[(0.25, key) for key in range(9)], *[(1.4, 99)] * 9)
+    assert (found.typical, found.upper) == (0.25, 0.25)
+    assert votes((0.25, 1), (0.26, 2), *[(1.4, 3)] * 9).upper == 0.26
+
+
 def test_of_two_the_dearer_one_counts():
     assert votes((0.25, 1), (0.1, 2)).typical == 0.25
     assert votes((0.25, 1), (0.5, 2)).typical == 0.5
@@ -36,6 +42,8 @@ def test_of_two_the_dearer_one_counts():
 @pytest.mark.parametrize("value", [0.0, 1.5e-6, 0.09, 1.6, 5000.0, float("inf"), float("nan")])
 def test_what_can_not_be_true_is_not_taken(value):
     assert votes((value, 1)).count == 0
+    assert not votes().add(value, 1)
+    assert votes().add(0.2, 1)
 
 
 def test_one_key_alone_is_followed_by_its_latest():
