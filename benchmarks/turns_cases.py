@@ -145,6 +145,18 @@ _BODIES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
             b'{%b,"messages":[%b{}]}' % (m, b'{"role":"user","content":"hello there"},' * (_SIZE // 40))
         ),
     ),
+    "references": (
+        "many names of what a body may refer to",
+        lambda m: b'{%b,"a":{%b"b":0}}' % (m, b'"image_url":0,' * (_SIZE // 14)),
+    ),
+    "urls": ("many URLs", lambda m: b'{%b,"a":{%b"b":0}}' % (m, b'"url":0,' * (_SIZE // 8))),
+    "pictures-behind-text": (
+        "a picture behind many escaped quotes and brackets",
+        lambda m: (
+            b'{%b,"a":[%b0,"%b"],"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}}]}]}'
+            % (m, b"[]," * (_MIB // 6), b'\\"' * (_MIB // 2), b"iVBORw0K" * (_SIZE // 16))
+        ),
+    ),
     "stream": ("a stream with usage asked for", lambda m: b'{%b,"stream":true,"a":"%b"}' % (m, b"x" * _SIZE)),
     "no-model": ("no model at all", lambda m: b'{"a":"%b"}' % (b"x" * _SIZE)),
 }

@@ -1,4 +1,5 @@
-/* proxy.outline.outline_slowly in C, and two of proxy.strings: same arguments, same results, whatever the bytes.
+/* proxy.outline.outline_slowly in C, three of proxy.strings and one of proxy.places: same arguments, same results,
+ * whatever the bytes.
  *
  * Strings are crossed with memchr from quote to quote, so that an image costs what reading its memory does.
  * Nothing is read outside of data[pos:len], and nothing is kept.
@@ -248,13 +249,13 @@ static int has_letter_escape(const unsigned char *data, Py_ssize_t size) {
 /* proxy.strings.names_slowly */
 static PyObject *names(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
   (void)self;
-  if (nargs != 3 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[2])) {
-    PyErr_SetString(PyExc_TypeError, "names(data: bytes, pos: int, words: bytes)");
+  if (nargs != 4 || !PyBytes_Check(args[0]) || !PyBytes_Check(args[2])) {
+    PyErr_SetString(PyExc_TypeError, "names(data: bytes, pos: int, words: bytes, most: int)");
     return NULL;
   }
   const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
   const Py_ssize_t len = PyBytes_GET_SIZE(args[0]);
-  Py_ssize_t pos = PyLong_AsSsize_t(args[1]);
+  Py_ssize_t pos = PyLong_AsSsize_t(args[1]), left = PyLong_AsSsize_t(args[3]);
   if (PyErr_Occurred()) return NULL;
   /* Words by their sizes, of which there are few: most strings are told from all of them by that. */
   const unsigned char *words = (const unsigned char *)PyBytes_AS_STRING(args[2]);
@@ -273,7 +274,7 @@ static PyObject *names(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
   }
   PyObject *found = PyList_New(0);
   if (found == NULL) return NULL;
-  while (pos >= 0 && pos < len) {
+  while (left > 0 && pos >= 0 && pos < len) {
     const unsigned char *quote = memchr(data + pos, '"', (size_t)(len - pos));
     if (quote == NULL) break;
     const Py_ssize_t end = quote - data, size = end - pos;
@@ -287,13 +288,148 @@ static PyObject *names(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
       Py_DECREF(found);
       return NULL;
     }
+    left -= is_one;
     pos = end + 1;
   }
   return found;
 }
 
+/* The words of proxy.places: what they may be, and the member that is the medium in an object of that name. */
+enum { PROMPT = 1, HOLDER = 2, LIST = 4, MEMBER = 8 };
+enum { NO_WORD, TYPE, BASE64, DATA, URL, FILE_DATA, IMAGE, SOURCE };
+enum { MOST_DEPTH = 64, LONGEST_WORD = 32 };
+static const struct {
+  const char *word;
+  unsigned char size, flags, held;
+} placing[] = {
+    {"", 0, 0, 0},
+    {"type", 4, 0, 0},
+    {"base64", 6, 0, 0},
+    {"data", 4, 0, 0},
+    {"url", 3, 0, 0},
+    {"file_data", 9, MEMBER, 0},
+    {"image", 5, PROMPT | MEMBER, 0},
+    {"source", 6, HOLDER, DATA},
+    {"messages", 8, PROMPT, 0},
+    {"input", 5, PROMPT, 0},
+    {"inputs", 6, PROMPT, 0},
+    {"contents", 8, PROMPT, 0},
+    {"documents", 9, PROMPT, 0},
+    {"query", 5, PROMPT, 0},
+    {"images", 6, PROMPT, 0},
+    {"inline_data", 11, HOLDER, DATA},
+    {"inlineData", 10, HOLDER, DATA},
+    {"input_audio", 11, HOLDER, DATA},
+    {"audio", 5, HOLDER | MEMBER, DATA},
+    {"image_url", 9, HOLDER | MEMBER, URL},
+    {"audio_url", 9, HOLDER, URL},
+    {"video_url", 9, HOLDER, URL},
+    {"file", 4, HOLDER, FILE_DATA},
+    {"content", 7, LIST, 0},
+    {"parts", 5, LIST, 0},
+    {"output", 6, LIST, 0},
+    {"result", 6, MEMBER, 0},
+    {"b64_json", 8, MEMBER, 0},
+};
+
+static int placing_word(const unsigned char *data, Py_ssize_t size) {
+  if (size < 3 || size > 11) return NO_WORD;
+  for (int at = TYPE; at < (int)(sizeof placing / sizeof placing[0]); at++)
+    if (placing[at].size == size && placing[at].word[0] == (char)data[0] && !memcmp(data, placing[at].word, (size_t)size))
+      return at;
+  return NO_WORD;
+}
+
+struct level {
+  Py_ssize_t found; /* the last of its media, or -1 */
+  Py_ssize_t types;
+  unsigned char name, key, type, may, is_list;
+};
+
+/* proxy.places.walk_slowly */
+static PyObject *walk(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+  (void)self;
+  if (nargs != 2 || !PyBytes_Check(args[0]) || !PyList_Check(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "walk(text: bytes, marks: list[int])");
+    return NULL;
+  }
+  const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+  const Py_ssize_t len = PyBytes_GET_SIZE(args[0]), count = PyList_GET_SIZE(args[1]);
+  Py_ssize_t *marks = PyMem_Malloc((size_t)(2 * count + 1) * sizeof(Py_ssize_t)), *next = marks + count;
+  if (marks == NULL) return PyErr_NoMemory();
+  for (Py_ssize_t at = 0; at < count; at++) marks[at] = PyLong_AsSsize_t(PyList_GET_ITEM(args[1], at));
+  PyObject *good = PyErr_Occurred() ? NULL : PyList_New(0);
+  struct level levels[MOST_DEPTH + 1];
+  Py_ssize_t depth = 0, mark = 0, at = 0;
+  while (good != NULL && at < len && depth <= MOST_DEPTH) {
+    const unsigned char byte = data[at];
+    if (kinds[byte] != QUOTE && kinds[byte] != OPENS && kinds[byte] != CLOSES) {
+      at++;
+      continue;
+    }
+    struct level *level = depth ? &levels[depth - 1] : NULL;
+    if (byte == '"') {
+      Py_ssize_t end = at + 1; /* byte by byte, as long strings are taken out, and quotes in one may be escaped */
+      while (end < len && data[end] != '"') end += data[end] == '\\' ? 2 : 1;
+      if (end >= len) break;
+      while (mark < count && marks[mark] < at) mark++;
+      while (mark + 1 < count && marks[mark] == at && marks[mark + 1] == at) mark++;
+      if (level != NULL) {
+        const int word = end - at <= LONGEST_WORD ? placing_word(data + at + 1, end - at - 1) : NO_WORD;
+        const Py_ssize_t behind = skip_white(data, end + 1, len);
+        if (behind < len && data[behind] == ':') {
+          level->key = (unsigned char)word;
+        } else if (level->is_list) {
+        } else if (mark < count && marks[mark] == at) {
+          const int held = placing[level->name].held;
+          const int fits = depth == 1 ? level->key == IMAGE
+                           : held     ? level->key == held
+                                      : placing[level->key].flags & MEMBER;
+          if (level->may && fits) {
+            next[mark] = level->found;
+            level->found = mark;
+          }
+        } else if (level->key == TYPE) {
+          level->type = (unsigned char)word;
+          level->types++;
+        }
+      }
+      at = end;
+    } else if (byte == '{' || byte == '[') {
+      if (depth < MOST_DEPTH) {
+        struct level *opened = &levels[depth];
+        const int is_list = byte == '[';
+        if (level == NULL) {
+          *opened = (struct level){-1, 0, 0, 0, 0, 1, (unsigned char)is_list};
+        } else if (level->is_list) {
+          *opened = (struct level){-1, 0, level->name, 0, 0, level->may && depth > 1, (unsigned char)is_list};
+        } else {
+          const int flags = placing[level->key].flags;
+          const int known = depth == 1 ? flags & PROMPT : flags & (LIST | HOLDER);
+          *opened = (struct level){-1, 0, level->key, 0, 0, level->may && known, (unsigned char)is_list};
+        }
+      }
+      depth++;
+    } else if ((byte == '}' || byte == ']') && level != NULL) {
+      depth--;
+      if (level->name != SOURCE || (level->types == 1 && level->type == BASE64)) {
+        for (Py_ssize_t found = level->found; found >= 0; found = next[found]) {
+          if (append(good, found)) {
+            Py_CLEAR(good);
+            break;
+          }
+        }
+      }
+    }
+    at++;
+  }
+  PyMem_Free(marks);
+  return good == NULL ? NULL : Py_BuildValue("NN", good, PyBool_FromLong(depth <= MOST_DEPTH));
+}
+
 static PyMethodDef methods[] = {
     {"names", (PyCFunction)(void (*)(void))names, METH_FASTCALL, "See proxy.strings.names_slowly."},
+    {"walk", (PyCFunction)(void (*)(void))walk, METH_FASTCALL, "See proxy.places.walk_slowly."},
     {"items", (PyCFunction)(void (*)(void))items, METH_FASTCALL, "See proxy.strings.items_slowly."},
     {"runs", (PyCFunction)(void (*)(void))runs, METH_FASTCALL, "See proxy.strings.runs_slowly."},
     {"outline", (PyCFunction)(void (*)(void))outline, METH_FASTCALL, "See proxy.outline.outline_slowly."},

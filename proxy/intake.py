@@ -7,9 +7,10 @@ from typing import Final
 from proxy.asked import is_word
 from proxy.body import Keys, ends_of, excerpt, is_empty_object, part_of, splice, value_of
 from proxy.candidates import Facts
-from proxy.media import ImageMarks, Media, has_images
+from proxy.media import BodyMarks, Media, asks_for_sound, has_cache_control, has_images
 from proxy.outline import skip_white, value_at
 from proxy.pool import Pool
+from proxy.references import Names, referred
 from proxy.scanner import ModelScanner, ModelSpan, decoded
 from proxy.streamusage import Edit, NoEdit, ask_for_usage, is_clear
 from proxy.strings import items
@@ -22,6 +23,8 @@ _NOTED_BYTES: Final = 48
 JOIN_BYTES: Final = 64 << 10
 # A body that grows larger is looked through as it comes in, and not all at once when it is complete.
 _MEASURE_FROM_BYTES: Final = 256 << 10
+# What comes in smaller pieces is looked through together up to this size.
+_TOGETHER_BYTES: Final = 64 << 10
 # Of a list of prompts so much is looked through; what is behind it counts as many, of so many bytes each.
 _LISTED_BYTES: Final = 4 << 20
 _LISTED_LEAST: Final = 3  # an empty text, and a comma
@@ -41,8 +44,8 @@ class RequestBody:
     """
 
     __slots__ = (
-        "_marks", "_media", "_note_left", "_scanner", "_small", "begin", "done", "found", "has_case_variant",
-        "held", "keys", "noted", "noted_keys", "size",
+        "_fresh", "_fresh_bytes", "_marks", "_media", "_names", "_note_left", "_scanner", "_small", "begin",
+        "done", "found", "has_case_variant", "held", "keys", "noted", "noted_keys", "size",
     )  # fmt: skip
 
     def __init__(self, length: int | None = None) -> None:
@@ -57,7 +60,10 @@ class RequestBody:
         self._scanner: ModelScanner | None = None
         self._small = 0  # of the last pieces in a row
         self._media = Media() if length is None or length > _MEDIA_FROM_BYTES else None
-        self._marks: ImageMarks | None = None  # once it is large
+        self._marks: BodyMarks | None = None  # once it is large, and the names too
+        self._names: Names | None = None
+        self._fresh: list[bytes] = []  # what was not looked through for these yet
+        self._fresh_bytes = 0
         # What it says of how much work it is, for when the rest is forgotten.
         self.noted = b""
         self.noted_keys: list[tuple[int, int]] = []
@@ -114,6 +120,7 @@ class RequestBody:
         """Let go of everything held: an answer may go on for hours, and none of it is needed for that."""
         self.held = None
         self._scanner = None
+        self._fresh = []
 
     def hold(self, piece: bytes) -> None:
         """Hold a piece until it is known where it goes."""
@@ -122,11 +129,22 @@ class RequestBody:
         self._add(held, piece)
         if self.size > _MEASURE_FROM_BYTES:
             if self._marks is None:
-                self._marks = ImageMarks()
-                for each in held:
-                    self._marks.feed(each)
+                self._marks, self._names = BodyMarks(), Names()
+                self._fresh += held
             else:
-                self._marks.feed(piece)
+                self._fresh.append(piece)
+            self._fresh_bytes += len(piece)
+            if self.done or self._fresh_bytes >= _TOGETHER_BYTES:
+                self._look()
+
+    def _look(self) -> None:
+        """Look through what has come since, for marks and names."""
+        fresh, marks, found = self._fresh, self._marks, self._names
+        if fresh and marks is not None and found is not None:
+            piece = fresh[0] if len(fresh) == 1 else b"".join(fresh)
+            marks.feed(piece)
+            found.feed(piece)
+            self._fresh, self._fresh_bytes = [], 0
 
     def keep(self, piece: bytes, limit: int) -> None:
         """Hold a piece that is sent on, as long as all of them stay below ``limit`` bytes."""
@@ -170,10 +188,28 @@ class RequestBody:
 
     def has_images(self) -> bool:
         """Whether there are images in what is held."""
+        self._look()
         if self._marks is not None:
-            return self._marks.found
+            return self._marks.has_images()
         assert self.held is not None
         return has_images(self.held)
+
+    def has_cache_control(self) -> bool:
+        """Whether what was held may ask for something to be written into a cache."""
+        self._look()
+        return has_cache_control(self.held or ()) if self._marks is None else self._marks.has_cache_control()
+
+    def asks_for_sound(self) -> bool:
+        """Whether what was held may ask for an answer in sound."""
+        self._look()
+        return asks_for_sound(self.held or ()) if self._marks is None else self._marks.asks_for_sound()
+
+    def referred(self, endpoint: str) -> int:
+        """What a body that is held whole refers to: see :meth:`proxy.references.Names.referred`."""
+        self._look()
+        assert self.held is not None
+        found = self._names
+        return referred(self.held, endpoint) if found is None else found.referred(self.held, endpoint)
 
     def prompts(self) -> int:
         """How many prompts there are in what is held, for the endpoint that takes a list of them."""

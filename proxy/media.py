@@ -8,7 +8,7 @@ picture that is less than a sixteenth of it may so be overlooked, and counts as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.pictures import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of, tokens_of
@@ -39,10 +39,10 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
 # Where pictures count by their area.
 _BY_AREA: Final = frozenset({"messages", "count_tokens"})
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
-# Words as nearly everybody writes them, and letters as escapes, which nobody does who has nothing to hide.
-_ESCAPED: Final = (b"\\u005", b"\\u006", b"\\u007")
-_CACHE_MARKS: Final = (b'"cache_control"', *_ESCAPED)
-_SOUND_MARKS: Final = (b'"audio"', *_ESCAPED)
+_CACHE_MARKS: Final = (b'"cache_control"',)
+_SOUND_MARKS: Final = (b'"audio"',)
+# Letters as escapes, which nobody writes who has nothing to hide: they may be any of these words.
+_ESCAPE_MARKS: Final = (b"\\u005", b"\\u006", b"\\u007")
 _SEAM_BYTES: Final = 14  # of either side of a cut, for a mark across it
 
 
@@ -177,14 +177,12 @@ def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:
     return RAW_AUDIO if b"input_audio" in before else None
 
 
-class ImageMarks:
-    """Looks for a content part of an image type, in any provider's spelling, or for other marks. ``found``:
-    there is one.
-    """
+class Marks:
+    """Looks for marks. ``found``: there is one."""
 
     __slots__ = ("_last", "_marks", "found")
 
-    def __init__(self, marks: tuple[bytes, ...] = _IMAGE_MARKS) -> None:
+    def __init__(self, marks: tuple[bytes, ...]) -> None:
         self._last = b""
         self._marks = marks
         self.found = False
@@ -202,23 +200,55 @@ class ImageMarks:
         self._last = _end(last, piece, _SEAM_BYTES)
 
 
-def has_cache_control(pieces: Iterable[bytes]) -> bool:
+class BodyMarks:
+    """Looks for what a body asks for and has: a content part of an image type, in any provider's spelling;
+    something to be written into a cache; an answer in sound."""
+
+    __slots__ = ("_cache", "_escapes", "_images", "_sound")
+
+    def __init__(self) -> None:
+        self._images = Marks(_IMAGE_MARKS)
+        self._cache = Marks(_CACHE_MARKS)
+        self._sound = Marks(_SOUND_MARKS)
+        self._escapes = Marks(_ESCAPE_MARKS)
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the body."""
+        self._images.feed(piece)
+        self._cache.feed(piece)
+        self._sound.feed(piece)
+        self._escapes.feed(piece)
+
+    def has_images(self) -> bool:
+        """There is an image."""
+        return self._images.found
+
+    def has_cache_control(self) -> bool:
+        """It may ask for something to be written into a cache."""
+        return self._cache.found or self._escapes.found
+
+    def asks_for_sound(self) -> bool:
+        """It may ask for an answer in sound."""
+        return self._sound.found or self._escapes.found
+
+
+def has_cache_control(pieces: Sequence[bytes]) -> bool:
     """Whether a body may ask for something to be written into a cache."""
-    return _has(pieces, _CACHE_MARKS)
+    return _has(pieces, _CACHE_MARKS) or _has(pieces, _ESCAPE_MARKS)
 
 
-def asks_for_sound(pieces: Iterable[bytes]) -> bool:
+def asks_for_sound(pieces: Sequence[bytes]) -> bool:
     """Whether a body may ask for an answer in sound."""
-    return _has(pieces, _SOUND_MARKS)
+    return _has(pieces, _SOUND_MARKS) or _has(pieces, _ESCAPE_MARKS)
 
 
-def has_images(pieces: Iterable[bytes]) -> bool:
+def has_images(pieces: Sequence[bytes]) -> bool:
     """Whether a body has images in it."""
     return _has(pieces, _IMAGE_MARKS)
 
 
-def _has(pieces: Iterable[bytes], marks: tuple[bytes, ...]) -> bool:
-    looked = ImageMarks(marks)
+def _has(pieces: Sequence[bytes], marks: tuple[bytes, ...]) -> bool:
+    looked = Marks(marks)
     for piece in pieces:
         looked.feed(piece)
     return looked.found

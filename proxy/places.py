@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.body import ends_of, part_of
+from proxy.outline import end_of_string
 
-# A text is walked through so far, which takes 5 ms at most; what stands behind that counts as text. More
-# pictures are in no request either.
-_MOST_BYTES: Final = 1 << 20
-_MOST_TOKENS: Final = 16_000
+# A text is walked through so far, which takes 5 ms at most where it is compiled. What looks like a medium
+# behind that is believed: so much text before it counts as text, of which a model takes little more.
+_MOST_BYTES: Final = 3 << 19
+# More pictures are in no request, nor is one nested as deep: what stands behind that counts as text.
 _MOST_SPANS: Final = 1_000
 _MOST_DEPTH: Final = 64
 # Longer strings say nothing that is asked for.
 _LONGEST_WORD: Final = 32
-# Nor does anybody write as many backslashes in a row.
-_LONGEST_ROW: Final = 64
 _TOKEN: Final = re.compile(rb'["{}\[\]]')
 _COLON: Final = re.compile(rb"[ \t\r\n]*:")
 
@@ -102,44 +101,44 @@ def placed(pieces: Sequence[bytes], spans: Sequence[Span]) -> list[bool]:
 
     :param pieces: of the whole body. :param spans: in the order in which they stand there.
     """
-    text, marks = _without(pieces, spans)
+    text, marks, indexes, behind = _without(pieces, spans)
     good = [False] * len(spans)
+    found, is_flat = walk(text, marks)
+    for at in found:
+        good[indexes[at]] = True
+    if is_flat:
+        for index in behind:
+            good[index] = True
+    return good
+
+
+def walk_slowly(text: bytes, marks: list[int]) -> tuple[list[int], bool]:
+    """Which of the strings whose opening quotes are at ``marks`` are media, by their numbers; and whether the
+    text is nested no more than it may be.
+
+    :param marks: in order; of equal ones the last counts.
+    """
+    media = {mark: number for number, mark in enumerate(marks)}
+    good: list[int] = []
     levels: list[_Level] = []
-    left, at = _MOST_TOKENS, 0
-    while left and len(levels) <= _MOST_DEPTH and (token := _TOKEN.search(text, at)) is not None:
-        left -= 1
+    at = 0
+    while len(levels) <= _MOST_DEPTH and (token := _TOKEN.search(text, at)) is not None:
         at, byte = token.end(), token[0]
         level = levels[-1] if levels else None
         if byte == b'"':
-            end, left = _end_of(text, at, left)
+            end = end_of_string(text, at)
             if end < 0:
                 break
             if level is not None:
-                word = text[at:end] if end - at <= _LONGEST_WORD else b""
-                level.take(word, _COLON.match(text, end + 1) is not None, marks.get(at - 1), len(levels))
+                word = text[at:end] if end - at < _LONGEST_WORD else b""
+                level.take(word, _COLON.match(text, end + 1) is not None, media.get(at - 1), len(levels))
             at = end + 1
         elif byte in b"{[":
             levels.append(_opened(level, len(levels), byte == b"["))
         elif level is not None:
             levels.pop()
-            for index in level.media():
-                good[index] = True
-    return good
-
-
-def _end_of(text: bytes, start: int, left: int) -> tuple[int, int]:
-    """Where the quote is that ends a string, and how many steps are left then; -1: it is not found."""
-    quote = text.find(b'"', start)
-    while quote > start and text[quote - 1] == 0x5C:
-        before = text[max(start, quote - _LONGEST_ROW) : quote]
-        row = len(before) - len(before.rstrip(b"\\"))
-        if row == _LONGEST_ROW or left < 2:
-            return -1, 0
-        if not row & 1:
-            break
-        left -= 1
-        quote = text.find(b'"', quote + 1)
-    return quote, left
+            good += reversed(level.media())
+    return good, len(levels) <= _MOST_DEPTH
 
 
 def _opened(above: _Level | None, depth: int, is_list: bool) -> _Level:
@@ -152,12 +151,15 @@ def _opened(above: _Level | None, depth: int, is_list: bool) -> _Level:
     return _Level(name, above.may and known, is_list)
 
 
-def _without(pieces: Sequence[bytes], spans: Sequence[Span]) -> tuple[bytes, dict[int, int]]:
-    """A body with the strings emptied, up to a bound; where in it the quotes before them are, by index."""
+def _without(pieces: Sequence[bytes], spans: Sequence[Span]) -> tuple[bytes, list[int], list[int], list[int]]:
+    """A body with the strings emptied, up to a bound. Where in it the quotes before them are, and which these
+    are; and which stand behind that."""
     ends = ends_of(pieces)
     parts: list[bytes] = []
     size = begin = 0
-    marks: dict[int, int] = {}
+    marks: list[int] = []
+    indexes: list[int] = []
+    behind: list[int] = []
     for index, span in enumerate(spans[:_MOST_SPANS]):
         end = span.start + span.size
         if part_of(pieces, ends, end - 1, end) == b"\\":  # its end is none: the quote behind it is escaped
@@ -165,12 +167,15 @@ def _without(pieces: Sequence[bytes], spans: Sequence[Span]) -> tuple[bytes, dic
         stop = min(span.start, begin + _MOST_BYTES - size)
         _add(parts, pieces, ends, begin, stop)
         size += stop - begin
+        begin = stop
         if stop < span.start:
-            return b"".join(parts), marks
-        marks[size - 1] = index
+            behind.append(index)
+            continue
+        marks.append(size - 1)
+        indexes.append(index)
         begin = end
     _add(parts, pieces, ends, begin, begin + _MOST_BYTES - size)
-    return b"".join(parts), marks
+    return b"".join(parts), marks, indexes, behind
 
 
 def _add(parts: list[bytes], pieces: Sequence[bytes], ends: list[int], start: int, stop: int) -> None:
@@ -182,3 +187,10 @@ def _add(parts: list[bytes], pieces: Sequence[bytes], ends: list[int], start: in
         parts.append(piece[start - begin : stop - begin])
         start = ends[index]
         index += 1
+
+
+walk: Callable[[bytes, list[int]], tuple[list[int], bool]] = walk_slowly
+try:
+    from proxy._outline import walk
+except ImportError:
+    pass

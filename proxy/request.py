@@ -18,12 +18,11 @@ from proxy.endpoints import COMPACT_PATH
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.headers import RequestHead
 from proxy.intake import RequestBody, facts_of
-from proxy.media import asks_for_sound, has_cache_control
 from proxy.options import Options, caller_of, read_options
 from proxy.permits import Permit
 from proxy.pictures import UNSEEN_PICTURE_TOKENS
 from proxy.pool import Pool
-from proxy.references import REFERRING, has_stored_prompt, referred
+from proxy.references import REFERRING, has_stored_prompt
 from proxy.settings import ONE_MODEL_ENDPOINTS
 from proxy.streamusage import USAGE_ASKED_AT
 
@@ -241,9 +240,8 @@ class Request:
 
     def _add_referred(self, most: Most, pool: Pool, text: bytes, keys: Keys) -> None:
         """To a prompt, what its body refers to: any number that a model takes."""
-        endpoint, held = self.endpoint, self.body.held
-        assert held is not None
-        pictures = referred(held, endpoint)
+        endpoint = self.endpoint
+        pictures = self.body.referred(endpoint)
         if pictures >= 0 and not (endpoint == "responses" and has_stored_prompt(text, keys)):
             most.given += pictures * UNSEEN_PICTURE_TOKENS
             most.expected += pictures * UNSEEN_PICTURE_TOKENS
@@ -278,12 +276,12 @@ class Request:
         for each in (pool, *self.fallbacks):
             if each.dearest_parts is not None:
                 written_pusd, _, spoken_pusd = each.dearest_parts
-                body, held = self.body, self.body.held or ()
+                body = self.body
                 most.heard = min(body.sound_tokens(), most.given)
                 if written_pusd > each.dearest[0] and not most.writes_cache:
-                    most.writes_cache = has_cache_control(held)
+                    most.writes_cache = body.has_cache_control()
                 if spoken_pusd > each.dearest[1] and not most.speaks:
-                    most.speaks = asks_for_sound(held)
+                    most.speaks = body.asks_for_sound()
         return most
 
     def answers(self) -> int:

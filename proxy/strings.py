@@ -55,15 +55,16 @@ def runs_slowly(data: bytes, pos: int, least: int) -> list[int]:
     return found
 
 
-def names_slowly(data: bytes, pos: int, words: bytes) -> list[int]:
+def names_slowly(data: bytes, pos: int, words: bytes, most: int) -> list[int]:
     """Where stretches between quotes begin and end that are one of some words, in either case, or that write
-    a letter or ``_`` as an escape, which no program does of itself: those of 6 to 160 bytes.
+    a letter or ``_`` as an escape, which no program does of itself: those of 6 to 160 bytes. No more than
+    the first ``most`` of them.
 
     :param words: in small letters, shorter than 32 bytes, with quotes between them.
     """
     known = {word for word in words.split(b'"') if word}
     found: list[int] = []
-    while (end := data.find(b'"', pos)) >= 0:
+    while len(found) < 2 * most and (end := data.find(b'"', pos)) >= 0:
         size = end - pos
         if (6 <= size <= _LONGEST_NAME_BYTES and _LETTER_ESCAPE.search(data, pos, end)) or (
             size < _LONGEST_WORD_BYTES and data[pos:end].lower() in known
@@ -75,7 +76,7 @@ def names_slowly(data: bytes, pos: int, words: bytes) -> list[int]:
 
 items: Callable[[bytes, int], int] = items_slowly
 runs: Callable[[bytes, int, int], list[int]] = runs_slowly
-names: Callable[[bytes, int, bytes], list[int]] = names_slowly
+names: Callable[[bytes, int, bytes, int], list[int]] = names_slowly
 try:
     from proxy._outline import items, names, runs  # noqa: F401
 except ImportError:

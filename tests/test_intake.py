@@ -15,6 +15,7 @@ from proxy.asked import asked
 from proxy.errors import BadRequest
 from proxy.intake import RequestBody, facts_of
 from proxy.outline import keys_of
+from proxy.references import UNKNOWN
 from proxy.streamusage import Edit
 from tests.jsoncases import bodies, pieces_of
 
@@ -101,11 +102,41 @@ def test_a_large_body_is_looked_through_as_it_comes(step, monkeypatch):
     for at in range(0, len(whole), step):
         body.scan(whole[at : at + step], at + step >= len(whole))
         body.hold(whole[at : at + step])
-    monkeypatch.setattr(intake, "has_images", None)  # not once more
+    for name in ("has_images", "has_cache_control", "asks_for_sound", "referred"):
+        monkeypatch.setattr(intake, name, None)  # not once more
     assert body.media_bytes() == len(url)
     assert body.text_bytes() == len(whole) - len(url)
     assert body.media_tokens("chat") == 1100
     assert body.has_images()
+    assert not body.has_cache_control()
+    assert not body.asks_for_sound()
+    assert body.referred("chat") == 0
+
+
+@pytest.mark.parametrize("step", [1 << 20, 100_000, 4000, 7])
+@pytest.mark.parametrize("size", [1000, 300_000])
+@pytest.mark.parametrize(
+    ("part", "has_images", "is_cached", "is_heard", "refers"),
+    [
+        (b'{"type":"text","text":"a"}', False, False, False, 0),
+        (b'{"type":"image_url","image_url":{"url":"http://a"}}', True, False, False, 1),
+        (b'{"type":"text","text":"a","cache_control":{}}', False, True, False, 0),
+        (b'{"type":"audio"}', False, False, True, 0),
+        (b'{"type":"\\u0061udio"}', False, True, True, 0),
+        (b'{"type":"file","file":{"file_id":"file-1"}}', False, False, False, UNKNOWN),
+    ],
+)
+def test_what_is_found_in_bodies_of_any_size(step, size, part, has_images, is_cached, is_heard, refers):
+    whole = b'{"model":"a","messages":[{"content":[{"text":"%b"},%b]}]}' % (b"x " * (size // 2), part)
+    for has_end in (True, False):
+        body = RequestBody()
+        for at in range(0, len(whole), step):
+            body.scan(whole[at : at + step], has_end and at + step >= len(whole))
+            body.hold(whole[at : at + step])
+        assert (body.has_images(), body.has_cache_control(), body.asks_for_sound()) == (
+            has_images, is_cached, is_heard,
+        )  # fmt: skip
+        assert body.referred("chat") == refers
 
 
 def test_pieces_are_kept_up_to_a_limit():

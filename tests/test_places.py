@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.intake import RequestBody
-from proxy.places import Span, placed
+from proxy.places import Span, placed, walk, walk_slowly
 from tests.jsoncases import pieces_of
 
 PNG = base64.b64encode(
@@ -132,21 +132,73 @@ def test_each_by_its_own_place(good, cuts):
     assert placed(pieces_of(body, cuts), spans_in(body)) == good
 
 
+def in_both(filler: bytes) -> tuple[bytes, bytes]:
+    """A picture behind it, and one before."""
+    part = b'"messages":[{"content":[{"image_url":"%b"}]}]' % PNG.encode()
+    return b'{"x":[%b1],%b}' % (filler, part), b'{%b,"x":[%b1]}' % (part, filler)
+
+
 @pytest.mark.parametrize(
     "filler",
     [
         b'"a",' * 30_000,
-        b'"%b",' % (b'\\"' * 30_000),
+        b'"%b",' % (b'\\"' * 60_000),
+        b'"%b",' % (json.dumps({"path": "a", "found": True}).replace('"', '\\"').encode() * 10_000),
         b'"%b",' % (b"\\" * 100),
         b'"%b",' % (b"word " * (1 << 18)),
-        b"[" * 100,
+        b'"%b",' % (b"word " * (1 << 19)),  # more than is looked through
+        b"[" * 62 + b"]" * 62 + b",",
     ],
 )
-def test_what_is_too_much_to_look_through_is_text(filler):
-    body = b'{"x":[%b1],"messages":[{"content":[{"image_url":"%b"}]}]}' % (filler, PNG.encode())
-    assert placed([body], spans_in(body)) == [False]
-    body = b'{"messages":[{"content":[{"image_url":"%b"}]}],"x":[%b1]}' % (PNG.encode(), filler)
-    assert placed([body], spans_in(body)) == [True]
+def test_a_picture_is_one_whatever_stands_before_it(filler):
+    for body in in_both(filler):
+        assert placed([body], spans_in(body)) == [True]
+
+
+@pytest.mark.parametrize("filler", [b"[" * 100, b"[" * 100 + b"]" * 100 + b","])
+def test_what_is_nested_too_much_hides_what_stands_behind(filler):
+    behind, before = in_both(filler)
+    assert placed([behind], spans_in(behind)) == [False]
+    assert placed([before], spans_in(before)) == [True]
+    behind = behind.replace(b'"messages"', b'"y":"%b","messages"' % (b"x" * (3 << 20)))
+    assert placed([behind], spans_in(behind)) == [False]
+
+
+def test_so_many_pictures_are_looked_at():
+    body = json.dumps(user(*[IMAGE] * 1001)).encode()
+    assert placed([body], spans_in(body)) == [True] * 1000 + [False]
+
+
+WORDS = [
+    *(b"messages", b"input", b"content", b"source", b"type", b"base64", b"data", b"image_url", b"url"),
+    *(b"image", b"file", b"file_data", b"audio", b"tools", b"result", b"x" * 32, b"inlineData", b"query"),
+]
+TOKENS = [b'"%b"' % word for word in WORDS]
+TOKENS += [b'"%b":' % word for word in WORDS] + [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b" ",
+    b"1",
+    b'"',
+    b"\\",
+    b"{[" * 20,
+]
+LIKELY = st.sampled_from(
+    [b'{"messages":[{"content":[', b'{"image_url":"', b'"},', b'{"source":{"type":"base64","data":"', b'"}},']
+)
+
+
+@given(st.lists(st.sampled_from(TOKENS) | LIKELY, max_size=40).map(b"".join), st.data())
+def test_both_ways_find_the_same_media(text, data):
+    quotes = [at for at, byte in enumerate(text) if byte == 0x22]
+    some = st.lists(st.sampled_from(quotes), max_size=9) if quotes else st.just([])
+    marks = sorted(data.draw(some))
+    assert walk(text, marks) == walk_slowly(text, marks)
+    every = list(range(-1, len(text)))
+    assert walk(text, every) == walk_slowly(text, every)
 
 
 @given(st.binary(max_size=200))

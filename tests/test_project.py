@@ -27,8 +27,8 @@ CORE = frozenset(
      "closing", "endpoints", "error_response", "media", "outline", "schemas", "counters", "cors",
      "metrics", "samples", "tables", "benchstats", "alerts", "hints", "limiterrors", "refusals",
      "passing", "query", "content_type", "header_settings", "forwarding", "sse", "strikes", "jsonslices",
-     "steps", "head_cache", "limitlines", "permits", "pictures", "places", "strings", "tokens", "written",
-     "broken", "default_models", "streamends", "figures", "votes"]
+     "steps", "head_cache", "limitlines", "permits", "pictures", "places", "references", "strings", "tokens",
+     "written", "broken", "default_models", "streamends", "figures", "votes"]
 )  # fmt: skip
 SHELL_LIBRARIES = frozenset(["asyncio", "socket", "time", "os", "logging", "aiohttp", "uvloop"])
 PRINTING = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.outline import keys_of
-from proxy.references import UNKNOWN, has_stored_prompt, referred
+from proxy.references import MOST_NAMES, UNKNOWN, has_stored_prompt, referred
 
 URL = "https://example.com/x"
 PICTURE = {"type": "image_url", "image_url": {"url": URL}}
@@ -18,6 +18,14 @@ DOCUMENT = {"type": "document", "source": {"type": "url", "url": URL}}
 
 def in_chat(*parts: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, *parts]}]}
+
+
+CACHE = {"type": "ephemeral"}
+SCHEMA = {"type": "object", "properties": {"url": {"type": "string", "examples": [{"url": URL}]}}}
+
+
+def in_answer(note: Any) -> dict[str, Any]:
+    return {"input": [{"role": "assistant", "content": [{"type": "output_text", "annotations": [note]}]}]}
 
 
 CASES: list[tuple[str, Any, int]] = [
@@ -57,6 +65,43 @@ CASES: list[tuple[str, Any, int]] = [
     ("messages", in_chat(SOURCE, SOURCE), 2),
     ("messages", in_chat(DOCUMENT), UNKNOWN),
     ("messages", in_chat({**SOURCE, "x": "document"}), UNKNOWN),
+    # whatever the order
+    ("messages", in_chat({"type": "image", "source": {"url": URL, "type": "url"}}), 1),
+    ("messages", in_chat({"source": {"url": URL, "type": "url"}, "type": "image"}), 1),
+    ("messages", in_chat({"type": "image", "cache_control": CACHE, "source": SOURCE["source"]}), 1),
+    ("messages", in_chat({**SOURCE, "cache_control": CACHE}), 1),
+    ("messages", in_chat({"source": {"url": URL, "type": "url"}, "type": "document"}), UNKNOWN),
+    ("messages", in_chat({**SOURCE, "source": {"url": URL + "x" * 900, "type": "url"}}), 1),
+    ("messages", in_chat({"type": "image", "source": {"type": "base64", "data": "QUJD" * 2000}}), 0),
+    ("messages", in_chat({"type": "image", "source": {"data": "QUJD" * 2000, "type": "base64"}}), 0),
+    ("messages", in_chat({"type": "document", "source": {"type": "content", "content": [{"a": 1}]}}), 0),
+    ("messages", in_chat({"type": "container_upload", "file_id": "file_1"}), UNKNOWN),
+    ("chat", in_chat({"type": "image_url", "image_url": {"url": URL, "detail": "high"}}), 1),
+    (
+        "chat",
+        in_chat({"type": "image_url", "image_url": {"detail": "low", "url": "data:image/png;base64,Q"}}),
+        0,
+    ),
+    ("chat", in_chat({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,QUJD"}}), 0),
+    ("chat", in_chat({"type": "document_url", "document_url": URL}), UNKNOWN),
+    # what a tool is called with, what it found, and what it may be called with
+    ("messages", in_chat({"type": "tool_use", "id": "t", "name": "f", "input": {"url": URL}}), 0),
+    ("messages", in_chat({"type": "tool_use", "input": {"depth": 1, "container": "x", "file_id": "f"}}), 0),
+    ("messages", in_chat({"type": "tool_use", "input": {"file_url": URL, "file_ids": ["x"]}}), 0),
+    ("messages", in_chat({"type": "tool_use", "input": {"image_url": URL, "source": {"url": URL}}}), 0),
+    ("messages", in_chat({"type": "web_search_tool_result", "content": [{"title": "a", "url": URL}]}), 0),
+    ("messages", in_chat({"type": "search_result", "source": URL, "title": "a", "content": []}), 0),
+    ("messages", in_chat({"type": "bash_code_execution_output", "file_id": "file_1"}), 0),
+    ("messages", {"messages": [], "mcp_servers": [{"type": "url", "url": URL, "name": "x"}]}, 0),
+    ("messages", {"tools": [{"input_schema": {"example": {"file_id": "x"}, "default": {"url": URL}}}]}, 0),
+    ("responses", in_answer({"type": "url_citation", "start_index": 1, "url": URL, "title": "a"}), 0),
+    ("responses", in_answer({"type": "file_citation", "file_id": "file-1", "index": 3}), 0),
+    ("responses", in_answer({"file_id": "file-1", "filename": "[a]", "type": "container_file_citation"}), 0),
+    ("responses", in_answer({"type": "file_citation", "file_id": "x", "type ": "input_file"}), 0),
+    ("responses", {"input": {"file_id": "file-1"}}, UNKNOWN),
+    ("messages", {"tools": [{"input_schema": {"properties": {"source": SCHEMA, "image_url": SCHEMA}}}]}, 0),
+    ("messages", {"tools": [{"input_schema": {"properties": {"source": {"anyOf": [SCHEMA]}}}}]}, 0),
+    ("responses", {"tools": [{"type": "mcp", "server_url": URL}]}, 0),
     ("messages", in_chat({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), UNKNOWN),
     ("messages", {"messages": [], "container": {"id": "container_1"}}, UNKNOWN),
 ]
@@ -67,9 +112,40 @@ CASES: list[tuple[str, Any, int]] = [
 def test_what_a_body_refers_to(endpoint, body, expected, indent):
     text = json.dumps(body, indent=indent).encode()
     assert referred([text], endpoint) == expected
-    for at in range(1, len(text)):
+    for at in range(1, len(text), 1 + len(text) // 1000):
         assert referred([text[:at], text[at:]], endpoint) == expected
     assert referred([text[at : at + 1] for at in range(len(text))], endpoint) == expected
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+def test_more_names_than_anybody_writes_are_not_looked_at(is_one):
+    for count, expected in ((MOST_NAMES - 1, 0), (MOST_NAMES, UNKNOWN)):
+        text = b'{"a":[%b0]}' % (b'"image_url",' * count)
+        assert referred([text] if is_one else [text[:777], text[777:]], "chat") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"source":{"type":"base64","url":"http://a","data":""}}',
+        b'{"source":{"type":"base64","TYPE":"url","Url":"http://a"}}',
+        b'{"source":{"x":"%b","url":"http://a"}}' % (b"x" * 5000),
+        b'{"source":{"x":%b"a","url":"http://a"}}' % (b" " * 5000),
+        b'{"source":{"\\u0075rl":"http://a"}}',
+        b'{"source":{"x":{},"url":"http://a"}}',
+        b'{"source":{%b"url":"http://a"}}' % (b'"x":1,' * 9),
+        b'{"source":{"data":"a","x":"%b","url":"http://a"}}' % (b"x" * 5000),
+        b'{"type":"image","source":{"url":"http://a"},"type":"document"}',
+        b'{"type":"document","type":"image","source":{"url":"http://a"}}',
+        b'{"type":"file_citation","file_id":"file-1","type":"input_file"}',
+        b'{"type":"file_citation","x":{},"file_id":"file-1"}',
+        b'{"type":"file_citation","file_id":"file-1","t\\u0079pe":"input_file"}',
+        b'{"x":"a\\"input\\":","y":[{"file_id":"file-1"}]}',
+    ],
+)
+def test_who_plays_tricks(text):
+    for endpoint in ("messages", "responses"):
+        assert referred([text], endpoint) == UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -37,15 +37,16 @@ named = st.lists(
 )
 
 
-@given(named.map(b"".join), st.integers(0, 40))
-def test_both_ways_find_the_same_names(text, pos):
+@given(named.map(b"".join), st.integers(0, 40), st.integers(-1, 9))
+def test_both_ways_find_the_same_names(text, pos, most):
     words = b'"url"file_id"file"'
-    assert names(text, pos, words) == names_slowly(text, pos, words)
+    found = names(text, pos, words, most)
+    assert found == names_slowly(text, pos, words, most) == names(text, pos, words, 99)[: 2 * max(most, 0)]
 
 
 def test_names():
     text = b'{"url":"urls","File_ID":1,"fil\\u0065":"\\u0031","\\"url\\"'
-    found = names(text, 0, b'"url"file_id"')
+    found = names(text, 0, b'"url"file_id"', 9)
     assert [text[at:end] for at, end in zip(found[::2], found[1::2], strict=True)] == [
         b"url", b"File_ID", b"fil\\u0065",
     ]  # fmt: skip

@@ -24,10 +24,12 @@ from proxy.explain import explain_request
 from proxy.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.head_cache import HeadCache
 from proxy.headers import ResponseHead, read_request_head, read_response_head
+from proxy.intake import RequestBody
 from proxy.jsonslices import find_keys, parse_few
 from proxy.knowledge import dump_rows
 from proxy.lines import HeadError
 from proxy.patience import retry_after_s
+from proxy.references import MOST_NAMES, Names
 from proxy.samples import live_rows
 from proxy.steps import done
 from proxy.streamusage import UsageFilter
@@ -44,6 +46,50 @@ def cases(**given: Callable[[int], bytes]) -> Any:
 
 def pieces_of(data: bytes, size: int) -> Iterable[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
+
+
+# ---------------------------------------------------------------------- bodies
+
+
+PNG = b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ" + b"A" * 600
+PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}},' % PNG
+
+
+@cases(
+    urls=lambda n: b'"url":0,' * n,
+    names=lambda n: b'"image_url":0,' * n,
+    escapes=lambda n: b'"\\u0041aaaa":0,' * n,
+    files=lambda n: b'"a":{%b"file_id":"x"},' % (b'"b":"c",' * 60) * (n // 60),
+    sources=lambda n: b'"source":{"a":"b"},' * n,
+    quotes=lambda n: b'"a":"%b",' % (b'\\"' * n),
+    pictures=lambda n: b'"a":[%b0],' % (PICTURE * (n // 100)),
+    pictures_and_brackets=lambda n: b'"a":[%b%b0],' % (PICTURE, b"[]," * n),
+)
+@pytest.mark.parametrize("size", [READ_BYTES, 2000])
+def test_bodies(make, size):
+    def cut(n: int) -> list[bytes]:
+        return list(pieces_of(b'{"model":"a","z":{%b"b":0}}' % make(n), size))
+
+    def work(pieces: list[bytes]) -> None:
+        body = RequestBody()
+        for at, piece in enumerate(pieces, 1):
+            body.scan(piece, at == len(pieces))
+            body.hold(piece)
+        body.check_media()
+        body.referred("messages")
+        body.has_cache_control()
+        body.asks_for_sound()
+
+    assert_in_proportion(cut, work, 50_000)
+
+
+def test_names_are_looked_at_up_to_a_number():
+    looked: list[int] = []
+    for count in (MOST_NAMES, 10 * MOST_NAMES):
+        found = Names()
+        found.feed(b'{"a":{%b"b":0}}' % (b'"image_url":0,' * count))
+        looked.append(len(found._spans))
+    assert looked == [MOST_NAMES, MOST_NAMES]
 
 
 # ---------------------------------------------------------------------- answers
