@@ -16,7 +16,6 @@ Money is integer: prices become pico-USD per token when the configuration is loa
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
@@ -32,7 +31,9 @@ _MAX_CANDIDATES: Final = 8
 _KEY: Final = b'"usage"'
 _DECODER: Final = JSONDecoder()
 _BACKSLASH: Final = 0x5C
-_OPENS: Final = re.compile(rb"\s*:\s*\{")
+_SPACE: Final = 0x20
+_COLON: Final = 0x3A
+_BRACE: Final = 0x7B
 # Groq's member of an answer that has the usage too. Not `metadata`: that is the client's own, come back.
 _VENDOR: Final = "x_groq"
 # What vendors have in place of a usage: Gemini; Cohere with vectors and scores; llama.cpp if not asked.
@@ -296,8 +297,7 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
     while left and (end := tail.rfind(key, 0, end)) >= 0:
         if end and tail[end - 1] == _BACKSLASH:
             continue
-        behind = end + len(key)
-        if not tail.startswith(b":{", behind) and not _OPENS.match(tail, behind):
+        if not _is_object(tail, end + len(key)):
             continue  # in what a model wrote, or a key or value of metadata: text, whoever wrote it
         left -= 1
         found = _loads(opening + tail[end:])
@@ -305,6 +305,21 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
             holder: Any = found[""] if len(opening) > 1 else found
             return holder if isinstance(holder, dict) else None  # another "" may follow in what is garbage
     return None
+
+
+def _is_object(text: bytes, at: int) -> bool:
+    """Whether an object follows on a key that ends at ``at``; byte by byte, as a pattern costs far more."""
+    wanted, size = _COLON, len(text)
+    while at < size:
+        byte = text[at]
+        if byte == wanted:
+            if byte == _BRACE:
+                return True
+            wanted = _BRACE
+        elif byte > _SPACE:  # below it is white space, or no JSON
+            return False
+        at += 1
+    return False
 
 
 def _object_behind_key(aside: bytes) -> Any:
