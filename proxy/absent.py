@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
 MAX_ABSENT: Final = 100
 ABSENT_S: Final = 300.0
-# Where a stream, too, has all that matters at its end.
+# Their streams tell nothing that could be counted before they end.
 _AT_ONCE: Final = frozenset({"images"})
 
 

@@ -196,7 +196,7 @@ def _output(record: Record, endpoint: str, written: int, answers: int, now: floa
     time_s = record.worked_s(now)
     if is_over:
         if not pace:
-            return written  # who never tells a usage is believed its text
+            return written  # there is no pace to go by, so only the text is counted
         time_s -= record.held_s  # it was ready by then
     else:
         seen_s = now - record.first_byte_at if record.first_byte_at and not record.held_s else 0.0

@@ -22,6 +22,7 @@ from proxy.decode import SLICE_BYTES, Decoder, decoder_for
 from proxy.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.headers import FRAMING_NAMES, ResponseHead, without
 from proxy.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
+from proxy.peek import EVENT_END
 from proxy.sse import UNENDED, WHOLE, begin_of_last, how_ended, is_ended, is_half
 from proxy.streamusage import UsageFilter
 
@@ -64,7 +65,6 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
 _NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
 _CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+[^\]\s]')
-_EVENT_END: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
 
@@ -336,7 +336,7 @@ class Answer:
         if not usages:
             return False
         at = usages[-1].start()
-        match = _EVENT_END.search(text, at)
+        match = EVENT_END.search(text, at)
         begin, end = (
             max(text.rfind(close, 0, at) for close in _EVENT_ENDS),
             match.end() if match else len(text),

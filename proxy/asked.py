@@ -92,8 +92,8 @@ def wanted(
     """What the words mean at an endpoint; of several the largest.
 
     A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
-    letters, as a whole number above 0. One that is none leaves nothing of the others either: which word
-    counts beside which is each program's own choice, and the unclear one may be it.
+    letters, as a whole number above 0. If one word is unclear, none of the others counts either: each program
+    chooses for itself which of them it follows, and it may follow the unclear one.
 
     :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
     :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.

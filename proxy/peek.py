@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 # An event ends with an empty line (WHATWG HTML, server-sent events); lines end with LF, CRLF or CR.
-_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # A stream is held no longer than this for its first event.
 PEEK_S: Final = 2.0
 
@@ -16,7 +16,7 @@ PEEK_S: Final = 2.0
 def is_error(stream: bytes) -> bool | None:
     """Look at the first event; None while it is not complete. Comments before it are no event."""
     begin = 0
-    while match := _EVENT_END.search(stream, begin):
+    while match := EVENT_END.search(stream, begin):
         event = stream[begin : match.start()]
         begin = match.end()
         name, data = read_event(event)

@@ -267,17 +267,16 @@ class Request:
         most, pool = self.most, self.pool
         if most is None:
             assert pool is not None
-            wants = self.wants()
-            most = self.most = self._most_of(pool, wants)
+            most = self.most = self._most_of(pool, self.wants())
         return most
 
     def _parted(self, most: Most, pool: Pool) -> Most:
         """With what has a price of its own, where a model has such prices and as far as the body is held."""
+        body = self.body
         for each in (pool, *self.fallbacks):
             if each.dearest_parts is not None:
                 written_pusd, _, spoken_pusd = each.dearest_parts
-                body = self.body
-                most.heard = min(body.sound_tokens(), most.given)
+                most.heard = most.heard or min(body.sound_tokens(), most.given)
                 if written_pusd > each.dearest[0] and not most.writes_cache:
                     most.writes_cache = body.has_cache_control()
                 if spoken_pusd > each.dearest[1] and not most.speaks:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.peek import read_event
+from proxy.peek import EVENT_END, read_event
 
 _LAST_TYPES: Final = frozenset(
     ("message_stop", "response.completed", "response.incomplete", "response.failed")
@@ -36,7 +36,6 @@ UNENDED: Final = 0
 WHOLE: Final = 1
 ERROR: Final = 2
 
-_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # In JSON text these are keys, and never what a model wrote: there quotation marks have a backslash before
 # them. For events that can't be parsed, as they are cut, or have NaN in them.
 _FINISHED: Final = re.compile(rb'(?<!\\)"finish_reason"\s*:\s*"[^"]')
@@ -55,7 +54,7 @@ def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = Fal
     """
     if is_ended(tail, begin):
         return WHOLE
-    events = _EVENT_END.split(tail)
+    events = EVENT_END.split(tail)
     if is_half(events[-1]):
         return UNENDED
     if _is_error(events, begin, endpoint):
