@@ -27,30 +27,37 @@ class Bookkeeper:
     ``per_event``, what an event has and how many tokens that is; ``pad``, bytes of log probabilities in each;
     ``pause_ms``, before it tells the usage of a stream; ``never_done``, behind which it stays silent.
 
-    ``nusd`` and ``requests``: by user.
+    ``nusd`` and ``requests``: by user. ``running``: requests that are not booked yet.
     """
 
     def __init__(self) -> None:
         self.nusd: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.running = 0
 
     async def script(self, call: Call) -> None:
         while True:
             head, body = await call.request()
-            asked = json.loads(body)
-            path = head.split(b" ")[1]
-            if b"/embeddings" in path:
-                self._book(asked, len(asked["input"]), 0)
-                await _gone(call)
-                raise ConnectionError
-            if b"/images" in path:
-                await self._draw(call, asked, body)
-            elif b"/speech" in path:
-                await self._speak(call, asked, body)
-            elif b"/responses" in path:
-                await self._respond(call, asked, body)
-            else:
-                await self._write(call, asked, body, is_chat=b"/chat/" in path)
+            self.running += 1
+            try:
+                await self._answer(call, head.split(b" ")[1], body)
+            finally:
+                self.running -= 1
+
+    async def _answer(self, call: Call, path: bytes, body: bytes) -> None:
+        asked = json.loads(body)
+        if b"/embeddings" in path:
+            self._book(asked, len(asked["input"]), 0)
+            await _gone(call)
+            raise ConnectionError
+        if b"/images" in path:
+            await self._draw(call, asked, body)
+        elif b"/speech" in path:
+            await self._speak(call, asked, body)
+        elif b"/responses" in path:
+            await self._respond(call, asked, body)
+        else:
+            await self._write(call, asked, body, is_chat=b"/chat/" in path)
 
     def _book(self, asked: dict[str, Any], given: int, written: int) -> None:
         self.requests[asked["user"]] += 1

@@ -371,7 +371,8 @@ async def check_honest(server: Server, books: Bookkeeper, count: int, seed: int,
     before, nusd = books.requests["honest"], books.nusd["honest"]
     id, secret = await make(server, name=who, monthly_usd=1000)
     await many(honest, server, secret, count, seed)
-    await until(lambda: books.requests["honest"] == before + count, 20)
+    await until(lambda: not server.gateway.connections and not books.running, 20)
+    assert books.requests["honest"] >= before + 0.9 * count  # some leave before they were heard
     billed, nusd = await billed_nusd(server, id), books.nusd["honest"] - nusd
     print(_line(who, count, nusd, billed))
     assert billed == pytest.approx(nusd, rel=0.02)

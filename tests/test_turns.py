@@ -262,7 +262,8 @@ def test_patience(make, name):
         for _ in range(100):
             retry_after_s([name + b": " + value, b"Retry-After: Mon, 01 Jan 2024 00:00:00 GMT"], 0.0)
 
-    assert_in_proportion(make, work, 500, 32_000)
+    # No longer than a head can be: an allocation above 128 KiB also costs the kernel's work for its pages.
+    assert_in_proportion(lambda n: make(n)[:n], work, 500, 32_000)
 
 
 @cases(
