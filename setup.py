@@ -12,22 +12,44 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# They are typed anyway: mypy's compiler makes C of them.
-MODULES = [
-    "absent", "access", "accounting", "admission", "answer", "asked", "attempt", "blame", "body", "breaker",
-    "broken", "budget", "candidates", "catalog", "charges", "closing", "content_type", "cors", "cost",
-    "counters", "deadlines", "decay", "decode", "deployment", "downstream", "dropped", "edits", "endings",
-    "endpoints", "error_response", "errors", "exchange", "flow", "framing", "gateway", "head_cache",
-    "headers", "hedge", "hints", "intake", "knowledge", "latency", "ledger", "lessons", "limiterrors",
-    "limitlines", "limits", "lines", "locks", "mapping", "media", "meters", "options", "outbox", "outline",
-    "overload", "passing", "peek", "permits", "pictures", "places", "pool", "provider", "query", "recent",
-    "record", "references", "refusals", "request", "request_flow", "response_headers", "retry", "scanner",
-    "speed", "sse", "strategy", "streamends", "streamusage", "strikes", "strings", "tokens", "turn",
-    "upstream", "usage", "votes", "written",
-]  # fmt: skip
+# They are typed anyway: mypy's compiler makes C of them. Whole packages, but for what stands below.
+COMPILED = ("wire", "usage", "deployments", "routing", "access", "relay")
+ALSO_COMPILED = (
+    "endpoints.py",
+    "errors.py",
+    "config/forwarding.py",
+    "server/file_lock.py",
+    "storage/ledger_files.py",
+)
+INTERPRETED = {
+    "access/key.py": "a frozen dataclass with slots, which mypyc does not make",
+    "access/model_list.py": "asked once in a while, and waits for the event loop's other work between slices",
+    "access/model_pages.py": "as the list",
+    "deployments/row_snapshot.py": "a row as values, once a minute",
+    "relay/downstream/connection_limits.py": "once a connection; tests replace a part of it",
+    "relay/downstream/own_responses.py": "what is answered here is asked once in a while",
+    "relay/downstream/sliced_jobs.py": "rare, and its time goes into the work that it slices",
+    "relay/downstream/wrong_protocol.py": "rare",
+    "relay/exchange/tracing.py": "tests replace a part of it",
+    "relay/upstream/dial.py": "once a connection, and coroutines gain nothing",
+    "relay/upstream/resolve.py": "once a connection, and coroutines gain nothing",
+    "relay/upstream/tcp_keepalive.py": "once a connection",
+    "relay/upstream/tls.py": "once a connection",
+    "usage/tally.py": "beside the data path",
+    "wire/retry_after.py": "after a failure",
+}
 # With others it is not proven, and they are left as they are.
 VERSIONS = ((3, 11), (3, 12), (3, 13))
 WISH = os.environ.get("TOKENHUB_COMPILE", "")
+
+
+def compiled() -> list[str]:
+    """The paths of what is compiled."""
+    proxy = Path("proxy")
+    found = {proxy / path for path in ALSO_COMPILED}
+    for package in COMPILED:
+        found |= {path for path in (proxy / package).rglob("*.py") if path.name != "__init__.py"}
+    return sorted(str(path) for path in found - {proxy / path for path in INTERPRETED})
 
 
 class Compile(build_ext):
@@ -44,9 +66,8 @@ class Compile(build_ext):
             from mypyc.build import mypycify
 
             # Without the strictness of setup.cfg, since what is installed here is the compiler alone.
-            paths = [str(Path("proxy", f"{name}.py")) for name in MODULES]
             options = ["--config-file=", "--ignore-missing-imports"]
-            self.distribution.ext_modules += mypycify([*options, *paths], opt_level="3", debug_level="0")
+            self.distribution.ext_modules += mypycify([*options, *compiled()], opt_level="3", debug_level="0")
             is_inplace = self.inplace
             self.reinitialize_command(self)
             self.inplace = is_inplace
@@ -66,6 +87,6 @@ class Compile(build_ext):
 
 
 setup(
-    ext_modules=[Extension("proxy._outline", ["proxy/_outline.c"], extra_compile_args=["-O2"])],
+    ext_modules=[Extension("proxy.wire._outline", ["proxy/wire/_outline.c"], extra_compile_args=["-O2"])],
     cmdclass={"build_ext": Compile},
 )

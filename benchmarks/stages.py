@@ -36,21 +36,22 @@ from pathlib import Path
 
 from comparison.bodies import body as request_body
 
-from proxy.access import KeyTable
-from proxy.catalog import Catalog
-from proxy.config import parse
-from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway
-from proxy.headers import read_request_head, read_response_head
-from proxy.keys import Key, digest_of
-from proxy.ledger import Ledger
-from proxy.limits import Accounts, memory_bytes
-from proxy.permits import Month
-from proxy.provider import Provider
-from proxy.scanner import ModelScanner
-from proxy.strategy import Facts, choose
-from proxy.upstream import ProviderConnection
-from proxy.usage import read_events, read_plain
+from proxy.access.grants import KeyTable
+from proxy.access.key import Key, digest_of
+from proxy.access.limits import Accounts, memory_bytes
+from proxy.access.permits import Month
+from proxy.config.parse import parse
+from proxy.relay.downstream.connection import ClientConnection
+from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.upstream.connection import ProviderConnection
+from proxy.relay.upstream.provider import Provider
+from proxy.routing.catalog import Catalog
+from proxy.routing.strategy import Facts, choose
+from proxy.storage.ledger_files import Ledger
+from proxy.usage.response_usage import read_events, read_plain
+from proxy.wire.model_scanner import ModelScanner
+from proxy.wire.request_head import read_request_head
+from proxy.wire.response_head import read_response_head
 
 CONFIG = """
 [auth]

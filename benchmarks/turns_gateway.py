@@ -18,8 +18,8 @@ import time
 
 import uvloop
 
-from proxy import exchange
-from proxy.cli import main
+from proxy.cli.main import main
+from proxy.relay.exchange import exchange
 
 
 class Heartbeat:

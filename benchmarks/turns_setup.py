@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxy.keydb import make_key, store_key
-from proxy.state import connect
+from proxy.storage.database import connect
+from proxy.storage.key_table import make_key, store_key
 
 PROVIDERS = 10
 PATTERNS = 2  # of five keys, the one that has as many patterns for models as a key may have

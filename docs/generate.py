@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from proxy import changes, config, header_settings, sections, validate, values
-from proxy.cli import _parser
-from proxy.settings import Listen
+from proxy.cli.main import _parser
+from proxy.config import changes, header_values, service_tables, values
+from proxy.config import parse as config
+from proxy.config import tables as validate
+from proxy.config.settings import Listen
 
 DOCS = Path(__file__).parent
 DESCRIPTIONS = DOCS / "settings.toml"
@@ -52,13 +54,13 @@ WORDS: dict[Callable[..., object], str] = {
     values.env_name: "name of an environment variable",
     values.origin: "`*` or an origin (`https://host`)",
     values.hedge: '`"p95"` or a duration',
-    header_settings.sticky: '`"key"` or `"header:NAME"`',
-    header_settings.header_value: "text",
-    header_settings.passed_header: '`"name"` or `"prefix-*"`',
-    header_settings.dropped_header: '`"name"`, `"prefix-*"` or `"*"`',
-    header_settings.passed_parameter: "name of a parameter",
-    sections._listen: '`"host:port"` or `"unix:/path"`',
-    sections._listen_or_off: '`"host:port"`, `"unix:/path"`, or `""` for off',
+    header_values.sticky: '`"key"` or `"header:NAME"`',
+    header_values.header_value: "text",
+    header_values.passed_header: '`"name"` or `"prefix-*"`',
+    header_values.dropped_header: '`"name"`, `"prefix-*"` or `"*"`',
+    header_values.passed_parameter: "name of a parameter",
+    service_tables._listen: '`"host:port"` or `"unix:/path"`',
+    service_tables._listen_or_off: '`"host:port"`, `"unix:/path"`, or `""` for off',
 }
 
 

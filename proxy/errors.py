@@ -295,3 +295,7 @@ class Fault(GatewayError):
     def __init__(self, *, status: int = 500, close: bool = False) -> None:
         text = "The gateway failed at this request; its log says more."
         super().__init__(text, status=status, close=close)
+
+
+class StartError(Exception):
+    """The gateway can't start (or take on a new configuration); the text says why and what to do."""

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from proxy import exchange
-from proxy.config import parse
-from proxy.server import Server
-from proxy.upstream import ConnectionPool
-from tests.fakes import RawClient, ScriptedProvider
-from tests.poolcases import pool_of
+from proxy.config.parse import parse
+from proxy.relay.exchange import exchange
+from proxy.relay.upstream.pool import ConnectionPool
+from proxy.server.single import Server
+from tests.support.fakes import RawClient, ScriptedProvider, until
+from tests.support.receiver import pool_of
 
 
 def pytest_asyncio_loop_factories(
@@ -117,13 +117,6 @@ def write(folder: Path, text: str, name: str = "routes.toml") -> Path:
     path = folder / name
     path.write_text(text)
     return path
-
-
-async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
-    """Let the loop run until ``condition`` holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

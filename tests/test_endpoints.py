@@ -25,7 +25,7 @@ from proxy.endpoints import (
     own,
     path_of,
 )
-from tests.cpucases import grows_in_proportion
+from tests.support.cpu import grows_in_proportion
 
 
 def test_proxied_paths_work_without_the_version():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from proxy.catalog import Catalog
-from proxy.config import parse
-from proxy.deployment import Deployment
-from proxy.record import CONNECT, TIMEOUT, Record
-from proxy.strategy import Facts, choose
-from proxy.tokens import Usage
+from proxy.config.parse import parse
+from proxy.deployments.deployment import Deployment
+from proxy.deployments.record import CONNECT, TIMEOUT, Record
+from proxy.routing.catalog import Catalog
+from proxy.routing.strategy import Facts, choose
+from proxy.usage.tokens import Usage
 from routing.engine import Attempt, Request
 from routing.trace import Trace
 from routing.world import Spent, World

@@ -16,7 +16,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.fakes import Call
+from tests.support.fakes import Call
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
 HOLD = "hold"

@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.e2e import Gateway
 from tests.e2e.test_installed import wait_for
 from tests.e2e.test_keys import asking, keys
-from tests.fakes import Call, ScriptedProvider
+from tests.support.fakes import Call, ScriptedProvider
 
 ANSWER = b'{"choices":[],"usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150}}'
 TEXT = """

@@ -29,7 +29,7 @@ from tests.e2e.test_installed import wait_for
 from tests.e2e.test_keys import asking, keys, statuses
 from tests.e2e.test_ledger import TEXT, Provider, check, lines, make_key
 from tests.e2e.test_workers import is_running, workers_of
-from tests.fakes import Call
+from tests.support.fakes import Call
 
 pytestmark = pytest.mark.long
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.e2e import ROOT, Gateway
 from tests.e2e.browser import Browser, is_installed
 from tests.e2e.test_installed import close, request
-from tests.keycases import expire
+from tests.support.keys import expire
 
 pytestmark = pytest.mark.skipif(
     not is_installed(), reason="no browser: apt-get install chromium chromium-driver"

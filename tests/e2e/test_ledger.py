@@ -22,7 +22,7 @@ import pytest
 from tests.e2e import Gateway, run
 from tests.e2e.test_installed import wait_for
 from tests.e2e.test_workers import workers_of
-from tests.fakes import Script, ScriptedProvider, answers
+from tests.support.fakes import Script, ScriptedProvider, answers
 
 KILLS = int(os.environ.get("TOKENHUB_KILLS", "8"))
 CLIENTS = 6

@@ -15,7 +15,7 @@ import trustme
 from tests.e2e import TOKENHUB, Gateway, environment
 from tests.e2e.test_installed import request, text, wait_for
 from tests.e2e.test_workers import ask
-from tests.fakes import post
+from tests.support.fakes import post
 
 LEVELS = '\n[log]\nlevel = "{}"\n'
 

@@ -21,12 +21,11 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.peers import DEAD_S
-from tests.conftest import until
+from proxy.relay.upstream.tcp_keepalive import DEAD_S
 from tests.e2e import Gateway
 from tests.e2e.netns import World, flow_of, names, why_not
 from tests.e2e.test_ledger import lines
-from tests.fakes import DONE, Call, RawClient, ScriptedProvider, answers, chunk
+from tests.support.fakes import DONE, Call, RawClient, ScriptedProvider, answers, chunk, until
 
 pytestmark = pytest.mark.long
 

@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.deploycases import DEPLOY, metrics_of, needs_prometheus, promtool, queries, read_yaml, rules
 from tests.e2e import Gateway
 from tests.e2e.test_installed import wait_for
 from tests.e2e.test_ledger import USD, Provider
+from tests.support.deploy import DEPLOY, metrics_of, needs_prometheus, promtool, queries, read_yaml, rules
 
 pytestmark = needs_prometheus
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control import WATCH_S
+from proxy.server.control_plane import WATCH_S
 from tests.e2e import Gateway
 from tests.e2e.test_installed import stream, wait_for
 from tests.e2e.test_workers import Load, is_whole, status, workers_of

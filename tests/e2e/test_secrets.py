@@ -21,7 +21,7 @@ import pytest
 from tests.e2e import Gateway, run
 from tests.e2e.test_installed import wait_for
 from tests.e2e.test_workers import workers_of
-from tests.fakes import Script, ScriptedProvider, answers
+from tests.support.fakes import Script, ScriptedProvider, answers
 
 KEY_A, KEY_B, TOKEN, HOOK = "sk-alpha-0123456789", "sk-beta-9876543210", "s3cret-admin-token", "h00k-secret"
 COLLECTOR, HEADER, COOKIE, PROMPT = "c0llector-token", "h3ader-secret", "c00kie", "PR0MPT"

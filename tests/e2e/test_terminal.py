@@ -22,9 +22,9 @@ from typing import Self
 
 import pytest
 
+from tests.cli.test_main import ACTIONS, COMMANDS, examples
 from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run, run_unread
 from tests.e2e.test_installed import wait_for
-from tests.test_cli import ACTIONS, COMMANDS, examples
 
 ENTER, LEAVE, SHOW_CURSOR, HIDE_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h", "\x1b[?25l"
 # A process that has the terminal as its own, so that ^C and ^Z do what they do; and SIGINT is not ignored.

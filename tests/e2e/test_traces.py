@@ -15,11 +15,10 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from proxy import __version__
-from proxy.config import Listen
-from tests.conftest import until
+from proxy.config.settings import Listen
 from tests.e2e import Gateway, run
-from tests.fakes import Call, RawClient, answers, chunk, dead_url, streams
-from tests.tracecases import PARENT_ID, STATE, TRACE_ID, told, traceparent
+from tests.support.fakes import Call, RawClient, answers, chunk, dead_url, streams, until
+from tests.support.traces import PARENT_ID, STATE, TRACE_ID, told, traceparent
 
 SERVER, CLIENT, ERROR = 2, 3, 2
 TEXT = """

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from proxy.catalog import Catalog
-from proxy.config import parse
-from proxy.downstream import ClientConnection
-from proxy.gateway import Gateway
-from proxy.provider import Provider
-from proxy.upstream import ProviderConnection
+from proxy.config.parse import parse
+from proxy.relay.downstream.connection import ClientConnection
+from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.upstream.connection import ProviderConnection
+from proxy.relay.upstream.provider import Provider
+from proxy.routing.catalog import Catalog
 
 CONFIG = parse("""
 [auth]

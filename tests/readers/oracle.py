@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from proxy.asked import OUTPUT_LIMITS, asked, wanted
-from proxy.body import stream_of
 from proxy.errors import BadRequest
-from proxy.scanner import ModelScanner
+from proxy.wire.json_body import stream_of
+from proxy.wire.model_scanner import ModelScanner
+from proxy.wire.output_limits import OUTPUT_LIMITS, asked, wanted
 from tests.readers.programs.reading import WORDS
 
 # What the key of the tests may use; the provider calls it by the short name.

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from proxy.config import Listen
-from tests.fakes import Call, RawClient, ScriptedProvider
+from proxy.config.settings import Listen
 from tests.readers import install
 from tests.readers.programs.reading import evil_in, reading
+from tests.support.fakes import Call, RawClient, ScriptedProvider
 
 PROGRAMS = Path(__file__).parent / "programs"
 # LiteLLM takes half a minute to load on a busy machine.

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.jsoncases import bodies, values, white
 from tests.readers import inprocess
 from tests.readers.cases import CASES, CHEAP, SPELLED, wide
 from tests.readers.inprocess import disagreements, readings
 from tests.readers.oracle import faults, seen_in
+from tests.support.json_texts import bodies, values, white
 
 # What is put between strings: bytes that are nothing to JSON, and beginnings of what lenient parsers take.
 ODD = [

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
-from proxy.server import Server
-from tests.fakes import RawClient
-from tests.keycases import bearer, make
+from proxy.server.single import Server
 from tests.readers.cases import CASES, EVIL_HOST, Case
 from tests.readers.more import ASKED_FOR, MASTER_KEY
 from tests.readers.oracle import MAX_TOKENS, MODEL, faults, seen_in
 from tests.readers.readers import ANSWER_S, Reader, Reading, check_there, running
+from tests.support.fakes import RawClient
+from tests.support.keys import bearer, make
 
 CONFIG = """
 [providers.p]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tomllib
 
-from proxy.config import ConfigError, parse, without_effect
-from proxy.edit import EditError, remove_alias, set_alias
+from proxy.config.alias_edit import EditError, remove_alias, set_alias
+from proxy.config.parse import parse, without_effect
+from proxy.config.tables import ConfigError
 
 _GOOD = (
     b'[providers.o]\nbase_url = "https://o.example/v1"\n[models."o/a"]\ninput_price = 1\n'

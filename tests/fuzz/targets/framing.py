@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 
-from proxy.framing import ChunkedBody, CloseBody, FramingError, LengthBody
+from proxy.wire.framing import ChunkedBody, CloseBody, FramingError, LengthBody
 from tests.fuzz.source import H11, Llhttp, pieces
 
 SEEDS = [

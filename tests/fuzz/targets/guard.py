@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from multidict import CIMultiDict, MultiDict
 
-from proxy.config import Listen
+from proxy.config.settings import Listen
+from proxy.control.admin.guard import guard
+from proxy.control.admin.inputs import QUERIES, prefers, query_of
 from proxy.errors import GatewayError
-from proxy.guard import guard
-from proxy.requestbody import QUERIES, prefers, query_of
 
 LISTEN = Listen("127.0.0.1", 8081)
 LET_THROUGH = guard(LISTEN, "")

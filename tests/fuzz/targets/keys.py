@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-from proxy.access import KeyTable, others, secret_in
-from proxy.errors import Unauthorized
-from proxy.keys import (
+from proxy.access.grants import KeyTable, others, secret_in
+from proxy.access.key import (
     FIELDS,
     LIMITS,
     MAX_COUNT,
@@ -21,7 +20,8 @@ from proxy.keys import (
     digest_of,
     read_settings,
 )
-from proxy.limits import Accounts, memory_bytes
+from proxy.access.limits import Accounts, memory_bytes
+from proxy.errors import Unauthorized
 
 NOW = 1_790_000_000.0
 SECRET = b"th-" + b"x" * 43

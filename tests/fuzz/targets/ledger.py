@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.tally import Totals, add, cut
+from proxy.usage.tally import Totals, add, cut
 
 _LINES = [
     b'{"t":1790000000.5,"id":"req_1","key":"key_1","model":"o/a","provider":"o","status":200,"input":7,'

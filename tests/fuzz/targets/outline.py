@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from proxy import outline as outlines
 from proxy.errors import BadRequest
-from proxy.outline import (
+from proxy.wire import outline as outlines
+from proxy.wire.model_scanner import ModelScanner
+from proxy.wire.outline import (
     ALL_KEYS,
     ENDED,
     ESCAPED,
@@ -25,7 +26,6 @@ from proxy.outline import (
     VALUE_NEXT,
     outline_slowly,
 )
-from proxy.scanner import ModelScanner
 from tests.fuzz.source import pieces
 from tests.readers.cases import SPELLED, wide
 from tests.readers.inprocess import disagreements

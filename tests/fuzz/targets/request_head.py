@@ -7,14 +7,14 @@ from urllib.parse import parse_qsl
 
 import httptools
 
-from proxy.config import parse
+from proxy.config.parse import parse
 from proxy.errors import GatewayError
-from proxy.head_cache import HeadCache
-from proxy.headers import RequestHead, read_request_head
-from proxy.options import read_options
-from proxy.provider import Provider
+from proxy.relay.downstream.head_cache import HeadCache
+from proxy.relay.upstream.provider import Provider
+from proxy.routing.request_options import read_options
+from proxy.wire.request_head import RequestHead, read_request_head
 from tests.fuzz.source import H11, Llhttp
-from tests.headcases import facts
+from tests.support.heads import facts
 
 SEEDS = [
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\n"

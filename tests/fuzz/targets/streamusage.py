@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from proxy.outline import keys_of
-from proxy.streamusage import MAX_EVENT_BYTES, Edit, UsageFilter, ask_for_usage
+from proxy.wire.include_usage import MAX_EVENT_BYTES, Edit, UsageFilter, ask_for_usage
+from proxy.wire.outline import keys_of
 from tests.fuzz.source import pieces
 
 SEEDS = [

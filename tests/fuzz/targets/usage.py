@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from proxy.answer import Answer
-from proxy.decode import MAX_PIECE_BYTES, decoder_for
-from proxy.framing import CloseBody
-from proxy.headers import read_response_head
-from proxy.peek import holds_error, is_error
-from proxy.tokens import Usage
-from proxy.usage import Prices, partial_usage, price_nusd, read_events, read_plain
+from proxy.usage.pricing import Prices, price_nusd
+from proxy.usage.response_usage import partial_usage, read_events, read_plain
+from proxy.usage.tokens import Usage
+from proxy.wire.decompress import MAX_PIECE_BYTES, decoder_for
+from proxy.wire.framing import CloseBody
+from proxy.wire.response import Answer
+from proxy.wire.response_head import read_response_head
+from proxy.wire.sse import holds_error, is_error
 from tests.fuzz.source import pieces
 
 ENDPOINTS = ("chat", "messages", "responses", "embeddings")

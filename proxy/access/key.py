@@ -1,0 +1,303 @@
+"""The gateway's own keys: what a key may be set to, and how it is shown.
+
+A key is ``th-`` and 32 random bytes. Only its SHA-256 is kept: with so much chance in it there is nothing
+that a slow hash would protect, and one lookup by the hash takes the same time whatever was sent.
+
+Money is integer nano-USD inside, dates are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+
+from proxy.config.values import nearest
+
+PREFIX = "th-"
+# 32 bytes in the URL-safe alphabet of base64, without padding.
+FORM = re.compile(r"th-[A-Za-z0-9_-]{43}")
+# What ids look like (proxy.storage.key_table.make_key). Names must not: commands and the API take ids as well
+# as names.
+ID_FORM = re.compile(r"key_[0-9A-Fa-f]{16}")
+LIMITS = ("rpm", "tpm", "concurrency", "monthly_usd", "monthly_tokens", "max_tokens")
+FIELDS = ("name", *LIMITS, "models", "expires", "on_disconnect")
+ON_DISCONNECT = ("cancel", "drain")
+NUSD = 1_000_000_000  # nano-USD in a USD
+
+# No API has a limit above; and sums of it stay within the 64 bits of a number in memory or SQLite.
+MAX_COUNT = 1_000_000_000_000
+MAX_USD = 1_000_000_000
+MAX_NAME_CHARS = 100
+MAX_MODELS = 200
+MODEL_NAME = re.compile(r"[!-~]{1,200}")
+# The last second that a date can name.
+MAX_UNIX_S = 253_402_300_799
+# How long a former secret works beside the new one: a day to bring the new one to whoever has the key. Two
+# live secrets are a passage and no state to stay in, so there is an end to it.
+OVERLAP = "24h"
+MAX_OVERLAP_S = 30 * 86_400
+
+
+class KeySettingsError(ValueError):
+    """Settings that a key can't have; the text is one sentence for each mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as it is kept. A limit that is None is none; ``models`` None: all.
+
+    ``digest``: SHA-256 of the secret, which is what clients send. ``created``, ``expires``, ``revoked``,
+    ``rotated``: Unix seconds. ``old_digest``: of the secret before the last rotation, which is let in until
+    ``old_until``.
+    """
+
+    id: str
+    name: str
+    digest: bytes
+    created: int
+    expires: int | None = None
+    revoked: int | None = None
+    models: tuple[str, ...] | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    monthly_nusd: int | None = None
+    monthly_tokens: int | None = None
+    max_tokens: int | None = None
+    on_disconnect: str | None = None
+    rotated: int | None = None
+    old_digest: bytes | None = None
+    old_until: int | None = None
+
+    def is_in_use(self, unix_s: float) -> bool:
+        """It is neither revoked nor past its end."""
+        return self.revoked is None and (self.expires is None or unix_s < self.expires)
+
+    def limits(self) -> dict[str, int | float | None]:
+        """The limits by their names outside."""
+        return {
+            "rpm": self.rpm,
+            "tpm": self.tpm,
+            "concurrency": self.concurrency,
+            "monthly_usd": None if self.monthly_nusd is None else self.monthly_nusd / NUSD,
+            "monthly_tokens": self.monthly_tokens,
+            "max_tokens": self.max_tokens,
+        }
+
+    def is_limited_by_month(self) -> bool:
+        """It has a monthly limit, of whatever kind."""
+        return self.monthly_nusd is not None or self.monthly_tokens is not None
+
+    def row(self, tokens: int, nusd: int, last_used: float | None) -> dict[str, Any]:
+        """The row of ``/admin/v1/keys``.
+
+        :param tokens: used in this month, UTC; ``nusd``: and what they cost.
+        :param last_used: Unix seconds.
+        """
+        return {
+            "id": self.id,
+            "name": self.name,
+            "created": self.created,
+            "expires": self.expires,
+            "revoked": self.revoked,
+            "last_used": None if last_used is None else round(last_used, 3),
+            "models": None if self.models is None else list(self.models),
+            "limits": self.limits(),
+            "on_disconnect": self.on_disconnect,
+            "rotated": self.rotated,
+            "old_secret_until": self.old_until,
+            "month": {"tokens": tokens, "usd": nusd / NUSD},
+        }
+
+
+def digest_of(secret: bytes) -> bytes:
+    """What is kept of a key."""
+    return sha256(secret).digest()
+
+
+def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The fields of a :class:`Key` that settings from outside name; null lifts a limit.
+
+    :param given: by :data:`FIELDS`; the limits may also stand together below ``limits``, as rows show them.
+    :param now: Unix seconds, for a span such as ``30d`` in ``expires``.
+    :raises KeySettingsError: a setting that there is none of, or a value that can't be.
+    """
+    wrong: list[str] = []
+    flat = dict(given)
+    inner = flat.pop("limits", {})
+    if not isinstance(inner, dict):
+        wrong.append("'limits' must be an object")
+        inner = {}
+    wrong += [_unknown("limit", name, LIMITS) for name in inner if name not in LIMITS]
+    wrong += [_unknown("setting", name, FIELDS) for name in flat if name not in FIELDS]
+    below = [(name, value) for name, value in inner.items() if name in LIMITS]
+    found: dict[str, Any] = {}
+    for name, value in (*below, *flat.items()):  # what is given twice has to be right twice
+        read = _READERS.get(name)
+        if read is None:
+            continue
+        field = "monthly_nusd" if name == "monthly_usd" else name
+        try:
+            found[field] = None if value is None and name != "name" else read(value, now)
+        except ValueError as error:
+            wrong.append(f"'{name}' {error}")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))
+    return found
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    close = nearest(name, known)
+    hint = f"did you mean '{close}'?" if close else f"there are {', '.join(known)}"
+    return f"there is no {what} '{name[:60]}'; {hint}"
+
+
+def _name(value: Any, _now: float) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text that says whose key it is")
+    text = value.strip()
+    if len(text) > MAX_NAME_CHARS or not text.isprintable():
+        raise ValueError(f"must be up to {MAX_NAME_CHARS} printable characters")
+    if ID_FORM.fullmatch(text):
+        raise ValueError(
+            "must not look like the id of a key (key_ and 16 hexadecimal digits): commands take names and ids"
+        )
+    return text
+
+
+def _count(value: Any, _now: float) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= MAX_COUNT:
+        raise ValueError(f"must be a whole number from 1 to {MAX_COUNT}, or null for no limit")
+    return int(value)
+
+
+def _usd(value: Any, _now: float) -> int:
+    if type(value) not in (int, float) or not 0 < value <= MAX_USD:
+        raise ValueError(f"must be a number of dollars above 0, up to {MAX_USD}, or null for no limit")
+    nusd = Decimal(repr(value)) * NUSD  # of repr: 0.1 is meant as it is written
+    if nusd != nusd.to_integral_value():
+        raise ValueError("can't have more than nine decimals")
+    return int(nusd)
+
+
+def _models(value: Any, _now: float) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError("must be a list of ids, aliases or globs such as openai/*, or null for all models")
+    if len(names) > MAX_MODELS or not all(
+        isinstance(name, str) and MODEL_NAME.fullmatch(name) for name in names
+    ):
+        raise ValueError(f"must hold up to {MAX_MODELS} names, without white space")
+    return tuple(dict.fromkeys(names))
+
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([hd])")
+
+
+def _expires(value: Any, now: float) -> int:
+    """A date is the moment at which it begins, in UTC."""
+    moment: float | None = None
+    if type(value) in (int, float):
+        moment = value
+    elif isinstance(value, str):
+        span = _SPAN.fullmatch(value.strip())
+        if span:
+            moment = now + int(span[1]) * {"h": 3600, "d": 86400}[span[2]]
+        else:
+            try:
+                date = datetime.fromisoformat(value.strip())
+                moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+            except (ValueError, OverflowError):
+                moment = None
+    if moment is None or not 0 <= moment <= MAX_UNIX_S:
+        raise ValueError("must be a date such as 2027-01-31 or 2027-01-31T18:00:00Z, or a span such as 90d")
+    if moment <= now:
+        passed = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+        raise ValueError(f"must not be in the past ({passed}): 'tokenhub keys revoke' ends a key now")
+    return int(moment)
+
+
+_OVERLAP = re.compile(r"0|([0-9]{1,7})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def read_rotation(given: Mapping[str, Any]) -> int:
+    """What a rotation is asked for with: the seconds for which the former secret goes on working.
+
+    :param given: at most ``overlap``, a span such as ``24h``, or 0; null or nothing: :data:`OVERLAP`.
+    :raises KeySettingsError: it is none, or too long.
+    """
+    wrong = [_unknown("setting", name, ("overlap",)) for name in given if name != "overlap"]
+    value = given.get("overlap")
+    found = _OVERLAP.fullmatch(OVERLAP if value is None else value.strip() if isinstance(value, str) else "")
+    if found:
+        span = int(found[1]) * _SECONDS[found[2]] if found[1] else 0
+    else:
+        span = 0 if type(value) is int and value == 0 else -1
+    if not 0 <= span <= MAX_OVERLAP_S:
+        days = MAX_OVERLAP_S // 86_400
+        wrong.append(f"'overlap' must be a span such as 24h or 7d, up to {days}d, or 0 for none")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))
+    return span
+
+
+def _on_disconnect(value: Any, _now: float) -> str:
+    if value not in ON_DISCONNECT:
+        raise ValueError("must be 'cancel' or 'drain', or null for what the alias says")
+    return str(value)
+
+
+_READERS: dict[str, Callable[[Any, float], Any]] = {
+    "name": _name,
+    **dict.fromkeys(("rpm", "tpm", "concurrency", "monthly_tokens", "max_tokens"), _count),
+    "monthly_usd": _usd,
+    "models": _models,
+    "expires": _expires,
+    "on_disconnect": _on_disconnect,
+}
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether an entry of ``models`` stands for several ids."""
+    return any(character in pattern for character in "*?[")
+
+
+def check_models(models: Iterable[str], known: Iterable[str]) -> None:
+    """Entries that are no globs must name something.
+
+    :param known: ids, aliases and short names.
+    :raises KeySettingsError: some that don't.
+    """
+    names = set(known)
+    wrong = []
+    for name in models:
+        if name not in names and not is_glob(name):
+            close = nearest(name, names)
+            hint = f"did you mean '{close}'?" if close else "'tokenhub models' lists them"
+            wrong.append(f"'models' names '{name}', which there is none of; {hint}")
+    if wrong:
+        raise KeySettingsError(_sentence("; ".join(wrong)))
+
+
+def month_of(unix_s: float) -> tuple[int, float]:
+    """The number of the month that limits go by, in UTC, and the Unix seconds of its end."""
+    date = datetime.fromtimestamp(unix_s, UTC)
+    number = date.year * 12 + date.month - 1
+    return number, first_of(number + 1).timestamp()
+
+
+def first_of(month: int) -> datetime:
+    """The moment at which a month begins."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)

@@ -1,0 +1,272 @@
+"""Where commands have keys and totals from: a running gateway, or, where none answers, its database.
+
+The second is for the first key of a gateway that doesn't run yet, and for one without an admin API. Nothing
+has to be stopped for it: a gateway that runs sees within a second what was written beside it, and of the
+ledger each line is counted once, whoever adds it up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, urlencode
+
+from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
+from proxy.access.limits import MAX_KEYS
+from proxy.cli.admin_client import Admin, ConsoleError, NoGateway, connect
+from proxy.config.listen import is_open
+from proxy.config.settings import AdminConfig, Config
+from proxy.routing.catalog import AUTO
+from proxy.storage.database import IN_MEMORY, check_place, connect_to_read
+from proxy.storage.database import connect as open_database
+from proxy.storage.key_table import (
+    NameTaken,
+    UnknownKey,
+    change_key,
+    find_key,
+    load_keys,
+    make_key,
+    make_secret,
+    rotate_key,
+    store_key,
+)
+from proxy.storage.ledger_files import directory_of
+from proxy.storage.ledger_ingest import fold
+from proxy.storage.schema_version import VERSION, OtherVersion, StateError
+from proxy.storage.usage_totals import last_used, month_sums, read_query, to_csv, usage_rows
+
+log = logging.getLogger("tokenhub.keys")
+
+Row = dict[str, Any]
+_T = TypeVar("_T")
+
+
+class Source(Protocol):
+    """Keys and totals. Rows are those of the admin API; ``wanted`` is an id or a name."""
+
+    def all(self) -> list[Row]: ...
+    def show(self, wanted: str) -> Row: ...
+    def create(self, settings: Mapping[str, Any]) -> Row: ...  # with the clear text as "key"
+    def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row: ...
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row: ...  # as create
+    def revoke(self, wanted: str) -> Row: ...
+    def usage(self, query: Mapping[str, str]) -> list[Row]: ...
+    def usage_csv(self, query: Mapping[str, str]) -> str: ...
+
+
+def use(
+    work: Callable[[Source], _T],
+    say: Callable[[str], object],
+    *,
+    url: str | None,
+    config: Config | None,
+    environ: Mapping[str, str],
+    writes: bool = False,
+    makes: bool = False,
+) -> _T:
+    """Do ``work`` with the keys of a gateway.
+
+    :param say: told in one line where the keys are, if no gateway was asked.
+    :param url: of its admin API; the database is no way out then. None: as the configuration says.
+    :param config: None: there is none, and there is an ``url``.
+    :param environ: holds the admin API's token.
+    :param writes: the work changes something.
+    :param makes: if there is no database yet, it needs one.
+    :raises ConsoleError: it can't be done.
+    """
+    try:
+        admin = connect(url, AdminConfig() if config is None else config.admin, environ)
+        return work(_Asked(admin))
+    except NoGateway as error:
+        if url is not None or config is None:
+            raise
+        why = error.why
+    if config.state.path == IN_MEMORY:
+        raise ConsoleError(
+            f"{why}, and [state] path is {IN_MEMORY}: the keys are in a running gateway only; start it with "
+            "'tokenhub serve', or name a file as path"
+        )
+    path = Path(config.state.path).absolute()
+    with _opened(path, why, say, writes=writes, makes=makes) as (database, version):
+        done = work(_Stored(database, config, version))
+    if writes:
+        say(f"{why}: written to {path}; a gateway that runs takes it on within a second")
+    elif version == VERSION:
+        say(f"{why}: read from {path}")
+    elif version:
+        say(
+            f"{why}: read from {path}, which stays as it is, of version {version}; 'tokenhub serve' moves it "
+            f"to version {VERSION}"
+        )
+    else:
+        say(f"{why}, and there is no {path} yet")
+    return done
+
+
+class _Asked:
+    """Of a gateway that runs."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+
+    def all(self) -> list[Row]:
+        return self._admin.rows("/keys")
+
+    def show(self, wanted: str) -> Row:
+        return self._admin.ask("GET", _path(wanted))
+
+    def create(self, settings: Mapping[str, Any]) -> Row:
+        return self._admin.ask("POST", "/keys", dict(settings))
+
+    def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row:
+        return self._admin.ask("PATCH", _path(wanted), dict(settings))
+
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row:
+        return self._admin.ask("POST", f"{_path(wanted)}/rotate", dict(given))
+
+    def revoke(self, wanted: str) -> Row:
+        return self._admin.ask("DELETE", _path(wanted))
+
+    def usage(self, query: Mapping[str, str]) -> list[Row]:
+        return self._admin.rows(f"/usage?{urlencode(query)}")
+
+    def usage_csv(self, query: Mapping[str, str]) -> str:
+        return self._admin.read(f"/usage?{urlencode({**query, 'format': 'csv'})}")
+
+
+def _path(wanted: str) -> str:
+    return f"/keys/{quote(wanted, safe='')}"
+
+
+@contextmanager
+def _opened(
+    path: Path, why: str, say: Callable[[str], object], *, writes: bool, makes: bool
+) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """The database, and the version of its file; 0: there is none.
+
+    :param why: it is asked, and no gateway. :param say: told that the file was moved to this version.
+    :raises ConsoleError: it can't be used, or not in that way.
+    """
+    # Lines of a ledger whose database has gone are counted into a new one, not thrown away with their files.
+    is_kept = makes or os.path.lexists(path) or directory_of(str(path)).exists()
+    try:
+        check_place(str(path))
+        if not is_kept:
+            database, version = open_database(IN_MEMORY), 0
+        elif writes:
+            database, version = open_database(str(path), say), VERSION
+        else:
+            database, version = connect_to_read(str(path))
+        with closing(database):
+            yield database, version
+    except (KeySettingsError, NameTaken, UnknownKey) as error:
+        raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
+    except (StateError, sqlite3.Error, OSError, ValueError) as error:
+        way_out = "run this as the user that the gateway runs as"
+        if isinstance(error, OtherVersion):
+            way_out = error.way_out
+        elif isinstance(error, StateError) and error.way_out:
+            way_out = f"{error.way_out}; or {way_out}"
+        else:
+            way_out += ", and see that the disk has room and nobody locks the file"
+        raise ConsoleError(
+            f"[state] path {path} can't be used: {error}. {way_out[0].upper()}{way_out[1:]}"
+        ) from None
+
+
+class _Stored:
+    """Of a database, in the way of :mod:`proxy.control.key_store`, whose text says what each may and may
+    not."""
+
+    def __init__(self, database: sqlite3.Connection, config: Config, version: int) -> None:
+        self._database = database
+        self._config = config
+        self._version = version  # of the file; 0: there is none
+
+    def all(self) -> list[Row]:
+        return self._rows(load_keys(self._database))
+
+    def show(self, wanted: str) -> Row:
+        return self._row(self._find(wanted))
+
+    def create(self, settings: Mapping[str, Any]) -> Row:
+        now = datetime.now(UTC).timestamp()
+        read = read_settings(settings, now)
+        check_models(read.get("models") or (), _names(self._config))
+        count = len(load_keys(self._database))
+        if count >= MAX_KEYS:
+            raise KeySettingsError(f"There are {MAX_KEYS} keys already, which is all a gateway can have.")
+        key, secret = make_key(read, now)
+        store_key(self._database, key)
+        closes = is_open(self._config, has_keys=count > 0) and not is_open(self._config, has_keys=True)
+        return {**key.row(0, 0, None), "key": secret, "closes_gateway": closes}
+
+    def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row:
+        read = read_settings(settings, datetime.now(UTC).timestamp())
+        key = self._find(wanted)
+        fresh = set(read.get("models") or ()) - set(key.models or ())  # the rest may have left since
+        check_models(sorted(fresh), _names(self._config))
+        return self._change(key, **read)
+
+    def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row:
+        overlap_s = read_rotation(given)
+        secret, digest = make_secret()
+        key = self._find(wanted)
+        now = datetime.now(UTC).timestamp()
+        return {**self._row(rotate_key(self._database, key.id, digest, overlap_s, now)), "key": secret}
+
+    def revoke(self, wanted: str) -> Row:
+        key = self._find(wanted)
+        if key.revoked is None:
+            return self._change(key, revoked=int(datetime.now(UTC).timestamp()))
+        return self._row(key)
+
+    def _change(self, key: Key, **settings: Any) -> Row:
+        return self._row(change_key(self._database, key.id, settings, datetime.now(UTC).timestamp()))
+
+    def _find(self, wanted: str) -> Key:
+        return find_key(load_keys(self._database), wanted, datetime.now(UTC).timestamp())
+
+    def _row(self, key: Key) -> Row:
+        return self._rows([key])[0]
+
+    def _rows(self, keys: list[Key]) -> list[Row]:
+        try:
+            self._fold()
+        except (sqlite3.Error, OSError) as error:  # keys are to be seen, and revoked, on a full disk too
+            log.warning("the ledger can't be added up (%s): what keys used may be more than is shown", error)
+        date = datetime.now(UTC)
+        month = month_sums(self._database, date.year, date.month)
+        last = last_used(self._database)
+        nothing = (0, 0, 0.0)
+        return [key.row(*month.get(key.id, nothing)[:2], last.get(key.id)) for key in keys]
+
+    def _fold(self) -> None:
+        if self._version:
+            state = self._config.state
+            # What is counted into a copy of an earlier version's file is not counted: its lines have to stay.
+            keep_bytes = state.ledger_keep_bytes if self._version == VERSION else sys.maxsize
+            fold(self._database, directory_of(state.path), keep_bytes)
+
+    def usage(self, query: Mapping[str, str]) -> list[Row]:
+        by, since, until = read_query(query, datetime.now(UTC).date())
+        self._fold()
+        names = {key.id: key.name for key in load_keys(self._database)}
+        return usage_rows(self._database, by, since, until, names)
+
+    def usage_csv(self, query: Mapping[str, str]) -> str:
+        by, _, _ = read_query(query, datetime.now(UTC).date())
+        return to_csv(self.usage(query), by)
+
+
+def _names(config: Config) -> set[str]:
+    """What a key's ``models`` may name, as :meth:`proxy.routing.catalog.Catalog.names`."""
+    short = {id.partition("/")[2] for id in config.models}
+    return {*config.models, *config.aliases, *short, AUTO}

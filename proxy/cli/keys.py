@@ -1,0 +1,337 @@
+"""``tokenhub keys``: its options, and what it prints.
+
+What programs read goes to standard output, alone; what only people want to know goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from proxy.cli.figures import usd_decimals
+from proxy.cli.key_use import use
+from proxy.cli.parser import Actions, Command, Commands, add_json
+from proxy.cli.tables import BAD, NOTHING, PLAIN, Column, Table
+from proxy.cli.terminal import print_json, say, show
+
+if TYPE_CHECKING:
+    from proxy.cli.key_source import Row
+
+NONE = "none"  # as an option's value: no limit
+
+
+# ---------------------------------------------------------------------- options
+
+
+def add_key_commands(commands: Commands) -> None:
+    """Add ``keys``."""
+    keys = commands.add_admin(
+        "keys",
+        _keys,
+        "Make, list, change and revoke keys of the gateway.",
+        "keys create --name prod --rpm 600 --monthly-usd 50 --models 'premium,openai/*'",
+        "keys list",
+        "keys rotate prod --overlap 24h",
+    )
+    actions = Actions(keys)
+    create = actions.add(
+        "create",
+        "make one",
+        "Make a key. It is printed alone, and can't be shown again: only its hash is kept.",
+        "--name prod --rpm 600 --monthly-usd 50 --models 'premium,openai/*' --expires 90d",
+    )
+    create.add_argument("--name", required=True, type=_reader("name"), help="whose key it is")
+    _add_settings(create)
+    add_json(create)
+    found = actions.add("list", "list them", "List the keys that are not revoked.", "--all")
+    found.add_argument("--all", action="store_true", help="revoked ones, too")
+    add_json(found)
+    shown = actions.add("show", "show one", "Show a key's settings, and what it has used.", "prod")
+    edit = actions.add(
+        "edit",
+        "change what is given of one",
+        "Change what is given of a key; the rest stays. It holds for the next request.",
+        "prod --rpm 1200 --monthly-usd none",
+    )
+    edit.add_argument("--name", type=_reader("name"), default=argparse.SUPPRESS, help="another name")
+    _add_settings(edit)
+    rotate = actions.add(
+        "rotate",
+        "replace the secret of one",
+        "Give a key another secret: the same key, with its limits and what it has used. The new secret is "
+        "printed alone, and can't be shown again. The former one works on for the overlap; one before that "
+        "ends now.",
+        "prod",
+        "prod --overlap 7d",
+        "prod --overlap 0",
+    )
+    rotate.add_argument(
+        "--overlap",
+        metavar="SPAN",
+        type=_overlap,
+        default=None,
+        help="how long the former secret works on: 30m, 24h, 7d, up to 30d; 0: not at all; default: 24h",
+    )
+    revoke = actions.add(
+        "revoke", "end one for good", "Revoke a key: from the next request on it is of no use.", "prod"
+    )
+    for action in (shown, edit, rotate, revoke):
+        action.add_argument("key", metavar="KEY", help="its id, or its name if no other key has it")
+        add_json(action)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    def add(field: str, metavar: str, help: str) -> None:
+        parser.add_argument(
+            f"--{field.replace('_', '-')}",
+            metavar=metavar,
+            type=_reader(field),
+            default=argparse.SUPPRESS,
+            help=help,
+        )
+
+    parser.epilog = f'{parser.epilog}\n\nThe value "{NONE}" takes a limit away.'
+    add("rpm", "N", "requests a minute")
+    add("tpm", "N", "tokens a minute, of prompts and answers")
+    add("concurrency", "N", "requests at the same time")
+    add("monthly_usd", "X", "dollars a calendar month, UTC")
+    add("monthly_tokens", "N", "tokens a calendar month, UTC")
+    add("max_tokens", "N", "the most a request may ask for as its answer")
+    add("models", "A,B", "ids, aliases and globs over ids, such as 'openai/*'; the rest is refused")
+    add("expires", "DATE", "2027-01-31 (that day begins in UTC), 2027-01-31T18:00:00Z, or a span: 90d, 12h")
+    add("on_disconnect", "HOW", "cancel or drain, where a client leaves before its answer is complete")
+
+
+def _reader(field: str) -> Callable[[str], object]:
+    """Reads an option's value as it is sent on.
+
+    What it says of bad ones is what the gateway would say, before anything is asked of one.
+    """
+
+    def read(text: str) -> object:
+        from proxy.access.key import LIMITS, KeySettingsError, read_settings
+
+        value: object = text
+        if field != "name" and text == NONE:
+            value = None
+        elif field in LIMITS:
+            value = _number(text)
+        try:
+            read_settings({field: value}, _now().timestamp())
+        except KeySettingsError as error:
+            said = str(error).removeprefix(f"'{field}' ").removesuffix(".").replace("null", NONE)
+            raise argparse.ArgumentTypeError(said) from None
+        return value
+
+    return read
+
+
+def _overlap(text: str) -> str:
+    from proxy.access.key import KeySettingsError, read_rotation
+
+    try:
+        read_rotation({"overlap": text})
+    except KeySettingsError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("'overlap' ").removesuffix(".")) from None
+    return text
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    return _ACTIONS[args.action](args)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    from proxy.access.key import FIELDS
+
+    return {field: getattr(args, field) for field in FIELDS if hasattr(args, field)}
+
+
+def _create(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    row = use(args, lambda keys: keys.create(settings), writes=True, makes=True)
+    if args.json:
+        print_json(row)
+        return 0
+    print(row["key"], flush=True)
+    say(f"{_summary(row)}. The key is shown only this once")
+    if row.get("closes_gateway"):  # a gateway of an earlier version doesn't say
+        say(
+            "This is the first key, and [auth] required is not written: requests were served without a key "
+            "until now, and need one from now on"
+        )
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = [row for row in use(args, lambda keys: keys.all()) if args.all or row["revoked"] is None]
+    if args.json:
+        print_json({"data": rows})
+        return 0
+    show(Table(_KEYS, [*map(_cells, rows)]))
+    if not rows:
+        say("there is no key in use: make one with 'tokenhub keys create --name NAME'")
+    return 0
+
+
+def _end_tone(text: str) -> str:
+    return BAD if text.startswith(("revoked", "expired")) else PLAIN
+
+
+_KEYS = (
+    Column("ID"),
+    Column("NAME", least=12),
+    Column("CREATED", rank=6),
+    Column("EXPIRES", rank=3, tone=_end_tone),
+    Column("LAST USED", rank=4),
+    Column("MODELS", rank=5, least=12),
+    Column("LIMITS", rank=2, least=18),
+    Column("THIS MONTH", rank=1),
+)
+
+
+def _cells(row: Row) -> Sequence[str]:
+    return (
+        row["id"],
+        row["name"],
+        _date(row["created"])[:10],
+        _end(row),
+        _date(row["last_used"]),
+        _models(row),
+        _limits(row),
+        _month(row),
+    )
+
+
+def _end(row: Row) -> str:
+    if row["revoked"] is not None:
+        return f"revoked {_date(row['revoked'])}"
+    expires: float | None = row["expires"]
+    if expires is None:
+        return "never"
+    return f"{'expired ' if expires <= _now().timestamp() else ''}{_date(expires)}"
+
+
+def _secret(row: Row) -> str:
+    """Since when the present one is there, and what of the one before it."""
+    if row["rotated"] is None:
+        return "the first one"
+    until = row["old_secret_until"]
+    former = f", the former one until {_date(until)}" if until > _now().timestamp() else ""
+    return f"since {_date(row['rotated'])}{former}"
+
+
+def _date(unix_s: float | None) -> str:
+    return NOTHING if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M}"
+
+
+def _models(row: Row) -> str:
+    return "all" if row["models"] is None else ",".join(row["models"])
+
+
+def _limits(row: Row) -> str:
+    """As they are given, so that they can be given again."""
+    from proxy.access.key import LIMITS
+
+    limits = [
+        f"{name.replace('_', '-')} {_plain(row['limits'][name])}"
+        for name in LIMITS
+        if row["limits"].get(name) is not None
+    ]
+    return ", ".join(limits) or "none"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+def _month(row: Row) -> str:
+    usd = row["month"]["usd"]
+    return f"{row['month']['tokens']:,} tokens, ${usd:,.{usd_decimals([usd])}f}"
+
+
+def _summary(row: Row) -> str:
+    text = f"{row['id']} ({row['name']}), limits: {_limits(row)}, models: {_models(row)}"
+    return text if row["expires"] is None else f"{text}, expires {_date(row['expires'])} UTC"
+
+
+def _show(args: argparse.Namespace) -> int:
+    row = use(args, lambda keys: keys.show(args.key))
+    if args.json:
+        print_json(row)
+        return 0
+    facts = (
+        ("id", row["id"]),
+        ("name", row["name"]),
+        ("created", _date(row["created"])),
+        ("expires", _end(row)),
+        ("secret", _secret(row)),
+        ("last used", _date(row["last_used"])),
+        ("models", _models(row)),
+        ("limits", _limits(row)),
+        ("if a client leaves", row["on_disconnect"] or "as the alias says"),
+        ("this month", _month(row)),
+    )
+    show(Table((Column(""), Column("", least=20)), facts))
+    return 0
+
+
+def _edit(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    if not settings:
+        args.parser.error("there is nothing to change: give at least one option, such as --rpm 600")
+    row = use(args, lambda keys: keys.edit(args.key, settings), writes=True)
+    if args.json:
+        print_json(row)
+        return 0
+    print(_summary(row))
+    return 0
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    given = {} if args.overlap is None else {"overlap": args.overlap}
+    row = use(args, lambda keys: keys.rotate(args.key, given), writes=True)
+    if args.json:
+        print_json(row)
+        return 0
+    print(row["key"], flush=True)
+    until, now = row["old_secret_until"], _now().timestamp()
+    former = f"works until {_date(until)} UTC" if until > now else "is of no use any more"
+    say(f"{row['id']} ({row['name']}) has this secret now, shown only this once; the former one {former}")
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    row = use(args, lambda keys: keys.revoke(args.key), writes=True)
+    if args.json:
+        print_json(row)
+        return 0
+    print(f"{row['id']} ({row['name']}) is revoked")
+    return 0
+
+
+_ACTIONS: dict[str, Command] = {
+    "create": _create,
+    "list": _list,
+    "show": _show,
+    "edit": _edit,
+    "rotate": _rotate,
+    "revoke": _revoke,
+}

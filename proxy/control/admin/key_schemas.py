@@ -1,0 +1,380 @@
+"""The shapes of what the control plane says of keys, usage, finished requests, and of this moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.access.key import (
+    FIELDS,
+    ID_FORM,
+    LIMITS,
+    MAX_COUNT,
+    MAX_MODELS,
+    MAX_NAME_CHARS,
+    MAX_OVERLAP_S,
+    MAX_UNIX_S,
+    MAX_USD,
+    MODEL_NAME,
+    ON_DISCONNECT,
+    OVERLAP,
+)
+from proxy.control.admin.explain import EXPLAINED
+from proxy.control.admin.schemas import SCHEMAS as ROUTES
+from proxy.control.admin.schemas import Schema, either, list_of, nullable, object_of, plain, ref
+from proxy.control.live_feed import KEPT
+from proxy.storage.usage_totals import DIMENSIONS, columns
+
+# ---------------------------------------------------------------------- keys
+
+_LIMIT_ABOUT = {
+    "rpm": "Requests a minute.",
+    "tpm": "Tokens a minute.",
+    "concurrency": "Requests at a time.",
+    "monthly_usd": "USD in a calendar month, UTC, with up to nine decimals.",
+    "monthly_tokens": "Tokens in a calendar month, UTC.",
+    "max_tokens": "Tokens that one answer may ask for.",
+}
+
+
+def _limit(name: str) -> Schema:
+    about = f"{_LIMIT_ABOUT[name]} Null: no limit."
+    if name == "monthly_usd":
+        return nullable("number", about, exclusiveMinimum=0, maximum=MAX_USD)
+    return nullable("integer", about, minimum=1, maximum=MAX_COUNT)
+
+
+_LIMITS: dict[str, Schema] = {name: _limit(name) for name in LIMITS}
+_WHO: dict[str, Schema] = {
+    "id": plain("string", "What the key is called in paths and in the ledger."),
+    "name": plain("string", "Whose key it is."),
+}
+_UNIX_S = {"minimum": 0, "maximum": MAX_UNIX_S}
+_ROW: dict[str, Schema] = {
+    **_WHO,
+    "created": plain("integer", "When it was made, in Unix seconds."),
+    "expires": nullable("integer", "When it ends, in Unix seconds.", **_UNIX_S),
+    "revoked": nullable("integer", "When it was revoked, in Unix seconds."),
+    "last_used": nullable("number", "When it was last used, in Unix seconds."),
+    "models": nullable(
+        "array", "Ids, aliases and globs that it may use; null: all models.", items={"type": "string"}
+    ),
+    "limits": object_of("Its limits.", _LIMITS),
+    "on_disconnect": nullable(
+        "string",
+        "What becomes of a request whose client has left; null: as the alias says.",
+        enum=list(ON_DISCONNECT),
+    ),
+    "rotated": nullable("integer", "When its secret was last replaced, in Unix seconds; null: never."),
+    "old_secret_until": nullable(
+        "integer", "When the secret before that ends or ended, in Unix seconds; null: there was none."
+    ),
+    "month": object_of(
+        "What it has used in this calendar month, UTC.",
+        {
+            "tokens": plain("integer", "Tokens, of prompts and answers."),
+            "usd": plain("number", "What they cost, in USD."),
+        },
+    ),
+}
+_EXAMPLE: dict[str, Any] = {
+    "id": "key_9f86d081884c7d65",
+    "name": "prod",
+    "created": 1795624310,
+    "expires": 1830297600,
+    "revoked": None,
+    "last_used": 1795624377.412,
+    "models": ["openai/*", "premium"],
+    "limits": {
+        "rpm": 600,
+        "tpm": None,
+        "concurrency": 20,
+        "monthly_usd": 250.0,
+        "monthly_tokens": None,
+        "max_tokens": 4096,
+    },
+    "on_disconnect": None,
+    "rotated": None,
+    "old_secret_until": None,
+    "month": {"tokens": 1204311, "usd": 3.42},
+}
+_SETTINGS: dict[str, Schema] = {
+    "name": plain(
+        "string",
+        "Whose key it is; nothing that looks like an id.",
+        minLength=1,
+        maxLength=MAX_NAME_CHARS,
+        pattern=r"\S",
+    )
+    | {"not": {"pattern": rf"^\s*{ID_FORM.pattern}\s*$"}},
+    **_LIMITS,
+    "models": {
+        "type": ["array", "string", "null"],
+        "description": "Ids, aliases and globs such as openai/* that it may use, also as text with commas; "
+        "null: all models.",
+        "items": {"type": "string", "pattern": f"^{MODEL_NAME.pattern}$"},
+        "minItems": 1,
+        "maxItems": MAX_MODELS,
+        "minLength": 1,
+    },
+    "expires": {
+        "type": ["string", "number", "null"],
+        "description": "When it ends: a date or time of ISO 8601, UTC where it says nothing else; a span "
+        "from now such as 90d or 12h; or Unix seconds. Not in the past. Null: never.",
+        **_UNIX_S,
+    },
+    "on_disconnect": _ROW["on_disconnect"],
+    "limits": object_of("The limits, as rows have them.", _LIMITS, optional=LIMITS),
+}
+assert _SETTINGS.keys() == {*FIELDS, "limits"}
+_KEY_SETTINGS = object_of(
+    "What a new key is set to.",
+    _SETTINGS,
+    optional=[name for name in _SETTINGS if name != "name"],
+    examples=[{"name": "prod", "rpm": 600, "monthly_usd": 250, "models": ["openai/*"], "expires": "90d"}],
+)
+_KEY_CHANGES = object_of(
+    "What is to be changed of a key; what is not named stays, null lifts a limit.",
+    _SETTINGS,
+    optional=_SETTINGS,
+    examples=[{"rpm": 1200, "monthly_usd": None}],
+)
+_ROTATION = object_of(
+    "How a secret is replaced.",
+    {
+        "overlap": {
+            "type": ["string", "integer", "null"],
+            "description": f"How long the former secret works on: a span such as 30m, 24h or 7d, up to "
+            f"{MAX_OVERLAP_S // 86_400}d; 0: not at all; null: {OVERLAP}.",
+            "pattern": "^([0-9]{1,7}[smhd]|0)$",
+            "minimum": 0,
+            "maximum": 0,
+        }
+    },
+    optional=["overlap"],
+    examples=[{"overlap": "24h"}],
+)
+_WITH_SECRET = {
+    **_ROW,
+    "key": plain("string", "The key, for clients to send.", pattern="^th-[A-Za-z0-9_-]{43}$"),
+}
+_ROTATED_KEY = object_of(
+    "A key whose secret is new. Its clear text is in this answer and in no other.",
+    _WITH_SECRET,
+    examples=[_EXAMPLE | {"key": "th-" + "x" * 43}],
+)
+_NEW_KEY = object_of(
+    "A new key. Its clear text is in this answer and in no other.",
+    {
+        **_WITH_SECRET,
+        "closes_gateway": plain(
+            "boolean",
+            "It is the first key of a gateway that served requests without one until now: it ends that.",
+        ),
+    },
+    examples=[_EXAMPLE | {"key": "th-" + "x" * 43, "closes_gateway": False}],
+)
+
+# ---------------------------------------------------------------------- usage and requests
+
+_USED = {
+    "key": nullable("string", "The key's name; null: requests without a key."),
+    "key_id": nullable("string", "Its id."),
+    "model": nullable("string", "The model's id; null: requests that got to none."),
+    "provider": nullable("string", "The provider."),
+    "day": plain("string", "The day, UTC.", format="date"),
+    "requests": plain("integer", "Finished requests that were sent to a provider."),
+    "errors": plain("integer", "Of them, those that failed."),
+    "input_tokens": plain("integer", "Tokens of prompts."),
+    "cached_tokens": plain("integer", "Of them, those that the provider had cached."),
+    "cache_write_tokens": plain("integer", "Of them, those that were written into its cache."),
+    "output_tokens": plain("integer", "Tokens of answers."),
+    "reasoning_tokens": plain("integer", "Of them, those of reasoning."),
+    "usd": plain("number", "What they cost, in USD."),
+    "estimated": plain("integer", "Requests whose tokens are an estimate."),
+}
+_ALWAYS = columns(())
+_USAGE = object_of(
+    "Totals. Of the first members there are those that were asked for with `by`.",
+    {name: _USED[name] for name in columns(DIMENSIONS)},
+    optional=[name for name in columns(DIMENSIONS) if name not in _ALWAYS],
+    examples=[
+        {
+            "model": "openai/gpt-4o",
+            "day": "2026-11-25",
+            "requests": 1204,
+            "errors": 3,
+            "input_tokens": 482113,
+            "cached_tokens": 51200,
+            "cache_write_tokens": 0,
+            "output_tokens": 257656,
+            "reasoning_tokens": 0,
+            "usd": 3.72,
+            "estimated": 2,
+        }
+    ],
+)
+_REQUEST = object_of(
+    "A finished request, without its content.",
+    {
+        "id": plain("string", "What X-Inferoute-Request-Id said."),
+        "time": plain("number", "When it was finished, in Unix seconds."),
+        "key": nullable("string", "The name of its key."),
+        "key_id": nullable("string", "Its id."),
+        "endpoint": plain("string", "Where it was sent to.", enum=list(EXPLAINED)),
+        "stream": plain("boolean", "It asked for a stream."),
+        "model_requested": nullable("string", "The name in the request."),
+        "model": nullable("string", "The id that it went to last; null: to none."),
+        "provider": nullable("string", "The provider of this one."),
+        "status": plain("integer", "What the client was answered; 499: it had left before."),
+        "attempts": plain("integer", "How often it was sent."),
+        "failed_attempts": plain("string", "Those that failed, as provider:reason:milliseconds."),
+        "ttft_ms": nullable("number", "Until the first byte of the answer, in milliseconds."),
+        "total_ms": plain("number", "Until its last byte, in milliseconds."),
+        "overhead_us": nullable("integer", "What the gateway itself took before sending, in microseconds."),
+        "input_tokens": nullable("integer", "Tokens of the prompt."),
+        "cached_tokens": nullable("integer", "Of them, those that the provider had cached."),
+        "output_tokens": nullable("integer", "Tokens of the answer."),
+        "usd": nullable("number", "What it cost, in USD; null: its price is not known."),
+        "usage_source": nullable("string", "Who counted the tokens.", enum=["provider", "estimated"]),
+    },
+    examples=[
+        {
+            "id": "req_018f3b2c4d5e6f70",
+            "time": 1795624377.412,
+            "key": "prod",
+            "key_id": "key_9f86d081884c7d65",
+            "endpoint": "chat",
+            "stream": True,
+            "model_requested": "premium",
+            "model": "anthropic/claude-3-5-sonnet",
+            "provider": "anthropic",
+            "status": 200,
+            "attempts": 2,
+            "failed_attempts": "openai:503:412ms",
+            "ttft_ms": 812.4,
+            "total_ms": 4120.5,
+            "overhead_us": 183,
+            "input_tokens": 412,
+            "cached_tokens": 0,
+            "output_tokens": 214,
+            "usd": 0.0044,
+            "usage_source": "provider",
+        }
+    ],
+)
+
+# ---------------------------------------------------------------------- this moment
+
+_PERCENTILES = object_of(
+    "Read from histograms, over the last minute.",
+    {
+        name: plain("number", f"The {number}th percentile.")
+        for name, number in (("p50", 50), ("p95", 95), ("p99", 99))
+    },
+)
+
+
+_SAMPLE_ROUTE = object_of(
+    "A live row, in brief.",
+    {
+        "id": plain("string", "The model's id, with its provider."),
+        "endpoint": nullable("string", "The row's endpoint; null: it was never asked.", enum=list(EXPLAINED)),
+        "stream": nullable("boolean", "The row is that of streamed answers."),
+        "state": ROUTES["Route"]["properties"]["state"],
+        "usable": plain("boolean", "Requests go to it now."),
+        "in_flight": plain("integer", "Attempts under way."),
+        "awaiting": plain("integer", "Of them, those without a first byte."),
+        "ttft_ms": nullable("number", "The usual time to the first byte, in milliseconds."),
+        "ms_per_output_token": nullable(
+            "number", "The usual pace of an answer, in milliseconds for each token."
+        ),
+        "success": nullable("number", "The share of attempts that succeed."),
+        "usd_per_request": nullable("number", "What a request is charged, in USD."),
+    },
+)
+_SAMPLE_EXAMPLE: dict[str, Any] = {
+    "time": 1795624377.412,
+    "requests_per_s": 12.0,
+    "errors_per_s": 0.0,
+    "input_tokens_per_s": 4812.0,
+    "output_tokens_per_s": 2570.0,
+    "usd_today": 3.72,
+    "ttft_ms": {"p50": 412.0, "p95": 1210.0, "p99": 1830.0},
+    "overhead_us": {"p50": 180.0, "p95": 310.0, "p99": 520.0},
+    "in_flight": 3,
+    "connections": 10,
+    "workers": 1,
+    "event_loop_lag_ms": 0.1,
+    "ready": True,
+    "simulated": False,
+    "routes": [
+        {
+            "id": "openai/gpt-4o",
+            "endpoint": "chat",
+            "stream": True,
+            "state": "ok",
+            "usable": True,
+            "in_flight": 3,
+            "awaiting": 1,
+            "ttft_ms": 412.0,
+            "ms_per_output_token": 12.1,
+            "success": 0.99,
+            "usd_per_request": 0.0031,
+        }
+    ],
+}
+_SAMPLE = object_of(
+    "What happened in a second.",
+    {
+        "time": plain("number", "When it ended, in Unix seconds."),
+        "requests_per_s": plain("number", "Requests that were finished."),
+        "errors_per_s": plain("number", "Of them, those with a status of 400 or more."),
+        "input_tokens_per_s": plain("number", "Tokens of their prompts."),
+        "output_tokens_per_s": plain("number", "Tokens of their answers."),
+        "usd_today": plain("number", "What this day has cost, UTC, in USD."),
+        "ttft_ms": either(
+            "Until the first byte of an answer, in milliseconds; null: nothing was finished.", "Percentiles"
+        ),
+        "overhead_us": either(
+            "What the gateway itself took, in microseconds; null: nothing was finished.", "Percentiles"
+        ),
+        "in_flight": plain("integer", "Requests sent and not finished."),
+        "connections": plain("integer", "Connections of clients."),
+        "workers": plain("integer", "Processes that serve."),
+        "event_loop_lag_ms": nullable("number", "The largest lag of an event loop, in milliseconds."),
+        "ready": plain("boolean", "As /readyz says."),
+        "simulated": plain("boolean", "The simulator answers."),
+        "routes": {"type": "array", "items": ref("SampleRoute"), "description": "The live rows."},
+    },
+    examples=[_SAMPLE_EXAMPLE],
+)
+_HISTORY = object_of(
+    "The last minutes.",
+    {
+        "samples": {
+            "type": "array",
+            "items": ref("Sample"),
+            "maxItems": KEPT,
+            "description": "The oldest first. Not all of them have the rows.",
+        }
+    },
+    examples=[{"samples": [_SAMPLE_EXAMPLE | {"routes": []}]}],
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "Key": object_of("A key of the gateway.", _ROW, examples=[_EXAMPLE]),
+    "Keys": list_of("Key", "All keys, revoked ones included."),
+    "NewKey": _NEW_KEY,
+    "RotatedKey": _ROTATED_KEY,
+    "KeySettings": _KEY_SETTINGS,
+    "KeyChanges": _KEY_CHANGES,
+    "KeyRotation": _ROTATION,
+    "Usage": _USAGE,
+    "Totals": list_of("Usage", "A row for each combination of the asked dimensions."),
+    "Request": _REQUEST,
+    "Requests": list_of("Request", "The latest finished requests, the newest first."),
+    "Percentiles": _PERCENTILES,
+    "SampleRoute": _SAMPLE_ROUTE,
+    "Sample": _SAMPLE,
+    "History": _HISTORY,
+}

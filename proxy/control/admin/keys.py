@@ -1,0 +1,155 @@
+"""The admin API's part about keys and what they use."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from proxy.access.key import Key, KeySettingsError
+from proxy.control.admin.inputs import prefers, query_of, read_object, refused
+from proxy.control.http import json_response, rows_response
+from proxy.control.key_store import KeyStore, NotStored
+from proxy.control.slices import sliced
+from proxy.control.usage_index import Books
+from proxy.errors import BadRequest, GatewayError, NotFound
+from proxy.relay.downstream.gateway import Gateway
+from proxy.storage.key_table import NameTaken, UnknownKey
+from proxy.storage.usage_totals import csv_lines
+from proxy.wire.query import QueryError
+
+FORMATS = ("json", "csv")
+
+# A name may hold slashes; a path that ends as one of another route does is not a key's.
+_KEY = r"/admin/v1/keys/{id:.+(?<!/rotate)}"
+
+_GATEWAY = web.AppKey("keys_gateway", Gateway)
+_KEYS = web.AppKey("keys", KeyStore)
+_BOOKS = web.AppKey("books", Books)
+
+
+def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Books) -> None:
+    """Add the routes to the application of the admin listener."""
+    app[_GATEWAY], app[_KEYS], app[_BOOKS] = gateway, keys, books
+    app.router.add_get("/admin/v1/keys", _list)
+    app.router.add_post("/admin/v1/keys", _create)
+    app.router.add_post("/admin/v1/keys/{id:.+}/rotate", _rotate)
+    app.router.add_get(_KEY, _show)
+    app.router.add_patch(_KEY, _edit)
+    app.router.add_delete(_KEY, _revoke)
+    app.router.add_get("/admin/v1/usage", _usage)
+
+
+async def _list(request: web.Request) -> web.StreamResponse:
+    return await rows_response(request, request.app[_KEYS].rows())
+
+
+async def _show(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    return json_response(keys.row(_found(request)))
+
+
+def _found(request: web.Request) -> Key:
+    try:
+        return request.app[_KEYS].find(request.match_info["id"])
+    except UnknownKey as error:
+        raise _unknown(error) from None
+
+
+async def _create(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    was_open = keys.is_open
+    try:
+        key, secret = await keys.create(given, _names(request))
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NameTaken as error:
+        raise _taken(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    closes = was_open and not keys.is_open
+    answer = json_response({**keys.row(key), "key": secret, "closes_gateway": closes}, status=201)
+    answer.headers["Location"] = f"/admin/v1/keys/{key.id}"
+    return answer
+
+
+async def _edit(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    try:
+        key = await keys.edit(request.match_info["id"], given, _names(request))
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NameTaken as error:
+        raise _taken(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response(keys.row(key))
+
+
+async def _rotate(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    given = await read_object(request, "invalid_key")
+    try:
+        key, secret = await keys.rotate(request.match_info["id"], given)
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except KeySettingsError as error:
+        raise _invalid(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response({**keys.row(key), "key": secret})
+
+
+async def _revoke(request: web.Request) -> web.Response:
+    keys = request.app[_KEYS]
+    try:
+        key = await keys.revoke(request.match_info["id"])
+    except UnknownKey as error:
+        raise _unknown(error) from None
+    except NotStored as error:
+        raise _failed(error) from None
+    return json_response(keys.row(key))
+
+
+def _names(request: web.Request) -> Iterable[str]:
+    return request.app[_GATEWAY].catalog.names()
+
+
+async def _usage(request: web.Request) -> web.StreamResponse:
+    query = query_of(request)
+    wanted = "csv" if prefers(request.headers.get("Accept", ""), "text/csv", "application/json") else "json"
+    form = query.pop("format", wanted)
+    if form not in FORMATS:
+        raise refused(QueryError("format", f"'format' must be {' or '.join(FORMATS)}"))
+    try:
+        by, rows = await request.app[_BOOKS].usage(query, request.app[_KEYS].names())
+    except QueryError as error:
+        raise refused(error) from None
+    except sqlite3.Error as error:
+        raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
+    vary = {"Vary": "Accept"}
+    if form == "json":
+        return await rows_response(request, rows, vary)
+    text = "".join(await sliced(csv_lines(rows, by)))
+    return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=vary)
+
+
+def _unknown(error: UnknownKey) -> GatewayError:
+    return NotFound(str(error), "key_not_found")
+
+
+def _invalid(error: KeySettingsError) -> GatewayError:
+    return BadRequest(str(error), status=422, code="invalid_key")
+
+
+def _taken(error: NameTaken) -> GatewayError:
+    return BadRequest(str(error), status=409, code="key_name_taken", param="name")
+
+
+def _failed(error: NotStored) -> GatewayError:
+    return GatewayError(str(error), status=503, code="storage_failed")

@@ -1,0 +1,382 @@
+"""The OpenAPI document of the control plane, as it is served at ``/admin/v1/openapi.json``.
+
+3.1, since there a schema is JSON Schema as it is: null is a type, and what answers must not hold can be said.
+The tests hold it to what is served: every route is here and nothing else, and what a generator of requests
+gets for an answer is as it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from proxy import __version__
+from proxy.config.settings import STRATEGIES
+from proxy.config.values import MAX_NAME_CHARS
+from proxy.control.admin import key_schemas, schemas
+from proxy.control.admin.explain import EXPLAINED
+from proxy.control.admin.inputs import QUERIES
+from proxy.control.admin.keys import FORMATS
+from proxy.control.admin.monitoring import MAX_WATCHERS
+from proxy.control.admin.schemas import Schema, ref
+from proxy.control.admin.views import DEFAULT_REQUESTS, MAX_REQUESTS
+from proxy.storage.usage_totals import DIMENSIONS
+
+PATH = "/admin/v1/openapi.json"
+
+_OPENAPI = "3.1.0"
+_JSON = "application/json"
+_ABOUT = """What the admin listener of a TokenHub gateway answers.
+
+Answers are JSON, errors in one envelope, lists below `data`. A request that writes needs the header
+`Content-Type: application/json`. Requests that a foreign page makes, or that come by a foreign name, are
+refused (403). A path that is none is a 404, a method that a path doesn't have a 405 with `Allow`. Dates are
+Unix seconds, money is USD, months and days are those of UTC. In paths, what a name holds beyond letters and
+digits is percent-encoded, `/` as `%2F`."""
+_TAGS = {
+    "routing": "Where requests go: deployments, aliases, the configuration.",
+    "keys": "The gateway's own keys.",
+    "usage": "What was used, and by whom.",
+    "operation": "The process itself.",
+}
+_ERRORS = {
+    "400": "The request can't be read: its query, or its body.",
+    "401": "The token is missing, or another.",
+    "403": "The request comes by a foreign name, or from a foreign page.",
+    "404": "There is nothing of that name.",
+    "409": "The file of the configuration can't be replaced, was changed by somebody else, or is none; or "
+    "another key in use has the name.",
+    "413": "The body is too large.",
+    "414": "The path is too long to name anything.",
+    "415": "The body is not declared as JSON, or is compressed.",
+    "422": "What was sent can be read, but not be done; the message names every mistake.",
+    "500": "A fault of the gateway; its log says more.",
+    "503": "The storage fails, and nothing was changed but as the message says.",
+}
+_WRITES = ("413", "415", "422")
+_NAMED = ("404", "414")
+
+
+# ---------------------------------------------------------------------- parameters
+
+_VALUES: dict[str, Schema] = {
+    "strategy": {"type": "string", "enum": list(STRATEGIES)},
+    "endpoint": {"type": "string", "enum": list(EXPLAINED)},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_REQUESTS, "default": DEFAULT_REQUESTS},
+    "key": {"type": "string"},
+    "model": {"type": "string"},
+    "status": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 999}, {"const": "error"}]},
+    "by": {"type": "array", "items": {"type": "string", "enum": list(DIMENSIONS)}, "uniqueItems": True},
+    "since": {"type": "string", "pattern": "^([0-9]{4}-[0-9]{2}-[0-9]{2}|[1-9][0-9]{0,4}d)$"},
+    "format": {"type": "string", "enum": list(FORMATS)},
+}
+_VALUES["until"] = _VALUES["since"]
+_MEANINGS = {
+    "strategy": "Before the one in the header, and this before the one in the body.",
+    "endpoint": "Before the one in the body; without either it is chat.",
+    "limit": "At most so many rows.",
+    "key": "Only requests with the key of this name or id.",
+    "model": "Only requests that went to this id, or named it.",
+    "status": "Only requests with this status; `error`: 400 and above.",
+    "by": "The dimensions of a row; without any there is one row of everything.",
+    "since": "The first day, UTC, as YYYY-MM-DD, or as the first of so many days that end today: 7d.",
+    "until": "The last day, in the same way.",
+    "format": "Before the header Accept.",
+}
+_EXAMPLES: dict[str, Any] = {
+    "strategy": "cost", "endpoint": "chat", "limit": 20, "key": "prod", "model": "openai/gpt-4o",
+    "status": "error", "by": ["model", "day"], "since": "7d", "until": "2026-11-25", "format": "csv",
+}  # fmt: skip
+
+
+def _query(name: str) -> Schema:
+    parameter: Schema = {
+        "name": name,
+        "in": "query",
+        "description": _MEANINGS[name],
+        "schema": _VALUES[name],
+        "example": _EXAMPLES[name],
+        "allowEmptyValue": True,  # is none
+    }
+    if name == "by":
+        parameter |= {"style": "form", "explode": False}
+    return parameter
+
+
+_ALIAS_NAME: Schema = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The alias.",
+    # As proxy.config.values.name has it: printable ASCII but for spaces and commas.
+    "schema": {"type": "string", "pattern": r"^[!-+\--~]+$", "minLength": 1, "maxLength": MAX_NAME_CHARS},
+    "example": "premium",
+}
+_KEY_ID: Schema = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The key's id; or its name, where one in use has it alone.",
+    "schema": {"type": "string", "minLength": 1},
+    "example": "key_9f86d081884c7d65",
+}
+# What can be done with one that was made.
+_KEY_OPERATIONS = ("showKey", "editKey", "rotateKey", "revokeKey")
+_STRATEGY_HEADER: Schema = {
+    "name": "X-Inferoute-Strategy",
+    "in": "header",
+    "description": "As in a request to the data plane.",
+    "schema": {"type": "string", "enum": list(STRATEGIES)},
+    "example": "cost",
+}
+
+
+# ---------------------------------------------------------------------- operations
+
+
+def _json(schema: str) -> Schema:
+    return {_JSON: {"schema": ref(schema)}}
+
+
+def _answer(about: str, content: Schema, **more: Any) -> Schema:
+    return {"description": about, "content": content, **more}
+
+
+def _operation(
+    id: str,
+    tag: str,
+    about: str,
+    answers: dict[str, Schema],
+    errors: Iterable[str] = (),
+    body: str = "",
+    parameters: Iterable[Schema] = (),
+    **more: Any,
+) -> Schema:
+    """One method of one path.
+
+    :param errors: the statuses of errors beside those that every operation may have.
+    :param body: the schema of what is sent; "" for nothing.
+    """
+    found: Schema = {"operationId": id, "tags": [tag], "summary": about}
+    if parameters:
+        found["parameters"] = list(parameters)
+    if body:
+        found["requestBody"] = {"required": True, "content": _json(body)}
+    statuses = sorted({*errors, "400", "401", "403", "500"})
+    found["responses"] = answers | {
+        status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses
+    }
+    return found | more
+
+
+def _read(id: str, tag: str, about: str, schema: str, **more: Any) -> Schema:
+    return _operation(id, tag, about, {"200": _answer(about, _json(schema))}, **more)
+
+
+def _link(operation: str, parameter: str, value: str) -> Schema:
+    return {"operationId": operation, "parameters": {parameter: value}}
+
+
+def _aliases() -> dict[str, Schema]:
+    alias = _answer("The alias as it is now.", _json("Alias"))
+    return {
+        "/admin/v1/aliases": {"get": _read("listAliases", "routing", "All aliases.", "Aliases")},
+        "/admin/v1/aliases/{name}": {
+            "parameters": [_ALIAS_NAME],
+            "get": _read("showAlias", "routing", "One alias.", "Alias", errors=_NAMED),
+            "put": _operation(
+                "setAlias", "routing", "Set an alias, in routes.toml and for the next request.",
+                {"200": alias, "201": alias | {"description": "The alias, which is new."}},
+                [*_WRITES, *_NAMED, "409"], "AliasSettings",
+            ),
+            "delete": _operation(
+                "removeAlias", "routing", "Remove an alias, in routes.toml and for the next request.",
+                {"200": _answer("It is removed.", _json("AliasRemoved"))}, [*_NAMED, "409", "415", "422"],
+            ),
+        },
+    }  # fmt: skip
+
+
+def _routing() -> dict[str, Schema]:
+    explain = [_query(name) for name in QUERIES["/admin/v1/explain"]]
+    return {
+        "/admin/v1/routes": {
+            "get": _read("listRoutes", "routing", "Every deployment with its live rows.", "Routes")
+        },
+        **_aliases(),
+        "/admin/v1/explain": {
+            "post": _operation(
+                "explain", "routing", "Where a request would go, and why. Sends nothing.",
+                {"200": _answer("The choice.", _json("Explanation"))}, ["404", "413", "415"],
+                "ExplainRequest", [*explain, _STRATEGY_HEADER],
+            )
+        },
+        "/admin/v1/reload": {
+            "post": _operation(
+                "reload", "routing", "Read routes.toml and the providers' keys anew, as SIGHUP does.",
+                {"200": _answer("What changed.", _json("Changes"))}, [*_WRITES, "409"], "Nothing",
+            )
+        },
+    }  # fmt: skip
+
+
+def _keys() -> dict[str, Schema]:
+    key = {"200": _answer("The key as it is now.", _json("Key"))}
+    links = {name: _link(name, "id", "$response.body#/id") for name in _KEY_OPERATIONS}
+    location = {
+        "description": "Where the key is to be found.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+    made = _answer("The new key.", _json("NewKey"), headers={"Location": location}, links=links)
+    return {
+        "/admin/v1/keys": {
+            "get": _read("listKeys", "keys", "All keys.", "Keys"),
+            "post": _operation(
+                "createKey", "keys", "Make a key, which holds for the next request.", {"201": made},
+                [*_WRITES, "409", "503"], "KeySettings",
+            ),
+        },
+        "/admin/v1/keys/{id}": {
+            "parameters": [_KEY_ID],
+            "get": _read("showKey", "keys", "One key.", "Key", errors=_NAMED),
+            "patch": _operation(
+                "editKey", "keys", "Change a key, which holds for the next request.", key,
+                [*_WRITES, *_NAMED, "409", "503"], "KeyChanges",
+            ),
+            "delete": _operation(
+                "revokeKey", "keys", "Revoke a key, which holds for the next request. It stays in the list.",
+                key, [*_NAMED, "415", "503"],
+            ),
+        },
+        "/admin/v1/keys/{id}/rotate": {
+            "parameters": [_KEY_ID],
+            "post": _operation(
+                "rotateKey", "keys",
+                "Replace a key's secret, for the next request; the former one works on for a while.",
+                {"200": _answer("The key with its new secret.", _json("RotatedKey"))},
+                [*_WRITES, *_NAMED, "503"], "KeyRotation",
+            ),
+        },
+    }  # fmt: skip
+
+
+def _usage() -> dict[str, Schema]:
+    table = {"text/csv": {"schema": {"type": "string", "description": "RFC 4180, with a header line."}}}
+    return {
+        "/admin/v1/usage": {
+            "get": _operation(
+                "usage", "usage", "Totals of the ledger, as JSON or as a table.",
+                {"200": _answer("The totals.", _json("Totals") | table)}, ["503"],
+                parameters=[_query(name) for name in QUERIES["/admin/v1/usage"]],
+            )
+        },
+        "/admin/v1/requests": {
+            "get": _read(
+                "listRequests", "usage", "The latest finished requests.", "Requests",
+                parameters=[_query(name) for name in QUERIES["/admin/v1/requests"]],
+            )
+        },
+    }  # fmt: skip
+
+
+def _operations() -> dict[str, Schema]:
+    events = "Server-sent events with JSON: a History as `history`, then each second a Sample as `sample`."
+    metrics = {"text/plain": {"schema": {"type": "string"}}}
+    event = {"contentMediaType": _JSON, "contentSchema": {"anyOf": [ref("History"), ref("Sample")]}}
+    stream = {"text/event-stream": {"schema": {"type": "string", "description": events} | event}}
+    retry = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}}
+    many = _answer(f"{MAX_WATCHERS} others watch already.", _json("Error"), headers=retry)
+    parts: Schema = {"openapi": {"const": _OPENAPI}, "info": {"type": "object"}, "paths": {"type": "object"}}
+    document = {_JSON: {"schema": {"type": "object", "properties": parts, "required": list(parts)}}}
+    return {
+        "/admin/v1/live": {
+            "get": _operation(
+                "live", "operation", "What happens, second by second.",
+                {"200": _answer("A stream that doesn't end.", stream), "503": many},
+            )
+        },
+        PATH: {
+            "get": _operation("openapi", "operation", "This document.", {"200": _answer("It.", document)})
+        },
+        "/metrics": {
+            "get": _operation(
+                "metrics", "operation", "Metrics for Prometheus, of all workers.",
+                {"200": _answer("Prometheus' text format.", metrics)},
+            )
+        },
+        "/healthz": {
+            "get": _read(
+                "healthz", "operation", "Whether the process lives. Needs no token.", "Health", security=[]
+            )
+        },
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------- the document
+
+
+def _error(status: str) -> Schema:
+    headers: Schema = {
+        "x-request-id": {
+            "description": "What the log calls it.",
+            "required": True,
+            "schema": {"type": "string"},
+        }
+    }
+    if status == "401":
+        headers["WWW-Authenticate"] = {
+            "description": "Bearer.",
+            "required": True,
+            "schema": {"type": "string"},
+        }
+    return _answer(_ERRORS[status], _json("Error"), headers=headers)
+
+
+def document(*, has_token: bool) -> Schema:
+    """The document.
+
+    :param has_token: requests need a bearer token.
+    """
+    paths = {**_routing(), **_keys(), **_usage(), **_operations()}
+    found: Schema = {
+        "openapi": _OPENAPI,
+        "info": {
+            "title": "TokenHub admin API",
+            "version": __version__,
+            "description": _ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "The admin listener that this document is from."}],
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.SCHEMAS | key_schemas.SCHEMAS,
+            "responses": {f"Error{status}": _error(status) for status in _ERRORS},
+        },
+    }
+    if has_token:
+        about = "What the variable holds that [admin] token_env names."
+        found["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer", "description": about}
+        }
+        found["security"] = [{"token": []}]
+    else:
+        _drop_token(found)
+    return found
+
+
+def _drop_token(found: Schema) -> None:
+    del found["components"]["responses"]["Error401"]
+    for operations in found["paths"].values():
+        for operation in operations.values():
+            if isinstance(operation, dict):
+                operation["responses"].pop("401")
+                operation.pop("security", None)
+
+
+def document_bytes(*, has_token: bool) -> bytes:
+    """The document as it is served."""
+    return orjson.dumps(document(has_token=has_token), option=orjson.OPT_INDENT_2)

@@ -1,0 +1,199 @@
+"""What operators are alerted to: keys near their monthly limits, ejections, refused credentials.
+
+A :class:`Watch` looks at the tables now and then and says what is new. It goes by what differs from what was
+told before, and not by single events: so nothing that comes and goes between two looks is told wrongly, and
+what was held back, as a cause is told at most once an hour, is told after the hour if it is still so. The
+last that was told of something is never wrong for longer than that.
+
+What holds already at the first look is told too, once: whoever sets a webhook is to know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from math import inf
+from typing import Any, NamedTuple
+
+from proxy.access.key import NUSD, Key
+from proxy.access.permits import Month
+from proxy.control.steps import done
+from proxy.deployments.deployment import Deployment
+from proxy.routing.catalog import Catalog
+
+KEY_LIMIT = "key_limit"
+EJECTED = "deployment_ejected"
+BACK = "deployment_back"
+REFUSED = "provider_key_refused"
+
+# A cause is told at most once in so long.
+QUIET_S = 3600.0
+# What other workers tell may be so old when it is taken in; what is seen twice for it is told once.
+_TOLD_LATE_S = 1.0
+# Percent of a monthly limit, the higher first.
+_THRESHOLDS = (100, 80)
+
+
+class Alert(NamedTuple):
+    """Something to tell. ``text``: a sentence for people; ``fields``: the same for programs."""
+
+    event: str
+    text: str
+    fields: Mapping[str, Any]
+
+
+class _Seen:
+    """What was seen of a deployment, and told. Monotonic seconds."""
+
+    __slots__ = ("ejected_at_s", "is_told_out")
+
+    def __init__(self, ejected_at_s: float) -> None:
+        self.ejected_at_s = ejected_at_s
+        self.is_told_out = False
+
+
+class Watch:
+    """See the module's text. One is for one webhook, from when that is set."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[tuple[str, ...], float] = {}  # causes of the last hour
+        self._seen: dict[str, _Seen] = {}  # by the deployment's id
+        self._failures: dict[str, int] = {}  # refusals in a row, by provider
+        self._looked_at = inf
+        self._reached: dict[tuple[str, str], int] = {}  # by key and limit: the threshold that was told
+
+    def look(
+        self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
+    ) -> list[Alert]:
+        """What is to be told now: :meth:`steps` in one go."""
+        return done(self.steps(catalog, used, now, unix_s))
+
+    def steps(
+        self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
+    ) -> Generator[None, None, list[Alert]]:
+        """What is to be told now, looked for in steps.
+
+        :param used: keys with a monthly limit, all or some, and what they have used in this month.
+        :param now: monotonic seconds. :param unix_s: the same moment for people.
+        """
+        self._told_at = {cause: at for cause, at in self._told_at.items() if now - at < QUIET_S}
+        found = yield from self._refusals(catalog, now)
+        self._seen = {id: seen for id, seen in self._seen.items() if id in catalog.deployments}
+        for deployment in catalog.deployments.values():
+            found += self._turns(deployment, now, unix_s)
+            yield
+        for key, month in used:
+            found += self._passed(key, month, now, unix_s)
+        return found
+
+    def _may_tell(self, now: float, *cause: str) -> bool:
+        """Whether a cause was not told for an hour; then it is told now."""
+        if cause in self._told_at:
+            return False
+        self._told_at[cause] = now
+        return True
+
+    def _turns(self, deployment: Deployment, now: float, unix_s: float) -> Iterator[Alert]:
+        breaker, id = deployment.breaker, deployment.id
+        seen = self._seen.get(id)
+        if seen is None:
+            seen = self._seen[id] = _Seen(breaker.ejected_at_s)
+        is_out = breaker.ejections > 0
+        was_out = is_out or breaker.ejected_at_s > seen.ejected_at_s
+        seen.ejected_at_s = breaker.ejected_at_s
+        if was_out and not seen.is_told_out and self._may_tell(now, EJECTED, id):
+            seen.is_told_out = True
+            yield _ejected(deployment, breaker.until_s - now + unix_s)
+        if seen.is_told_out and not is_out and self._may_tell(now, BACK, id):
+            seen.is_told_out = False
+            fields = {"model": id, "provider": deployment.provider.name}
+            yield Alert(BACK, f"{id} is back: it is no longer ejected.", fields)
+
+    def _refusals(self, catalog: Catalog, now: float) -> Generator[None, None, list[Alert]]:
+        """The first refusal counts. A good answer right after it takes it out of the breaker's count, so the
+        rows' latest errors are looked at too."""
+        since, self._looked_at = self._looked_at - _TOLD_LATE_S, now
+        refused = set()
+        for deployment in catalog.deployments.values():
+            for row in deployment.rows().values():
+                if row.last_error_s > since and (row.last_error or "").startswith("401"):
+                    refused.add(deployment.provider.name)
+            yield
+        before = self._failures
+        self._failures = {name: breaker.failures for name, breaker in catalog.keys.items()}
+        refused |= {name for name, count in self._failures.items() if count > before.get(name, 0)}
+        found = []
+        for name in sorted(refused):
+            if self._may_tell(now, REFUSED, name):
+                text = f"Provider {name} refuses the gateway's key (401): it may have expired or be revoked."
+                found.append(Alert(REFUSED, text, {"provider": name, "reason": "it answered 401"}))
+        return found
+
+    def _passed(self, key: Key, month: Month, now: float, unix_s: float) -> Iterator[Alert]:
+        is_over = key.revoked is not None or (key.expires is not None and key.expires <= unix_s)
+        for name, used, limit in (
+            ("monthly_tokens", month.tokens, key.monthly_tokens),
+            ("monthly_usd", month.nusd, key.monthly_nusd),
+        ):
+            reached, told = 0, self._reached.get((key.id, name), 0)
+            if limit is not None and not is_over:
+                reached = next((percent for percent in _THRESHOLDS if 100 * used >= percent * limit), 0)
+            if reached < told:  # another month, or another limit
+                self._reached[key.id, name] = reached
+            elif reached > told and self._may_tell(now, KEY_LIMIT, key.id, name, str(reached)):
+                self._reached[key.id, name] = reached
+                assert limit is not None
+                yield _limit(key, name, reached, used, limit, unix_s)
+
+
+def _ejected(deployment: Deployment, until_unix_s: float) -> Alert:
+    id, reason = deployment.id, _reason(deployment)
+    until = moment(until_unix_s)
+    text = f"{id} is ejected until {until} at least: {reason}."
+    fields = {"model": id, "provider": deployment.provider.name, "reason": reason, "until": until}
+    return Alert(EJECTED, text, fields)
+
+
+def _reason(deployment: Deployment) -> str:
+    """Why it is or was ejected; a breaker that closed again has forgotten."""
+    if deployment.breaker.reason is not None:
+        return deployment.breaker.reason
+    rows = [row for row in deployment.rows().values() if row.last_error is not None]
+    latest = max(rows, key=lambda row: row.last_error_s, default=None)
+    return "it failed" if latest is None or latest.last_error is None else latest.last_error
+
+
+def _limit(key: Key, name: str, percent: int, used: int, limit: int, unix_s: float) -> Alert:
+    month = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m")
+    if name == "monthly_usd":
+        amount, of, spent = used / NUSD, limit / NUSD, f"${used / NUSD:,.2f} of ${limit / NUSD:,.2f}"
+    else:
+        amount, of, spent = used, limit, f"{used:,} of {limit:,} tokens"
+    what = "has reached its monthly limit" if percent == 100 else f"has used {percent} % of its monthly limit"
+    more = " Its requests are answered with 402 until the month ends." if percent == 100 else ""
+    fields = {
+        "key": key.name,
+        "key_id": key.id,
+        "limit": name,
+        "percent": percent,
+        "used": amount,
+        "of": of,
+        "month": month,
+    }
+    return Alert(KEY_LIMIT, f"Key {key.name} {what}: {spent}.{more}", fields)
+
+
+def moment(unix_s: float) -> str:
+    """A moment as RFC 3339 writes it, in UTC, with milliseconds."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def payload(alert: Alert, unix_s: float, host: str, version: str) -> dict[str, Any]:
+    """What is sent of an alert; docs/alerts.md describes it. ``unix_s``: when it was found."""
+    return {
+        "event": alert.event,
+        "text": f"TokenHub at {host}: {alert.text}",
+        "time": moment(unix_s),
+        "gateway": {"host": host, "version": version},
+        **alert.fields,
+    }

@@ -1,0 +1,337 @@
+"""The keys of a running gateway: kept in SQLite, held in memory, and told to whoever serves.
+
+A change is stored first, and then in effect everywhere before whoever asked for it hears so. Keys that are
+known stay known whatever becomes of the storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec
+
+from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
+from proxy.access.limits import MAX_KEYS, Accounts
+from proxy.access.permits import Month
+from proxy.config.listen import is_open
+from proxy.config.settings import Config
+from proxy.errors import StartError
+from proxy.storage.database import State
+from proxy.storage.key_table import (
+    UnknownKey,
+    change_key,
+    check_rotation,
+    find_key,
+    load_keys,
+    make_key,
+    make_secret,
+    rotate_key,
+    shared_names,
+    store_key,
+    version_of,
+)
+
+log = logging.getLogger("tokenhub.keys")
+
+
+_P = ParamSpec("_P")
+# Names that several keys have: so many are told.
+_NAMES_SAID = 10
+
+
+class NotStored(Exception):
+    """The storage fails; the text is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """What those who serve need to know: the keys, each with the number of its account, and whether requests
+    without a key are served too."""
+
+    keys: tuple[tuple[Key, int], ...] = ()
+    is_open: bool = True
+
+
+class KeyStore:
+    """See the module's text.
+
+    :param accounts: what the keys use.
+    """
+
+    def __init__(self, state: State, accounts: Accounts, config: Config) -> None:
+        self._state = state
+        self._accounts = accounts
+        self._config = config
+        self._keys: dict[str, Key] = {}
+        self._slots: dict[str, int] = {}
+        self._spread: Callable[[Keyring], Awaitable[None]] | None = None
+        self._version = 0
+        self._lock = asyncio.Lock()
+        self._is_faulty = False
+        self._file: tuple[int, int] | None = None  # which file it is; None: nothing is kept
+        self._turn = 0
+        self._unstored: dict[str, int] = {}  # revocations that hold in memory only: when, by id
+
+    async def open(self, used: Mapping[str, Month]) -> None:
+        """Read the keys.
+
+        :param used: what each has used in this month, as far as anything.
+        :raises StartError: they can't be read. Nobody is let in for want of them.
+        """
+        try:
+            self._file = _identity(self._state.path) if self._state.is_kept else None
+            self._version = await self._state.run(version_of)
+            keys = await self._state.run(load_keys)
+        except (sqlite3.Error, ValueError) as error:
+            raise StartError(
+                f"the keys can't be read from [state] path {self._state.path}: {error}"
+            ) from None
+        now = time.time()
+        self._take_in(keys, self._accounts.at(now), used)
+        if shared := shared_names(keys, now):
+            names = "; ".join(f"'{name}': {', '.join(ids)}" for name, ids in [*shared.items()][:_NAMES_SAID])
+            log.warning(
+                "%d names belong to several keys in use (%s): metrics and totals tell these apart by key_id; "
+                "'tokenhub keys edit ID --name NAME' gives one another name", len(shared), names,
+            )  # fmt: skip
+
+    def _take_in(self, keys: Iterable[Key], month: int, used: Mapping[str, Month]) -> None:
+        self._keys = {key.id: key for key in keys}
+        for id in self._keys:
+            if id not in self._slots and len(self._slots) < MAX_KEYS:
+                slot = self._slots[id] = len(self._slots)
+                self._accounts.open(slot, month, used.get(id, Month(0, 0, 0.0)))
+        if len(self._keys) > MAX_KEYS:
+            log.error(
+                "there are %d keys, and room for %d: the latest are not known", len(self._keys), MAX_KEYS
+            )
+
+    @property
+    def keyring(self) -> Keyring:
+        """What is in effect now."""
+        keys = tuple((key, self._slots[id]) for id, key in self._keys.items() if id in self._slots)
+        return Keyring(keys, self.is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests without a key are served now."""
+        return is_open(self._config, has_keys=bool(self._keys))
+
+    async def serve(self, spread: Callable[[Keyring], Awaitable[None]]) -> None:
+        """From now on ``spread`` is told of each change, and returns when it is in effect."""
+        self._spread = spread
+        now = time.time()
+        if self.is_open:
+            if self._config.auth.required is None:
+                log.info("there are no keys: whoever reaches this gateway may use it")
+        elif not self._keys:
+            log.warning("there are no keys, and one is needed: make it with 'tokenhub keys create'")
+        elif not any(key.is_in_use(now) for key in self._keys.values()):
+            log.warning(
+                "all %d keys are revoked or expired, and requests need one, so nobody is served: make "
+                "another ('tokenhub keys create'), or extend one ('tokenhub keys edit KEY --expires 90d')",
+                len(self._keys),
+            )
+
+    async def configure(self, config: Config) -> None:
+        """Another configuration is in effect."""
+        async with self._lock:
+            was_open, self._config = self.is_open, config
+            if self.is_open != was_open:
+                await self._tell()
+
+    async def _tell(self) -> None:
+        if self._spread is not None:
+            await self._spread(self.keyring)
+
+    # ------------------------------------------------------------------ what people ask for
+
+    def used_in_turn(self, count: int) -> list[tuple[Key, Month]]:
+        """The next so many keys with a monthly limit, each with what it has used: by and by, all of them."""
+        limited = [key for key in self._keys.values() if key.is_limited_by_month() and key.id in self._slots]
+        begin = self._turn if self._turn < len(limited) else 0
+        self._turn = begin + count
+        now = time.time()
+        return [(key, self._accounts.used(self._slots[key.id], now)) for key in limited[begin : self._turn]]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of all keys that there are now."""
+        return map(self.row, list(self._keys.values()))
+
+    def find(self, wanted: str) -> Key:
+        """:raises UnknownKey: as :func:`proxy.storage.key_table.find_key`."""
+        return find_key(list(self._keys.values()), wanted, time.time())
+
+    def row(self, key: Key) -> dict[str, Any]:
+        """The row of a key, with what it has used."""
+        slot = self._slots.get(key.id)
+        used = Month(0, 0, 0.0) if slot is None else self._accounts.used(slot, time.time())
+        return key.row(used.tokens, used.nusd, used.last_used or None)
+
+    def names(self) -> dict[str, str]:
+        """The names of all keys, by id."""
+        return {id: key.name for id, key in self._keys.items()}
+
+    async def create(self, given: Mapping[str, Any], known: Iterable[str]) -> tuple[Key, str]:
+        """Make a key; its clear text comes with it, and never again.
+
+        :param known: the names that ``models`` may hold.
+        :raises KeySettingsError: settings that can't be. :raises NameTaken, NotStored: nothing was changed.
+        """
+        now = time.time()
+        settings = read_settings(given, now)
+        check_models(settings.get("models") or (), known)
+        key, secret = make_key(settings, now)
+        async with self._lock:
+            await self._look()
+            if len(self._slots) >= MAX_KEYS:
+                raise KeySettingsError(
+                    f"There are {MAX_KEYS} keys already; a restart makes room for those that were deleted."
+                )
+            await self._store(_store_new, key)
+        log.info("key %s (%s) is new", key.id, key.name)
+        return key, secret
+
+    async def edit(self, wanted: str, given: Mapping[str, Any], known: Iterable[str]) -> Key:
+        """Change what is given of a key; null lifts a limit.
+
+        :raises UnknownKey, KeySettingsError, NameTaken, NotStored: nothing was changed.
+        """
+        now = time.time()
+        async with self._lock:
+            await self._look()
+            key = self.find(wanted)
+            settings = read_settings(given, now)
+            fresh = set(settings.get("models") or ()) - set(key.models or ())  # the rest may have left since
+            check_models(sorted(fresh), known)
+            changed = dataclasses.replace(key, **settings)
+            if changed != key:
+                if key.id in self._unstored:
+                    settings["revoked"] = self._unstored[key.id]
+                changed = await self._store(change_key, key.id, settings, now)
+                log.info("key %s (%s) was changed: %s", key.id, key.name, ", ".join(sorted(settings)))
+            return changed
+
+    async def rotate(self, wanted: str, given: Mapping[str, Any]) -> tuple[Key, str]:
+        """Give a key another secret, which comes with it, and never again. The former one may work on.
+
+        :param given: as :func:`proxy.access.key.read_rotation` takes it.
+        :raises UnknownKey, KeySettingsError, NotStored: nothing was changed.
+        """
+        overlap_s = read_rotation(given)
+        secret, digest = make_secret()
+        async with self._lock:
+            await self._look()
+            key = self.find(wanted)
+            now = time.time()
+            check_rotation(key, now)  # that it was revoked may hold in memory only
+            key = await self._store(rotate_key, key.id, digest, overlap_s, now)
+        log.info("key %s (%s) has a new secret; the former one works for %d s", key.id, key.name, overlap_s)
+        return key, secret
+
+    async def revoke(self, wanted: str) -> Key:
+        """From the next request on a key is of no use. Where that can't be stored, it holds all the same.
+
+        :raises UnknownKey: there is none. :raises NotStored: it holds until the next start only.
+        """
+        async with self._lock:
+            await self._look()
+            key = self.find(wanted)
+            if key.revoked is not None and key.id not in self._unstored:
+                return key
+            at = key.revoked or int(time.time())
+            try:
+                revoked = await self._store(change_key, key.id, {"revoked": at}, at)
+            except NotStored as error:
+                self._unstored[key.id] = at
+                self._keys[key.id] = dataclasses.replace(key, revoked=at)
+                await self._tell()
+                text = f"{error} The key is revoked, but only until the gateway is started anew."
+                raise NotStored(text) from None
+            log.info("key %s (%s) is revoked", key.id, key.name)
+            return revoked
+
+    async def _store(
+        self, work: Callable[Concatenate[sqlite3.Connection, _P], Key], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Key:
+        """Have a key written; it is in effect afterwards."""
+        try:
+            await self._state.run(self._has_file)
+            key = await self._state.run(work, *args, **kwargs)
+        except KeySettingsError:
+            raise
+        except (sqlite3.Error, ValueError, UnknownKey) as error:
+            raise NotStored(f"The key can't be stored in {self._state.path}: {error}.") from None
+        self._unstored.pop(key.id, None)
+        self._take_in({**self._keys, key.id: key}.values(), *self._nothing_used())
+        await self._tell()
+        return key
+
+    def _nothing_used(self) -> tuple[int, Mapping[str, Month]]:
+        return self._accounts.at(time.time()), {}
+
+    # ------------------------------------------------------------------ what others write
+
+    async def check(self) -> None:
+        """Take in what a command has written to the file while the gateway runs."""
+        async with self._lock:
+            await self._look()
+
+    async def _look(self) -> None:
+        """Trouble with the storage is said, and what is known stays."""
+        try:
+            await self._state.run(self._has_file)
+            for id, at in list(self._unstored.items()):
+                with contextlib.suppress(UnknownKey):  # whose row has gone lets nobody in any more
+                    await self._state.run(change_key, id, {"revoked": at}, at)
+                del self._unstored[id]
+                log.info("key %s: that it is revoked could be stored now", id)
+            version = await self._state.run(version_of)
+            if version == self._version:
+                return
+            keys = await self._state.run(load_keys)
+        except (sqlite3.Error, ValueError) as error:
+            if not self._is_faulty:
+                log.error(
+                    "the keys can't be read from %s (%s): those that are known stay", self._state.path, error
+                )
+            self._is_faulty = True
+            return
+        self._version, self._is_faulty = version, False
+        keys = [self._as_revoked(key) for key in keys]
+        if {key.id: key for key in keys} != self._keys:
+            self._take_in(keys, *self._nothing_used())
+            log.info("the keys were changed by a command")
+            await self._tell()
+
+    def _as_revoked(self, key: Key) -> Key:
+        at = self._unstored.get(key.id)
+        return key if at is None or key.revoked is not None else dataclasses.replace(key, revoked=at)
+
+    def _has_file(self, _database: sqlite3.Connection) -> None:
+        """SQLite writes on without a word to a file that was deleted.
+
+        :raises sqlite3.OperationalError: it was.
+        """
+        if self._file is not None and _identity(self._state.path) != self._file:
+            raise sqlite3.OperationalError("the file was deleted or replaced, which needs a restart")
+
+
+def _store_new(database: sqlite3.Connection, key: Key) -> Key:
+    store_key(database, key)
+    return key
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

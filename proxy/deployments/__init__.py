@@ -1,0 +1,16 @@
+"""Deployments: a model at a provider, and what is known of it while the gateway runs.
+
+row
+    The live figures of one deployment at one endpoint, streamed or plain.
+breaker
+    Whether a deployment may be asked: closed, open for a while, or on trial.
+strike
+    A failure that counts towards opening a breaker.
+sample
+    One observation, shared with the other workers through memory.
+
+Imports usage, config, wire, endpoints and errors. Pure (time and chance are arguments) and compiled.
+
+Where to change what: expected latency is in ``latency_estimate``, expected cost in ``cost_estimate``; when a
+deployment is ejected in ``breaker`` and ``strikes``; what one attempt teaches in ``record``.
+"""

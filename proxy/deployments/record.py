@@ -1,0 +1,207 @@
+"""What one attempt tells the live tables: the row of its deployment, its breaker and its provider's key.
+
+Gateway and simulation (``benchmarks/routing_sim.py``) run the same code here, so that what is measured there
+is what happens.
+"""
+
+from __future__ import annotations
+
+from math import isnan, nan
+from random import Random
+from typing import Final
+
+from proxy.deployments.breaker import DUE, Breaker
+from proxy.deployments.deployment import Deployment, Failed
+from proxy.deployments.row import Row
+from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Lesson
+from proxy.deployments.strikes import packed, unpacked
+from proxy.usage.tokens import Usage
+
+TIMEOUT: Final = "timeout"
+RESET: Final = "reset"
+CONNECT: Final = "connect"
+
+
+def is_failure(status: int) -> bool:
+    """Whether an answer is a failure of the provider and not of the request (SPEC section 6)."""
+    return status >= 500 or status in (401, 408, 429)
+
+
+class Record:
+    """One attempt at a deployment, from the choice to its end. All times are monotonic seconds.
+
+    Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
+    :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
+    where nobody waits any longer. The last three end it; once it is over, they do nothing.
+
+    ``held_s``: for so long its client took nothing. The member goes on writing meanwhile, as engines do not
+    wait for who reads slowly; but when its bytes came then says nothing of how fast it is.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "begun_at",
+        "deployment",
+        "first_byte_at",
+        "held_s",
+        "is_over",
+        "level",
+        "row",
+        "streamed",
+        "trials",
+    )
+
+    def __init__(
+        self, deployment: Deployment, endpoint: str, streamed: bool, now: float, complete: bool = True
+    ) -> None:
+        self.deployment = deployment
+        self.begun_at = self.asked_at = now
+        self.streamed = streamed
+        self.first_byte_at = 0.0  # 0: none yet
+        self.held_s = 0.0
+        self.is_over = False
+        self.trials: tuple[Breaker, ...] = ()
+        row: Row = deployment.row(endpoint, streamed)
+        self.row = row
+        row.sent(now)
+        self.level = row.asked(self, now) if complete else 0
+        if deployment.breaker.is_open or deployment.key.is_open:
+            self.trials = tuple(b for b in (deployment.breaker, deployment.key) if b.state(now) == DUE)
+            for breaker in self.trials:
+                breaker.begin_trial()
+
+    def asked(self, now: float) -> None:
+        """The last of the request is on its way."""
+        self.asked_at = now
+        self.level = self.row.asked(self, now)
+
+    def worked_s(self, now: float) -> float:
+        """How long the member has had for the request."""
+        return now - self.asked_at
+
+    def first_byte(self, now: float) -> None:
+        """The first byte of an answer that is no error."""
+        self.first_byte_at = now
+        self.row.first_byte(self, now, self.level)
+        deployment = self.deployment
+        if deployment.breaker.is_open or deployment.key.is_open:
+            self._succeeded(now)  # what was ejected need not wait for the end of a long stream
+
+    def finished(self, now: float) -> None:
+        """The answer is complete. A request's own mistake (a 4xx) is a success of the provider too."""
+        if self.is_over:
+            return
+        self._end(now, patient=False)
+        row = self.row
+        row.finished(now, True)
+        row.good_begun_s = self.begun_at
+        breaker, key = self.deployment.breaker, self.deployment.key
+        if breaker.failures or key.failures or breaker.is_open or key.is_open:
+            self._succeeded(now)
+
+    def failed(
+        self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
+        mark: int = 0, is_confirmed: bool = False,
+    ) -> str | None:  # fmt: skip
+        """No answer, or a failure.
+
+        :param outcome: ``connect``, ``timeout``, ``reset``, ``error`` or a status.
+        :param retry_after_s: seconds the provider asked for, with a 429 or 503.
+        :param what: for people, in a few words.
+        :param mark: of the request, where it may have provoked the failure
+            (:mod:`proxy.deployments.strikes`); 0: it can't have, and each failure counts by itself.
+        :param is_confirmed: of a 401, that it is about the operator's key.
+        :returns: who is ejected for it: ``"deployment"``, ``"key"`` or nobody.
+        """
+        if self.is_over:
+            return None
+        row = self.row
+        # A time-out during which the member answered nothing that was asked since: five refusals prove less.
+        # But an operator's limit may be shorter than answers take.
+        is_silent = (
+            outcome == TIMEOUT
+            and not self.first_byte_at
+            and row.heard_s < self.asked_at
+            and row.speed.is_overdue(now - self.asked_at, 1)
+        )
+        self._end(now, patient=outcome == TIMEOUT)
+        failure = Failed(
+            outcome, what, self.begun_at, is_silent, retry_after_s, rng.random(), mark, is_confirmed
+        )
+        row.finished(now, None, failure.error)
+        if row.out is not None:
+            wait_s = nan if retry_after_s is None else retry_after_s
+            flags = float(is_silent + 2 * is_confirmed)
+            numbers = self.begun_at, flags, wait_s, failure.roll, *packed(mark)
+            row.out.tell(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
+        return self.deployment.failed(row, now, failure)
+
+    def left(self, now: float) -> None:
+        """The client left, its own time limit ran out, or another attempt was faster: nothing is blamed on
+        the member. That somebody waited longer than usual in vain is learned: it took at least so long."""
+        if not self.is_over:
+            self._end(now, patient=True)
+            self.row.finished(now, None)
+
+    def _end(self, now: float, *, patient: bool) -> None:
+        self.is_over = True
+        if not self.first_byte_at:
+            self.row.left_awaiting(self, now, patient=patient)
+        for breaker in self.trials:
+            breaker.end_trial()
+
+    def _succeeded(self, now: float) -> None:
+        row = self.row
+        self.deployment.succeeded(row, self.begun_at, now)
+        if row.out is not None:
+            row.out.tell(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
+
+
+def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float) -> str | None:
+    """A request that a deployment refused with a 401 was answered by another one.
+
+    :param mark: as it was told to :meth:`Record.failed`. :param roll: of the dice, from 0 to 1.
+    :returns: as :meth:`Record.failed`.
+    """
+    if row.out is not None:
+        row.out.tell(CONFIRMED, row.key, now, roll, *packed(mark))
+    return deployment.confirmed(row, now, mark, roll)
+
+
+def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
+    """Take in what another worker learned.
+
+    :returns: as :meth:`Record.failed`.
+    """
+    at, numbers = lesson.at, lesson.numbers
+    if lesson.kind == TIME:
+        row.learn_time(numbers[0], at, int(numbers[1]))
+    elif lesson.kind == WAITED:
+        row.learn_wait(numbers[0], at)
+    elif lesson.kind == CHARGE:
+        given, cached, output = (int(number) for number in numbers[1:4])
+        usage = Usage(given, cached, 0, output)
+        row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5], int(numbers[6]))
+    elif lesson.kind == PACE:
+        row.pace.add(numbers[0], int(numbers[1]))
+    elif lesson.kind == PROBED:
+        row.charges.probed(at)
+    elif lesson.kind == GOOD:
+        row.success.add(numbers[0], at, numbers[0])
+        row.finished_elsewhere += int(numbers[1])
+        breaker, key = deployment.breaker, deployment.key
+        is_good = bool(numbers[0]) or not numbers[1]  # the first byte of a trial has not ended yet
+        if is_good and (breaker.failures or key.failures or breaker.is_open or key.is_open):
+            deployment.succeeded(row, numbers[2], at)
+    elif lesson.kind == FAILED:
+        outcome, _, what = lesson.text.partition("\0")
+        wait_s = None if isnan(numbers[2]) else numbers[2]
+        flags, mark = int(numbers[1]), unpacked(numbers[4], numbers[5])
+        failure = Failed(
+            outcome, what, numbers[0], bool(flags & 1), wait_s, numbers[3], mark, bool(flags & 2)
+        )
+        row.note_error(failure.error, at)
+        return deployment.failed(row, at, failure)
+    elif lesson.kind == CONFIRMED:
+        return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0])
+    return None

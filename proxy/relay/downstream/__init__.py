@@ -1,0 +1,14 @@
+"""Towards clients: their connections, and the gateway that they share.
+
+connection
+    One client's connection: heads, request bodies, pipelining.
+gateway
+    What all connections of a process share: configuration, limits, the tick.
+load shedding
+    Turning requests away when more come than can be served.
+
+Imports exchange, upstream and all pure packages. asyncio; compiled where it is on the path of every request.
+
+Where to change what: how many clients may connect is in ``connection_limits``; what the gateway answers by
+itself (models, health) in ``own_responses``; when requests are shed in ``load_shed``.
+"""

@@ -1,0 +1,393 @@
+"""A client's connection: heads, framing of request bodies, and pipelining.
+
+    READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
+       └─ any other request is answered at once (own_responses), or waits (sliced_jobs)
+    REFUSED   an answer was given before the request's end: what is left of it is read and dropped, a
+              little of it for the sake of the connection, else until the client closes
+
+What a request means is the exchange's business. Only one exchange runs at a time; bytes of a further request
+wait until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.endpoints import PROXIED
+from proxy.errors import BadRequest, Fault, GatewayError
+from proxy.relay.downstream.own_responses import COPIED_BYTES, may_be_followed, own_answer
+from proxy.relay.downstream.request_flow import (
+    BODY,
+    CLOSED,
+    READING,
+    REFUSED,
+    WAITING,
+    RequestFlow,
+)
+from proxy.relay.exchange.client import NEVER
+from proxy.relay.exchange.exchange import Exchange
+from proxy.relay.exchange.timers import body_late, look_at
+from proxy.relay.upstream.connection import HIGH_WATER_BYTES, LARGE_READ_BYTES
+from proxy.wire.error_response import gateway_response, own_head
+from proxy.wire.framing import ChunkedBody, FramingError
+from proxy.wire.header_lines import MAX_HEAD_BYTES, without_empty_lines
+from proxy.wire.request_head import RequestHead
+
+if TYPE_CHECKING:
+    from proxy.relay.downstream.gateway import Gateway
+
+log = logging.getLogger("tokenhub.downstream")
+
+# Bytes of pipelined requests that wait; above it, reading stops.
+_PIPELINE_BYTES: Final = 64 << 10
+
+
+class ClientConnection(RequestFlow):
+    """See the module's text. All times are monotonic seconds."""
+
+    __slots__ = ("_body_at", "_exchange", "_last")
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self._last: RequestHead | None = None  # of the request before, since most are the same
+        self._body_at = 0.0  # when the last piece of the body came
+        self._exchange: Exchange | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        error = self.gateway.door.enter(self, self.transport, self.gateway)
+        if error is None:
+            self._await_head(monotonic())
+        elif not transport.is_closing():
+            self.refuse(error)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > LARGE_READ_BYTES:
+            self.rest()
+        try:
+            self._receive(data)
+        except Exception:  # it must not leave the client waiting, nor take the process with it
+            log.exception("a fault in the gateway")
+            self.refuse(Fault(close=True))
+
+    def _receive(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == BODY:
+            if self._buffer:  # behind what waits for the next turn
+                self._buffer += data
+            else:
+                self._on_body(data)
+        elif phase == READING:
+            seen = len(self._buffer)
+            if seen:
+                data, self._buffer = self._buffer + data, b""
+            self._on_head(data, seen if self._head_begun else 0)
+        elif phase == WAITING:
+            self._buffer += data
+            if len(self._buffer) > _PIPELINE_BYTES:
+                self.pause_reading(True)
+        elif phase == REFUSED:
+            self._on_refused(data)
+
+    def end_rest(self) -> None:
+        super().end_rest()
+        if self._phase == BODY and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self.data_received(data)
+
+    def eof_received(self) -> bool:
+        return False  # a client that has closed its side is taken to have left: both look the same
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gateway.door.leave(self)
+        self._phase, self.wake_at = CLOSED, NEVER
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_client_gone()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        if self._exchange is not None:
+            self._exchange.on_client_full(True)
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self._exchange is not None:
+            self._exchange.on_client_full(False)
+        elif self._phase == WAITING:
+            self._next()
+
+    def _on_head(self, data: bytes, seen: int) -> None:
+        """The bytes of a head, and what follows. Its end is not within the first ``seen`` of them."""
+        last = self._last
+        if last is not None:
+            size, begin = last.again(data)
+            if begin:
+                self._on_request(last, size, data, begin)
+                return
+        if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
+            data, seen = without_empty_lines(data), 0
+        end = data.find(b"\r\n\r\n", seen - 3 if seen > 3 else 0, MAX_HEAD_BYTES)
+        if end < 0:
+            if self._ends_as_tls(data):
+                return
+            if len(data) >= MAX_HEAD_BYTES:
+                self._buffer = data  # it tells for which path
+                self.refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
+            elif data:
+                self._buffer = data
+                if not self._head_begun:  # from here the shorter limit counts, however slowly the rest drips
+                    self._head_begun = True
+                    self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
+            return
+        try:
+            head, length = self.gateway.heads.recall(data[:end])
+        except GatewayError as error:
+            if not self._ends_as_tls(data):
+                self._buffer = data
+                self.refuse(error)
+            return
+        self._on_request(head, length, data, end + 4)
+
+    def _on_request(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
+        """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
+        route = PROXIED.get(head.path) if head.method == b"POST" else None
+        if route is None:
+            self._on_own(head, length, data, begin)
+            return
+        self._head = self._last = head
+        endpoint, path = route
+        try:
+            if self.gateway.overload.is_on:
+                self.gateway.shed()
+            exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
+            exchange.begin()
+            if not exchange.is_ready(self):
+                self._exchange = None
+                self._wait(data)
+                return
+        except GatewayError as error:
+            self._pass_over(head, length, data, begin)
+            self.refuse(error)
+            return
+        if length and len(data) - begin >= length:  # all of it came at once
+            stop = begin + length
+            self._buffer = data[stop:]
+            self._phase = WAITING
+            self._pass_body(exchange, data[begin:stop], True)
+            return
+        self._begin_body(head, length, is_asked=head.expect != b"" and len(data) == begin)
+        if length == 0 or len(data) > begin:
+            self._on_body(data[begin:])
+        else:
+            self._await_body(monotonic())
+
+    def _await_body(self, now: float) -> None:
+        self._body_at = now
+        self.wake_by(now + self.gateway.timeouts.client_body_s)
+
+    def _on_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None and exchange is not None
+        if len(data) > body.slice_bytes:
+            self.rest()
+            data, self._buffer = data[: body.slice_bytes], data[body.slice_bytes :]
+        try:
+            taken = body.feed(data)
+        except FramingError as error:
+            self.refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
+            return
+        if taken < len(data):
+            self._buffer = data[taken:] + self._buffer
+            data = data[:taken]
+        if isinstance(body, ChunkedBody):
+            data = b"".join(self._payload)
+            self._payload.clear()
+        if body.done:
+            self._phase = WAITING
+        self._pass_body(exchange, data, body.done)
+        if not body.done and self._phase == BODY:
+            self._await_body(monotonic())
+
+    def _pass_body(self, exchange: Exchange, piece: bytes, done: bool) -> None:
+        try:
+            exchange.on_body(piece, done)
+        except GatewayError as error:
+            self.refuse(error)
+
+    def _on_own(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
+        """A request that is not proxied."""
+        self._head = head
+        raw_head = data[:begin]
+        answer = error = None
+        try:
+            answer = own_answer(self, head, raw_head)
+            if answer is None:
+                self._wait(data)
+                return
+        except GatewayError as raised:
+            error = raised
+        if may_be_followed(head, length, raw_head):
+            self._pass_over(head, length, data, begin)
+        if answer is None:
+            assert error is not None
+            self.refuse(error)
+            return
+        keep = self._may_keep()
+        body = b"" if head.method == b"HEAD" else answer.body
+        begins = own_head(
+            answer.status, self.gateway.next_request_id(), answer.lines + self._common_lines(keep),
+            len(answer.body), close=not keep,
+        )  # fmt: skip
+        if len(body) < COPIED_BYTES:
+            self.send(begins + body)
+        else:
+            self.send(begins)
+            self.transport.write(body)
+        if self._phase == WAITING:
+            self.on_exchange_done(True)
+        else:
+            self._conclude(keep)
+
+    def ask_again(self, error: GatewayError | None = None) -> None:
+        """What the request waited for is there, or there is an ``error`` in its place."""
+        if self._phase == WAITING and self._exchange is None:  # else its client has left
+            if error is not None:
+                self.refuse(error)
+                return
+            self._phase = READING
+            self.pause_reading(False)
+            self._on_pipelined()
+
+    def on_exchange_done(self, reusable: bool) -> None:
+        """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
+        keep = reusable and self.keeps_alive()
+        self._exchange = self._head = self._body = None
+        if keep:
+            self._next()
+        elif self._phase == WAITING:
+            self.close()
+        else:
+            self._linger()
+
+    def _next(self) -> None:
+        """Go on to the next request, once the client has taken enough of the last answer."""
+        if self.gateway.draining:
+            self.close()
+            return
+        if self.is_full:
+            self._phase = WAITING
+            self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
+            return
+        self._await_head(now := monotonic())
+        if not self.gateway.rest.takes(self, now):
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Take the next request, now or when it comes."""
+        self.pause_reading(False)
+        if self._buffer:
+            # Not from here: the stack would grow with every request of a long pipeline.
+            asyncio.get_running_loop().call_soon(self._on_pipelined)
+
+    def _on_pipelined(self) -> None:
+        if self._phase == READING and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self.data_received(data)
+
+    def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
+        """Answer with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
+        keep = not error.close and self._may_keep()
+        names += self._common_lines(keep)
+        answer = gateway_response(error, request_id, self._head, self._buffer, extra=names, close=not keep)
+        self.send(answer)
+        self._conclude(keep)
+
+    def _conclude(self, keep: bool) -> None:
+        """An answer of our own is out; what is left of its request goes nowhere."""
+        if keep and self._phase == WAITING:
+            self.on_exchange_done(True)
+            return
+        self._exchange = None
+        if keep:
+            self._phase = REFUSED
+            self.wake_at = monotonic() + self.gateway.timeouts.client_body_s
+            self.pause_reading(False)
+        else:
+            self._head = self._body = None
+            self._linger()
+
+    def cut(self, gently: bool) -> None:
+        """End a connection in the middle of an answer, so that nobody takes what came for the whole of it.
+
+        :param gently: the framing shows the cut, so what is written may still go out. Otherwise the client
+            is told with a reset, as a plain close would be the end of the answer (RFC 9112 section 8).
+        """
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.client is self:
+            exchange.abandon()
+        if gently:
+            self.close()
+        else:
+            self.reset()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Stop what runs for the request, and tell the client what is wrong with it.
+
+        Where its answer has begun already, that can only be cut.
+        """
+        exchange = self._exchange
+        if exchange is not None and exchange.answer is not None:
+            self.cut(False)
+            return
+        error = self.gateway.count_refusal(error, exchange, self._head, self.transport)
+        if exchange is None:
+            self.gateway.counters.refused(error.status)
+        else:
+            exchange.abandon(error.status)
+        self.answer_error(error, self.gateway.next_request_id() if exchange is None else exchange.request_id)
+
+    def _on_refused(self, data: bytes) -> None:
+        """Read and drop what is left of a request that has its answer."""
+        body = self._body
+        if body is None:
+            return  # until the client closes, or time is up
+        taken = body.feed(data)
+        if body.done:
+            self._buffer = data[taken:]
+            self._head = self._body = None
+            self._next()
+
+    def on_wake(self, now: float) -> None:
+        """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
+        self.wake_at = NEVER
+        phase = self._phase
+        if phase == READING and self._head_begun:
+            limit = self.gateway.timeouts.client_head_s
+            self.refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
+        elif phase == READING:
+            self.close()
+        elif self._exchange is not None:
+            self._wake_exchange(now)
+        else:
+            self.transport.abort()
+
+    def _wake_exchange(self, now: float) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        due = NEVER
+        if self._phase == BODY and not self.is_paused and exchange.answer is None:
+            limit = self.gateway.timeouts.client_body_s
+            due, late = body_late(exchange, max(self._body_at, self.resumed_at), self.resumed_at, limit)
+            if now >= due:
+                self.refuse(BadRequest(late, status=408, close=True))
+                return
+        self.wake_by(min(due, look_at(exchange, now)))
+
+    def __repr__(self) -> str:
+        names = ("reading", "body", "waiting", "refused", "closed")
+        return f"<ClientConnection {names[self._phase]} {self._exchange!r}>"

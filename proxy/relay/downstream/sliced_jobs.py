@@ -1,0 +1,91 @@
+"""What takes more than a moment, and has to be there before a request can go on: a list of models, a key's
+list held against all models.
+
+Each is a generator of steps. They are run one after the other for up to :data:`STEP_S` of each turn of the
+event loop, for all who wait together; then their requests are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import Fault
+
+if TYPE_CHECKING:
+    from proxy.relay.downstream.connection import ClientConnection
+
+log = logging.getLogger("tokenhub.downstream")
+
+# Of a turn of the event loop, for all jobs together.
+STEP_S: Final = 0.002
+
+
+class _Job:
+    def __init__(self, what: object, is_there: Callable[[], bool], steps: Iterator[None]) -> None:
+        self.what = what
+        self.is_there = is_there
+        self.steps = steps
+        self.waiting: deque[ClientConnection] = deque()
+
+
+class Stepwise:
+    """Jobs that run, and who waits for them."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job] = deque()
+
+    def run(
+        self, what: object, is_there: Callable[[], bool], steps: Iterator[None], client: ClientConnection
+    ) -> bool:
+        """Have something done. True: it is, as small things are at once. Else ``client`` is told when it is,
+        by :meth:`~proxy.relay.downstream.connection.ClientConnection.ask_again`.
+
+        :param what: equal for two that ask for the same; one of them does it.
+        :param is_there: whether it was done meanwhile.
+        """
+        for job in self._jobs:
+            if job.what == what:
+                job.waiting.append(client)
+                return False
+        job = _Job(what, is_there, steps)
+        if not self._jobs and _go_on(steps, monotonic() + STEP_S):
+            return True
+        job.waiting.append(client)
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            asyncio.get_running_loop().call_soon(self._step)
+        return False
+
+    def _step(self) -> None:
+        until = monotonic() + STEP_S
+        while self._jobs and monotonic() < until:
+            job = self._jobs[0]
+            try:
+                if not job.is_there() and not _go_on(job.steps, until):
+                    break
+            except Exception:
+                log.exception("a fault in making what requests wait for")
+                self._jobs.popleft()
+                for client in job.waiting:
+                    client.ask_again(Fault())
+                continue
+            while job.waiting and monotonic() < until:
+                job.waiting.popleft().ask_again()
+            if job.waiting:
+                break
+            self._jobs.popleft()
+        if self._jobs:
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def __repr__(self) -> str:
+        return f"<Stepwise {[len(job.waiting) for job in self._jobs]}>"
+
+
+def _go_on(steps: Iterator[None], until: float) -> bool:
+    """Take steps until a point in time, the monotonic clock's. True: they are all done."""
+    return all(monotonic() < until for _ in steps)

@@ -1,0 +1,257 @@
+"""What a finished attempt used and cost: read from its answer where the provider says so, else estimated.
+
+Only what the provider says teaches the live rows. Failed attempts are never charged for; who is closed before
+its end (the client left or gave no time, another was faster) is, by an estimate of what it got and gave until
+then: the larger of the text that was seen and of the time that passed, and never more than was reserved. Time
+counts from the request on, since models think in silence, and also while a client reads nothing, since
+engines go on. It is taken at the pace that was learned of one answer (:func:`_pace_of`), as often as answers
+were wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import orjson
+
+from proxy.access.admission import Most
+from proxy.deployments.record import Record
+from proxy.usage.media_tokens import spoken, usually_spoken
+from proxy.usage.pricing import price_nusd
+from proxy.usage.response_usage import partial_usage, read_events, read_plain
+from proxy.usage.stream_tokens import stream_tokens
+from proxy.usage.tokens import Usage
+from proxy.wire.response import Answer
+from proxy.wire.sse import holds_error, is_error
+
+# Where tokens are what is paid for, so that there is something to estimate.
+_BY_TOKENS: Final = frozenset(
+    {"chat", "completions", "responses", "messages", "embeddings", "rerank", "images", "speech"}
+)
+# Where what is made is no text.
+_UNWRITTEN: Final = frozenset({"images", "speech"})
+_TYPE: Final = b"content-type:"
+# How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
+_UNPACKED: Final = 4
+_BYTES_A_TOKEN: Final = 4
+# How fast models write where nothing was learned, in tokens a second of one answer: the upper end of what is
+# common. Large models on GPUs write 20 to 150, small hosted ones (Gemini's Flash, GPT's mini and nano) 150 to
+# 250 by public measurements such as Artificial Analysis'. Dedicated chips write up to 2,000: three answers
+# that tell their usage teach that.
+USUAL_PACE: Final = 250.0
+# So many tokens behind the first make a pace: over fewer, how they were packed into events is what shows.
+_PACE_TOKENS: Final = 16
+# So many of its last events are looked at for that: a tenth of a millisecond.
+_PACE_EVENTS: Final = 12
+# The events' tokens are an estimate: with more than this share of those told, they are the same.
+_SEEN_SHARE: Final = 0.7
+# Of a plain answer its wait is in its time too, so it has to be longer.
+_PLAIN_TOKENS: Final = 128
+# Over less time the pace of an answer that was left says nothing of all of it.
+_OWN_S: Final = 0.25
+# A few milliseconds by which bytes are late would show in the pace over less time; and a buffer that is
+# emptied at once is none.
+_LEAST_S: Final = 0.1
+
+Charge = tuple[Usage | None, int | None]
+NOTHING: Final[Charge] = (None, None)
+
+
+class Asker(Protocol):
+    """A request, as far as it matters here."""
+
+    @property
+    def key_id(self) -> str: ...  # of its gateway key; empty without one
+
+    @property
+    def is_text(self) -> bool: ...  # its prompt has nothing but the text of its body
+
+    def answers(self) -> int: ...  # how many it wants
+
+
+def account(
+    record: Record, answer: Answer, endpoint: str, prompt_bytes: int, output_s: float, now: float,
+    asker: Asker | None = None,
+) -> Charge:  # fmt: skip
+    """End the record of an answer that has come to its end.
+
+    :param prompt_bytes: size of the request's text, or 0 where it is not known: then it teaches nothing.
+    :param output_s: seconds from the answer's first to its last byte.
+    :param now: monotonic seconds.
+    :param asker: whose request it is; None: nobody's in particular, and for one answer.
+    :returns: what the provider says it used, and its price in nano-USD, as far as known.
+    """
+    head = answer.head
+    record.finished(now)
+    if not _is_served(head.status) or not answer.is_readable:
+        return NOTHING
+    tail = answer.tail()
+    is_stream = head.event_stream or (tail[:1] != b"{" and answer.is_stream)
+    if is_stream:
+        if not answer.body.done and not answer.tells_all(endpoint, None if asker is None else asker.answers):
+            return NOTHING  # a running total at most
+        usage = read_events(tail, endpoint, answer.first, answer.aside)
+    else:
+        usage = read_plain(tail, endpoint, answer.aside)
+        output_s = 0.0
+    # No prompt has no tokens: the event that counts them was too far away, or nothing was counted.
+    if usage is None or (not usage.input_tokens and (endpoint == "messages" or not usage.output_tokens)):
+        return NOTHING
+    cost_nusd = price_nusd(usage, record.deployment.prices)
+    usd = None if cost_nusd is None else cost_nusd * 1e-9
+    row, key_id = record.row, "" if asker is None else asker.key_id
+    voter = key_id if asker is None or asker.is_text else None
+    row.charged(now, prompt_bytes, usage, usd, output_s, voter)
+    if usage.output_tokens > _PACE_TOKENS and not record.held_s and row.wants_pace(now):
+        took_s = record.worked_s(now)
+        pace = _pace_of(answer, tail, usage, output_s, took_s) if is_stream else _plain_pace_of(usage, took_s)
+        if pace and (asker is None or asker.answers() == 1):
+            row.paced(now, pace, key_id)
+    return usage, cost_nusd
+
+
+def _pace_of(answer: Answer, tail: bytes, usage: Usage, output_s: float, took_s: float) -> float:
+    """Tokens a second of a stream, between its first and its last output; 0: it does not show.
+
+    What it waited for is not in it, so that a long prompt or a queue teaches nothing. Of hidden reasoning,
+    which came before, neither the tokens are in it: where the events have far fewer than were told, theirs
+    count. Where even all the time that it took makes more, that counts.
+    """
+    if output_s < _LEAST_S or took_s < output_s:  # or it was answered before it was asked to the end
+        return 0.0
+    told, seen = (
+        usage.output_tokens - usage.reasoning_tokens,
+        stream_tokens(tail, answer.passed_bytes, _PACE_EVENTS),
+    )
+    behind = (told if seen > _SEEN_SHARE * told else seen) - 1
+    if behind < _PACE_TOKENS:
+        return 0.0
+    return max(behind / output_s, usage.output_tokens / took_s)
+
+
+def _plain_pace_of(usage: Usage, took_s: float) -> float:
+    """Tokens a second of a plain answer, its wait included; 0: it is too short to tell."""
+    tokens = usage.output_tokens
+    return 0.0 if tokens < _PLAIN_TOKENS or took_s < _LEAST_S else tokens / took_s
+
+
+def estimated(
+    record: Record,
+    answer: Answer | None,
+    endpoint: str,
+    most: Most,
+    now: float,
+    *,
+    is_over: bool,
+    is_async: bool,
+) -> Charge:
+    """What an attempt is charged for whose provider does not, or can no longer, say what it used: by what
+    came of its answer and by the time it took, and never more than ``most``.
+
+    :param answer: as far as it came; None: not at all.
+    :param is_over: the provider has sent all of it.
+    :param is_async: it was asked for behind the client's back, so the provider goes on whatever happens here.
+    """
+    if endpoint not in _BY_TOKENS or (answer is not None and not _is_served(answer.head.status)):
+        return NOTHING
+    seen, written = None, 0
+    if answer is not None:
+        streamed = answer.is_stream
+        tail = answer.tail()
+        if answer.is_readable and (is_error(answer.first or tail) if streamed else holds_error(tail)):
+            return NOTHING  # a failure, whatever its status says
+        if not answer.is_readable:
+            written = answer.passed_bytes * _UNPACKED // _BYTES_A_TOKEN
+        elif streamed:
+            seen = partial_usage(tail, answer.first, endpoint)
+            written = stream_tokens(tail, answer.passed_bytes)
+        else:
+            written = answer.passed_bytes // _BYTES_A_TOKEN
+    if endpoint in _UNWRITTEN:
+        output = min(_made(endpoint, answer, most, is_over=is_over), most.output)
+    elif is_async or (answer is not None and is_over and (not answer.is_readable or _is_put_off(answer))):
+        output = most.output
+    else:
+        output = min(_output(record, endpoint, written, most.answers, now, is_over=is_over), most.output)
+    usage = _parted(most, output)
+    if seen is not None and endpoint == "responses":  # only their last event has one
+        usage = seen
+    elif seen is not None:
+        usage = _parted(most, max(seen.output_tokens, output))
+        if seen.input_tokens:
+            usage = seen._replace(
+                output_tokens=usage.output_tokens,
+                audio_output_tokens=usage.audio_output_tokens,
+                estimated=True,
+            )
+    return usage, price_nusd(usage, record.deployment.prices)
+
+
+def _output(record: Record, endpoint: str, written: int, answers: int, now: float, *, is_over: bool) -> int:
+    """Tokens written: those that were seen, or those of the time it had, whichever are more, as models think
+    before they write, and plain answers come at their end.
+
+    :param written: those seen, of all ``answers`` together.
+    """
+    pace = _learned_pace(record, endpoint)
+    time_s = record.worked_s(now)
+    if is_over:
+        if not pace:
+            return written  # there is no pace to go by, so only the text is counted
+        time_s -= record.held_s  # it was ready by then
+    else:
+        seen_s = now - record.first_byte_at if record.first_byte_at and not record.held_s else 0.0
+        own = 0.0  # as fast as this one was seen to be written, it was written before that too
+        if seen_s >= _OWN_S and written > _PACE_TOKENS * answers:
+            own = written / answers / seen_s
+        pace = max(pace, own) if pace else min(own or USUAL_PACE, USUAL_PACE)
+    return max(written, int(time_s * pace) * answers)
+
+
+def _learned_pace(record: Record, endpoint: str) -> float:
+    """Tokens a second of one answer at the member; 0: not known well enough. Streams tell it best: of plain
+    answers the wait is in it. At other endpoints it is the same model."""
+    deployment = record.deployment
+    for row in (deployment.row(endpoint, True), deployment.row(endpoint, False)):
+        if row.pace.is_enough:
+            return row.pace.typical
+    others = [row.pace.typical for row in deployment.rows().values() if row.pace.is_enough]
+    return max(others, default=0.0)
+
+
+def _parted(most: Most, output: int) -> Usage:
+    """An estimate, with what has a price of its own as far as it shows from the request."""
+    given, heard = most.expected, min(most.heard, most.expected)
+    written = given - heard if most.writes_cache else 0
+    spoken_tokens = output if most.speaks else 0
+    return Usage(given, 0, written, output, 0, True, heard, spoken_tokens)
+
+
+def _made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> int:
+    """Tokens of what is no text: all pictures that were asked for, as they are made whole; of speech how much
+    came. Before its end that is at least what the text usually makes: providers are faster than listeners."""
+    if endpoint == "images":
+        return most.output
+    tokens, kind = 0, b""
+    if answer is not None and answer.is_readable and not answer.is_stream:
+        for line in answer.head.lines:
+            if line[: len(_TYPE)].lower() == _TYPE:
+                kind = line[len(_TYPE) :]
+        tokens = spoken(kind, answer.passed_bytes)
+    return tokens if is_over and tokens else max(tokens, usually_spoken(most.given))
+
+
+def _is_put_off(answer: Answer) -> bool:
+    """The answer is a promise of one."""
+    if answer.head.status == 202:
+        return True
+    try:
+        found = orjson.loads(answer.tail())
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and found.get("status") in ("queued", "in_progress")
+
+
+def _is_served(status: int) -> bool:
+    """Whether an answer is one that is paid for: no error, no redirect, and with a body."""
+    return 200 <= status < 300 and status not in (204, 205)

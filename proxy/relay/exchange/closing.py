@@ -1,0 +1,202 @@
+"""The end of a request: a line that says all about it, for the ledger and for the latest requests; its key's
+account; and what is counted for metrics.
+
+It comes before the last bytes of the answer go out, so that what a client has seen finished is accounted for.
+The line is kept as it is written, and not built of objects: what is usual is one format, which costs half of
+what a dictionary made into JSON does where caches are full of other things, as under load.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from proxy.deployments.deployment import Deployment
+from proxy.routing.failover import story
+from proxy.usage.counters import NOBODY, counted_as
+
+if TYPE_CHECKING:
+    from proxy.access.grants import Grant
+    from proxy.relay.exchange.attempt import Attempt
+    from proxy.relay.exchange.exchange import Exchange
+    from proxy.routing.pool import Pool
+    from proxy.usage.counters import Told
+    from proxy.usage.tokens import Usage
+
+# Names of models are shorter; what is none may be of any length.
+_MAX_NAME_CHARS: Final = 200
+# Fractions come from tables: a float takes six times as long to write as two integers.
+_START: Final = b'{"id":"%b","t":%d.%b,"key":%b,%b,"status":%d,"attempts":%d,"ms":%d.%b'
+_USUAL: Final = (
+    _START + b',"ttft_ms":%d.%b,"overhead_us":%d,"input":%d,"output":%d,"nusd":%d,"source":"%b"}\n'
+)
+_HUNDREDTHS: Final = [b"%02d" % number for number in range(100)]
+_THOUSANDTHS: Final = [b"%03d" % number for number in range(1000)]
+_SOURCES: Final = (b"provider", b"estimated")
+
+
+def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
+    """From here no attempt is held, since it holds the exchange. The request is counted too.
+
+    :param status: of the answer to the client.
+    :param now: monotonic seconds.
+    :param others: attempts that did not fail.
+    """
+    attempt, grant, gateway = exchange.attempt, exchange.grant, exchange.gateway
+    if gateway.tracing is not None:
+        gateway.tracing.end(exchange, status, now)
+    exchange.attempt = exchange.rival = None
+    unix_s = now + gateway.unix_offset_s
+    tokens = nusd = 0
+    try:
+        if attempt is None:
+            line, tokens, nusd = _unusual(exchange, None, None, status, now, others, unix_s)
+            _count_refusal(exchange, status)
+        else:
+            usage, cost_nusd = attempt.charge
+            begun_at, answered_at, pool = exchange.begun_at, attempt.answered_at, exchange.pool
+            assert pool is not None
+            told = pool.told.get((attempt.deployment, exchange.streamed)) or _tell(exchange, attempt, pool)
+            if (
+                usage is None or cost_nusd is None or not answered_at or exchange.chain is not None
+                or usage[1] or usage[2] or usage[4]
+            ):  # fmt: skip
+                line, tokens, nusd = _unusual(exchange, attempt, told, status, now, others, unix_s)
+            else:
+                tokens, nusd = usage[0] + usage[3], cost_nusd
+                at_ms, took, waited = _clocks(unix_s, now - begun_at, answered_at - begun_at)
+                line = _USUAL % (
+                    exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000],
+                    b"null" if grant is None else grant.id_json, told.what, status, others,
+                    took // 100, _HUNDREDTHS[took % 100], waited // 100, _HUNDREDTHS[waited % 100],
+                    int((exchange.sent_at - exchange.settled_at) * 1e6), usage[0], usage[3], nusd,
+                    _SOURCES[usage[5]],
+                )  # fmt: skip
+            _count(exchange, attempt, told, status, now)
+    finally:  # whatever fails, what the request held of its key's limits is let go of
+        if grant is not None and (attempt is not None or exchange.permit is not None):
+            grant.account.settle(exchange.permit, unix_s, tokens, nusd)
+    return line
+
+
+def _clocks(unix_s: float, took_s: float, waited_s: float) -> tuple[int, int, int]:
+    """Milliseconds since 1970, and two durations in hundredths of one."""
+    return int(unix_s * 1000.0 + 0.5), int(took_s * 1e5 + 0.5), int(waited_s * 1e5 + 0.5)
+
+
+def _unusual(
+    exchange: Exchange, attempt: Attempt | None, told: Told | None, status: int, now: float, others: int,
+    unix_s: float,
+) -> tuple[bytes, int, int]:  # fmt: skip
+    """The line with whatever else there is, or without what there is not; the tokens and nano-USD in it."""
+    chain, grant, begun_at = exchange.chain, exchange.grant, exchange.begun_at
+    rest: dict[str, Any] = {}
+    tokens = nusd = 0
+    if exchange.sent_at:
+        rest["overhead_us"] = int((exchange.sent_at - exchange.settled_at) * 1e6)
+    if attempt is not None:
+        if attempt.answered_at:
+            rest["ttft_ms"] = round((attempt.answered_at - begun_at) * 1000.0, 2)
+        usage, cost_nusd = attempt.charge
+        if usage is not None:
+            tokens, nusd = usage.input_tokens + usage.output_tokens, cost_nusd or 0
+            rest |= {"input": usage.input_tokens, "output": usage.output_tokens, "nusd": cost_nusd}
+            rest["source"] = _SOURCES[usage.estimated].decode()
+            rest |= _parts(usage)
+    if chain is not None:
+        others += len(chain.failures)
+        rest["failed"] = story(chain.failures).decode()
+    if exchange.extras:
+        rest["hedged"] = [_charge(extra) for extra in exchange.extras]
+        tokens += sum(extra.usage.input_tokens + extra.usage.output_tokens for extra in exchange.extras)
+        nusd += sum(extra.cost_nusd or 0 for extra in exchange.extras)
+    key = b"null" if grant is None else grant.id_json
+    what = _asked(exchange) if told is None else told.what
+    at_ms, took, _ = _clocks(unix_s, now - begun_at, 0.0)
+    start = _START % (
+        exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000], key, what, status, others,
+        took // 100, _HUNDREDTHS[took % 100],
+    )  # fmt: skip
+    more = b"," + orjson.dumps(rest)[1:-1] if rest else b""
+    return start + more + b"}\n", tokens, nusd
+
+
+def _asked(exchange: Exchange) -> bytes:
+    """What was asked, as members of the line."""
+    found, pool = exchange.body.found, exchange.pool
+    if pool is not None:
+        name: str | None = pool.name
+    else:
+        name = None if found is None or found.name is None else found.name[:_MAX_NAME_CHARS]
+    said = {"endpoint": exchange.endpoint, "stream": exchange.streamed, "asked": name}
+    return orjson.dumps(said)[1:-1]
+
+
+def _tell(exchange: Exchange, attempt: Attempt, pool: Pool) -> Told:
+    """What is the same for all requests of a pool that a deployment answers: kept with the pool."""
+    deployment = attempt.deployment
+    who = orjson.dumps({"model": deployment.id, "provider": deployment.provider.name})
+    what = b"%b,%b" % (_asked(exchange), who[1:-1])
+    told = exchange.gateway.counters.tell(what, deployment.labels, exchange.endpoint)
+    pool.told[deployment, exchange.streamed] = told
+    return told
+
+
+def _parts(usage: Usage) -> dict[str, int]:
+    """Parts of the tokens, where there are any."""
+    parts = {
+        "cached": usage.cached_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "reasoning": usage.reasoning_tokens,
+    }
+    return {name: tokens for name, tokens in parts.items() if tokens}
+
+
+def _charge(extra: Extra) -> dict[str, object]:
+    deployment, usage, cost_nusd = extra
+    return {
+        "model": deployment.id,
+        "provider": deployment.provider.name,
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "nusd": cost_nusd,
+    }
+
+
+def _count(exchange: Exchange, attempt: Attempt, told: Told, status: int, now: float) -> None:
+    """A request that was sent to somebody."""
+    counters, grant = exchange.gateway.counters, exchange.grant
+    key = b"" if grant is None else grant.id_json
+    kind = counted_as(status)
+    used = told.by_key.get((key, kind))
+    if used is None:
+        used = told.by_key[key, kind] = counters.used(attempt.deployment.labels, _id(grant), status)
+    used.requests += 1
+    usage, cost_nusd = attempt.charge
+    if usage is not None:
+        used.add(usage, cost_nusd or 0)
+    if exchange.sent_at:
+        counters.overhead.add(int((exchange.sent_at - exchange.settled_at) * 1e6))
+    if status < 400 and attempt.answered_at:
+        _, took, waited = _clocks(0.0, now - exchange.begun_at, attempt.answered_at - exchange.begun_at)
+        told.times.add(took, waited, usage)
+    for extra in exchange.extras:
+        counters.used(extra.deployment.labels, _id(grant), status).add(extra.usage, extra.cost_nusd or 0)
+
+
+def _count_refusal(exchange: Exchange, status: int) -> None:
+    """A request that was sent to nobody."""
+    exchange.gateway.counters.used(NOBODY, _id(exchange.grant), status).requests += 1
+
+
+def _id(grant: Grant | None) -> str:
+    return "" if grant is None else grant.id
+
+
+class Extra(NamedTuple):
+    """What a request was charged beside its answer: an attempt that lost a hedge. Always an estimate."""
+
+    deployment: Deployment
+    usage: Usage
+    cost_nusd: int | None

@@ -1,0 +1,65 @@
+"""Which streams have to say that they are at their end, for it to be believed.
+
+A provider that fails in the middle of an answer, or a proxy before it, often ends the message as if it were
+whole. So the end of a message is not believed where every answer has an end of its own: at four endpoints,
+for event streams that can be read. A deployment that never sends one is believed after a while.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.deployments.row import Row
+from proxy.errors import GatewayError
+from proxy.wire.framing import Body
+from proxy.wire.response import Answer
+from proxy.wire.response_head import ResponseHead
+from proxy.wire.stream_end import UNENDED, WHOLE
+from proxy.wire.stream_errors import last_event
+
+if TYPE_CHECKING:
+    from proxy.relay.upstream.provider import Provider
+
+# Whose streams say that they are at their end.
+_ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})
+# After so many streams in a row without an end the deployment seems to send none.
+BELIEVED_AFTER: Final = 20
+# For people: what a provider did.
+NO_END: Final = "ended the stream before the answer was complete"
+
+
+def begin(
+    head: ResponseHead, body: Body, minor: int, takes_usage_out: bool, endpoint: str, provider: Provider,
+    row: Row,
+) -> Answer:  # fmt: skip
+    """The answer that begins with ``head``, which believes the end of its message or not.
+
+    :param minor: and ``takes_usage_out``: as in :class:`proxy.wire.response.Answer`.
+    """
+    status, ends_as = head.status, ""
+    if head.event_stream and not provider.believes_framing and 200 <= status < 300 and status != 204:
+        ends_as = endpoint if endpoint in _ENDED_AT else ""
+    believes = row.endless >= BELIEVED_AFTER
+    return Answer(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
+
+
+def learn(answer: Answer, row: Row) -> None:
+    """The message is at its end: the row learns whether its streams say so.
+
+    Streams that end within an event, or without one, are no whole ones and teach nothing; nor do errors.
+    """
+    if answer.ending == WHOLE:
+        row.endless = 0
+    elif answer.ending == UNENDED and answer.passed_bytes and answer.ends_with_event():
+        row.endless += 1
+
+
+def last_bytes(answer: Answer, ending: int, error: GatewayError, endpoint: str, request_id: bytes) -> bytes:
+    """What a client gets in place of the end that never came, of a stream that stands between two events.
+
+    :param ending: how the stream stood; the answer's own end, or the provider's own error, was told already.
+    """
+    event = b""
+    if ending == UNENDED:
+        event = last_event(error, endpoint, request_id, answer.first, answer.tail())
+    return answer.wrap_event(event, last=True)

@@ -1,0 +1,54 @@
+"""What goes out, to clients and to providers: what is small waits for others of the same turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from proxy.relay.exchange.batching import Soon, Turn
+
+log = logging.getLogger("tokenhub.outbox")
+
+# Larger ones cost more than waking their reader does, and would be held in memory by the hundred.
+_SMALL_BYTES: Final = 16 << 10
+# More gain nothing by going out together, and while turns are long the first of them would wait for long.
+MOST: Final = 64
+
+
+class Outbox:
+    """See the module's text. Nothing overtakes what waits: who writes to a transport itself, or closes it,
+    calls :meth:`let_go` before.
+
+    :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.
+    """
+
+    def __init__(self, soon: Soon | None = None) -> None:
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self.turn = Turn(self.let_go, soon)
+
+    def write(self, transport: asyncio.Transport, data: bytes, now: float) -> None:
+        """Write at the end of the turn; at once what is large or comes alone.
+
+        :param now: monotonic seconds.
+        """
+        if len(data) <= _SMALL_BYTES and self.turn.puts_off(now):
+            self._waiting.append((transport, data))
+            if len(self._waiting) >= MOST:
+                self.let_go()
+            return
+        if self._waiting:
+            self.let_go()
+        transport.write(data)
+
+    def let_go(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        for transport, data in waiting:
+            if transport.is_closing():
+                continue
+            try:
+                transport.write(data)
+            except Exception:  # a fault with one must not lose what is for the others
+                log.exception("a fault in the gateway: a message is lost")
+                transport.abort()

@@ -1,0 +1,386 @@
+"""What a client asks: the head with its options, the body as it comes in, and whom it may go to.
+
+Everything here comes before the first attempt; what becomes of the request is
+:mod:`proxy.relay.exchange.exchange`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.access.admission import Most, admit, check_answers, dearest_nusd, limit_of, most_of, prompt_tokens
+from proxy.access.grants import Grant
+from proxy.access.permits import Permit
+from proxy.config.settings import ONE_MODEL_ENDPOINTS
+from proxy.endpoints import COMPACT_PATH
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
+from proxy.relay.exchange.request_body import RequestBody, facts_of
+from proxy.routing.candidates import Facts
+from proxy.routing.pool import Pool
+from proxy.routing.request_options import Options, caller_of, read_options
+from proxy.routing.retry_budget import Share
+from proxy.usage.media_tokens import UNSEEN_PICTURE_TOKENS
+from proxy.wire.include_usage import USAGE_ASKED_AT
+from proxy.wire.json_body import Keys
+from proxy.wire.output_limits import COMPACT, NOTHING_SAID, Wanted, asked, wanted
+from proxy.wire.references import REFERRING, has_stored_prompt
+from proxy.wire.request_head import RequestHead
+
+if TYPE_CHECKING:
+    from proxy.relay.downstream.connection import ClientConnection
+    from proxy.relay.downstream.gateway import Gateway
+    from proxy.relay.exchange.attempt import Attempt
+
+
+# The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
+_LOOK_BYTES: Final = 16 << 10
+# Here a prompt may be a list of tokens, so that each comma is one: 2 bytes where others have 4.
+_TAKES_TOKENS: Final = frozenset({"completions", "embeddings"})
+_FALLBACK: Final = "X-Inferoute-Fallback"
+# A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
+_COUNT_BYTES: Final = 1 << 20
+
+
+class Request:
+    """See the module's text. All times are monotonic seconds."""
+
+    # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
+    __slots__ = (
+        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
+        "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
+        "most", "options", "path", "permit", "pool", "prompts", "ready_at", "refers", "request_id", "routes",
+        "streamed",
+    )  # fmt: skip
+
+    options: Options  # set by begin()
+
+    def __init__(
+        self, gateway: Gateway, head: RequestHead, length: int | None, endpoint: str, path: bytes
+    ) -> None:
+        self.gateway = gateway
+        self.routes = gateway.routes  # a reload may bring others meanwhile
+        self.head = head
+        self.length = length  # of the body; None: it is chunked, or there is none
+        self.endpoint = endpoint
+        self.path = path  # below the provider's base path
+        self.request_id = gateway.next_request_id()
+        self.begun_at = self.ready_at = monotonic()
+        self.body = RequestBody(length)
+        self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
+        self.first_byte_s = gateway.timeouts.first_byte_s
+        self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
+        self.listed = 0  # commas in the body of an endpoint that takes prompts as lists of tokens
+        self.prompts = 1  # of a list, as far as that is known
+        self.streamed = False
+        self.refers = False  # to something of unknown size, which its prompt has too
+        self.may_follow = False  # an attempt may be followed by another
+        self.pool: Pool | None = None
+        self.fallbacks: list[Pool] = []
+        self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
+        self.permit: Permit | None = None  # what it holds of its key's limits
+        self.most: Most | None = None  # what is reserved there, once that is worked out
+        self.asks: Wanted | None = None  # what it was let in for, where its key's limits go by that
+        self.answer_limit = 0  # of each answer's tokens, to be put into the body; 0: nothing is
+        self.has_newer_limit = False  # the body has it in chat's newer word: it is for who doesn't know that
+
+    def begin(self) -> None:
+        """Check the head of the request.
+
+        :raises GatewayError: it can't be served.
+        """
+        head = self.head
+        gateway = self.gateway
+        known = head.access
+        if known is not None and known[0] is gateway.keys:  # the same head as before, by the same keys
+            grant = self.grant = known[1]
+        else:
+            grant = self.grant = gateway.keys.grant_of(head.credentials)
+            # Any page can have its reader's browser send a request here, and that it can't read the answer
+            # saves no tokens. A key, though, is given to those who may.
+            if grant is None and head.origin and not gateway.lets_pages_call(head.origin):
+                raise ForeignOrigin
+            head.access = gateway.keys, grant
+        if grant is not None:
+            if grant.may_end:
+                grant.check(self.begun_at + gateway.unix_offset_s)
+            if self.begun_at < grant.account.spent_until:
+                grant.account.look(self.begun_at, self.begun_at + gateway.unix_offset_s)
+        options = self.options = head.options or read_options(head)
+        if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
+            self.first_byte_s = options.timeout_s
+        length = self.length
+        if length is None:
+            if not head.chunked:
+                text = "The request needs a Content-Length or a chunked body."
+                raise BadRequest(text, status=411, close=True)
+        else:
+            self._check_size(length)
+        if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
+            grant.account.look(self.begun_at, self.begun_at + self.gateway.unix_offset_s)
+
+    @property
+    def share(self) -> Share | None:
+        """Its key's of the retry budget."""
+        return None if self.grant is None else self.grant.account.share
+
+    def is_ready(self, client: ClientConnection) -> bool:
+        """Whether it is known what its key may use. Else it waits until ``client`` is told."""
+        grant, catalog = self.grant, self.routes.catalog
+        if grant is None or not grant.limits_models or grant.is_ready(catalog):
+            return True
+        return self.gateway.make_ready(grant, catalog, client)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.gateway.max_body_bytes:
+            raise BadRequest(
+                f"The body is larger than max_body ({self.gateway.max_body_bytes} bytes).",
+                status=413,
+                code="body_too_large",
+                close=True,
+            )
+
+    def scan(self, piece: bytes, done: bool) -> None:
+        """Look at the next piece of the body; ``done``: it is the last.
+
+        :raises GatewayError: the body can't be served.
+        """
+        body = self.body
+        if body.size:
+            self.ready_at = monotonic()
+        body.scan(piece, done)
+        if self.length is None:
+            self._check_size(body.size)
+
+    def hold(self, piece: bytes) -> None:
+        """Keep a piece of the body until it is known where it goes.
+
+        :raises Unavailable: all bodies together are more than may be held.
+        """
+        body, gateway = self.body, self.gateway
+        body.hold(piece)
+        if body.size > _COUNT_BYTES:
+            gateway.buffered_bytes += body.size - self.buffered_bytes
+            self.buffered_bytes = body.size
+            if gateway.buffered_bytes > gateway.max_buffered_bytes:
+                text = "Too many large request bodies at once; try again in a moment."
+                raise Unavailable(text, code="overloaded", retry_after_s=1)
+
+    def unhold(self) -> None:
+        """The body is on its way, or not needed any more."""
+        if self.buffered_bytes:
+            self.gateway.buffered_bytes -= self.buffered_bytes
+            self.buffered_bytes = 0
+
+    def is_settled(self) -> bool:
+        """Nothing still to come of the body can change where it goes or what is sent."""
+        members = (self.pool or self.resolve()).members
+        if len(members) > 1 or (self.grant is not None and self.grant.reads_body):
+            return False
+        for fallback in self.fallbacks:
+            members += fallback.members
+        return not any(
+            member.provider.case_insensitive_keys or member.provider.request_stream_usage
+            for member in members
+        )
+
+    def let_in(self, pool: Pool, text: bytes, keys: Keys, now: float, *, is_clear: bool) -> None:
+        """Hold the request against the limits of its key.
+
+        :param text: what the body says at the ``keys``.
+        :param is_clear: all programs understand its ``stream`` alike.
+        :raises GatewayError: one is reached.
+        """
+        body = self.body
+        if body.done:
+            body.check_media()
+            self.learn_bytes = body.text_bytes()
+        grant = self.grant
+        if grant is not None and grant.has_limits:
+            if grant.reads_body:
+                self._work_out(grant, pool, text, keys, is_clear=is_clear)
+            self.permit = admit(grant, pool, self.fallbacks, self.most, now, now + self.gateway.unix_offset_s)
+
+    def _work_out(self, grant: Grant, pool: Pool, text: bytes, keys: Keys, *, is_clear: bool) -> None:
+        """What the request may use, for a key whose limits go by that.
+
+        :raises BadRequest: 422, more than its key allows a request; 400, it is not clear.
+        """
+        endpoint, body = self.endpoint, self.body
+        if body.held is not None and endpoint in _TAKES_TOKENS:
+            self.listed = sum([piece.count(b",") for piece in body.held])
+            self.prompts = body.prompts() if endpoint == "completions" else 1
+        if not is_clear:
+            raise BadRequest(
+                "'stream' must be true or false, and stand in the body once, in plain spelling.",
+                code="invalid_stream",
+                param="stream",
+            )
+        if self.streamed and endpoint in USAGE_ASKED_AT and not body.is_clear_about_usage():
+            raise BadRequest(
+                "'stream_options' must be an object, and stand in the body once, in plain spelling, with "
+                "include_usage true or false; continuous_usage_stats only beside include_usage true.",
+                code="invalid_stream_options",
+                param="stream_options",
+            )
+        found = asked(text, keys)
+        limits_as = self._limits_as()
+        wants = wanted(text, keys, found, limits_as)
+        check_answers(found, wants)
+        prompts = self.prompts
+        if grant.max_tokens is not None:
+            limit = self.answer_limit = limit_of(grant, limits_as, found, wants, prompts)
+            self.has_newer_limit = wants.in_newer_word
+            if limit:
+                wants = Wanted(limit, wants.answers, wants.is_async)
+        self.asks = wants
+        if grant.account.reserves:
+            self.most = self._most_of(pool, wants)
+            if endpoint in REFERRING:
+                self._add_referred(self.most, pool, text, keys)
+
+    def _add_referred(self, most: Most, pool: Pool, text: bytes, keys: Keys) -> None:
+        """To a prompt, what its body refers to: any number that a model takes."""
+        endpoint = self.endpoint
+        pictures = self.body.referred(endpoint)
+        if pictures >= 0 and not (endpoint == "responses" and has_stored_prompt(text, keys)):
+            most.given += pictures * UNSEEN_PICTURE_TOKENS
+            most.expected += pictures * UNSEEN_PICTURE_TOKENS
+            if pictures:
+                self.learn_bytes = 0
+            return
+        self.refers = True
+        self.learn_bytes = 0  # what its prompt counts says nothing of its bytes
+        most.given = max(most.given, pool.widest, *[fallback.widest for fallback in self.fallbacks])
+        most.expected = most.given
+
+    def _most_of(self, pool: Pool, wants: Wanted) -> Most:
+        body = self.body
+        text_bytes, media_tokens = body.text_bytes(), body.media_tokens(self.endpoint)
+        expected = max(prompt_tokens(pool, self.streamed, text_bytes, media_tokens), self.listed)
+        upper = prompt_tokens(pool, self.streamed, text_bytes, media_tokens, at_most=True)
+        most = most_of(pool, self.fallbacks, wants, self.prompts, max(upper, expected))
+        most.expected = int(expected) + 1
+        return self._parted(most, pool)
+
+    def most_used(self) -> Most:
+        """The most it may have used, also where nothing was reserved."""
+        most, pool = self.most, self.pool
+        if most is None:
+            assert pool is not None
+            most = self.most = self._most_of(pool, self.wants())
+        return most
+
+    def _parted(self, most: Most, pool: Pool) -> Most:
+        """With what has a price of its own, where a model has such prices and as far as the body is held."""
+        body = self.body
+        for each in (pool, *self.fallbacks):
+            if each.dearest_parts is not None:
+                written_pusd, _, spoken_pusd = each.dearest_parts
+                most.heard = most.heard or min(body.sound_tokens(), most.given)
+                if written_pusd > each.dearest[0] and not most.writes_cache:
+                    most.writes_cache = body.has_cache_control()
+                if spoken_pusd > each.dearest[1] and not most.speaks:
+                    most.speaks = body.asks_for_sound()
+        return most
+
+    def answers(self) -> int:
+        """How many answers it wants in all: as many to each of its prompts."""
+        most = self.most
+        return self.wants().answers * self.prompts if most is None else most.answers
+
+    @property
+    def is_text(self) -> bool:
+        """Its prompt has nothing but the text of its body, as far as that is known."""
+        return not self.refers and not self.body.media_tokens(self.endpoint)
+
+    @property
+    def key_id(self) -> str:
+        """Its key's; empty without one."""
+        return "" if self.grant is None else self.grant.id
+
+    def may_cost_more(self, attempt: Attempt, now: float) -> bool:
+        """Whether there is room within the key's limits for another attempt beside one that is charged, or is
+        about to be. If so, it is reserved."""
+        grant, permit, most = self.grant, self.permit, self.most
+        if grant is None or permit is None or most is None or (attempt.is_over and attempt.charge[0] is None):
+            return True
+        nusd = dearest_nusd(attempt.pool, self.fallbacks, most)
+        unix_s = now + self.gateway.unix_offset_s
+        return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
+
+    def wants(self) -> Wanted:
+        """What its body says of how much work it is: what it was let in for, where its key's limits go by
+        that."""
+        if self.asks is not None:
+            return self.asks
+        noted, keys = self.body.noted, self.body.noted_keys
+        return wanted(noted, keys, asked(noted, keys), self._limits_as()) if keys else NOTHING_SAID
+
+    def _limits_as(self) -> str:
+        """The endpoint by which it is known what limits its answer."""
+        return COMPACT if self.path == COMPACT_PATH else self.endpoint
+
+    def resolve(self) -> Pool:
+        """The pool the request names, and those it names as fallbacks.
+
+        :raises GatewayError: there is no such name, or it can't be used here.
+        """
+        found = self.body.found
+        pool = self.pool = self._find(None if found is None else found.name)
+        self.may_follow = pool.fails_over
+        fallbacks = self.options.fallbacks
+        if fallbacks:
+            self.fallbacks = [self._find_fallback(name) for name in fallbacks]
+            self.may_follow = True
+            if self.endpoint in ONE_MODEL_ENDPOINTS:
+                self._check_one_model(pool)
+        return pool
+
+    def _find(self, name: str | None) -> Pool:
+        """The pool of a name, as far as the key may use it.
+
+        :raises GatewayError: as :meth:`resolve`.
+        """
+        catalog, strategy, grant = self.routes.catalog, self.options.strategy, self.grant
+        try:
+            if grant is None or not grant.limits_models:
+                return catalog.resolve(name, self.endpoint, strategy)
+            return grant.resolve(catalog, name, self.endpoint, strategy)
+        except UnknownModel as error:
+            # A hint may name models that are not the key's.
+            hint = None if grant is not None and grant.limits_models else self.gateway.hint(error.name)
+            raise UnknownModel(error.name, hint) from None
+
+    def _find_fallback(self, name: str) -> Pool:
+        try:
+            return self._find(name)
+        except GatewayError as error:
+            error.blame_header(_FALLBACK)
+            raise
+
+    def _check_one_model(self, pool: Pool) -> None:
+        for fallback in self.fallbacks:
+            if fallback.members[0].short != pool.members[0].short:
+                raise BadRequest(
+                    f"{_FALLBACK} names '{fallback.name}', another model than '{pool.name}', and "
+                    f"{self.endpoint} of different models don't mix.",
+                    code="mixed_models",
+                    param=_FALLBACK,
+                )
+
+    def facts(self, pool: Pool, text: bytes, keys: Keys, now: float) -> Facts:
+        """What the choice among ``pool`` needs to know.
+
+        :param text: what the body says at the ``keys``.
+        """
+        alias = pool.alias
+        caller = b""
+        if alias is not None and alias.sticky:
+            caller = caller_of(self.head, alias.sticky, None if self.grant is None else self.grant.id)
+        return facts_of(self.body, text, keys, pool, self.endpoint, self.streamed, now, caller)
+
+    def facts_again(self, pool: Pool) -> Facts:
+        """The same for a further attempt. The body is held as long as there may be one."""
+        text, keys = self.body.excerpt()
+        return self.facts(pool, text, keys, monotonic())

@@ -1,0 +1,102 @@
+"""What is due for an exchange at a point in time: limits that have passed, comments to keep a stream open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.relay.exchange.states import PEEKING, TRYING
+from proxy.wire.response import KEEP_ALIVE_EVENT
+
+if TYPE_CHECKING:
+    from proxy.relay.exchange.attempt import Attempt
+    from proxy.relay.exchange.exchange import Exchange
+
+_NEVER: Final = float("inf")
+# A body that comes a byte at a time, just so often that it is never silent for too long, holds its connection
+# without end. Any line is faster than this.
+SLOWEST_BYTES_PER_S: Final = 1024
+# What a body may take beside that, in units of the longest silence.
+PATIENCE: Final = 10
+
+
+def body_due(begun_at: float, size: int, silence_s: float) -> float:
+    """When a body of which ``size`` bytes have come has to be there as a whole, if no more of it comes.
+
+    :param begun_at: monotonic seconds. :param silence_s: the longest that is allowed within it.
+    """
+    return begun_at + PATIENCE * silence_s + size / SLOWEST_BYTES_PER_S
+
+
+def body_late(exchange: Exchange, came_at: float, resumed_at: float, silence_s: float) -> tuple[float, str]:
+    """When a request's body is too late, if no more of it comes, and how that is said.
+
+    :param came_at: when the last of it came, or could have come; ``resumed_at``: since when it is read from.
+    """
+    due = body_due(max(exchange.begun_at, resumed_at), exchange.body.size, silence_s)
+    silent = came_at + silence_s
+    if silent <= due:
+        return silent, f"Nothing of the body came for {silence_s:g} s."
+    return due, "The body is too slow."
+
+
+def look_at(exchange: Exchange, now: float) -> float:
+    """Do what is due; returns when to look again. All times are monotonic seconds."""
+    attempt = exchange.attempt
+    if attempt is None:
+        return _NEVER
+    if exchange.answer is not None:
+        return _answering(exchange, attempt, now)
+    if exchange.state == PEEKING:
+        if now < exchange.peek_until:
+            return exchange.peek_until
+        attempt.release()
+        return now + exchange.gateway.timeouts.idle_s
+    if exchange.state == TRYING:
+        for running in (exchange.rival, attempt):  # in the order they began
+            if running is not None:
+                _trying(exchange, running, now)
+    if exchange.state == TRYING:
+        return min(
+            running.deadline_at for running in (exchange.attempt, exchange.rival) if running is not None
+        )
+    return _NEVER
+
+
+def _trying(exchange: Exchange, attempt: Attempt, now: float) -> None:
+    if not exchange.body.done:
+        # The provider can't be late before it has the whole request; but it has to take it.
+        attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.first_byte_s
+    if now >= attempt.deadline_at:
+        attempt.on_deadline()
+
+
+def _answering(exchange: Exchange, attempt: Attempt, now: float) -> float:
+    timeouts = exchange.gateway.timeouts
+    if exchange.client_full_at:
+        # The provider's limit rests while we are the ones who paused it.
+        due = exchange.client_full_at + timeouts.client_write_s
+        if now < due:
+            return due
+        client = exchange.client
+        exchange.on_client_gone()
+        client.cut(False)
+        return _NEVER
+    due = attempt.progress_at + timeouts.idle_s
+    if now >= due:
+        exchange.break_off(attempt, f"sent nothing for {timeouts.idle_s:g} s")
+        return _NEVER
+    keepalive_s = attempt.pool.keepalive_s
+    return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
+
+
+def _keep_alive(exchange: Exchange, attempt: Attempt, now: float, keepalive_s: float) -> float:
+    """Put a comment into an event stream that has been silent, between two events only."""
+    answer = exchange.answer
+    assert answer is not None
+    due = max(attempt.progress_at, exchange.kept_alive_at) + keepalive_s
+    if now < due:
+        return due
+    if answer.is_between_events():
+        exchange.client.send(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
+        exchange.kept_alive_at = now
+    return now + keepalive_s

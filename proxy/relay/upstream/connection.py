@@ -1,0 +1,313 @@
+"""A connection to a provider.
+
+A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the attempt's
+business, which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
+``on_response_data``, ``on_upstream_lost``). It belongs to one attempt at a time, or to the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.relay.upstream.tcp_keepalive import is_unconfirmed, let_wait, round_trip_s
+from proxy.wire.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
+from proxy.wire.header_lines import MAX_HEAD_BYTES, HeadError
+from proxy.wire.response_head import HEAD_TOO_LONG, ResponseHead, read_response_head
+
+if TYPE_CHECKING:
+    from proxy.relay.exchange.attempt import Attempt
+    from proxy.relay.upstream.pool import ConnectionPool
+
+# The event loop reads up to 32 times in a row from a connection whose data fill its buffer of 250 KiB
+# (libuv's uv__read), which would be one turn. After a read above this size a connection rests until the next.
+LARGE_READ_BYTES: Final = 64 << 10
+
+# Write buffer above which the other side's reading pauses, per direction.
+HIGH_WATER_BYTES: Final = 64 << 10
+# What the kernel takes in for a server that does not read yet (Linux: 64 KiB at first). Of more it may have
+# to say that it can't, which the watch over vanished peers must not take for a death.
+TAKEN_IN_BYTES: Final = 32 << 10
+# So much of a large body is handed to the transport in one turn of the event loop. TLS encrypts all of it at
+# once, and a kernel with room for megabytes copies them, while nothing else runs.
+SLICE_BYTES: Final = 1 << 20
+_SUCCESS: Final = re.compile(rb"HTTP/1\.[01] 2")
+# Interim answers before the real one. None is useful to us; many are an attack.
+_MAX_INTERIM: Final = 8
+# What a provider that closes an idle connection can be late by, whatever the round trip ...
+_STALE_S: Final = 0.1
+# ... and what no round trip makes longer: by then the provider may be at work.
+_STALE_MOST_S: Final = 1.0
+
+
+class ProviderConnection:
+    """One connection to a provider; an asyncio.Protocol as :class:`proxy.relay.exchange.client.ClientFlow`
+    is one."""
+
+    __slots__ = (
+        "_is_due", "answered", "attempt", "body", "buffer", "idle_since", "interim", "is_full",
+        "is_held_back", "is_patient", "is_read", "is_resting", "kept_until", "pool", "served", "spoiled",
+        "transport", "unsent", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.attempt: Attempt | None = None
+        self.body: Body | None = None  # of the answer being received
+        self.buffer = b""  # an incomplete head
+        self.answered = False  # a byte of the answer has come
+        self.interim = 0
+        self.served = 0  # finished exchanges: above 0 the connection is a reused one
+        self.spoiled = False  # it sent more than it should have: never to be used again
+        self.is_held_back = False
+        self.is_read = True
+        self.is_resting = False  # nothing more is taken in this turn of the event loop
+        self.waiting = b""  # what was read, and is to be taken in the next turn
+        self.is_patient = False
+        self.unsent: list[bytes | memoryview] = []  # of a large request
+        self.is_full = False  # the transport takes no more for now
+        self._is_due = False  # the next slice goes out in the next turn
+        self.idle_since = 0.0
+        self.kept_until = float("inf")  # monotonic seconds: after that it takes no further request
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.pool.open.add(self)
+
+    def start(self, attempt: Attempt) -> None:
+        """Begin an attempt on this connection."""
+        assert self.attempt is None
+        self.attempt = attempt
+        self.body = None
+        self.answered = False
+        self.interim = 0
+
+    def be_patient(self) -> None:
+        """A large body follows. A provider that is busy with another request may read it late, and is not
+        dead for that: `first_byte` is its limit."""
+        if not self.is_patient:
+            self.is_patient = True
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                let_wait(sock)
+
+    def send(self, parts: list[bytes | memoryview]) -> None:
+        """Send a large request: a slice of it now, and each further one when the transport has room."""
+        self.unsent += parts
+        self._send_slice()
+
+    def send_on(self, data: bytes) -> None:
+        """Send more of a request, behind what is unsent of it."""
+        if self.unsent:
+            self.unsent.append(data)
+        else:
+            self.transport.write(data)
+
+    def _send_slice(self) -> None:
+        self._is_due = False
+        unsent = self.unsent
+        count = size = 0
+        while count < len(unsent) and size < SLICE_BYTES:
+            size += len(unsent[count])
+            count += 1
+        parts = unsent[:count]
+        del unsent[:count]
+        if parts and not self.transport.is_closing():
+            self.transport.writelines(parts)
+        if unsent and not self.is_full:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._is_due and not self.is_full:
+            self._send_slice()
+
+    def stale_s(self, is_reset: bool) -> float:
+        """For how many seconds after a write a close is no answer to it, but was on its way already: two
+        round trips, at least 0.1 s, at most 1 s; and a second where the provider closed without having
+        confirmed all of it, however late this process comes to read of that. A reset proves nothing: it
+        comes before the confirmation, which the provider's kernel may hold back for 0.2 s."""
+        if not is_reset and is_unconfirmed(self.transport):
+            return _STALE_MOST_S
+        return min(max(2.0 * round_trip_s(self.transport), _STALE_S), _STALE_MOST_S)
+
+    def release(self, reusable: bool, now: float) -> None:
+        """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
+        self.attempt = None
+        self.served += 1
+        if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
+            self.hold_back(False)
+        transport = self.transport
+        # What is still to be sent is of a request that was answered before its end: it would come first.
+        is_sent = not self.unsent and not transport.get_write_buffer_size()
+        if reusable and is_sent and not self.spoiled and not transport.is_closing():
+            self.pool.put(self, now)
+        else:
+            transport.abort()
+
+    def undo(self) -> None:
+        """The dialling ended too early: the loop may have made the connection already. If it then closes it
+        by itself, it says nothing of that."""
+        if self in self.pool.open:
+            self.transport.abort()
+            self.pool.forget(self)
+
+    def hold_back(self, hold: bool) -> None:
+        """Stop or go on reading from the provider."""
+        self.is_held_back = hold
+        if self.is_resting:
+            return
+        if self.waiting and not hold:
+            self._rest()
+        else:
+            self._read(not hold)
+
+    def _read(self, is_read: bool) -> None:
+        """Read from the provider, or not."""
+        if is_read != self.is_read and not self.transport.is_closing():
+            self.is_read = is_read
+            if is_read:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _rest(self) -> None:
+        """Take nothing more in this turn of the event loop."""
+        if self.is_resting or self.transport.is_closing():
+            return
+        self._read(False)
+        self.is_resting = True
+        asyncio.get_running_loop().call_soon(self._end_rest)
+
+    def _end_rest(self) -> None:
+        self.is_resting = False
+        if self.transport.is_closing() or self.is_held_back:
+            return
+        data, self.waiting = self.waiting, b""
+        if data and self.attempt is not None and self.body is not None:
+            self._take(self.attempt, self.body, data)
+        if not self.is_resting and not self.is_held_back:
+            self._read(True)
+
+    def data_received(self, data: bytes) -> None:
+        attempt = self.attempt
+        if attempt is None:
+            self.transport.abort()  # a provider has nothing to say unasked
+            return
+        self.answered = True
+        size = len(data)
+        if self.body is None:
+            data = self._read_head(attempt, data)
+            if not data or self.attempt is not attempt:
+                return
+        body = self.body
+        assert body is not None
+        if size > LARGE_READ_BYTES:
+            self._rest()
+        self._take(attempt, body, data)
+
+    def _take(self, attempt: Attempt, body: Body, data: bytes) -> None:
+        """The next bytes of an answer's body, or of them what is taken in one turn."""
+        most = body.slice_bytes
+        if len(data) > most:
+            self.waiting = data[most:]
+            data = data[:most]
+            self._rest()
+        try:
+            taken = body.feed(data)
+        except FramingError as error:
+            attempt.on_upstream_lost(f"broken framing: {error}")
+            return
+        if taken < len(data) or (self.waiting and body.done):
+            # More bytes than the message has: they are dropped, and later the connection with them.
+            self.spoiled = True
+            self.waiting = b""
+        attempt.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
+
+    def _read_head(self, attempt: Attempt, data: bytes) -> bytes:
+        """Returns what follows the head (b"" if nothing does, or the exchange is over)."""
+        if self.buffer:
+            data = self.buffer + data
+            self.buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+            if end < 0:
+                if len(data) >= MAX_HEAD_BYTES:
+                    self._refuse_head(attempt, data)
+                else:
+                    self.buffer = data
+                return b""
+            try:
+                head = read_response_head(data[:end])
+                self.body = self._body_of(head)
+            except HeadError as error:
+                attempt.on_upstream_lost(str(error))
+                return b""
+            data = data[end + 4 :]
+            if self.body is not None:
+                break
+        if not attempt.on_response_head(head, self.body, bool(data) or self.body.done):
+            return b""
+        if self.body.done:
+            if data:
+                self.spoiled = True
+            attempt.on_response_data(b"", self.body)
+            return b""
+        return data
+
+    def _refuse_head(self, attempt: Attempt, data: bytes) -> None:
+        """The answer's head is longer than we take. One that says of itself that it is good was work all the
+        same, which is charged: a client may have made it so, by a header that the provider repeats."""
+        if _SUCCESS.match(data) and attempt.is_at_work():
+            attempt.charge_so_far(monotonic())
+        attempt.on_upstream_lost(HEAD_TOO_LONG)
+
+    def _body_of(self, head: ResponseHead) -> Body | None:
+        """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""
+        status = head.status
+        if status < 200:
+            self.interim += 1
+            if status == 101 or self.interim > _MAX_INTERIM:
+                raise HeadError("the provider answered with a protocol switch or too many interim answers")
+            return None
+        if status in (204, 304):
+            return LengthBody(0)
+        if head.chunked:
+            return ChunkedBody()
+        if head.length is not None:
+            return LengthBody(head.length)
+        head.keep_alive = False
+        return CloseBody()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        if self.attempt is not None:
+            self.attempt.on_upstream_full(True)
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self.unsent:
+            self._send_slice()
+        if self.attempt is not None and not self.is_full:
+            self.attempt.on_upstream_full(False)
+
+    def eof_received(self) -> bool:
+        if isinstance(self.body, CloseBody) and self.attempt is not None:
+            self.body.done = True
+            self.attempt.on_response_data(b"", self.body)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.forget(self)
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:  # it looks at what is unsent
+            attempt.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
+        self.unsent.clear()
+
+    def __repr__(self) -> str:
+        state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"
+        return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"

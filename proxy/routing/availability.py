@@ -1,0 +1,27 @@
+"""The availability strategy: the highest share of successes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from proxy.routing.candidates import Facts
+from proxy.routing.latency import NEAR, pick_latency
+from proxy.routing.pool import Pool
+
+
+def _availability_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+    rows = pool.streamed_rows if facts.streamed else pool.plain_rows
+    now = facts.now
+    result = []
+    for index in able:
+        success = rows[index].success
+        result.append(1.0 if success.total == success.weight else rows[index].read_success(now))
+    return result
+
+
+def _pick_availability(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
+    ratios = _availability_scores(pool, able, facts)
+    least = max(ratios) * (1.0 - NEAR)
+    near = [index for index, ratio in zip(able, ratios, strict=True) if ratio >= least]
+    return near[0] if len(near) == 1 else pick_latency(pool, near, facts, rng)

@@ -1,0 +1,155 @@
+"""A pool: the deployments one request may go to, and what the choice among them needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from proxy.config.settings import AliasConfig
+from proxy.deployments.deployment import Deployment
+from proxy.usage.counters import Told
+from proxy.usage.media_tokens import PICTURE_TOKENS
+from proxy.usage.pricing import Prices
+
+# Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
+_PROMPT_ENDPOINTS: Final = frozenset(
+    {"chat", "completions", "responses", "messages", "count_tokens", "input_tokens"}
+)
+_NEVER: Final = float("-inf")
+# Where the configuration says nothing of a model's answers: a usual limit.
+_UNKNOWN_OUTPUT: Final = 16_384
+# Where text is written. Pictures have a usual size, and speech is as long as its text:
+# proxy.access.admission.
+_WRITING: Final = frozenset({"chat", "completions", "responses", "messages"})
+_UNBOUNDED: Final = 1_000_000
+
+
+class Pool:
+    """See the module's text.
+
+    ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
+    the others with the reason. ``needs_*_check``: members
+    differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
+    the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
+    the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
+    ``inner``: the strategy among the members behind one.
+    ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
+    ``dearest``: the highest input and output price of a member, in pico-USD a token, with what any request
+    may cause (cached tokens, reasoning). ``dearest_parts``: those of cache writes, and of sound in and out;
+    None where they are none of their own.
+    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
+    images those of one picture, 0 where nothing is written. ``most_unheeding``: only of those to whom chat's
+    newer word says nothing, 0: there are none. ``widest``: the largest prompt that a member takes.
+    ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.relay.exchange.closing`).
+    ``fails_over``: an attempt at a member may be followed by one at another.
+    """
+
+    __slots__ = (
+        "alias",
+        "dearest",
+        "dearest_parts",
+        "endpoint",
+        "fails_over",
+        "indices",
+        "inner",
+        "keepalive_s",
+        "kind",
+        "left_out",
+        "members",
+        "min_context",
+        "most_output",
+        "most_unheeding",
+        "name",
+        "near",
+        "near_at",
+        "needs_tools_check",
+        "needs_vision_check",
+        "plain_rows",
+        "shares",
+        "strategy",
+        "streamed_rows",
+        "told",
+        "turns",
+        "widest",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        endpoint: str,
+        members: Sequence[Deployment],
+        strategy: str,
+        *,
+        keepalive_s: float = 0.0,
+        alias: AliasConfig | None = None,
+        left_out: Iterable[tuple[Deployment, str]] = (),
+        shares: Iterable[tuple[str, int, Iterable[Deployment]]] = (),
+        fails_over: bool = True,
+        inner: str = "latency",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.endpoint = endpoint
+        self.members = tuple(members)
+        self.strategy = strategy
+        self.keepalive_s = keepalive_s
+        self.alias = alias
+        self.left_out = tuple(left_out)
+        self.needs_vision_check = self._differ_in("vision")
+        self.needs_tools_check = self._differ_in("tools")
+        windows = [member.context_window for member in self.members if member.context_window is not None]
+        self.min_context = min(windows) if windows and endpoint in _PROMPT_ENDPOINTS else None
+        self.indices = tuple(range(len(self.members)))
+        self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
+        self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
+        self.turns = [0] * len(self.members)
+        self.near: list[Sequence[int]] = [(), ()]
+        self.near_at = [_NEVER, _NEVER]
+        self.inner = inner
+        self.dearest, self.dearest_parts = _dearest([member.prices for member in self.members])
+        self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
+        unheeding = [each for each in self.members if each.provider.output_limit_word == "max_tokens"]
+        self.most_unheeding = max((_most_output(member, endpoint) for member in unheeding), default=0)
+        widths = [member.context_window or _UNKNOWN_OUTPUT for member in self.members]
+        self.widest = max(widths, default=0)
+        self.told: dict[tuple[Deployment, bool], Told] = {}
+        self.fails_over = fails_over and len(self.members) > 1
+        at = {member: index for index, member in enumerate(self.members)}
+        self.shares = tuple(
+            (share_name, weight, tuple(at[member] for member in behind if member in at))
+            for share_name, weight, behind in shares
+        )
+
+    def _differ_in(self, capability: str) -> bool:
+        return len({capability in member.capabilities for member in self.members}) > 1
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} {self.kind} {self.strategy} {[member.id for member in self.members]}>"
+
+
+def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int, int] | None]:
+    """As of :class:`Pool`."""
+    given = output = written = heard = spoken = 0
+    has_parts = False
+    for input_pusd, cached_pusd, output_pusd, parts in prices:
+        given = max(given, input_pusd or 0, cached_pusd or 0)
+        output = max(output, output_pusd or 0)
+        if parts is not None:
+            has_parts = True
+            output = max(output, parts.reasoning_pusd or 0)
+            written = max(written, parts.cache_write_pusd or 0)
+            heard = max(heard, parts.audio_input_pusd or 0)
+            spoken = max(spoken, parts.audio_output_pusd or 0)
+    if not has_parts:
+        return (given, output), None
+    return (given, output), (max(given, written), max(given, heard), max(output, spoken))
+
+
+def _most_output(member: Deployment, endpoint: str) -> int:
+    said = member.model.max_output_tokens
+    if endpoint in _WRITING:
+        return said or member.context_window or _UNKNOWN_OUTPUT
+    if endpoint == "images":
+        return said or PICTURE_TOKENS
+    return said or _UNBOUNDED if endpoint == "speech" else 0

@@ -1,0 +1,14 @@
+"""The processes and how they are put together: one process, or a supervisor with workers.
+
+data plane
+    Listeners, gateway and tick: what serves clients.
+control plane
+    Admin API, storage and watchers: what serves the operator.
+worker
+    A process with a data plane; the supervisor has the control plane.
+
+Imports everything but cli. Interpreted, but for ``file_lock``.
+
+Where to change what: signals and exit codes are in ``run``; what workers are told in ``messages``; how a
+socket is opened in ``listeners``.
+"""

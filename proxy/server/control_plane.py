@@ -1,0 +1,269 @@
+"""What governs the data plane, be it in this process or in workers: the configuration, the admin API, the
+simulator, and what is kept for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.access.limits import Accounts
+from proxy.config.settings import Config, Listen
+from proxy.control.admin.app import Requests, admin_app
+from proxy.control.admin.monitoring import Monitor
+from proxy.control.aiohttp_protocol import AdminConnections, ControlProtocol, Refusal
+from proxy.control.alerts import Watch, payload
+from proxy.control.certificates import read_certificate
+from proxy.control.key_store import KeyStore
+from proxy.control.live_feed import Count, Live
+from proxy.control.prepare import Prepared, prepare, read_keys, simulates
+from proxy.control.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
+from proxy.control.routes_file import RoutesFile
+from proxy.control.slices import stepped
+from proxy.control.usage_index import Books
+from proxy.control.webhook import Webhook
+from proxy.deployments.worker_sync import dump_rows, restore_rows
+from proxy.errors import StartError
+from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.upstream.tcp_keepalive import watch
+from proxy.routing.catalog import Catalog
+from proxy.server.listeners import listen_on, remove_socket, serve_on
+from proxy.simulator.server import Simulator
+from proxy.storage.database import State, explain
+from proxy.storage.schema_version import StateError
+
+log = logging.getLogger("tokenhub.server")
+
+# What runs on the admin listener gets so long to end when the gateway does.
+_SHUTDOWN_S = 0.5
+
+WATCH_S = 0.5  # a change is taken on at the second look that finds it
+# What was learned is written so often: so much is lost with a process that is killed.
+SAVE_S = 30.0
+# How often there is a look at what alerts are sent for, and at so many keys: a long list of them is gone
+# through in turns, as reading what each has used keeps the requests of this process waiting.
+ALERT_S, ALERT_KEYS = 1.0, 250
+
+
+class ControlPlane:
+    """See the module's text. Calls, in this order: :meth:`prepare`, :meth:`govern`, :meth:`start`.
+
+    :param environ: where keys are read from.
+    :param file: where ``config`` comes from, already loaded; None: there is nothing to reload or write.
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str], file: RoutesFile | None) -> None:
+        self.started = config
+        self.environ = environ
+        self.created = int(time.time())
+        self.address: Listen | None = None  # of the admin API, its port filled in; None: it is switched off
+        self.prepared: Prepared
+        self.simulator_port = 0
+        self.gateway: Gateway
+        self.reloader: Reloader
+        self.keys: KeyStore
+        self._file = file
+        self._admin: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self._simulator: Simulator | None = None
+        self._state = State(config.state.path)
+        self._webhook = Webhook()
+        self.books = Books(self._state, config.state.ledger_keep_bytes)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._has_started = False
+
+    async def prepare(self, accounts: Accounts) -> Catalog:
+        """Everything that may fail, before anything listens; and the catalog, with what was known.
+
+        :param accounts: what keys use; they are opened here.
+        :raises StartError: the configuration can't be used.
+        """
+        config = self.started
+        self._token = self._admin_token()
+        keys = read_keys(config, self.environ)
+        port = await self.simulator() if simulates(config, keys) else 0
+        self.prepared = prepare(config, keys, port, None, read_certificate(config.server))
+        warn_of_missing(self.prepared)
+        warn_of_open_files(config)
+        catalog = Catalog(config, self.prepared.usable, self.created)
+        known = await self._open_state(accounts)
+        if self.prepared.simulated:
+            return catalog  # what is known of providers says nothing of made-up answers
+        # Unix seconds, as a monotonic clock begins anew with each start of the machine.
+        count = restore_rows(catalog.deployments, known, time.monotonic() - time.time())
+        if count:
+            log.info("%d rows are as they were at the last stop", count)
+        return catalog
+
+    async def _open_state(self, accounts: Accounts) -> dict[int, dict[str, Any]]:
+        """The keys, what they have used, and what was learned, which is returned.
+
+        :raises StartError: whether there are keys, and which, can't be told.
+        """
+        try:
+            await self._state.open()
+            used = await self.books.open()
+        except (StateError, sqlite3.Error) as error:
+            raise StartError(explain(self.started.state.path, error)) from None
+        self.keys = KeyStore(self._state, accounts, self.started)
+        await self.keys.open(used)
+        return await self._state.rows()
+
+    def govern(self, gateway: Gateway, spread: Spread | None = None) -> None:
+        """This is what the configuration is for. ``spread`` brings a new one to the workers."""
+        self.gateway = gateway
+
+        async def spread_all(config: Config, prepared: Prepared) -> None:
+            self.books.keep_bytes = config.state.ledger_keep_bytes
+            if spread is not None:
+                await spread(config, prepared)
+            await self.keys.configure(config)
+
+        self.reloader = Reloader(
+            gateway, self.started, self.prepared, self.environ, self.created, self.simulator, self._file,
+            spread_all,
+        )  # fmt: skip
+
+    async def start(self, requests: Requests, count: Count) -> None:
+        """Open the admin API, and watch the file.
+
+        :param requests: the rows of the latest requests that a query selects.
+        :param count: what all workers have counted.
+        :raises StartError: the admin API can't be opened.
+        """
+        if self.started.admin.listen is not None:
+            live = Live(self.gateway, self.books, count)
+            monitor = Monitor(self.gateway, self.keys, live, count)
+            await self._open(self.started.admin.listen, requests, monitor)
+            self._tasks.append(asyncio.get_running_loop().create_task(live.run()))
+        loop = asyncio.get_running_loop()
+        if self._file is not None:
+            self._tasks.append(loop.create_task(self._watch()))
+        if self._state.is_kept:
+            self._tasks.append(loop.create_task(self._keep()))
+            self._tasks.append(loop.create_task(self._watch_keys()))
+        self._tasks.append(loop.create_task(self._watch_for_alerts()))
+        self.books.start()
+        self._has_started = True
+
+    def _admin_token(self) -> str:
+        """What requests to the admin listener have to bring; "" for nothing."""
+        admin = self.started.admin
+        if admin.listen is None or not admin.token_env:
+            return ""
+        token = self.environ.get(admin.token_env, "").strip()
+        if not token:
+            raise StartError(
+                f"[admin] token_env names {admin.token_env}, but that variable is empty: set it."
+            )
+        return token
+
+    async def _open(self, listen: Listen, requests: Requests, monitor: Monitor) -> None:
+        app = admin_app(self.gateway, self.reloader, self.keys, self.books, requests, listen, self._token)
+        monitor.add_to(app)
+        runner = self._runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S)
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        try:
+            [sockets], self.address = await listen_on(listen, self.started.server.socket_mode)
+        except StartError as error:
+            raise StartError(
+                f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
+                "without."
+            ) from None
+        connections = AdminConnections()
+
+        def connect() -> asyncio.Protocol:
+            if not connections.make_room():
+                return Refusal(self.gateway)
+            return ControlProtocol(server, self.gateway, connections)
+
+        for sock in sockets:
+            watch(sock)
+            self._admin.append(await serve_on(sock, connect))
+
+    async def simulator(self) -> int:
+        """The simulator's port; it is started when it is first needed, and then runs on until the end."""
+        if self._simulator is None:
+            simulator = Simulator(seed=self.started.simulator.seed)
+            self.simulator_port = await simulator.start()
+            self._simulator = simulator
+        return self.simulator_port
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self.reloader.check()
+            except Exception:
+                log.exception("a fault in taking on a changed file; it is looked at again when it changes")
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self.keys.check()
+            except Exception:
+                log.exception("a fault in taking on keys that a command has changed")
+
+    async def _watch_for_alerts(self) -> None:
+        watch, is_faulty = Watch(), False
+        while True:
+            try:
+                url = self.gateway.config.alerts.webhook_url
+                if not url:
+                    watch = Watch()
+                self._webhook.use(url)
+                if url:
+                    await self._alert(watch)
+                is_faulty = False
+            except Exception:
+                if not is_faulty:
+                    log.exception("a fault in looking for what alerts are sent for")
+                is_faulty = True
+            await asyncio.sleep(ALERT_S)
+
+    async def _alert(self, watch: Watch) -> None:
+        unix_s = time.time()
+        used = self.keys.used_in_turn(ALERT_KEYS)
+        for alert in await stepped(watch.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
+            self._webhook.send(payload(alert, unix_s, socket.gethostname(), __version__))
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save()
+
+    async def _save(self) -> None:
+        if any(provider.simulated for provider in self.gateway.providers.values()):
+            return  # and the other way round
+        rows = await stepped(dump_rows(self.gateway.catalog.deployments, time.time() - time.monotonic()))
+        await self._state.save(rows)
+
+    async def close(self) -> None:
+        """End it all; what was learned is kept. Also for a start that failed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._webhook.close()
+        for listener in self._admin:
+            listener.close()
+        if self.address is not None:
+            remove_socket(self.address)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._simulator is not None:
+            await self._simulator.close()
+        if self._has_started:
+            await self._save()
+        await self.books.close()
+        await self._state.close()

@@ -1,0 +1,208 @@
+"""What serves clients, in one process: the gateway's connections, and the tick."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import cast
+
+from proxy.access.grants import KeyTable
+from proxy.access.limits import Accounts
+from proxy.config.listen import show
+from proxy.config.settings import Config
+from proxy.control.key_store import Keyring
+from proxy.deployments.worker_sync import STEP_S, Knowledge
+from proxy.errors import BadRequest
+from proxy.relay.downstream.connection import ClientConnection
+from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.downstream.listener_tls import listener_tls
+from proxy.relay.exchange.tracing import Tracing
+from proxy.relay.upstream.provider import Provider
+from proxy.relay.upstream.tcp_keepalive import DEAD_S, watch
+from proxy.routing.catalog import Catalog
+from proxy.server.acceptor import Listener
+from proxy.storage.ledger_files import Ledger
+from proxy.wire.error_response import gateway_response
+
+log = logging.getLogger("tokenhub.server")
+
+TICK_S = 0.1
+# Who comes so late to a tick was stopped, or the machine stood still. What was waited for may have come.
+STALL_S = 1.0
+_DRAIN_POLL_S = 0.05
+
+
+class Stepper:
+    """Has what workers know together take its steps, from :meth:`step` on.
+
+    A fault in it is said once and not at each step; everybody then goes by what he learns himself.
+    """
+
+    def __init__(self, knowledge: Knowledge, every_s: float) -> None:
+        self._knowledge = knowledge
+        self._every_s = every_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_faulty = False
+
+    def step(self) -> None:
+        """Now, and again after each span."""
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self.step)
+        self._take_one()
+
+    def _take_one(self) -> None:
+        try:
+            self._knowledge.step(time.monotonic())
+            self._is_faulty = False
+        except Exception:
+            if not self._is_faulty:
+                log.exception("a fault in what workers tell each other")
+            self._is_faulty = True
+
+    def close(self) -> None:
+        """Take the last step: what happened since the one before is told, and kept."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._take_one()
+
+
+class DataPlane:
+    """See the module's text.
+
+    :param keyring: the keys it serves for. :param accounts: what they use.
+    :param ledger: where finished requests are written. :param tls: for its TCP listeners; None: plain HTTP.
+    :param knowledge: what is known together with other workers; None: there are none.
+    :param tracing: what makes spans of requests; None: traces are off.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        providers: Mapping[str, Provider],
+        *,
+        keyring: Keyring,
+        accounts: Accounts,
+        ledger: Ledger,
+        tls: ssl.SSLContext | None = None,
+        knowledge: Knowledge | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._accounts = accounts
+        self.gateway = Gateway(
+            config,
+            catalog,
+            providers,
+            random.Random(),
+            knowledge,
+            self._table(keyring),
+            ledger,
+        )
+        self.gateway.tracing = tracing
+        self._tls = None if tls is None else listener_tls(tls, self._max_connections, self._answer_in_clear)
+        self._listeners: list[Listener] = []
+        self._ticker: asyncio.TimerHandle | None = None
+        self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
+        self._has_stalled = False  # at the last tick
+        self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
+        self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
+
+    def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
+        return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)
+
+    async def take_keys(self, keyring: Keyring) -> None:
+        """From the next request on, go by these keys."""
+        self.gateway.take_keys(self._table(keyring, self.gateway.keys))
+
+    def take_certificate(self, tls: ssl.SSLContext | None) -> None:
+        """For connections that come from now on. Between TLS and none, only a restart decides."""
+        if self._tls is not None and tls is not None:
+            self._tls.current = tls
+
+    def _max_connections(self) -> int:
+        return self.gateway.config.server.max_connections
+
+    def _answer_in_clear(self) -> bytes:
+        """To a client that speaks plain HTTP to a listener with TLS."""
+        gateway, listen = self.gateway, self.gateway.config.server.listen
+        gateway.wrong_protocol.http_to_tls(
+            [show(one, "https") for one in listen if not one.path], time.monotonic()
+        )
+        error = BadRequest(
+            "This listener speaks TLS: use https:// in the base_url.", code="https_required", close=True
+        )
+        gateway.counters.refused(error.status)
+        return gateway_response(error, gateway.next_request_id(), close=True)
+
+    async def start(self) -> None:
+        """Everything but listening."""
+        self._tick()
+        if self._stepper is not None:
+            self._stepper.step()
+
+    async def accept(self, sock: socket.socket) -> None:
+        """Serve the clients that come to a listening socket."""
+        self._watch_clients(sock)
+        listener = Listener(sock, self._client, self._tls)
+        self._listeners.append(listener)
+        await listener.start()
+
+    def _watch_clients(self, *listening: socket.socket) -> None:
+        """Have clients noticed that vanish: tokens would be generated for nobody. Nothing is to be done for
+        each of them, as they inherit it. One that only takes nothing for a while has its own limit."""
+        self._vanished_s = max(DEAD_S, self.gateway.timeouts.client_write_s)
+        for sock in listening:
+            watch(sock, self._vanished_s)
+
+    def _client(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, ClientConnection(self.gateway))
+
+    def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        now = time.monotonic()
+        late_s = max(0.0, now - self._tick_due) if self._tick_due else 0.0
+        self.gateway.counters.lag.add(int(late_s * 1e6))
+        self._tick_due = now + TICK_S
+        self._has_stalled = late_s > STALL_S and not self._has_stalled
+        if self._has_stalled:
+            # What has come meanwhile is read first. Once: a gateway that is always late has deadlines, too.
+            return
+        if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
+            self._watch_clients(*(listener.sock for listener in self._listeners))
+        self.gateway.tick(now)
+        for listener in self._listeners:
+            listener.look(self.gateway.longest_turn_s, now)
+
+    async def drain(self) -> None:
+        """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
+        gateway, server = self.gateway, self.gateway.config.server
+        gateway.unready = True
+        if server.lame_duck_s:
+            await asyncio.sleep(server.lame_duck_s)
+        gateway.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(gateway.connections):
+            connection.close_if_idle()
+        deadline = time.monotonic() + server.drain_timeout_s
+        while gateway.connections and time.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_POLL_S)
+        if gateway.connections:
+            log.warning("drain_timeout is over: %d connections are cut", len(gateway.connections))
+
+    async def close(self) -> None:
+        """Close everything at once."""
+        for listener in self._listeners:
+            listener.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.gateway.close()
+        self.gateway.ledger.close()
+        if self._stepper is not None:
+            self._stepper.close()
+        if self.gateway.tracing is not None:
+            await self.gateway.tracing.close()

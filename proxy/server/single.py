@@ -1,0 +1,118 @@
+"""The gateway in one process: data plane and control plane on one event loop."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.access.limits import Accounts, memory_bytes
+from proxy.config.settings import Config, Listen
+from proxy.control.admin.views import select_requests
+from proxy.control.prepare import Prepared, open_tracing
+from proxy.control.reload import Reloader
+from proxy.control.routes_file import RoutesFile
+from proxy.control.slices import stepped
+from proxy.relay.downstream.gateway import Gateway
+from proxy.server.control_plane import ControlPlane
+from proxy.server.data_plane import DataPlane
+from proxy.server.listeners import listen_on, remove_socket
+from proxy.storage.ledger_files import Ledger
+from proxy.usage.counters import Counted
+from proxy.usage.recent import row
+
+
+class Server:
+    """A running gateway in this process and loop.
+
+    :param environ: where keys are read from.
+    :param file: where ``config`` comes from, already loaded; None: there is nothing to reload or write.
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str], file: RoutesFile | None = None) -> None:
+        self.addresses: list[Listen] = []  # what is really listened on, ports filled in
+        self._control = ControlPlane(config, environ, file)
+        self._plane: DataPlane | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """What the connections share."""
+        return self._control.gateway
+
+    @property
+    def reloader(self) -> Reloader:
+        """What changes the configuration."""
+        return self._control.reloader
+
+    @property
+    def admin_address(self) -> Listen | None:
+        """Of the admin API; None: it is switched off."""
+        return self._control.address
+
+    async def start(self) -> None:
+        """Listen. :raises StartError: it can't."""
+        control = self._control
+        config = control.started
+        accounts = Accounts(memoryview(mmap.mmap(-1, memory_bytes(1))), 1, 0)
+        catalog = await control.prepare(accounts)
+        plane = self._plane = DataPlane(
+            config,
+            catalog,
+            control.prepared.providers,
+            keyring=control.keys.keyring,
+            accounts=accounts,
+            ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
+            tracing=open_tracing(config.traces, None),
+            tls=control.prepared.tls,
+        )
+
+        async def spread(_config: Config, prepared: Prepared) -> None:
+            plane.take_certificate(prepared.tls)
+
+        control.govern(plane.gateway, spread)
+        await control.keys.serve(plane.take_keys)
+        await plane.start()
+        for listen in config.server.listen:
+            [sockets], address = await listen_on(listen, config.server.socket_mode)
+            self.addresses.append(address)
+            for sock in sockets:
+                await plane.accept(sock)
+        await control.start(self.requests, self.count)
+
+    async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The latest requests that a query selects. :raises QueryError: it is none."""
+        return await latest(self.gateway, query)
+
+    async def count(self, brief: bool = False) -> Counted:
+        """What was counted, and what is so now; ``brief``: over all labels."""
+        counted = await stepped(self.gateway.count(brief))
+        counted.levels["workers",] = (1,)
+        return counted
+
+    async def reload(self, why: str) -> None:
+        """Read the configuration anew; what is wrong goes to the log."""
+        await self.reloader.reload_and_log(why)
+
+    async def drain(self) -> None:
+        """Let what runs come to its end; see :meth:`proxy.server.data_plane.DataPlane.drain`."""
+        assert self._plane is not None
+        await self._plane.drain()
+
+    async def close(self) -> None:
+        """Close everything at once; also what a start that failed has opened."""
+        for listen in self.addresses:
+            remove_socket(listen)
+        if self._plane is not None:
+            await self._plane.close()
+        await self._control.close()
+
+
+async def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The latest requests of this process that a query selects, newest first.
+
+    :raises QueryError: it is none.
+    """
+    name_of = gateway.keys.name_of
+    lines = list(gateway.endings.latest)
+    return await stepped(select_requests((row(line, name_of) for line in lines), query))

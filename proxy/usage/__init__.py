@@ -1,0 +1,16 @@
+"""Tokens and money: what a response says it used, what that costs, and what requests add up to.
+
+usage
+    Token counts of one response: input, cached, output and so on (``tokens``).
+price
+    Integers of pico-USD a token, so that sums are exact (``response_usage``).
+ledger line
+    One finished request as a line of JSON; ``tally`` adds lines up, ``recent`` keeps the latest.
+counters
+    What a process counts for metrics.
+
+Imports config, wire, endpoints and errors. Pure and compiled. Deployments and everything above use it.
+
+Where to change what: a vendor's name for a count is in ``tokens``; what a picture or sound counts in
+``media_tokens``; a new metric starts in ``counters``.
+"""

@@ -1,0 +1,295 @@
+"""What a process counts of its requests, for metrics: totals and histograms, each by labels that the
+configuration bounds. A status is the provider's to choose, so that only those of :data:`STATUSES` are counted
+by their number.
+
+Counted where a request's line is made (:mod:`proxy.relay.exchange.closing`), so that line and count can't
+tell two stories. All numbers are integers: durations come in hundredths of a millisecond, as the lines have
+them, or in microseconds. What is read out (:class:`Counted`) is plain, so that workers can send it, and can
+be added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from proxy.usage.tokens import Usage
+
+# The labels of one: its provider's name and its id.
+Model = tuple[str, str]
+NOBODY: Final[Model] = ("", "")
+# Upper bounds of buckets, inclusive. Those of the OpenTelemetry conventions for generative AI (time to first
+# token; token usage), with steps between theirs where hosted models answer: 0.1 to 10 s.
+DURATION_S: Final = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0,
+    5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+]  # fmt: skip
+TOKENS: Final = [4**power for power in range(14)]
+OVERHEAD_US: Final = [10, 20, 30, 40, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10000, 100000, 1000000]
+LAG_US: Final = [100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000]
+_HUNDREDTHS_MS: Final = [round(bound * 1e5) for bound in DURATION_S]
+
+# The statuses that are counted by their number: those of this gateway, and those that providers and what
+# stands before them are known for (520 to 526: Cloudflare; 529: Anthropic). Others are counted by their
+# hundred, or else as "other": 900 different ones would be as many series for each key and model.
+_KNOWN: Final = [
+    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408,
+    409, 410, 411, 413, 414, 415, 416, 417, 418, 421, 422, 424, 425, 426, 428, 429, 431, 451, 499, 500,
+    501, 502, 503, 504, 505, 520, 521, 522, 523, 524, 525, 526, 529,
+]  # fmt: skip
+STATUSES: Final = frozenset(_KNOWN)
+# What stands for the others: numbers that are none of these, and errors where what they stand for are.
+_OTHERS: Final = {299: "2xx", 399: "3xx", 498: "4xx", 599: "5xx", 999: "other"}
+_STANDS_IN: Final = {2: 299, 3: 399, 4: 498, 5: 599}
+_COUNTED_AS: Final = [
+    status if status in STATUSES else _STANDS_IN.get(status // 100, 999) for status in range(1000)
+]
+
+
+def counted_as(status: int) -> int:
+    """The status itself where it is counted by its number, else the number that stands for its kind."""
+    return _COUNTED_AS[status] if 0 <= status < 1000 else 999
+
+
+def label_of(status: int) -> str:
+    """The label of a status: ``200``, ``4xx``, ``other``."""
+    status = counted_as(status)
+    return _OTHERS.get(status) or str(status)
+
+
+def is_error(label: str) -> bool:
+    """Whether a label is one of statuses of 400 and more."""
+    return label[0] in "456789o"
+
+
+# So many labels are read in a step: 0.1 ms.
+_AT_ONCE: Final = 100
+
+# Labels after the kind of what is counted -> the numbers.
+Sums = dict[tuple[str, ...], tuple[int, ...]]
+
+
+class Counted(NamedTuple):
+    """What was counted until now, and what is so at this moment.
+
+    Of a worker that has ended the ``totals`` still count, and its ``levels`` no longer do.
+    """
+
+    totals: Sums
+    levels: Sums
+
+
+def add_up(into: Sums, more: Sums) -> None:
+    """Add what another one counted, or has."""
+    for labels, numbers in more.items():
+        known = into.get(labels)
+        into[labels] = numbers if known is None else tuple(a + b for a, b in zip(known, numbers, strict=True))
+
+
+class Histogram:
+    """How often values fell into which bucket, and their sum.
+
+    :param bounds: the highest value of each bucket, ascending; above the last is one more.
+    """
+
+    __slots__ = ("_bounds", "_buckets", "_sum")
+
+    def __init__(self, bounds: list[int]) -> None:
+        self._bounds = bounds
+        self._buckets = [0] * (len(bounds) + 1)
+        self._sum = 0
+
+    def add(self, value: int) -> None:
+        """Count a value."""
+        bounds = self._bounds
+        low, high = 0, len(bounds)
+        while low < high:  # compiled, this takes half of what bisect_left() does
+            middle = (low + high) >> 1
+            if bounds[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        self._buckets[low] += 1
+        self._sum += value
+
+    def merge(self, other: Histogram) -> None:
+        """Add what another one, with the same bounds, has counted."""
+        for index, count in enumerate(other._buckets):
+            self._buckets[index] += count
+        self._sum += other._sum
+
+    def numbers(self) -> tuple[int, ...]:
+        """The buckets, not yet added up, and the sum."""
+        return (*self._buckets, self._sum)
+
+
+class Used:
+    """Requests that have all labels in common, and what they used. Money in nano-USD."""
+
+    __slots__ = ("cached_tokens", "input_tokens", "nusd", "output_tokens", "reasoning_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.nusd = 0
+        self.input_tokens = self.cached_tokens = self.output_tokens = self.reasoning_tokens = 0
+
+    def add(self, usage: Usage, nusd: int) -> None:
+        """What an attempt used."""
+        self.input_tokens += usage[0]
+        self.cached_tokens += usage[1]
+        self.output_tokens += usage[3]
+        self.reasoning_tokens += usage[4]
+        self.nusd += nusd
+
+    def numbers(self) -> tuple[int, ...]:
+        """In the order of :data:`USED`."""
+        return (
+            self.requests, self.input_tokens, self.cached_tokens, self.output_tokens, self.reasoning_tokens,
+            self.nusd,
+        )  # fmt: skip
+
+
+USED: Final = ("requests", "input", "cached", "output", "reasoning", "nusd")
+
+
+class Times:
+    """Answers of one model at one endpoint whose status is no error: how long they took, and their tokens."""
+
+    __slots__ = ("first_byte", "input_tokens", "output_tokens", "whole")
+
+    def __init__(self) -> None:
+        self.first_byte = Histogram(_HUNDREDTHS_MS)
+        self.whole = Histogram(_HUNDREDTHS_MS)
+        self.input_tokens = Histogram(TOKENS)
+        self.output_tokens = Histogram(TOKENS)
+
+    def add(self, took: int, waited: int, usage: Usage | None) -> None:
+        """Such an answer.
+
+        :param took: hundredths of a millisecond until its end; ``waited``: until its first byte.
+        """
+        self.first_byte.add(waited)
+        self.whole.add(took)
+        if usage is not None:
+            self.input_tokens.add(usage[0])
+            self.output_tokens.add(usage[3])
+
+
+class Told:
+    """What is said of all requests of a pool that one deployment answers: in lines of the ledger, and here.
+
+    :param what: members of the line.
+    """
+
+    __slots__ = ("by_key", "times", "what")
+
+    def __init__(self, what: bytes, times: Times) -> None:
+        self.what = what
+        self.times = times
+        self.by_key: dict[tuple[bytes, int], Used] = {}  # by the key's id as JSON, and counted_as(status)
+
+
+class Counters:
+    """See the module's text."""
+
+    __slots__ = (
+        "_failures", "_times", "_used", "dropped_headers", "dropped_parameters", "fallbacks", "hedges", "lag",
+        "overhead", "redials", "retries", "shed",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[str, str, str, int], Used] = {}
+        self._times: dict[tuple[str, str, str], Times] = {}
+        self._failures: dict[tuple[str, str, str], int] = {}
+        self.overhead = Histogram(OVERHEAD_US)
+        self.lag = Histogram(LAG_US)
+        self.retries = self.fallbacks = self.hedges = 0
+        self.redials = 0  # of kept connections that closed as they were used again
+        self.shed = 0  # turned away for an overload
+        self.dropped_headers = self.dropped_parameters = 0  # of clients; they did not reach a provider
+
+    def tell(self, what: bytes, model: Model, endpoint: str) -> Told:
+        """Prepare for the requests of a pool that a deployment answers."""
+        labels = *model, endpoint
+        times = self._times.get(labels)
+        if times is None:
+            times = self._times[labels] = Times()
+        return Told(what, times)
+
+    def used(self, model: Model, key: str, status: int) -> Used:
+        """Where a request counts.
+
+        :param model: that answered, or was asked last; ``NOBODY``: nobody was asked.
+        :param key: its id, or "".
+        """
+        labels = *model, key, counted_as(status)
+        used = self._used.get(labels)
+        if used is None:
+            used = self._used[labels] = Used()
+        return used
+
+    def refused(self, status: int) -> None:
+        """What came was no request yet, and was answered with an error."""
+        self.used(NOBODY, "", status).requests += 1
+
+    def followed(self, in_pool: bool) -> None:
+        """A further attempt follows one that failed: in the same pool, or in a fallback's."""
+        if in_pool:
+            self.retries += 1
+        else:
+            self.fallbacks += 1
+
+    def failed(self, model: Model, outcome: str) -> None:
+        """An attempt failed; ``outcome`` is a status, or one of a few words."""
+        reason = label_of(int(outcome)) if outcome.isdigit() else outcome
+        labels = *model, reason
+        self._failures[labels] = self._failures.get(labels, 0) + 1
+
+    def brief(self) -> Generator[None, None, Sums]:
+        """Over all labels, in steps. It is asked for each second, and many keys make many labels."""
+        requests = errors = given = output = nusd = 0
+        for number, ((_, _, _, status), used) in enumerate(list(self._used.items())):
+            requests += used.requests
+            errors += used.requests if status >= 400 else 0
+            given += used.input_tokens
+            output += used.output_tokens
+            nusd += used.nusd
+            if not number % _AT_ONCE:
+                yield
+        first_byte = Histogram(_HUNDREDTHS_MS)
+        for number, times in enumerate(list(self._times.values())):
+            first_byte.merge(times.first_byte)
+            if not number % _AT_ONCE:
+                yield
+        return {
+            ("all",): (requests, errors, given, output, nusd),
+            ("first_byte",): first_byte.numbers(),
+            ("overhead",): self.overhead.numbers(),
+            ("lag",): self.lag.numbers(),
+        }
+
+    def read(self) -> Generator[None, None, Sums]:
+        """All of it, in steps."""
+        sums: Sums = {}
+        for number, ((provider, model, key, status), used) in enumerate(list(self._used.items())):
+            sums["used", provider, model, key, label_of(status)] = used.numbers()
+            if not number % _AT_ONCE:
+                yield
+        for number, ((provider, model, endpoint), times) in enumerate(list(self._times.items())):
+            for kind, histogram in (
+                ("first_byte", times.first_byte),
+                ("whole", times.whole),
+                ("input", times.input_tokens),
+                ("output", times.output_tokens),
+            ):
+                sums[kind, provider, model, endpoint] = histogram.numbers()
+            if not number % _AT_ONCE:
+                yield
+        for (provider, model, reason), count in self._failures.items():
+            sums["failures", provider, model, reason] = (count,)
+        sums["overhead",] = self.overhead.numbers()
+        sums["lag",] = self.lag.numbers()
+        sums["further",] = (self.retries, self.fallbacks, self.hedges, self.redials)
+        sums["shed",] = (self.shed,)
+        sums["dropped",] = (self.dropped_headers, self.dropped_parameters)
+        return sums

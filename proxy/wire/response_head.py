@@ -1,0 +1,128 @@
+"""The head of a provider's response, read as bytes and checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.wire.header_lines import (
+    MAX_CACHED_LINE,
+    PASS,
+    USE,
+    USE_AND_PASS,
+    Field,
+    HeadError,
+    connection_options,
+    is_length,
+    remember,
+    response_lines,
+    without,
+)
+
+# Of an answer, for people.
+HEAD_TOO_LONG: Final = "the answer's head is too long"
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+
+
+class ResponseHead:
+    """A provider's response head, checked.
+
+    ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
+    ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
+    several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
+    ``tells_limits``, ``leads_on``, ``has_request_id``: there are ``X-RateLimit-*`` lines, there is a
+    ``Location``, a ``request-id``."""
+
+    __slots__ = (
+        "chunked", "encoded", "encoding", "event_stream", "has_request_id", "keep_alive", "leads_on",
+        "length", "lines", "minor", "reason", "status", "tells_limits",
+    )  # fmt: skip
+
+    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.keep_alive = minor == 1
+        self.lines: list[bytes] = []
+        self.chunked = False
+        self.length: int | None = None
+        self.event_stream = False
+        self.encoded = False
+        self.encoding = b""
+        self.tells_limits = self.leads_on = self.has_request_id = False
+
+
+def read_response_head(head: bytes) -> ResponseHead:
+    """Read a provider's response head, ``head`` being everything before the empty line.
+
+    :raises HeadError: it is not HTTP/1.x, or its framing is ambiguous.
+    """
+    lines = head.split(b"\r\n")
+    status, reason, minor = _status_lines.get(lines[0]) or _read_status_line(lines[0])
+    response = ResponseHead(status, reason, minor)
+    passing, special = response_lines.passing, response_lines.special
+    keep = response.lines
+    del lines[0]
+    seen: list[Field] = []
+    for line in lines:
+        if line in passing:
+            keep.append(line)
+            continue
+        field = special.get(line) or response_lines.take_apart(line)
+        if field[0] == PASS or field[0] == USE_AND_PASS:
+            keep.append(line)
+        if field[0] >= USE:
+            seen.append(field)
+    options = b""
+    for _, name, value in seen:
+        if name == b"content-type" and value == b"application/json":  # nothing to learn from the usual
+            continue
+        if name == b"connection":
+            options = options + b"," + value if options else value
+        else:
+            _use_response_field(response, name, value)
+    if options:
+        response.keep_alive, named = connection_options(options, response.keep_alive)
+        if named:
+            response.lines[:] = without(response.lines, named)
+    return response
+
+
+def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
+    """Status, reason and minor version."""
+    match = _STATUS_LINE.fullmatch(line)
+    if not match:
+        raise HeadError("the answer is not HTTP/1.1")
+    minor, status, reason = match.groups()
+    parts = (int(status), reason or b"", 1 if minor == b"1" else 0)
+    if len(line) <= MAX_CACHED_LINE:
+        remember(_status_lines, line, parts)
+    return parts
+
+
+def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
+    if name == b"content-length":
+        if response.chunked or response.length is not None or not is_length(value):
+            raise HeadError("the Content-Length is malformed, said twice, or beside a Transfer-Encoding")
+        response.length = int(value)
+    elif name == b"transfer-encoding":
+        if response.chunked or response.length is not None or value.lower() != b"chunked":
+            raise HeadError("the answer's Transfer-Encoding is not 'chunked' alone")
+        if not response.minor:
+            raise HeadError("an HTTP/1.0 answer has a Transfer-Encoding (RFC 9112 section 6.1)")
+        response.chunked = True
+    elif name == b"content-type":
+        response.event_stream = value.partition(b";")[0].rstrip(b" \t").lower() == b"text/event-stream"
+    elif name == b"content-encoding":
+        value = value.lower()
+        if value not in (b"", b"identity"):
+            if len(response.encoding) < MAX_CACHED_LINE:  # of more, nothing can be decoded anyway
+                response.encoding = response.encoding + b", " + value if response.encoded else value
+            response.encoded = True
+    elif name == b"location":
+        response.leads_on = True
+    elif name.startswith(b"x-ratelimit-"):
+        response.tells_limits = True
+    elif name == b"request-id":
+        response.has_request_id = True

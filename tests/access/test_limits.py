@@ -1,0 +1,791 @@
+"""What keys may use and have used: by one, by many at once, and by processes that die in the middle."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.access.key import NUSD, first_of, month_of
+from proxy.access.limits import (
+    MAX_KEYS,
+    WINDOW_S,
+    Account,
+    Accounts,
+    memory_bytes,
+)
+from proxy.access.permits import Month, Permit
+from proxy.errors import LimitReached
+from proxy.server.file_lock import FileLock
+from tests.support.keys import UNIX_S, account_of, accounts_of, key_of
+
+NOW = 1000.0
+
+
+def memory_of(workers: int) -> memoryview:
+    """Enough for one key."""
+    return memoryview(bytearray(memory_bytes(workers) // MAX_KEYS))
+
+
+def unix_s(now: float) -> float:
+    return UNIX_S + now - NOW
+
+
+def admit(account: Account, now: float = NOW, tokens: int = 0, nusd: int = 0) -> Permit:
+    return account.admit(now, unix_s(now), tokens, nusd)
+
+
+def refused(account: Account, now: float = NOW, tokens: int = 0, at_s: float | None = None) -> LimitReached:
+    with pytest.raises(LimitReached) as caught:
+        account.admit(now, unix_s(now) if at_s is None else at_s, tokens, 0)
+    return caught.value
+
+
+# ---------------------------------------------------------------------- requests a minute
+
+
+def test_so_many_requests_in_a_window_that_begins_with_the_first():
+    account = account_of(rpm=3)
+    permits = [admit(account, NOW + second) for second in (0, 30, 59)]
+    assert [permit.requests_left for permit in permits] == [2, 1, 0]
+    assert {permit.ends_at for permit in permits} == {NOW + WINDOW_S}
+    error = refused(account, NOW + 59.5)
+    assert (error.status, error.type, error.code, error.param) == (
+        429, "rate_limit_error", "rate_limit_exceeded", "rpm",
+    )  # fmt: skip
+    assert (error.message, error.retry_after_s) == ("The key's limit of 3 requests a minute is reached.", 1)
+    assert refused(account, NOW + 10.25).retry_after_s == 50
+    # Not a grid of minutes: the next begins when somebody comes.
+    assert admit(account, NOW + 200).ends_at == NOW + 260
+    assert [admit(account, NOW + 259).requests_left for _ in range(2)] == [1, 0]
+    refused(account, NOW + 259.75)
+
+
+def test_retry_after_is_true():
+    account = account_of(rpm=1)
+    admit(account, NOW + 0.25)
+    wait_s = refused(account, NOW + 7.5).retry_after_s
+    assert wait_s == 53
+    refused(account, NOW + 7.5 + wait_s - 1)
+    admit(account, NOW + 7.5 + wait_s)
+
+
+def test_finished_requests_count_and_refused_ones_dont():
+    account = account_of(rpm=2)
+    for _ in range(2):
+        account.settle(admit(account), unix_s(NOW), 5, 0)
+    for _ in range(50):
+        refused(account)
+    assert [admit(account, NOW + 60).requests_left for _ in range(2)] == [1, 0]
+
+
+def test_looking_takes_nothing():
+    account = account_of(rpm=1)
+    for _ in range(5):
+        account.look(NOW, unix_s(NOW))
+    assert admit(account).requests_left == 0
+    with pytest.raises(LimitReached, match="1 requests a minute"):
+        account.look(NOW, unix_s(NOW))
+    account.look(NOW + 60, unix_s(NOW + 60))
+
+
+def test_a_request_that_is_answered_here_is_one_of_the_minute_and_nothing_else():
+    account = account_of(rpm=3, tpm=10, concurrency=1, monthly_tokens=10)
+    running = admit(account, tokens=10)
+    refused(account)  # by three limits, of which none concerns it
+    permit = account.count(NOW + 1, unix_s(NOW + 1))
+    assert (permit.requests_left, permit.tokens, permit.nusd, permit.ends_at) == (1, 0, 0, NOW + WINDOW_S)
+    account.settle(running, unix_s(NOW + 2), 0, 0)
+    assert admit(account, NOW + 2).requests_left == 0  # nothing was held for it
+    with pytest.raises(LimitReached) as caught:
+        account.count(NOW + 3, unix_s(NOW + 3))
+    assert (caught.value.status, caught.value.param) == (429, "concurrency")  # as for any other request
+    assert account.count(NOW + 60, unix_s(NOW + 60)).requests_left == 2  # and it begins a window
+
+
+def test_when_a_worker_knows_that_the_requests_of_a_minute_are_used_up():
+    account = account_of(rpm=2, concurrency=1)
+    assert account.spent_until == 0.0
+    admit(account)
+    refused(account)  # by concurrency: that may end at any moment
+    assert account.spent_until == 0.0
+    account.count(NOW + 1, unix_s(NOW + 1))
+    assert account.spent_until == 0.0
+    refused(account, NOW + 2)
+    assert account.spent_until == NOW + WINDOW_S
+    # Another limit for the key is another account.
+    assert Account(account._accounts, 0, key_of(rpm=3)).spent_until == 0.0
+
+
+def test_a_worker_whose_clock_was_read_a_moment_before_the_windows_begin():
+    account = account_of(rpm=2)
+    admit(account, NOW)
+    assert admit(account, NOW - 0.001).ends_at == NOW + WINDOW_S
+    refused(account, NOW - 0.001)
+
+
+# ---------------------------------------------------------------------- tokens a minute
+
+
+def test_tokens_are_reserved_and_settled():
+    account = account_of(tpm=100)
+    one = admit(account, tokens=60)
+    assert one.tokens_left == 40
+    two = admit(account, tokens=60)  # there is room for any: never more than one estimate above
+    assert two.tokens_left == 0
+    assert refused(account).param == "tpm"
+    account.settle(one, unix_s(NOW), 10, 0)
+    three = admit(account, tokens=1)  # 10 used, 60 reserved
+    assert three.tokens_left == 29
+    account.settle(two, unix_s(NOW), 0, 0)
+    account.settle(three, unix_s(NOW), 90, 0)
+    assert refused(account).message == "The key's limit of 100 tokens a minute is reached."
+
+
+def test_an_estimate_above_the_limit_keeps_nobody_out():
+    account = account_of(tpm=100)
+    permit = admit(account, tokens=1_000_000)
+    assert permit.tokens_left == 0
+    account.settle(permit, unix_s(NOW), 7, 0)
+    assert admit(account, tokens=1).tokens_left == 92
+
+
+def test_what_is_over_the_next_windows_have_less():
+    account = account_of(tpm=100)
+    account.settle(admit(account), unix_s(NOW + 1), 350, 0)
+    assert refused(account, NOW + 10).retry_after_s == 50 + 120
+    error = refused(account, NOW + 179.75)  # 250 of it, and then 150
+    assert error.retry_after_s == 1
+    permit = admit(account, NOW + 180)  # 50 are left of the third
+    assert (permit.tokens_left, permit.ends_at) == (50, NOW + 240)
+    account.settle(permit, unix_s(NOW + 181), 49, 0)
+    assert admit(account, NOW + 181, tokens=5).tokens_left == 0
+    assert admit(account, NOW + 300, tokens=5).tokens_left == 90  # those 5 are still reserved
+
+
+def test_what_is_over_after_a_long_pause_is_forgiven():
+    account = account_of(tpm=100)
+    account.settle(admit(account), unix_s(NOW), 350, 0)
+    permit = admit(account, NOW + 1007)
+    assert (permit.tokens_left, permit.ends_at) == (100, NOW + 1067)
+
+
+def test_a_request_over_several_windows_counts_when_it_ends():
+    account = account_of(tpm=100, rpm=10)
+    long = admit(account, tokens=80)
+    assert admit(account, NOW + 61, tokens=1).tokens_left == 19  # still reserved
+    account.settle(long, unix_s(NOW + 62), 95, 0)
+    assert admit(account, NOW + 62, tokens=1).tokens_left == 3
+    assert admit(account, NOW + 130, tokens=0).requests_left == 9
+
+
+def test_tokens_that_are_settled_while_another_worker_begins_a_window():
+    """It may have read the sums a moment before: what it has not seen counts in the window that it began."""
+    memory = memory_of(2)
+    workers = [accounts_of(2, own, memory) for own in range(2)]
+    workers[0].open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    one, two = (Account(each, 0, key_of(tpm=100)) for each in workers)
+    permit = admit(one)
+
+    class Meanwhile:
+        """Memory whose reading of the beginning lets the other worker in once, as at that moment."""
+
+        def __init__(self, real: memoryview) -> None:
+            self.real = real
+            self.reads = 0
+
+        def __getitem__(self, at: int) -> float:
+            value = self.real[at]
+            self.reads += 1
+            if self.reads == 1:
+                two.settle(admit(two, NOW + 61), unix_s(NOW + 61), 0, 0)
+            return value
+
+        def __setitem__(self, at: int, value: float) -> None:
+            self.real[at] = value
+
+    one._reals = Meanwhile(one._reals)  # type: ignore[assignment]
+    one.settle(permit, unix_s(NOW + 61), 5000, 0)
+    assert refused(two, NOW + 62).param == "tpm"
+
+
+# ---------------------------------------------------------------------- at a time
+
+
+def test_so_many_at_a_time():
+    account = account_of(concurrency=2)
+    one, _two = admit(account), admit(account)
+    error = refused(account)
+    assert (error.param, error.retry_after_s, error.status) == ("concurrency", 1, 429)
+    assert error.message == "The key's limit of 2 requests at a time is reached."
+    assert error.headers == b""
+    refused(account, NOW + 3600)  # no window has anything to do with it
+    account.settle(one, unix_s(NOW), 0, 0)
+    admit(account)
+    refused(account)
+
+
+def test_a_worker_that_died_holds_nothing():
+    memory = memoryview(bytearray(memory_bytes(2)))
+    accounts = accounts_of(2, None, memory)
+    for slot in range(2):
+        accounts.open(slot, accounts.at(UNIX_S), Month(0, 0, 0.0))
+    made = [
+        [Account(accounts_of(2, own, memory), slot, key_of(concurrency=2, tpm=100, rpm=9)) for own in (0, 1)]
+        for slot in range(2)
+    ]
+    for dead, alive in made:
+        dead.settle(admit(dead, tokens=10), unix_s(NOW), 30, 5)
+        admit(dead, tokens=50)
+        admit(alive, tokens=15)
+        refused(alive)
+    accounts.clear(0)
+    for slot, (_, alive) in enumerate(made):
+        permit = admit(alive, tokens=5)  # 30 stay used, 15 are still reserved
+        assert (permit.tokens_left, permit.requests_left) == (50, 5)
+        assert accounts.used(slot, UNIX_S) == (30, 5, unix_s(NOW))
+        refused(alive)
+
+
+# ---------------------------------------------------------------------- a month
+
+
+def test_months_are_of_the_calendar_in_utc():
+    december = datetime(2026, 12, 31, 23, 59, 59, 999999, tzinfo=UTC).timestamp()
+    number, ends = month_of(december)
+    assert (number, ends) == (2026 * 12 + 11, datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+    assert month_of(ends)[0] == number + 1
+    assert first_of(number) == datetime(2026, 12, 1, tzinfo=UTC)
+    accounts = accounts_of()
+    moments = [december, ends, december, ends + 40 * 86400, december - 365 * 86400]
+    february = datetime(2027, 2, 1, tzinfo=UTC).timestamp()
+    moments += [february, february - 1, february - 2 * 86400]  # shorter than the one before
+    assert [accounts.at(at) for at in moments] == [month_of(at)[0] for at in moments]  # also when set back
+
+
+@given(st.lists(st.floats(0, 2e10), min_size=1, max_size=20))
+def test_any_order_of_moments(moments):
+    accounts = accounts_of(memory=memory_of(1))
+    for at in moments:
+        assert accounts.at(at) == month_of(at)[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "param", "text"),
+    [
+        ({"monthly_tokens": 100}, "monthly_tokens", "100 tokens"),
+        ({"monthly_nusd": 100}, "monthly_usd", "$0.0000001"),
+    ],
+)
+def test_a_monthly_limit(limit, param, text):
+    account = account_of(**limit, rpm=100)
+    account.settle(admit(account), unix_s(NOW), 99, 99)
+    held = account.admit(NOW, UNIX_S, 50, 50)  # there is room for any
+    error = refused(account)  # until it is known what that one uses
+    assert (error.status, error.code, error.param, error.retry_after_s) == (
+        429, "rate_limit_exceeded", param, 1,
+    )  # fmt: skip
+    assert "reserved" in error.message
+    account.settle(held, UNIX_S, 1, 1)
+    error = refused(account)
+    assert (error.status, error.type, error.code, error.param) == (
+        402, "usage_limit_exceeded", "monthly_limit_reached", param,
+    )  # fmt: skip
+    text = f"The key's monthly limit of {text} is reached. It begins anew on 2026-07-01, 00:00 UTC."
+    assert (error.message, error.retry_after_s, error.headers) == (text, None, b"")
+    end = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
+    refused(account, at_s=end - 0.001)
+    permit = account.admit(NOW, end, 10, 10)
+    account.settle(permit, end, 100, 100)  # of the new month
+    refused(account, at_s=end + 1)
+    account.admit(NOW, datetime(2026, 8, 1, tzinfo=UTC).timestamp(), 10, 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers):
+    memory = memory_of(workers)
+    accounts_of(workers, None, memory).open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    each = [
+        Account(accounts_of(workers, own, memory), 0, key_of(monthly_tokens=100)) for own in range(workers)
+    ]
+    account, later = each[0], datetime(2026, 8, 1, tzinfo=UTC).timestamp()
+    account.settle(admit(account), UNIX_S, 90, 0)
+    account.settle(account.admit(NOW, later, 5, 0), later, 30, 0)
+    account.settle(admit(account), UNIX_S, 10, 0)
+    for one in each:
+        refused(one)
+    permit = account.admit(NOW, later, 5, 0)
+    account.settle(permit, later, 70, 0)
+    refused(account, at_s=later)
+
+
+def test_the_limit_in_dollars_is_named_as_people_write_it():
+    account = account_of(monthly_nusd=25 * NUSD // 2)
+    account.settle(admit(account), UNIX_S, 0, 25 * NUSD // 2)
+    assert "monthly limit of $12.5 is" in refused(account).message
+
+
+def test_what_was_used_before_this_process_counts_in_its_month():
+    accounts = accounts_of()
+    accounts.open(0, month_of(UNIX_S)[0], Month(90, 7, 12.5))
+    account = Account(accounts, 0, key_of(monthly_tokens=100))
+    assert accounts.used(0, UNIX_S) == (90, 7, 12.5)
+    account.settle(admit(account), UNIX_S, 10, 1)
+    assert accounts.used(0, UNIX_S) == (100, 8, UNIX_S)
+    refused(account)
+    later = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
+    assert accounts.used(0, later) == (0, 0, UNIX_S)
+    account.admit(NOW, later, 0, 0)
+
+
+def test_a_key_without_limits_is_counted_too():
+    account = account_of()
+    assert not account.is_limited and not account.reserves
+    account.settle(None, UNIX_S, 12, 34)
+    account.settle(None, UNIX_S + 1, 1, 1)
+    assert account._accounts.used(0, UNIX_S) == (13, 35, UNIX_S + 1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_limited", "reserves"),
+    [
+        ({"rpm": 1}, True, False),
+        ({"concurrency": 1}, True, False),
+        ({"tpm": 1}, True, True),
+        ({"monthly_tokens": 1}, True, True),
+        ({"monthly_nusd": 1}, True, True),
+        ({"max_tokens": 1}, False, False),
+    ],
+)
+def test_what_needs_counting_and_what_needs_an_estimate(limits, is_limited, reserves):
+    account = account_of(**limits)
+    assert (account.is_limited, account.reserves) == (is_limited, reserves)
+
+
+def test_another_limit_goes_on_from_what_was_counted():
+    accounts = accounts_of()
+    before = account_of(accounts, rpm=1)
+    running = admit(before)
+    after = Account(accounts, 0, key_of(rpm=3, concurrency=2))
+    assert admit(after).requests_left == 1
+    refused(after)
+    before.settle(running, UNIX_S, 1, 1)  # by the key as it was
+    assert admit(after).requests_left == 0
+
+
+# ---------------------------------------------------------------------- headers
+
+
+def test_header_lines():
+    account = account_of(rpm=3, tpm=1000)
+    lines = account.header_lines(admit(account, tokens=300), NOW + 0.8, UNIX_S - NOW)
+    assert b"X-RateLimit-Remaining-Requests: 2\r\nX-RateLimit-Reset-Requests: %d\r\n" % (UNIX_S + 60) in lines
+    assert b"X-RateLimit-Remaining-Tokens: 700\r\n" in lines
+    assert b"X-RateLimit-Reset-Tokens-After: 1m0s\r\n" in lines
+    assert len(account.header_names) == 8
+    assert b"x-ratelimit-remaining-tokens" in account.header_names
+
+
+def test_a_refusal_says_what_is_left_and_when_it_ends():
+    account = account_of(rpm=5, tpm=100)
+    account.settle(admit(account), UNIX_S, 100, 0)
+    error = refused(account, NOW + 10)
+    assert error.param == "tpm"
+    assert b"X-RateLimit-Remaining-Requests: 4\r\n" in error.headers
+    assert b"X-RateLimit-Remaining-Tokens: 0\r\n" in error.headers
+    assert b"X-RateLimit-Reset-Tokens: %d\r\n" % (UNIX_S + 60) in error.headers
+
+
+# ---------------------------------------------------------------------- against a model
+
+
+class Model:
+    """The same in plain Python: one list of what happened, gone through each time."""
+
+    def __init__(
+        self, rpm: int | None, tpm: int | None, concurrency: int | None, monthly: int | None
+    ) -> None:
+        self.rpm, self.tpm, self.concurrency, self.monthly = rpm, tpm, concurrency, monthly
+        self.begun: float | None = None
+        self.requests = self.used = self.month_tokens = 0
+        self.month: tuple[int, int] | None = None
+        self.running: list[int] = []
+
+    def window(self, now: float) -> tuple[float, int, int]:
+        """When the window of a moment has begun; the tokens and the requests in it."""
+        begun, used, requests = self.begun, self.used, self.requests
+        while begun is not None and now >= begun + 60:
+            used = max(0, used - (self.tpm or used))
+            requests = 0
+            begun = begun + 60 if used else None
+        return now if begun is None else begun, used, requests
+
+    def may_enter(self, now: float, date: datetime) -> str:
+        """Which limit keeps it out; "" for none."""
+        _, used, requests = self.window(now)
+        held = sum(self.running)
+        in_month = self.month_tokens if self.month == (date.year, date.month) else 0
+        if self.monthly is not None and in_month >= self.monthly:
+            return "monthly_tokens"
+        if self.concurrency is not None and len(self.running) >= self.concurrency:
+            return "concurrency"
+        if self.rpm is not None and requests >= self.rpm:
+            return "rpm"
+        if self.tpm is not None and used + held >= self.tpm:
+            return "tpm"
+        if self.monthly is not None and in_month + held >= self.monthly:
+            return "monthly_tokens"
+        return ""
+
+    def may_count(self, now: float) -> bool:
+        return self.rpm is None or self.window(now)[2] < self.rpm
+
+    def count(self, now: float) -> None:
+        self.begun, self.used, self.requests = self.window(now)
+        self.requests += 1
+
+    def enter(self, now: float, tokens: int) -> None:
+        self.count(now)
+        self.running.append(tokens)
+
+    def leave(self, index: int, date: datetime, tokens: int) -> None:
+        self.running.pop(index)
+        self.used += tokens
+        if self.month != (date.year, date.month):
+            self.month, self.month_tokens = (date.year, date.month), 0
+        self.month_tokens += tokens
+
+
+_limit = st.none() | st.integers(1, 6)
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look", "count"]),
+        st.integers(0, 2),  # the worker
+        st.integers(0, 40),  # tokens
+        st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 20 * 86400.0]),  # exact as floats
+        st.integers(0, 5),  # which one leaves
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_limit, st.none() | st.integers(1, 60), _limit, st.none() | st.integers(1, 300), _EVENTS)
+def test_any_sequence_of_three_workers(rpm, tpm, concurrency, monthly, events):
+    memory = memory_of(3)
+    key = key_of(rpm=rpm, tpm=tpm, concurrency=concurrency, monthly_tokens=monthly)
+    workers = [accounts_of(3, own, memory) for own in range(3)]
+    workers[0].open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    accounts = [Account(each, 0, key) for each in workers]
+    model = Model(rpm, tpm, concurrency, monthly)
+    running: list[tuple[int, Permit]] = []
+    now = NOW
+    for what, worker, tokens, wait_s, turn in events:
+        date = datetime.fromtimestamp(unix_s(now), UTC)
+        if what == "wait":
+            now += wait_s
+        elif what == "leave" and running:
+            index = turn % len(running)
+            who, permit = running.pop(index)
+            accounts[who].settle(permit, unix_s(now), tokens, 2 * tokens)
+            model.leave(index, date, tokens)
+        elif what in ("enter", "look"):
+            expected = model.may_enter(now, date)
+            account = accounts[worker]
+            if expected:
+                assert refused(account, now, tokens).param == expected
+                with pytest.raises(LimitReached):
+                    account.look(now, unix_s(now))
+            elif what == "look":
+                account.look(now, unix_s(now))
+            else:
+                permit = admit(account, now, tokens)
+                running.append((worker, permit))
+                model.enter(now, tokens)
+                if rpm is not None:
+                    assert permit.requests_left == rpm - model.requests
+                if tpm is not None:
+                    assert permit.tokens_left == max(0, tpm - model.used - sum(model.running))
+                assert permit.ends_at - WINDOW_S == model.begun
+        elif what == "count":
+            account = accounts[worker]
+            if model.may_count(now):
+                left = account.count(now, unix_s(now)).requests_left
+                model.count(now)
+                assert rpm is None or left == rpm - model.requests
+            else:
+                with pytest.raises(LimitReached):
+                    account.count(now, unix_s(now))
+                assert account.spent_until == model.window(now)[0] + WINDOW_S
+        for account in accounts:  # what it goes by to refuse at once is so
+            assert now >= account.spent_until or not model.may_count(now)
+        date = datetime.fromtimestamp(unix_s(now), UTC)
+        in_month = model.month_tokens if model.month == (date.year, date.month) else 0
+        assert workers[worker].used(0, unix_s(now))[:2] == (in_month, 2 * in_month)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.lists(st.integers(0, 500), min_size=1, max_size=8), st.integers(0, 59))
+def test_retry_after_of_tokens_is_true(tpm, uses, second):
+    account = account_of(accounts_of(memory=memory_of(1)), tpm=tpm)
+    now = NOW
+    for tokens in uses:
+        try:
+            account.settle(admit(account, now), unix_s(now), tokens, 0)
+        except LimitReached:
+            pass
+        now += second
+        try:
+            account.look(now, unix_s(now))
+        except LimitReached as error:
+            wait_s = error.retry_after_s
+            assert wait_s is not None
+            refused(account, now + wait_s - 1)
+            now += wait_s
+            account.look(now, unix_s(now))
+
+
+# ---------------------------------------------------------------------- several processes
+
+# Each is one worker. All begin at a word, and go on until each had enough turns. They hold what they get
+# until they are refused, and then let one go, so that others look on while there is something to be seen; who
+# is let in takes one of so many seats, as a witness that knows nothing of accounts.
+WORKER = """
+import fcntl, json, mmap, sys
+from collections import deque
+from proxy.errors import LimitReached
+from proxy.access.key import Key
+from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.server.file_lock import FileLock
+shared, seats, workers, own, limits, tokens = json.loads(sys.argv[1])
+memory = memoryview(mmap.mmap(shared, memory_bytes(workers)))
+account = Account(Accounts(memory, workers, own, FileLock(shared)), 0, Key("k", "k", b"", 0, **limits))
+running, taken = deque(), set()
+
+def sit():
+    for seat in range(limits.get("concurrency", 0)):
+        if seat in taken:
+            continue
+        try:
+            fcntl.lockf(seats, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, seat)
+        except OSError:
+            continue
+        taken.add(seat)
+        return seat
+    return None
+
+def end_one():
+    permit, seat = running.popleft()
+    if seat is not None:
+        fcntl.lockf(seats, fcntl.LOCK_UN, 1, seat)
+        taken.discard(seat)
+    account.settle(permit, 1780315200.0, tokens, tokens)
+
+print("ready", flush=True)
+sys.stdin.readline()
+admitted = refused = without_seat = 0
+while refused < 20000 and admitted < 20000:
+    try:
+        permit = account.admit(1000.0, 1780315200.0, tokens, tokens)
+    except LimitReached:
+        refused += 1
+        if running:
+            end_one()
+        continue
+    admitted += 1
+    seat = sit()
+    without_seat += seat is None and "concurrency" in limits
+    running.append((permit, seat))
+while running:
+    end_one()
+print(json.dumps([admitted, without_seat]), flush=True)
+sys.stdin.readline()
+"""
+# Counted only: there is nothing to settle.
+COUNTED = "account.count(1000.0, 1780315200.0) and None"
+HOLDER = """
+import json, mmap, sys
+from proxy.access.key import Key
+from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.server.file_lock import FileLock
+shared, workers, own, limits, holds = json.loads(sys.argv[1])
+accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(workers))), workers, own, FileLock(shared))
+account = Account(accounts, 0, Key("k", "k", b"", 0, **limits))
+account.admit(1000.0, 1780315200.0, 10, 10)
+if holds:
+    accounts.lock.acquire(0)
+print("in", flush=True)
+sys.stdin.read()
+"""
+BUSY = """
+import json, mmap, sys
+from proxy.access.key import Key
+from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.server.file_lock import FileLock
+shared, workers, own = json.loads(sys.argv[1])
+accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(workers))), workers, own, FileLock(shared))
+account = Account(accounts, 0, Key("k", "k", b"", 0, concurrency=9, tpm=10**12))
+account.settle(account.admit(1000.0, 1780315200.0, 10, 10), 1780315200.0, 10, 10)
+account.admit(1000.0, 1780315200.0, 10, 10)
+print("in", flush=True)
+while True:
+    account.settle(account.admit(1000.0, 1780315200.0, 10, 10), 1780315200.0, 0, 0)
+"""
+Begin = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def shared() -> Iterator[int]:
+    descriptor = os.memfd_create("accounts")
+    os.ftruncate(descriptor, memory_bytes(4))
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def begin(shared: int) -> Iterator[Begin]:
+    """``begin(text, *arguments)``: a process, which has said that it is there."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def make(text: str, *arguments: object, also: int | None = None) -> subprocess.Popen[bytes]:
+        import json
+
+        process = subprocess.Popen(
+            [sys.executable, "-c", text, json.dumps([shared, *arguments])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            pass_fds=[shared, *([] if also is None else [also])],
+        )  # fmt: skip
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() in (b"ready\n", b"in\n")
+        return process
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def opened(shared: int) -> Accounts:
+    memory = memoryview(mmap.mmap(shared, memory_bytes(4)))
+    accounts = Accounts(memory, 4, None)
+    accounts.open(0, accounts.at(UNIX_S), Month(0, 0, 0.0))
+    return accounts
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "expected"),
+    [
+        ({"rpm": 500}, 0, 500),
+        ({"tpm": 4000}, 10, 400),
+        ({"monthly_tokens": 4000}, 10, 400),
+        ({"monthly_nusd": 4000}, 10, 400),
+        ({"concurrency": 9}, 0, None),
+        ({"rpm": 700, "tpm": 10**6, "concurrency": 9, "monthly_tokens": 10**6}, 1, 700),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
+)
+def test_exact_over_processes(shared, begin, limits, tokens, expected):
+    import json
+
+    accounts = opened(shared)
+    with open(os.memfd_create("seats"), "r+b") as seats:
+        number = seats.fileno()
+        processes = [begin(WORKER, number, 4, own, limits, tokens, also=number) for own in range(4)]
+        for process in processes:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        results = [json.loads(process.stdout.readline()) for process in processes]
+    admitted = sum(each for each, _ in results)
+    assert sum(without for _, without in results) == 0
+    if expected is not None:
+        # Tokens are settled without the lock: each of the others may be one estimate late.
+        assert expected <= admitted <= expected + (3 if tokens and "rpm" not in limits else 0)
+    assert accounts.used(0, UNIX_S)[:2] == (admitted * tokens, admitted * tokens)
+    # Nothing is left behind: who comes next finds nobody there.
+    next_one = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(concurrency=1))
+    admit(next_one)
+
+
+def test_refusals_are_exact_over_processes_too(shared, begin):
+    """Of four workers, two let requests in, and two count what they refuse."""
+    import json
+
+    opened(shared)
+    limits = {"rpm": 700, "tpm": 10**6}
+    counting = WORKER.replace("account.admit(1000.0, 1780315200.0, tokens, tokens)", COUNTED)
+    assert counting != WORKER
+    with open(os.memfd_create("seats"), "r+b") as seats:
+        number = seats.fileno()
+        processes = [
+            begin((WORKER, counting)[own % 2], number, 4, own, limits, 0, also=number) for own in range(4)
+        ]
+        for process in processes:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        results = [json.loads(process.stdout.readline())[0] for process in processes]
+    assert sum(results) == 700
+
+
+def test_what_another_writes_is_never_seen_half(shared, begin):
+    accounts = opened(shared)
+    begin(BUSY, 4, 1)
+    # Of which one request runs all the time, and ten tokens were used.
+    by_running = Account(Accounts(accounts.memory, 4, 0), 0, key_of(concurrency=1))
+    by_use = Account(Accounts(accounts.memory, 4, 0), 0, key_of(monthly_tokens=10))
+    for _ in range(50_000):
+        for account, param in ((by_running, "concurrency"), (by_use, "monthly_tokens")):
+            with pytest.raises(LimitReached) as caught:
+                account.look(NOW, UNIX_S)
+            assert caught.value.param == param
+        assert accounts.used(0, UNIX_S)[:2] == (10, 10)
+
+
+def test_a_process_killed_while_it_holds_the_lock(shared, begin):
+    accounts = opened(shared)
+    limits = {"concurrency": 3}
+    process = begin(HOLDER, 4, 1, limits, True)
+    with pytest.raises(OSError):
+        fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)  # nobody gets in now
+    process.kill()
+    alive = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
+    admit(alive)
+    admit(alive)
+    refused(alive)  # what it held is held until somebody says that it is gone
+    accounts.clear(1)
+    admit(alive)
+    refused(alive)
+
+
+def test_a_process_killed_with_requests_running(shared, begin):
+    accounts = opened(shared)
+    limits = {"concurrency": 2, "tpm": 20, "rpm": 5}
+    gone = [begin(HOLDER, 4, own, limits, False) for own in (1, 2)]
+    alive = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
+    refused(alive)
+    for own, process in enumerate(gone, 1):
+        process.kill()
+        process.communicate()
+        accounts.clear(own)
+    permit = admit(alive, tokens=5)
+    assert (permit.requests_left, permit.tokens_left) == (2, 15)  # they were let in, and have used nothing
+
+
+def test_there_is_memory_for_every_key_and_worker():
+    accounts = accounts_of(3, 2)
+    assert accounts.base(MAX_KEYS) == memory_bytes(3)
+    account = account_of(accounts, MAX_KEYS - 1, rpm=1)
+    admit(account)
+    refused(account)
+    accounts.clear(2)  # no key is opened before it: nothing to do, and no end to run into
+    for slot in range(MAX_KEYS):
+        accounts.open(slot, 1, Month(0, 0, 0.0))
+    accounts.clear(2)

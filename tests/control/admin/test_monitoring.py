@@ -1,0 +1,168 @@
+"""What those get who watch: the admin listener's /metrics and /admin/v1/live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy import __version__
+from proxy.control.admin import monitoring as monitor_module
+from tests.support.fakes import RawClient, until
+from tests.support.keys import BODY, CONFIG, make
+
+NEVER_S = 3600.0
+
+
+async def metrics(server, *headers: bytes) -> tuple[int, dict[bytes, bytes], str]:
+    client = await RawClient.to(server.admin_address)
+    lines = b"".join(b"%b\r\n" % header for header in headers)
+    await client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % lines)
+    status, fields, body = await client.response()
+    return status, fields, body.decode()
+
+
+class Watcher:
+    """One that reads the events of /admin/v1/live."""
+
+    def __init__(self, client: RawClient) -> None:
+        self._client = client
+
+    @classmethod
+    async def of(cls, server) -> Watcher:
+        client = await RawClient.to(server.admin_address)
+        await client.send(b"GET /admin/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return cls(client)
+
+    async def head(self) -> bytes:
+        return await self._client.reader.readuntil(b"\r\n\r\n")
+
+    async def event(self) -> tuple[str, dict]:
+        reader, text = self._client.reader, b""
+        while not text.endswith(b"\n\n"):
+            size = int(await reader.readuntil(b"\r\n"), 16)
+            assert size
+            text += (await reader.readexactly(size + 2))[:-2]
+        name, data = text.decode().strip().split("\n")
+        return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+    async def end(self) -> bytes:
+        return await self._client.reader.read()
+
+    def leave(self) -> None:
+        self._client.close()
+
+
+async def test_metrics(provider, start):
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    id, secret = await make(server, name="prod", monthly_usd=5)
+    client = await RawClient.connect(server)
+    await client.post(BODY, extra=b"Authorization: Bearer %b\r\n" % secret)
+    assert (await client.response())[0] == 200
+    status, fields, text = await metrics(server)
+    assert status == 200
+    assert fields[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    [request] = families["tokenhub_requests"].samples
+    who = {"key": "prod", "key_id": id}
+    assert request.labels == {"provider": "mock", "model": "mock/m", **who, "status": "200"}
+    assert request.value == 1
+    assert families["tokenhub_key_month_usd_limit"].samples[0].value == 5
+    assert families["tokenhub_workers"].samples[0].value == 1
+    [build] = families["tokenhub_build_info"].samples
+    assert build.labels["version"] == __version__
+
+
+async def test_metrics_need_the_token_too(provider, start):
+    text = CONFIG.format(url=provider.url, more="") + '[admin]\nlisten = "127.0.0.1:0"\ntoken_env = "T"\n'
+    server = await start(text, T="secret")
+    assert (await metrics(server))[0] == 401
+    assert (await metrics(server, b"Authorization: Bearer secret"))[0] == 200
+
+
+async def test_live(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    watcher = await Watcher.of(server)
+    head = (await watcher.head()).lower()
+    assert b"content-type: text/event-stream" in head
+    assert b"cache-control: no-store" in head
+    name, history = await watcher.event()
+    assert name == "history"
+    assert isinstance(history["samples"], list)
+    name, sample = await watcher.event()
+    assert name == "sample"
+    assert sample["workers"] == 1
+    assert sample["requests_per_s"] == 0
+    late = await Watcher.of(server)
+    await late.head()
+    _, history = await late.event()
+    assert history["samples"][0].keys() == sample.keys()
+
+
+async def test_who_leaves_makes_room(provider, start, monkeypatch, caplog):
+    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
+    monkeypatch.setattr(monitor_module, "MAX_WATCHERS", 1)
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    first = await Watcher.of(server)
+    await first.head()
+    await first.event()
+    second = await RawClient.to(server.admin_address)
+    await second.send(b"GET /admin/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    status, _, body = await second.response()
+    assert status == 503
+    assert json.loads(body)["error"]["code"] == "too_many_watchers"
+    first.leave()
+
+    async def is_let_in() -> bool:
+        watcher = await Watcher.of(server)
+        head = await watcher.head()
+        watcher.leave()
+        return b" 200 " in head
+
+    async with asyncio.timeout(5):
+        while not await is_let_in():
+            await asyncio.sleep(0.01)
+    assert "fault" not in caplog.text
+
+
+async def test_who_takes_nothing_makes_room_too(provider, start, monkeypatch):
+    """It reads nothing, and what is sent is more than fits between the two."""
+    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
+    monkeypatch.setattr(monitor_module, "WRITE_S", 0.1)
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    listener = server._control._runner.server
+
+    def live_rows(*_: object) -> list[dict[str, object]]:
+        return [{"in_flight": 0, "id": "x" * (1 << 20)}]
+
+    monkeypatch.setattr("proxy.control.live_feed.live_rows", live_rows)
+    watcher = await Watcher.of(server)
+    await watcher.head()
+    assert listener.connections
+    await until(lambda: not listener.connections, 10)
+    watcher.leave()
+
+
+async def test_the_end_of_the_gateway_ends_the_stream(provider, start, monkeypatch):
+    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", NEVER_S)
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    watcher = await Watcher.of(server)
+    await watcher.head()
+    await watcher.event()
+    begun = asyncio.get_running_loop().time()
+    closing = asyncio.create_task(server.close())
+    assert await watcher.end() == b"0\r\n\r\n"
+    await closing
+    assert asyncio.get_running_loop().time() - begun < monitor_module.MAX_WATCHERS
+    await until(lambda: not server.gateway.connections)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/admin/v1/live"])
+async def test_nothing_of_it_is_on_the_data_listener(provider, start, path):
+    server = await start(CONFIG.format(url=provider.url, more=""))
+    client = await RawClient.connect(server)
+    await client.send(f"GET {path} HTTP/1.1\r\nHost: g\r\n\r\n".encode())
+    assert (await client.response())[0] == 404

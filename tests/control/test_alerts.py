@@ -1,0 +1,316 @@
+"""What is told of what changes in the tables; the clock is the test's."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.access.key import NUSD
+from proxy.access.permits import Month
+from proxy.config.parse import parse
+from proxy.control.alerts import BACK, EJECTED, KEY_LIMIT, QUIET_S, REFUSED, Alert, Watch, moment, payload
+from proxy.routing.catalog import Catalog
+from tests.support.deployments import attempt, fail, succeed
+from tests.support.keys import UNIX_S, key_of
+
+TEXT = """
+[providers.a]
+base_url = "http://a/v1"
+[providers.b]
+base_url = "http://b/v1"
+[models."a/m"]
+[models."a/n"]
+[models."b/m"]
+"""
+BEGIN = 1000.0
+
+
+class Watched:
+    """A catalog and a watch on it; ``now`` is monotonic seconds."""
+
+    def __init__(self, *keys: Any) -> None:
+        self.catalog = Catalog(parse(TEXT), {"a": True, "b": True}, 0)
+        self.watch = Watch()
+        self.keys = keys
+        self.used: dict[str, Month] = {}
+        self.now = BEGIN
+
+    def __getitem__(self, id: str) -> Any:
+        return self.catalog.deployments[id]
+
+    def look(self, after_s: float = 1.0) -> list[Alert]:
+        self.now += after_s
+        used = [(key, self.used.get(key.id, Month(0, 0, 0.0))) for key in self.keys]
+        return self.watch.look(self.catalog, used, self.now, UNIX_S + self.now)
+
+    def events(self, after_s: float = 1.0) -> list[str]:
+        return [alert.event for alert in self.look(after_s)]
+
+    def eject(self, id: str = "a/m") -> None:
+        for _ in range(5):
+            fail(self[id], "500", self.now, what="answered 500")
+
+    def bring_back(self, id: str = "a/m") -> None:
+        self.now = max(self.now, self[id].breaker.until_s)
+        succeed(self[id], 0.01, self.now + 0.02)
+        assert not self[id].breaker.ejections
+
+
+def test_nothing_to_tell():
+    watched = Watched(key_of(monthly_tokens=100))
+    succeed(watched["a/m"], now=watched.now)
+    fail(watched["b/m"], now=watched.now)
+    assert watched.look() == watched.look() == []
+
+
+# ---------------------------------------------------------------------- ejections
+
+
+def test_an_ejection_and_the_way_back():
+    watched = Watched()
+    watched.eject()
+    until = moment(UNIX_S + watched["a/m"].breaker.until_s)
+    [alert] = watched.look()
+    text = f"a/m is ejected until {until} at least: 500: answered 500."
+    fields = {"model": "a/m", "provider": "a", "reason": "500: answered 500", "until": until}
+    assert alert == Alert(EJECTED, text, fields)
+    assert watched.look() == []
+    watched.bring_back()
+    [alert] = watched.look()
+    assert alert == Alert(BACK, "a/m is back: it is no longer ejected.", {"model": "a/m", "provider": "a"})
+    assert watched.look() == []
+
+
+def test_what_comes_and_goes_between_two_looks_is_told():
+    watched = Watched()
+    watched.look()
+    watched.eject()
+    watched.bring_back()
+    ejected, back = watched.look()
+    assert (ejected.event, back.event) == (EJECTED, BACK)
+    assert ejected.fields["reason"] == "500: answered 500"  # though the breaker has forgotten it
+
+
+def test_before_the_first_look_only_what_still_holds_counts():
+    watched = Watched()
+    watched.eject("a/m")
+    watched.eject("a/n")
+    watched.bring_back("a/m")
+    assert [(alert.event, alert.fields["model"]) for alert in watched.look()] == [(EJECTED, "a/n")]
+
+
+def test_a_failed_trial_is_no_news():
+    watched = Watched()
+    watched.eject()
+    assert watched.events() == [EJECTED]
+    for _ in range(5):
+        watched.now = watched["a/m"].breaker.until_s
+        fail(watched["a/m"], now=watched.now + 0.01)
+        assert watched["a/m"].breaker.ejections > 1
+        assert watched.events() == []
+
+
+def test_each_deployment_is_a_cause_of_its_own():
+    watched = Watched()
+    watched.eject("a/m")
+    watched.eject("b/m")
+    assert [alert.fields["model"] for alert in watched.look()] == ["a/m", "b/m"]
+
+
+def test_at_most_once_an_hour_and_then_what_is_so():
+    """It swings: in the end the last that was told is true again."""
+    watched = Watched()
+    watched.eject()
+    assert watched.events() == [EJECTED]
+    watched.bring_back()
+    assert watched.events() == [BACK]
+    back_at = watched.now
+    watched.eject()
+    assert watched.events() == []
+    assert watched.events(QUIET_S - (watched.now - BEGIN)) == []
+    assert watched.events() == [EJECTED]  # an hour after the first, as it is still out
+    watched.bring_back()
+    assert watched.events() == []
+    assert watched.now < back_at + QUIET_S
+    assert watched.events(back_at + QUIET_S - watched.now) == [BACK]
+
+
+def test_what_has_passed_by_the_end_of_the_hour_is_not_told():
+    watched = Watched()
+    watched.eject()
+    watched.look()
+    watched.bring_back()
+    watched.look()
+    watched.eject()
+    watched.bring_back()
+    assert watched.events(1.0) == watched.events(2 * QUIET_S) == []
+
+
+def test_a_deployment_that_leaves_is_forgotten_and_one_that_moved_is_back():
+    watched = Watched()
+    watched.eject("a/m")
+    watched.eject("b/m")
+    assert watched.events() == [EJECTED, EJECTED]
+    moved = TEXT.replace("http://a/v1", "http://c/v1").replace('[models."b/m"]', "")
+    watched.catalog = Catalog(parse(moved), {"a": True, "b": True}, 0, watched.catalog)
+    assert [(alert.event, alert.fields["model"]) for alert in watched.look()] == [(BACK, "a/m")]
+    assert watched.look() == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["eject", "back", "wait"]), st.floats(0.1, 900.0)), max_size=60))
+def test_whatever_happens_each_cause_is_told_once_an_hour_and_the_truth_in_the_end(steps):
+    watched = Watched()
+    told: list[tuple[float, str]] = []
+
+    def look(after_s: float) -> None:
+        events = watched.events(after_s)
+        told.extend((watched.now, event) for event in events)
+
+    for step, after_s in steps:
+        if step == "eject" and not watched["a/m"].breaker.ejections:
+            watched.eject()
+        elif step == "back" and watched["a/m"].breaker.ejections:
+            watched.bring_back()
+        look(after_s)
+    is_out = watched["a/m"].breaker.ejections > 0
+    for _ in range(2):
+        look(QUIET_S)
+    for event in (EJECTED, BACK):
+        times = [at for at, what in told if what == event]
+        assert all(later - at >= QUIET_S for at, later in itertools.pairwise(times))
+    assert [event for _, event in told] == [(EJECTED, BACK)[n % 2] for n in range(len(told))]
+    assert (bool(told) and told[-1][1] == EJECTED) == is_out
+
+
+# ---------------------------------------------------------------------- the operator's keys at providers
+
+
+def test_the_first_refusal_of_a_providers_key():
+    watched = Watched()
+    watched.look()
+    fail(watched["a/m"], "401", watched.now, what="refused the gateway's key")
+    [alert] = watched.look()
+    assert (alert.event, alert.fields) == (REFUSED, {"provider": "a", "reason": "it answered 401"})
+    assert "Provider a refuses the gateway's key (401)" in alert.text
+    for _ in range(5):  # now the key's breaker opens, of which there is nothing new to tell
+        fail(watched["a/n"], "401", watched.now)
+    assert watched["a/m"].key.is_open
+    assert watched.look() == []
+    fail(watched["b/m"], "401", watched.now)
+    assert [alert.fields["provider"] for alert in watched.look()] == ["b"]
+
+
+def test_a_refusal_with_a_good_answer_right_after_it():
+    watched = Watched()
+    watched.look()
+    fail(watched["a/m"], "401", watched.now + 0.1)
+    succeed(watched["a/n"], 0.01, watched.now + 0.2)
+    assert not watched["a/m"].key.failures
+    assert watched.events() == [REFUSED]
+
+
+def test_a_refusal_is_told_again_after_an_hour_if_there_is_another():
+    watched = Watched()
+    fail(watched["a/m"], "401", watched.now)
+    assert watched.events() == [REFUSED]
+    assert watched.events(2 * QUIET_S) == []
+    fail(watched["a/m"], "401", watched.now)
+    assert watched.events() == [REFUSED]
+
+
+def test_other_failures_are_no_refusals():
+    watched = Watched()
+    watched.look()
+    for outcome in ("403", "429", "500", "connect", "timeout"):
+        fail(watched["a/m"], outcome, watched.now)
+    attempt(watched["a/n"], watched.now).left(watched.now)
+    assert watched.events() == [EJECTED]  # for the time-out
+
+
+def test_an_old_refusal_is_no_news_for_a_new_webhook():
+    watched = Watched()
+    fail(watched["a/m"], "401", watched.now)
+    succeed(watched["a/m"], 0.01, watched.now + 0.1)
+    fail(watched["b/m"], "401", watched.now)
+    assert [alert.fields["provider"] for alert in watched.look(60.0)] == ["b"]  # of a nothing good came since
+
+
+# ---------------------------------------------------------------------- keys of clients
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [(0, []), (79, []), (80, [80]), (99, [80]), (100, [100]), (150, [100])],
+)
+def test_thresholds(tokens, told):
+    watched = Watched(key_of(monthly_tokens=100))
+    watched.used["key_1"] = Month(tokens, 0, 1.0)
+    assert [alert.fields["percent"] for alert in watched.look()] == told
+    assert watched.look() == []
+
+
+def test_what_is_told_of_a_key():
+    watched = Watched(key_of(name="prod", monthly_tokens=1000, monthly_nusd=50 * NUSD))
+    watched.used["key_1"] = Month(900, 40 * NUSD, 1.0)
+    tokens, usd = watched.look()
+    assert tokens.event == usd.event == KEY_LIMIT
+    assert tokens.text == "Key prod has used 80 % of its monthly limit: 900 of 1,000 tokens."
+    common = {"key": "prod", "key_id": "key_1", "percent": 80, "month": "2026-06"}
+    assert tokens.fields == {**common, "limit": "monthly_tokens", "used": 900, "of": 1000}
+    assert usd.text == "Key prod has used 80 % of its monthly limit: $40.00 of $50.00."
+    assert usd.fields == {**common, "limit": "monthly_usd", "used": 40.0, "of": 50.0}
+    watched.used["key_1"] = Month(1000, 40 * NUSD, 1.0)
+    [over] = watched.look()
+    assert over.text == (
+        "Key prod has reached its monthly limit: 1,000 of 1,000 tokens. Its requests are answered with 402 "
+        "until the month ends."
+    )
+
+
+def test_another_month_begins_anew():
+    watched = Watched(key_of(monthly_tokens=100))
+    watched.used["key_1"] = Month(100, 0, 1.0)
+    assert watched.events() == [KEY_LIMIT]
+    watched.used["key_1"] = Month(0, 0, 1.0)
+    assert watched.look(QUIET_S) == []
+    watched.used["key_1"] = Month(80, 0, 1.0)
+    assert [alert.fields["percent"] for alert in watched.look()] == [80]
+
+
+def test_another_limit_begins_anew_after_the_hour():
+    watched = Watched(key_of(monthly_tokens=100))
+    watched.used["key_1"] = Month(90, 0, 1.0)
+    assert watched.events() == [KEY_LIMIT]
+    watched.keys = (key_of(monthly_tokens=1000),)
+    assert watched.look() == []
+    watched.keys = (key_of(monthly_tokens=110),)
+    assert watched.look() == []
+    assert watched.events(QUIET_S) == [KEY_LIMIT]
+    watched.keys = (key_of(),)
+    assert watched.look() == []
+
+
+@pytest.mark.parametrize("over", [{"revoked": 5}, {"expires": 5}])
+def test_a_key_that_is_of_no_use_any_more_is_no_concern(over):
+    watched = Watched(key_of(monthly_tokens=100, **over))
+    watched.used["key_1"] = Month(100, 0, 1.0)
+    assert watched.look() == []
+
+
+# ---------------------------------------------------------------------- what is sent
+
+
+def test_the_payload():
+    alert = Alert(BACK, "a/m is back.", {"model": "a/m", "provider": "a"})
+    assert payload(alert, UNIX_S + 0.25, "gw-1", "1.2") == {
+        "event": "deployment_back",
+        "text": "TokenHub at gw-1: a/m is back.",
+        "time": "2026-06-01T12:00:00.250Z",
+        "gateway": {"host": "gw-1", "version": "1.2"},
+        "model": "a/m",
+        "provider": "a",
+    }

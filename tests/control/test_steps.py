@@ -1,0 +1,29 @@
+"""All steps of a piece of work."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from proxy.control.steps import done
+
+
+def work(log: list[int], fault: bool = False) -> Generator[None, None, str]:
+    for number in range(3):
+        log.append(number)
+        yield
+    if fault:
+        raise ValueError("no")
+    return "result"
+
+
+def test_all_steps_are_taken_and_the_result_is_returned():
+    log: list[int] = []
+    assert done(work(log)) == "result"
+    assert log == [0, 1, 2]
+
+
+def test_a_fault_comes_out():
+    with pytest.raises(ValueError, match="no"):
+        done(work([], fault=True))

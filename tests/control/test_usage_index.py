@@ -1,0 +1,296 @@
+"""The ledger's lines on their way into totals, beside a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+
+from proxy.access.permits import Month
+from proxy.control import usage_index as books_module
+from proxy.control.usage_index import Books
+from proxy.storage.database import State
+from proxy.storage.ledger_files import Ledger
+from proxy.storage.schema_version import StateError
+from tests.support.fakes import until
+
+NOW = datetime.now(UTC)
+AT = NOW.timestamp()
+NAMES = {"key_1": "prod"}
+Make = Callable[..., Awaitable["Kept"]]
+
+
+class Kept:
+    """Books on a file, and a writer of the ledger."""
+
+    def __init__(self, path: str) -> None:
+        self.state = State(path)
+        self.books = Books(self.state, 0)
+        self.ledger: Ledger
+
+    async def open(self, started_ms: int = 1) -> dict[str, Month]:
+        await self.state.open()
+        used = await self.books.open()
+        self.ledger = Ledger(self.books.directory, 0, started_ms)
+        return used
+
+    def write(self, **members: object) -> None:
+        record = {"t": AT, "key": "key_1", "model": "a/m", "provider": "a", "status": 200, "input": 3,
+                  "output": 4, "nusd": 5}  # fmt: skip
+        self.ledger.write(orjson.dumps(record | members, option=orjson.OPT_APPEND_NEWLINE))
+
+    async def requests(self, **query: str) -> int:
+        _, rows = await self.books.usage(query, NAMES)
+        return sum(row["requests"] for row in rows)
+
+    async def close(self) -> None:
+        self.ledger.close()
+        await self.books.close()
+        await self.state.close()
+
+
+@pytest.fixture
+async def kept(tmp_path) -> AsyncIterator[Make]:
+    made: list[Kept] = []
+
+    async def make(path: str = "", started_ms: int = 1) -> Kept:
+        one = Kept(path or str(tmp_path / "t.db"))
+        made.append(one)
+        await one.open(started_ms)
+        return one
+
+    yield make
+    for one in made:
+        await one.close()
+
+
+async def test_where_the_ledger_is(kept, tmp_path):
+    made = await kept()
+    assert made.books.directory == tmp_path / "t.db-ledger"
+    assert made.books.directory.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_relative_path_stays_where_it_was(kept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = await kept("t.db")
+    monkeypatch.chdir("/")
+    made.write()
+    assert await made.requests() == 1
+    assert list((tmp_path / "t.db-ledger").iterdir())
+
+
+async def test_whoever_asks_has_all_that_is_written(kept):
+    made = await kept()
+    for number in range(1, 4):
+        made.write()
+        assert await made.requests() == number
+    by, rows = await made.books.usage({"by": "key,model"}, NAMES)
+    assert by == ("key", "model")
+    assert rows == [
+        {
+            "key": "prod", "key_id": "key_1", "model": "a/m", "requests": 3, "errors": 0, "input_tokens": 9,
+            "cached_tokens": 0, "cache_write_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0,
+            "usd": 15e-9, "estimated": 0,
+        }
+    ]  # fmt: skip
+
+
+async def test_a_question_that_is_none(kept):
+    made = await kept()
+    for query in ({"by": "colour"}, {"since": "soon"}, {"nonsense": "1"}):
+        with pytest.raises(ValueError):
+            await made.books.usage(query, NAMES)
+
+
+async def test_it_is_added_up_meanwhile(kept, monkeypatch):
+    monkeypatch.setattr(books_module, "FOLD_S", 0.01)
+    made = await kept()
+    made.books.start()
+    made.write()
+
+    def count() -> int:
+        with contextlib.closing(sqlite3.connect(made.state.path)) as database:
+            return database.execute("SELECT COALESCE(SUM(requests), 0) FROM usage").fetchone()[0]
+
+    await until(lambda: count() == 1)
+    made.write()
+    await until(lambda: count() == 2)
+
+
+async def test_what_was_used_is_known_at_the_next_start(kept, tmp_path):
+    made = await kept()
+    made.write()
+    made.write(status=500, input=0, output=0, nusd=None)
+    made.write(key=None)
+    made.write(key="key_2", t=AT - 62 * 86400.0)  # of another month
+    await made.close()
+    again = Kept(str(tmp_path / "t.db"))
+    used = await again.open(2)
+    assert used == {"key_1": Month(7, 5, AT), "key_2": Month(0, 0, AT - 62 * 86400.0)}
+    await again.close()
+
+
+async def test_what_a_killed_process_had_written_counts_at_the_next_start(kept, tmp_path):
+    made = await kept()
+    for _ in range(3):
+        made.write()  # and nobody adds it up
+    await made.state.close()
+    again = await kept(started_ms=2)
+    assert await again.requests() == 3
+    again.write()
+    assert await again.requests() == 4
+
+
+async def test_nothing_is_counted_twice_by_a_second_process(kept, tmp_path):
+    one, two = await kept(), await kept(started_ms=2)
+    for made in (one, two) * 5:
+        made.write()
+        await asyncio.gather(one.books.catch_up(), two.books.catch_up())
+    assert await one.requests() == await two.requests() == 10
+
+
+async def test_files_that_were_added_up_go(kept, monkeypatch):
+    monkeypatch.setattr("proxy.storage.ledger_files.FILE_BYTES", 300)
+    made = await kept()
+    made.books.keep_bytes = 700
+    for _ in range(20):
+        made.write()
+    files = list(made.books.directory.glob("*.jsonl"))
+    assert len(files) > 4
+    assert await made.requests() == 20
+    await made.books.catch_up()
+    left = list(made.books.directory.glob("*.jsonl"))
+    assert 1 <= len(left) < 4
+    assert sum(file.stat().st_size for file in left) <= 700
+    assert await made.requests() == 20
+
+
+async def test_without_a_file_the_ledger_is_only_for_a_while(kept, monkeypatch):
+    monkeypatch.setattr("proxy.storage.ledger_files.FILE_BYTES", 300)
+    made = await kept(":memory:")
+    directory = made.books.directory
+    assert directory.parent == Path(tempfile.gettempdir())
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for _ in range(20):
+        made.write()
+    assert await made.requests() == 20
+    await made.books.catch_up()
+    assert len(list(directory.glob("*.jsonl"))) <= 1  # what was added up is not kept
+    await made.close()
+    assert not directory.exists()
+
+
+async def test_no_room_not_even_for_a_while(kept, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    made = await kept(":memory:")
+    assert made.books.directory is None
+    assert "what is used is not counted" in caplog.text
+    made.write()
+    assert await made.requests() == 0
+
+
+def fails(*_: object, **__: object) -> str:
+    raise OSError("no")
+
+
+async def test_a_directory_that_a_full_disk_has_no_room_for_is_said(kept, tmp_path, caplog, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        made = await kept()
+        assert "t.db-ledger can't be made" in caplog.text
+        made.write()
+        assert made.ledger.waiting == 1
+    made.ledger.tick(5.0)
+    assert await made.requests() == 1
+
+
+async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
+    (tmp_path / "t.db-ledger").write_text("a file")
+    state = State(str(tmp_path / "t.db"))
+    await state.open()
+    with pytest.raises(StateError, match="ledger is no directory"):
+        await Books(state, 0).open()
+    await state.close()
+
+
+async def test_trouble_is_said_once_and_nothing_is_lost(kept, caplog):
+    made = await kept()
+    made.write()
+    await made.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    for _ in range(3):
+        await made.books.catch_up()
+    assert caplog.text.count("can't be added up") == 1
+    assert "its lines stay" in caplog.text
+    with pytest.raises(
+        sqlite3.OperationalError, match="can't be added up"
+    ):  # no figures rather than old ones
+        await made.requests()
+    await made.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    assert await made.requests() == 1
+    await made.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    made.write()
+    await made.books.catch_up()
+    assert caplog.text.count("can't be added up") == 2  # new trouble
+    await made.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+
+
+async def test_a_torn_line_is_said_once(kept, caplog):
+    caplog.set_level(logging.WARNING)
+    made = await kept()
+    made.write()
+    (made.books.directory / "0000000000009-001-000000.jsonl").write_bytes(b'{"t":1,"inp\n')
+    made.write()
+    for _ in range(3):
+        assert await made.requests() == 2
+    assert caplog.text.count("has torn lines") == 1
+
+
+async def test_an_end_adds_up_what_is_there(kept):
+    made = await kept()
+    made.books.start()
+    made.write()
+    await made.close()
+    with contextlib.closing(sqlite3.connect(made.state.path)) as database:
+        assert database.execute("SELECT SUM(requests) FROM usage").fetchone() == (1,)
+
+
+async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog):
+    """What keys may use goes by it: a full disk must not give them their month anew."""
+    made = await kept()
+    made.write()
+    await made.requests()
+    for _ in range(5):
+        made.write()
+    made.ledger.close()
+    await made.state.close()
+    again = Kept(made.state.path)
+    await again.state.open()
+    await again.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    used = await again.books.open()
+    assert (used["key_1"].tokens, used["key_1"].nusd) == (6 * 7, 6 * 5)
+    assert "the ledger can't be added up" in caplog.text
+    await again.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    _, rows = await again.books.usage({}, NAMES)
+    assert sum(row["requests"] for row in rows) == 6
+    await again.books.close()
+    await again.state.close()
+
+
+async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(kept):
+    made = await kept()
+    for _ in range(10):
+        made.write()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(made.requests(), made.requests(by="day")) == [10, 10]

@@ -1,0 +1,109 @@
+"""Pausing and closing, with a transport that notes what is done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from proxy.config.settings import TimeoutsConfig
+from proxy.relay.downstream.resume_queue import Rest
+from proxy.relay.exchange.client import NEVER, ClientFlow
+from proxy.relay.exchange.outbox import Outbox
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def __getattr__(self, name: str):
+        return lambda *_: self.did.append(name)
+
+
+def flow() -> ClientFlow:
+    outbox = Outbox([].append)
+    turns: list[Callable[[], None]] = []
+    rest = Rest(outbox.turn, turns.append)
+    gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns)
+    made = ClientFlow(gateway)  # type: ignore[arg-type]
+    made.transport = Transport()  # type: ignore[assignment]
+    return made
+
+
+def test_the_earliest_wish_counts():
+    client = flow()
+    assert client.wake_at == NEVER
+    for when, expected in ((5.0, 5.0), (7.0, 5.0), (3.0, 3.0)):
+        client.wake_by(when)
+        assert client.wake_at == expected
+
+
+def test_pausing_twice_is_pausing_once():
+    client = flow()
+    for pause in (False, True, True, False, False):
+        client.pause_reading(pause)
+    assert client.transport.did == ["pause_reading", "resume_reading"]
+    assert client.resumed_at > 0
+    client.transport.closing = True
+    client.pause_reading(True)
+    assert client.is_paused is False
+
+
+def test_what_is_sent_overtakes_nothing():
+    client = flow()
+    client.send_soon(b"a", 1.0)
+    client.send_soon(b"b", 1.0)
+    assert client.transport.did == ["write"]
+    client.send(b"c")
+    assert client.transport.did == ["write"] * 3
+    client.send_soon(b"d", 1.0)
+    client.close()
+    assert client.transport.did == ["write"] * 4 + ["close"]
+
+
+def test_closing_has_a_limit():
+    client = flow()
+    client.close()
+    assert client.transport.did == ["close"]
+    assert client.wake_at < NEVER
+    client.reset()
+    assert client.transport.did == ["close", "abort"]
+
+
+def test_a_rest_ends_with_the_turn_unless_reading_is_paused_for_another_reason():
+    for paused_before, paused_within, resumed_within, expected in (
+        (False, False, False, ["pause_reading", "resume_reading"]),
+        (True, False, False, ["pause_reading"]),
+        (False, True, False, ["pause_reading"]),
+        (True, False, True, ["pause_reading", "resume_reading"]),
+        (False, True, True, ["pause_reading", "resume_reading"]),
+    ):
+        client = flow()
+        client.pause_reading(paused_before)
+        client.rest()
+        client.rest()
+        if paused_within:
+            client.pause_reading(True)
+        if resumed_within:
+            client.pause_reading(False)
+        assert client.transport.did == ["pause_reading"]
+        [end] = client.gateway.turns
+        end()
+        end()
+        assert client.transport.did == expected
+        client.pause_reading(False)
+        assert client.transport.did == ["pause_reading", "resume_reading"]
+        assert not client.is_resting
+
+
+def test_a_closing_connection_does_not_rest():
+    client = flow()
+    client.transport.closing = True
+    client.rest()
+    assert (client.gateway.turns, client.transport.did) == ([], [])

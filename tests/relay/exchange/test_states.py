@@ -1,0 +1,104 @@
+"""The table of an exchange's states, walked completely."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from proxy.relay.exchange.states import ACTIONS, EVENTS, STATES, TABLE, after_failure, step
+from proxy.routing import failover as retry
+
+# What the contract asks for, written out again in words. A dash: it can't happen.
+EXPECTED = """
+               holding        trying            peeking           answering      done
+chosen         try>trying     -                 -                 -              -
+nobody         answer>done    -                 -                 -              -
+retry          -              try>trying        try>trying        -              -
+rival-runs     -              wait>trying       -                 -              -
+pass-on        -              commit>answering  commit>answering  -              -
+last-failed    -              answer>done       answer>done       -              -
+hedge-due      -              hedge>trying      -                 -              -
+head           -              commit>answering  -                 -              -
+doubt          -              hold>peeking      -                 -              -
+cleared        -              -                 commit>answering  -              -
+end            -              -                 -                 finish>done    -
+broken         -              -                 -                 break-off>done -
+left           drop>done      drop>done         drop>done         drop>done      wait>done
+"""
+
+
+def expected() -> dict[tuple[str, str], str]:
+    states, *lines = [line.split() for line in EXPECTED.strip().splitlines()]
+    return {
+        (state, event.replace("-", " ")): cell
+        for event, *cells in lines
+        for state, cell in zip(states, cells, strict=True)
+    }
+
+
+@pytest.mark.parametrize(("state", "event"), [*product(range(len(STATES)), range(len(EVENTS)))])
+def test_the_table_says_what_the_contract_says(state, event):
+    found = TABLE.get((state, event))
+    if found is None:
+        with pytest.raises(KeyError):
+            step(state, event)
+    else:
+        assert step(state, event) == found
+    said = "-" if found is None else f"{ACTIONS[found[0]].replace(' ', '-')}>{STATES[found[1]]}"
+    assert said == expected()[STATES[state], EVENTS[event]]
+
+
+def test_the_table_holds_nothing_else():
+    assert set(expected()) == set(product(STATES, EVENTS))
+    assert set(TABLE) <= set(product(range(len(STATES)), range(len(EVENTS))))
+    assert {action for action, _ in TABLE.values()} == set(range(len(ACTIONS)))
+    names = {name: getattr(retry, name.upper().replace(" ", "_")) for name in (*STATES, *EVENTS, *ACTIONS)}
+    assert [names[name] for name in STATES] == list(range(len(STATES)))
+    assert [names[name] for name in EVENTS] == list(range(len(EVENTS)))
+    assert [names[name] for name in ACTIONS] == list(range(len(ACTIONS)))
+
+
+def reachable(start: int) -> set[int]:
+    found, edge = {start}, [start]
+    while edge:
+        at = edge.pop()
+        new = {after for (state, _), (_, after) in TABLE.items() if state == at} - found
+        found |= new
+        edge += new
+    return found
+
+
+def test_every_state_is_reached_and_every_one_ends():
+    assert reachable(retry.HOLDING) == set(range(len(STATES)))
+    for state in range(len(STATES)):
+        assert retry.DONE in reachable(state)
+        assert (state, retry.LEFT) in TABLE  # a client may leave at any time
+    assert reachable(retry.DONE) == {retry.DONE}
+
+
+def test_behind_the_commit_point_no_other_provider_is_asked():
+    assert reachable(retry.ANSWERING) == {retry.ANSWERING, retry.DONE}
+    for (state, _), (action, after) in TABLE.items():
+        assert (action == retry.COMMIT) == (after == retry.ANSWERING)
+        if action in (retry.TRY, retry.HEDGE):
+            assert state in (retry.HOLDING, retry.TRYING, retry.PEEKING)
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+@pytest.mark.parametrize("has_answer", [False, True])
+@pytest.mark.parametrize("can_follow", [False, True])
+@pytest.mark.parametrize("rival_runs", [False, True])
+def test_what_a_failed_attempt_is(rival_runs, can_follow, has_answer, attempts):
+    event = after_failure(
+        rival_runs=rival_runs, can_follow=can_follow, has_answer=has_answer, attempts=attempts
+    )
+    if rival_runs:
+        assert event == retry.RIVAL_RUNS
+    elif can_follow:
+        assert event == retry.RETRY
+    elif has_answer and attempts == 1:
+        assert event == retry.PASS_ON
+    else:
+        assert event == retry.LAST_FAILED
+    assert (retry.TRYING, event) in TABLE

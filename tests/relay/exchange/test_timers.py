@@ -1,0 +1,166 @@
+"""What is due, with a clock that the test holds. The same over real sockets is in test_faults.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxy.config.settings import TimeoutsConfig
+from proxy.relay.exchange.states import ANSWERING, DONE, HOLDING, PEEKING, TRYING
+from proxy.relay.exchange.timers import PATIENCE, SLOWEST_BYTES_PER_S, body_due, look_at
+
+NEVER = float("inf")
+
+
+class Exchange:
+    """As much of an exchange as is looked at; it notes what is done to it."""
+
+    def __init__(self, state: int = TRYING, **facts: Any) -> None:
+        self.did: list[object] = []
+        self.state = state
+        self.answer = None
+        self.attempt: Attempt | None = None
+        self.rival: Attempt | None = None
+        self.body = SimpleNamespace(done=True)
+        self.first_byte_s = 60.0
+        self.client_full_at = self.kept_alive_at = self.peek_until = 0.0
+        self.gateway = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
+        self.client = SimpleNamespace(
+            cut=lambda gently: self.did.append(("cut", gently)),
+            send=self.did.append,
+        )
+        self.__dict__.update(facts)
+
+    def break_off(self, attempt: Attempt, what: str) -> None:
+        assert attempt is self.attempt
+        self.did.append(what)
+
+    def on_client_gone(self) -> None:
+        self.did.append("gone")
+
+
+class Attempt:
+    """As much of an attempt; ``then`` is what follows its deadline in the exchange."""
+
+    def __init__(self, exchange: Exchange, deadline_at: float = 100.0, **facts: Any) -> None:
+        self.exchange = exchange
+        self.deadline_at = deadline_at
+        self.upstream_full_at = self.progress_at = 0.0
+        self.pool = SimpleNamespace(keepalive_s=0.0)
+        self.then = {"state": DONE}
+        self.__dict__.update(facts)
+
+    def on_deadline(self) -> None:
+        self.exchange.did.append(self)
+        self.exchange.__dict__.update(self.then)
+
+    def release(self) -> None:
+        self.exchange.did.append("released")
+
+
+def trying(**facts: Any) -> tuple[Exchange, Attempt]:
+    exchange = Exchange(**facts)
+    attempt = exchange.attempt = Attempt(exchange)
+    return exchange, attempt
+
+
+def answering(between: bool = True, keepalive_s: float = 0.0, **facts: Any) -> Exchange:
+    answer = SimpleNamespace(is_between_events=lambda: between, wrap_event=lambda event, last: event)
+    exchange = Exchange(ANSWERING, answer=answer, **facts)
+    pool = SimpleNamespace(keepalive_s=keepalive_s)
+    exchange.attempt = Attempt(exchange, progress_at=10.0, pool=pool)
+    return exchange
+
+
+def test_before_the_answer():
+    exchange, attempt = trying()
+    assert look_at(exchange, 99.9) == 100.0
+    assert exchange.did == []
+    assert look_at(exchange, 100.0) == NEVER
+    assert exchange.did == [attempt]
+
+
+def test_the_next_attempt_has_its_own_time():
+    exchange, attempt = trying()
+    attempt.then = {"attempt": Attempt(exchange, 160.0)}
+    assert look_at(exchange, 100.0) == 160.0
+    assert exchange.did == [attempt]
+
+
+@pytest.mark.parametrize("state", [HOLDING, DONE])
+def test_nothing_is_due_where_nobody_is_asked(state):
+    assert look_at(Exchange(state), 1e9) == NEVER
+    exchange, _ = trying(state=state)
+    assert look_at(exchange, 1e9) == NEVER
+    assert exchange.did == []
+
+
+def test_of_two_the_one_that_is_late():
+    exchange, second = trying()
+    first = exchange.rival = Attempt(exchange, 50.0, then={"rival": None})
+    assert look_at(exchange, 49.0) == 50.0
+    assert exchange.did == []
+    assert look_at(exchange, 50.0) == 100.0
+    assert exchange.did == [first]
+    assert look_at(exchange, 100.0) == NEVER
+    assert exchange.did == [first, second]
+
+
+def test_of_two_both():
+    exchange, second = trying()
+    first = exchange.rival = Attempt(exchange, 50.0, then={"rival": None})
+    assert look_at(exchange, 1000.0) == NEVER
+    assert exchange.did == [first, second]
+
+
+def test_a_request_on_its_way_is_not_late_but_has_to_be_taken():
+    exchange, attempt = trying(body=SimpleNamespace(done=False))
+    assert look_at(exchange, 500.0) == 560.0
+    attempt.upstream_full_at = 500.0
+    assert look_at(exchange, 559.0) == 560.0
+    assert exchange.did == []
+    assert look_at(exchange, 560.0) == NEVER
+    assert exchange.did == [attempt]
+
+
+def test_a_first_event_is_waited_for_and_then_let_go():
+    exchange = Exchange(PEEKING, peek_until=12.0)
+    exchange.attempt = Attempt(exchange, 11.0)  # the head has come: its limit is past
+    assert look_at(exchange, 11.9) == 12.0
+    assert exchange.did == []
+    assert look_at(exchange, 12.0) == 132.0
+    assert exchange.did == ["released"]
+
+
+def test_a_silent_answer():
+    exchange = answering()
+    assert look_at(exchange, 129.0) == 130.0
+    assert look_at(exchange, 130.0) == NEVER
+    assert exchange.did == ["sent nothing for 120 s"]
+
+
+def test_the_providers_limit_rests_while_the_client_is_full():
+    exchange = answering(client_full_at=200.0)
+    assert look_at(exchange, 249.0) == 250.0
+    assert exchange.did == []
+    assert look_at(exchange, 250.0) == NEVER
+    assert exchange.did == ["gone", ("cut", False)]
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_comments_keep_a_stream_open(between):
+    exchange = answering(between, keepalive_s=15.0)
+    assert look_at(exchange, 24.0) == 25.0
+    assert exchange.did == []
+    assert look_at(exchange, 25.0) == 40.0
+    assert exchange.did == ([b": keep-alive\n\n"] if between else [])
+    assert look_at(exchange, 126.0) == 130.0  # comments are no sign of life of the provider
+
+
+def test_when_a_whole_body_has_to_be_there():
+    assert body_due(100.0, 0, 30.0) == 100.0 + PATIENCE * 30.0
+    # What comes at the slowest pace has the same patience left, however much it is.
+    for seconds in (1, 60, 3600):
+        assert body_due(0.0, seconds * SLOWEST_BYTES_PER_S, 2.0) - seconds == PATIENCE * 2.0

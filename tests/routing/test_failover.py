@@ -1,0 +1,210 @@
+"""The table of states, all of it; and the chain of attempts over random pools."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.deployments.deployment import Deployment
+from proxy.routing.failover import Chain, Failure, story
+from proxy.routing.pool import Pool
+from proxy.routing.retry_budget import FLOOR, RetryBudget
+from tests.support.deployments import NOW, deployment, eject, facts, fail, ids, pool_of
+
+
+def test_the_story():
+    failures = [
+        Failure("openai", "503", "answered 503", 0.4129),
+        Failure("anthropic", "timeout", "did not answer within 60 s", 60.0),
+        Failure("zoë", "connect", "could not be reached (refused)", 0.0),
+    ]
+    assert story(failures) == "openai:503:412ms, anthropic:timeout:60000ms, zoë:connect:0ms".encode()
+    assert story([]) == b""
+
+
+def test_a_redial_stands_before_its_attempt():
+    failures = [Failure("a", "reset", "gave no valid answer", 0.4, 0.003), Failure("b", "500", "x", 0.1, 0.0)]
+    assert story(failures) == b"a:redial:3ms, a:reset:400ms, b:redial:0ms, b:500:100ms"
+
+
+# ------------------------------------------------------------------ chains
+
+
+def alias(*names: str, **more: object) -> Pool:
+    return pool_of("round-robin", *(deployment(name) for name in names), **more)
+
+
+def pinned(name: str, **more: object) -> Pool:
+    return pool_of("pinned", deployment(name, **more), kind="pinned")
+
+
+def chain(pool: Pool, *fallbacks: Pool, limit: int = 3) -> Chain:
+    return Chain(pool, fallbacks, pool.members[0], limit, NOW + 60.0)
+
+
+def follow(
+    made: Chain, budget: RetryBudget | None = None, now: float = NOW, *, stay: bool = False
+) -> Deployment | None:
+    return made.next(lambda pool: facts(now=now), budget or RetryBudget(0.2), Random(1), now, stay=stay)
+
+
+def follow_all(made: Chain) -> list[str]:
+    found = []
+    while (member := follow(made)) is not None:
+        found.append(member)
+    return ids(found)
+
+
+def test_all_members_of_a_pool_in_turn_each_once():
+    assert sorted(follow_all(chain(alias("a", "b", "c")))) == ["b/m", "c/m"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+def test_a_pool_gives_so_many_attempts(limit):
+    assert len(follow_all(chain(alias(*"abcde"), limit=limit))) == min(limit, 5) - 1
+
+
+def test_fallbacks_come_after_the_pool_in_their_order_and_each_is_a_pool_of_its_own():
+    made = chain(alias(*"abc"), pinned("p"), alias(*"vwx"), pinned("q"), limit=2)
+    found = follow_all(made)
+    assert [name[0] in group for name, group in zip(found, ("bc", "p", "vwx", "vwx", "q"), strict=True)]
+    assert made.pool.name == "p" and made.pool.members[0].id == "q/m"
+    assert len(set(found)) == 5
+
+
+def test_a_pinned_name_alone_has_nothing_to_follow():
+    assert follow_all(chain(pinned("a"))) == []
+    assert follow_all(chain(pinned("a"), pinned("b"))) == ["b/m"]
+
+
+def test_no_failover_within_a_pool_that_may_not():
+    made = chain(alias("a", "b", fails_over=False), alias("c", "d", fails_over=False))
+    assert len(follow_all(made)) == 1
+    assert made.pool.members[0].id == "c/m"
+
+
+def test_a_member_named_again_is_not_asked_again():
+    pool = alias("a", "b")
+    again = pool_of("pinned", pool.members[0], kind="pinned")
+    turned = pool_of("latency", *pool.members[::-1])
+    assert follow_all(chain(pool, again, turned, pinned("c"))) == ["b/m", "c/m"]
+
+
+def test_stay_doesnt_leave_the_pool():
+    made = chain(alias("a", "b"), pinned("c"))
+    assert ids([follow(made, stay=True)]) == ["b/m"]
+    assert follow(made, stay=True) is None
+    assert ids([follow(made)]) == ["c/m"]  # the fallback was not used up
+
+
+@pytest.mark.parametrize(("now", "has_time"), [(NOW + 59.9, True), (NOW + 60.0, False), (1e9, False)])
+def test_nothing_begins_after_the_deadline(now, has_time):
+    assert (follow(chain(alias("a", "b")), now=now) is not None) == has_time
+
+
+def test_every_further_attempt_is_paid_for():
+    budget = RetryBudget(0.0)
+    for _ in range(int(FLOOR)):
+        assert follow(chain(alias("a", "b")), budget) is not None
+    assert follow(chain(alias("a", "b")), budget) is None
+
+
+def test_what_finds_nobody_costs_nothing():
+    budget = RetryBudget(0.0)
+    for _ in range(50):
+        assert follow(chain(pinned("a")), budget) is None
+    assert repr(budget) == repr(RetryBudget(0.0))
+
+
+def test_the_clients_own_credentials_go_to_one_provider_only():
+    assert follow_all(chain(pinned("own", auth="passthrough"), pinned("b"))) == []
+    mixed = pool_of("latency", deployment("a"), deployment("own", auth="passthrough"), deployment("c"))
+    assert follow_all(chain(mixed, pinned("own2", auth="passthrough"), pinned("d"))) == ["c/m", "d/m"]
+
+
+def test_who_has_no_key_is_no_way_out():
+    mixed = pool_of("latency", deployment("a"), deployment("b", usable=False))
+    keyless = pool_of("latency", deployment("x", usable=False), deployment("y", usable=False))
+    made = chain(mixed, pinned("c", usable=False), keyless, pinned("d"))
+    assert follow_all(made) == ["d/m"]
+
+
+def test_health_counts_but_for_pinned_ones():
+    pool = alias("a", "b", "c", "d")
+    eject(pool.members[1])
+    fail(pool.members[2], "429", retry_after_s=60.0)
+    out = pinned("p")
+    fail(out.members[0], "429", retry_after_s=60.0)
+    assert follow_all(chain(pool, out, limit=9)) == ["d/m", "b/m", "p/m"]
+
+
+def test_a_further_attempt_takes_no_turn_of_round_robin():
+    pool, fallback = alias(*"abc"), alias(*"xyz")
+    follow_all(chain(pool, fallback))
+    assert (pool.turns, fallback.turns) == ([0, 0, 0], [0, 0, 0])
+
+
+def test_facts_are_made_for_the_pool_in_question():
+    small = pool_of("latency", deployment("small", context_window=10), deployment("large", context_window=99))
+    made = chain(alias("a", "b"), small, limit=2)
+    asked: list[Pool] = []
+
+    def facts_for(pool: Pool):
+        asked.append(pool)
+        return facts(body_bytes=400)
+
+    names = [made.next(facts_for, RetryBudget(1.0), Random(1), NOW) for _ in range(2)]
+    assert ids(names) == ["b/m", "large/m"]
+    assert asked[-1] is small
+
+
+def test_all_failures_as_one_sentence():
+    made = chain(alias("a", "b"))
+    made.note("a", "503", "answered 503", 0.4)
+    made.note("b", "timeout", "did not answer within 2 s", 2.0)
+    assert made.message() == "All 2 attempts failed: a answered 503; b did not answer within 2 s."
+    assert story(made.failures) == b"a:503:400ms, b:timeout:2000ms"
+
+
+FATES = st.sampled_from(["ok", "out", "cooling", "keyless", "passthrough"])
+POOLS = st.lists(
+    st.tuples(
+        st.sampled_from(["latency", "cost", "availability", "round-robin"]),
+        st.lists(st.integers(0, 7), min_size=1, max_size=5, unique=True),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(POOLS, st.dictionaries(st.integers(0, 7), FATES), st.integers(1, 4), st.integers(0, 99))
+def test_whatever_the_pools_a_chain_repeats_nobody_and_ends(shapes, fates, limit, seed):
+    members = []
+    for number in range(8):
+        fate = fates.get(number, "ok")
+        auth = "passthrough" if fate == "passthrough" else "bearer"
+        members.append(deployment(f"m{number}", usable=fate != "keyless", auth=auth))
+        if fate == "out":
+            eject(members[-1])
+        elif fate == "cooling":
+            fail(members[-1], "429", retry_after_s=60.0)
+    pools = [
+        pool_of("pinned", members[names[0]], kind="pinned")
+        if len(names) == 1
+        else pool_of(strategy, *(members[number] for number in names))
+        for strategy, names in shapes
+    ]
+    first, *fallbacks = pools
+    made = Chain(first, fallbacks, first.members[seed % len(first.members)], limit, NOW + 1.0)
+    tried = [first.members[seed % len(first.members)]]
+    rng = Random(seed)
+    while (found := made.next(lambda pool: facts(), RetryBudget(1.0), rng, NOW)) is not None:
+        assert found not in tried
+        assert found in made.pool.members
+        assert found.usable and not found.passes_credentials
+        tried.append(found)
+    assert len(tried) <= limit * len(pools)
+    assert not (tried[0].passes_credentials and len(tried) > 1)

@@ -1,0 +1,217 @@
+"""Choosing and explaining; turns, successes and shares. Latency and cost have files of their own."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.routing.pool import Pool
+from proxy.routing.strategy import choose, explain
+from proxy.usage.tokens import Usage
+from tests.support.deployments import (
+    attempt,
+    deployment,
+    eject,
+    facts,
+    fail,
+    picks,
+    pool_of,
+    succeed,
+)
+
+STRATEGIES = ("latency", "cost", "availability", "round-robin")
+
+
+def skipped(pool: Pool, **request: object) -> list[str | None]:
+    return [one.skipped for one in explain(pool, facts(**request)).candidates]
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
+def test_a_single_member_is_taken_whatever_it_lacks(strategy: str) -> None:
+    only = deployment("a", context_window=10)
+    pool = pool_of(strategy, only, shares=[("a/m", 1, [only])])
+    request = facts(images=True, body_bytes=10**6)
+    assert choose(pool, request, Random(1)) is only
+    assert skipped(pool, images=True) == [None]
+
+
+def test_a_pinned_request_is_always_sent() -> None:
+    only = deployment("a", context_window=10)
+    pool = pool_of("pinned", only, kind="pinned")
+    states = [
+        lambda: None,
+        lambda: fail(only, "429", retry_after_s=600.0),
+        lambda: eject(only),
+        lambda: [fail(only, "401") for _ in range(3)],
+    ]
+    for make_worse in states:
+        make_worse()
+        assert choose(pool, facts(body_bytes=10**6), Random(1)) is only
+        found = explain(pool, facts())
+        assert (found.choice, found.why, found.candidates) == (
+            only, "the only one that can take it", [(only, None, None)],
+        )  # fmt: skip
+    assert choose(pool, facts(), Random(1), [only]) is None
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
+def test_where_nobody_has_a_key_none_is_said_to_be_chosen(strategy: str) -> None:
+    members = [deployment(name, usable=False) for name in "ab"]
+    pool = pool_of(strategy, *members, shares=[("m", 1, members)], inner="latency")
+    assert choose(pool, facts(), Random(1)) is members[0]  # and the answer says what is wrong
+    found = explain(pool, facts())
+    assert (found.choice, found.why) == (None, "no provider of its members has a key")
+    assert found.candidates == [
+        (member, None, f"provider {name} has no key: set api_key_env; it is left out")
+        for member, name in zip(members, "ab", strict=True)
+    ]
+
+
+def test_a_pinned_member_without_a_key_is_not_said_to_be_chosen() -> None:
+    only = deployment("a", usable=False)
+    pool = pool_of("pinned", only, kind="pinned")
+    assert choose(pool, facts(), Random(1)) is only
+    reason = "provider a has no key: set api_key_env; it is left out"
+    assert explain(pool, facts()) == (None, reason, [(only, None, reason)])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_members_that_cant_take_the_request_are_skipped(strategy: str) -> None:
+    pool = pool_of(
+        strategy,
+        deployment("blind", "tools", context_window=100_000),
+        deployment("idle", "vision", context_window=100_000),
+        deployment("small", "vision", "tools", context_window=900),
+        deployment("keyless", "vision", "tools", usable=False),
+        deployment("good", "vision", "tools", context_window=100_000),
+    )
+    assert picks(pool, facts(images=True, tools=True)) == {"good": 400}
+    assert skipped(pool, images=True, tools=True) == [
+        "takes no images",
+        "takes no tools",
+        "context window of 900 tokens, the prompt has about 1000",
+        "provider keyless has no key: set api_key_env; it is left out",
+        None,
+    ]
+
+
+def test_what_the_pool_left_out_is_explained_too() -> None:
+    left_out = deployment("c")
+    pool = pool_of("cost", deployment("a"), deployment("b"), left_out=[(left_out, "doesn't serve chat")])
+    found = explain(pool, facts())
+    assert found.candidates[2] == (left_out, None, "doesn't serve chat")
+    assert [one.score for one in found.candidates] == [None, None, None]  # no prices
+
+
+def test_an_embedding_batch_is_no_prompt() -> None:
+    pool = pool_of("round-robin", deployment("a", context_window=100), deployment("b"), endpoint="embeddings")
+    assert picks(pool, facts(endpoint="embeddings", body_bytes=10**6)) == {"a": 200, "b": 200}
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
+def test_all_cooling_down_is_nobody(strategy: str) -> None:
+    members = [deployment("a"), deployment("b")]
+    pool = pool_of(strategy, *members, shares=[("a/m", 1, members[:1]), ("b/m", 1, members[1:])])
+    for member in members:
+        fail(member, "429", retry_after_s=5.0)
+    assert choose(pool, facts(), Random(1)) is None
+    found = explain(pool, facts())
+    assert (found.choice, found.why) == (None, "every member asked for patience")
+    assert all("cooling down for 5.0 s" in (one.skipped or "") for one in found.candidates)
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "split"])
+def test_who_is_out_gets_nothing_and_then_one_trial(strategy: str) -> None:
+    a, b = deployment("a"), deployment("b")
+    pool = pool_of(strategy, a, b, shares=[("a/m", 1, [a]), ("b/m", 99, [b])])
+    until_s = eject(b)
+    assert picks(pool, facts()) == {"a": 400}
+    assert choose(pool, facts(now=until_s), Random(1)) is b
+    attempt(b, until_s)
+    assert picks(pool, facts(now=until_s)) == {"a": 400}
+    found = explain(pool, facts(now=until_s))
+    assert (found.choice, found.candidates[1].skipped) == (a, "trial: 500")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "why"),
+    [
+        ("latency", "the lowest expected time to the first byte"),
+        ("cost", "the lowest expected price"),
+        ("availability", "the highest share of successes"),
+        ("round-robin", "its turn"),
+        ("split", "by share"),
+    ],
+)
+def test_why(strategy: str, why: str) -> None:
+    a, b = (deployment(name, input_price_usd_per_mtok=1.0, output_price_usd_per_mtok=1.0) for name in "ab")
+    succeed(a)
+    succeed(b)
+    pool = pool_of(strategy, a, b, shares=[("a/m", 1, [a]), ("b/m", 2, [b])])
+    assert explain(pool, facts()).why == why
+    assert skipped(pool) == [None, None]
+
+
+# ------------------------------------------------------------------ availability, turns
+
+
+# ------------------------------------------------------------------ split
+
+
+WEIGHTS = [(90, 10), (50, 30, 20), (1, 1, 1, 1), (970, 20, 10)]
+
+
+# ------------------------------------------------------------------ anything
+
+
+@given(
+    st.sampled_from([*STRATEGIES, "split"]),
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.booleans(),
+            st.sampled_from([None, 10, 2000, 10**6]),
+            st.sampled_from(["cold", "warm", "out", "cooling"]),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.booleans(),
+    st.integers(0, 10**7),
+    st.floats(-1.0, 1e9),
+    st.binary(max_size=3),
+)
+def test_a_choice_is_always_a_member_that_explain_lets_in(
+    strategy: str,
+    shapes: list[tuple[bool, bool, int | None, str]],
+    images: bool,
+    body_bytes: int,
+    now: float,
+    caller: bytes,
+) -> None:
+    members = []
+    for index, (usable, vision, window, state) in enumerate(shapes):
+        extra = ("vision",) if vision else ()
+        one = deployment(f"m{index}", *extra, usable=usable, context_window=window)
+        if state == "warm":
+            succeed(one, 0.1 * index, 5.0)
+            one.row("chat", True).charged(5.0, 100, Usage(index, 0, 0, index), None)
+        elif state == "out":
+            eject(one, 5.0)
+        elif state == "cooling":
+            fail(one, "429", 5.0, retry_after_s=60.0)
+        members.append(one)
+    shares = [(one.id, index, [one]) for index, one in enumerate(members) if index]
+    pool = pool_of(strategy, *members, shares=shares)
+    request = facts(images=images, body_bytes=body_bytes, now=now, caller=caller)
+    found = explain(pool, request)
+    chosen = choose(pool, request, Random(1))
+    assert [one.deployment for one in found.candidates] == members
+    able = [one.deployment for one in found.candidates if one.skipped is None]
+    if able:
+        assert chosen in able
+    else:  # where nobody has a key, one is asked that says so
+        assert found.choice is None and (chosen is None or not any(one.usable for one in members))

@@ -1,0 +1,67 @@
+"""The socket pair between supervisor and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from proxy.access.key import Key
+from proxy.config.parse import parse
+from proxy.control.key_store import Keyring
+from proxy.server.messages import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
+
+CONFIG = parse('[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n[aliases]\nx = ["a/m"]')
+SETTLED = Settled(CONFIG, {"a": "secret"}, 0)
+
+
+@pytest.fixture
+async def ends():
+    pair = socket.socketpair()
+    channels = [await Channel.open(sock) for sock in pair]
+    yield channels
+    for channel in channels:
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Start(SETTLED, 0, 2, (3, 4), 5, 6, "ledger", Keyring(), 1, {2**64 - 1: {"own": {}}}, (0, 7)),
+        TakeKeys(Keyring(((Key("key_1", "x", b"\0" * 32, 1, models=("a/*",)), 0),), is_open=False)),
+        TakeOn(SETTLED),
+        Tell({"limit": "3"}),
+        Drain(),
+        Answer([{"id": 1}]),
+        Answer(error="no"),
+        Answer("x" * 3_000_000),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+async def test_what_is_said_is_heard(ends, message):
+    said = asyncio.get_running_loop().create_task(ends[0].send(message))
+    assert await ends[1].receive() == message
+    await said
+
+
+async def test_in_its_order(ends):
+    for number in range(50):
+        await ends[0].send(number)
+    assert [await ends[1].receive() for _ in range(50)] == list(range(50))
+
+
+async def test_the_other_end_is_gone(ends):
+    await ends[0].send(Drain())
+    ends[0].close()
+    assert await ends[1].receive() == Drain()
+    assert await ends[1].receive() is None
+
+
+async def test_gone_in_the_middle_of_a_message():
+    ours, theirs = socket.socketpair()
+    channel = await Channel.open(ours)
+    theirs.send(b"\x10\0\0\0abc")
+    theirs.close()
+    assert await channel.receive() is None
+    channel.close()

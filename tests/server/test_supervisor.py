@@ -1,0 +1,394 @@
+"""Several workers: real processes, real signals; the supervisor runs in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from proxy.control.routes_file import RoutesFile
+from proxy.errors import StartError
+from proxy.server import supervisor as supervisor_module
+from proxy.server.supervisor import Supervisor
+from tests.support.fakes import Call, RawClient, stepped, until
+
+TEXT = """
+[server]
+listen = ["127.0.0.1:0", "unix:{folder}/g.sock"]
+drain_timeout = "10s"
+[state]
+path = "{folder}/t.db"
+[admin]
+listen = "127.0.0.1:0"
+[providers.a]
+base_url = "{a}"
+auth = "none"
+[providers.b]
+base_url = "{b}"
+auth = "none"
+[models."a/m"]
+[models."b/m"]
+[aliases]
+two = ["a/m", "b/m"]  # a comment
+"""
+
+
+class Running:
+    """A supervisor with two workers, started from a file."""
+
+    def __init__(self, folder: Path, a: str, b: str) -> None:
+        self.path = folder / "routes.toml"
+        self.path.write_text(TEXT.format(folder=folder, a=a, b=b))
+        file = RoutesFile(self.path)
+        self.supervisor = Supervisor(file.load(), {}, file, 2)
+        self.addresses = self.supervisor.addresses
+
+    @property
+    def pids(self) -> list[int]:
+        return [handle.process.pid for _, handle in sorted(self.supervisor.handles.items())]
+
+    def row(self, name: str, streamed: bool = False):
+        gateway = self.supervisor._control.gateway
+        return gateway.catalog.deployments[f"{name}/m"].row("chat", streamed)
+
+    async def one_each(self) -> list[RawClient]:
+        """A connection to each worker; a request id begins with its worker's own letters."""
+        found: dict[bytes, RawClient] = {}
+        async with asyncio.timeout(10):
+            while len(found) < 2:
+                client = await RawClient.connect(self)
+                await client.send(b"GET /v1/none HTTP/1.1\r\nHost: g\r\n\r\n")  # closes the connection
+                whose = (await client.response())[1][b"x-inferoute-request-id"][:-8]
+                # The next connection may well be another worker's: it is told by its own answer.
+                client = await RawClient.connect(self)
+                await client.post(b'{"model":"none"}')
+                whose = (await client.response())[1][b"x-inferoute-request-id"][:-8]
+                found.setdefault(whose, client)
+        return list(found.values())
+
+
+@pytest.fixture
+async def running(provider, other, tmp_path):
+    made = Running(tmp_path, provider.url, other.url)
+    await made.supervisor.start()
+    yield made
+    await made.supervisor.close()
+    assert not made.supervisor.handles
+
+
+def children() -> set[int]:
+    """Of this process."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                stat = (folder / "stat").read_text()
+            except OSError:
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state != "Z":
+                found.add(int(folder.name))
+    return found
+
+
+NUMBERS = count()  # what fails only for one body is not blamed on the provider
+
+
+async def ask(client: RawClient, model: bytes = b"two", stream: bool = False) -> tuple[int, bytes]:
+    """Status, and who answered."""
+    wish = b',"stream":true' if stream else b""
+    await client.post(b'{"model":"%b","user":"%d"%b}' % (model, next(NUMBERS), wish))
+    status, fields, _ = await client.response()
+    return status, fields.get(b"x-inferoute-provider", b"")
+
+
+async def is_whole(client: RawClient) -> bool:
+    """Whether the answer that is under way comes to its end."""
+    try:
+        await client.reader.readuntil(b"\r\n0\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return False
+    return True
+
+
+def paced(seconds: dict[str, float]):
+    """A provider that takes the time of ``seconds["now"]`` for every answer."""
+
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await asyncio.sleep(seconds["now"])
+            await call.answer()
+
+    return script
+
+
+async def test_the_children_are_exactly_the_workers(running):
+    assert children() == set(running.pids)
+    for client in await running.one_each():
+        assert (await ask(client, b"a/m"))[0] == 200
+    await until(lambda: running.row("a").snapshot(0.0)["finished"] == 2)
+    rows = await running.supervisor.requests({})
+    assert Counter(row["status"] for row in rows)[200] == 2
+    assert [row["time"] for row in rows] == sorted((row["time"] for row in rows), reverse=True)
+    assert len(await running.supervisor.requests({"limit": "1"})) == 1
+    with pytest.raises(ValueError, match="'limit' must be"):
+        await running.supervisor.requests({"limit": "many"})
+
+
+async def test_a_slow_down_seen_by_one_worker_moves_the_other_within_100_ms(running, provider, other):
+    times = {"now": 0.02}
+    provider.script, other.script = paced(times), paced({"now": 0.05})
+    one, two = await running.one_each()
+    for client in (one, two) * 20:
+        assert (await ask(client))[0] == 200
+    assert (await ask(two))[1] == b"a"
+    times["now"] = 1.0
+    found = [await ask(one) for _ in range(3)]
+    assert (200, b"a") in found
+    while found[-1][1] == b"a":  # until this one has left
+        found.append(await ask(one))
+        assert len(found) < 10
+    await asyncio.sleep(0.1)
+    assert (await ask(two))[1] == b"b"  # which has not seen any of it
+
+
+async def test_failures_at_both_workers_eject_and_the_supervisor_says_so(running, provider, caplog):
+    async def script(call: Call) -> None:
+        while True:
+            await call.request()
+            await call.answer(b"{}", b"500 No")
+
+    provider.script = script
+    one, two = await running.one_each()
+    for client in (one, two, one, two, one):
+        assert (await ask(client, b"a/m"))[0] == 500
+    await until(lambda: "a/m is ejected for" in caplog.text)
+    assert "answered 500" in caplog.text
+    await asyncio.sleep(0.1)
+    assert {(await ask(client))[1] for client in (one, two)} == {b"b"}
+
+
+async def test_a_change_reaches_every_worker_before_it_is_told(running):
+    clients = await running.one_each()
+    for number in range(5):
+        text = running.path.read_text()
+        running.path.write_text(text + f'n{number} = ["a/m"]\n')
+        changes = await running.supervisor._control.reloader.reload()
+        assert changes.changed == [f"alias n{number} added"]
+        for client in clients:
+            assert (await ask(client, b"n%d" % number))[0] == 200
+    running.path.write_text("nonsense")
+    await running.supervisor.reload("SIGHUP")
+    assert {(await ask(client, b"n4"))[0] for client in clients} == {200}
+
+
+async def test_a_killed_worker_loses_its_own_requests_only_and_is_replaced(running, provider, caplog):
+    step = asyncio.Event()
+    provider.script = stepped(step)
+    clients = await running.one_each()
+    for client in clients:
+        await client.post(b'{"model":"a/m","stream":true}')
+        await client.head()
+    await until(lambda: running.row("a", True).snapshot(0.0)["in_flight"] == 2)
+    before = running.pids
+    os.kill(before[0], signal.SIGKILL)
+    await until(lambda: running.row("a", True).snapshot(0.0)["in_flight"] == 1)  # what it had is cleared
+    await until(lambda: len(running.pids) == 2 and before[0] not in running.pids, 15)
+    step.set()
+    ends = [await is_whole(client) for client in clients]
+    assert sorted(ends) == [False, True]
+    await until(lambda: children() == set(running.pids), 15)
+    assert f"worker 0 (process {before[0]}) was ended by SIGKILL" in caplog.text
+    for client in await running.one_each():  # both serve
+        assert (await ask(client, b"b/m"))[0] == 200
+
+
+async def test_what_comes_for_a_dead_worker_waits_for_the_next(running):
+    os.kill(running.pids[0], signal.SIGKILL)
+    clients = [await RawClient.connect(running) for _ in range(20)]
+    answers = await asyncio.wait_for(asyncio.gather(*(ask(client, b"a/m") for client in clients)), 20)
+    # Those it had accepted before it was gone are lost; none is refused, and none hangs.
+    assert {status for status, _ in answers} == {200}
+
+
+async def test_a_new_worker_knows_what_the_others_do(running, provider, other):
+    provider.script, other.script = paced({"now": 0.01}), paced({"now": 0.2})
+    one, two = await running.one_each()
+    for client in (one, two) * 5:
+        await ask(client)
+    old = running.pids
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: len(running.pids) == 2 and not set(old) & set(running.pids), 20)
+    one, two = await running.one_each()
+    assert [(await ask(client))[1] for client in (one, two)] == [b"a", b"a"]
+    assert running.row("b").snapshot(0.0)["finished"] <= 3  # not asked anew by each
+
+
+async def test_connections_are_spread(running):
+    clients = [await RawClient.connect(running) for _ in range(200)]
+    whose: Counter[bytes] = Counter()
+    for client in clients:
+        await client.post(b'{"model":"none"}')
+        whose[(await client.response())[1][b"x-inferoute-request-id"][:-8]] += 1
+    assert len(whose) == 2
+    assert min(whose.values()) >= 65  # a hash decides: 20 % off once in 200 times, 35 % never
+
+
+async def test_a_worker_ended_by_hand_is_replaced_when_it_has_drained(running):
+    old = running.pids[1]
+    os.kill(old, signal.SIGTERM)
+    await until(lambda: len(running.pids) == 2 and old not in running.pids, 15)
+    assert not running.supervisor._stopping.is_set()
+
+
+async def test_drain_lets_streams_finish_and_then_ends_all(running, provider):
+    step = asyncio.Event()
+    provider.script = stepped(step)
+    clients = await running.one_each()
+    for client in clients:
+        await client.post(b'{"model":"a/m","stream":true}')
+        await client.head()
+    drain = asyncio.get_running_loop().create_task(running.supervisor.drain())
+
+    async def refused() -> bool:
+        try:
+            (await RawClient.connect(running)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    async with asyncio.timeout(5):
+        while not await refused():
+            await asyncio.sleep(0.01)
+    assert not drain.done()
+    step.set()
+    for client in clients:
+        assert (await client.rest()).endswith(b"0\r\n\r\n")
+    await asyncio.wait_for(drain, 10)
+    await until(lambda: not children())
+
+
+async def test_close_ends_what_doesnt_want_to_end(running):
+    os.kill(running.pids[0], signal.SIGSTOP)
+    await asyncio.wait_for(running.supervisor.close(), 10)
+    assert not children()
+
+
+async def test_a_worker_that_doesnt_obey_is_ended_and_replaced(running, monkeypatch, caplog):
+    monkeypatch.setattr(supervisor_module, "ORDER_S", 0.2)
+    old = running.pids[0]
+    os.kill(old, signal.SIGSTOP)
+    running.path.write_text(running.path.read_text() + 'late = ["a/m"]\n')
+    await running.supervisor._control.reloader.reload()
+    assert "worker 0 can't take on the configuration (no answer" in caplog.text
+    await until(lambda: len(running.pids) == 2 and old not in running.pids, 15)
+    for client in await running.one_each():
+        assert (await ask(client, b"late"))[0] == 200
+
+
+async def test_a_restart_is_warm(running, tmp_path, provider, other):
+    one, two = await running.one_each()
+    for client in (one, two):
+        await ask(client, b"a/m")
+    await until(lambda: running.row("a").speed.count == 2.0)
+    await running.supervisor.close()
+    again = Running(tmp_path, provider.url, other.url)
+    await again.supervisor.start()
+    assert again.row("a").speed.count == 2.0
+    await again.supervisor.close()
+
+
+async def test_workers_that_cant_start_stop_the_start(provider, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    made = Running(tmp_path, provider.url, other.url)
+    with pytest.raises(StartError, match="a worker can't start: it has died"):
+        await made.supervisor.start()
+    await made.supervisor.close()
+    assert not children()
+
+
+async def test_it_gives_up_when_no_worker_starts_any_more(running, monkeypatch, caplog):
+    monkeypatch.setattr(supervisor_module, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor_module, "_MAX_PAUSE_S", 0.02)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    for pid in running.pids:
+        os.kill(pid, signal.SIGKILL)
+    why = await asyncio.wait_for(running.supervisor.failed, 15)
+    assert re.search(r"\d workers in a row died at their start: it has died", why)
+    assert "another one starts in" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["start", "later"])
+async def test_processes_that_cant_be_made(provider, other, tmp_path, monkeypatch, when):
+    made = Running(tmp_path, provider.url, other.url)
+    if when == "later":
+        await made.supervisor.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "none"))
+        if when == "start":
+            with pytest.raises(StartError, match=r"a worker can't start: .*No such file"):
+                await made.supervisor.start()
+        else:
+            os.kill(made.pids[0], signal.SIGKILL)
+            await until(lambda: len(made.pids) == 1)
+            await asyncio.sleep(0.3)
+    if when == "later":  # it is tried again
+        await until(lambda: len(made.pids) == 2, 15)
+    await made.supervisor.close()
+    assert not children()
+
+
+async def test_what_was_learned_last_is_kept(running, tmp_path, provider, other):
+    [one, _] = await running.one_each()
+    await ask(one, b"a/m")
+    await running.supervisor.drain()
+    await running.supervisor.close()
+    again = Running(tmp_path, provider.url, other.url)
+    await again.supervisor.start()
+    assert again.row("a").snapshot(0.0)["finished"] == 1
+    await again.supervisor.close()
+
+
+async def test_pauses_between_failures_grow(running, monkeypatch, caplog):
+    monkeypatch.setattr(supervisor_module, "_PAUSE_S", 0.02)
+    monkeypatch.setattr(supervisor_module, "MAX_FAILURES", 10**9)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    begun = time.monotonic()
+    os.kill(running.pids[0], signal.SIGKILL)
+    await until(lambda: "another one starts in 0.16 s" in caplog.text, 15)
+    assert time.monotonic() - begun >= 0.02 + 0.04 + 0.08
+    pauses = [float(pause) for pause in re.findall(r"another one starts in ([\d.]+) s", caplog.text)]
+    assert pauses[:4] == [0.02, 0.04, 0.08, 0.16]
+
+
+async def test_counts_of_all_workers_outlive_them(running):
+    """What workers have counted adds up, and a worker's death takes nothing of it back."""
+    supervisor = running.supervisor
+    for client in await running.one_each():
+        await client.post(b'{"model":"a/m"}')
+        assert (await client.response())[0] == 200
+
+    async def served() -> int:
+        totals = (await supervisor.count()).totals
+        return sum(n[0] for labels, n in totals.items() if labels[:3] == ("used", "a", "a/m"))
+
+    assert await served() == 2
+    counted = await supervisor.count(True)
+    assert counted.levels["workers",] == (2,)
+    before = counted.totals["all",][0]
+    assert before >= 4  # those that told which worker is which are counted as well
+    pids = running.pids
+    os.kill(pids[0], signal.SIGKILL)
+    await until(lambda: pids[0] not in running.pids and len(running.pids) == 2, 20)
+    assert await served() == 2
+    assert (await supervisor.count(True)).totals["all",][0] == before

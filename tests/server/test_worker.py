@@ -1,0 +1,186 @@
+"""A worker, in the process that it is in life; the supervisor is played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from proxy.access.key import Key, digest_of
+from proxy.access.limits import memory_bytes as accounts_bytes
+from proxy.config.parse import parse
+from proxy.config.settings import Listen
+from proxy.control.key_store import Keyring
+from proxy.deployments.worker_sync import memory_bytes
+from proxy.server.listeners import listen_on
+from proxy.server.messages import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
+from tests.support.fakes import RawClient, stepped
+
+TEXT = """
+[server]
+drain_timeout = "5s"
+[providers.a]
+base_url = "{url}"
+[models."a/m"]
+{more}
+"""
+
+
+SECRET = b"th-" + b"s" * 43
+
+
+class Life:
+    """A worker's process, and the supervisor's end of its socket."""
+
+    def __init__(self, url: str, **settled: object) -> None:
+        self.settled = Settled(parse(TEXT.format(url=url, more="")), {"a": "secret"}, 0)
+        self.url = url
+
+    async def begin(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.memory = os.memfd_create("test")
+        os.ftruncate(self.memory, memory_bytes(1))
+        self.accounts = os.memfd_create("accounts")
+        os.ftruncate(self.accounts, accounts_bytes(1))
+        [[self.sock]], self.address = await listen_on(Listen("127.0.0.1", 0), 0o600)
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy.server.worker", str(theirs.fileno()),
+            pass_fds=(theirs.fileno(), self.memory, self.accounts, self.sock.fileno()),
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        theirs.close()
+        self.channel = await Channel.open(ours)
+
+    async def start(self, settled: Settled | None = None, keyring: Keyring = Keyring()) -> Answer:  # noqa: B008
+        order = Start(
+            settled or self.settled, 0, 1, (self.sock.fileno(),), self.memory, self.accounts, None, keyring,
+            7, {}, (0,),
+        )  # fmt: skip
+        return await self.ask(order)
+
+    async def ask(self, order: object) -> Answer:
+        await self.channel.send(order)
+        return await asyncio.wait_for(self.channel.receive(), 20)
+
+    async def end(self) -> tuple[int, str]:
+        """Its exit code and what it logged."""
+        _, log = await asyncio.wait_for(self.process.communicate(), 20)
+        assert self.process.returncode is not None
+        return self.process.returncode, log.decode()
+
+    def changed(self, more: str) -> Settled:
+        return Settled(parse(TEXT.format(url=self.url, more=more)), {"a": "changed", "b": None}, 0)
+
+
+@pytest.fixture
+async def worker(provider):
+    life = Life(provider.url)
+    await life.begin()
+    yield life
+    life.channel.close()
+    life.sock.close()
+    os.close(life.memory)
+    os.close(life.accounts)
+    if life.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            life.process.kill()
+        await life.process.communicate()
+
+
+async def status(worker: Life, model: bytes = b"a/m") -> int:
+    client = await RawClient.to(worker.address)
+    await client.post(b'{"model":"%b"}' % model)
+    found = (await client.response())[0]
+    client.close()
+    return found
+
+
+async def test_it_serves_takes_on_tells_and_drains(worker, provider):
+    assert await worker.start() == Answer()
+    assert await status(worker) == 200
+    assert b"Authorization: Bearer secret" in provider.seen[0][0]
+    assert await status(worker, b"new") == 404
+    assert await worker.ask(TakeOn(worker.changed('[aliases]\nnew = ["a/m"]'))) == Answer()
+    assert await status(worker, b"new") == 200
+    assert b"Authorization: Bearer changed" in provider.seen[1][0]
+    told = await worker.ask(Tell({"limit": "2"}))
+    assert [row["status"] for row in told.value] == [200, 404]
+    await worker.channel.send(Drain())
+    code, log = await worker.end()
+    assert (code, "Traceback" in log) == (0, False)
+
+
+async def test_a_configuration_that_cant_be_used_is_answered(worker):
+    assert await worker.start() == Answer()
+    broken = worker.changed('[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]')
+    assert "ca_file of provider 'b'" in (await worker.ask(TakeOn(broken))).error
+    assert await status(worker) == 200  # it goes on; what becomes of it is the supervisor's business
+
+
+async def test_one_that_cant_start_says_why(worker):
+    broken = worker.changed('[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]')
+    assert "ca_file of provider 'b'" in (await worker.start(broken)).error
+    assert (await worker.end())[0] == 1
+
+
+async def test_without_an_order_it_ends(worker):
+    worker.channel.close()
+    assert (await worker.end())[0] == 1
+
+
+@pytest.mark.parametrize("way", ["supervisor gone", "SIGTERM"])
+async def test_what_runs_is_finished(worker, provider, way):
+    step = asyncio.Event()
+    provider.script = stepped(step)
+    assert await worker.start() == Answer()
+    client = await RawClient.to(worker.address)
+    await client.post(b'{"model":"a/m","stream":true}')
+    await client.head()
+    if way == "SIGTERM":
+        worker.process.send_signal(signal.SIGTERM)
+    else:
+        worker.channel.close()
+    await asyncio.sleep(0.2)
+    assert worker.process.returncode is None
+    step.set()
+    assert (await client.rest()).endswith(b"0\r\n\r\n")
+    code, log = await worker.end()
+    assert code == 0
+    assert ("the supervisor is gone" in log) == (way != "SIGTERM")
+
+
+async def test_a_supervisor_that_dies_before_its_answer_is_gone_too(worker):
+    assert await worker.start() == Answer()
+    for _ in range(200):
+        await worker.channel.send(Tell({}))
+    worker.channel.close()
+    code, log = await worker.end()
+    assert (code, "Traceback" in log) == (0, False), log
+    assert "the supervisor is gone: draining" in log
+
+
+async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
+    assert await worker.start() == Answer()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        worker.process.send_signal(number)
+    assert await status(worker) == 200
+
+
+async def test_keys_are_taken_on_for_the_next_request(worker):
+    key = Key("key_1", "x", digest_of(SECRET), 1, rpm=1)
+    assert await worker.start(keyring=Keyring(((key, 0),), is_open=False)) == Answer()
+    client = await RawClient.to(worker.address)
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 200
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 429
+    assert await worker.ask(TakeKeys(Keyring((), is_open=False))) == Answer()
+    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
+    assert (await client.response())[0] == 401
+    await worker.channel.send(Drain())
+    await worker.end()

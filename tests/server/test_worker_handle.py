@@ -1,0 +1,94 @@
+"""A worker as the supervisor sees it, over a real socket pair; the process is a stand-in that sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+import pytest
+
+from proxy.server import worker_handle as handle_module
+from proxy.server.messages import Answer, Channel, Count, Drain
+from proxy.server.worker_handle import Handle
+from proxy.usage.counters import Counted
+
+
+@pytest.fixture
+async def pair():
+    """The handle, and the worker's end of its channel."""
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    handle = Handle(0, process, await Channel.open(ours))
+    worker = await Channel.open(theirs)
+    yield handle, worker
+    worker.close()
+    handle.signal(signal.SIGKILL)
+    await process.wait()
+    await handle.close()
+
+
+async def test_answers_come_in_the_order_of_the_orders(pair):
+    handle, worker = pair
+    first, second = asyncio.create_task(handle.ask(Drain())), asyncio.create_task(handle.ask(Count(True)))
+    assert isinstance(await worker.receive(), Drain)
+    assert (await worker.receive()).brief
+    await worker.send(Answer(1))
+    await worker.send(Answer(2))
+    assert ((await first).value, (await second).value) == (1, 2)
+
+
+async def test_death_is_an_answer_too(pair):
+    handle, worker = pair
+    asked = asyncio.create_task(handle.ask(Drain()))
+    await worker.receive()
+    worker.close()
+    assert (await asked).error == "it has died"
+    assert (await handle.ask(Drain())).error == "it has died"
+
+
+async def test_what_it_counted(pair):
+    handle, worker = pair
+    counted = Counted({("all",): (1, 0, 0, 0, 0)}, {})
+    counting = asyncio.create_task(handle.count(True))
+    assert (await worker.receive()).brief
+    await worker.send(Answer(counted))
+    await counting
+    assert handle.counted[True] == counted
+    assert handle.counted[False] == Counted({}, {})
+
+
+async def test_one_that_is_silent_keeps_what_it_said_last(pair, monkeypatch):
+    handle, worker = pair
+    monkeypatch.setattr(handle_module, "_COUNT_S", 0.01)
+    handle.counted[True] = before = Counted({("all",): (1, 0, 0, 0, 0)}, {})
+    await handle.count(True)
+    assert handle.counted[True] is before
+    # Its answer to that comes late, and is not taken for the answer to the next order.
+    next_one = asyncio.create_task(handle.ask(Drain()))
+    await worker.receive()
+    await worker.receive()
+    await worker.send(Answer(Counted({}, {})))
+    await worker.send(Answer("drained"))
+    assert (await next_one).value == "drained"
+
+
+async def test_one_that_is_stuck_is_not_asked_for_ever(pair, monkeypatch):
+    handle, worker = pair
+    monkeypatch.setattr(handle_module, "_COUNT_S", 0.001)
+    for _ in range(50):
+        await handle.count(True)
+    for _ in range(handle_module._MANY):
+        assert isinstance(await worker.receive(), Count)
+        await worker.send(Answer(Counted({}, {})))
+    asked = asyncio.create_task(handle.ask(Drain()))
+    assert isinstance(await worker.receive(), Drain)  # there were no more
+    await worker.send(Answer())
+    await asked
+
+
+async def test_a_signal_to_one_that_has_ended(pair):
+    handle, _ = pair
+    handle.signal(signal.SIGTERM)
+    assert await handle.process.wait() == -signal.SIGTERM
+    handle.signal(signal.SIGTERM)

@@ -1,0 +1,795 @@
+"""Ledger files into SQLite, each line once: the files, the databases and the kills are real."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.storage import ledger_ingest
+from proxy.storage.ledger_ingest import TABLES, Folded, fold, is_locked
+
+KEEP_ALL = 2**60
+START = 1764041226123
+AT = 1764041226.5
+
+
+def name_of(number: int = 1, worker: int = 0, start: int = START) -> str:
+    return f"{start}-{worker:03}-{number:06}.jsonl"
+
+
+def line(**members: object) -> bytes:
+    record = {
+        "id": "req_1",
+        "t": AT,
+        "key": "key_a",
+        "model": "m",
+        "provider": "p",
+        "status": 200,
+        "input": 1,
+    }
+    return orjson.dumps(record | members) + b"\n"
+
+
+def nothing() -> None:
+    pass
+
+
+def opened(path: Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(TABLES)
+    return database
+
+
+@pytest.fixture
+def database(tmp_path):
+    with contextlib.closing(opened(tmp_path / "t.db")) as database:
+        yield database
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    directory = tmp_path / "ledger"
+    directory.mkdir()
+    return directory
+
+
+def folded(database: sqlite3.Connection, ledger: Path, keep_bytes: int = KEEP_ALL, **more: object) -> Folded:
+    return fold(database, ledger, keep_bytes, **({"pause": nothing} | more))
+
+
+def requests(database: sqlite3.Connection) -> int:
+    return database.execute("SELECT COALESCE(SUM(requests), 0) FROM usage").fetchone()[0]
+
+
+def offsets(database: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    return {name: (offset, torn) for name, offset, torn in database.execute("SELECT * FROM ledger_files")}
+
+
+def append(path: Path, *data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(b"".join(data))
+
+
+def aged(ledger: Path, *names: str) -> None:
+    """As if they had been written to in that order."""
+    for age, name in enumerate(names):
+        os.utime(ledger / name, (AT + age, AT + age))
+
+
+def test_lines_become_totals_and_are_not_counted_again(database, ledger):
+    one = {"input": 10, "cached": 4, "cache_write": 3, "output": 5, "reasoning": 2, "nusd": 7}
+    append(ledger / name_of(), line(**one), line(**one, status=500, t=AT + 1, source="estimated"))
+    append(ledger / name_of(worker=1), line(key=None, model=None, provider=None, status=404, input=0))
+    size = sum(path.stat().st_size for path in ledger.iterdir())
+    assert folded(database, ledger) == Folded(lines=3, torn=0, deleted=0, kept_bytes=size)
+    expected = [
+        (20417, "", "", "", 1, 1, 0, 0, 0, 0, 0, 0, 0, AT),
+        (20417, "key_a", "m", "p", 2, 1, 20, 8, 6, 10, 4, 14, 1, AT + 1),
+    ]
+    assert list(database.execute("SELECT * FROM usage")) == expected
+    assert folded(database, ledger) == Folded(lines=0, torn=0, deleted=0, kept_bytes=size)
+    assert list(database.execute("SELECT * FROM usage")) == expected
+    append(ledger / name_of(), line())
+    assert folded(database, ledger).lines == 1
+    assert requests(database) == 4
+
+
+def test_no_directory_and_an_empty_one(database, ledger):
+    assert folded(database, ledger / "none") == Folded(0, 0, 0, 0)
+    assert folded(database, ledger) == Folded(0, 0, 0, 0)
+
+
+def test_other_files_are_left_alone(database, ledger):
+    for name in ("notes.txt", name_of() + ".bak", "x" + name_of(), name_of().replace("1", "١")):
+        append(ledger / name, line())
+    (ledger / name_of(2)).mkdir()
+    os.mkfifo(ledger / name_of(3))
+    (ledger / name_of(4)).symlink_to(ledger / "notes.txt")
+    assert folded(database, ledger, 0) == Folded(0, 0, 0, 0)
+    assert len(list(ledger.iterdir())) == 7
+
+
+def test_a_line_without_its_end_waits(database, ledger, caplog):
+    whole = line(input=5)
+    append(ledger / name_of(), line(), whole[:20])
+    assert folded(database, ledger).lines == 1
+    assert folded(database, ledger).lines == 0
+    append(ledger / name_of(), whole[20:-1])
+    assert folded(database, ledger).lines == 0
+    append(ledger / name_of(), b"\n", line())
+    assert folded(database, ledger).lines == 2
+    assert database.execute("SELECT SUM(input_tokens) FROM usage").fetchone() == (7,)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("successor", [name_of(2), name_of(start=START + 1)], ids=["rotated", "restarted"])
+def test_a_torn_end_is_skipped_once_nobody_writes_any_more(database, ledger, caplog, successor):
+    path = ledger / name_of()
+    append(path, line(), line()[:-1])
+    assert folded(database, ledger).torn == 0
+    append(ledger / successor, line())
+    result = folded(database, ledger)
+    assert (result.lines, result.torn) == (1, 1)
+    assert folded(database, ledger).torn == 0
+    assert offsets(database)[path.name] == (path.stat().st_size, 1)
+    assert requests(database) == 2
+    assert caplog.text.count("torn lines") == 1
+
+
+def test_torn_lines_are_said_once_per_file(database, ledger, caplog):
+    for worker in (0, 1):
+        append(ledger / name_of(worker=worker), line(), b"{torn\n", line(input="x"), line())
+        folded(database, ledger)
+        append(ledger / name_of(worker=worker), line(), b"\n", line())
+        assert folded(database, ledger).torn == 1
+    assert requests(database) == 8
+    assert [torn for _, torn in offsets(database).values()] == [3, 3]
+    assert caplog.text.count("torn lines") == 2
+
+
+def test_what_never_ends_is_passed_over(database, ledger, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 400)
+    path = ledger / name_of()
+    append(path, line(), b"x" * 5000, b"\n", line())
+    result = folded(database, ledger)
+    assert result.lines == 2
+    assert result.torn > 0
+    assert offsets(database)[path.name][0] == path.stat().st_size
+
+
+def test_a_slice_is_a_transaction_and_pauses_are_between(database, ledger, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 50 * len(line()) + 10)
+    monkeypatch.setattr(ledger_ingest, "LINES_AT_ONCE", 20)
+    append(ledger / name_of(), line() * 120)
+    seen = []
+
+    def pause() -> None:
+        assert not database.in_transaction
+        seen.append(requests(database))
+
+    assert folded(database, ledger, pause=pause).lines == 120
+    assert seen == [0, 0, 0, 50, 50, 50, 100]
+
+
+def test_the_usual_pause(database, ledger):
+    append(ledger / name_of(), line())
+    assert fold(database, ledger, KEEP_ALL).lines == 1
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_stop_in_between_loses_nothing(database, ledger, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 10 * len(line()))
+    monkeypatch.setattr(ledger_ingest, "LINES_AT_ONCE", 4)
+    append(ledger / name_of(), line() * 95)
+    for steps in range(1, 40):
+        left = iter(range(steps))
+
+        def pause(left=left) -> None:
+            if next(left, None) is None:
+                raise Killed
+
+        try:
+            folded(database, ledger, pause=pause)
+        except Killed:
+            assert not database.in_transaction
+            assert requests(database) % 10 == 0
+    assert requests(database) == 95
+
+
+# Two at once: the pause is where another process can be faster.
+
+
+def test_another_process_was_faster(database, ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 10 * len(line()))
+    path = ledger / name_of()
+    append(path, line() * 25)
+    results = []
+
+    def pause() -> None:
+        if not results:
+            append(path, line() * 3)  # it gets further than what we wanted to read
+            with contextlib.closing(opened(tmp_path / "t.db")) as other:
+                results.append(folded(other, ledger))
+
+    result = folded(database, ledger, pause=pause)
+    assert (result.lines, results[0].lines) == (0, 28)
+    assert requests(database) == 28
+    assert folded(database, ledger).lines == 0
+
+
+def test_another_process_was_a_bit_faster(database, ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 10 * len(line()))
+    append(ledger / name_of(), line() * 25)
+    began = []
+
+    def stop() -> None:
+        if len(began) == 2:
+            raise Killed
+        began.append(1)
+
+    def pause() -> None:
+        if not began:
+            with contextlib.closing(opened(tmp_path / "t.db")) as other, contextlib.suppress(Killed):
+                folded(other, ledger, pause=stop)
+
+    assert folded(database, ledger, pause=pause).lines == 5
+    assert requests(database) == 25
+
+
+def test_another_process_has_counted_and_deleted_what_is_being_read(database, ledger, tmp_path):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+    results = []
+
+    def pause() -> None:
+        if not results:
+            with contextlib.closing(opened(tmp_path / "t.db")) as other:
+                results.append(folded(other, ledger, 0))
+
+    said: set[tuple[str, str]] = set()
+    assert folded(database, ledger, 0, pause=pause, said=said).lines == 0
+    assert (results[0].lines, results[0].deleted) == (2, 1)
+    assert requests(database) == 2
+    assert list(offsets(database)) == [name_of(2)]
+    assert not said
+
+
+# What is deleted
+
+
+def test_the_oldest_go_until_the_rest_fits(database, ledger):
+    names = [name_of(3), name_of(1, worker=1), name_of(1), name_of(2), name_of(4), name_of(2, worker=1)]
+    for name in names:
+        append(ledger / name, line() * 10)
+    aged(ledger, *names)
+    size = 10 * len(line())
+    assert folded(database, ledger, 4 * size) == Folded(60, 0, 2, 4 * size)
+    assert sorted(path.name for path in ledger.iterdir()) == sorted(names[2:])
+    assert sorted(offsets(database)) == sorted(names[2:])
+    assert folded(database, ledger, 4 * size - 1) == Folded(0, 0, 1, 3 * size)
+    assert folded(database, ledger, 0) == Folded(0, 0, 1, 2 * size)
+    assert sorted(path.name for path in ledger.iterdir()) == [name_of(4), name_of(2, worker=1)]
+    assert requests(database) == 60
+
+
+def test_a_writers_newest_file_stays_until_it_has_a_successor(database, ledger):
+    append(ledger / name_of(), line())
+    append(ledger / name_of(worker=1), line())
+    assert folded(database, ledger, 0).deleted == 0
+    append(ledger / name_of(start=START + 1), line())
+    with (ledger / name_of()).open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # it finishes its streams while the next one is there already
+        assert folded(database, ledger, 0).deleted == 0
+        append(ledger / name_of(), line())
+        assert folded(database, ledger, 0).lines == 1
+    assert folded(database, ledger, 0).deleted == 1
+    assert not (ledger / name_of()).exists()
+    assert requests(database) == 4
+
+
+def test_who_is_alive_can_be_told(database, ledger):
+    asked = []
+
+    def is_alive(path: Path) -> bool:
+        asked.append(path.name)
+        return True
+
+    for number, start in ((1, START), (2, START), (1, START + 1)):
+        append(ledger / name_of(number, start=start), line())
+    assert folded(database, ledger, 0, is_alive=is_alive).deleted == 1
+    assert asked == [name_of(2)]
+    assert folded(database, ledger, 0, is_alive=lambda path: False).deleted == 1
+    assert [path.name for path in ledger.iterdir()] == [name_of(start=START + 1)]
+
+
+def test_locks(ledger):
+    path = ledger / name_of()
+    assert is_locked(path)  # not to be known
+    append(path, line())
+    assert not is_locked(path)
+    with path.open("ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert is_locked(path)
+        assert is_locked(path)
+    assert not is_locked(path)
+
+
+def test_nothing_uncounted_is_deleted(database, ledger, monkeypatch):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: fails(path) or real(path, *a, **k))
+
+    def fails(path: Path) -> None:
+        if path.name == name_of(1):
+            raise PermissionError(13, "no", str(path))
+
+    assert folded(database, ledger, 0).deleted == 0
+    monkeypatch.undo()
+    assert folded(database, ledger, 0).deleted == 1
+
+
+def test_totals_that_are_not_on_the_disk_keep_their_files(database, ledger, tmp_path):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+    with contextlib.closing(opened(tmp_path / "t.db")) as reader:
+        reader.execute("BEGIN")
+        assert requests(reader) == 0  # from here on it sees, and so holds, what was then
+        assert folded(database, ledger, 0) == Folded(2, 0, 0, 2 * len(line()))
+        assert requests(reader) == 0
+        reader.execute("COMMIT")
+    assert folded(database, ledger, 0).deleted == 1
+
+
+@pytest.mark.parametrize(("step", "is_left"), [("unlink", True), ("fsync", False)])
+def test_a_crash_while_deleting(database, ledger, monkeypatch, step, is_left):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+
+    def crash(*_args: object, **_options: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Path if step == "unlink" else os, step, crash)
+    with pytest.raises(Killed):
+        folded(database, ledger, 0)
+    monkeypatch.undo()
+    assert (ledger / name_of(1)).exists() == is_left
+    assert set(offsets(database)) == {name_of(1), name_of(2)}
+    assert folded(database, ledger, 0) == Folded(0, 0, int(is_left), len(line()))
+    assert requests(database) == 2
+
+
+def test_what_cant_be_deleted_is_said_once_and_not_counted_again(database, ledger, monkeypatch, caplog):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise PermissionError(13, "read-only")
+
+    said: set[tuple[str, str]] = set()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(3):
+        assert folded(database, ledger, 0, said=said).deleted == 0
+    assert caplog.text.count("can't be deleted") == 1
+    monkeypatch.undo()
+    assert folded(database, ledger, 0, said=said).deleted == 1
+    assert requests(database) == 2
+    assert set(offsets(database)) == {name_of(2)}
+
+
+# What operators do
+
+
+def test_a_file_taken_away_and_brought_back_is_not_counted_again(database, ledger, tmp_path):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+    folded(database, ledger)
+    (ledger / name_of(1)).rename(tmp_path / "away")
+    folded(database, ledger)
+    (tmp_path / "away").rename(ledger / name_of(1))
+    assert folded(database, ledger).lines == 0
+    assert requests(database) == 2
+
+
+def test_a_file_that_became_shorter_is_said_and_left(database, ledger, caplog):
+    path = ledger / name_of()
+    append(path, line() * 3)
+    folded(database, ledger)
+    os.truncate(path, len(line()))
+    said: set[tuple[str, str]] = set()
+    for _ in range(3):
+        assert folded(database, ledger, said=said).lines == 0
+    assert caplog.text.count("has become shorter") == 1
+    assert offsets(database)[path.name] == (3 * len(line()), 0)
+    append(path, line() * 3)  # replaced by a longer one: what is beyond is counted
+    assert folded(database, ledger, said=said).lines == 1
+    assert not said
+
+
+def test_a_replaced_file_with_other_lines(database, ledger):
+    path = ledger / name_of()
+    append(path, line() * 3)
+    folded(database, ledger)
+    path.write_bytes(line(key="key_longer") * 10)
+    result = folded(database, ledger)
+    assert result.torn == 1  # the offset is in the middle of one
+    assert result.lines in (6, 7)
+
+
+def test_a_file_that_cant_be_read_is_said_and_the_others_go_on(database, ledger, monkeypatch, caplog):
+    for worker in range(3):
+        append(ledger / name_of(worker=worker), line())
+    real = os.fstat
+
+    def fails(descriptor: int) -> os.stat_result:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(name_of(worker=1)):
+            raise OSError(5, "Input/output error")
+        return real(descriptor)
+
+    said: set[tuple[str, str]] = set()
+    monkeypatch.setattr(os, "fstat", fails)
+    for _ in range(3):
+        folded(database, ledger, said=said)
+    assert requests(database) == 2
+    assert caplog.text.count("can't be read") == 1
+    monkeypatch.undo()
+    folded(database, ledger, said=said)
+    assert requests(database) == 3
+    assert not said
+    folded(database, ledger.parent / "none", said=said)
+
+
+def test_a_file_that_goes_while_files_are_listed(database, ledger, monkeypatch):
+    append(ledger / name_of(), line())
+    real = ledger_ingest._listed
+    listed = []
+
+    def late(directory: Path) -> list:
+        files = real(directory)
+        listed.extend(files)
+        (ledger / name_of()).unlink()
+        return files
+
+    monkeypatch.setattr(ledger_ingest, "_listed", late)
+    assert folded(database, ledger).lines == 0
+    assert listed
+
+
+# What the database does
+
+
+def test_a_locked_database_is_raised_and_nothing_is_lost(database, ledger, tmp_path):
+    append(ledger / name_of(), line())
+    database.execute("PRAGMA busy_timeout = 0")
+    with contextlib.closing(opened(tmp_path / "t.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            folded(database, ledger)
+        assert not database.in_transaction
+        other.execute("ROLLBACK")
+    assert folded(database, ledger).lines == 1
+    assert requests(database) == 1
+
+
+def test_a_full_disk_is_raised_and_nothing_is_lost(database, ledger, monkeypatch):
+    monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 4000)
+    append(ledger / name_of(1), *(line(key=f"key_{number}") for number in range(2000)))
+    append(ledger / name_of(2), line())
+    [pages] = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 5}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        folded(database, ledger, 0)
+    assert not database.in_transaction
+    before = requests(database)
+    assert 0 < before < 2000
+    database.execute("PRAGMA max_page_count = 100000")
+    result = folded(database, ledger, 0)
+    assert (result.lines, result.deleted) == (2001 - before, 1)
+    assert requests(database) == 2001
+
+
+def test_a_broken_database_is_raised(ledger, tmp_path):
+    append(ledger / name_of(1), line())
+    append(ledger / name_of(2), line())
+    (tmp_path / "broken.db").write_bytes(b"no database at all, whatever its name may say" * 100)
+    database = sqlite3.connect(tmp_path / "broken.db", isolation_level=None)
+    with contextlib.closing(database), pytest.raises(sqlite3.DatabaseError):
+        folded(database, ledger, 0)
+    assert len(list(ledger.iterdir())) == 2
+
+
+# Whatever is written in whatever steps
+
+COUNT = st.integers(0, 10**6)
+RECORD = st.fixed_dictionaries(
+    {"id": st.just("req_1"), "t": st.floats(AT, AT + 3 * 86400)},
+    optional={
+        **{"key": st.sampled_from([None, "a", "b"]), "model": st.sampled_from([None, "m", "n"])},
+        **{"provider": st.sampled_from([None, "p"]), "status": st.sampled_from([200, 399, 400, 503])},
+        **{"input": COUNT, "cached": COUNT, "cache_write": COUNT, "output": COUNT, "reasoning": COUNT},
+        **{"nusd": COUNT | st.none(), "source": st.sampled_from(["provider", "estimated", None])},
+        "hedged": st.lists(
+            st.fixed_dictionaries(
+                {"model": st.sampled_from(["m", "n"]), "provider": st.just("p")},
+                optional={"input": COUNT, "output": COUNT, "nusd": COUNT | st.none()},
+            ),
+            max_size=2,
+        ),
+    },
+)
+TORN = st.sampled_from([b"", b"{", b'{"id":"req_1","t":1764041226.5,"inp', b'{"t":1764041226.5,"input":"1"}'])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("write"), st.integers(0, 2), st.lists(RECORD | TORN, max_size=5), st.integers(0, 80)
+        ),
+        st.tuples(st.just("rotate"), st.integers(0, 2), st.booleans(), st.just(0)),
+        st.tuples(st.just("fold"), st.sampled_from([0, 2000, KEEP_ALL]), st.integers(600, 3000), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+def plain_sum(records: list[dict]) -> dict[tuple, list]:
+    sums: dict[tuple, list] = {}
+
+    def at(record: dict, part: dict) -> list:
+        group = (int(record["t"] // 86400), *(each or "" for each in (record.get("key"), part.get("model"))))
+        found = sums.setdefault((*group, part.get("provider") or ""), [0] * 10)
+        found[9] = max(found[9], record["t"])
+        return found
+
+    for record in records:
+        row = at(record, record)
+        row[0] += 1
+        row[1] += record.get("status", 0) >= 400
+        for place, name in enumerate(("input", "cached", "cache_write", "output", "reasoning", "nusd"), 2):
+            row[place] += record.get(name) or 0
+        row[8] += record.get("source") == "estimated"
+        for lost in record.get("hedged", []):
+            row = at(record, lost)
+            for place, name in ((2, "input"), (5, "output"), (7, "nusd")):
+                row[place] += lost.get(name) or 0
+            row[8] += 1
+    return sums
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_any_lines_in_any_steps_give_the_plain_sum(steps):
+    records: list[dict] = []
+    torn = found_torn = found_lines = 0
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        contextlib.closing(opened(":memory:")) as database,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        ledger = Path(directory)
+        numbers, starts, held = Counter(), Counter(), {0: b"", 1: b"", 2: b""}
+
+        def path(worker: int) -> Path:
+            return ledger / name_of(numbers[worker], worker, START + starts[worker])
+
+        for what, worker, these, rest in [*steps, ("fold", KEEP_ALL, 600, 0)]:
+            if what == "write":
+                data = held[worker]
+                for record in these:
+                    is_torn = isinstance(record, bytes)
+                    data += (record if is_torn else orjson.dumps(record)) + b"\n"
+                    torn += is_torn
+                    records += [] if is_torn else [record]
+                cut_at = max(len(data) - rest, 0)  # the rest comes with what is written next
+                append(path(worker), data[:cut_at])
+                held[worker] = data[cut_at:]
+            elif what == "rotate":
+                append(path(worker), held[worker])
+                held[worker] = b""
+                numbers[worker] += 1
+                if these:
+                    starts[worker] += 1
+                append(path(worker))
+            else:
+                if these == 600:
+                    for other in held:
+                        append(path(other), held[other])
+                        held[other] = b""
+                patch.setattr(ledger_ingest, "SLICE_BYTES", these)
+                result = folded(database, ledger, worker)
+                found_lines += result.lines
+                found_torn += result.torn
+        rows = {tuple(row[:4]): list(row[4:]) for row in database.execute("SELECT * FROM usage")}
+    assert rows == plain_sum(records)
+    assert (found_lines, found_torn) == (len(records), torn)
+
+
+# Real processes
+
+CHILDREN = """
+import fcntl, json, logging, os, random, signal, sqlite3, sys, time
+from collections import Counter
+from pathlib import Path
+from proxy import folding
+
+logging.disable()
+directory, path, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng = random.Random(seed)
+
+def opened():
+    database = sqlite3.connect(path, isolation_level=None, timeout=30)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(folding.TABLES)
+    return database
+
+def fold(database, keep_bytes):
+    return folding.fold(database, directory, keep_bytes, pause=lambda: None)
+
+def forked(work):
+    # A process that does the work; and how to wait until it is there, or what it says.
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writable)
+        return child, readable
+    try:
+        os.close(readable)
+        work(lambda text: os.write(writable, text))
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(3)
+
+def ended(child, readable):
+    os.close(readable)
+    return os.waitpid(child, 0)[1]
+
+expected = Counter()
+
+class Writer:
+    starts = 1764041226123
+
+    def __init__(self, worker):
+        Writer.starts += 1
+        self.start, self.worker, self.number, self.file = Writer.starts, worker, 0, None
+        self.rotate()
+
+    def rotate(self):
+        if self.file is not None:
+            os.close(self.file)
+        self.number += 1
+        name = f"{self.start}-{self.worker:03}-{self.number:06}.jsonl"
+        self.file = os.open(directory / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.size = 0
+
+    def write(self):
+        key, tokens, nusd = f"key_{rng.randrange(5)}", rng.randrange(1000), rng.randrange(10**9)
+        record = {"id": "req_1", "t": 1764041226.5, "key": key, "model": "m", "provider": "p", "status": 200,
+                  "input": tokens, "nusd": nusd}
+        line = json.dumps(record).encode() + b"\\n"
+        if rng.random() < 0.005:  # a full disk, say
+            os.write(self.file, line[: rng.randrange(1, len(line))])
+            self.rotate()
+            return
+        os.write(self.file, line)
+        expected.update({f"{key} requests": 1, f"{key} tokens": tokens, f"{key} nusd": nusd})
+        self.size += len(line)
+        if self.size > 20_000:
+            self.rotate()
+
+def found(database):
+    sums = Counter()
+    for key, *values in database.execute(
+        "SELECT key, SUM(requests), SUM(input_tokens), SUM(nusd) FROM usage GROUP BY key"
+    ):
+        sums.update(dict(zip((f"{key} requests", f"{key} tokens", f"{key} nusd"), values)))
+    return sums
+"""
+
+KILLS = """
+folding.SLICE_BYTES = 600  # some four lines: most of the time somebody is in the middle of something
+KILLS, KEEP_BYTES = 220, 60_000
+
+def work(say):
+    database = opened()
+    say(b"x")
+    while True:
+        fold(database, KEEP_BYTES)
+
+opened().close()
+writers = [Writer(worker) for worker in range(3)]
+kills = early = 0
+while kills < KILLS:
+    child, readable = forked(work)
+    if rng.random() < 0.9:
+        os.read(readable, 1)
+    else:
+        early += 1  # killed while it opens the database, and takes up what the last one left
+    most = rng.choice((20, 100, 300))  # few: it gets as far as deleting
+    for _ in range(rng.randrange(1, 4)):
+        place = rng.randrange(3)
+        for _ in range(rng.randrange(1, most)):
+            writers[place].write()
+        if rng.random() < 0.02:
+            os.close(writers[place].file)
+            writers[place] = Writer(place)
+        time.sleep(rng.random() * 0.003)
+    os.kill(child, signal.SIGKILL)
+    status = ended(child, readable)
+    assert os.WIFSIGNALED(status), status
+    kills += 1
+for writer in writers:
+    os.close(writer.file)
+database = opened()
+before = found(database)
+last = fold(database, KEEP_BYTES)
+print(json.dumps({"expected": expected, "found": found(database), "before": before, "last": last.lines,
+                  "kept": last.kept_bytes, "kills": kills, "early": early,
+                  "ok": database.execute("PRAGMA integrity_check").fetchone()[0]}))
+database.close()
+"""
+
+AT_ONCE = """
+folding.SLICE_BYTES = 2000
+opened().close()
+writers = [Writer(worker) for worker in range(3)]
+for _ in range(6000):
+    writers[rng.randrange(3)].write()
+
+def work(say):
+    database = opened()
+    result = fold(database, 0)
+    say(f"{result.lines} {result.deleted}".encode())
+
+children = [forked(work) for _ in range(3)]
+says = [os.read(readable, 100).split() for _, readable in children]
+assert [ended(*child) for child in children] == [0, 0, 0]
+database = opened()
+last = fold(database, 0)
+print(json.dumps({"expected": expected, "found": found(database), "lines": sum(int(each[0]) for each in says),
+                  "last": last.lines, "left": len(list(directory.iterdir()))}))
+database.close()
+"""
+
+
+def in_processes(program: str, ledger: Path, tmp_path: Path, seed: int) -> dict:
+    """A process of its own: forking one with the threads and loops of a test run would be asking for it."""
+    command = [sys.executable, "-c", CHILDREN + program, str(ledger), str(tmp_path / "t.db"), str(seed)]
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return orjson.loads(done.stdout)
+
+
+def test_killed_at_any_instant_every_line_counts_once(ledger, tmp_path):
+    result = in_processes(KILLS, ledger, tmp_path, seed=1)
+    assert result["kills"] >= 200
+    assert result["found"] == result["expected"]
+    assert result["ok"] == "ok"
+    lines = sum(count for name, count in result["expected"].items() if name.endswith("requests"))
+    assert 0 < sum(count for name, count in result["before"].items() if name.endswith("requests")) <= lines
+    assert result["kept"] < 60_000 + 3 * 21_000
+
+
+def test_several_processes_fold_at_once(ledger, tmp_path):
+    result = in_processes(AT_ONCE, ledger, tmp_path, seed=2)
+    assert result["found"] == result["expected"]
+    lines = sum(count for name, count in result["expected"].items() if name.endswith("requests"))
+    assert result["lines"] + result["last"] == lines
+    assert result["left"] == 3

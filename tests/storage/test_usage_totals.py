@@ -1,0 +1,255 @@
+"""Questions to the totals: groups, days, money to the nano-dollar, and tables for spreadsheets."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import sqlite3
+from datetime import date
+from fractions import Fraction
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from proxy.storage.ledger_ingest import TABLES
+from proxy.storage.usage_totals import (
+    DIMENSIONS,
+    columns,
+    last_used,
+    month_sums,
+    read_query,
+    to_csv,
+    usage_rows,
+)
+from proxy.wire.query import QueryError
+
+TODAY = date(2026, 3, 5)
+EPOCH = date(1970, 1, 1)
+COUNTS = {
+    **{"requests": 1, "errors": 0, "input_tokens": 10, "cached_tokens": 4, "cache_write_tokens": 3},
+    **{"output_tokens": 5, "reasoning_tokens": 2},
+}
+
+
+@pytest.fixture
+def database():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        database.executescript(TABLES)
+        yield database
+
+
+def put(
+    database: sqlite3.Connection,
+    day: date = TODAY,
+    key: str = "key_a",
+    model: str = "openai/gpt-4o",
+    provider: str = "openai",
+    nusd: int = 1,
+    last_at: float = 1.0,
+    requests: int = 1,
+    estimated: int = 0,
+) -> None:
+    counts = (COUNTS | {"requests": requests}).values()
+    row = ((day - EPOCH).days, key, model, provider, *counts, nusd, estimated, last_at)
+    database.execute(f"INSERT INTO usage VALUES ({','.join('?' * 14)})", row)
+
+
+def rows(database: sqlite3.Connection, by: str = "", **more: object) -> list[dict]:
+    asked = {"since": None, "until": None, "names": {}} | more
+    return usage_rows(database, by.split(",") if by else [], **asked)
+
+
+def test_without_a_dimension_it_is_one_row_of_all(database):
+    nothing = dict.fromkeys(COUNTS, 0) | {"usd": 0.0, "estimated": 0}
+    assert rows(database) == [nothing]
+    put(database, nusd=1_250_000_000)
+    put(database, key="key_b", nusd=250_000_000, estimated=1)
+    [row] = rows(database)
+    assert list(row) == columns([])
+    assert row == {name: 2 * count for name, count in COUNTS.items()} | {"usd": 1.5, "estimated": 1}
+
+
+def test_the_asked_dimensions_in_the_asked_order(database):
+    put(database)
+    put(database, provider="azure")
+    put(database, date(2026, 3, 4))
+    for by in ("key", "model", "provider", "day", "day,model", "provider,day,key", "model,key,provider,day"):
+        found = rows(database, by)
+        assert all(list(row) == columns(by.split(",")) for row in found)
+        assert sum(row["requests"] for row in found) == 3
+    assert [(row["provider"], row["day"]) for row in rows(database, "provider,day")] == [
+        ("azure", "2026-03-05"),
+        ("openai", "2026-03-04"),
+        ("openai", "2026-03-05"),
+    ]
+    assert rows(database, "key,model,provider,day")[0] == {
+        **{"key": "key_a", "key_id": "key_a", "model": "openai/gpt-4o", "provider": "azure"},
+        **{"day": "2026-03-05", **COUNTS, "usd": 1e-9, "estimated": 0},
+    }
+
+
+def test_with_dimensions_and_nothing_there_are_no_rows(database):
+    assert rows(database, "day") == []
+
+
+def test_days_in_order_and_both_ends_counted_in(database):
+    days = [date(2026, 1, 31), date(2025, 12, 31), date(2026, 2, 1), date(1970, 1, 1)]
+    for day in days:
+        put(database, day)
+    assert [row["day"] for row in rows(database, "day")] == sorted(day.isoformat() for day in days)
+
+    def between(since: date | None, until: date | None) -> int:
+        return rows(database, since=since, until=until)[0]["requests"]
+
+    assert between(date(2026, 1, 31), date(2026, 2, 1)) == 2
+    assert between(date(2026, 1, 31), date(2026, 1, 31)) == 1
+    assert between(date(2026, 1, 31), None) == 2
+    assert between(None, date(2025, 12, 31)) == 2
+    assert between(date(2026, 2, 2), None) == 0
+
+
+def test_keys_have_names(database):
+    for key in ("key_1", "key_2", "key_3", "", "key_4"):
+        put(database, key=key)
+    names = {"key_1": "prod", "key_2": "dev", "key_4": "prod"}
+    found = [(row["key"], row["key_id"]) for row in rows(database, "key", names=names)]
+    assert found == [
+        (None, None),
+        ("dev", "key_2"),
+        ("key_3", "key_3"),
+        ("prod", "key_1"),
+        ("prod", "key_4"),
+    ]
+
+
+def test_requests_that_got_nowhere(database):
+    put(database, model="", provider="")
+    put(database)
+    found = [(row["model"], row["provider"]) for row in rows(database, "model,provider")]
+    assert found == [(None, None), ("openai/gpt-4o", "openai")]
+
+
+def test_sums_of_money_are_exact(database):
+    for number in range(1000):
+        put(database, key=f"key_{number}", nusd=100_000_001)  # a hundred thousand times 0.1 adds up to less
+    assert rows(database)[0]["usd"] == 100.000001
+    assert to_csv(rows(database), []).splitlines()[1].split(",")[-2] == "100.000001000"
+
+
+@given(st.integers(0, 8 * 10**15))
+def test_every_nano_dollar_survives_the_float(nusd):
+    row = dict.fromkeys(columns([]), 0) | {"usd": orjson.loads(orjson.dumps(nusd / 10**9))}
+    text = to_csv([row], []).splitlines()[1].split(",")[-2]
+    assert Fraction(text) == Fraction(nusd, 10**9)
+
+
+def test_months(database):
+    put(database, date(2026, 2, 28), nusd=1, last_at=5.0)
+    put(database, date(2026, 3, 1), nusd=20, last_at=6.0)
+    put(database, date(2026, 3, 31), nusd=300, last_at=7.5)
+    put(database, date(2026, 4, 1), nusd=4000, last_at=8.0)
+    put(database, date(2026, 3, 1), key="", nusd=7)
+    put(database, date(2026, 3, 1), key="key_b", nusd=9, last_at=2.0)
+    assert month_sums(database, 2026, 3) == {"key_a": (30, 320, 7.5), "key_b": (15, 9, 2.0)}
+    assert month_sums(database, 2026, 5) == {}
+
+
+def test_the_year_turns_after_december(database):
+    put(database, date(2025, 12, 31), nusd=1)
+    put(database, date(2026, 1, 1), nusd=20)
+    assert month_sums(database, 2025, 12) == {"key_a": (15, 1, 1.0)}
+    assert month_sums(database, 2026, 1) == {"key_a": (15, 20, 1.0)}
+
+
+def test_last_used(database):
+    assert last_used(database) == {}
+    put(database, date(2026, 3, 1), last_at=6.0)
+    put(database, date(2026, 3, 2), last_at=5.0)
+    put(database, key="key_b", last_at=2.0)
+    put(database, key="")
+    assert last_used(database) == {"key_a": 6.0, "key_b": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ((), None, None)),
+        ({"by": ""}, ((), None, None)),
+        ({"by": "day"}, (("day",), None, None)),
+        ({"by": "model, key"}, (("model", "key"), None, None)),
+        ({"by": ",".join(DIMENSIONS)}, (DIMENSIONS, None, None)),
+        ({"since": "2026-02-28"}, ((), date(2026, 2, 28), None)),
+        ({"since": "2026-02-28", "until": "2026-02-28"}, ((), date(2026, 2, 28), date(2026, 2, 28))),
+        ({"since": "1d"}, ((), TODAY, None)),
+        ({"since": "7d", "until": "2d"}, ((), date(2026, 2, 27), date(2026, 3, 4))),
+        ({"since": "", "until": "99999d"}, ((), None, date(1752, 5, 22))),
+    ],
+)
+def test_queries(query, expected):
+    assert read_query(query, TODAY) == expected
+    assert read_query(MultiDict(query), TODAY) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"by": "user"}, "by can't be 'user': choose from key, model, provider, day"),
+        ({"by": "key,,day"}, "by can't be '': choose from key, model, provider, day"),
+        ({"by": "day,key,day"}, "by names day more than once: name it once"),
+        ({"from": "7d"}, "unknown parameter 'from': there are by, since, until"),
+        ({"since": "yesterday"}, "since is no day: 'yesterday'; write YYYY-MM-DD, or 7d for the last seven"),
+        ({"until": "2026-02-29"}, "until is no day: '2026-02-29'; write YYYY-MM-DD"),
+        ({"until": "20260228"}, "until is no day"),
+        ({"since": "2026-W01-1"}, "since is no day"),
+        ({"since": "0d"}, "since is no day"),
+        ({"since": "07d"}, "since is no day"),
+        ({"since": "100000d"}, "since is no day"),
+        ({"since": "٧d"}, "since is no day"),
+        ({"since": "2026-03-02", "until": "2026-03-01"}, "since 2026-03-02 is after until 2026-03-01"),
+        ({"since": "1d", "until": "2d"}, "since 2026-03-05 is after until 2026-03-04"),
+        (MultiDict([("since", "1d"), ("since", "2d")]), "since is given more than once: give it once"),
+    ],
+)
+def test_queries_that_are_wrong_are_told_what_is_right(query, message):
+    with pytest.raises(QueryError) as caught:
+        read_query(query, TODAY)
+    assert message in str(caught.value)
+    assert caught.value.param == next(iter(query))
+
+
+def parsed(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_csv(database):
+    put(database, nusd=123_450_000)
+    put(database, key="", nusd=1)
+    names = {"key_a": 'a "b", c'}
+    text = to_csv(rows(database, "key,day", names=names), ["key", "day"])
+    assert text.endswith("\r\n")
+    counts = [str(count) for count in COUNTS.values()]
+    assert parsed(text) == [
+        ["key", "key_id", "day", *COUNTS, "usd", "estimated"],
+        ["", "", "2026-03-05", *counts, "0.000000001", "0"],
+        ['a "b", c', "key_a", "2026-03-05", *counts, "0.123450000", "0"],
+    ]
+
+
+def test_csv_of_nothing_has_its_first_line():
+    assert parsed(to_csv([], ["day"])) == [["day", *COUNTS, "usd", "estimated"]]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_names_are_no_formulas(database, name):
+    put(database, model=name)
+    text = to_csv(rows(database, "key,model", names={"key_a": name}), ["key", "model"])
+    assert parsed(text)[1][:3] == ["'" + name, "key_a", "'" + name]
+
+
+def test_numbers_and_other_names_stay_as_they_are(database):
+    put(database, model="a=b-c")
+    assert parsed(to_csv(rows(database, "model"), ["model"]))[1][0] == "a=b-c"
