@@ -27,6 +27,7 @@ INTERPRETED = {
     "access/model_pages.py": "as the list",
     "deployments/row_snapshot.py": "a row as values, once a minute",
     "relay/downstream/connection_limits.py": "once a connection; tests replace a part of it",
+    "relay/downstream/listener_tls.py": "once a connection, and a subclass of ssl's classes",
     "relay/downstream/own_responses.py": "what is answered here is asked once in a while",
     "relay/downstream/sliced_jobs.py": "rare, and its time goes into the work that it slices",
     "relay/downstream/wrong_protocol.py": "rare",
