@@ -20,7 +20,7 @@ def faults(**more: str) -> int:
     """Page faults of 50 bodies of 2 MB."""
     script = (
         "import gc, resource\n"
-        "from proxy import memory\n"
+        "from proxy.control import allocator as memory\n"
         "memory.settle()\n"
         "assert gc.get_freeze_count() > 1000\n"
         "for turn in range(60):\n"

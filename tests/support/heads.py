@@ -8,7 +8,7 @@ import httptools
 from hypothesis import strategies as st
 
 from proxy.wire import header_lines as lines_module
-from proxy.wire import request_head
+from proxy.wire import request_head, response_head
 from proxy.wire.request_head import RequestHead, read_request_head
 from proxy.wire.response_head import ResponseHead, read_response_head
 
@@ -50,7 +50,7 @@ def line_tables() -> list[Any]:
 
 def other_tables() -> list[Any]:
     names = [lines_module.request_lines._names, lines_module.response_lines._names]
-    return [*names, request_head._first_lines, request_head._status_lines]
+    return [*names, request_head._first_lines, response_head._status_lines]
 
 
 _NAMES = (

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
+from proxy.relay.exchange import states
 from proxy.relay.exchange.states import ACTIONS, EVENTS, STATES, TABLE, after_failure, step
-from proxy.routing import failover as retry
 
 # What the contract asks for, written out again in words. A dash: it can't happen.
 EXPECTED = """
@@ -53,7 +53,7 @@ def test_the_table_holds_nothing_else():
     assert set(expected()) == set(product(STATES, EVENTS))
     assert set(TABLE) <= set(product(range(len(STATES)), range(len(EVENTS))))
     assert {action for action, _ in TABLE.values()} == set(range(len(ACTIONS)))
-    names = {name: getattr(retry, name.upper().replace(" ", "_")) for name in (*STATES, *EVENTS, *ACTIONS)}
+    names = {name: getattr(states, name.upper().replace(" ", "_")) for name in (*STATES, *EVENTS, *ACTIONS)}
     assert [names[name] for name in STATES] == list(range(len(STATES)))
     assert [names[name] for name in EVENTS] == list(range(len(EVENTS)))
     assert [names[name] for name in ACTIONS] == list(range(len(ACTIONS)))
@@ -70,19 +70,19 @@ def reachable(start: int) -> set[int]:
 
 
 def test_every_state_is_reached_and_every_one_ends():
-    assert reachable(retry.HOLDING) == set(range(len(STATES)))
+    assert reachable(states.HOLDING) == set(range(len(STATES)))
     for state in range(len(STATES)):
-        assert retry.DONE in reachable(state)
-        assert (state, retry.LEFT) in TABLE  # a client may leave at any time
-    assert reachable(retry.DONE) == {retry.DONE}
+        assert states.DONE in reachable(state)
+        assert (state, states.LEFT) in TABLE  # a client may leave at any time
+    assert reachable(states.DONE) == {states.DONE}
 
 
 def test_behind_the_commit_point_no_other_provider_is_asked():
-    assert reachable(retry.ANSWERING) == {retry.ANSWERING, retry.DONE}
+    assert reachable(states.ANSWERING) == {states.ANSWERING, states.DONE}
     for (state, _), (action, after) in TABLE.items():
-        assert (action == retry.COMMIT) == (after == retry.ANSWERING)
-        if action in (retry.TRY, retry.HEDGE):
-            assert state in (retry.HOLDING, retry.TRYING, retry.PEEKING)
+        assert (action == states.COMMIT) == (after == states.ANSWERING)
+        if action in (states.TRY, states.HEDGE):
+            assert state in (states.HOLDING, states.TRYING, states.PEEKING)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])
@@ -94,11 +94,11 @@ def test_what_a_failed_attempt_is(rival_runs, can_follow, has_answer, attempts):
         rival_runs=rival_runs, can_follow=can_follow, has_answer=has_answer, attempts=attempts
     )
     if rival_runs:
-        assert event == retry.RIVAL_RUNS
+        assert event == states.RIVAL_RUNS
     elif can_follow:
-        assert event == retry.RETRY
+        assert event == states.RETRY
     elif has_answer and attempts == 1:
-        assert event == retry.PASS_ON
+        assert event == states.PASS_ON
     else:
-        assert event == retry.LAST_FAILED
-    assert (retry.TRYING, event) in TABLE
+        assert event == states.LAST_FAILED
+    assert (states.TRYING, event) in TABLE
