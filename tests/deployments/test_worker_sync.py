@@ -300,11 +300,11 @@ def test_a_worker_that_starts_later_gets_what_is_known():
     assert dump(late.deployments["a/m"].row("chat", True)) == dump(supervisor.row("a"))
     assert (
         restore_rows(
-            catalog.deployments(), {key: {} for key in done(dump_rows(supervisor.catalog.deployments))}
+            catalog().deployments, {key: {} for key in done(dump_rows(supervisor.catalog.deployments))}
         )
         == 0
     )
-    assert restore_rows(catalog.deployments(), {1: dump(one.row("a"))}) == 0
+    assert restore_rows(catalog().deployments, {1: dump(one.row("a"))}) == 0
 
 
 def test_a_row_that_left_tells_nobody_and_has_its_place_again_when_it_returns():
