@@ -299,3 +299,26 @@ class Fault(GatewayError):
 
 class StartError(Exception):
     """The gateway can't start (or take on a new configuration); the text says why and what to do."""
+
+
+class AttemptFailed:
+    """A failed attempt: what its exchange goes on from. No exception: failing over is the usual course.
+
+    :param outcome: a status, or ``connect``, ``timeout``, ``reset``, ``error``, ``no-key``.
+    :param what: what the provider did, for people.
+    :param status: of the response to the client, if this is the last word; and ``code`` of its envelope.
+    """
+
+    __slots__ = (
+        "code", "has_response", "is_clients", "is_confirmed", "outcome", "status", "wait_s", "what",
+    )  # fmt: skip
+
+    def __init__(self, outcome: str, what: str, status: int, code: str) -> None:
+        self.outcome = outcome
+        self.what = what
+        self.status = status
+        self.code = code
+        self.wait_s: float | None = None  # seconds the provider wants to be left alone
+        self.has_response = False  # there is one that could be passed on
+        self.is_clients = False  # the client's own time limit has passed
+        self.is_confirmed = False  # of a 401: it is about the operator's key

@@ -62,7 +62,7 @@ class RequestHead:
     options: Any = None  # what proxy.routing.request_options has read in it
     access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
-    weight = 0  # while it is remembered (proxy.relay.downstream.head_cache): bytes that it counts for
+    weight = 0  # while it is remembered (proxy.relay.exchange.head_cache): bytes that it counts for
     begin = b""  # while it is remembered, and has a length: its bytes before the length's digits
     end = b""  # and those behind them
 

@@ -23,7 +23,7 @@ from proxy.control.steps import done
 from proxy.control.telemetry.rates import live_rows
 from proxy.deployments.worker_sync import dump_rows
 from proxy.errors import BadRequest
-from proxy.relay.downstream.head_cache import HeadCache
+from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.exchange.request_body import RequestBody
 from proxy.routing.catalog import Catalog
 from proxy.usage.response_usage import read_events, read_plain

@@ -61,12 +61,12 @@ def spans_of(
 ) -> Iterator[ReadableSpan]:
     """The spans of a request that is over, its attempts first; as of
     :meth:`proxy.relay.exchange.tracing.Collector.take`."""
-    offset_s = exchange.gateway.unix_offset_s
+    offset_s = exchange.request.context.unix_offset_s
     parent = trace.parent
     state = "" if parent is None else parent.state
     above = None if parent is None else context_of(*parent, is_remote=True)
     own = context_of(trace.trace_id, trace.span_id, trace.flags, state)
-    operation = OPERATIONS.get(exchange.endpoint, exchange.endpoint)
+    operation = OPERATIONS.get(exchange.request.endpoint, exchange.request.endpoint)
     for number, tried in enumerate(trace.tried, 1):
         model = tried.attempt.deployment.model.upstream
         yield ReadableSpan(
@@ -77,7 +77,7 @@ def spans_of(
             _of_attempt(exchange, tried, number, operation),
             kind=SpanKind.CLIENT,
             status=_status(_error_of(tried), tried.what),
-            start_time=_unix_ns(tried.attempt.begun_at + offset_s),
+            start_time=_unix_ns(tried.attempt.record.begun_at + offset_s),
             end_time=_unix_ns(tried.ended_at + offset_s),
             instrumentation_scope=_SCOPE,
         )
@@ -85,14 +85,14 @@ def spans_of(
     cause = _cause_of(last, status)
     yield ReadableSpan(
         # Only a name that there is: those of the clients' own making would be names without number.
-        operation if exchange.pool is None else f"{operation} {exchange.pool.name}",
+        operation if exchange.request.pool is None else f"{operation} {exchange.request.pool.name}",
         own,
         above,
         resource,
         _of_request(exchange, trace, last, status, operation),
         kind=SpanKind.SERVER,
         status=_status(cause, "" if last is None else last.what),
-        start_time=_unix_ns(exchange.begun_at + offset_s),
+        start_time=_unix_ns(exchange.request.begun_at + offset_s),
         end_time=_unix_ns(now + offset_s),
         instrumentation_scope=_SCOPE,
     )
@@ -162,7 +162,7 @@ def _of_attempt(exchange: Exchange, tried: Tried, number: int, operation: str) -
     if attempt.answer is not None:
         found["http.response.status_code"] = attempt.answer.head.status
     if attempt.answered_at:
-        _add_first_byte(found, attempt.answered_at - attempt.begun_at, exchange.streamed)
+        _add_first_byte(found, attempt.answered_at - attempt.record.begun_at, exchange.request.streamed)
     if attempt.redialled:
         found["tokenhub.redialled"] = True
     if tried.outcome:
@@ -178,24 +178,24 @@ def _of_request(
     found: Attributes = {
         "gen_ai.operation.name": operation,
         "http.request.method": "POST",
-        "http.route": exchange.head.path.decode(),
-        "tokenhub.request_id": exchange.request_id.decode(),
-        "tokenhub.endpoint": exchange.endpoint,
+        "http.route": exchange.request.head.path.decode(),
+        "tokenhub.request_id": exchange.request.request_id.decode(),
+        "tokenhub.endpoint": exchange.request.endpoint,
         "tokenhub.attempts": len(trace.tried),
     }
     name = _model_asked(exchange)
     if name is not None:
         found["gen_ai.request.model"] = name
-    if exchange.streamed:
+    if exchange.request.streamed:
         found["gen_ai.request.stream"] = True
-    if exchange.endpoint in _OUTPUTS:
-        found["gen_ai.output.type"] = _OUTPUTS[exchange.endpoint]
-    if exchange.grant is not None:
-        found["tokenhub.key"] = exchange.grant.name
+    if exchange.request.endpoint in _OUTPUTS:
+        found["gen_ai.output.type"] = _OUTPUTS[exchange.request.endpoint]
+    if exchange.request.grant is not None:
+        found["tokenhub.key"] = exchange.request.grant.name
     if status != CLIENT_LEFT:  # which nobody was answered
         found["http.response.status_code"] = status
-    if exchange.sent_at:
-        found["tokenhub.overhead_us"] = int((exchange.sent_at - exchange.settled_at) * 1e6)
+    if exchange.request.sent_at:
+        found["tokenhub.overhead_us"] = int((exchange.request.sent_at - exchange.request.settled_at) * 1e6)
     if exchange.chain is not None and exchange.chain.failures:
         found["tokenhub.failed_attempts"] = story(exchange.chain.failures).decode()
     if cause := _cause_of(last, status):
@@ -206,9 +206,9 @@ def _of_request(
 
 
 def _model_asked(exchange: Exchange) -> str | None:
-    if exchange.pool is not None:
-        return exchange.pool.name
-    found = exchange.body.found
+    if exchange.request.pool is not None:
+        return exchange.request.pool.name
+    found = exchange.request.body.found
     return None if found is None or found.name is None else found.name[:_MAX_NAME_CHARS]
 
 
@@ -227,7 +227,7 @@ def _add_answer(found: Attributes, exchange: Exchange, last: Tried) -> None:
     if answer is not None and answer.head.status < 400:
         found["gen_ai.response.model"] = deployment.model.upstream
     if attempt.answered_at:
-        _add_first_byte(found, attempt.answered_at - exchange.begun_at, exchange.streamed)
+        _add_first_byte(found, attempt.answered_at - exchange.request.begun_at, exchange.request.streamed)
     usage, cost_nusd = attempt.charge
     if usage is not None:
         _add_usage(found, usage)

@@ -29,7 +29,7 @@ from proxy.relay.downstream.request_flow import (
 )
 from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.exchange import Exchange
-from proxy.relay.exchange.timers import body_late, look_at
+from proxy.relay.exchange.timers import body_late
 from proxy.relay.upstream.connection import HIGH_WATER_BYTES, LARGE_READ_BYTES
 from proxy.wire.error_response import gateway_response, own_head
 from proxy.wire.framing import ChunkedBody, FramingError
@@ -59,7 +59,7 @@ class ClientConnection(RequestFlow):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        error = self.gateway.door.enter(self, self.transport, self.gateway)
+        error = self.gateway.enter(self, self.transport)
         if error is None:
             self._await_head(monotonic())
         elif not transport.is_closing():
@@ -165,8 +165,11 @@ class ClientConnection(RequestFlow):
             if self.gateway.overload.is_on:
                 self.gateway.shed()
             exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
-            exchange.begin()
-            if not exchange.is_ready(self):
+            exchange.request.begin()
+            unready = exchange.request.unready_grant()
+            if unready is not None and not self.gateway.make_ready(
+                unready, exchange.request.routes.catalog, self.ask_again
+            ):
                 self._exchange = None
                 self._wait(data)
                 return
@@ -225,7 +228,7 @@ class ClientConnection(RequestFlow):
         raw_head = data[:begin]
         answer = error = None
         try:
-            answer = own_answer(self, head, raw_head)
+            answer = own_answer(self.gateway, self.ask_again, head, raw_head)
             if answer is None:
                 self._wait(data)
                 return
@@ -288,7 +291,6 @@ class ClientConnection(RequestFlow):
             self.read_on()
 
     def read_on(self) -> None:
-        """Take the next request, now or when it comes."""
         self.pause_reading(False)
         if self._buffer:
             # Not from here: the stack would grow with every request of a long pipeline.
@@ -344,12 +346,14 @@ class ClientConnection(RequestFlow):
         if exchange is not None and exchange.answer is not None:
             self.cut(False)
             return
-        error = self.gateway.count_refusal(error, exchange, self._head, self.transport)
+        request = None if exchange is None else exchange.request
+        error = self.gateway.count_refusal(error, request, self._head, self.transport)
         if exchange is None:
             self.gateway.counters.refused(error.status)
         else:
             exchange.abandon(error.status)
-        self.answer_error(error, self.gateway.next_request_id() if exchange is None else exchange.request_id)
+        id = self.gateway.next_request_id() if request is None else request.request_id
+        self.answer_error(error, id)
 
     def _on_refused(self, data: bytes) -> None:
         """Read and drop what is left of a request that has its answer."""
@@ -386,7 +390,7 @@ class ClientConnection(RequestFlow):
             if now >= due:
                 self.refuse(BadRequest(late, status=408, close=True))
                 return
-        self.wake_by(min(due, look_at(exchange, now)))
+        self.wake_by(min(due, exchange.on_wake(now)))
 
     def __repr__(self) -> str:
         names = ("reading", "body", "waiting", "refused", "closed")

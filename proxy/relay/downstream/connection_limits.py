@@ -10,7 +10,7 @@ from proxy.errors import Unavailable
 if TYPE_CHECKING:
     import asyncio
 
-    from proxy.relay.downstream.gateway import Gateway
+    from proxy.config.settings import ServerConfig
 
 # Those above the limit are told so, and keep their connection for the two seconds that this may take. If they
 # are more than this, they are closed without a word: each takes a descriptor, and providers need some too.
@@ -30,16 +30,16 @@ class Door:
         self._inside: dict[object, bytes] = {}  # whose client is counted, by connection
         self._count: dict[bytes, int] = {}
 
-    def enter(self, connection: object, transport: asyncio.Transport, gateway: Gateway) -> Unavailable | None:
-        """A client has connected. Returns why it can't stay.
+    def enter(
+        self, connection: object, transport: asyncio.Transport, server: ServerConfig, elsewhere: int
+    ) -> Unavailable | None:
+        """Admit a client that has connected, or return why it can't stay.
 
-        Where it is not even to be told, the transport is closed.
+        Where there are too many even to say so, the transport is closed.
+
+        :param elsewhere: connections to other workers.
         """
-        self.connections.add(connection)
-        if gateway.draining:
-            return Unavailable("The gateway is shutting down.", code="overloaded", retry_after_s=1)
-        server = gateway.config.server
-        above = self.count() + gateway.connections_elsewhere - server.max_connections
+        above = self.count() + elsewhere - server.max_connections
         if above > 0:
             if above > MAX_TOLD:
                 transport.abort()

@@ -25,12 +25,12 @@ from proxy.endpoints import (
     own,
 )
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
+from proxy.relay.downstream.sliced_jobs import Again
 from proxy.wire.query import flag
 from proxy.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
     from proxy.access.grants import Grant
-    from proxy.relay.downstream.connection import ClientConnection
     from proxy.relay.downstream.gateway import Gateway
 
 # Longer answers are shared by all who are sent them.
@@ -57,12 +57,12 @@ class OwnAnswer(NamedTuple):
     body: bytes
 
 
-def own_answer(client: ClientConnection, head: RequestHead, raw_head: bytes) -> OwnAnswer | None:
-    """The answer to a request that is not proxied; None: it waits, and is asked again.
+def own_answer(gateway: Gateway, again: Again, head: RequestHead, raw_head: bytes) -> OwnAnswer | None:
+    """The answer to a request that is not proxied; None: it waits, and ``again`` is called.
 
     :raises GatewayError: it is an error.
     """
-    gateway, method, path = client.gateway, head.method, head.path
+    method, path = head.method, head.path
     if method == b"OPTIONS" and gateway.cors is not None and head.origin:
         wanted = _first(raw_head, b"access-control-request-method")
         if wanted is not None:
@@ -81,7 +81,7 @@ def own_answer(client: ClientConnection, head: RequestHead, raw_head: bytes) -> 
         return OwnAnswer(503, _JSON, b'{"status":"not ready","reason":"%b"}' % why)
     if kind == WELCOME:
         return OwnAnswer(200, _JSON, _WELCOME)
-    return _models(client, head, model_id(id) if kind == MODEL else None)
+    return _models(gateway, again, head, model_id(id) if kind == MODEL else None)
 
 
 def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> bool:
@@ -132,12 +132,11 @@ def _first(raw_head: bytes, wanted: bytes) -> bytes | None:
     return None
 
 
-def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnAnswer | None:
+def _models(gateway: Gateway, again: Again, head: RequestHead, id: str | None) -> OwnAnswer | None:
     """The list of models, or the one with ``id``.
 
     :raises GatewayError: 401, 402 or 429: the key is of no use, or a limit of it is reached; 404.
     """
-    gateway = client.gateway
     if gateway.overload.is_on:
         gateway.shed()
     now = monotonic()
@@ -154,7 +153,7 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
     if limited is not None and not limited.is_ready(routes.catalog):
         if grant is not None and grant.account.is_limited:
             grant.account.look(now, unix_s)
-        if not gateway.make_ready(limited, routes.catalog, client):
+        if not gateway.make_ready(limited, routes.catalog, again):
             return None
     if id is not None:
         row = models.one(id, limited, is_all=is_all, is_anthropic=is_theirs)
@@ -167,7 +166,7 @@ def _models(client: ClientConnection, head: RequestHead, id: str | None) -> OwnA
         if grant is not None and grant.account.is_limited:
             grant.account.look(now, unix_s)
         steps, is_there = models.build(wanted, limited), lambda: models.has(wanted)
-        if not gateway.stepwise.run((models, wanted), is_there, steps, client):
+        if not gateway.stepwise.run((models, wanted), is_there, steps, again):
             return None
     found = models.get(wanted, paging)
     assert found is not None

@@ -10,8 +10,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy.relay.downstream.client_flow import ClientFlow
 from proxy.relay.downstream.wrong_protocol import TLS_BEGINS
-from proxy.relay.exchange.client import ClientFlow
 from proxy.wire.framing import ChunkedBody, LengthBody
 from proxy.wire.request_head import RequestHead
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.relay.exchange.batching import Soon, Turn
-
-if TYPE_CHECKING:
-    from proxy.relay.downstream.connection import ClientConnection
+from proxy.relay.exchange.client import Client
 
 # A turn that has lasted longer is a long one.
 LONG_S: Final = 0.01
@@ -24,13 +22,13 @@ class Rest:
     def __init__(self, turn: Turn, soon: Soon | None = None) -> None:
         self._turn = turn
         self._soon = soon
-        self._connections: list[ClientConnection] = []
+        self._connections: list[Client] = []
 
     def until_next_turn(self, go_on: Callable[[], None]) -> None:
         """Have ``go_on`` called in the next turn, before anything is read in it."""
         (self._soon or asyncio.get_running_loop().call_soon)(go_on)
 
-    def takes(self, connection: ClientConnection, now: float) -> bool:
+    def takes(self, connection: Client, now: float) -> bool:
         """Whether it may not be read from now; it is told when it may."""
         if self._turn.lasted_s(now) <= LONG_S:
             return False

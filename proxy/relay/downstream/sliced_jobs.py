@@ -12,12 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from proxy.errors import Fault
-
-if TYPE_CHECKING:
-    from proxy.relay.downstream.connection import ClientConnection
+from proxy.errors import Fault, GatewayError
 
 log = logging.getLogger("tokenhub.downstream")
 
@@ -25,12 +22,16 @@ log = logging.getLogger("tokenhub.downstream")
 STEP_S: Final = 0.002
 
 
+# Called without an error once what a request waits for is there, else with it.
+Again = Callable[[GatewayError | None], None]
+
+
 class _Job:
     def __init__(self, what: object, is_there: Callable[[], bool], steps: Iterator[None]) -> None:
         self.what = what
         self.is_there = is_there
         self.steps = steps
-        self.waiting: deque[ClientConnection] = deque()
+        self.waiting: deque[Again] = deque()
 
 
 class Stepwise:
@@ -39,23 +40,20 @@ class Stepwise:
     def __init__(self) -> None:
         self._jobs: deque[_Job] = deque()
 
-    def run(
-        self, what: object, is_there: Callable[[], bool], steps: Iterator[None], client: ClientConnection
-    ) -> bool:
-        """Have something done. True: it is, as small things are at once. Else ``client`` is told when it is,
-        by :meth:`~proxy.relay.downstream.connection.ClientConnection.ask_again`.
+    def run(self, what: object, is_there: Callable[[], bool], steps: Iterator[None], again: Again) -> bool:
+        """Have something done. True: it is, as small things are at once. Else ``again`` is called when it is.
 
         :param what: equal for two that ask for the same; one of them does it.
         :param is_there: whether it was done meanwhile.
         """
         for job in self._jobs:
             if job.what == what:
-                job.waiting.append(client)
+                job.waiting.append(again)
                 return False
         job = _Job(what, is_there, steps)
         if not self._jobs and _go_on(steps, monotonic() + STEP_S):
             return True
-        job.waiting.append(client)
+        job.waiting.append(again)
         self._jobs.append(job)
         if len(self._jobs) == 1:
             asyncio.get_running_loop().call_soon(self._step)
@@ -71,11 +69,11 @@ class Stepwise:
             except Exception:
                 log.exception("a fault in making what requests wait for")
                 self._jobs.popleft()
-                for client in job.waiting:
-                    client.ask_again(Fault())
+                for again in job.waiting:
+                    again(Fault())
                 continue
             while job.waiting and monotonic() < until:
-                job.waiting.popleft().ask_again()
+                job.waiting.popleft()(None)
             if job.waiting:
                 break
             self._jobs.popleft()

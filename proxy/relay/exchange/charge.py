@@ -10,12 +10,14 @@ were wanted.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
 from proxy.access.admission import Most
+from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import Record
+from proxy.relay.exchange.request import Request
 from proxy.usage.media_tokens import spoken, usually_spoken
 from proxy.usage.pricing import price_nusd
 from proxy.usage.response_usage import partial_usage, read_events, read_plain
@@ -57,6 +59,14 @@ Charge = tuple[Usage | None, int | None]
 NOTHING: Final[Charge] = (None, None)
 
 
+class Extra(NamedTuple):
+    """What a request was charged beside its response: an attempt that lost a hedge. Always an estimate."""
+
+    deployment: Deployment
+    usage: Usage
+    cost_nusd: int | None
+
+
 class Asker(Protocol):
     """A request, as far as it matters here."""
 
@@ -67,6 +77,27 @@ class Asker(Protocol):
     def is_text(self) -> bool: ...  # its prompt has nothing but the text of its body
 
     def answers(self) -> int: ...  # how many it wants
+
+
+def charge_of(
+    record: Record, request: Request, answer: Answer | None, answered_at: float, now: float, *,
+    is_told: bool, is_simulated: bool,
+) -> Charge:  # fmt: skip
+    """What an attempt is charged: what its provider says that it used, else an estimate.
+
+    :param answered_at: when the first byte of the response's body came.
+    :param is_told: the response has come so far that its usage was told, if it is told at all.
+    """
+    charge = NOTHING
+    if is_told and answer is not None:
+        took_s = now - answered_at
+        charge = account(record, answer, request.endpoint, request.learn_bytes, took_s, now, request)
+    if charge[0] is None:
+        charge = estimated(
+            record, answer, request.endpoint, request.most_used(), now,
+            is_over=is_told, is_async=request.wants().is_async,
+        )  # fmt: skip
+    return charge if not is_simulated or charge[0] is None else (charge[0], 0)
 
 
 def account(

@@ -1,88 +1,85 @@
-"""Pace and end of a client's connection: pausing, when to look at it next, the ways to close it."""
+"""The client, as an exchange sees it."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import struct
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from proxy.relay.downstream.gateway import Gateway
+    from proxy.errors import GatewayError
 
 NEVER: Final = float("inf")
 
 
-class ClientFlow:
-    """What a client's connection does whatever is asked on it. All times are monotonic seconds.
+class Client:
+    """A client's connection, or what stands in for one that has left. All times are monotonic seconds.
 
-    No subclass of :class:`asyncio.Protocol`, though it is one: so it can be compiled (:mod:`setup`)."""
+    ``wake_at``: when :meth:`on_wake` is to be called; the ticks are 100 ms apart.
+    """
 
-    __slots__ = ("gateway", "is_full", "is_paused", "is_resting", "resumed_at", "transport", "wake_at")
+    __slots__ = ("wake_at",)
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+    def __init__(self) -> None:
         self.wake_at = NEVER
-        self.is_paused = False  # nothing is read from the client for now
-        self.is_resting = False  # nor in this turn of the event loop
-        self.is_full = False  # the client takes nothing more for now
-        self.resumed_at = 0.0  # when reading went on after a pause
 
     def wake_by(self, when: float) -> None:
-        """Have ``on_wake`` called at ``when`` at the latest."""
+        """Have :meth:`on_wake` called at ``when`` at the latest."""
         if when < self.wake_at:  # noqa: PLR1730  # min() takes three times as long
             self.wake_at = when
 
+    def on_wake(self, now: float) -> None:
+        """The time asked for has come."""
+        raise NotImplementedError
+
+    def is_closing(self) -> bool:
+        """Nothing that is sent now reaches the client."""
+        raise NotImplementedError
+
     def pause_reading(self, pause: bool) -> None:
-        """Stop or go on reading from the client."""
-        if pause != self.is_paused and not self.transport.is_closing():
-            self.is_paused = pause
-            if not pause:
-                self.resumed_at = monotonic()
-            if self.is_resting:
-                return
-            if pause:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
+        """Stop or go on reading the request."""
+        raise NotImplementedError
 
-    def rest(self) -> None:
-        """Read nothing more in this turn of the event loop."""
-        if not self.is_resting and not self.transport.is_closing():
-            self.is_resting = True
-            if not self.is_paused:
-                self.transport.pause_reading()
-            self.gateway.rest.until_next_turn(self.end_rest)
-
-    def end_rest(self) -> None:
-        """Read on, unless something else is against it."""
-        if self.is_resting:
-            self.is_resting = False
-            if not self.is_paused and not self.transport.is_closing():
-                self.transport.resume_reading()
+    def read_on(self) -> None:
+        """Take the next request, now or when it comes."""
+        raise NotImplementedError
 
     def send(self, data: bytes) -> None:
-        """At once, behind what was sent before."""
-        self.gateway.outbox.let_go()
-        self.transport.write(data)
+        """Send at once, after what was sent before."""
+        raise NotImplementedError
 
     def send_soon(self, data: bytes, now: float) -> None:
-        """At the latest at the end of this turn of the event loop."""
-        self.gateway.outbox.write(self.transport, data, now)
+        """Send by the end of this turn of the event loop."""
+        raise NotImplementedError
 
-    def close(self) -> None:
-        """Close once what was sent is out; a client that does not read it is cut after a while."""
-        self.gateway.outbox.let_go()
-        self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
-        self.transport.close()
+    def keeps_alive(self) -> bool:
+        """Whether the connection can take a further request."""
+        raise NotImplementedError
 
-    def reset(self) -> None:
-        """Close with a reset, where a plain close, or TLS's close_notify, would look like an answer's end
-        (RFC 9112 section 8)."""
-        self.gateway.outbox.let_go()
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+    def on_exchange_done(self, reusable: bool) -> None:
+        """The response is out.
+
+        :param reusable: the request was read to its end, and the response told its own.
+        """
+        raise NotImplementedError
+
+    def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
+        """Respond with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
+        raise NotImplementedError
+
+    def refuse(self, error: GatewayError) -> None:
+        """Stop the exchange and respond with what is wrong with the request."""
+        raise NotImplementedError
+
+    def cut(self, gently: bool) -> None:
+        """End the connection in the middle of a response, so that what came can't be taken for the whole.
+
+        :param gently: the framing shows the cut, so what is written may still go out.
+        """
+        raise NotImplementedError
+
+    def close_if_idle(self) -> None:
+        """The gateway drains: close a connection without a request."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close at once; what is not sent yet is lost."""
+        raise NotImplementedError

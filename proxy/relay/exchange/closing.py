@@ -8,21 +8,18 @@ what a dictionary made into JSON does where caches are full of other things, as 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from proxy.deployments.deployment import Deployment
+from proxy.access.grants import Grant
+from proxy.relay.exchange.attempt import Attempt
+from proxy.relay.exchange.charge import Extra
+from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.routing.failover import story
-from proxy.usage.counters import NOBODY, counted_as
-
-if TYPE_CHECKING:
-    from proxy.access.grants import Grant
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.exchange.exchange import Exchange
-    from proxy.routing.pool import Pool
-    from proxy.usage.counters import Told
-    from proxy.usage.tokens import Usage
+from proxy.routing.pool import Pool
+from proxy.usage.counters import NOBODY, Told, counted_as
+from proxy.usage.tokens import Usage
 
 # Names of models are shorter; what is none may be of any length.
 _MAX_NAME_CHARS: Final = 200
@@ -36,18 +33,19 @@ _THOUSANDTHS: Final = [b"%03d" % number for number in range(1000)]
 _SOURCES: Final = (b"provider", b"estimated")
 
 
-def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
+def close(exchange: ExchangeState, status: int, now: float, others: int) -> bytes:
     """From here no attempt is held, since it holds the exchange. The request is counted too.
 
     :param status: of the answer to the client.
     :param now: monotonic seconds.
     :param others: attempts that did not fail.
     """
-    attempt, grant, gateway = exchange.attempt, exchange.grant, exchange.gateway
-    if gateway.tracing is not None:
-        gateway.tracing.end(exchange, status, now)
+    request, attempt = exchange.request, exchange.attempt
+    grant, context = request.grant, request.context
+    if context.tracing is not None:
+        context.tracing.end(exchange, attempt, exchange.answer is not None, status, now)
     exchange.attempt = exchange.rival = None
-    unix_s = now + gateway.unix_offset_s
+    unix_s = now + context.unix_offset_s
     tokens = nusd = 0
     try:
         if attempt is None:
@@ -55,9 +53,9 @@ def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
             _count_refusal(exchange, status)
         else:
             usage, cost_nusd = attempt.charge
-            begun_at, answered_at, pool = exchange.begun_at, attempt.answered_at, exchange.pool
+            begun_at, answered_at, pool = request.begun_at, attempt.answered_at, request.pool
             assert pool is not None
-            told = pool.told.get((attempt.deployment, exchange.streamed)) or _tell(exchange, attempt, pool)
+            told = pool.told.get((attempt.deployment, request.streamed)) or _tell(exchange, attempt, pool)
             if (
                 usage is None or cost_nusd is None or not answered_at or exchange.chain is not None
                 or usage[1] or usage[2] or usage[4]
@@ -67,16 +65,16 @@ def close(exchange: Exchange, status: int, now: float, others: int) -> bytes:
                 tokens, nusd = usage[0] + usage[3], cost_nusd
                 at_ms, took, waited = _clocks(unix_s, now - begun_at, answered_at - begun_at)
                 line = _USUAL % (
-                    exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000],
+                    request.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000],
                     b"null" if grant is None else grant.id_json, told.what, status, others,
                     took // 100, _HUNDREDTHS[took % 100], waited // 100, _HUNDREDTHS[waited % 100],
-                    int((exchange.sent_at - exchange.settled_at) * 1e6), usage[0], usage[3], nusd,
+                    int((request.sent_at - request.settled_at) * 1e6), usage[0], usage[3], nusd,
                     _SOURCES[usage[5]],
                 )  # fmt: skip
             _count(exchange, attempt, told, status, now)
     finally:  # whatever fails, what the request held of its key's limits is let go of
-        if grant is not None and (attempt is not None or exchange.permit is not None):
-            grant.account.settle(exchange.permit, unix_s, tokens, nusd)
+        if grant is not None and (attempt is not None or request.permit is not None):
+            grant.account.settle(request.permit, unix_s, tokens, nusd)
     return line
 
 
@@ -86,15 +84,15 @@ def _clocks(unix_s: float, took_s: float, waited_s: float) -> tuple[int, int, in
 
 
 def _unusual(
-    exchange: Exchange, attempt: Attempt | None, told: Told | None, status: int, now: float, others: int,
+    exchange: ExchangeState, attempt: Attempt | None, told: Told | None, status: int, now: float, others: int,
     unix_s: float,
 ) -> tuple[bytes, int, int]:  # fmt: skip
     """The line with whatever else there is, or without what there is not; the tokens and nano-USD in it."""
-    chain, grant, begun_at = exchange.chain, exchange.grant, exchange.begun_at
+    chain, grant, begun_at = exchange.chain, exchange.request.grant, exchange.request.begun_at
     rest: dict[str, Any] = {}
     tokens = nusd = 0
-    if exchange.sent_at:
-        rest["overhead_us"] = int((exchange.sent_at - exchange.settled_at) * 1e6)
+    if exchange.request.sent_at:
+        rest["overhead_us"] = int((exchange.request.sent_at - exchange.request.settled_at) * 1e6)
     if attempt is not None:
         if attempt.answered_at:
             rest["ttft_ms"] = round((attempt.answered_at - begun_at) * 1000.0, 2)
@@ -115,31 +113,31 @@ def _unusual(
     what = _asked(exchange) if told is None else told.what
     at_ms, took, _ = _clocks(unix_s, now - begun_at, 0.0)
     start = _START % (
-        exchange.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000], key, what, status, others,
+        exchange.request.request_id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000], key, what, status, others,
         took // 100, _HUNDREDTHS[took % 100],
     )  # fmt: skip
     more = b"," + orjson.dumps(rest)[1:-1] if rest else b""
     return start + more + b"}\n", tokens, nusd
 
 
-def _asked(exchange: Exchange) -> bytes:
+def _asked(exchange: ExchangeState) -> bytes:
     """What was asked, as members of the line."""
-    found, pool = exchange.body.found, exchange.pool
+    found, pool = exchange.request.body.found, exchange.request.pool
     if pool is not None:
         name: str | None = pool.name
     else:
         name = None if found is None or found.name is None else found.name[:_MAX_NAME_CHARS]
-    said = {"endpoint": exchange.endpoint, "stream": exchange.streamed, "asked": name}
+    said = {"endpoint": exchange.request.endpoint, "stream": exchange.request.streamed, "asked": name}
     return orjson.dumps(said)[1:-1]
 
 
-def _tell(exchange: Exchange, attempt: Attempt, pool: Pool) -> Told:
+def _tell(exchange: ExchangeState, attempt: Attempt, pool: Pool) -> Told:
     """What is the same for all requests of a pool that a deployment answers: kept with the pool."""
     deployment = attempt.deployment
     who = orjson.dumps({"model": deployment.id, "provider": deployment.provider.name})
     what = b"%b,%b" % (_asked(exchange), who[1:-1])
-    told = exchange.gateway.counters.tell(what, deployment.labels, exchange.endpoint)
-    pool.told[deployment, exchange.streamed] = told
+    told = exchange.request.context.counters.tell(what, deployment.labels, exchange.request.endpoint)
+    pool.told[deployment, exchange.request.streamed] = told
     return told
 
 
@@ -164,9 +162,10 @@ def _charge(extra: Extra) -> dict[str, object]:
     }
 
 
-def _count(exchange: Exchange, attempt: Attempt, told: Told, status: int, now: float) -> None:
+def _count(exchange: ExchangeState, attempt: Attempt, told: Told, status: int, now: float) -> None:
     """A request that was sent to somebody."""
-    counters, grant = exchange.gateway.counters, exchange.grant
+    request = exchange.request
+    counters, grant = request.context.counters, request.grant
     key = b"" if grant is None else grant.id_json
     kind = counted_as(status)
     used = told.by_key.get((key, kind))
@@ -176,27 +175,19 @@ def _count(exchange: Exchange, attempt: Attempt, told: Told, status: int, now: f
     usage, cost_nusd = attempt.charge
     if usage is not None:
         used.add(usage, cost_nusd or 0)
-    if exchange.sent_at:
-        counters.overhead.add(int((exchange.sent_at - exchange.settled_at) * 1e6))
+    if request.sent_at:
+        counters.overhead.add(int((request.sent_at - request.settled_at) * 1e6))
     if status < 400 and attempt.answered_at:
-        _, took, waited = _clocks(0.0, now - exchange.begun_at, attempt.answered_at - exchange.begun_at)
+        _, took, waited = _clocks(0.0, now - request.begun_at, attempt.answered_at - request.begun_at)
         told.times.add(took, waited, usage)
     for extra in exchange.extras:
         counters.used(extra.deployment.labels, _id(grant), status).add(extra.usage, extra.cost_nusd or 0)
 
 
-def _count_refusal(exchange: Exchange, status: int) -> None:
+def _count_refusal(exchange: ExchangeState, status: int) -> None:
     """A request that was sent to nobody."""
-    exchange.gateway.counters.used(NOBODY, _id(exchange.grant), status).requests += 1
+    exchange.request.context.counters.used(NOBODY, _id(exchange.request.grant), status).requests += 1
 
 
 def _id(grant: Grant | None) -> str:
     return "" if grant is None else grant.id
-
-
-class Extra(NamedTuple):
-    """What a request was charged beside its answer: an attempt that lost a hedge. Always an estimate."""
-
-    deployment: Deployment
-    usage: Usage
-    cost_nusd: int | None

@@ -8,19 +8,31 @@ the ledger.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from proxy.relay.exchange.batching import Soon, Turn
-from proxy.relay.exchange.closing import close
 from proxy.relay.exchange.outbox import MOST
 from proxy.storage.ledger_files import Ledger
 from proxy.usage.recent import Latest
 
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.exchange.exchange import Exchange
-
 log = logging.getLogger("tokenhub.endings")
+
+
+class Ending:
+    """A complete response whose last bytes are not out yet: an exchange."""
+
+    __slots__ = ()
+
+    def settle(self) -> bytes:
+        """Account for it; returns its line for the ledger."""
+        raise NotImplementedError
+
+    def send_end(self) -> None:
+        """It is accounted for: its last bytes go out, if the client is still there."""
+        raise NotImplementedError
+
+    def cut_off(self) -> None:
+        """A fault of ours: close the client's connection."""
+        raise NotImplementedError
 
 
 class Endings:
@@ -33,13 +45,16 @@ class Endings:
     def __init__(self, ledger: Ledger, soon: Soon | None = None) -> None:
         self.latest = Latest()
         self._ledger = ledger
-        self._held: list[Attempt] = []
+        self._held: list[Ending] = []
         self._turn = Turn(self.let_go, soon)
 
-    def hold(self, attempt: Attempt) -> None:
-        """The answer of ``attempt`` is complete; its last bytes are in ``attempt.pending``."""
-        self._held.append(attempt)
-        if not self._turn.puts_off(attempt.progress_at) or len(self._held) >= MOST:
+    def hold(self, ending: Ending, now: float) -> None:
+        """Settle and end a response at the end of this turn; at once where it comes alone.
+
+        :param now: monotonic seconds.
+        """
+        self._held.append(ending)
+        if not self._turn.puts_off(now) or len(self._held) >= MOST:
             self.let_go()
 
     def let_go(self) -> None:
@@ -47,27 +62,28 @@ class Endings:
         held, self._held = self._held, []
         lines = []
         ended = []
-        for attempt in held:
+        for ending in held:
             try:
-                lines.append(attempt.exchange.settle(attempt))
-                ended.append(attempt)
+                lines.append(ending.settle())
+                ended.append(ending)
             except Exception:
-                _cut_off(attempt)
+                _cut_off(ending)
         self._write(lines)
-        for attempt in ended:
+        for ending in ended:
             try:
-                attempt.exchange.on_end(attempt)
+                ending.send_end()
             except Exception:
-                _cut_off(attempt)
+                _cut_off(ending)
 
-    def note(self, exchange: Exchange, status: int, now: float, others: int) -> None:
-        """A request is over, but not by the end of an answer; see
-        :func:`proxy.relay.exchange.closing.close`."""
-        was_sent = exchange.attempt is not None
-        line = close(exchange, status, now, others)
+    def note(self, line: bytes, was_sent: bool) -> None:
+        """A request is over, but not by the end of a response.
+
+        :param line: for the ledger.
+        :param was_sent: a provider was asked, so there is something to account for.
+        """
         if was_sent:
             self._write([line])
-        else:  # nobody was asked: there is nothing to account for
+        else:
             self.latest.add(line, 1)
 
     def _write(self, lines: list[bytes]) -> None:
@@ -78,7 +94,7 @@ class Endings:
         self._ledger.write(block)
 
 
-def _cut_off(attempt: Attempt) -> None:
+def _cut_off(ending: Ending) -> None:
     """A fault of ours with one answer must not keep the others waiting."""
     log.exception("a fault in the gateway: the end of an answer is lost")
-    attempt.client.cut(False)
+    ending.cut_off()

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import random
+import secrets
+import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
+from proxy.access.cors import cors_of
+from proxy.access.grants import KeyTable
 from proxy.access.model_list import ModelList
 from proxy.config.settings import Config
 from proxy.deployments.deployment import Deployment
+from proxy.deployments.worker_sync import Knowledge
+from proxy.relay.exchange.batching import Soon
+from proxy.relay.exchange.client import Client
+from proxy.relay.exchange.completions import Endings
+from proxy.relay.exchange.head_cache import HeadCache
+from proxy.relay.exchange.outbox import Outbox
+from proxy.relay.upstream.dropped_names import DroppedNames
+from proxy.relay.upstream.dropped_names import count as count_dropped
 from proxy.relay.upstream.provider import Provider
 from proxy.routing.catalog import Catalog
+from proxy.routing.name_hints import HINTS_A_SECOND, HINTS_IN_A_ROW, TokenBucket
 from proxy.routing.pool import Pool
+from proxy.routing.retry_budget import RetryBudget
+from proxy.storage.ledger_files import Ledger
+from proxy.usage.counters import Counters
+from proxy.wire.request_head import RequestHead
+
+if TYPE_CHECKING:
+    from proxy.relay.exchange.tracing import Tracing
+
+_HEX: Final = [b"%02x" % number for number in range(256)]
 
 
 class Routes:
@@ -42,3 +66,104 @@ class Routes:
                 lines.insert(0, "X-Inferoute-Simulated: 1")
             names = self._names[deployment.id, pool.strategy] = "\r\n".join(lines).encode()
         return names
+
+
+class Context:
+    """What the exchanges of this process share.
+
+    Everything that can be known before a request comes is worked out when the configuration is loaded: the
+    head of the request to each deployment, the headers that name it in responses, time limits.
+
+    :param providers: by name.
+    :param knowledge: what is shared with other workers; None: there are none.
+    :param keys: the keys it serves for; None: it serves without any.
+    :param ledger: where finished requests are written; None: nowhere.
+    :param soon: as in :class:`proxy.relay.exchange.batching.Turn`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        catalog: Catalog,
+        providers: Mapping[str, Provider],
+        rng: random.Random,
+        knowledge: Knowledge | None = None,
+        keys: KeyTable | None = None,
+        ledger: Ledger | None = None,
+        soon: Soon | None = None,
+    ) -> None:
+        self.buffered_bytes = 0  # of large request bodies
+        self._use(Routes(config, catalog, providers))
+        self.keys = KeyTable((), None, is_open=True) if keys is None else keys
+        self.heads = HeadCache()
+        self.ledger = Ledger(None) if ledger is None else ledger
+        self.endings = Endings(self.ledger, soon)
+        self.counters = Counters()
+        self.dropped_names = DroppedNames()
+        self.outbox = Outbox(soon)
+        self.tracing: Tracing | None = None  # None: traces are off
+        # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
+        self.unix_offset_s = time.time() - time.monotonic()
+        self.rng = rng
+        self.knowledge = knowledge
+        if knowledge is not None:
+            knowledge.adopt(catalog.deployments)
+        self.budget = RetryBudget(config.routing.retry_budget)
+        self.connections: set[Client] = set()
+        self.absent = 0  # of them, clients that have left
+        self.draining = False  # nothing new is taken
+        self._hints = TokenBucket(HINTS_A_SECOND, HINTS_IN_A_ROW)
+        self._id_prefix = b"req_" + secrets.token_hex(6).encode()
+        self._ids_begin = self._id_prefix + b"000000"  # of the next ids, but for two digits
+        self._ids = 1
+
+    def _use(self, routes: Routes) -> None:
+        config = routes.config
+        self.routes = routes
+        self.config = config
+        self.timeouts = config.timeouts
+        self.max_body_bytes = config.server.max_body_bytes
+        self.max_buffered_bytes = config.server.max_buffered_bytes
+        self.replay_limit_bytes = config.routing.replay_limit_bytes
+        self.max_attempts = config.routing.max_attempts
+        self.server_timing = config.server.server_timing
+        self.cors = cors_of(config.server.cors_origins)
+
+    def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
+        """What a provider gets of a head, up to the framing, for a request that is on its way there.
+
+        To be asked where ``head.prepared`` has none, and where the head loses something, which is counted.
+        """
+        prepared = head.prepared.get(provider)
+        if prepared is None:
+            prepared = self.dropped_names.prepare(head, provider, path)
+            self.heads.count(head, prepared)
+        if head.dropped is not None:
+            count_dropped(head, provider, self.counters)
+        return prepared
+
+    def lets_pages_call(self, origin: bytes) -> bool:
+        """Whether pages of an origin may, as browsers write it."""
+        return self.cors is not None and bool(self.cors.lines(origin))
+
+    @property
+    def catalog(self) -> Catalog:
+        """The names of the configuration in effect."""
+        return self.routes.catalog
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The providers of the configuration in effect, by name."""
+        return self.routes.providers
+
+    def next_request_id(self) -> bytes:
+        """An id unique over processes and restarts."""
+        low = self._ids & 255
+        if not low:
+            self._ids_begin = b"%b%06x" % (self._id_prefix, self._ids >> 8)
+        self._ids += 1
+        return self._ids_begin + _HEX[low]
+
+    def hint(self, name: str) -> str | None:
+        """The known name that an unknown one was probably meant to be; None where too many are asked for."""
+        return self.catalog.nearest(name) if self._hints.take(time.monotonic()) else None

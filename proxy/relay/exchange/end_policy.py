@@ -7,18 +7,16 @@ for event streams that can be read. A deployment that never sends one is believe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.deployments.row import Row
 from proxy.errors import GatewayError
+from proxy.relay.upstream.provider import Provider
 from proxy.wire.framing import Body
 from proxy.wire.response import Answer
 from proxy.wire.response_head import ResponseHead
 from proxy.wire.stream_end import UNENDED, WHOLE
 from proxy.wire.stream_errors import last_event
-
-if TYPE_CHECKING:
-    from proxy.relay.upstream.provider import Provider
 
 # Whose streams say that they are at their end.
 _ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})

@@ -7,19 +7,21 @@ The request may have provoked a 5xx, a reset and a 401: :mod:`proxy.deployments.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from proxy.config.settings import ProviderConfig
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.record import CONNECT, RESET, TIMEOUT, confirm
+from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, confirm
 from proxy.deployments.strikes import mark_of, names_account
 from proxy.endpoints import CLASSES, MAKING
+from proxy.errors import AttemptFailed
+from proxy.relay.exchange.context import Context
+from proxy.relay.exchange.request import Request
+from proxy.relay.upstream.connection import ProviderConnection
 from proxy.routing.failover import Doubt
 from proxy.wire.header_lines import CREDENTIAL_HEADERS
+from proxy.wire.response import Answer
 from proxy.wire.response_head import HEAD_TOO_LONG
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.upstream.connection import ProviderConnection
 
 log = logging.getLogger("tokenhub.attempt")
 
@@ -37,48 +39,52 @@ _FAIR_SHARE: Final = 0.9
 _UNSENT_S: Final = 1.0
 
 
-def blame(
-    attempt: Attempt, outcome: str, what: str, now: float, wait_s: float | None = None,
-    is_confirmed: bool = False,
-) -> None:  # fmt: skip
-    """The attempt failed by the provider's fault, as far as is known. The attempt is over with it.
+def bad_status(status: int, wait_s: float | None) -> AttemptFailed:
+    """A response with a status that is a failure of the provider's.
 
-    :param outcome: a status, or ``connect``, ``timeout``, ``reset``, ``error``.
-    :param what: what the provider did, for people.
-    :param now: monotonic seconds.
     :param wait_s: seconds the provider wants to be left alone.
-    :param is_confirmed: of a 401, that it is about the operator's key.
     """
-    exchange = attempt.exchange
-    gateway = exchange.gateway
-    log.warning("%s: provider %s %s", exchange.request_id.decode(), attempt.provider.config.name, what)
-    gateway.counters.failed(attempt.deployment.labels, outcome)
-    if gateway.tracing is not None:
-        gateway.tracing.failed(attempt, outcome, what, now)
-    if outcome in _TIRED_OF_WAITING and not exchange.body.done:
-        attempt.left(now)
+    failure = AttemptFailed(str(status), f"answered {status}", 502, "provider_failed")
+    failure.has_response = True
+    failure.wait_s = wait_s
+    return failure
+
+
+def error_event() -> AttemptFailed:
+    """A stream that begins with an error."""
+    failure = AttemptFailed("error", "sent an error as its first event", 502, "provider_failed")
+    failure.has_response = True
+    return failure
+
+
+def refusal(answer: Answer) -> AttemptFailed:
+    """A 401, with as much of its body as was waited for: its code may say that the key is the reason."""
+    failure = AttemptFailed("401", REFUSED, 502, "provider_auth_failed")
+    failure.is_confirmed = answer.is_readable and names_account(answer.tail())
+    return failure
+
+
+def record_failure(request: Request, record: Record, failure: AttemptFailed, now: float) -> None:
+    """Record that an attempt failed by the provider's fault, as far as is known. The record is over with it.
+
+    :param now: monotonic seconds.
+    """
+    context, deployment = request.context, record.deployment
+    outcome, what = failure.outcome, failure.what
+    log.warning("%s: provider %s %s", request.request_id.decode(), deployment.provider.name, what)
+    context.counters.failed(deployment.labels, outcome)
+    if outcome in _TIRED_OF_WAITING and not request.body.done:
+        record.left(now)
         return
-    its_mark = mark(attempt, outcome, is_by_key=what.find(HEAD_TOO_LONG) >= 0)
-    ejected = attempt.failed(now, outcome, gateway.rng, wait_s, what, its_mark, is_confirmed)
-    _tell_ejected(attempt, ejected, attempt.deployment, what, now)
+    its_mark = mark(request, outcome, is_by_key=what.find(HEAD_TOO_LONG) >= 0)
+    ejected = record.failed(now, outcome, context.rng, failure.wait_s, what, its_mark, failure.is_confirmed)
+    _log_ejection(context, ejected, deployment, what, now)
 
 
-def refuse(attempt: Attempt, now: float) -> None:
-    """A provider refused the attempt with a 401, and as much of the body is there as is waited for: its code
-    may say that the key is the reason."""
-    answer = attempt.answer
-    assert answer is not None
-    is_confirmed = answer.is_readable and names_account(answer.tail())
-    if not is_confirmed:
-        attempt.doubt = Doubt(attempt.deployment, attempt.row, mark(attempt, "401"))
-    blame(attempt, "401", REFUSED, now, is_confirmed=is_confirmed)
-
-
-def tell_refused(attempt: Attempt) -> None:
-    """Log that a provider answers 401, and how the key was sent, which is the first thing to check; never the
-    key itself."""
-    config = attempt.provider.config
-    way = config.auth_of(attempt.exchange.endpoint)
+def log_refusal(config: ProviderConfig, endpoint: str) -> None:
+    """Log that a provider responds with 401, and how the key was sent, which is the first thing to check;
+    never the key itself."""
+    way = config.auth_of(endpoint)
     name = _KEY_HEADERS.get(way)
     how = f'none was sent, as auth = "{way}"' if name is None else f"it was sent as {name}"
     sets = [other for other, _ in config.headers if other.lower().encode() in CREDENTIAL_HEADERS]
@@ -87,78 +93,75 @@ def tell_refused(attempt: Attempt) -> None:
     log.error("provider %s refused the operator's key (401): %s", config.name, how)
 
 
-def settle_doubts(attempt: Attempt, doubts: list[Doubt], now: float) -> None:
-    """The attempt is answered: those that refused the same request before it did so for their key."""
-    rng = attempt.exchange.gateway.rng
+def settle_doubts(context: Context, doubts: list[Doubt], now: float) -> None:
+    """Confirm refusals of a request that another deployment has served since: they were about the key."""
     for deployment, row, its_mark in doubts:
-        ejected = confirm(deployment, row, its_mark, now, rng.random())
-        _tell_ejected(attempt, ejected, deployment, REFUSED, now)
+        ejected = confirm(deployment, row, its_mark, now, context.rng.random())
+        _log_ejection(context, ejected, deployment, REFUSED, now)
 
 
-def run_out(attempt: Attempt, what: str, now: float) -> None:
-    """A client's own time limit has passed: the member is left as if the client had gone. It is no strike and
-    no failure.
-    """
-    exchange = attempt.exchange
-    name = attempt.provider.config.name
-    log.info("%s: provider %s %s, which is the client's limit", exchange.request_id.decode(), name, what)
-    if exchange.gateway.tracing is not None:
-        exchange.gateway.tracing.failed(attempt, TIMEOUT, what, now)
-    attempt.left(now)
+def run_out(request: Request, record: Record, what: str, now: float) -> None:
+    """End a record whose client's own time limit has passed: no strike and no failure."""
+    name = record.deployment.provider.name
+    log.info("%s: provider %s %s, which is the client's limit", request.request_id.decode(), name, what)
+    record.left(now)
 
 
-def none_can_be_opened(attempt: Attempt, why: str, now: float) -> str:
-    """This machine has no room for a connection: no fault of the provider's. Returns what happened."""
-    log.error("no connection to provider %s can be opened: %s", attempt.provider.config.name, why)
-    attempt.left(now)
+def none_can_be_opened(record: Record, why: str, now: float) -> str:
+    """End a record for whose attempt this machine has no room for a connection, which is no fault of the
+    provider's. Returns what happened."""
+    log.error("no connection to provider %s can be opened: %s", record.deployment.provider.name, why)
+    record.left(now)
     return f"could not be asked, as the gateway can open no connection ({why})"
 
 
-def is_providers_time(attempt: Attempt) -> bool:
-    """Whether the operator's time limit has passed, and not one that the client made shorter."""
-    exchange = attempt.exchange
-    limit_s = exchange.routes.config.timeouts.first_byte_s
-    if exchange.first_byte_s < limit_s:
+def is_providers_time(request: Request, record: Record, deadline_at: float, upstream_full_at: float) -> bool:
+    """Whether the operator's time limit has passed, and not one that the client made shorter.
+
+    :param deadline_at: of the attempt. :param upstream_full_at: since when the provider takes nothing.
+    """
+    limit_s = request.routes.config.timeouts.first_byte_s
+    if request.first_byte_s < limit_s:
         return False
-    since = attempt.asked_at if exchange.body.done else attempt.upstream_full_at
-    return attempt.deadline_at - since >= _FAIR_SHARE * limit_s
+    since = record.asked_at if request.body.done else upstream_full_at
+    return deadline_at - since >= _FAIR_SHARE * limit_s
 
 
-def is_stale(attempt: Attempt, connection: ProviderConnection, now: float, *, is_reset: bool) -> bool:
+def is_stale(
+    request: Request, record: Record, connection: ProviderConnection, now: float, *, is_reset: bool
+) -> bool:
     """Whether the provider closed a kept connection just as it was used again: then it can't have taken the
     request. What makes things is never sent twice.
 
     To be asked before the connection is closed on this side too.
     """
-    exchange = attempt.exchange
-    if not connection.served or connection.answered or attempt.redialled or exchange.body.held is None:
+    if not connection.served or connection.answered or request.body.held is None:
         return False
-    if CLASSES[exchange.endpoint] == MAKING:
+    if CLASSES[request.endpoint] == MAKING:
         return False
-    if connection.unsent or not exchange.body.done:
-        return now - attempt.begun_at <= _UNSENT_S
-    return now - attempt.asked_at <= connection.stale_s(is_reset)
+    if connection.unsent or not request.body.done:
+        return now - record.begun_at <= _UNSENT_S
+    return now - record.asked_at <= connection.stale_s(is_reset)
 
 
-def mark(attempt: Attempt, outcome: str, *, is_by_key: bool = False) -> int:
-    """The mark of the attempt's request, where that may have provoked the failure; else 0.
+def mark(request: Request, outcome: str, *, is_by_key: bool = False) -> int:
+    """The mark of a request, where that may have provoked the failure; else 0.
 
     :param is_by_key: whatever its body is: no client can provoke it twice.
     """
     if outcome in (CONNECT, TIMEOUT):
         return 0
-    exchange = attempt.exchange
-    body, grant = exchange.body, exchange.grant
+    body, grant = request.body, request.grant
     start, end = (0, 0) if body.found is None else (body.found.start, body.found.end)
     key_id = "" if grant is None else grant.id
     if is_by_key:
         return mark_of(key_id, 0, 0, 0, None)
-    return mark_of(key_id, exchange.length or 0, start, end, body.held if body.done else None)
+    return mark_of(key_id, request.length or 0, start, end, body.held if body.done else None)
 
 
-def _tell_ejected(
-    attempt: Attempt, ejected: str | None, deployment: Deployment, what: str, now: float
+def _log_ejection(
+    context: Context, ejected: str | None, deployment: Deployment, what: str, now: float
 ) -> None:
-    if ejected is not None and attempt.exchange.gateway.knowledge is None:  # else the supervisor says so
-        who = deployment.id if ejected == "deployment" else f"provider {deployment.provider.name}"
-        log.warning("%s is ejected for %.1f s: it %s", who, deployment.free_at(now) - now, what)
+    if ejected is not None and context.knowledge is None:  # else the supervisor logs it
+        name = deployment.id if ejected == "deployment" else f"provider {deployment.provider.name}"
+        log.warning("%s is ejected for %.1f s: it %s", name, deployment.free_at(now) - now, what)

@@ -1,7 +1,6 @@
-"""What a client asks: the head with its options, the body as it comes in, and whom it may go to.
+"""A client's request: the head with its options, the body as it comes in, and where it may go.
 
-Everything here comes before the first attempt; what becomes of the request is
-:mod:`proxy.relay.exchange.exchange`.
+What becomes of it is in :mod:`proxy.relay.exchange.exchange`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,7 @@ from proxy.wire.references import REFERRING, has_stored_prompt
 from proxy.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
-    from proxy.relay.downstream.connection import ClientConnection
-    from proxy.relay.downstream.gateway import Gateway
-    from proxy.relay.exchange.attempt import Attempt
+    from proxy.relay.exchange.context import Context
 
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
@@ -47,28 +44,30 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "endpoint", "fallbacks", "first_byte_s",
-        "gateway", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
+        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "context", "endpoint", "fallbacks",
+        "first_byte_s", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
         "most", "options", "path", "permit", "pool", "prompts", "ready_at", "refers", "request_id", "routes",
-        "streamed",
+        "sent_at", "settled_at", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
 
     def __init__(
-        self, gateway: Gateway, head: RequestHead, length: int | None, endpoint: str, path: bytes
+        self, context: Context, head: RequestHead, length: int | None, endpoint: str, path: bytes
     ) -> None:
-        self.gateway = gateway
-        self.routes = gateway.routes  # a reload may bring others meanwhile
+        self.context = context
+        self.routes = context.routes  # a reload may bring others meanwhile
         self.head = head
         self.length = length  # of the body; None: it is chunked, or there is none
         self.endpoint = endpoint
         self.path = path  # below the provider's base path
-        self.request_id = gateway.next_request_id()
+        self.request_id = context.next_request_id()
         self.begun_at = self.ready_at = monotonic()
+        self.settled_at = 0.0  # when what the choice needed had come; more of the body may follow
+        self.sent_at = 0.0  # when the first attempt was sent
         self.body = RequestBody(length)
         self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
-        self.first_byte_s = gateway.timeouts.first_byte_s
+        self.first_byte_s = context.timeouts.first_byte_s
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.listed = 0  # commas in the body of an endpoint that takes prompts as lists of tokens
         self.prompts = 1  # of a list, as far as that is known
@@ -90,22 +89,22 @@ class Request:
         :raises GatewayError: it can't be served.
         """
         head = self.head
-        gateway = self.gateway
+        context = self.context
         known = head.access
-        if known is not None and known[0] is gateway.keys:  # the same head as before, by the same keys
+        if known is not None and known[0] is context.keys:  # the same head as before, by the same keys
             grant = self.grant = known[1]
         else:
-            grant = self.grant = gateway.keys.grant_of(head.credentials)
+            grant = self.grant = context.keys.grant_of(head.credentials)
             # Any page can have its reader's browser send a request here, and that it can't read the answer
             # saves no tokens. A key, though, is given to those who may.
-            if grant is None and head.origin and not gateway.lets_pages_call(head.origin):
+            if grant is None and head.origin and not context.lets_pages_call(head.origin):
                 raise ForeignOrigin
-            head.access = gateway.keys, grant
+            head.access = context.keys, grant
         if grant is not None:
             if grant.may_end:
-                grant.check(self.begun_at + gateway.unix_offset_s)
+                grant.check(self.begun_at + context.unix_offset_s)
             if self.begun_at < grant.account.spent_until:
-                grant.account.look(self.begun_at, self.begun_at + gateway.unix_offset_s)
+                grant.account.look(self.begun_at, self.begun_at + context.unix_offset_s)
         options = self.options = head.options or read_options(head)
         if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
             self.first_byte_s = options.timeout_s
@@ -117,28 +116,24 @@ class Request:
         else:
             self._check_size(length)
         if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
-            grant.account.look(self.begun_at, self.begun_at + self.gateway.unix_offset_s)
+            grant.account.look(self.begun_at, self.begun_at + self.context.unix_offset_s)
 
     @property
     def share(self) -> Share | None:
         """Its key's of the retry budget."""
         return None if self.grant is None else self.grant.account.share
 
-    def is_ready(self, client: ClientConnection) -> bool:
-        """Whether it is known what its key may use. Else it waits until ``client`` is told."""
-        grant, catalog = self.grant, self.routes.catalog
-        if grant is None or not grant.limits_models or grant.is_ready(catalog):
-            return True
-        return self.gateway.make_ready(grant, catalog, client)
+    def unready_grant(self) -> Grant | None:
+        """The key's grant, where its list of models is still to be held against the catalog."""
+        grant = self.grant
+        if grant is None or not grant.limits_models or grant.is_ready(self.routes.catalog):
+            return None
+        return grant
 
     def _check_size(self, size: int) -> None:
-        if size > self.gateway.max_body_bytes:
-            raise BadRequest(
-                f"The body is larger than max_body ({self.gateway.max_body_bytes} bytes).",
-                status=413,
-                code="body_too_large",
-                close=True,
-            )
+        if size > self.context.max_body_bytes:
+            text = f"The body is larger than max_body ({self.context.max_body_bytes} bytes)."
+            raise BadRequest(text, status=413, code="body_too_large", close=True)
 
     def scan(self, piece: bytes, done: bool) -> None:
         """Look at the next piece of the body; ``done``: it is the last.
@@ -157,19 +152,19 @@ class Request:
 
         :raises Unavailable: all bodies together are more than may be held.
         """
-        body, gateway = self.body, self.gateway
+        body, context = self.body, self.context
         body.hold(piece)
         if body.size > _COUNT_BYTES:
-            gateway.buffered_bytes += body.size - self.buffered_bytes
+            context.buffered_bytes += body.size - self.buffered_bytes
             self.buffered_bytes = body.size
-            if gateway.buffered_bytes > gateway.max_buffered_bytes:
+            if context.buffered_bytes > context.max_buffered_bytes:
                 text = "Too many large request bodies at once; try again in a moment."
                 raise Unavailable(text, code="overloaded", retry_after_s=1)
 
     def unhold(self) -> None:
         """The body is on its way, or not needed any more."""
         if self.buffered_bytes:
-            self.gateway.buffered_bytes -= self.buffered_bytes
+            self.context.buffered_bytes -= self.buffered_bytes
             self.buffered_bytes = 0
 
     def is_settled(self) -> bool:
@@ -199,7 +194,7 @@ class Request:
         if grant is not None and grant.has_limits:
             if grant.reads_body:
                 self._work_out(grant, pool, text, keys, is_clear=is_clear)
-            self.permit = admit(grant, pool, self.fallbacks, self.most, now, now + self.gateway.unix_offset_s)
+            self.permit = admit(grant, pool, self.fallbacks, self.most, now, now + self.context.unix_offset_s)
 
     def _work_out(self, grant: Grant, pool: Pool, text: bytes, keys: Keys, *, is_clear: bool) -> None:
         """What the request may use, for a key whose limits go by that.
@@ -211,18 +206,14 @@ class Request:
             self.listed = sum([piece.count(b",") for piece in body.held])
             self.prompts = body.prompts() if endpoint == "completions" else 1
         if not is_clear:
-            raise BadRequest(
-                "'stream' must be true or false, and stand in the body once, in plain spelling.",
-                code="invalid_stream",
-                param="stream",
-            )
+            said = "'stream' must be true or false, and stand in the body once, in plain spelling."
+            raise BadRequest(said, code="invalid_stream", param="stream")
         if self.streamed and endpoint in USAGE_ASKED_AT and not body.is_clear_about_usage():
-            raise BadRequest(
+            said = (
                 "'stream_options' must be an object, and stand in the body once, in plain spelling, with "
-                "include_usage true or false; continuous_usage_stats only beside include_usage true.",
-                code="invalid_stream_options",
-                param="stream_options",
+                "include_usage true or false; continuous_usage_stats only beside include_usage true."
             )
+            raise BadRequest(said, code="invalid_stream_options", param="stream_options")
         found = asked(text, keys)
         limits_as = self._limits_as()
         wants = wanted(text, keys, found, limits_as)
@@ -299,14 +290,17 @@ class Request:
         """Its key's; empty without one."""
         return "" if self.grant is None else self.grant.id
 
-    def may_cost_more(self, attempt: Attempt, now: float) -> bool:
+    def may_cost_more(self, pool: Pool, now: float) -> bool:
         """Whether there is room within the key's limits for another attempt beside one that is charged, or is
-        about to be. If so, it is reserved."""
+        about to be. If so, it is reserved.
+
+        :param pool: of the attempt that is charged.
+        """
         grant, permit, most = self.grant, self.permit, self.most
-        if grant is None or permit is None or most is None or (attempt.is_over and attempt.charge[0] is None):
+        if grant is None or permit is None or most is None:
             return True
-        nusd = dearest_nusd(attempt.pool, self.fallbacks, most)
-        unix_s = now + self.gateway.unix_offset_s
+        nusd = dearest_nusd(pool, self.fallbacks, most)
+        unix_s = now + self.context.unix_offset_s
         return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
 
     def wants(self) -> Wanted:
@@ -349,7 +343,7 @@ class Request:
             return grant.resolve(catalog, name, self.endpoint, strategy)
         except UnknownModel as error:
             # A hint may name models that are not the key's.
-            hint = None if grant is not None and grant.limits_models else self.gateway.hint(error.name)
+            hint = None if grant is not None and grant.limits_models else self.context.hint(error.name)
             raise UnknownModel(error.name, hint) from None
 
     def _find_fallback(self, name: str) -> Pool:

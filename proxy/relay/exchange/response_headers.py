@@ -5,66 +5,62 @@ SPEC section 3 has their names. All functions take the exchange as it stands whe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from proxy.endpoints import ANTHROPIC
+from proxy.relay.exchange.attempt import Attempt
+from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.routing.failover import redial_part, story
 from proxy.wire.header_lines import without
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.exchange.exchange import Exchange
-    from proxy.wire.response import Answer
+from proxy.wire.response import Answer
 
 
-def lines_of_answer(exchange: Exchange, attempt: Attempt, answer: Answer, now: float) -> bytes:
+def lines_of_answer(exchange: ExchangeState, attempt: Attempt, answer: Answer, now: float) -> bytes:
     """The lines for a provider's answer, without a CRLF at the end.
 
     :param now: monotonic seconds, at the answer's head.
     """
-    gateway, chain = exchange.gateway, exchange.chain
+    request, context, chain = exchange.request, exchange.request.context, exchange.chain
     names = served_by(exchange, attempt)
     if chain is not None and chain.failures:
         names += story(chain.failures) + b", "
     if attempt.redialled:
         names += redial_part(attempt.provider.name, attempt.redial_s) + b", "
-    if exchange.permit is not None:
+    if request.permit is not None:
         names = limits_left(exchange, answer, now) + names
-    took_ms = int((now - attempt.begun_at) * 1000)
+    took_ms = int((now - attempt.record.begun_at) * 1000)
     ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
-        exchange.request_id, names, attempt.provider.name, answer.head.status, took_ms,
+        request.request_id, names, attempt.provider.name, answer.head.status, took_ms,
     )  # fmt: skip
-    if exchange.endpoint in ANTHROPIC and not answer.head.has_request_id:  # where its SDKs look for it
-        ours += b"\r\nrequest-id: " + exchange.request_id
-    if gateway.server_timing:
-        own_ms = (exchange.sent_at - exchange.settled_at) * 1000
-        upstream_ms = (now - exchange.sent_at) * 1000
+    if request.endpoint in ANTHROPIC and not answer.head.has_request_id:  # where its SDKs look for it
+        ours += b"\r\nrequest-id: " + request.request_id
+    if context.server_timing:
+        own_ms = (request.sent_at - request.settled_at) * 1000
+        upstream_ms = (now - request.sent_at) * 1000
         ours += b"\r\nServer-Timing: gateway;dur=%.3f, upstream;dur=%.3f" % (own_ms, upstream_ms)
-    if gateway.cors is not None and exchange.head.origin:
-        ours = gateway.cors.lines(exchange.head.origin) + ours
+    if context.cors is not None and request.head.origin:
+        ours = context.cors.lines(request.head.origin) + ours
     return ours
 
 
-def lines_of_failure(exchange: Exchange, attempt: Attempt) -> bytes:
+def lines_of_failure(exchange: ExchangeState, attempt: Attempt) -> bytes:
     """The lines for an error of the gateway's own after the last attempt, with a CRLF at the end."""
     assert exchange.chain is not None
     return served_by(exchange, attempt) + story(exchange.chain.failures) + b"\r\n"
 
 
-def served_by(exchange: Exchange, attempt: Attempt) -> bytes:
+def served_by(exchange: ExchangeState, attempt: Attempt) -> bytes:
     """The lines that name provider, model and strategy, up to where the story of the attempts begins."""
-    return exchange.routes.response_names(attempt.deployment, attempt.pool)
+    return exchange.request.routes.response_names(attempt.deployment, attempt.pool)
 
 
-def limits_left(exchange: Exchange, answer: Answer | None, now: float) -> bytes:
+def limits_left(exchange: ExchangeState, answer: Answer | None, now: float) -> bytes:
     """What is left of the key's limits; a provider's word about its own by the same names is dropped.
 
     :param now: monotonic seconds.
     """
-    if exchange.permit is None:
+    if exchange.request.permit is None:
         return b""
-    assert exchange.grant is not None
-    account = exchange.grant.account
+    assert exchange.request.grant is not None
+    account = exchange.request.grant.account
     if answer is not None and answer.head.tells_limits:
         answer.head.lines = without(answer.head.lines, account.header_names)
-    return account.header_lines(exchange.permit, now, exchange.gateway.unix_offset_s)
+    return account.header_lines(exchange.request.permit, now, exchange.request.context.unix_offset_s)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from proxy.relay.exchange.attempt import Attempt
+from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.states import PEEKING, TRYING
 from proxy.wire.response import KEEP_ALIVE_EVENT
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.exchange.exchange import Exchange
 
 _NEVER: Final = float("inf")
 # A body that comes a byte at a time, just so often that it is never silent for too long, holds its connection
@@ -27,19 +25,21 @@ def body_due(begun_at: float, size: int, silence_s: float) -> float:
     return begun_at + PATIENCE * silence_s + size / SLOWEST_BYTES_PER_S
 
 
-def body_late(exchange: Exchange, came_at: float, resumed_at: float, silence_s: float) -> tuple[float, str]:
+def body_late(
+    exchange: ExchangeState, came_at: float, resumed_at: float, silence_s: float
+) -> tuple[float, str]:
     """When a request's body is too late, if no more of it comes, and how that is said.
 
     :param came_at: when the last of it came, or could have come; ``resumed_at``: since when it is read from.
     """
-    due = body_due(max(exchange.begun_at, resumed_at), exchange.body.size, silence_s)
+    due = body_due(max(exchange.request.begun_at, resumed_at), exchange.request.body.size, silence_s)
     silent = came_at + silence_s
     if silent <= due:
         return silent, f"Nothing of the body came for {silence_s:g} s."
     return due, "The body is too slow."
 
 
-def look_at(exchange: Exchange, now: float) -> float:
+def look_at(exchange: ExchangeState, now: float) -> float:
     """Do what is due; returns when to look again. All times are monotonic seconds."""
     attempt = exchange.attempt
     if attempt is None:
@@ -50,7 +50,7 @@ def look_at(exchange: Exchange, now: float) -> float:
         if now < exchange.peek_until:
             return exchange.peek_until
         attempt.release()
-        return now + exchange.gateway.timeouts.idle_s
+        return now + exchange.request.context.timeouts.idle_s
     if exchange.state == TRYING:
         for running in (exchange.rival, attempt):  # in the order they began
             if running is not None:
@@ -62,16 +62,16 @@ def look_at(exchange: Exchange, now: float) -> float:
     return _NEVER
 
 
-def _trying(exchange: Exchange, attempt: Attempt, now: float) -> None:
-    if not exchange.body.done:
+def _trying(exchange: ExchangeState, attempt: Attempt, now: float) -> None:
+    if not exchange.request.body.done:
         # The provider can't be late before it has the whole request; but it has to take it.
-        attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.first_byte_s
+        attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.request.first_byte_s
     if now >= attempt.deadline_at:
         attempt.on_deadline()
 
 
-def _answering(exchange: Exchange, attempt: Attempt, now: float) -> float:
-    timeouts = exchange.gateway.timeouts
+def _answering(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
+    timeouts = exchange.request.context.timeouts
     if exchange.client_full_at:
         # The provider's limit rests while we are the ones who paused it.
         due = exchange.client_full_at + timeouts.client_write_s
@@ -89,7 +89,7 @@ def _answering(exchange: Exchange, attempt: Attempt, now: float) -> float:
     return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
 
 
-def _keep_alive(exchange: Exchange, attempt: Attempt, now: float, keepalive_s: float) -> float:
+def _keep_alive(exchange: ExchangeState, attempt: Attempt, now: float, keepalive_s: float) -> float:
     """Put a comment into an event stream that has been silent, between two events only."""
     answer = exchange.answer
     assert answer is not None

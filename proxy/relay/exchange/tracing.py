@@ -13,14 +13,9 @@ from __future__ import annotations
 import logging
 import re
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from proxy.relay.exchange.states import DONE
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.exchange.exchange import Exchange
-    from proxy.wire.request_head import RequestHead
+from proxy.wire.request_head import RequestHead
 
 log = logging.getLogger("tokenhub.traces")
 
@@ -51,7 +46,7 @@ class Tried:
 
     __slots__ = ("attempt", "ended_at", "outcome", "span_id", "what")
 
-    def __init__(self, attempt: Attempt, span_id: int) -> None:
+    def __init__(self, attempt: Any, span_id: int) -> None:
         self.attempt = attempt
         self.span_id = span_id
         self.ended_at = 0.0  # monotonic seconds; 0: it runs
@@ -72,13 +67,27 @@ class Trace:
         self.tried: list[Tried] = []
 
 
+class _Asked(Protocol):
+    @property
+    def head(self) -> RequestHead: ...
+
+
+class Traced(Protocol):
+    """An exchange, as far as it matters here: above this module, so that only its shape is known."""
+
+    trace: Trace | None
+
+    @property
+    def request(self) -> _Asked: ...
+
+
 class Collector(Protocol):
     """Who decides what is traced, and gets it: :class:`proxy.control.telemetry.otlp.Otlp`."""
 
     def samples(self, trace_id: int, parent: Parent | None) -> bool:
         """Whether the spans of this trace are wanted."""
 
-    def take(self, exchange: Exchange, trace: Trace, status: int, now: float) -> None:
+    def take(self, exchange: Any, trace: Trace, status: int, now: float) -> None:
         """A request is over."""
 
     async def close(self) -> None:
@@ -92,35 +101,37 @@ class Tracing:
         self._collector = collector
         self._rng = rng
 
-    def line_for(self, attempt: Attempt) -> bytes:
-        """The header line that tells a provider of the attempt's span.
+    def line_for(self, exchange: Traced, attempt: object) -> bytes:
+        """The header line that names the attempt's span to a provider.
 
         To be called before anything is made of the head of the client: its own context is taken out of it.
         """
-        trace = self._trace_of(attempt.exchange)
+        trace = self._trace_of(exchange)
         span_id = self._tried(trace, attempt).span_id if trace.flags & SAMPLED else self._draw(64)
         return b"traceparent: 00-%032x-%016x-%02x\r\n" % (trace.trace_id, span_id, trace.flags)
 
-    def failed(self, attempt: Attempt, outcome: str, what: str, now: float) -> None:
-        """As of :meth:`proxy.relay.exchange.attempt.Attempt.fail`. If its answer is passed on, it ends
-        with that."""
-        self._note(attempt, outcome, what, now)
+    def failed(self, exchange: Traced, attempt: object, outcome: str, what: str, now: float) -> None:
+        """An attempt failed. If its response is passed on, it ends with that."""
+        self._note(exchange, attempt, outcome, what, now)
 
-    def left(self, attempt: Attempt, now: float) -> None:
-        """Nobody waits for an attempt any longer. Who leaves after the last event of a stream has waited."""
-        if not attempt.is_over and not attempt.is_said_to_end():
-            self._note(attempt, LEFT if attempt.exchange.state == DONE else HEDGED, "", now)
+    def left(self, exchange: Traced, attempt: object, outcome: str, now: float) -> None:
+        """Nobody waits for an attempt any longer. ``outcome``: ``HEDGED`` or ``LEFT``."""
+        self._note(exchange, attempt, outcome, "", now)
 
-    def end(self, exchange: Exchange, status: int, now: float) -> None:
-        """The request is over; as of :func:`proxy.relay.exchange.closing.close`."""
+    def end(self, exchange: Traced, last: object, is_answered: bool, status: int, now: float) -> None:
+        """The request is over.
+
+        :param last: the attempt it ended with; None: nobody was asked. :param is_answered: by that.
+        :param status: of the response to the client.
+        """
         trace = self._trace_of(exchange)
         exchange.trace = None  # it holds attempts, which hold the exchange
         if not trace.flags & SAMPLED:
             return
-        if exchange.attempt is not None:
-            last = self._tried(trace, exchange.attempt)
-            if not last.ended_at or exchange.answer is not None:
-                last.ended_at = now
+        if last is not None:
+            tried = self._tried(trace, last)
+            if not tried.ended_at or is_answered:
+                tried.ended_at = now
         try:
             self._collector.take(exchange, trace, status, now)
         except Exception:
@@ -130,16 +141,16 @@ class Tracing:
         """As of :class:`Collector`."""
         await self._collector.close()
 
-    def _note(self, attempt: Attempt, outcome: str, what: str, now: float) -> None:
-        trace = self._trace_of(attempt.exchange)
+    def _note(self, exchange: Traced, attempt: object, outcome: str, what: str, now: float) -> None:
+        trace = self._trace_of(exchange)
         if trace.flags & SAMPLED:
             tried = self._tried(trace, attempt)
             tried.outcome, tried.what, tried.ended_at = outcome, what, now
 
-    def _trace_of(self, exchange: Exchange) -> Trace:
+    def _trace_of(self, exchange: Traced) -> Trace:
         trace = exchange.trace
         if trace is None:
-            trace = exchange.trace = self._begin(exchange.head)
+            trace = exchange.trace = self._begin(exchange.request.head)
         return trace
 
     def _begin(self, head: RequestHead) -> Trace:
@@ -153,7 +164,7 @@ class Tracing:
             log.exception("a fault in tracing: a request goes on without")
         return Trace(trace_id, self._draw(64), flags, parent)
 
-    def _tried(self, trace: Trace, attempt: Attempt) -> Tried:
+    def _tried(self, trace: Trace, attempt: object) -> Tried:
         for tried in trace.tried:
             if tried.attempt is attempt:
                 return tried

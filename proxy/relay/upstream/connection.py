@@ -1,25 +1,20 @@
 """A connection to a provider.
 
-A :class:`ProviderConnection` reads heads and follows framing; what an answer means is the attempt's
-business, which it tells through five calls (``on_connected``, ``on_connect_failed``, ``on_response_head``,
-``on_response_data``, ``on_upstream_lost``). It belongs to one attempt at a time, or to the pool.
+A :class:`ProviderConnection` reads heads and follows framing. What a response means is for its
+:class:`Receiver` to know, an attempt, to which it belongs until :meth:`ProviderConnection.release`; else it
+belongs to its :class:`ConnectionOwner`, the pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from proxy.relay.upstream.tcp_keepalive import is_unconfirmed, let_wait, round_trip_s
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.wire.header_lines import MAX_HEAD_BYTES, HeadError
-from proxy.wire.response_head import HEAD_TOO_LONG, ResponseHead, read_response_head
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.upstream.pool import ConnectionPool
+from proxy.wire.response_head import ResponseHead, read_response_head
 
 # The event loop reads up to 32 times in a row from a connection whose data fill its buffer of 250 KiB
 # (libuv's uv__read), which would be one turn. After a read above this size a connection rests until the next.
@@ -42,26 +37,87 @@ _STALE_S: Final = 0.1
 _STALE_MOST_S: Final = 1.0
 
 
+class Receiver:
+    """What a connection is used by, and reports to: an attempt."""
+
+    __slots__ = ()
+
+    def on_connected(self, connection: ProviderConnection) -> None:
+        """The connection that was asked for is open."""
+        raise NotImplementedError
+
+    def on_connect_failed(self, why: str, is_ours: bool = False) -> None:
+        """No connection could be opened. ``why`` is a short reason without secrets; ``is_ours``: this machine
+        has no room for one, which is no fault of the provider's."""
+        raise NotImplementedError
+
+    def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
+        """The head of the response came; False if the attempt is over with it.
+
+        :param more: bytes of the body, or its end, follow at once.
+        """
+        raise NotImplementedError
+
+    def on_response_data(self, data: bytes, body: Body) -> None:
+        """A part of the body came; ``body`` was fed with it and knows whether it was the last."""
+        raise NotImplementedError
+
+    def on_head_too_long(self, is_success: bool) -> None:
+        """The head of the response is longer than we take. ``is_success``: its status says 2xx."""
+        raise NotImplementedError
+
+    def on_upstream_lost(self, why: str) -> None:
+        """The connection closed, or its bytes are not HTTP, before the response was complete."""
+        raise NotImplementedError
+
+    def on_upstream_full(self, full: bool) -> None:
+        """The connection takes no more, or takes again."""
+        raise NotImplementedError
+
+
+class ConnectionOwner:
+    """What a connection belongs to between attempts: a pool."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # of the provider
+
+    def opened(self, connection: ProviderConnection) -> None:
+        """The connection is open."""
+        raise NotImplementedError
+
+    def put(self, connection: ProviderConnection, now: float) -> None:
+        """Keep a connection whose exchange ended cleanly."""
+        raise NotImplementedError
+
+    def forget(self, connection: ProviderConnection) -> None:
+        """The connection is closed."""
+        raise NotImplementedError
+
+
 class ProviderConnection:
     """One connection to a provider; an asyncio.Protocol as :class:`proxy.relay.exchange.client.ClientFlow`
     is one."""
 
     __slots__ = (
-        "_is_due", "answered", "attempt", "body", "buffer", "idle_since", "interim", "is_full",
-        "is_held_back", "is_patient", "is_read", "is_resting", "kept_until", "pool", "served", "spoiled",
+        "_is_due", "answered", "body", "buffer", "idle_since", "interim", "is_full", "is_held_back",
+        "is_open",
+        "is_patient", "is_read", "is_resting", "kept_until", "pool", "receiver", "served", "spoiled",
         "transport", "unsent", "waiting",
     )  # fmt: skip
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionOwner) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
-        self.attempt: Attempt | None = None
+        self.receiver: Receiver | None = None
         self.body: Body | None = None  # of the answer being received
         self.buffer = b""  # an incomplete head
         self.answered = False  # a byte of the answer has come
         self.interim = 0
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
+        self.is_open = False
         self.is_held_back = False
         self.is_read = True
         self.is_resting = False  # nothing more is taken in this turn of the event loop
@@ -76,12 +132,13 @@ class ProviderConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are that without being a subclass
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self.pool.open.add(self)
+        self.is_open = True
+        self.pool.opened(self)
 
-    def start(self, attempt: Attempt) -> None:
+    def start(self, receiver: Receiver) -> None:
         """Begin an attempt on this connection."""
-        assert self.attempt is None
-        self.attempt = attempt
+        assert self.receiver is None
+        self.receiver = receiver
         self.body = None
         self.answered = False
         self.interim = 0
@@ -137,7 +194,7 @@ class ProviderConnection:
 
     def release(self, reusable: bool, now: float) -> None:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
-        self.attempt = None
+        self.receiver = None
         self.served += 1
         if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
             self.hold_back(False)
@@ -152,9 +209,13 @@ class ProviderConnection:
     def undo(self) -> None:
         """The dialling ended too early: the loop may have made the connection already. If it then closes it
         by itself, it says nothing of that."""
-        if self in self.pool.open:
+        if self.is_open:
             self.transport.abort()
-            self.pool.forget(self)
+            self._forget()
+
+    def _forget(self) -> None:
+        self.is_open = False
+        self.pool.forget(self)
 
     def hold_back(self, hold: bool) -> None:
         """Stop or go on reading from the provider."""
@@ -188,29 +249,29 @@ class ProviderConnection:
         if self.transport.is_closing() or self.is_held_back:
             return
         data, self.waiting = self.waiting, b""
-        if data and self.attempt is not None and self.body is not None:
-            self._take(self.attempt, self.body, data)
+        if data and self.receiver is not None and self.body is not None:
+            self._take(self.receiver, self.body, data)
         if not self.is_resting and not self.is_held_back:
             self._read(True)
 
     def data_received(self, data: bytes) -> None:
-        attempt = self.attempt
-        if attempt is None:
+        receiver = self.receiver
+        if receiver is None:
             self.transport.abort()  # a provider has nothing to say unasked
             return
         self.answered = True
         size = len(data)
         if self.body is None:
-            data = self._read_head(attempt, data)
-            if not data or self.attempt is not attempt:
+            data = self._read_head(receiver, data)
+            if not data or self.receiver is not receiver:
                 return
         body = self.body
         assert body is not None
         if size > LARGE_READ_BYTES:
             self._rest()
-        self._take(attempt, body, data)
+        self._take(receiver, body, data)
 
-    def _take(self, attempt: Attempt, body: Body, data: bytes) -> None:
+    def _take(self, receiver: Receiver, body: Body, data: bytes) -> None:
         """The next bytes of an answer's body, or of them what is taken in one turn."""
         most = body.slice_bytes
         if len(data) > most:
@@ -220,15 +281,15 @@ class ProviderConnection:
         try:
             taken = body.feed(data)
         except FramingError as error:
-            attempt.on_upstream_lost(f"broken framing: {error}")
+            receiver.on_upstream_lost(f"broken framing: {error}")
             return
         if taken < len(data) or (self.waiting and body.done):
             # More bytes than the message has: they are dropped, and later the connection with them.
             self.spoiled = True
             self.waiting = b""
-        attempt.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
+        receiver.on_response_data(data if body.passed == len(data) else data[: body.passed], body)
 
-    def _read_head(self, attempt: Attempt, data: bytes) -> bytes:
+    def _read_head(self, receiver: Receiver, data: bytes) -> bytes:
         """Returns what follows the head (b"" if nothing does, or the exchange is over)."""
         if self.buffer:
             data = self.buffer + data
@@ -237,7 +298,7 @@ class ProviderConnection:
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
                 if len(data) >= MAX_HEAD_BYTES:
-                    self._refuse_head(attempt, data)
+                    receiver.on_head_too_long(_SUCCESS.match(data) is not None)
                 else:
                     self.buffer = data
                 return b""
@@ -245,26 +306,19 @@ class ProviderConnection:
                 head = read_response_head(data[:end])
                 self.body = self._body_of(head)
             except HeadError as error:
-                attempt.on_upstream_lost(str(error))
+                receiver.on_upstream_lost(str(error))
                 return b""
             data = data[end + 4 :]
             if self.body is not None:
                 break
-        if not attempt.on_response_head(head, self.body, bool(data) or self.body.done):
+        if not receiver.on_response_head(head, self.body, bool(data) or self.body.done):
             return b""
         if self.body.done:
             if data:
                 self.spoiled = True
-            attempt.on_response_data(b"", self.body)
+            receiver.on_response_data(b"", self.body)
             return b""
         return data
-
-    def _refuse_head(self, attempt: Attempt, data: bytes) -> None:
-        """The answer's head is longer than we take. One that says of itself that it is good was work all the
-        same, which is charged: a client may have made it so, by a header that the provider repeats."""
-        if _SUCCESS.match(data) and attempt.is_at_work():
-            attempt.charge_so_far(monotonic())
-        attempt.on_upstream_lost(HEAD_TOO_LONG)
 
     def _body_of(self, head: ResponseHead) -> Body | None:
         """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""
@@ -285,29 +339,29 @@ class ProviderConnection:
 
     def pause_writing(self) -> None:
         self.is_full = True
-        if self.attempt is not None:
-            self.attempt.on_upstream_full(True)
+        if self.receiver is not None:
+            self.receiver.on_upstream_full(True)
 
     def resume_writing(self) -> None:
         self.is_full = False
         if self.unsent:
             self._send_slice()
-        if self.attempt is not None and not self.is_full:
-            self.attempt.on_upstream_full(False)
+        if self.receiver is not None and not self.is_full:
+            self.receiver.on_upstream_full(False)
 
     def eof_received(self) -> bool:
-        if isinstance(self.body, CloseBody) and self.attempt is not None:
+        if isinstance(self.body, CloseBody) and self.receiver is not None:
             self.body.done = True
-            self.attempt.on_response_data(b"", self.body)
+            self.receiver.on_response_data(b"", self.body)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pool.forget(self)
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:  # it looks at what is unsent
-            attempt.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
+        self._forget()
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:  # it looks at what is unsent
+            receiver.on_upstream_lost("reset" if isinstance(exc, ConnectionResetError) else "closed")
         self.unsent.clear()
 
     def __repr__(self) -> str:
-        state = "idle" if self.attempt is None else "answering" if self.answered else "awaiting"
+        state = "idle" if self.receiver is None else "answering" if self.answered else "awaiting"
         return f"<ProviderConnection {self.pool.name} {state} served={self.served}>"

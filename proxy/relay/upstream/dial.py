@@ -17,8 +17,7 @@ from proxy.relay.upstream.resolve import Addresses, reach
 from proxy.relay.upstream.tls import ProviderTLS
 
 if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
-    from proxy.relay.upstream.connection import ProviderConnection
+    from proxy.relay.upstream.connection import ProviderConnection, Receiver
 
 # A connection that is always in use would never see that the provider's name has moved to other addresses.
 # Names of providers live for one to five minutes, and a new connection in five minutes costs next to nothing.
@@ -33,10 +32,10 @@ _OURS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 
 
 async def dial(
-    attempt: Attempt, connection: ProviderConnection, addresses: Addresses, tls: ProviderTLS | None,
+    receiver: Receiver, connection: ProviderConnection, addresses: Addresses, tls: ProviderTLS | None,
     host: str, connect_s: float,
 ) -> None:  # fmt: skip
-    """Open ``connection`` for ``attempt``, which hears of it through on_connected or on_connect_failed.
+    """Open ``connection`` for ``receiver``, which hears of it through on_connected or on_connect_failed.
 
     :param host: whom the certificate has to name.
     :param connect_s: seconds it may take, with the name's resolution and the handshake.
@@ -56,17 +55,17 @@ async def dial(
         raise
     except TimeoutError:
         connection.undo()
-        attempt.on_connect_failed(f"no connection within {connect_s:g} s")
+        receiver.on_connect_failed(f"no connection within {connect_s:g} s")
     except ssl.SSLCertVerificationError as error:
         is_other = error.verify_code in _OTHER_NAME
         said = "the certificate is for another name" if is_other else error.verify_message
-        attempt.on_connect_failed(f"TLS: {said}")
+        receiver.on_connect_failed(f"TLS: {said}")
     except ssl.SSLError as error:
-        attempt.on_connect_failed(f"TLS: {error.reason or error}")
+        receiver.on_connect_failed(f"TLS: {error.reason or error}")
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
         is_ours = isinstance(error, OSError) and error.errno in _OURS
         said = getattr(error, "strerror", None) or str(error)
-        attempt.on_connect_failed(said or "the connection was closed", is_ours)  # in the handshake
+        receiver.on_connect_failed(said or "the connection was closed", is_ours)  # in the handshake
     else:
         connection.kept_until = monotonic() + MAX_AGE_S * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
-        attempt.on_connected(connection)
+        receiver.on_connected(connection)

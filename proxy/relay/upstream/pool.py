@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.config.settings import ProviderConfig
-from proxy.relay.upstream.connection import ProviderConnection
+from proxy.relay.upstream.connection import ConnectionOwner, ProviderConnection, Receiver
 from proxy.relay.upstream.dial import dial
 from proxy.relay.upstream.resolve import Addresses
 from proxy.relay.upstream.tls import ProviderTLS
-
-if TYPE_CHECKING:
-    from proxy.relay.exchange.attempt import Attempt
 
 # Providers and the balancers before them close idle connections after 60 s and more. Leaving a little earlier
 # keeps most requests off a connection that is being closed at that very moment.
 IDLE_EXPIRY_S: Final = 55.0
 
 
-class ConnectionPool:
+class ConnectionPool(ConnectionOwner):
     """All connections to one provider. Idle ones are taken newest first, so that the oldest can expire."""
 
     def __init__(self, provider: ProviderConfig, tls: ProviderTLS | None, connect_s: float) -> None:
-        self.name = provider.name
+        super().__init__(provider.name)
         self.open: set[ProviderConnection] = set()
         self._host = provider.host
         self._addresses = Addresses(provider.host, provider.port)
@@ -42,6 +39,10 @@ class ConnectionPool:
             if not connection.transport.is_closing():
                 return connection
         return None
+
+    def opened(self, connection: ProviderConnection) -> None:
+        """The connection is open."""
+        self.open.add(connection)
 
     def put(self, connection: ProviderConnection, now: float) -> None:
         """Keep a connection whose exchange ended cleanly."""
@@ -62,10 +63,10 @@ class ConnectionPool:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
-    def dial(self, attempt: Attempt) -> asyncio.Task[None]:
-        """Open a connection for ``attempt``, which hears of it through on_connected or on_connect_failed."""
+    def dial(self, receiver: Receiver) -> asyncio.Task[None]:
+        """Open a connection for ``receiver``, which hears of it through on_connected or on_connect_failed."""
         connection = ProviderConnection(self)
-        dialling = dial(attempt, connection, self._addresses, self._tls, self._host, self._connect_s)
+        dialling = dial(receiver, connection, self._addresses, self._tls, self._host, self._connect_s)
         task = asyncio.get_running_loop().create_task(dialling)
         self._dials.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._dials.discard)

@@ -9,7 +9,7 @@ import httptools
 
 from proxy.config.parse import parse
 from proxy.errors import GatewayError
-from proxy.relay.downstream.head_cache import HeadCache
+from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.upstream.provider import Provider
 from proxy.routing.request_options import read_options
 from proxy.wire.request_head import RequestHead, read_request_head

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.errors import BadRequest
 from proxy.relay.downstream import head_cache
-from proxy.relay.downstream.head_cache import MAX_BYTES, MAX_HEADS, HeadCache
+from proxy.relay.exchange.head_cache import MAX_BYTES, MAX_HEADS, HeadCache
 from proxy.wire.request_head import RequestHead
 
 BEGIN = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\n"

@@ -1,0 +1,65 @@
+"""The state of one exchange, which timers, hedging and the end of a request look at and change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from proxy.deployments.deployment import Deployment
+from proxy.relay.exchange.attempt import Attempt, AttemptOwner
+from proxy.relay.exchange.charge import Extra
+from proxy.relay.exchange.client import Client
+from proxy.relay.exchange.request import Request
+from proxy.relay.exchange.states import HOLDING
+from proxy.routing.failover import Chain
+from proxy.routing.pool import Pool
+from proxy.wire.response import Answer
+
+
+class ExchangeState(AttemptOwner):
+    """What there is of an exchange. All times are monotonic seconds.
+
+    What it does about it is in :mod:`proxy.relay.exchange.exchange`, which has its only subclass: the modules
+    between need the state, and stand below.
+    """
+
+    __slots__ = (
+        "answer", "attempt", "chain", "extras", "hedge_timer", "kept_alive_at", "peek_until", "rival",
+        "state",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, client: Client) -> None:
+        super().__init__(request, client)
+        self.state = HOLDING
+        self.attempt: Attempt | None = None  # under way, or the last one
+        self.rival: Attempt | None = None  # the first of a hedge, while both run
+        self.chain: Chain | None = None
+        self.extras: Sequence[Extra] = ()  # charges beside the response's
+        self.answer: Answer | None = None  # what the client gets, from the commit point on
+        self.hedge_timer: asyncio.TimerHandle | None = None
+        self.kept_alive_at = self.peek_until = 0.0
+
+    def try_at(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
+        """Start an attempt, beside its ``rival`` if there is one.
+
+        :raises GatewayError: this request can't go to this provider.
+        """
+        raise NotImplementedError
+
+    def begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+        """From here the attempts are counted: there may be more than one."""
+        raise NotImplementedError
+
+    def on_client_gone(self) -> None:
+        """The client left: end what runs, or have it read on where the key or the alias wants that."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Stop whatever runs upstream: nobody waits for it."""
+        raise NotImplementedError
+
+    def may_cost_more(self, attempt: Attempt, now: float) -> bool:
+        """Whether there is room within the key's limits for another attempt beside one that is charged, or is
+        about to be. If so, it is reserved."""
+        is_free = attempt.record.is_over and attempt.charge[0] is None
+        return is_free or self.request.may_cost_more(attempt.pool, now)
