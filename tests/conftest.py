@@ -94,7 +94,7 @@ async def start() -> AsyncIterator[Start]:
             continue
         gateway = server.gateway
         for connection in list(gateway.connections):
-            connection.transport.abort()
+            connection.abort()
         await until(lambda gateway=gateway: not gateway.connections)
         for deployment in gateway.catalog.deployments.values():
             for row in deployment.rows().values():

@@ -213,7 +213,7 @@ class Wire:
 
     def busy(self) -> ProviderConnection | None:
         """The connection on which an answer is due."""
-        return next((connection for connection in self.asked if connection.attempt is not None), None)
+        return next((connection for connection in self.asked if connection.receiver is not None), None)
 
     def end(self) -> None:
         """The client leaves; nothing may be left running."""
@@ -221,7 +221,7 @@ class Wire:
             self.out.abort()
         self.end_turn()
         for connection in self.asked:
-            assert connection.attempt is None
+            assert connection.receiver is None
         for deployment in self.gateway.catalog.deployments.values():
             for row in deployment.rows().values():
                 assert row.in_flight == 0 and row.awaiting == 0, row

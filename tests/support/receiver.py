@@ -55,7 +55,7 @@ class Attempt:
     def on_upstream_lost(self, why: str) -> None:
         self.lost = why
         assert self.connection is not None
-        self.connection.attempt = None
+        self.connection.receiver = None
         self.connection.transport.abort()
 
 

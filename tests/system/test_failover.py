@@ -441,7 +441,7 @@ async def test_a_trial_whose_stream_is_an_error_in_disguise_fails(provider, othe
         server.gateway.tick(monotonic() + 2.1)
         assert deployment(server).state(monotonic()) == CLOSED
         for connection in server.gateway.connections:
-            connection.transport.abort()
+            connection.abort()
         with pytest.raises(asyncio.IncompleteReadError):
             await asking
     else:
@@ -637,7 +637,7 @@ async def test_nothing_of_it_is_left_in_the_exchange(provider, other, start):
     await client.post(body("two", b',"stream":true'))
     await client.reader.readuntil(b"data: a\n\n")
     running = exchange(server)
-    assert (running.body.held, running.rival, running.hedge_timer) == (None, None, None)
+    assert (running.request.body.held, running.rival, running.hedge_timer) == (None, None, None)
 
 
 async def test_the_next_request_on_the_same_connection(provider, other, start):

@@ -125,7 +125,7 @@ async def secured(issuer, provider):
         for client in one.clients:
             client.close()
         for connection in list(one.server.gateway.connections):
-            connection.transport.abort()
+            connection.abort()
         await until(lambda one=one: not one.server.gateway.connections)
         await one.server.close()
 

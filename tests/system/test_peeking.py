@@ -156,7 +156,7 @@ async def test_it_is_not_held_for_ever(provider, other, server, held):
     await client.head()
     assert await client.reader.readexactly(len(held)) == held
     assert other.connections == 0
-    assert (running.attempt.first_byte_at > 0) == bool(held)
+    assert (running.attempt.record.first_byte_at > 0) == bool(held)
     server.gateway.tick(monotonic() + 121)  # from here it is an answer like any other
     rest = await client.rest() if b"half" in held else await Call(client.reader, client.writer, 0).chunks()
     assert (b"provider_broke_off" in rest) == (b"half" not in held)

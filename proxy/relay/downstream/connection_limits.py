@@ -31,14 +31,18 @@ class Door:
         self._count: dict[bytes, int] = {}
 
     def enter(
-        self, connection: object, transport: asyncio.Transport, server: ServerConfig, elsewhere: int
-    ) -> Unavailable | None:
+        self, connection: object, transport: asyncio.Transport, server: ServerConfig, elsewhere: int,
+        is_draining: bool = False,
+    ) -> Unavailable | None:  # fmt: skip
         """Admit a client that has connected, or return why it can't stay.
 
         Where there are too many even to say so, the transport is closed.
 
         :param elsewhere: connections to other workers.
         """
+        self.connections.add(connection)
+        if is_draining:
+            return Unavailable("The gateway is shutting down.", code="overloaded", retry_after_s=1)
         above = self.count() + elsewhere - server.max_connections
         if above > 0:
             if above > MAX_TOLD:

@@ -101,10 +101,9 @@ class Gateway(Context):
 
     def enter(self, client: Client, transport: asyncio.Transport) -> GatewayError | None:
         """Take a client that has connected, or return why it can't stay."""
-        self.connections.add(client)
-        if self.draining:
-            return Unavailable("The gateway is shutting down.", code="overloaded", retry_after_s=1)
-        return self.door.enter(client, transport, self.config.server, self.connections_elsewhere)
+        return self.door.enter(
+            client, transport, self.config.server, self.connections_elsewhere, self.draining
+        )
 
     def count_refusal(
         self, error: GatewayError, request: Request | None, head: RequestHead | None,

@@ -74,7 +74,7 @@ def exchange(wire: Wire, flags: int, how: int, answer: bytes) -> None:
 
 def close(connection: object, is_reset: bool) -> None:
     """The provider leaves, as the event loop tells it."""
-    if not is_reset and not connection.eof_received() and connection.attempt is None:  # type: ignore[attr-defined]
+    if not is_reset and not connection.eof_received() and connection.receiver is None:  # type: ignore[attr-defined]
         return
     error = ConnectionResetError() if is_reset else None
     connection.connection_lost(error)  # type: ignore[attr-defined]

@@ -35,7 +35,10 @@ def gateway(most: int = 100, per_client: int = 0, *, elsewhere: int = 0, drainin
 
 
 def enter(door: Door, connection: Any, gateway: Any, transport: Any = None) -> str:
-    error = door.enter(connection, transport or Transport(), gateway)
+    error = door.enter(
+        connection, transport or Transport(), gateway.config.server, gateway.connections_elsewhere,
+        gateway.draining,
+    )  # fmt: skip
     if error is None:
         return ""
     assert (error.status, error.code, error.retry_after_s, error.close) == (503, "overloaded", 1, True)

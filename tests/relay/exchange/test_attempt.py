@@ -140,7 +140,7 @@ async def test_what_comes_while_a_connection_is_dialled_waits(other, start):
         running = exchange(server)
         writing = asyncio.ensure_future(client.send(sending[cut:]))
         while not are_open(server)[1]:
-            assert running.body.size < 1 << 20
+            assert running.request.body.size < 1 << 20
             await asyncio.sleep(0.005)
         reply = Reply(*await client.response())
         assert (reply.story, reply.body == whole.replace(b"a/m", b"m")) == ("a:connect, b:200", True)
@@ -203,7 +203,7 @@ async def test_an_upload_that_grows_beyond_the_replay_limit(provider, other, sta
     whole = post(body("a/m", LARGE), extra=TO_B.encode() + b"\r\n")
     await client.send(whole[:500])
     await sending(server)
-    assert exchange(server).body.held
+    assert exchange(server).request.body.held
     await client.send(whole[500:])
     reply = Reply(*await client.response())
     assert reply.kind == (502, "provider_error", "provider_bad_answer")
@@ -316,7 +316,7 @@ async def test_the_time_limit_is_per_attempt_and_capped(provider, other, start, 
     for one in (provider, other):
         await until(lambda one=one: one.seen)
         attempt = exchange(server).attempt
-        assert attempt.deadline_at - attempt.begun_at == pytest.approx(float(limit))
+        assert attempt.deadline_at - attempt.record.begun_at == pytest.approx(float(limit))
         server.gateway.tick(attempt.deadline_at)
     reply = await asking
     assert reply.kind == (503, "provider_error", "all_attempts_failed")
@@ -345,7 +345,7 @@ async def test_the_time_begins_with_the_end_of_the_request(provider, other, star
     server.gateway.tick(monotonic() + 20)  # nothing is late yet, however late it is
     await client.send(whole[-3:])
     await until(lambda: provider.seen)
-    assert attempt.deadline_at - attempt.asked_at == pytest.approx(60)
+    assert attempt.deadline_at - attempt.record.asked_at == pytest.approx(60)
     server.gateway.tick(attempt.deadline_at)
     reply = Reply(*await client.response())
     assert reply.error["message"] == "The provider 'a' did not answer within 60 s."

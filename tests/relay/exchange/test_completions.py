@@ -19,7 +19,7 @@ ANSWER = json.dumps({"usage": {"prompt_tokens": 4, "completion_tokens": 6}}).enc
 
 
 class Fakes:
-    """Attempts whose answers are complete, and a ledger; what is done to them is noted in order."""
+    """Responses that are complete, and a ledger; what is done to them is noted in order."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -29,19 +29,19 @@ class Fakes:
     def write(self, lines: bytes) -> None:
         self.done.append(f"write {lines.decode().split()}")
 
-    def attempt(self, name: str, at: float, broken: str = "") -> Any:
+    def ending(self, name: str, broken: str = "") -> Any:
         def note(what: str) -> bytes:
             if what == broken:
                 raise RuntimeError(what)
             self.done.append(f"{what} {name}")
             return f"{name}\n".encode()
 
-        exchange = SimpleNamespace(settle=lambda _: note("settle"), on_end=lambda _: note("send"))
-        client = SimpleNamespace(cut=lambda gently: note("cut gently" if gently else "cut"))
-        return SimpleNamespace(progress_at=at, exchange=exchange, client=client)
+        return SimpleNamespace(
+            settle=lambda: note("settle"), send_end=lambda: note("send"), cut_off=lambda: note("cut")
+        )
 
     def end(self, name: str, at: float, broken: str = "") -> None:
-        self.endings.hold(self.attempt(name, at, broken))
+        self.endings.hold(self.ending(name, broken), at)
 
 
 @pytest.fixture

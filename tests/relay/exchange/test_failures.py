@@ -183,7 +183,7 @@ async def test_what_the_chain_cuts_short_is_the_providers_if_it_had_its_time(pro
     server.gateway.tick(monotonic() + 60.1)
     await until(lambda: other.seen)
     attempt = exchange(server).attempt
-    attempt.deadline_at = attempt.asked_at + (59.0 if is_long else 20.0)
+    attempt.deadline_at = attempt.record.asked_at + (59.0 if is_long else 20.0)
     exchange(server).client.wake_by(attempt.deadline_at)
     server.gateway.tick(attempt.deadline_at)
     assert (await asking).story == "a:timeout, b:timeout"
@@ -399,7 +399,7 @@ async def test_what_a_provider_has_had_for_long_is_not_sent_again(
 ):
     async def after() -> None:
         attempt = exchange(server).attempt
-        attempt.asked_at -= 0.2  # so long ago
+        attempt.record.asked_at -= 0.2  # so long ago
 
     provider.script, other.script = (lambda call: slow_to_close(call, after, ending)), OK
     server = await start(config(provider, other))
@@ -426,7 +426,7 @@ async def test_the_round_trip_says_how_long(
     provider, other, start, monkeypatch, round_trip_s, waited_s, is_redialled
 ):
     async def after() -> None:
-        exchange(server).attempt.asked_at -= waited_s
+        exchange(server).attempt.record.asked_at -= waited_s
 
     monkeypatch.setattr("proxy.relay.upstream.connection.round_trip_s", lambda transport: round_trip_s)
     provider.script = lambda call: slow_to_close(call, after, "close")
@@ -447,8 +447,8 @@ async def test_a_request_that_is_not_all_sent_can_not_have_been_taken(
             await call.head()
             attempt = exchange(server).attempt
             await until(lambda: attempt.connection.unsent)
-            attempt.begun_at -= waited_s
-            attempt.asked_at -= waited_s
+            attempt.record.begun_at -= waited_s
+            attempt.record.asked_at -= waited_s
 
     provider.script = script
     server = await start(config(provider, other, tables='[routing]\nreplay_limit = "32MiB"'))

@@ -23,10 +23,12 @@ class Exchange:
         self.answer = None
         self.attempt: Attempt | None = None
         self.rival: Attempt | None = None
-        self.body = SimpleNamespace(done=True)
-        self.first_byte_s = 60.0
+        context = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
+        body = facts.pop("body", SimpleNamespace(done=True))
+        self.request = SimpleNamespace(
+            body=body, first_byte_s=60.0, context=context, begun_at=facts.pop("begun_at", 0.0)
+        )
         self.client_full_at = self.kept_alive_at = self.peek_until = 0.0
-        self.gateway = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
         self.client = SimpleNamespace(
             cut=lambda gently: self.did.append(("cut", gently)),
             send=self.did.append,
