@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from proxy.config.settings import TimeoutsConfig
-from proxy.relay.downstream.resume_queue import Rest
 from proxy.relay.downstream.client_flow import NEVER, ClientFlow
+from proxy.relay.downstream.resume_queue import Rest
 from proxy.relay.exchange.outbox import Outbox
 
 

@@ -152,7 +152,7 @@ async def test_a_limit_that_is_hardly_shorter_than_the_operators_is_the_clients_
     asking = asyncio.ensure_future(ask(server, "a/m", "X-Inferoute-Timeout: 59.9"))
     await until(lambda: len(provider.seen) == 4)
     attempt = exchange(server).attempt
-    row.waiting[attempt] -= 59.9  # so long it has waited
+    row.waiting[attempt.record] -= 59.9  # so long it has waited
     exchange(server).client.wake_by(attempt.deadline_at)
     server.gateway.tick(attempt.deadline_at)
     assert (await asking).kind == (504, "provider_error", "provider_timeout")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import BadRequest
-from proxy.relay.downstream import head_cache
+from proxy.relay.exchange import head_cache
 from proxy.relay.exchange.head_cache import MAX_BYTES, MAX_HEADS, HeadCache
 from proxy.wire.request_head import RequestHead
 

@@ -200,7 +200,7 @@ def test_a_fallback_that_a_key_may_not_use_is_refused_whatever_it_can_do(endpoin
 def test_a_key_whose_requests_are_used_up_is_refused_by_its_head():
     made = request()
     grant = grant_of(rpm=1)
-    made.gateway.keys = SimpleNamespace(grant_of=lambda credentials: grant)
+    made.context.keys = SimpleNamespace(grant_of=lambda credentials: grant)
     made.head.access = None
     made.begin()
     grant.account.count(made.begun_at, UNIX_S)
@@ -273,7 +273,7 @@ def test_only_a_sticky_split_looks_for_the_caller():
 
 def test_a_request_keeps_to_the_routes_it_began_with():
     made = whole(b'{"model":"both"}')
-    before, made.gateway.routes = made.routes, None  # type: ignore[assignment]
+    before, made.context.routes = made.routes, None  # type: ignore[assignment]
     assert made.resolve().name == "both"
     assert made.routes is before
     assert made.request_id == b"req_0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,6 +88,6 @@ async def test_timing_is_told_where_it_is_asked_for(provider, other, start):
 
 def test_without_a_permit_there_are_no_limits():
     class Nothing:
-        permit = None
+        request = SimpleNamespace(permit=None)
 
     assert limits_left(Nothing(), None, 0.0) == b""  # type: ignore[arg-type]
