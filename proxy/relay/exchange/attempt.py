@@ -7,12 +7,10 @@ and when its response may go to the client, is decided by its owner (:mod:`proxy
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from proxy.access.grants import would_go_along
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, is_failure
 from proxy.errors import AttemptFailed
@@ -24,22 +22,16 @@ from proxy.relay.exchange.end_policy import NO_END, begin, learn
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
+from proxy.relay.exchange.tracing import Trace
 from proxy.relay.upstream.connection import TAKEN_IN_BYTES, ProviderConnection, Receiver
 from proxy.routing.failover import Doubt
 from proxy.routing.pool import Pool
 from proxy.wire.framing import Body, wrap_chunk
-from proxy.wire.header_lines import without
 from proxy.wire.response import Answer
 from proxy.wire.response_head import HEAD_TOO_LONG, ResponseHead
 from proxy.wire.retry_after import retry_after_s
 from proxy.wire.sse import is_error
 
-if TYPE_CHECKING:
-    from proxy.relay.exchange.tracing import Trace
-
-log = logging.getLogger("tokenhub.attempt")
-
-_LOCATION: Final = frozenset((b"location",))
 # A body so small is kept until there is an answer, though nothing may follow: a failure is judged by it.
 _KEPT_BYTES: Final = 16 << 10
 
@@ -105,8 +97,7 @@ class Attempt(Receiver):
         self.progress_at = 0.0  # when the last one did
         self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
         self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
-        self.is_peeking = False
-        self.redialled = False
+        self.is_peeking = self.redialled = False
         self.redial_s = -1.0  # after so many seconds a kept connection had closed
         self.is_refused = False  # by a 401, whose body is awaited
         self.doubt: Doubt | None = None  # so it was, and it may be the request's own fault
@@ -122,7 +113,6 @@ class Attempt(Receiver):
             self.dial = self.provider.pool.dial(self)
 
     def on_connected(self, connection: ProviderConnection) -> None:
-        assert not self.record.is_over  # what ends an attempt ends its dialling
         self.dial = None
         self.connection = connection
         connection.start(self)
@@ -173,7 +163,6 @@ class Attempt(Receiver):
         self.owner.client.wake_by(self.deadline_at)
 
     def on_upstream_full(self, full: bool) -> None:
-        """Pause or resume the client."""
         self.upstream_full_at = monotonic() if full else 0.0
         if not self.request.body.done:
             self.owner.client.pause_reading(full)
@@ -181,15 +170,13 @@ class Attempt(Receiver):
     def on_connect_failed(self, why: str, is_ours: bool = False) -> None:
         self.dial = None
         if is_ours:
-            now = monotonic()
-            what = failures.none_can_be_opened(self.record, why, now)
-            self.owner.on_attempt_failed(self, AttemptFailed(CONNECT, what, 503, "provider_unreachable"), now)
-            return
-        self.fail(AttemptFailed(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable"))
+            failure = failures.none_can_be_opened(self.record, why, monotonic())
+            self.owner.on_attempt_failed(self, failure, monotonic())
+        else:
+            self.fail(AttemptFailed(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable"))
 
     def on_head_too_long(self, is_success: bool) -> None:
-        """A success was work all the same, which is charged: a client may have made the head so long, by a
-        header that the provider repeats."""
+        # A success is charged: the client may have made the head so long, by a header that is repeated to it.
         if is_success and self.is_at_work():
             self.charge_so_far(monotonic())
         self.on_upstream_lost(HEAD_TOO_LONG)
@@ -207,7 +194,12 @@ class Attempt(Receiver):
         if self.is_refused:
             self._refused(now)
         elif may_redial:
-            self._redial(connection, now)
+            # Nobody's fault, and no attempt: the request goes out again on a connection of its own.
+            self.redialled = True
+            self.redial_s = now - self.record.begun_at
+            self.upstream_full_at = 0.0
+            self.request.context.counters.redials += 1
+            self.dial = self.provider.pool.dial(self)
         else:
             is_out = self.answer is not None and not self.is_peeking
             self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
@@ -218,14 +210,6 @@ class Attempt(Receiver):
             self.fail(AttemptFailed(RESET, what, 502, "provider_bad_answer"))
         else:
             self.owner.break_off(self, what)
-
-    def _redial(self, connection: ProviderConnection, now: float) -> None:
-        """Nobody's fault, and no attempt: the request goes out again on a connection of its own."""
-        self.redialled = True
-        self.redial_s = now - self.record.begun_at
-        self.upstream_full_at = 0.0
-        self.request.context.counters.redials += 1
-        self.dial = self.provider.pool.dial(self)
 
     def on_deadline(self) -> None:
         """No answer in time."""
@@ -248,10 +232,8 @@ class Attempt(Receiver):
     def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
         request = self.request
         now = self.progress_at = monotonic()
-        if head.leads_on and would_go_along(request.head.credentials):
-            head.lines = without(head.lines, _LOCATION)
-        status, minor, endpoint = head.status, request.head.minor, request.endpoint
-        self.answer = begin(head, body, minor, self.asks_usage, endpoint, self.provider, self.record.row)
+        status = head.status
+        self.answer = begin(head, body, request, self.provider, self.record.row, self.asks_usage)
         if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
             return self._on_failure(head, now, more)
         self.owner.on_head(self, now)
@@ -271,11 +253,10 @@ class Attempt(Receiver):
             self.owner.client.wake_by(self.deadline_at)
             return True
         wait_s = retry_after_s(head.lines, time.time()) if status in (429, 503) else None
-        if not self.fail(failures.bad_status(status, wait_s), now):
-            return False
-        if not more:
+        is_passed_on = self.fail(failures.bad_status(status, wait_s), now)
+        if is_passed_on and not more:
             self.flush()
-        return True
+        return is_passed_on
 
     def _refused(self, now: float) -> bool:
         """A 401 is there, with its body or as much of it as was waited for: its code may say that the key is
@@ -325,17 +306,14 @@ class Attempt(Receiver):
             self.record.held_s += now - owner.client_full_at
             owner.client_full_at = now
         is_told = answer is not None and (is_whole or answer.tells_all(request.endpoint, request.answers))
-        self._charge(now, is_told)
+        self.charge_at(now, is_told)
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
         return self.answer is not None and self.answer.is_said_to_end()
 
-    def account(self, now: float) -> None:
-        """Charge a complete response."""
-        self._charge(now, True)
-
-    def _charge(self, now: float, is_told: bool) -> None:
+    def charge_at(self, now: float, is_told: bool) -> None:
+        """Charge it. ``is_told``: the response has come so far that it tells its usage, if it does at all."""
         self.charge = charge_of(
             self.record, self.request, self.answer, self.answered_at, now,
             is_told=is_told, is_simulated=self.provider.simulated,

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.access.grants import would_go_along
 from proxy.deployments.row import Row
 from proxy.errors import GatewayError
+from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.provider import Provider
 from proxy.wire.framing import Body
+from proxy.wire.header_lines import without
 from proxy.wire.response import Answer
 from proxy.wire.response_head import ResponseHead
 from proxy.wire.stream_end import UNENDED, WHOLE
 from proxy.wire.stream_errors import last_event
 
+# Where a redirect leads: a client that follows it would take its credentials along.
+_LOCATION: Final = frozenset((b"location",))
 # Whose streams say that they are at their end.
 _ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})
 # After so many streams in a row without an end the deployment seems to send none.
@@ -27,16 +32,17 @@ NO_END: Final = "ended the stream before the answer was complete"
 
 
 def begin(
-    head: ResponseHead, body: Body, minor: int, takes_usage_out: bool, endpoint: str, provider: Provider,
-    row: Row,
-) -> Answer:  # fmt: skip
-    """The answer that begins with ``head``, which believes the end of its message or not.
+    head: ResponseHead, body: Body, request: Request, provider: Provider, row: Row, takes_usage_out: bool
+) -> Answer:
+    """The response that begins with ``head``, which believes the end of its message or not.
 
-    :param minor: and ``takes_usage_out``: as in :class:`proxy.wire.response.Answer`.
+    :param takes_usage_out: as in :class:`proxy.wire.response.Answer`.
     """
-    status, ends_as = head.status, ""
+    if head.leads_on and would_go_along(request.head.credentials):
+        head.lines = without(head.lines, _LOCATION)
+    status, ends_as, minor = head.status, "", request.head.minor
     if head.event_stream and not provider.believes_framing and 200 <= status < 300 and status != 204:
-        ends_as = endpoint if endpoint in _ENDED_AT else ""
+        ends_as = request.endpoint if request.endpoint in _ENDED_AT else ""
     believes = row.endless >= BELIEVED_AFTER
     return Answer(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
 

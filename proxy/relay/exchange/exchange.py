@@ -270,7 +270,7 @@ class Exchange(ExchangeState):
         now = attempt.progress_at
         try:
             if not attempt.record.is_over:  # what was blamed on the provider costs nothing
-                attempt.account(now)
+                attempt.charge_at(now, True)
         finally:  # whatever fails, the request is over
             line = close(self, answer.head.status, now, 1)
         return line

@@ -107,12 +107,13 @@ def run_out(request: Request, record: Record, what: str, now: float) -> None:
     record.left(now)
 
 
-def none_can_be_opened(record: Record, why: str, now: float) -> str:
+def none_can_be_opened(record: Record, why: str, now: float) -> AttemptFailed:
     """End a record for whose attempt this machine has no room for a connection, which is no fault of the
-    provider's. Returns what happened."""
+    provider's."""
     log.error("no connection to provider %s can be opened: %s", record.deployment.provider.name, why)
     record.left(now)
-    return f"could not be asked, as the gateway can open no connection ({why})"
+    what = f"could not be asked, as the gateway can open no connection ({why})"
+    return AttemptFailed(CONNECT, what, 503, "provider_unreachable")
 
 
 def is_providers_time(request: Request, record: Record, deadline_at: float, upstream_full_at: float) -> bool:
