@@ -363,7 +363,7 @@ def test_a_setting_without_a_description_is_refused(tmp_path, reference, monkeyp
     with pytest.raises(LookupError, match="does not describe"):
         reference.routes_page()
     written.write_text(text.replace("[auth]", "[auth]\nother = 'x'", 1))
-    with pytest.raises(LookupError, match=r"describes what there is not: \[auth\] other$"):
+    with pytest.raises(LookupError, match=r"describes unknown settings: \[auth\] other$"):
         reference.routes_page()
 
 
