@@ -255,11 +255,11 @@ COMMANDS = """\
 **Exit codes.** 0: success. 1: failure; standard error has one line with the reason. 2: wrong usage. 130:
 `chat` or `bench` was ended by Ctrl-C.
 
-**Which gateway.** `routes`, `explain`, `aliases`, `keys` and `usage` use the admin API of a running gateway, at
-the address in the configuration or at `--admin URL` (`http://127.0.0.1:8081`,
+**Which gateway.** `routes`, `explain`, `aliases`, `keys` and `usage` use the admin API of a running gateway,
+at the address in the configuration or at `--admin URL` (`http://127.0.0.1:8081`,
 `unix:/run/tokenhub/admin.sock`). The token is in the variable that `[admin] token_env` names, or in
-`$TOKENHUB_ADMIN_TOKEN`. If no gateway answers, `keys` and `usage` work on its database. `chat` and `bench` use
-the file's first listener, with the key in `$TOKENHUB_API_KEY`.
+`$TOKENHUB_ADMIN_TOKEN`. If no gateway answers, `keys` and `usage` work on its database. `chat` and `bench`
+use the file's first listener, with the key in `$TOKENHUB_API_KEY`.
 """
 
 
