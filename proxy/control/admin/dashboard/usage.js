@@ -33,9 +33,9 @@ const COLUMNS = [
   ["usd", "USD", format.usd],
   ["estimated", "Estimated", format.count],
 ];
-const NOBODY = { key: "no key", model: "no model", provider: "no provider" };
+const WITHOUT = { key: "no key", model: "no model", provider: "no provider" };
 
-const nameOf = (row, dimension) => row[dimension] ?? NOBODY[dimension];
+const nameOf = (row, dimension) => row[dimension] ?? WITHOUT[dimension];
 const idOf = (row, dimension) => row[dimension === "key" ? "key_id" : dimension] ?? "";
 
 // ---------------------------------------------------------------------- chart
