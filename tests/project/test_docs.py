@@ -186,6 +186,13 @@ def test_modules_that_are_named_exist(page):
         assert (ROOT / name).exists(), name
 
 
+def test_modules_in_the_architecture_exist():
+    """Paths there begin at the package, or at the repository."""
+    named = set(re.findall(r"`([a-z_]+(?:/\w+)*\.py)`", (ROOT / "ARCHITECTURE.md").read_text()))
+    assert len(named) > 40
+    assert {one for one in named if not ((ROOT / "proxy" / one).exists() or (ROOT / one).exists())} == set()
+
+
 @each_page
 def test_settings_that_are_named_exist(page, reference):
     known = {f"[{setting.section}] {setting.name}" for setting in reference.settings()}
