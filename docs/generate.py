@@ -1,11 +1,10 @@
 """Writes the pages that are made from the code: routes.md (the settings) and commands.md (the command line).
 
     python docs/generate.py            # write them
-    python docs/generate.py --check    # exit 1 where one is not up to date
+    python docs/generate.py --check    # exit 1 if one is not up to date
 
-What a setting is called, what it takes and what it is by default is asked of the parser itself: it reads a
-file while its tables are watched. What a setting does stands in settings.toml beside this program, which is
-refused where it leaves one out or describes one that there is none of.
+Names, values and defaults of settings come from the parser itself: it reads a file while its tables are
+watched. The descriptions are in settings.toml beside this program; a missing or superfluous one is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from proxy.config.settings import Listen
 DOCS = Path(__file__).parent
 DESCRIPTIONS = DOCS / "settings.toml"
 ABOUT = "*"  # in settings.toml: about the section as a whole
-NOTE = "<!-- Made by docs/generate.py; to change it, edit {source} and run that. -->\n"
+NOTE = "<!-- Made by docs/generate.py: edit {source}, then run it. -->\n"
 
 # One of everything, so that the parser asks for every setting there is.
 SAMPLE = """
@@ -39,7 +38,7 @@ base_url = "https://api.example.com/v1"
 models = ["NAME/MODEL"]
 """
 
-# What the readers of single values take, in words.
+# The values that each reader takes, in words.
 WORDS: dict[Callable[..., object], str] = {
     values.flag: "`true` or `false`",
     values.text: "text",
@@ -65,7 +64,7 @@ WORDS: dict[Callable[..., object], str] = {
 
 
 class Setting(NamedTuple):
-    """A setting as the parser has it; ``section`` and ``name`` as docs/settings.toml has them."""
+    """A setting of the parser; ``section`` and ``name`` as in docs/settings.toml."""
 
     section: str
     name: str
@@ -75,11 +74,11 @@ class Setting(NamedTuple):
     has_effect: bool
 
 
-# ---------------------------------------------------------------------- what the parser asks for
+# ---------------------------------------------------------------------- the parser's settings
 
 
 def settings() -> list[Setting]:
-    """All settings there are, in the order in which the parser takes them."""
+    """All settings, in the parser's order."""
     found: list[Setting] = []
     table, take, take_list, take_pairs = (
         validate.Table,
@@ -119,7 +118,7 @@ def settings() -> list[Setting]:
 
 
 def words(read: Callable[..., object]) -> str:
-    """What a reader takes. :raises LookupError: it is new; say it in :data:`WORDS`."""
+    """The values that a reader takes. :raises LookupError: it is new; add it to :data:`WORDS`."""
     if read in WORDS:
         return WORDS[read]
     kind = read.__qualname__.partition(".")[0]
@@ -133,13 +132,13 @@ def words(read: Callable[..., object]) -> str:
     if kind == "url":
         return "address: " + " or ".join(f"`{scheme}://…`" for scheme in of["schemes"])
     inner = [value for value in of.values() if callable(value)]
-    if len(inner) == 1:  # it reads by another, and says more of what is wrong
+    if len(inner) == 1:  # it wraps another reader
         return words(inner[0]) + ("; or a table of them by endpoint" if kind == "auth" else "")
     raise LookupError(f"docs/generate.py has no words for {read.__qualname__}: add it to WORDS")
 
 
 def written(value: object, read: Callable[..., object]) -> str:
-    """A default as the file would have it."""
+    """A default, as it is written in the file."""
     if value is None:
         return "none"
     if isinstance(value, dict):
@@ -192,7 +191,7 @@ def descriptions() -> dict[str, dict[str, str]]:
     if there - said:
         raise LookupError(f"docs/settings.toml does not describe {_named(there - said)}")
     if said - there:
-        raise LookupError(f"docs/settings.toml describes what there is not: {_named(said - there)}")
+        raise LookupError(f"docs/settings.toml describes unknown settings: {_named(said - there)}")
     return described
 
 
@@ -250,17 +249,17 @@ def _line(setting: Setting, text: str) -> str:
 COMMANDS = """\
 # Commands
 
-`tokenhub COMMAND --help` says the same. `python -m proxy` is another way to call it. All take `--config F`;
-the default is `./routes.toml`, then what `$TOKENHUB_CONFIG` names.
+`tokenhub COMMAND --help` has the same text. `python -m proxy` is another way to call it. All commands take
+`--config F`; the default is `./routes.toml`, then the file named by `$TOKENHUB_CONFIG`.
 
-**Exit codes.** 0: done. 1: failed; the reason is one line on standard error. 2: wrong usage. 130: `chat` or
-`bench` was ended by Ctrl-C.
+**Exit codes.** 0: success. 1: failure; standard error has one line with the reason. 2: wrong usage. 130:
+`chat` or `bench` was ended by Ctrl-C.
 
-**Which gateway.** `routes`, `explain`, `aliases`, `keys` and `usage` ask the admin API of a running one, at
-the address in the configuration or at `--admin URL` (`http://127.0.0.1:8081`,
+**Which gateway.** `routes`, `explain`, `aliases`, `keys` and `usage` use the admin API of a running gateway,
+at the address in the configuration or at `--admin URL` (`http://127.0.0.1:8081`,
 `unix:/run/tokenhub/admin.sock`). The token is in the variable that `[admin] token_env` names, or in
-`$TOKENHUB_ADMIN_TOKEN`. Where no gateway answers, `keys` and `usage` work on its database. `chat` and
-`bench` talk to the file's first listener, with the key in `$TOKENHUB_API_KEY`.
+`$TOKENHUB_ADMIN_TOKEN`. If no gateway answers, `keys` and `usage` work on its database. `chat` and `bench`
+use the file's first listener, with the key in `$TOKENHUB_API_KEY`.
 """
 
 
@@ -301,7 +300,7 @@ def _command(parser: argparse.ArgumentParser) -> str:
 def _is_shown(action: argparse.Action) -> bool:
     if isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
         return False
-    return action.dest not in ("config", "admin")  # said once, for all of them
+    return action.dest not in ("config", "admin")  # the introduction describes them once
 
 
 def _argument(action: argparse.Action) -> str:
@@ -326,11 +325,11 @@ PAGES: dict[str, Callable[[], str]] = {"routes.md": routes_page, "commands.md": 
 
 
 def main(argv: list[str]) -> int:
-    """Write the pages, or say which are old."""
+    """Write the pages, or report those that are not up to date."""
     old = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
     if argv == ["--check"]:
         for name in old:
-            print(f"docs/{name} is not what the code says: run python docs/generate.py", file=sys.stderr)
+            print(f"docs/{name} is not up to date: run python docs/generate.py", file=sys.stderr)
         return 1 if old else 0
     for name in old:
         (DOCS / name).write_text(PAGES[name]())

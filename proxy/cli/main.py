@@ -221,7 +221,7 @@ def _add_asking(commands: Commands) -> None:
     routes = commands.add_admin(
         "routes",
         _routes,
-        "Show what a running gateway knows of each model.",
+        "Show the live state of each model.",
         "routes --watch",
         "routes --json",
     )

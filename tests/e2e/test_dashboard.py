@@ -101,12 +101,12 @@ def page(browser, gateway) -> Browser:
 
 
 SHOWN = {
-    "overview": ["Requests per second", "Time to first token", "in health", "Connections"],
-    "routes": ["openai/gpt-4o", "chat, not streamed", "Not asked yet", "meta/muse-spark-1.3"],
+    "overview": ["Requests per second", "Time to first token", "Healthy", "Connections"],
+    "routes": ["openai/gpt-4o", "chat, not streamed", "No requests yet", "meta/muse-spark-1.3"],
     "aliases": ["premium", "anthropic/claude-3-5-sonnet", "latency, the default", "Next request (chat)"],
     "keys": ["prod", HOSTILE, "of 1,000", "600 requests/min", "expired"],
-    "usage": ["Input tokens", "openai/gpt-4o", "by day and model", "Days are days in UTC."],
-    "requests": ["prod", "asked for premium", "openai/gpt-4o", HOSTILE, "401"],
+    "usage": ["Input tokens", "openai/gpt-4o", "by day and model", "Days are in UTC."],
+    "requests": ["prod", "requested as premium", "openai/gpt-4o", HOSTILE, "401"],
 }
 
 
@@ -211,7 +211,7 @@ def test_filters_of_requests(page):
     page.one("input[name=key]").send_keys("prod")
     page.until(lambda: {e.text for e in page.all("tbody td[data-label=Key]") if e.text} == {"prod"})
     page.one("input[name=model]").send_keys("no-such")
-    page.says("None of the latest requests is like that.")
+    page.says("No recent request matches.")
     assert page.driver.current_url.endswith("#/requests?model=no-such&key=prod")
 
 
@@ -271,15 +271,15 @@ def test_a_key_is_changed_and_revoked(page, gateway):
     secret = make_key(gateway, name="brief", rpm=5)
     page.go("keys")
     page.press("Edit brief")
-    page.fill("Requests a minute", "")
+    page.fill("Requests per minute", "")
     page.fill("Models", "premium, openai/*")
     page.press("Save", "dialog")
-    page.says("brief is saved.", "#notice")
+    page.says("Saved brief.", "#notice")
     [row] = [row for row in told(gateway, "keys") if row["name"] == "brief"]
     assert (row["limits"]["rpm"], row["models"]) == (None, ["premium", "openai/*"])
     page.press("Revoke brief")
     page.press("Revoke", "dialog")
-    page.says("brief is revoked.", "#notice")
+    page.says("Revoked brief.", "#notice")
     page.says("revoked", "tbody tr.over")
     assert ask(gateway, "premium", secret) == 401
 
@@ -288,15 +288,15 @@ def test_a_key_gets_another_secret(page, gateway):
     first = make_key(gateway, name="turning", rpm=500)
     page.go("keys")
     page.press("Rotate turning")
-    page.fill("The present secret works on for", "31d")
-    page.press("Make a new secret", "dialog")
+    page.fill("Keep the old secret working for", "31d")
+    page.press("Create new secret", "dialog")
     page.says("'overlap' must be a span such as 24h or 7d", "dialog .wrong")
-    page.fill("The present secret works on for", "7d")
-    page.press("Make a new secret", "dialog")
+    page.fill("Keep the old secret working for", "7d")
+    page.press("Create new secret", "dialog")
     second = page.one(".secret").get_attribute("value")
     assert second.startswith("th-") and second != first
     page.press("Close", "dialog")
-    page.says("former secret until", "tbody tr")
+    page.says("old secret works until", "tbody tr")
     assert secret_is_gone(page, second)
     assert ask(gateway, "premium", first) == ask(gateway, "premium", second) == 200
 
@@ -366,7 +366,7 @@ def test_a_split_is_made_previewed_and_removed(page, gateway):
     page.press("New alias")
     page.fill("Name", "premium")
     page.press("Create alias", "dialog")
-    page.says("There is an alias of that name", "dialog .wrong")
+    page.says("An alias with this name exists", "dialog .wrong")
     page.fill("Name", "ab")
     page.one("dialog label", "A/B split").click()
     page.press("Add member", "dialog")
@@ -386,7 +386,7 @@ def test_a_split_is_made_previewed_and_removed(page, gateway):
     )
 
     page.press("Preview ab")
-    page.says("It would go to openai/gpt-4o: by share.", "dialog .result")
+    page.says("It would go to openai/gpt-4o (by weight).", "dialog .result")
     assert [e.text for e in page.all("dialog tbody td[data-label^=Score]")] == ["75.0 %", "25.0 %"]
     page.press("Close", "dialog")
     page.press("Remove ab")
@@ -419,7 +419,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser, tmp_path):
         browser.open(gateway.admin, "keys")
         browser.fill("Token", "wrong")
         browser.press("Continue", "dialog")
-        browser.says("That is not the token of this gateway.", "dialog .wrong")
+        browser.says("This is not the admin token of this gateway.", "dialog .wrong")
         browser.fill("Token", "open sesame")
         browser.press("Continue", "dialog")
         browser.says("There are no keys.")
@@ -427,7 +427,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser, tmp_path):
         assert browser.storage() == {"tokenhub-admin-token": "open sesame"}
         assert browser.run("return localStorage.getItem('tokenhub-admin-token')") is None
         browser.go("usage")
-        browser.says("Nothing was used in this time.")
+        browser.says("No usage in this period.")
         browser.press("Forget token")
         browser.one("dialog h2", "Admin token")
         assert browser.storage() == {}
@@ -466,11 +466,11 @@ def test_a_lost_connection_is_said_and_found_again(browser, tmp_path):
         browser.says("Live, simulated providers", "#connection")
     browser.says("Connection lost, last data from ", "#connection")
     browser.go("keys")
-    browser.says("The gateway does not answer at 127.0.0.1:")
+    browser.says("No response from the gateway at 127.0.0.1:")
     with Gateway(tmp_path, text):
         browser.says("Live", "#connection")
         browser.says("There are no keys.")
-        assert "does not answer" not in browser.one("main").text
+        assert "No response" not in browser.one("main").text
 
 
 def test_many_tabs_do_not_starve_each_other(page, gateway):

@@ -68,6 +68,8 @@ def blocks(*kinds: str) -> list[Any]:
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+# Pages beside them that have links.
+ROOT_PAGES = [ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "THREAT_MODEL.md")]
 
 
 # ---------------------------------------------------------------------- what is shown
@@ -157,7 +159,7 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-@each_page
+@pytest.mark.parametrize("page", [*PAGES, *ROOT_PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
@@ -182,6 +184,13 @@ def test_every_page_can_be_found(page):
 def test_modules_that_are_named_exist(page):
     for name in re.findall(r"`((?:proxy|tests|benchmarks)/[\w/]+\.\w+)`", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+def test_modules_in_the_architecture_exist():
+    """Paths there begin at the package, or at the repository."""
+    named = set(re.findall(r"`([a-z_]+(?:/\w+)*\.py)`", (ROOT / "ARCHITECTURE.md").read_text()))
+    assert len(named) > 40
+    assert {one for one in named if not ((ROOT / "proxy" / one).exists() or (ROOT / one).exists())} == set()
 
 
 @each_page
@@ -243,6 +252,25 @@ def test_metrics_that_are_named_exist(page):
 def test_all_metrics_are_in_the_table():
     text = (ROOT / "docs" / "operations.md").read_text()
     assert [name for name in metric_names() if f"`{name}`" not in text] == []
+
+
+# Banned by docs/words.md, which quotes them; commands.md has the parsers' own words.
+STUMBLES = re.compile(
+    r"\b(?:is none|are none|so many|so long|as of|whoever|everybody|nobody)\b", re.IGNORECASE
+)
+PROSE = [
+    *(page for page in PAGES if page.name not in ("words.md", "commands.md")),
+    *(ROOT / name for name in ("ARCHITECTURE.md", "THREAT_MODEL.md", "routes.toml", "docs/settings.toml")),
+    *sorted((ROOT / "proxy" / "control" / "admin" / "dashboard").glob("*.js")),
+]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_keeps_to_its_rules(page):
+    """Names in backquotes, such as a test's, may be of any words."""
+    text = page.read_text()
+    prose = re.sub(r"`[^`\n]*`", "", text) if page.suffix == ".md" else text
+    assert STUMBLES.findall(prose) == []
 
 
 def test_the_readme_is_short():
@@ -361,7 +389,7 @@ def test_a_setting_without_a_description_is_refused(tmp_path, reference, monkeyp
     with pytest.raises(LookupError, match="does not describe"):
         reference.routes_page()
     written.write_text(text.replace("[auth]", "[auth]\nother = 'x'", 1))
-    with pytest.raises(LookupError, match=r"describes what there is not: \[auth\] other$"):
+    with pytest.raises(LookupError, match=r"describes unknown settings: \[auth\] other$"):
         reference.routes_page()
 
 

@@ -1,4 +1,4 @@
-// Model aliases: what each stands for at this moment, and where its next request would go.
+// Model aliases: the members of each, and the one that the next request would go to.
 
 import { edit } from "./aliasform.js";
 import { list, remove, repeat } from "./api.js";
@@ -33,9 +33,9 @@ function resolved(told) {
       "p",
       { class: "hint" },
       told.choice === null
-        ? `No member can take a request (${kind}): ${told.why}.`
+        ? `No member can serve a request (${kind}): ${told.why}.`
         : told.strategy === "split"
-          ? `Requests (${kind}) are divided by share.`
+          ? `Requests (${kind}) are split by weight.`
           : `Next request (${kind}): ${told.choice}, ${told.why}.`,
     ),
   ];
@@ -98,11 +98,11 @@ function makeCard(alias, state) {
 function ask(alias, state) {
   confirm({
     title: `Remove ${alias.name}?`,
-    text: "Requests that name it get a 404 from then on. Everything else in routes.toml stays as it is.",
+    text: "Requests for this alias will get a 404. The rest of routes.toml is not changed.",
     submit: "Remove",
     act: async () => {
       await remove(`aliases/${encodeURIComponent(alias.name)}`);
-      notify(`${alias.name} is removed.`);
+      notify(`Removed ${alias.name}.`);
       await state.reload();
     },
   });
@@ -123,7 +123,7 @@ export function open(page) {
     h(
       "p",
       { class: "lead" },
-      "A request that names an alias goes to the member that its strategy picks at that moment.",
+      "A request for an alias goes to the member that its strategy picks at that moment.",
     ),
     trouble,
     cards,
@@ -151,7 +151,7 @@ export function open(page) {
         : [
             nothing(
               "There are no aliases.",
-              h("p", {}, "Make one, and any request can use its name as its model."),
+              h("p", {}, "Create one, and requests can use its name as their model."),
             ),
           ]),
     );

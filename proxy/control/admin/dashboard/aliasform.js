@@ -1,4 +1,4 @@
-// The dialog that makes an alias or changes one.
+// The dialog that creates or edits an alias.
 
 import { put, Refused } from "./api.js";
 import { notify } from "./dom.js";
@@ -14,47 +14,47 @@ function formFields(alias) {
       name: "strategy",
       label: "Strategy",
       value: alias.strategy ?? "",
-      options: [["", "default of [routing]"], ...STRATEGIES.map((one) => [one, one])],
+      options: [["", "default from [routing]"], ...STRATEGIES.map((one) => [one, one])],
     },
     {
       name: "on_disconnect",
-      label: "When a client leaves",
+      label: "When the client disconnects",
       value: alias.on_disconnect ?? "",
       options: [
         ["", "default: cancel"],
-        ["cancel", "cancel the answer"],
-        ["drain", "drain: read it to its end"],
+        ["cancel", "cancel the request"],
+        ["drain", "drain: read the response to its end"],
       ],
     },
     {
       name: "sticky",
       label: "Sticky",
       value: alias.sticky,
-      hint: "key or header:NAME keeps a caller on one side of a split",
+      hint: "key or header:NAME: keep each caller on one side of a split",
     },
     {
       name: "hedge",
       label: "Hedge",
       value: alias.hedge,
-      hint: "p95 or 800ms: then a second member is asked",
+      hint: "p95 or 800ms: ask a second member after this time",
     },
     {
       name: "keepalive",
       label: "Keep-alive",
       value: alias.keepalive,
-      hint: "15s: a comment into streams silent that long",
+      hint: "15s: send a comment line when a stream is silent this long",
     },
     {
       name: "peek",
       label: "Peek",
       type: "checkbox",
       value: alias.peek,
-      hint: "a stream that begins with an error fails over",
+      hint: "fail over when a stream begins with an error",
     },
   ];
 }
 
-/** The settings as the API wants them: whole, and null for what is not set. */
+/** All settings, as the API takes them: null for one that is not set. */
 const settingsOf = (values, members) => ({
   models: members.models,
   split: members.split,
@@ -66,7 +66,7 @@ const settingsOf = (values, members) => ({
   on_disconnect: values.on_disconnect || null,
 });
 
-/** The field that a complaint is about. */
+/** The field that an error is about. */
 function fieldOf(text, quoted, members) {
   if (text.startsWith("alias cycle") || /empty list/.test(text)) return "models";
   for (const name of quoted) {
@@ -88,7 +88,7 @@ const EMPTY = {
   on_disconnect: null,
 };
 
-/** `alias`: null for a new one. `state`: of the page, see aliases.js. */
+/** `alias`: null for a new one. `state`: that of the page, see aliases.js. */
 export function edit(alias, state) {
   const isNew = alias === null;
   const old = alias ?? EMPTY;
@@ -98,7 +98,7 @@ export function edit(alias, state) {
     submit: isNew ? "Create alias" : "Save",
     wide: true,
     intro:
-      "Written into routes.toml, whose comments stay, and in effect for the next request of every worker.",
+      "Saved to routes.toml; its comments are kept. The change applies to the next request at every worker.",
     fields: [
       ...(isNew
         ? [
@@ -107,7 +107,7 @@ export function edit(alias, state) {
               label: "Name",
               required: true,
               class: "whole",
-              hint: "what requests say as their model",
+              hint: "the name that requests send as their model",
             },
           ]
         : []),
@@ -116,9 +116,9 @@ export function edit(alias, state) {
     ],
     onsubmit: async (values) => {
       const name = isNew ? values.name.trim() : old.name;
-      if (!name) return { name: "Give the alias a name." };
+      if (!name) return { name: "Enter a name." };
       if (isNew && state.aliases.some((one) => one.name === name))
-        return { name: "There is an alias of that name: edit it." };
+        return { name: "An alias with this name exists. Edit that one instead." };
       const members = editor.read();
       try {
         await put(`aliases/${encodeURIComponent(name)}`, settingsOf(values, members));
@@ -136,7 +136,7 @@ function complaintsOf(error, members) {
   if (!(error instanceof Refused)) throw error;
   if (error.status === 409) {
     return {
-      "": `${error.message} Nothing was changed. Close this to see what the file says now.`,
+      "": `${error.message} Nothing was changed. Close this dialog to see the current file.`,
     };
   }
   if (error.status !== 422) throw error;
@@ -152,10 +152,12 @@ async function announce(name, state) {
     );
     where =
       told.strategy === "split"
-        ? " Requests are divided by share."
-        : ` The next request goes to ${told.choice ?? "nobody"}.`;
+        ? " Requests are split by weight."
+        : told.choice === null
+          ? " No member can serve a request now."
+          : ` The next request goes to ${told.choice}.`;
   } catch {
     /* its card says why */
   }
-  notify(`${name} is saved.${where}`);
+  notify(`Saved ${name}.${where}`);
 }

@@ -1,42 +1,42 @@
-// Requests to the admin API. Its token, where it wants one, is kept for this tab alone.
+// Requests to the admin API. Its token, if it needs one, is kept in this tab only.
 
 const KEPT_AS = "tokenhub-admin-token";
 let ask = null;
 let asking = null;
 let isDeclined = false;
 
-/** An answer of the API that says no; the message is its own. */
+/** An error response of the API, with its own message. */
 export class Refused extends Error {
   constructor(status, code, message) {
     super(message);
-    this.heading = `The gateway refuses (${status}). `;
+    this.heading = `The gateway refused the request (${status}). `;
     this.status = status;
     this.code = code;
   }
 }
 
-/** There was no answer. */
+/** There was no response. */
 export class Unreachable extends Error {
   constructor() {
-    super("Is it running? “tokenhub serve” starts it; its log says why it ended. What is shown may be old.");
-    this.heading = `The gateway does not answer at ${location.host}. `;
+    super("Is it running? “tokenhub serve” starts it; its log says why it stopped. This page may show old data.");
+    this.heading = `No response from the gateway at ${location.host}. `;
   }
 }
 
 export const hasToken = () => sessionStorage.getItem(KEPT_AS) !== null;
 export const forgetToken = () => sessionStorage.removeItem(KEPT_AS);
 
-/** Whether one is wanted, and was not given when it was asked for: until the page is loaded anew, that stands. */
+/** True when the token was asked for and not given. It stays true until the page is loaded again. */
 export const lacksToken = () => isDeclined;
 
-/** `asker(isWrong)` is called where a token is missing or wrong, and resolves with one, or with null for none. */
+/** `asker(isWrong)` is called when a token is missing or wrong. It resolves with a token, or null for none. */
 export function onToken(asker) {
   ask = asker;
 }
 
 async function askForToken(sent) {
   if (sent !== sessionStorage.getItem(KEPT_AS)) return true; // another request has got one meanwhile
-  if (isDeclined) return false; // whatever asks again by itself is not to open the dialog again
+  if (isDeclined) return false; // polling must not open the dialog again
   asking ??= ask(sent !== null).finally(() => {
     asking = null;
   });
@@ -46,7 +46,7 @@ async function askForToken(sent) {
   return given !== null;
 }
 
-/** The raw response, whatever its status but 401. */
+/** The raw response, of any status but 401. */
 export async function send(method, path, { query = {}, body, signal } = {}) {
   const search = new URLSearchParams(
     Object.entries(query).filter(([, value]) => value !== "" && value !== null),
@@ -72,14 +72,14 @@ export async function send(method, path, { query = {}, body, signal } = {}) {
   }
 }
 
-/** :throws Refused: for any answer that is none of success. */
+/** :throws Refused: for a response whose status is not 2xx. */
 export async function check(response) {
   if (response.ok) return response;
   let error = {};
   try {
     error = (await response.json()).error ?? {};
   } catch {
-    /* an answer of something in between, that knows no envelope */
+    /* a response of a proxy in between, without the error envelope */
   }
   throw new Refused(response.status, error.code, error.message ?? response.statusText);
 }
@@ -93,7 +93,7 @@ export const put = (path, body) => call("PUT", path, { body });
 export const patch = (path, body) => call("PATCH", path, { body });
 export const remove = (path) => call("DELETE", path, {});
 
-/** Calls `work(signal)` now and every so often until the returned function is called; never twice at a time. */
+/** Calls `work(signal)` now and every `seconds`, never twice at a time, until the returned function is called. */
 export function repeat(seconds, work) {
   const ending = new AbortController();
   let timer = 0;

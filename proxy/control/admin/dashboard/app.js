@@ -1,4 +1,4 @@
-// The frame around the pages: which one is shown, the theme, the connection, the token.
+// The frame around the pages: navigation, theme, connection state and token.
 
 import * as aliases from "./aliases.js";
 import { forgetToken, hasToken, lacksToken, onToken } from "./api.js";
@@ -19,7 +19,7 @@ let close = null;
 
 // ---------------------------------------------------------------------- pages
 
-/** The page and what it is to show, of the address: `#/requests?key=prod`. */
+/** The page named by the address, and its query: `#/requests?key=prod`. */
 function asked() {
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
   return [Object.hasOwn(PAGES, path) ? path : "overview", new URLSearchParams(search)];
@@ -43,7 +43,7 @@ function show(isFirst) {
 }
 
 addEventListener("hashchange", () => {
-  // The skip link has a hash of its own, and is no page.
+  // The skip link's hash is not a page.
   if (location.hash === "#main") main.focus();
   else show(false);
 });
@@ -101,23 +101,25 @@ forget.onclick = () => {
   location.reload();
 };
 
-/** Resolves with what was typed, or with null. */
+/** Resolves with the token that was entered, or with null. */
 function askToken(isWrong) {
   return new Promise((resolve) => {
     let given = null;
     const form = modal({
       title: "Admin token",
-      intro: "The admin API wants what [admin] token_env of routes.toml names. It is kept in this tab only.",
+      intro:
+        "Enter the admin token: the value of the variable named by [admin] token_env in routes.toml. " +
+        "It is kept in this tab only.",
       submit: "Continue",
       fields: [{ name: "token", label: "Token", type: "password", autocomplete: "off", required: true }],
       onsubmit: ({ token }) => {
-        if (token.trim() === "") return { token: "Type the token." };
+        if (token.trim() === "") return { token: "Enter the token." };
         given = token.trim();
         return null;
       },
       onclose: () => resolve(given),
     });
-    if (isWrong) form.complain({ token: "That is not the token of this gateway." });
+    if (isWrong) form.complain({ token: "This is not the admin token of this gateway." });
   });
 }
 

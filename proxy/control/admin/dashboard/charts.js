@@ -9,7 +9,7 @@ const probe = h("span", { class: "unseen" });
 const colours = new Map();
 const drawn = new Set();
 
-/** The colour behind a variable of the style sheet, as a canvas wants it. */
+/** The colour of a style sheet variable, in a form that canvas takes. */
 function colour(variable) {
   if (!colours.has(variable)) {
     if (!probe.isConnected) document.body.append(probe);
@@ -46,7 +46,7 @@ function axes(format, extra = {}) {
   ];
 }
 
-/** Round values for the axis, four at most; the same for all charts, so that the eye learns them. */
+/** Up to four round values for the axis; the same for all charts, so that they become familiar. */
 function nearFour(_chart, _axis, _low, high) {
   if (!(high > 0)) return [0];
   const rough = high / 4;
@@ -57,7 +57,7 @@ function nearFour(_chart, _axis, _low, high) {
   return found;
 }
 
-/** The list that tells the series apart, with their values under the pointer. */
+/** The legend, with the values under the pointer. */
 function legend(series) {
   const values = series.map(() => h("span", { class: "legend-value" }));
   const element = h(
@@ -72,7 +72,7 @@ function legend(series) {
   return { element, show: (texts) => texts.forEach((text, index) => say(values[index], text)) };
 }
 
-/** uPlot in a box that it fills, whatever the width; the box says in words what is to be seen. */
+/** uPlot in a box that it fills at any width; the box's label describes the chart in words. */
 function place(box, options, data, height) {
   const chart = new uPlot(
     { width: box.clientWidth || 300, height, legend: { show: false }, ...options },
@@ -93,8 +93,8 @@ function place(box, options, data, height) {
 }
 
 /**
- * The last minutes of some figures, live. `series`: `{label, colour, of(sample), fill}`; `format` makes text
- * of a value.
+ * The last minutes of some figures, live. `series`: `{label, colour, of(sample), fill}`; `format` turns a value
+ * into text.
  */
 export function timeline(title, series, format) {
   const box = h("div", { class: "chart", role: "img" });
@@ -163,7 +163,7 @@ export function timeline(title, series, format) {
 }
 
 /**
- * Bars by day, one part on the other. `days`: texts; `parts`: `{label, colour, values}`, a value a day.
+ * Stacked bars by day. `days`: texts; `parts`: `{label, colour, values}`, one value a day.
  */
 export function bars(title, days, parts, format) {
   const box = h("div", {
@@ -178,7 +178,7 @@ export function bars(title, days, parts, format) {
       parts.map((part) => format(index === null || index === undefined ? total(part) : part.values[index])),
     );
   const when = h("span", { class: "hint" });
-  // The sums, the highest first: each is drawn over the one before, whose top is left to be seen.
+  // Sums, highest first: each is drawn over the one before and leaves its top visible.
   const sums = parts.map((_, upTo) =>
     days.map((_day, index) => parts.slice(0, upTo + 1).reduce((sum, part) => sum + part.values[index], 0)),
   );
@@ -239,7 +239,7 @@ const SPARK_HEIGHT = 22;
 
 /**
  * A small line without axes. `update(points, end)` takes `[time, value]` and the time of its right edge.
- * `stretches`: it takes the width that there is, and has no dot at its end, which would be an egg.
+ * `stretches`: the line takes all the width, and has no dot at its end, which stretching would distort.
  */
 export function sparkline(colourName = "--c1", stretches = false) {
   const line = svg("polyline", { class: "spark-line" });
@@ -260,7 +260,7 @@ export function sparkline(colourName = "--c1", stretches = false) {
     const values = points.map(([, value]) => value);
     const high = Math.max(...values);
     const low = Math.min(...values);
-    // What moves by less than a fifth is drawn as moving little.
+    // A change of less than a fifth is drawn as a small one.
     const span = Math.max(high - low, high * 0.2) || 1;
     const middle = (high + low) / 2;
     const at = ([time, value]) =>

@@ -1,11 +1,11 @@
-// Makes the page of elements, never of markup: names of keys and models come from others.
+// Builds the page from elements, never from markup: names of keys and models are untrusted.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element. Attributes that are false or null are left out, true is an empty one, functions listen to
- * events ("onclick"); `value`, `checked` and the like are set as properties. Children: nodes, text, lists of
- * them, and null for nothing.
+ * An element. An attribute that is false or null is left out, true makes an empty one, a function listens to an
+ * event ("onclick"); `value`, `checked` and the like are set as properties. Children: nodes, text, lists of
+ * them, or null for none.
  */
 export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
@@ -30,28 +30,28 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** A picture of the sheet in index.html. */
+/** An icon from the symbols in index.html. */
 export function icon(name) {
   return svg("svg", { "aria-hidden": "true", class: "icon" }, svg("use", { href: `#i-${name}` }));
 }
 
-/** Sets the text only where it differs, so that nothing is selected, announced or laid out anew in vain. */
+/** Sets the text only if it differs, so that an unchanged text is not announced or laid out again. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 let serial = 0;
 
-/** An id that no other element has. */
+/** An unused element id. */
 export function freshId() {
   serial += 1;
   return `e${serial}`;
 }
 
 /**
- * A table that becomes a list of cards where it is narrow. `heads`: texts, or `{text, number}`.
- * `row(cells)` makes a row, whose first cell is its header. The roles are said, as a table that is laid out
- * in another way would lose them.
+ * A table that becomes a list of cards on a narrow page. `heads`: texts, or `{text, number}`.
+ * `row(cells)` makes a row, whose first cell is its header. The roles are explicit because a table with another
+ * layout loses its own.
  */
 export function table(caption, heads) {
   const columns = heads.map((head) => (typeof head === "string" ? { text: head } : head));
@@ -99,9 +99,9 @@ export function table(caption, heads) {
 const shown = new WeakMap();
 
 /**
- * Shows items as the rows of a table's body; `make(item)` gives one or several. What has not changed keeps its
- * row, and with it the focus, a selection, and what was opened; in a row that is made anew the focus goes to
- * what is named alike (`data-name`).
+ * Shows items as the rows of a table's body; `make(item)` gives one or several rows. An unchanged item keeps its
+ * rows, and with them focus, selection and open details. In a replaced row the focus goes to the element with the
+ * same `data-name`.
  */
 export function renew(body, items, keyOf, make) {
   const old = shown.get(body) ?? new Map();
@@ -129,12 +129,12 @@ export function renew(body, items, keyOf, make) {
   wanted?.focus();
 }
 
-/** A state by colour and by word. `mood`: good, warn, bad or calm. */
+/** A state, by colour and by word. `mood`: good, warn, bad or calm. */
 export function badge(mood, text, title = null) {
   return h("span", { class: `badge ${mood}`, title }, text);
 }
 
-/** How much of a limit is used: a bar with its words. */
+/** The used part of a limit: a bar with a text. */
 export function meter(label, share, text) {
   const mood = share >= 1 ? "bad" : share >= 0.8 ? "warn" : "good";
   return h(
@@ -145,24 +145,24 @@ export function meter(label, share, text) {
   );
 }
 
-/** A bar that is filled to a share of 0 to 1. */
+/** A bar, filled to a share of 0 to 1. */
 export function bar(share, mood, label = null) {
   const inner = h("span", { class: `bar-fill ${mood}` });
   inner.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
   return h("span", { class: "bar", role: label ? "img" : null, "aria-label": label }, inner);
 }
 
-/** What is shown in the place of a page's content that can't be had: what happened, and what to do. */
+/** An error in place of a page's content: what happened, and what to do. */
 export function problem(error, retry) {
   return h(
     "div",
     { class: "problem", role: "alert" },
-    h("p", {}, h("strong", {}, error.heading ?? "That did not work. "), error.message),
+    h("p", {}, h("strong", {}, error.heading ?? "Something went wrong. "), error.message),
     retry && h("button", { type: "button", onclick: retry }, "Try again"),
   );
 }
 
-/** What is shown where there is nothing yet: why, and how to get some. */
+/** The text of an empty page: why it is empty, and what fills it. */
 export function nothing(title, ...more) {
   return h("div", { class: "nothing" }, h("p", { class: "nothing-title" }, title), more);
 }
@@ -184,7 +184,7 @@ export function command(text) {
   return h("div", { class: "command" }, h("pre", { tabindex: "0" }, text), button);
 }
 
-/** Whether it could be put into the clipboard; browsers allow that for localhost and https only. */
+/** Copies to the clipboard; false if the browser forbids it, as it does except on localhost and https. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -196,7 +196,7 @@ export async function copy(text) {
 
 let gone = 0;
 
-/** A short message at the edge of the page, read out where somebody listens. */
+/** A short message at the edge of the page, announced to screen readers. */
 export function notify(text) {
   const place = document.getElementById("notice");
   say(place, text);

@@ -1,4 +1,4 @@
-// Where a request for an alias would go at this moment, and why.
+// The preview of routing: the model that a request for an alias would go to now, and why.
 
 import { post } from "./api.js";
 import { badge, h, table } from "./dom.js";
@@ -27,7 +27,10 @@ const SCORES = {
 
 export const scoreOf = ({ score, unit }) => (score === null ? "" : (SCORES[unit] ?? String)(score));
 
-/** The kind of request that is most frequent, as the averages are kept by kind. */
+/** The reason for a choice. Shares of a split are called weights, as in the form. */
+export const whyOf = ({ strategy, why }) => (strategy === "split" ? "by weight" : why);
+
+/** The most frequent kind of request: averages are kept for each kind. */
 export function usualKind(routes) {
   const counts = new Map();
   for (const { endpoint, stream, row } of routes) {
@@ -47,12 +50,12 @@ const explain = (model, { endpoint, stream, strategy = null, more = {} }) =>
     strategy,
   });
 
-// Which endpoint an alias serves is found out once; and what embeds serves no other, as a rule.
+// The endpoint that each alias serves, found once. Embedding models rarely serve another.
 const served = new Map();
 const guess = (alias, kind) =>
   alias.models.every((name) => name.includes("embed")) ? "embeddings" : kind.endpoint;
 
-/** Of the usual endpoint, or of the first that the alias serves. :throws Refused: of none. */
+/** Explains the usual endpoint, or else the first that the alias serves. :throws Refused: it serves none. */
 export async function explainAny(alias, kind) {
   let first = null;
   for (const endpoint of new Set([served.get(alias.name) ?? guess(alias, kind), ...ENDPOINTS])) {
@@ -68,13 +71,13 @@ export async function explainAny(alias, kind) {
   throw first;
 }
 
-/** A dialog to ask for one of any kind. */
+/** A dialog that explains a request of any kind. */
 export function preview(alias, kind) {
   const result = h("div", { class: "result", role: "status" });
   const dialog = modal({
     title: `Where would a request for ${alias.name} go?`,
     intro:
-      "Asked of the gateway as it is at this moment. Nothing is sent to a provider, and nothing changes.",
+      "The gateway answers from its live figures. Nothing is sent to a provider, and nothing changes.",
     submit: "Ask again",
     close: "Close",
     wide: true,
@@ -107,7 +110,7 @@ export function preview(alias, kind) {
       try {
         more = JSON.parse(body || "{}");
       } catch (error) {
-        return { body: `That is no JSON: ${error.message}` };
+        return { body: `This is not valid JSON: ${error.message}` };
       }
       result.replaceChildren(
         ...candidateTable(await explain(alias.name, { endpoint, stream, strategy: strategy || null, more })),
@@ -133,7 +136,7 @@ function candidateTable(told) {
           " ",
           one.id === told.choice && badge("good", told.strategy === "split" ? "likeliest" : "next"),
         ],
-        one.skipped ? h("span", { class: "hint" }, one.skipped) : scoreOf(one) || "named by the request",
+        one.skipped ? h("span", { class: "hint" }, one.skipped) : scoreOf(one) || "named in the request",
         format.percent(one.row?.success),
         format.count(one.row?.in_flight),
       ]),
@@ -143,8 +146,9 @@ function candidateTable(told) {
     h(
       "p",
       {},
-      told.choice === null ? "Nobody can take it: " : ["It would go to ", h("strong", {}, told.choice), ": "],
-      `${told.why}.`,
+      told.choice === null
+        ? `No model can serve this request: ${told.why}.`
+        : ["It would go to ", h("strong", {}, told.choice), ` (${whyOf(told)}).`],
     ),
     grid.element,
   ];

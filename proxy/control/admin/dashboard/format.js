@@ -1,4 +1,4 @@
-// Figures for people. What is not known is a dash, never a 0.
+// Figures for people. An unknown figure is a dash, never a 0.
 
 const NONE = "–";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -20,7 +20,7 @@ export const percent = known(
   (value) => `${value === 1 || value === 0 ? value * 100 : Math.min(99.9, value * 100).toFixed(1)} %`,
 );
 
-/** Dollars; below a cent as many decimals as it takes to see them. */
+/** Dollars; below a cent with more decimals. */
 export const usd = known((value) => {
   if (value === 0 || value >= 0.995) return `$${value >= 10_000 ? whole.format(value) : cents.format(value)}`;
   if (value < 1e-6) return "< $0.000001";
@@ -51,6 +51,6 @@ export const ago = known((seconds) => {
     : `${Math.round(seconds / 86_400)} days ago`;
 });
 
-/** A day as `YYYY-MM-DD`, in UTC as all days of the totals. */
+/** A day as `YYYY-MM-DD` in UTC, like all days of the totals. */
 export const isoDay = (date) => date.toISOString().slice(0, 10);
 export const day = (iso) => dayOnly.format(new Date(`${iso}T00:00Z`));

@@ -1,4 +1,4 @@
-// Dialogs with forms, and the server's complaints beside the fields that they name.
+// Dialogs with forms. Errors of the server are shown beside the fields that they name.
 
 import { freshId, h, say } from "./dom.js";
 
@@ -55,9 +55,9 @@ function control(spec, common) {
 }
 
 /**
- * A dialog with a form, shown at once. `fields`: specs of fields, `{element, fields}` for what is made already,
- * or elements; `submit` and `close`: the texts of the buttons. `onsubmit(values)` resolves with null where it
- * is done, or with complaints by the names of fields; "" is for the whole. What it throws is a complaint too.
+ * A dialog with a form, shown at once. `fields`: specs of fields, `{element, fields}` for existing ones, or
+ * elements; `submit` and `close`: the texts of the buttons. `onsubmit(values)` resolves with null on success, or
+ * with error messages by field name; "" stands for the whole form. An exception is shown as a message too.
  */
 export function modal({
   title,
@@ -121,7 +121,7 @@ export function modal({
   dialog.append(form);
   dialog.addEventListener("close", () => {
     dialog.remove();
-    // The browser gives the focus back itself, unless a new list has taken the place of what had it.
+    // The browser restores the focus by itself, unless the element that had it was replaced.
     if (!before?.isConnected) document.querySelector("h1")?.focus();
     onclose?.();
   });
@@ -131,7 +131,7 @@ export function modal({
   return { dialog, complain };
 }
 
-/** Asks before something is done that can't be undone. `act` does it; what it throws is shown. */
+/** Asks for confirmation, then calls `act`. An exception of `act` is shown. */
 export function confirm({ title, text, submit, act }) {
   modal({
     title,
@@ -148,8 +148,8 @@ export function confirm({ title, text, submit, act }) {
 const BEGINS = /^(['"]|unknown |alias |model |there is no\b)/i;
 
 /**
- * The single complaints of a message that holds several, with semicolons between, as the admin API words them:
- * one begins with the name of a setting or with what is unknown; anything else belongs to the one before.
+ * The parts of an error message of the admin API, which joins several errors with semicolons. A part begins with
+ * the name of a setting or with one of these words; other text belongs to the part before it.
  */
 export function complaints(message) {
   const found = [];
@@ -160,7 +160,7 @@ export function complaints(message) {
   return found;
 }
 
-/** A message's complaints by field. `fieldOf(complaint, quoted)` names one, or "" for the whole form. */
+/** A message's errors by field. `fieldOf(text, quoted)` names the field, or "" for the whole form. */
 export function byField(message, fieldOf) {
   const found = {};
   for (const text of complaints(message)) {

@@ -1,4 +1,4 @@
-// Keys: made (and shown once), changed, rotated, revoked; what each has used of its limits.
+// Keys: create (shown once), edit, rotate, revoke; and the use of each against its limits.
 
 import { list, patch, post, Refused, remove, repeat } from "./api.js";
 import { badge, copy, h, meter, nothing, notify, problem, renew, say, table } from "./dom.js";
@@ -18,7 +18,7 @@ const isInUse = (key) => key.revoked === null && (key.expires === null || key.ex
 
 function stateOf(key) {
   const isRotating = isInUse(key) && key.old_secret_until > Date.now() / 1000;
-  const former = isRotating && `former secret until ${format.moment(key.old_secret_until)}`;
+  const former = isRotating && `old secret works until ${format.moment(key.old_secret_until)}`;
   return [endOf(key), former && h("span", { class: "hint block" }, former)];
 }
 
@@ -41,8 +41,8 @@ function limitsOf({ limits }) {
   const told = [
     ["rpm", "requests/min"],
     ["tpm", "tokens/min"],
-    ["concurrency", "at a time"],
-    ["max_tokens", "tokens/answer"],
+    ["concurrency", "in parallel"],
+    ["max_tokens", "tokens/response"],
   ]
     .filter(([name]) => limits[name] !== null)
     .map(([name, text]) => h("li", { class: "nowrap" }, `${format.count(limits[name])} ${text}`));
@@ -98,7 +98,7 @@ function makeRow(grid, key, reload) {
 
 const isoMoment = (unix) => new Date(unix * 1000).toISOString().replace(".000", "");
 
-/** What the form shows of a key; a new one has nothing. */
+/** The form's values for a key; empty for a new one. */
 function textsOf(key) {
   if (key === null) return Object.fromEntries(FIELDS.map((name) => [name, ""]));
   const numbers = Object.fromEntries(
@@ -118,29 +118,29 @@ function formFields(texts) {
   const number = (name, label, hint) =>
     one(name, label, hint, { inputmode: "decimal", placeholder: "no limit" });
   return [
-    one("name", "Name", "whose key it is", { required: true, class: "whole" }),
-    number("monthly_usd", "USD a month"),
-    number("monthly_tokens", "Tokens a month"),
-    number("rpm", "Requests a minute"),
-    number("tpm", "Tokens a minute"),
-    number("concurrency", "Requests at a time"),
-    number("max_tokens", "Tokens an answer"),
-    one("models", "Models", "ids, aliases or globs such as openai/*, with commas between; empty for all", {
+    one("name", "Name", "the owner of the key", { required: true, class: "whole" }),
+    number("monthly_usd", "USD per month"),
+    number("monthly_tokens", "Tokens per month"),
+    number("rpm", "Requests per minute"),
+    number("tpm", "Tokens per minute"),
+    number("concurrency", "Requests in parallel"),
+    number("max_tokens", "Tokens per response"),
+    one("models", "Models", "ids, aliases or globs such as openai/*, separated by commas; empty for all", {
       class: "whole",
       placeholder: "all",
     }),
     one("expires", "Expires", "2027-01-31, or 90d from now", { placeholder: "never" }),
-    one("on_disconnect", "When a client leaves", null, {
+    one("on_disconnect", "When the client disconnects", null, {
       options: [
-        ["", "as the alias says"],
-        ["cancel", "cancel the answer"],
-        ["drain", "drain: read it to its end"],
+        ["", "default: as set for the alias"],
+        ["cancel", "cancel the request"],
+        ["drain", "drain: read the response to its end"],
       ],
     }),
   ];
 }
 
-/** What was changed, as the API wants it: null for what was emptied. */
+/** The changed settings, as the API takes them: null for one that was emptied. */
 function changes(values, before) {
   const changed = Object.entries(values).filter(([name, text]) => text.trim() !== before[name]);
   return Object.fromEntries(
@@ -172,11 +172,11 @@ function edit(key, reload) {
     submit: "Save",
     wide: true,
     fields: formFields(before),
-    intro: "In effect for the next request of every worker. What was used in this month stays counted.",
+    intro: "Changes apply to the next request at every worker. This month’s usage stays counted.",
     onsubmit: (values) =>
       orComplaints(async () => {
         await patch(`keys/${key.id}`, changes(values, before));
-        notify(`${values.name.trim()} is saved.`);
+        notify(`Saved ${values.name.trim()}.`);
         await reload();
       }),
   });
@@ -198,7 +198,7 @@ function create(reload) {
   });
 }
 
-/** The one time that a key can be read. It closes by its button only, not by a key that was meant for the form. */
+/** Shows a new key, this one time. Only its button closes it: Escape may have been meant for the form before. */
 function showSecret({ name, key, closes_gateway: closes }) {
   const text = h("input", {
     type: "text",
@@ -216,16 +216,16 @@ function showSecret({ name, key, closes_gateway: closes }) {
       onclick: async () => {
         text.select();
         const isCopied = (await copy(key)) || document.execCommand("copy");
-        say(said, isCopied ? "Copied." : "It is selected: copy it with the keyboard.");
+        say(said, isCopied ? "Copied." : "The key is selected: copy it with the keyboard.");
       },
     },
     "Copy key",
   );
   const { dialog } = modal({
-    title: `The key of ${name}`,
+    title: `New key: ${name}`,
     intro:
-      "Copy it now: this is the only time it is shown. The gateway keeps no more than its hash." +
-      (closes ? " It is the first key: from now on requests need one." : ""),
+      "Copy the key now: it won’t be shown again, because the gateway keeps only its hash." +
+      (closes ? " This is the first key: from now on every request needs one." : ""),
     fields: [h("div", { class: "whole secret-line" }, text, button), h("div", { class: "whole" }, said)],
   });
   dialog.addEventListener("cancel", (event) => event.preventDefault());
@@ -235,15 +235,15 @@ function showSecret({ name, key, closes_gateway: closes }) {
 function rotate(key, reload) {
   modal({
     title: `Rotate ${key.name}`,
-    submit: "Make a new secret",
+    submit: "Create new secret",
     intro:
-      "The key stays the same, with its limits and what it has used. A secret from before the last rotation " +
-      "ends at once.",
+      "The key keeps its id, its limits and its usage. A secret from before the last rotation stops working " +
+      "at once.",
     fields: [
       {
         name: "overlap",
-        label: "The present secret works on for",
-        hint: "such as 24h or 7d, up to 30d; 0 ends it now",
+        label: "Keep the old secret working for",
+        hint: "such as 24h or 7d, up to 30d; 0: it stops working now",
         value: "24h",
         class: "whole",
       },
@@ -263,11 +263,11 @@ function rotate(key, reload) {
 function revoke(key, reload) {
   confirm({
     title: `Revoke ${key.name}?`,
-    text: "From its next request on it is refused with 401. A revoked key can’t be taken into use again.",
+    text: "Its next request will get a 401. This can’t be undone.",
     submit: "Revoke",
     act: async () => {
       await remove(`keys/${key.id}`);
-      notify(`${key.name} is revoked.`);
+      notify(`Revoked ${key.name}.`);
       await reload();
     },
   });
@@ -292,8 +292,8 @@ export function open(page) {
     h(
       "p",
       {},
-      "While all listeners are local, requests need no key, unless [auth] required = true is in routes.toml. The " +
-        "first key ends that: each needs one then.",
+      "As long as no key exists and all listeners are local, anyone on this machine can use the gateway, unless " +
+        "routes.toml has [auth] required = true. Creating the first key turns this off: every request then needs one.",
     ),
   );
   const load = async (signal) => {

@@ -1,14 +1,14 @@
-// The live stream of samples: one a second, and those of the last minutes at the start. It is read with
-// fetch, since an EventSource can't bring the token.
+// The live stream: the samples of the last minutes first, then one a second. It is read with fetch, because an
+// EventSource can't send the token.
 
 import { check, send } from "./api.js";
 
 const KEPT = 300;
-const SILENT_MS = 5000; // one a second is due: after so long the connection is taken for dead
+const SILENT_MS = 5000; // a sample is due each second: after 5 s of silence the connection counts as dead
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 10_000;
 
-/** `state`: connecting, live or lost; `why`: what went wrong last; `samples`: the oldest first. */
+/** `state`: connecting, live or lost; `why`: the last error; `samples`: oldest first. */
 export const live = { state: "connecting", why: null, samples: [] };
 const listeners = new Set();
 
@@ -36,7 +36,7 @@ function take(event, data) {
   tell();
 }
 
-/** The events of a body, and a call for each piece of it. */
+/** Reads the events of a body; calls `alive` for each piece. */
 async function read(body, alive) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -57,8 +57,8 @@ async function read(body, alive) {
   }
 }
 
-// A browser has six connections for a host, over all tabs: one that nobody looks at gives its own back. Nothing
-// is missed, as the next begins with the last minutes.
+// A browser opens at most six connections to a host, over all tabs, so a hidden tab closes its own. It misses
+// nothing: the next stream begins with the last minutes.
 let current = new AbortController();
 const isSeen = () => document.visibilityState === "visible";
 document.addEventListener("visibilitychange", () => {
@@ -75,7 +75,7 @@ async function once() {
     timer = setTimeout(() => current.abort(), SILENT_MS);
   };
   try {
-    // The first answer may wait for a token that is being typed: silence is a fault only after it.
+    // The first response may wait for a token that is being typed: silence is an error only after it.
     const response = await check(await send("GET", "live", { signal }));
     alive();
     await read(response.body, alive);
@@ -86,7 +86,7 @@ async function once() {
 
 const until = (event, target) => new Promise((done) => target.addEventListener(event, done, { once: true }));
 
-/** Reads on for ever, with growing pauses after failures. */
+/** Reads the stream for ever, with growing pauses after failures. */
 export async function follow() {
   let pause = FIRST_PAUSE_MS;
   for (;;) {
@@ -108,7 +108,7 @@ export async function follow() {
 /** A deployment's row as the key of its series. */
 export const keyOf = (row) => `${row.id} ${row.endpoint} ${row.stream}`;
 
-/** By row, the points `[time, value]` of one figure, where it was known. */
+/** By row, the points `[time, value]` of one figure, without unknown values. */
 export function rowSeries(name) {
   const found = new Map();
   for (const { time, routes } of live.samples) {

@@ -1,9 +1,9 @@
-// The list of an alias's members in its form: their order, and their shares where it is a split.
+// The editor of an alias's members: their order, and their weights in a split.
 
 import { freshId, h, icon, say } from "./dom.js";
 import * as format from "./format.js";
 
-/** A text that is a whole number as one; any other as it is, for the server to say what is wrong with it. */
+/** The whole number that a text holds. Other text is returned as it is: the server reports what is wrong. */
 const numberOf = (text) => (/^\d{1,9}$/.test(text) ? Number(text) : text);
 
 function makeLine(name, weight, listId, actions) {
@@ -59,7 +59,7 @@ function makeLine(name, weight, listId, actions) {
   return line;
 }
 
-/** For a form of forms.js; `read()` gives `{models, split}`. `names`: what may be named. */
+/** A group of fields for forms.js; `read()` gives `{models, split}`. `names`: suggestions. */
 export function memberEditor(alias, names) {
   const listId = freshId();
   const splitId = freshId();
@@ -127,7 +127,7 @@ export function memberEditor(alias, names) {
         )
       : null,
   });
-  // A complaint about a member stands beside it; about all of them, below the list.
+  // An error about one member is shown beside it, one about all of them below the list.
   const fields = () => [
     ...lines.map((line) => ({
       name: `member:${line.input.value.trim()}`,
@@ -146,7 +146,7 @@ export function memberEditor(alias, names) {
   const element = h(
     "fieldset",
     { class: "whole editor" },
-    h("legend", {}, "Members, in their order"),
+    h("legend", {}, "Members, in order"),
     h(
       "datalist",
       { id: listId },
@@ -159,7 +159,7 @@ export function memberEditor(alias, names) {
       { class: "editor-foot" },
       add,
       h("label", { class: "inline", for: splitId }, isSplit, "A/B split by weight"),
-      h("span", { class: "hint" }, "One without a weight stands in when no other can be asked."),
+      h("span", { class: "hint" }, "A member without a weight is used only when no weighted member is available."),
     ),
   );
   return { element, fields, read };

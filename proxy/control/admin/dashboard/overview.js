@@ -1,4 +1,4 @@
-// What the gateway does at this moment, and did in the last five minutes.
+// Figures of the gateway: now, and over the last five minutes.
 
 import { sparkline, timeline } from "./charts.js";
 import { badge, command, h, nothing, problem, say } from "./dom.js";
@@ -41,7 +41,7 @@ const TILES = [
     of: (s) => s.usd_today,
     text: format.usd,
     colour: "--c4",
-    more: (s) => (s.simulated ? "simulated answers are free" : "since midnight UTC"),
+    more: (s) => (s.simulated ? "simulated responses are free" : "since midnight UTC"),
   },
   {
     label: "Time to first token",
@@ -69,14 +69,14 @@ const FACTS = [
 ];
 
 function tail(group, text) {
-  return group === null ? "nothing finished lately" : `p95 ${text(group.p95)}, p99 ${text(group.p99)}`;
+  return group === null ? "no requests finished recently" : `p95 ${text(group.p95)}, p99 ${text(group.p99)}`;
 }
 
 function errorShare() {
   const sum = (of) => live.samples.reduce((total, sample) => total + of(sample), 0);
   const requests = sum((sample) => sample.requests_per_s);
   return requests === 0
-    ? "no requests lately"
+    ? "no recent requests"
     : `${format.percent(sum((s) => s.errors_per_s) / requests)} in 5 min`;
 }
 
@@ -135,7 +135,7 @@ function makeCharts() {
 
 const NO_KEY = "no credentials";
 
-/** What is out, by deployment; those without credentials as a number only, since that is mostly on purpose. */
+/** The models that are not available. Those without credentials are only counted: most are so on purpose. */
 function attention(rows) {
   const byId = new Map(rows.map((row) => [row.id, row]));
   const without = [...byId.values()].filter((row) => row.state === NO_KEY).length;
@@ -145,8 +145,8 @@ function attention(rows) {
       h(
         "p",
         {},
-        badge("good", "all in health"),
-        ` ${byId.size - without} of ${byId.size} deployments can be asked.`,
+        badge("good", "Healthy"),
+        ` ${byId.size - without} of ${byId.size} models available`,
       ),
     out.length > 0 &&
       h(
@@ -168,7 +168,7 @@ function makeBottom() {
   const element = h(
     "div",
     { class: "pair" },
-    h("section", { class: "panel" }, h("h2", {}, "Deployments"), list),
+    h("section", { class: "panel" }, h("h2", {}, "Models"), list),
     h(
       "section",
       { class: "panel" },
@@ -199,7 +199,7 @@ export function open(page) {
   const bottom = makeBottom();
   const quiet = nothing(
     "No request in the last five minutes.",
-    h("p", {}, "Send one, and it shows here within a second:"),
+    h("p", {}, "Send one; it appears here within a second:"),
     command('tokenhub chat balanced "Why is the sky blue?"'),
   );
   const waiting = h("p", { class: "hint" }, "Waiting for the first sample…");

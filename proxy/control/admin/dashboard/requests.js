@@ -1,4 +1,4 @@
-// The latest finished requests, each with its attempts.
+// The latest requests that have finished, each with its attempts.
 
 import { list, repeat } from "./api.js";
 import { badge, command, h, icon, nothing, problem, renew, say, table } from "./dom.js";
@@ -16,7 +16,7 @@ const REASONS = {
   timeout: "no first byte in time",
   reset: "the connection broke",
   error: "the stream began with an error",
-  hedged: "was slower than the other",
+  hedged: "was slower than the hedged attempt",
 };
 
 const statusBadge = (status) =>
@@ -25,7 +25,7 @@ const statusBadge = (status) =>
     status === 499 ? "499 client left" : `${status}`,
   );
 
-/** The failed attempts of a story such as `openai:503:412ms, mistral:connect:3ms`. */
+/** The failed attempts in `failed_attempts`, such as `openai:503:412ms, mistral:connect:3ms`. */
 function failures(story) {
   return story
     .split(", ")
@@ -68,13 +68,13 @@ function details(row) {
     ["Id", h("code", {}, row.id)],
     ["Finished", format.moment(row.time)],
     ["Endpoint", `${row.endpoint}${row.stream ? ", streamed" : ""}`],
-    ["Asked for", h("code", {}, row.model_requested ?? "nothing")],
-    ["Served by", row.model === null ? "nobody" : h("code", {}, row.model)],
+    ["Requested model", h("code", {}, row.model_requested ?? "none")],
+    ["Served by", row.model === null ? "none" : h("code", {}, row.model)],
     [
       "Key",
       row.key === null && row.key_id === null ? "none" : [row.key ?? "", " ", h("code", {}, row.key_id)],
     ],
-    ["Overhead of the gateway", format.us(row.overhead_us)],
+    ["Gateway overhead", format.us(row.overhead_us)],
     ["Input tokens", `${format.count(row.input_tokens)} (${format.count(row.cached_tokens)} cached)`],
     ["Output tokens", format.count(row.output_tokens)],
     ["Counted by", { provider: "the provider", estimated: "an estimate" }[row.usage_source] ?? "–"],
@@ -91,7 +91,7 @@ function details(row) {
   );
 }
 
-/** A row, and the one below it that its first cell opens. */
+/** A row, and the row of details below it that its first cell opens. */
 function makeRows(grid, row, opened) {
   const cell = h("td", { role: "cell", colspan: String(grid.width) });
   const below = h("tr", { role: "row", class: "more" }, cell);
@@ -121,7 +121,7 @@ function makeRows(grid, row, opened) {
         h("code", { class: "strong" }, row.model ?? row.model_requested ?? "–"),
         row.model !== null &&
           row.model_requested !== row.model &&
-          h("span", { class: "hint block" }, "asked for ", h("code", {}, row.model_requested ?? "nothing")),
+          h("span", { class: "hint block" }, "requested as ", h("code", {}, row.model_requested ?? "none")),
       ),
       row.key ?? row.key_id ?? h("span", { class: "hint" }, "no key"),
       row.attempts > 1 ? badge("warn", `${row.attempts}`) : `${row.attempts}`,
@@ -225,8 +225,8 @@ export function open(page, query) {
     else if (isFiltered)
       empty.replaceChildren(
         nothing(
-          "None of the latest requests is like that.",
-          h("p", {}, "The gateway keeps the last thousand; older ones are in Usage, added up."),
+          "No recent request matches.",
+          h("p", {}, "This page shows the last 1,000 requests. Totals of older ones are under Usage."),
         ),
       );
     else if (!empty.hasChildNodes())
@@ -244,7 +244,7 @@ export function open(page, query) {
     const mine = turn;
     try {
       const rows = await list("requests", asked(), signal);
-      if (mine !== turn) return; // the filters have changed meanwhile
+      if (mine !== turn) return; // the filters have changed
       trouble.replaceChildren();
       show(rows);
     } catch (error) {
@@ -274,7 +274,7 @@ export function open(page, query) {
   );
   grid.element.hidden = true;
   const ending = new AbortController();
-  fillLists(models, keys, ending.signal).catch(() => {}); // suggestions only: what fails here fails below too
+  fillLists(models, keys, ending.signal).catch(() => {}); // suggestions only; the list below shows the error
   const stop = repeat(POLL_S, (signal) => (isPaused ? null : load(signal)));
   return () => {
     stop();

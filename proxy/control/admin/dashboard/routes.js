@@ -1,4 +1,4 @@
-// Every deployment with its live rows: what the strategies know of it, and whether it may be asked.
+// Every model at a provider with its live figures and its state.
 
 import { list, repeat } from "./api.js";
 import { sparkline } from "./charts.js";
@@ -11,7 +11,7 @@ export const title = "Routes";
 
 const POLL_S = 3;
 
-// What a row of the API and one of a sample call the same thing, and how it is shown.
+// The figures: their names in a row of the API and in a live sample, and their form.
 const FIGURES = [
   {
     head: "First byte",
@@ -62,7 +62,7 @@ function errorOf(row) {
   ];
 }
 
-/** One live row of the table. `update(row)` takes it from the API, `tick` from the stream of samples. */
+/** One live row of the table. `update(row)` shows a row of the API, `tick` one of the live stream. */
 function makeRow(grid, row) {
   const figures = FIGURES.map(({ colour }) => ({
     value: h("span", { class: "figure-value" }),
@@ -107,8 +107,8 @@ function makeIdle(rows) {
 }
 
 export function open(page) {
-  const grid = table("Live rows of the deployments", [
-    "Deployment",
+  const grid = table("Live figures of the models", [
+    "Model",
     "State",
     ...FIGURES.map(({ head }) => head),
     { text: "In flight", number: true },
@@ -122,11 +122,11 @@ export function open(page) {
   });
   const trouble = h("div", {});
   const empty = nothing(
-    "No deployment has been asked yet.",
-    h("p", {}, "Averages appear with the first request to one. Until then strategies go by their priors."),
+    "No model has had a request yet.",
+    h("p", {}, "Averages appear with the first request. Until then, default estimates are used."),
   );
   const idle = h("ul", { class: "chips" });
-  const idlePanel = h("section", { class: "panel" }, h("h2", {}, "Not asked yet"), idle);
+  const idlePanel = h("section", { class: "panel" }, h("h2", {}, "No requests yet"), idle);
   grid.element.hidden = true;
   empty.hidden = idlePanel.hidden = true;
   page.append(
@@ -137,7 +137,7 @@ export function open(page) {
       h(
         "p",
         { class: "hint" },
-        "Averages follow at the pace of half_life; lines show the last five minutes.",
+        "Averages are weighted over half_life (see [routing]). Lines show the last five minutes.",
       ),
     ),
     trouble,

@@ -1,4 +1,4 @@
-// What was used: by key, model, provider and day, as a chart, a table, and a file for spreadsheets.
+// Usage by key, model, provider and day: a chart, a table, and a file for spreadsheets.
 
 import { check, list, send } from "./api.js";
 import { bars } from "./charts.js";
@@ -9,7 +9,7 @@ import * as format from "./format.js";
 export const title = "Usage";
 
 const DAY_MS = 86_400_000;
-const PARTS = 5; // as many colours can be told apart beside the one of all others
+const PARTS = 5; // the eye can distinguish five colours beside that of all others
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5"];
 const DIMENSIONS = ["key", "model", "provider", "day"];
 const SPANS = [
@@ -28,19 +28,19 @@ const COLUMNS = [
   ["requests", "Requests", format.count],
   ["errors", "Errors", format.count],
   ["input_tokens", "Input", format.count],
-  ["cached_tokens", "of it cached", format.count],
+  ["cached_tokens", "Cached input", format.count],
   ["output_tokens", "Output", format.count],
   ["usd", "USD", format.usd],
   ["estimated", "Estimated", format.count],
 ];
-const NOBODY = { key: "no key", model: "no model", provider: "no provider" };
+const WITHOUT = { key: "no key", model: "no model", provider: "no provider" };
 
-const nameOf = (row, dimension) => row[dimension] ?? NOBODY[dimension];
+const nameOf = (row, dimension) => row[dimension] ?? WITHOUT[dimension];
 const idOf = (row, dimension) => row[dimension === "key" ? "key_id" : dimension] ?? "";
 
 // ---------------------------------------------------------------------- chart
 
-/** All days from the first to the last of a question, or of what was found. */
+/** All days from the first to the last of the query, or of the rows found. */
 function daysOf(rows, since, until) {
   const found = rows.map((row) => row.day).sort();
   const first = since || found[0] || until;
@@ -51,7 +51,7 @@ function daysOf(rows, since, until) {
   return days;
 }
 
-/** The largest by what is asked for, each with its value on each day, and all others as one. */
+/** The largest groups by the metric, each with its value on each day, and all others as one. */
 function partsOf(rows, days, dimension, metric) {
   const sums = new Map();
   for (const row of rows) {
@@ -88,7 +88,7 @@ function totals(rows) {
   return h(
     "div",
     { class: "tiles four" },
-    tile("Spent", format.usd(sum("usd")), `${format.count(sum("estimated"))} requests estimated`),
+    tile("Spent", format.usd(sum("usd")), estimatedText(sum("estimated"))),
     tile(
       "Requests",
       format.compact(requests),
@@ -106,6 +106,8 @@ function totals(rows) {
     ),
   );
 }
+
+const estimatedText = (count) => `${format.count(count)} ${count === 1 ? "request" : "requests"} estimated`;
 
 function makeTable(rows, by, metric) {
   const grid = table("Totals", [
@@ -191,7 +193,7 @@ export function open(page, query) {
         list("usage", { ...asked, by: by.join(",") }),
         list("usage", { ...asked, by: [dimension, "day"].filter(Boolean).join(",") }),
       ]);
-      if (mine !== turn) return; // something else was asked for meanwhile
+      if (mine !== turn) return; // the query has changed
       show(rows, daily, { by, dimension, since, until, metric });
     } catch (error) {
       if (mine === turn) content.replaceChildren(problem(error, load));
@@ -203,8 +205,8 @@ export function open(page, query) {
     if (daily.length === 0) {
       content.replaceChildren(
         nothing(
-          "Nothing was used in this time.",
-          h("p", {}, "Requests count when they are finished. Simulated answers count, and cost nothing."),
+          "No usage in this period.",
+          h("p", {}, "Requests are counted when they finish. Simulated responses are counted and cost nothing."),
         ),
       );
       return;
@@ -276,7 +278,7 @@ export function open(page, query) {
       ),
     ),
     content,
-    h("p", { class: "hint" }, "Days are days in UTC."),
+    h("p", { class: "hint" }, "Days are in UTC."),
   );
   load();
   return () => chart?.close();
