@@ -417,7 +417,7 @@ def says(data: bytes, then: Play = closes) -> Play:
     async def play(scene: Scene, call: Call, name: str) -> None:
         await call.send(data)
         if then is is_silent and not scene.left.is_set():
-            await soon(lambda: (one := scene.attempt(name)) is None or one.connection.buffer)
+            await soon(lambda: (one := scene.attempt(name)) is None or one.connection.reader._buffer)
         await then(scene, call, name)
 
     return play

@@ -8,13 +8,13 @@ belongs to its :class:`ConnectionOwner`, the pool.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Final, cast
 
 from proxy.relay.upstream.tcp_keepalive import is_unconfirmed, let_wait, round_trip_s
-from proxy.wire.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
-from proxy.wire.header_lines import MAX_HEAD_BYTES, HeadError
-from proxy.wire.response_head import ResponseHead, read_response_head
+from proxy.wire.framing import Body, CloseBody, FramingError
+from proxy.wire.header_lines import HeadError
+from proxy.wire.response_head import ResponseHead
+from proxy.wire.response_reader import HeadTooLong, ResponseReader
 
 # The event loop reads up to 32 times in a row from a connection whose data fill its buffer of 250 KiB
 # (libuv's uv__read), which would be one turn. After a read above this size a connection rests until the next.
@@ -28,9 +28,6 @@ TAKEN_IN_BYTES: Final = 32 << 10
 # So much of a large body is handed to the transport in one turn of the event loop. TLS encrypts all of it at
 # once, and a kernel with room for megabytes copies them, while nothing else runs.
 SLICE_BYTES: Final = 1 << 20
-_SUCCESS: Final = re.compile(rb"HTTP/1\.[01] 2")
-# Interim answers before the real one. None is useful to us; many are an attack.
-_MAX_INTERIM: Final = 8
 # What a provider that closes an idle connection can be late by, whatever the round trip ...
 _STALE_S: Final = 0.1
 # ... and what no round trip makes longer: by then the provider may be at work.
@@ -101,20 +98,17 @@ class ProviderConnection:
     is one."""
 
     __slots__ = (
-        "_is_due", "answered", "body", "buffer", "idle_since", "interim", "is_full", "is_held_back",
-        "is_open",
-        "is_patient", "is_read", "is_resting", "kept_until", "pool", "receiver", "served", "spoiled",
-        "transport", "unsent", "waiting",
+        "_is_due", "answered", "idle_since", "is_full", "is_held_back", "is_open", "is_patient", "is_read",
+        "is_resting", "kept_until", "pool", "reader", "receiver", "served", "spoiled", "transport", "unsent",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: ConnectionOwner) -> None:
         self.pool = pool
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.receiver: Receiver | None = None
-        self.body: Body | None = None  # of the answer being received
-        self.buffer = b""  # an incomplete head
+        self.reader = ResponseReader()
         self.answered = False  # a byte of the answer has come
-        self.interim = 0
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_open = False
@@ -139,9 +133,8 @@ class ProviderConnection:
         """Begin an attempt on this connection."""
         assert self.receiver is None
         self.receiver = receiver
-        self.body = None
+        self.reader.begin()
         self.answered = False
-        self.interim = 0
 
     def be_patient(self) -> None:
         """A large body follows. A provider that is busy with another request may read it late, and is not
@@ -249,8 +242,9 @@ class ProviderConnection:
         if self.transport.is_closing() or self.is_held_back:
             return
         data, self.waiting = self.waiting, b""
-        if data and self.receiver is not None and self.body is not None:
-            self._take(self.receiver, self.body, data)
+        body = self.reader.body
+        if data and self.receiver is not None and body is not None:
+            self._take(self.receiver, body, data)
         if not self.is_resting and not self.is_held_back:
             self._read(True)
 
@@ -261,11 +255,11 @@ class ProviderConnection:
             return
         self.answered = True
         size = len(data)
-        if self.body is None:
+        if self.reader.body is None:
             data = self._read_head(receiver, data)
             if not data or self.receiver is not receiver:
                 return
-        body = self.body
+        body = self.reader.body
         assert body is not None
         if size > LARGE_READ_BYTES:
             self._rest()
@@ -291,51 +285,27 @@ class ProviderConnection:
 
     def _read_head(self, receiver: Receiver, data: bytes) -> bytes:
         """Returns what follows the head (b"" if nothing does, or the exchange is over)."""
-        if self.buffer:
-            data = self.buffer + data
-            self.buffer = b""
-        while True:
-            end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
-            if end < 0:
-                if len(data) >= MAX_HEAD_BYTES:
-                    receiver.on_head_too_long(_SUCCESS.match(data) is not None)
-                else:
-                    self.buffer = data
-                return b""
-            try:
-                head = read_response_head(data[:end])
-                self.body = self._body_of(head)
-            except HeadError as error:
-                receiver.on_upstream_lost(str(error))
-                return b""
-            data = data[end + 4 :]
-            if self.body is not None:
-                break
-        if not receiver.on_response_head(head, self.body, bool(data) or self.body.done):
+        reader = self.reader
+        try:
+            rest = reader.read_head(data)
+        except HeadTooLong as error:
+            receiver.on_head_too_long(error.is_success)
             return b""
-        if self.body.done:
-            if data:
+        except HeadError as error:
+            receiver.on_upstream_lost(str(error))
+            return b""
+        if rest is None:
+            return b""
+        head, body = reader.head, reader.body
+        assert head is not None and body is not None
+        if not receiver.on_response_head(head, body, bool(rest) or body.done):
+            return b""
+        if body.done:
+            if rest:
                 self.spoiled = True
-            receiver.on_response_data(b"", self.body)
+            receiver.on_response_data(b"", body)
             return b""
-        return data
-
-    def _body_of(self, head: ResponseHead) -> Body | None:
-        """How the body of this answer is framed (RFC 9112 section 6.3); None for an interim answer."""
-        status = head.status
-        if status < 200:
-            self.interim += 1
-            if status == 101 or self.interim > _MAX_INTERIM:
-                raise HeadError("the provider answered with a protocol switch or too many interim answers")
-            return None
-        if status in (204, 304):
-            return LengthBody(0)
-        if head.chunked:
-            return ChunkedBody()
-        if head.length is not None:
-            return LengthBody(head.length)
-        head.keep_alive = False
-        return CloseBody()
+        return rest
 
     def pause_writing(self) -> None:
         self.is_full = True
@@ -350,9 +320,10 @@ class ProviderConnection:
             self.receiver.on_upstream_full(False)
 
     def eof_received(self) -> bool:
-        if isinstance(self.body, CloseBody) and self.receiver is not None:
-            self.body.done = True
-            self.receiver.on_response_data(b"", self.body)
+        body = self.reader.body
+        if isinstance(body, CloseBody) and self.receiver is not None:
+            body.done = True
+            self.receiver.on_response_data(b"", body)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
