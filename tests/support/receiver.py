@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 from proxy.config.parse import parse
 from proxy.relay.exchange.batching import Turn
-from proxy.relay.upstream.connection import ProviderConnection
+from proxy.relay.upstream.connection import ProviderConnection, Receiver
 from proxy.relay.upstream.pool import ConnectionPool
 from proxy.relay.upstream.tls import ssl_context
+from proxy.wire.response_head import HEAD_TOO_LONG
 from tests.support.fakes import Call, until
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Attempt:
+class Attempt(Receiver):
     """Records what a connection tells its attempt."""
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Attempt:
         self.data = b""
         self.done = False
         self.is_full = False
-        self.charged_at = 0.0
+        self.is_charged = False
 
     def on_connected(self, connection: ProviderConnection) -> None:
         self.connection = connection
@@ -46,11 +47,9 @@ class Attempt:
     def on_upstream_full(self, full: bool) -> None:
         self.is_full = full
 
-    def is_at_work(self) -> bool:
-        return True
-
-    def charge_so_far(self, now: float) -> None:
-        self.charged_at = now
+    def on_head_too_long(self, is_success: bool) -> None:
+        self.is_charged = is_success
+        self.on_upstream_lost(HEAD_TOO_LONG)
 
     def on_upstream_lost(self, why: str) -> None:
         self.lost = why

@@ -177,7 +177,7 @@ async def test_answers_that_are_none(pool, provider, answer, why):
     assert why in attempt.lost
     assert not attempt.done
     # It worked, and this gateway doesn't take what it made, for which its client may be to blame.
-    assert (attempt.charged_at > 0) == (answer.startswith(b"HTTP/1.1 200") and why == "too long")
+    assert (attempt.is_charged) == (answer.startswith(b"HTTP/1.1 200") and why == "too long")
 
 
 async def test_repr_tells_the_state(pool, provider):
