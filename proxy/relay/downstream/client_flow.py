@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ClientFlow(Client):
-    """What a client's connection does whatever is asked on it. All times are monotonic seconds.
+    """Sending, pausing and closing, whatever is asked on the connection. All times are monotonic seconds.
 
     No subclass of :class:`asyncio.Protocol`, though it is one: so it can be compiled (:mod:`setup`)."""
 

@@ -46,7 +46,7 @@ _PIPELINE_BYTES: Final = 64 << 10
 
 
 class ClientConnection(RequestFlow):
-    """See the module's text. All times are monotonic seconds."""
+    """One connection of a client. All times are monotonic seconds."""
 
     __slots__ = ("_body_at", "_exchange", "_last")
 
@@ -71,7 +71,7 @@ class ClientConnection(RequestFlow):
         try:
             self._receive(data)
         except Exception:  # it must not leave the client waiting, nor take the process with it
-            log.exception("a fault in the gateway")
+            log.exception("internal error while handling a request")
             self.refuse(Fault(close=True))
 
     def _receive(self, data: bytes) -> None:
@@ -257,7 +257,8 @@ class ClientConnection(RequestFlow):
             self._conclude(keep)
 
     def ask_again(self, error: GatewayError | None = None) -> None:
-        """What the request waited for is there, or there is an ``error`` in its place."""
+        """Read the waiting request again: what it waited for is there, or there is an ``error`` in its
+        place."""
         if self._phase == WAITING and self._exchange is None:  # else its client has left
             if error is not None:
                 self.refuse(error)

@@ -1,4 +1,4 @@
-"""Who may connect to the data plane: how many at a time, how many from one address."""
+"""Limits on connections of clients: in total, and from one address."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Door:
 
 
 def client_of(peername: object) -> bytes:
-    """What clients are told apart by: an IPv4 address, or the first half of an IPv6 one; b"" for none."""
+    """The identity of a client: an IPv4 address, or the first half of an IPv6 one; b"" for a Unix socket."""
     if not isinstance(peername, tuple):
         return b""  # a Unix socket
     host = peername[0]

@@ -1,4 +1,4 @@
-"""What the connections of the data plane share: which clients there are, what they wait for, and the tick."""
+"""The connections of the data plane: the clients of this process, what they wait for, and the tick."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Gateway(Context):
         return self.stepwise.run(grant, lambda: grant.is_ready(catalog), grant.make_ready(catalog), again)
 
     def is_ready(self) -> bool:
-        """Whether a request can be served: not draining, and some provider has credentials."""
+        """Return whether a request can be served: not draining, and some provider has credentials."""
         return not self.unready and any(p.has_credentials for p in self.providers.values())
 
     def enter(self, client: Client, transport: asyncio.Transport) -> GatewayError | None:
@@ -128,7 +128,7 @@ class Gateway(Context):
         return count_for_key(error, grant.account, now, now + self.unix_offset_s)
 
     def _grant_of(self, head: RequestHead) -> Grant | None:
-        """What the key in a head grants; None: there is none of use."""
+        """Look up the grant of the key in a head; None: it has no valid key."""
         try:
             grant = self.keys.grant_of(head.credentials)
             if grant is not None:
@@ -174,14 +174,14 @@ class Gateway(Context):
             return
         if self.overload.is_on:
             self._shed_before = self.counters.shed
-            text = "more requests come than can be served: they wait for %d ms, and some are answered 503"
+            text = "overloaded: requests wait %d ms; shedding load with 503"
             log.warning(text, longest_s * 1e3)
         else:
             shed = self.counters.shed - self._shed_before
-            log.warning("the overload is over; %d requests were answered 503", shed)
+            log.warning("overload is over; %d requests were answered 503", shed)
 
     def count(self, brief: bool) -> Generator[None, None, Counted]:
-        """What this process has counted, and what is so now; in steps.
+        """Collect the counters and gauges of this process, in steps.
 
         :param brief: over all labels.
         """

@@ -1,4 +1,4 @@
-"""When more comes in than the gateway can do: whether that is so, and which requests are then turned away.
+"""Load shedding: detects overload, and decides which requests are turned away meanwhile.
 
 What waits for the event loop waits in the sockets, where it can't be counted. But how long it waits can be
 told: as long as a turn of the loop takes, in which all is done that has come since the turn before. One long
@@ -33,7 +33,7 @@ _GAIN: Final = 0.5
 
 
 class Overload:
-    """See the module's text.
+    """Detects overload by how long turns of the event loop last.
 
     :param limit_s: how long a turn may take; infinite: however long it wants.
     """
@@ -47,7 +47,7 @@ class Overload:
         self._share = _MOST
 
     def look(self, longest_s: float, now: float) -> bool:
-        """Whether it has begun or ended now. To be called several times a second.
+        """Return whether overload has begun or ended now. To be called several times a second.
 
         :param longest_s: the longest turn since the call before. :param now: monotonic seconds.
         """
@@ -63,7 +63,8 @@ class Overload:
         return self.is_on != was_on
 
     def turns_away(self, lasted_s: float) -> bool:
-        """While it is on: whether a request is turned away that is read when a turn has lasted so long."""
+        """Return whether, during overload, a request is turned away that is read when a turn has lasted
+        that long."""
         return lasted_s > self.limit_s * self._share
 
     def __repr__(self) -> str:

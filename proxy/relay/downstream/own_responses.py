@@ -1,4 +1,4 @@
-"""What the data listener answers by itself: models, health, browsers' preflights, and what is not there.
+"""Responses that the data listener gives by itself: models, health, browsers' preflights, unknown paths.
 
 Nothing of it is sent on, and no other program's code sees such a request. All is answered in the turn in
 which it came, but for what a list of models, or a key's own list, still has to be made for
@@ -85,7 +85,7 @@ def own_answer(gateway: Gateway, again: Again, head: RequestHead, raw_head: byte
 
 
 def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> bool:
-    """Whether everybody on the way agrees where the request ends, so that another may follow it.
+    """Return whether every program on the way agrees where the request ends, so that another may follow it.
 
     Not if it has a body where others expect none (RFC 9110 section 9.3.1), has an unknown method, or asks for
     another protocol.

@@ -36,7 +36,7 @@ DRAIN_LINGER_S: Final = 0.5
 
 
 class RequestFlow(ClientFlow):
-    """What a client's connection knows of the request that is on it. The phases are drawn in
+    """The request that is on a client's connection, as far as it has come. The phases are drawn in
     :mod:`proxy.relay.downstream.connection`."""
 
     __slots__ = ("_body", "_buffer", "_head", "_head_begun", "_payload", "_phase")
@@ -108,7 +108,8 @@ class RequestFlow(ClientFlow):
         return lines + b"Connection: keep-alive\r\n" if keep and not head.minor else lines
 
     def _can_drain(self) -> bool:
-        """What is left of the request is little, known, and on its way without our asking for it."""
+        """Return whether the rest of the request is small, of known size, and sent without our asking for
+        it."""
         body = self._body
         asked = self._head is None or not self._head.expect
         return asked and isinstance(body, LengthBody) and body.remaining <= _DRAIN_BYTES
@@ -125,13 +126,13 @@ class RequestFlow(ClientFlow):
         self.pause_reading(False)
 
     def close(self) -> None:
-        """As of any connection; nothing that still comes is looked at."""
+        """Close the connection; nothing that still comes is looked at."""
         self._phase = CLOSED
         super().close()
 
     def _ends_as_tls(self, data: bytes) -> bool:
-        """Whether the client speaks TLS where there is none: all it understands then is that the connection
-        ends."""
+        """Close a connection whose client speaks TLS to a plain listener: all it understands is the close.
+        Returns whether it does."""
         transport = self.transport
         if data[:1] != TLS_BEGINS or transport.get_extra_info("sslcontext") is not None:
             return False

@@ -29,7 +29,7 @@ class Rest:
         (self._soon or asyncio.get_running_loop().call_soon)(go_on)
 
     def takes(self, connection: Client, now: float) -> bool:
-        """Whether it may not be read from now; it is told when it may."""
+        """Return whether the connection may not be read from now; it is told when it may."""
         if self._turn.lasted_s(now) <= LONG_S:
             return False
         if not self._connections:

@@ -1,5 +1,5 @@
-"""What takes more than a moment, and has to be there before a request can go on: a list of models, a key's
-list held against all models.
+"""Jobs that take more than a moment and have to be done before a request can go on: a list of models, a
+key's list held against all models.
 
 Each is a generator of steps. They are run one after the other for up to :data:`STEP_S` of each turn of the
 event loop, for all who wait together; then their requests are read again.
@@ -67,7 +67,7 @@ class Stepwise:
                 if not job.is_there() and not _go_on(job.steps, until):
                     break
             except Exception:
-                log.exception("a fault in making what requests wait for")
+                log.exception("internal error in a job that requests wait for")
                 self._jobs.popleft()
                 for again in job.waiting:
                     again(Fault())

@@ -37,7 +37,7 @@ _KEPT_BYTES: Final = 16 << 10
 
 
 class AttemptOwner(Ending):
-    """What an attempt reports to: its exchange."""
+    """The owner of an attempt, to which it reports: its exchange."""
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = ("client", "client_full_at", "request", "trace")
@@ -300,7 +300,8 @@ class Attempt(Receiver):
         return not self.record.is_over and self.connection is not None and is_asked
 
     def charge_so_far(self, now: float, is_whole: bool = False) -> None:
-        """What it costs that the answer comes to no end: a stream whose last event has passed is whole."""
+        """Charge a response that comes to no end. ``is_whole``: it is a stream whose last event has
+        passed."""
         answer, owner, request = self.answer, self.owner, self.request
         if owner.client_full_at:
             self.record.held_s += now - owner.client_full_at
@@ -320,7 +321,7 @@ class Attempt(Receiver):
         )  # fmt: skip
 
     def flush(self) -> None:
-        """What is pending goes to the client."""
+        """Send what is pending to the client."""
         self.owner.client.send(self.pending)
         self.pending = b""
 
@@ -373,7 +374,7 @@ class Attempt(Receiver):
         return False
 
     def _clear(self, now: float) -> None:
-        """What is held is an answer like any other: only from here its first byte was that of a good one."""
+        """Release what is held: only from here its first byte was that of a good response."""
         answer = self.answer
         if self.answered_at and answer is not None and answer.head.status < 400:
             self.record.first_byte(self.answered_at)

@@ -1,4 +1,4 @@
-"""What is put off to the end of a turn of the event loop, and done there for all that came in it.
+"""Batches work to the end of a turn of the event loop.
 
 The same work for many in a row finds its code in the processor's caches; and where many messages go out in a
 row, only the first has to wake the program at the other end. Under load that is up to a fifth of the CPU.
@@ -35,7 +35,8 @@ class Turn:
         self.longest_s = 0.0  # of the turns since this was last set to 0, most of it, with its end
 
     def puts_off(self, now: float) -> bool:
-        """Whether what comes now waits for the end of the turn. If not, it is alone and to be done at once.
+        """Return whether what comes now waits for the end of the turn. If not, it is alone and to be done at
+        once.
 
         :param now: monotonic seconds.
         """

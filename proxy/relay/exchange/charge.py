@@ -1,4 +1,4 @@
-"""What a finished attempt used and cost: read from its answer where the provider says so, else estimated.
+"""The charge of a finished attempt: read from its response where the provider says it, else estimated.
 
 Only what the provider says teaches the live rows. Failed attempts are never charged for; who is closed before
 its end (the client left or gave no time, another was faster) is, by an estimate of what it got and gave until
@@ -60,7 +60,7 @@ NOTHING: Final[Charge] = (None, None)
 
 
 class Extra(NamedTuple):
-    """What a request was charged beside its response: an attempt that lost a hedge. Always an estimate."""
+    """A charge beside the response's: an attempt that lost a hedge. Always an estimate."""
 
     deployment: Deployment
     usage: Usage
@@ -83,7 +83,7 @@ def charge_of(
     record: Record, request: Request, answer: Answer | None, answered_at: float, now: float, *,
     is_told: bool, is_simulated: bool,
 ) -> Charge:  # fmt: skip
-    """What an attempt is charged: what its provider says that it used, else an estimate.
+    """Charge an attempt what its provider says that it used, else an estimate.
 
     :param answered_at: when the first byte of the response's body came.
     :param is_told: the response has come so far that its usage was told, if it is told at all.
@@ -176,7 +176,7 @@ def estimated(
     is_over: bool,
     is_async: bool,
 ) -> Charge:
-    """What an attempt is charged for whose provider does not, or can no longer, say what it used: by what
+    """Estimate the charge of an attempt whose provider does not, or can no longer, say what it used: by what
     came of its answer and by the time it took, and never more than ``most``.
 
     :param answer: as far as it came; None: not at all.
@@ -284,5 +284,5 @@ def _is_put_off(answer: Answer) -> bool:
 
 
 def _is_served(status: int) -> bool:
-    """Whether an answer is one that is paid for: no error, no redirect, and with a body."""
+    """Return whether a response is paid for: no error, no redirect, and with a body."""
     return 200 <= status < 300 and status not in (204, 205)

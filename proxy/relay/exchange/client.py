@@ -51,7 +51,7 @@ class Client:
         raise NotImplementedError
 
     def keeps_alive(self) -> bool:
-        """Whether the connection can take a further request."""
+        """Return whether the connection can take a further request."""
         raise NotImplementedError
 
     def on_exchange_done(self, reusable: bool) -> None:

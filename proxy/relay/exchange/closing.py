@@ -21,7 +21,7 @@ from proxy.routing.pool import Pool
 from proxy.usage.counters import NOBODY, Told, counted_as
 from proxy.usage.tokens import Usage
 
-# Names of models are shorter; what is none may be of any length.
+# Model names are shorter than this; unknown names are cut.
 _MAX_NAME_CHARS: Final = 200
 # Fractions come from tables: a float takes six times as long to write as two integers.
 _START: Final = b'{"id":"%b","t":%d.%b,"key":%b,%b,"status":%d,"attempts":%d,"ms":%d.%b'
@@ -34,7 +34,8 @@ _SOURCES: Final = (b"provider", b"estimated")
 
 
 def close(exchange: ExchangeState, status: int, now: float, others: int) -> bytes:
-    """From here no attempt is held, since it holds the exchange. The request is counted too.
+    """Write the ledger line of a request, count it, and settle its key. Drops the attempts, which refer back
+    to the exchange.
 
     :param status: of the answer to the client.
     :param now: monotonic seconds.
@@ -121,7 +122,7 @@ def _unusual(
 
 
 def _asked(exchange: ExchangeState) -> bytes:
-    """What was asked, as members of the line."""
+    """The members of the line that say what was asked."""
     found, pool = exchange.request.body.found, exchange.request.pool
     if pool is not None:
         name: str | None = pool.name
@@ -132,7 +133,7 @@ def _asked(exchange: ExchangeState) -> bytes:
 
 
 def _tell(exchange: ExchangeState, attempt: Attempt, pool: Pool) -> Told:
-    """What is the same for all requests of a pool that a deployment answers: kept with the pool."""
+    """The part of the line that all requests of a pool and deployment share: kept with the pool."""
     deployment = attempt.deployment
     who = orjson.dumps({"model": deployment.id, "provider": deployment.provider.name})
     what = b"%b,%b" % (_asked(exchange), who[1:-1])

@@ -36,7 +36,7 @@ class Ending:
 
 
 class Endings:
-    """See the module's text.
+    """Settles the exchanges that end in one turn together.
 
     :param ledger: where the lines go.
     :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.
@@ -96,5 +96,5 @@ class Endings:
 
 def _cut_off(ending: Ending) -> None:
     """A fault of ours with one answer must not keep the others waiting."""
-    log.exception("a fault in the gateway: the end of an answer is lost")
+    log.exception("internal error: the end of a response is lost")
     ending.cut_off()

@@ -1,4 +1,4 @@
-"""What exchanges share; and one configuration as requests see it."""
+"""The context that exchanges share; and one configuration as requests see it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEX: Final = [b"%02x" % number for number in range(256)]
 
 
 class Routes:
-    """Where requests can go, as one configuration says it. A request keeps to the one it began with.
+    """The routes of one configuration: where requests can go. A request keeps to the one it began with.
 
     :param providers: by name.
     """
@@ -69,7 +69,7 @@ class Routes:
 
 
 class Context:
-    """What the exchanges of this process share.
+    """Shared by the exchanges of this process.
 
     Everything that can be known before a request comes is worked out when the configuration is loaded: the
     head of the request to each deployment, the headers that name it in responses, time limits.
@@ -130,7 +130,7 @@ class Context:
         self.cors = cors_of(config.server.cors_origins)
 
     def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
-        """What a provider gets of a head, up to the framing, for a request that is on its way there.
+        """Make the head for a provider, up to the framing, for a request that is on its way there.
 
         To be asked where ``head.prepared`` has none, and where the head loses something, which is counted.
         """
@@ -143,7 +143,7 @@ class Context:
         return prepared
 
     def lets_pages_call(self, origin: bytes) -> bool:
-        """Whether pages of an origin may, as browsers write it."""
+        """Return whether pages of an origin, as browsers write it, may send requests."""
         return self.cors is not None and bool(self.cors.lines(origin))
 
     @property

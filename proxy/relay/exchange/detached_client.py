@@ -1,4 +1,4 @@
-"""The place of a client that has left, where the answer is read on for the sake of the provider's own usage.
+"""Stands in for a client that has left, so that the response is drained and billed by the provider's count.
 
 That is ``on_disconnect = "drain"``, of a key or an alias. It is bounded in number and time, as tokens that
 are generated for nobody cost money too.
@@ -22,8 +22,8 @@ _AT_ONCE: Final = frozenset({"images"})
 
 
 def is_wanted(exchange: ExchangeState, attempt: Attempt) -> bool:
-    """Whether the rest of an answer is read on for a client that has left, if there is anything to come: what
-    the key says counts, else what the alias does."""
+    """Return whether a response is drained for a client that has left, if there is anything to come: the key
+    decides, else the alias."""
     context = exchange.request.context
     runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.rival is None
     if not runs or context.draining or context.absent >= MAX_ABSENT:

@@ -1,4 +1,4 @@
-"""Which streams have to say that they are at their end, for it to be believed.
+"""Policy for the end of streams: which must send a last event of their own for the end to be believed.
 
 A provider that fails in the middle of an answer, or a proxy before it, often ends the message as if it were
 whole. So the end of a message is not believed where every answer has an end of its own: at four endpoints,
@@ -59,7 +59,7 @@ def learn(answer: Answer, row: Row) -> None:
 
 
 def last_bytes(answer: Answer, ending: int, error: GatewayError, endpoint: str, request_id: bytes) -> bytes:
-    """What a client gets in place of the end that never came, of a stream that stands between two events.
+    """Make the last event that a client gets in place of the end that never came, between two events.
 
     :param ending: how the stream stood; the answer's own end, or the provider's own error, was told already.
     """

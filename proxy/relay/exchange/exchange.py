@@ -326,7 +326,7 @@ class Exchange(ExchangeState):
         self._charge_beside(attempt)
 
     def _outcome(self) -> str:
-        """What traces say of an attempt that is left."""
+        """The outcome, for traces, of an attempt that is left."""
         return LEFT if self.state == states.DONE else HEDGED
 
     def _charge_beside(self, attempt: Attempt) -> None:

@@ -17,7 +17,7 @@ from proxy.wire.response import Answer
 
 
 class ExchangeState(AttemptOwner):
-    """What there is of an exchange. All times are monotonic seconds.
+    """The state of one exchange. All times are monotonic seconds.
 
     What it does about it is in :mod:`proxy.relay.exchange.exchange`, which has its only subclass: the modules
     between need the state, and stand below.
@@ -59,7 +59,7 @@ class ExchangeState(AttemptOwner):
         raise NotImplementedError
 
     def may_cost_more(self, attempt: Attempt, now: float) -> bool:
-        """Whether there is room within the key's limits for another attempt beside one that is charged, or is
-        about to be. If so, it is reserved."""
+        """Reserve room within the key's limits for another attempt beside one that is charged, or is about to
+        be. Returns whether there is any."""
         is_free = attempt.record.is_over and attempt.charge[0] is None
         return is_free or self.request.may_cost_more(attempt.pool, now)

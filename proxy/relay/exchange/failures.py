@@ -1,4 +1,4 @@
-"""Who is to blame for an attempt that came to nothing, and who hears of it: tables, log, counters, traces.
+"""Failed attempts: who is to blame, and where that is recorded: rows, breakers, log, counters.
 
 A client's own time limit blames nobody, and neither does a kept connection that closed as it was used again.
 The request may have provoked a 5xx, a reset and a 401: :mod:`proxy.deployments.strikes` says when they count.
@@ -117,7 +117,7 @@ def none_can_be_opened(record: Record, why: str, now: float) -> AttemptFailed:
 
 
 def is_providers_time(request: Request, record: Record, deadline_at: float, upstream_full_at: float) -> bool:
-    """Whether the operator's time limit has passed, and not one that the client made shorter.
+    """Return whether the operator's time limit has passed, and not one that the client made shorter.
 
     :param deadline_at: of the attempt. :param upstream_full_at: since when the provider takes nothing.
     """
@@ -131,8 +131,8 @@ def is_providers_time(request: Request, record: Record, deadline_at: float, upst
 def is_stale(
     request: Request, record: Record, connection: ProviderConnection, now: float, *, is_reset: bool
 ) -> bool:
-    """Whether the provider closed a kept connection just as it was used again: then it can't have taken the
-    request. What makes things is never sent twice.
+    """Return whether the provider closed a kept connection just as it was used again: then it can't have
+    taken the request. What makes things is never sent twice.
 
     To be asked before the connection is closed on this side too.
     """

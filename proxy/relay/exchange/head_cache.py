@@ -22,7 +22,7 @@ _PIECE_BYTES: Final = 64
 
 
 class HeadCache:
-    """See the module's text. ``size``: bytes of all that is remembered."""
+    """The heads that are remembered. ``size``: bytes of all of them."""
 
     __slots__ = ("_heads", "size")
 
@@ -80,7 +80,7 @@ class HeadCache:
         self._make_room()
 
     def count(self, head: RequestHead, prepared: bytes) -> None:
-        """What a provider gets of a head is kept with it from now on."""
+        """Count a head that was prepared for a provider, and is kept with that from now on."""
         if head.weight:
             weight = len(prepared) + _PIECE_BYTES
             head.weight += weight
@@ -100,7 +100,7 @@ class HeadCache:
         head.begin = b""
 
     def forget(self) -> None:
-        """What was worked out no longer holds."""
+        """Forget everything: what was worked out no longer holds."""
         for head in self._heads.values():
             self._drop(head)
         self._heads = {}

@@ -1,4 +1,4 @@
-"""What goes out, to clients and to providers: what is small waits for others of the same turn."""
+"""Batches small writes to clients and providers: they go out together at the end of a turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST: Final = 64
 
 
 class Outbox:
-    """See the module's text. Nothing overtakes what waits: who writes to a transport itself, or closes it,
+    """Writes that wait. Nothing overtakes what waits: whoever writes to a transport itself, or closes it,
     calls :meth:`let_go` before.
 
     :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.
@@ -50,5 +50,5 @@ class Outbox:
             try:
                 transport.write(data)
             except Exception:  # a fault with one must not lose what is for the others
-                log.exception("a fault in the gateway: a message is lost")
+                log.exception("internal error: a message is lost")
                 transport.abort()

@@ -40,7 +40,7 @@ _COUNT_BYTES: Final = 1 << 20
 
 
 class Request:
-    """See the module's text. All times are monotonic seconds."""
+    """One request of a client, before and while it is served. All times are monotonic seconds."""
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
@@ -197,7 +197,7 @@ class Request:
             self.permit = admit(grant, pool, self.fallbacks, self.most, now, now + self.context.unix_offset_s)
 
     def _work_out(self, grant: Grant, pool: Pool, text: bytes, keys: Keys, *, is_clear: bool) -> None:
-        """What the request may use, for a key whose limits go by that.
+        """Work out what the request may use, for a key whose limits go by that.
 
         :raises BadRequest: 422, more than its key allows a request; 400, it is not clear.
         """
@@ -276,7 +276,7 @@ class Request:
         return most
 
     def answers(self) -> int:
-        """How many answers it wants in all: as many to each of its prompts."""
+        """The number of answers it wants in all: as many to each of its prompts."""
         most = self.most
         return self.wants().answers * self.prompts if most is None else most.answers
 
@@ -291,8 +291,8 @@ class Request:
         return "" if self.grant is None else self.grant.id
 
     def may_cost_more(self, pool: Pool, now: float) -> bool:
-        """Whether there is room within the key's limits for another attempt beside one that is charged, or is
-        about to be. If so, it is reserved.
+        """Reserve room within the key's limits for another attempt beside one that is charged, or is about to
+        be. Returns whether there is any.
 
         :param pool: of the attempt that is charged.
         """
@@ -304,7 +304,7 @@ class Request:
         return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
 
     def wants(self) -> Wanted:
-        """What its body says of how much work it is: what it was let in for, where its key's limits go by
+        """The amount of work that its body asks for: what it was admitted for, where its key's limits go by
         that."""
         if self.asks is not None:
             return self.asks
@@ -364,7 +364,7 @@ class Request:
                 )
 
     def facts(self, pool: Pool, text: bytes, keys: Keys, now: float) -> Facts:
-        """What the choice among ``pool`` needs to know.
+        """Collect what the choice among ``pool`` needs to know.
 
         :param text: what the body says at the ``keys``.
         """

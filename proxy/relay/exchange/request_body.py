@@ -38,7 +38,7 @@ _MANY: Final = 1 << 10
 
 
 class RequestBody:
-    """See the module's text. ``size`` and ``done`` tell how much has come, and whether that is all.
+    """The body of one request. ``size`` and ``done``: how much has come, and whether that is all.
 
     ``keys``, ``begin`` and ``has_case_variant``: as of :class:`proxy.wire.model_scanner.ModelScanner`.
     """
@@ -165,11 +165,11 @@ class RequestBody:
             held[-_MANY:] = [b"".join(held[-_MANY:])]
 
     def media_bytes(self) -> int:
-        """How many bytes of what has come are pictures, sounds and documents in base64."""
+        """Bytes of pictures, sounds and documents in base64, of what has come."""
         return 0 if self._media is None else self._media.size
 
     def media_tokens(self, endpoint: str) -> int:
-        """What these count at an endpoint."""
+        """The tokens that they count at an endpoint."""
         return 0 if self._media is None else self._media.tokens(endpoint)
 
     def check_media(self) -> None:
@@ -179,7 +179,7 @@ class RequestBody:
             self._media.believe(self.held)
 
     def sound_tokens(self) -> int:
-        """What of the media's tokens are sounds."""
+        """The part of the media's tokens that is sound."""
         return 0 if self._media is None else self._media.sound_tokens()
 
     def text_bytes(self) -> int:
@@ -187,7 +187,7 @@ class RequestBody:
         return self.size - self.media_bytes()
 
     def has_images(self) -> bool:
-        """Whether there are images in what is held."""
+        """Return whether there are images in what is held."""
         self._look()
         if self._marks is not None:
             return self._marks.has_images()
@@ -195,24 +195,25 @@ class RequestBody:
         return has_images(self.held)
 
     def has_cache_control(self) -> bool:
-        """Whether what was held may ask for something to be written into a cache."""
+        """Return whether what was held may ask for something to be written into a cache."""
         self._look()
         return has_cache_control(self.held or ()) if self._marks is None else self._marks.has_cache_control()
 
     def asks_for_sound(self) -> bool:
-        """Whether what was held may ask for an answer in sound."""
+        """Return whether what was held may ask for an answer in sound."""
         self._look()
         return asks_for_sound(self.held or ()) if self._marks is None else self._marks.asks_for_sound()
 
     def referred(self, endpoint: str) -> int:
-        """What a body that is held whole refers to: see :meth:`proxy.wire.references.Names.referred`."""
+        """The number of things that a body, held whole, refers to: see
+        :meth:`proxy.wire.references.Names.referred`."""
         self._look()
         assert self.held is not None
         found = self._names
         return referred(self.held, endpoint) if found is None else found.referred(self.held, endpoint)
 
     def prompts(self) -> int:
-        """How many prompts there are in what is held, for the endpoint that takes a list of them."""
+        """The number of prompts in what is held, for the endpoint that takes a list of them."""
         held = self.held
         assert held is not None
         count, ends = 1, ends_of(held)
@@ -235,13 +236,13 @@ class RequestBody:
         return count
 
     def is_clear_about_usage(self) -> bool:
-        """Whether all programs understand alike what it says of the usage of its stream."""
+        """Return whether all programs read alike what it says of the usage of its stream."""
         held = self.held
         assert held is not None
         return is_clear(held, self.begin, self.keys)
 
     def limiting(self, pieces: list[bytes], word: bytes, limit: int) -> list[Edit]:
-        """What to change of ``pieces``, all of this body, so that an answer has at most ``limit`` tokens.
+        """The edits of ``pieces``, all of this body, that limit a response to ``limit`` tokens.
 
         A null is replaced. Where that is not all that is said, the word is put in behind all others: most
         programs take what is said last, and those that take the first find nothing that is above the limit.
@@ -264,11 +265,11 @@ class RequestBody:
         return edits
 
     def asking_for_usage(self, pieces: list[bytes]) -> Edit | NoEdit:
-        """What to change of ``pieces``, all of this body, so that it asks for the usage of its stream."""
+        """The edit of ``pieces``, all of this body, that asks for the usage of its stream."""
         return ask_for_usage(pieces, self.begin, self.keys)
 
     def excerpt(self) -> tuple[bytes, Keys]:
-        """What it says at its ``keys`` as far as it is held, and where in that text those stand."""
+        """The text at its ``keys``, as far as it is held, and where in that text they stand."""
         held = self.held
         assert held is not None
         return excerpt(held, self.keys)
@@ -318,7 +319,8 @@ def facts_of(
     body: RequestBody, text: bytes, keys: Keys, pool: Pool, endpoint: str, streamed: bool, now: float,
     caller: bytes = b"",
 ) -> Facts:  # fmt: skip
-    """What the choice among ``pool`` needs to know of a body; nothing is looked for that can't matter.
+    """Collect what the choice among ``pool`` needs to know of a body; nothing is looked for that can't
+    matter.
 
     :param text: what the body says at the ``keys``: see :meth:`RequestBody.excerpt`.
     """

@@ -53,7 +53,7 @@ def served_by(exchange: ExchangeState, attempt: Attempt) -> bytes:
 
 
 def limits_left(exchange: ExchangeState, answer: Answer | None, now: float) -> bytes:
-    """What is left of the key's limits; a provider's word about its own by the same names is dropped.
+    """The lines for the rest of the key's limits; the provider's own lines by these names are dropped.
 
     :param now: monotonic seconds.
     """

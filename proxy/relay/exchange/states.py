@@ -72,7 +72,7 @@ _CODES: Final[list[int]] = [
 
 
 def step(state: int, event: int) -> tuple[int, int]:
-    """What to do at an event, and the state after it: :data:`TABLE`.
+    """Look up what to do at an event, and the state after it, in :data:`TABLE`.
 
     :raises KeyError: it can't happen in this state.
     """

@@ -1,4 +1,4 @@
-"""What is due for an exchange at a point in time: limits that have passed, comments to keep a stream open."""
+"""Timers of an exchange: time limits that have passed, and comments that keep a stream open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE: Final = 10
 
 
 def body_due(begun_at: float, size: int, silence_s: float) -> float:
-    """When a body of which ``size`` bytes have come has to be there as a whole, if no more of it comes.
+    """The time by which a body of which ``size`` bytes have come must be complete, if no more of it comes.
 
     :param begun_at: monotonic seconds. :param silence_s: the longest that is allowed within it.
     """
@@ -28,7 +28,7 @@ def body_due(begun_at: float, size: int, silence_s: float) -> float:
 def body_late(
     exchange: ExchangeState, came_at: float, resumed_at: float, silence_s: float
 ) -> tuple[float, str]:
-    """When a request's body is too late, if no more of it comes, and how that is said.
+    """The time at which a request's body is too late, if no more of it comes, and the error's text.
 
     :param came_at: when the last of it came, or could have come; ``resumed_at``: since when it is read from.
     """

@@ -42,7 +42,7 @@ class Parent(NamedTuple):
 
 
 class Tried:
-    """What is known of an attempt: a span is made of it."""
+    """One attempt in a trace: a span is made of it."""
 
     __slots__ = ("attempt", "ended_at", "outcome", "span_id", "what")
 
@@ -82,10 +82,11 @@ class Traced(Protocol):
 
 
 class Collector(Protocol):
-    """Who decides what is traced, and gets it: :class:`proxy.control.telemetry.otlp.Otlp`."""
+    """The receiver of traces, which also decides what is traced:
+    :class:`proxy.control.telemetry.otlp.Otlp`."""
 
     def samples(self, trace_id: int, parent: Parent | None) -> bool:
-        """Whether the spans of this trace are wanted."""
+        """Return whether the spans of this trace are wanted."""
 
     def take(self, exchange: Any, trace: Trace, status: int, now: float) -> None:
         """A request is over."""
@@ -95,7 +96,7 @@ class Collector(Protocol):
 
 
 class Tracing:
-    """See the module's text. What fails at the collector is logged, and costs no request."""
+    """Trace and span ids of requests. Failures of the collector are logged, and cost no request."""
 
     def __init__(self, collector: Collector, rng: Random) -> None:
         self._collector = collector
@@ -135,10 +136,10 @@ class Tracing:
         try:
             self._collector.take(exchange, trace, status, now)
         except Exception:
-            log.exception("a fault in tracing: the spans of a request are lost")
+            log.exception("internal error in tracing: the spans of a request are lost")
 
     async def close(self) -> None:
-        """As of :class:`Collector`."""
+        """Close the collector."""
         await self._collector.close()
 
     def _note(self, exchange: Traced, attempt: object, outcome: str, what: str, now: float) -> None:
@@ -161,7 +162,7 @@ class Tracing:
             if self._collector.samples(trace_id, parent):
                 flags |= SAMPLED
         except Exception:
-            log.exception("a fault in tracing: a request goes on without")
+            log.exception("internal error in tracing: a request goes on without spans")
         return Trace(trace_id, self._draw(64), flags, parent)
 
     def _tried(self, trace: Trace, attempt: object) -> Tried:

@@ -35,7 +35,7 @@ _STALE_MOST_S: Final = 1.0
 
 
 class Receiver:
-    """What a connection is used by, and reports to: an attempt."""
+    """The user of a connection, which reports to it: an attempt."""
 
     __slots__ = ()
 
@@ -73,7 +73,7 @@ class Receiver:
 
 
 class ConnectionOwner:
-    """What a connection belongs to between attempts: a pool."""
+    """The keeper of a connection between attempts: a pool."""
 
     __slots__ = ("name",)
 

@@ -1,4 +1,4 @@
-"""What of a client's head does not reach a provider: counted, and each name logged once.
+"""Headers and parameters of clients that do not reach a provider: counted, and each name logged once.
 
 Heads are remembered with what was prepared of them, so names are looked at when a head is new to a provider.
 A request whose head loses nothing costs one question.
@@ -35,7 +35,7 @@ class DroppedNames:
         self._told: set[tuple[str, bytes]] = set()
 
     def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
-        """What goes to a provider of a head, made and kept with it."""
+        """Make the part of a head that goes to a provider, and keep it with the head."""
         prepared, headers, parameters = provider.prepare(head, path)
         head.prepared[provider] = prepared
         if headers or parameters:

@@ -63,8 +63,8 @@ def round_trip_s(transport: asyncio.Transport) -> float:
 
 
 def is_unconfirmed(transport: asyncio.Transport) -> bool:
-    """Whether the peer's kernel has not confirmed all that was sent, as ours knows: then the peer can't have
-    read all of it. False too where it doesn't say."""
+    """Return whether the peer's kernel has not confirmed all that was sent, as ours knows: then the peer
+    can't have read all of it. False too where it doesn't say."""
     found = _tcp_info(transport, _BYTES.size)
     if not found:
         return False

@@ -445,7 +445,7 @@ async def test_a_fault_says_where_and_not_with_what(start, provider, loud, monke
     monkeypatch.setattr(exchange.Exchange, "on_body", fail)
     for body in bodies():
         await tell(server, post(body, extra=b"Authorization: Bearer %b\r\n" % key))
-    await until(lambda: "a fault in the gateway" in loud())
+    await until(lambda: "internal error while handling a request" in loud())
     said = loud()
     assert "RuntimeError: a fault at" in said
     for secret in (PROMPT, key.decode()):

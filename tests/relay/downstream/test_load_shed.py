@@ -139,7 +139,7 @@ async def test_the_gateway_looks_at_each_tick_and_says_what_it_finds(start, prov
     assert "they wait for 50 ms, and some are answered 503" in caplog.text
     gateway.counters.shed += 7
     gateway.tick(at + 1.2)
-    assert "the overload is over; 7 requests were answered 503" in caplog.text
+    assert "overload is over; 7 requests were answered 503" in caplog.text
 
 
 async def test_a_limit_of_zero_is_none(start, provider):

@@ -665,6 +665,6 @@ async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
     leaving.close()
     check_error(await client.response(), 500, "api_error", None)
     assert repr(left) == "<ClientConnection closed None>"  # nothing is written to who has left
-    assert "a fault in making what requests wait for" in caplog.messages
+    assert "internal error in a job that requests wait for" in caplog.messages
     monkeypatch.setattr(ModelList, "_make", real)
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600

@@ -99,7 +99,7 @@ async def test_a_fault_is_told_to_who_waits_and_stops_nobody_else(a_few_a_turn, 
     [told] = one.told
     assert isinstance(told, Fault)
     assert two.told == [None]
-    assert "a fault in making what requests wait for" in caplog.messages
+    assert "internal error in a job that requests wait for" in caplog.messages
 
 
 async def test_a_fault_in_what_is_small_is_the_callers():

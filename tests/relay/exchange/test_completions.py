@@ -95,7 +95,7 @@ def test_a_fault_with_one_keeps_no_other_waiting(fakes, caplog, broken, expected
     assert [each for each in fakes.done if "b" not in each.split()] == [
         each for each in expected if "b" not in each.split()
     ]
-    assert "a fault in the gateway" in caplog.text
+    assert "internal error" in caplog.text
 
 
 def config(provider: ScriptedProvider, folder: Path) -> str:
