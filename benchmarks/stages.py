@@ -10,6 +10,8 @@ microseconds, the least of several rounds over all cases (a busy minute then spo
     stages.py --case pinned,routed --rounds 60
     stages.py --instructions              machine instructions instead of time, by valgrind: slow, but
                                           the same on a busy machine as on a quiet one
+    stages.py --check                     hold them against instructions.json; a compiled build only
+    stages.py --record                    write instructions.json
     stages.py --case pinned --profile     where the Python functions spend it
 """
 
@@ -20,20 +22,18 @@ import atexit
 import cProfile
 import gc
 import json
-import os
 import pstats
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import instructions
 from comparison.bodies import body as request_body
 
 from proxy.access.grants import KeyTable
@@ -560,35 +560,34 @@ def cpu_seconds(call: Callable[[], object], count: int) -> float:
 # ------------------------------------------------------------------ instructions
 
 
-def instructions(name: str, work: Path) -> int:
-    """Machine instructions of one call: the difference of two runs, so that start and warm-up drop out."""
-    few, many = (20, 120) if name in ("2m", "100k", "scan-100k") else (200, 1200)
-    counts = [collected(name, count, work) for count in (few, many)]
-    return round((counts[1] - counts[0]) / (many - few))
-
-
-def collected(name: str, count: int, work: Path) -> int:
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={work / f'{name}-{count}'}"]
-    command += [sys.executable, __file__, "--case", name, "--only-run", str(count)]
-    # Without these two, dict order and the interpreter's own writes differ from run to run.
-    environ = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or not found:
-        raise SystemExit(f"valgrind failed at {name}: {done.stderr[-800:]}")
-    return int(found[1])
-
-
 def print_instructions(names: list[str]) -> int:
-    if shutil.which("valgrind") is None:
-        print("valgrind is not installed: no instruction counts (apt-get install valgrind)", file=sys.stderr)
-        return 1
     print("machine instructions of one call, start-up taken off")
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as threads:
-        work = Path(folder)
-        for name, count in zip(names, threads.map(lambda n: instructions(n, work), names), strict=True):
-            print(f"{name:14} {count:12,}  per {CASES[name][1]:8} {CASES[name][0]}", flush=True)
+    for name, count in instructions.count_all(names):
+        print(f"{name:14} {count:12,}  per {CASES[name][1]:8} {CASES[name][0]}", flush=True)
     return 0
+
+
+def check_instructions(*, is_to_record: bool) -> int:
+    """Hold the cases that are kept against the record, or put them there."""
+    if not instructions.is_compiled():
+        print(
+            "This is not a compiled build, and only one is on record: in a copy of the repository say "
+            "TOKENHUB_COMPILE=1 python setup.py build_ext --inplace, and here set PYTHONPATH to the copy.",
+            file=sys.stderr,
+        )
+        return 1
+    counts = dict(instructions.count_all(instructions.KEPT))
+    new = instructions.Record(instructions.environment(), instructions.packages(), counts)
+    old = instructions.read_record() if instructions.RECORD.exists() else new._replace(instructions={})
+    rows = instructions.compare(old.instructions, counts)
+    print(instructions.table(rows))
+    if is_to_record:
+        new.write()
+        print(f"on record: {instructions.RECORD}")
+        return 0
+    is_well, why = instructions.verdict(rows, old, new)
+    print(why)
+    return 0 if is_well else 1
 
 
 # ------------------------------------------------------------------ main
@@ -605,6 +604,8 @@ def main() -> int:
         "--rounds", type=int, default=15, help="each is about 20 ms per case, the least counts"
     )
     parser.add_argument("--instructions", action="store_true", help="count instructions with valgrind")
+    parser.add_argument("--check", action="store_true", help="hold instructions against instructions.json")
+    parser.add_argument("--record", action="store_true", help="write instructions.json")
     parser.add_argument("--profile", action="store_true", help="show where the time goes, case by case")
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument("--only-run", type=int, help=argparse.SUPPRESS)
@@ -617,8 +618,15 @@ def main() -> int:
         for name, (title, unit, _) in CASES.items():
             print(f"{name:14} per {unit:8} {title}")
         return 0
-    if args.instructions:
-        return print_instructions(names)
+    if args.instructions or args.check or args.record:
+        if shutil.which("valgrind") is None:
+            print(
+                "valgrind is not installed: no instruction counts (apt-get install valgrind)", file=sys.stderr
+            )
+            return 1
+        if args.instructions:
+            return print_instructions(names)
+        return check_instructions(is_to_record=args.record)
     calls = {name: CASES[name][2]() for name in names}
     # As the gateway does when it has started.
     gc.collect()

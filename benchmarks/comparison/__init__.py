@@ -1,4 +1,4 @@
-"""The comparison that run.py makes: gateways as reverse proxies in front of one mock provider.
+"""The comparison: gateways as reverse proxies in front of one mock provider.
 
 scenarios.py and bodies.py say what is sent, specs.py reads targets.toml, targets.py and upstream.py start
 processes, measure.py takes one measurement, rounds.py goes round the targets. figures.py is arithmetic on

@@ -42,7 +42,7 @@ def command(target: Target, name: str, secs: float, direct: bool = False) -> tup
         env = {**os.environ, "WRK_BODY": body, "WRK_HEADERS": headers}
         size = ["-t1", f"-c{scenario.connections}", f"-d{int(secs)}s", "--timeout", "30s", "--latency"]
         url = f"{scheme}://127.0.0.1:{port}{path}"
-        return [*pinned, "wrk", *size, "-s", str(HARNESS / "post.lua"), url], env
+        return [*pinned, "wrk", *size, "-s", str(HARNESS / "native/post.lua"), url], env
     what = ["-p", str(port), "-u", path, "-b", body, "-c", str(scenario.connections), "-d", str(secs)]
     what += ["-w", str(scenario.warm_s)]
     if not direct:

@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 def load_specs(files: list[str]) -> dict[str, Spec]:
     """All targets, those of ``files`` over our own. :raises ValueError: a table makes no sense."""
     specs: dict[str, Spec] = {}
-    for file in (HARNESS / "targets.toml", *files):
+    for file in (HARNESS / "comparison/targets.toml", *files):
         specs.update(tomllib.loads(Path(file).read_text()))
     resolved = {name: _resolve(name, specs, ()) for name in specs}
     for name, spec in resolved.items():

@@ -1,7 +1,7 @@
 """What a trace is: members, arrivals, and the luck of each request at each member. All of it is data.
 
 To write scenarios of your own, build :class:`Scenario` objects in a file and name the file with
-``routing_sim.py --scenarios FILE``; it must hold a list ``SCENARIOS``. The smallest one::
+``python benchmarks/routing --scenarios FILE``; it must hold a list ``SCENARIOS``. The smallest one::
 
     from routing.trace import Cell, Member, Phase, Plan, Scenario
 

@@ -59,6 +59,11 @@ async def chat(
         begun, response = await _post(session, target, body, wait_s)
         async with response:
             if response.status != 200:
+                if "X-Inferoute-Request-Id" not in response.headers:
+                    raise ChatError(
+                        f"{response.status}, but not from TokenHub: something else listens at {target.name}, "
+                        "or stands in front of it. --url names the gateway's address"
+                    )
                 hint = f" ({KEY_HINT})" if response.status == 401 else ""
                 raise ChatError(f"{response.status}: {message_of(await response.read())}{hint}")
             answer = _Answer(begun, is_shown=not as_json)

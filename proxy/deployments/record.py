@@ -1,6 +1,6 @@
 """What one attempt tells the live tables: the row of its deployment, its breaker and its provider's key.
 
-Gateway and simulation (``benchmarks/routing_sim.py``) run the same code here, so that what is measured there
+Gateway and simulation (``benchmarks/routing``) run the same code here, so that what is measured there
 is what happens.
 """
 

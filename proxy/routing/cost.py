@@ -22,7 +22,7 @@ add up to 4,650. ``n`` counts what was asked, not what was learned: who tells no
 asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.Charges`), members are asked
 again: half a day later one request is of more use than all that was known.
 
-Regret over the oracle, and what lost against this (``benchmarks/routing_sim.py``, eight seeds: verbose at
+Regret over the oracle, and what lost against this (``benchmarks/routing``, eight seeds: verbose at
 0.05, 0.5 and 50 requests/s, the last over 64 replicas that each learn alone; price: mean of its four rates):
 
 =======================================  ======  ======  ======  =====

@@ -203,6 +203,18 @@ async def test_no_gateway_there():
         await chat("m", "Hi", target=at(Listen("127.0.0.1", port)))
 
 
+async def test_something_else_that_listens_there_is_not_shown_but_named(provider):
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(b"HTTP/1.1 501 Unsupported\r\nContent-Length: 15\r\n\r\n<!DOCTYPE HTML>")
+
+    provider.script = script
+    port = int(provider.url.rpartition(":")[2].partition("/")[0])
+    with pytest.raises(ChatError, match=f"^501, but not from TokenHub: .* at .*{port}.*--url") as raised:
+        await chat("m", "Hi", target=at(Listen("127.0.0.1", port)))
+    assert "DOCTYPE" not in str(raised.value)
+
+
 async def test_waiting_for_a_gateway_that_starts(provider, start, capsys, tmp_path):
     provider.script = streaming(delta("a"), b"[DONE]")
     listen = Listen(path=f"{tmp_path}/g.sock")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -301,6 +304,63 @@ def test_without_keys_the_products_own_file_serves_and_says_that_it_simulates(tm
         assert ready.status == 200
         close(ready)
     assert "SIMULATED" in gateway.log
+
+
+def first_command(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the README's first command does when all is installed."""
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"<!-- start command -->\n```sh\n(.*)\n```\n<!-- end -->", readme)
+    assert found and found[1] == "python3 -m venv .venv && .venv/bin/pip install . && deploy/try.sh"
+    return subprocess.run(
+        ["deploy/try.sh"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clone(tmp_path) -> tuple[Path, int]:
+    """A folder with what the README's first command needs, and the port that its gateway is to have."""
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/bin").symlink_to(Path(TOKENHUB).parent)
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/try.sh", tmp_path / "deploy")
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = one.getsockname()[1], other.getsockname()[1]
+    routes = (ROOT / "routes.toml").read_text()
+    assert "127.0.0.1:8080" in routes and "\n[admin]" not in routes
+    routes = routes.replace("127.0.0.1:8080", f"127.0.0.1:{ports[0]}")
+    (tmp_path / "routes.toml").write_text(f'{routes}\n[admin]\nlisten = "127.0.0.1:{ports[1]}"\n')
+    return tmp_path, ports[0]
+
+
+def test_the_readmes_first_command_can_be_given_twice(clone):
+    folder, port = clone
+    first = first_command(folder)
+    assert first.returncode == 0, first.stderr
+    starting, *answer, running = first.stdout.splitlines()
+    assert (starting, bool(answer)) == ("Starting the gateway; its log is gateway.log.", True)
+    told = re.fullmatch(r"The gateway keeps running\. To stop it: kill (\d+)", running)
+    assert told
+    pid = int(told[1])
+    try:
+        second = first_command(folder)
+        assert (second.returncode, second.stdout) == (1, starting + "\n")
+        what, why = second.stderr.splitlines()
+        assert what == "It did not start:"
+        assert why.startswith(f"tokenhub: Can't listen on http://127.0.0.1:{port}: ")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    assert (folder / "gateway.log.old").read_text().rstrip().endswith('"stopped"}')
+    assert not list(folder.rglob("*.pid"))
+
+
+def test_the_readmes_first_command_says_that_something_else_has_the_port(clone):
+    folder, port = clone
+    with socket.create_server(("127.0.0.1", port)):
+        done = first_command(folder)
+    assert done.returncode == 1
+    assert f"\ntokenhub: Can't listen on http://127.0.0.1:{port}: " in done.stderr
 
 
 def test_a_provider_without_a_key_is_named_in_the_log_and_no_key_ever_is(tmp_path):

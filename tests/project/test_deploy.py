@@ -36,9 +36,10 @@ from tests.e2e.test_workers import workers_of
 from tests.support.deploy import DEPLOY, ROOT, dashboard, needs_prometheus, promtool, read_yaml, rules
 
 KUBERNETES = DEPLOY / "kubernetes"
+DOCKER = DEPLOY / "docker"
 # The oldest with native sidecars by default, and the latest that schemas are known of.
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
-SAMPLES = [DEPLOY / "docker/config/routes.toml", *sorted(KUBERNETES.rglob("routes.toml"))]
+SAMPLES = [DOCKER / "config/routes.toml", *sorted(KUBERNETES.rglob("routes.toml"))]
 
 
 def config_of(path: Path) -> Config:
@@ -73,7 +74,7 @@ def test_a_sample_is_good_and_says_what_the_repositorys_own_file_says(path):
 
 def steps() -> list[list[tuple[str, str]]]:
     """The instructions of the Dockerfile by stage; first, what stands before the first stage."""
-    lines = [line for line in (ROOT / "Dockerfile").read_text().split("\n") if not line.startswith("#")]
+    lines = [line for line in (DOCKER / "Dockerfile").read_text().split("\n") if not line.startswith("#")]
     stages: list[list[tuple[str, str]]] = [[]]
     for line in "\n".join(lines).replace("\\\n", "").splitlines():
         if line.strip():
@@ -111,7 +112,7 @@ def test_the_last_stage_installs_nothing():
         "--from=build /opt/tokenhub /opt/tokenhub",
         "deploy/docker/config /etc/tokenhub",
     ]
-    config = config_of(DEPLOY / "docker/config/routes.toml")
+    config = config_of(DOCKER / "config/routes.toml")
     assert Path(config.state.path).parent == Path(json.loads(only(final, "VOLUME"))[0])
     assert Path(only(final, "WORKDIR")) == Path(config.state.path).parent
     assert "TOKENHUB_CONFIG=/etc/tokenhub/routes.toml" in only(final, "ENV")
@@ -174,14 +175,14 @@ def test_the_versions_in_the_image_are_whole_and_in_range():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     wanted = [line for line in setup["options"]["install_requires"].splitlines() if line]
-    check_pins(DEPLOY / "docker/runtime.txt", *map(Requirement, wanted))
+    check_pins(DOCKER / "runtime.txt", *map(Requirement, wanted))
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    check_pins(DEPLOY / "docker/build.txt", *map(Requirement, wanted))
+    check_pins(DOCKER / "build.txt", *map(Requirement, wanted))
 
 
 def test_the_dockerfile_passes_its_linter():
     hadolint = Path(TOKENHUB).with_name("hadolint")
-    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -270,7 +271,7 @@ def test_it_runs_as_the_image_runs_it(container):
 
 @pytest.fixture
 def compose() -> dict[str, Any]:
-    [document] = read_yaml(ROOT / "compose.yaml")
+    [document] = read_yaml(DOCKER / "compose.yaml")
     return document
 
 
@@ -296,9 +297,12 @@ def test_compose_and_what_it_mounts_fit_together(compose):
     for service in services.values():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            assert (ROOT / source).is_dir() if source.startswith(".") else source in compose["volumes"]
+            assert (DOCKER / source).is_dir() if source.startswith(".") else source in compose["volumes"]
     asked = {config.admin.token_env, *(provider.api_key_env for provider in config.providers.values())}
     assert set(gateway["environment"]) == asked
+    build = gateway["build"]
+    assert (DOCKER / build["context"]).resolve() == ROOT
+    assert (ROOT / build["dockerfile"]).exists()
     ports = [listen.port for listen in (*config.server.listen, config.admin.listen)]
     assert gateway["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
     assert int(gateway["stop_grace_period"][:-1]) > config.server.lame_duck_s + config.server.drain_timeout_s

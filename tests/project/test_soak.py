@@ -20,12 +20,12 @@ from tests.e2e import ROOT, environment
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-import soak_plans as plans
-from soak import Soak, compare, is_explained
-from soak_books import Books, Expected, Sample, Slope, percentile, read_metrics, slope
-from soak_client import Answer, Late, Wire, Wrong, judge, judge_refused
-from soak_gateway import Governors
-from soak_watch import Watch
+from soak import plans
+from soak.books import Books, Expected, Sample, Slope, percentile, read_metrics, slope
+from soak.client import Answer, Late, Wire, Wrong, judge, judge_refused
+from soak.gateway import Governors
+from soak.run import Soak, compare, is_explained
+from soak.watch import Watch
 
 SLOW_S = (10.0, 120.0)
 LINE = {
@@ -490,7 +490,7 @@ def test_what_ends_in_time_is_not_told():
 def test_a_soak_that_hangs_ends_with_all_that_it_has_started(tmp_path):
     """The processes hold the pipe: it is at its end when all of them have gone."""
     code = (
-        "import asyncio, subprocess, sys; from soak_watch import Watch, end_all; watch = Watch(end_all)\n"
+        "import asyncio, subprocess, sys; from soak.watch import Watch, end_all; watch = Watch(end_all)\n"
         "async def hang():\n"
         "    subprocess.Popen(['sleep', '1000'])\n"
         "    watch.begin('good luck', 0.0)\n"
@@ -517,7 +517,7 @@ def test_a_soak_that_hangs_ends_with_all_that_it_has_started(tmp_path):
 def test_a_short_run(tmp_path, streams, seconds, workers, tls):
     """Of growth only a flood is a bar here: in so short a time all memory is new. All other bars hold."""
     report = tmp_path / "report.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--json", str(report), "--seed", "3"]
+    command = [sys.executable, str(ROOT / "benchmarks/soak"), "--json", str(report), "--seed", "3"]
     command += ["--minutes", str(seconds / 60), "--streams", str(streams), "--workers", str(workers)]
     command += ["--tls"] if tls else []
     done = subprocess.run(
@@ -541,7 +541,7 @@ def test_a_short_run(tmp_path, streams, seconds, workers, tls):
 
 
 def test_too_few_descriptors_are_said_before_anything_starts(tmp_path):
-    command = f"ulimit -n 1000 && exec {sys.executable} {ROOT / 'benchmarks' / 'soak.py'} --streams 2000"
+    command = f"ulimit -n 1000 && exec {sys.executable} {ROOT / 'benchmarks/soak'} --streams 2000"
     done = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,7 +1,7 @@
 """Nothing that a client, an operator or a provider sends costs more than in proportion to its size.
 
 By how many milliseconds the longest turn of the event loop falls short of its limit is said by
-``benchmarks/turns.py``, for the compiled program.
+``benchmarks/turns``, for the compiled program.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from soak_books import children
+from soak.books import children
 
 
 class Watch:

@@ -2,7 +2,7 @@
 
 usage: python verify_mock.py BASE_URL [MODEL [HEADER=VALUE ...]]     (BASE_URL ends in /v1)
 
-    .work/bin/mock 19000 & python verify_mock.py http://127.0.0.1:19000/v1
+    benchmarks/.work/bin/mock 19000 & python verify_mock.py http://127.0.0.1:19000/v1
     python verify_mock.py http://127.0.0.1:8080/v1 mock/mock-model
 """
 

@@ -1,18 +1,17 @@
-#!/usr/bin/env python3
 """Measures LLM gateways as reverse proxies in front of one mock upstream.
 
-    run.py --everything                                            all targets and scenarios, with plots
-    run.py --everything --skip litellm-tuned,vllm-router-cache-aware --runs 1
-    run.py --target direct,nginx,tokenhub --interleave --fresh     all scenarios, 3 runs each
-    run.py --target nginx,tokenhub --interleave --scenario a,e --runs 1 --secs 3
-    run.py --target mine --targets-file mine.toml
-    run.py --list | --report | --report --plots docs/speed
+    python benchmarks/comparison --everything          all targets and scenarios, with plots
+    ... --everything --skip litellm-tuned,vllm-router-cache-aware --runs 1
+    ... --target direct,nginx,tokenhub --interleave --fresh     all scenarios, 3 runs each
+    ... --target nginx,tokenhub --interleave --scenario a,e --runs 1 --secs 3
+    ... --target mine --targets-file mine.toml
+    ... --list | --report | --report --plots docs/speed
 
 The target is pinned to one CPU (--proxy-cpu 0), the mock, the load generators and
 this script to another (--load-cpu 1). Every measurement holds flock(--lock) for its
 own few seconds and lets go between. Servers are on 127.0.0.1 only: a target found
 listening elsewhere is stopped at once. Results are merged into results.json and
-results.md in the work folder ($BENCH_ROOT, else .work beside this file).
+results.md in the work folder ($BENCH_ROOT, else benchmarks/.work).
 """
 
 from __future__ import annotations
@@ -23,6 +22,9 @@ import resource
 import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # the folder was started: its modules are a package's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from comparison.meta import machine, not_installed, software
 from comparison.paths import BIN, LOCK, ROOT, RUN
@@ -37,7 +39,11 @@ TOOLS = ("mock", "sseload", "openload", "spin")
 
 def arguments() -> argparse.ArgumentParser:
     assert __doc__
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        prog="python benchmarks/comparison",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     ap.add_argument(
         "--everything", action="store_true", help="--interleave --fresh --plots, with every target"
     )
@@ -89,7 +95,7 @@ def prepare(ap: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             ap.error(f"CPU {number} is not one of ours (--proxy-cpu, --load-cpu)")
     missing = [tool for tool in TOOLS if not (BIN / tool).exists()]
     if missing:
-        ap.error(f"{', '.join(missing)} not in {BIN}: run setup.sh first")
+        ap.error(f"{', '.join(missing)} not in {BIN}: run benchmarks/comparison/setup.sh first")
     os.sched_setaffinity(0, {args.load_cpu})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < FILES else FILES, hard))

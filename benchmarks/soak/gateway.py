@@ -19,10 +19,11 @@ from random import Random
 from typing import Any
 
 import orjson
-from soak_books import Families, children, read_metrics
-from soak_client import Late, Wrong
-from soak_plans import FIRST_BYTE_S, IDLE_S
-from soak_provider import STALL
+
+from soak.books import Families, children, read_metrics
+from soak.client import Late, Wrong
+from soak.plans import FIRST_BYTE_S, IDLE_S
+from soak.provider import STALL
 
 START_S = 60.0
 STOP_S = 60.0
@@ -250,11 +251,11 @@ def _unchunked(data: bytes) -> bytes:
 
 
 class ProviderProcess:
-    """The provider; see soak_provider.py."""
+    """The provider; see provider.py."""
 
     def __init__(self, folder: Path, seed: int, slow_s: tuple[float, float]) -> None:
         self.seen = folder / "seen"
-        script = Path(__file__).with_name("soak_provider.py")
+        script = Path(__file__).with_name("provider.py")
         self.command = [sys.executable, str(script), "--seed", str(seed), "--seen", str(self.seen)]
         self.command += ["--slow", "{:g},{:g}".format(*slow_s)]
 

@@ -1,6 +1,6 @@
 """``tokenhub serve`` in a process of its own that also says how much CPU time its event loop's turns take.
 
-    turns_gateway.py ROUTES.toml
+    turns/gateway.py ROUTES.toml
 
 The product knows nothing of it. A callback that has itself called again in each turn reads the CPU time of
 the loop's thread: what is between two readings is one turn, work in threads and other processes left out. It

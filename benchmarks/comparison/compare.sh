@@ -4,11 +4,11 @@
 # Root is needed for apt only: without it, nginx, haproxy, wrk, gcc, openssl and npm have to be there.
 # What can't be installed or doesn't start is named in the result, and stops nothing.
 #
-#   benchmarks/compare.sh                              # about an hour and a half
-#   benchmarks/compare.sh --runs 1 --scenario a,f      # any options of run.py
-#   SETUP=no benchmarks/compare.sh --skip litellm      # all is installed
+#   benchmarks/comparison/compare.sh                    # about an hour and a half
+#   benchmarks/comparison/compare.sh --runs 1 --scenario a,f  # any options of the comparison
+#   SETUP=no benchmarks/comparison/compare.sh --skip litellm  # all is installed
 set -u
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export BENCH_ROOT=${BENCH_ROOT:-$HERE/.work}
+export BENCH_ROOT=${BENCH_ROOT:-$(dirname "$HERE")/.work}
 [ "${SETUP:-yes}" = no ] || ONLY=${ONLY:-all} "$HERE/setup.sh"
-exec "$BENCH_ROOT/venvs/tokenhub/bin/python" "$HERE/run.py" --everything "$@"
+exec "$BENCH_ROOT/venvs/tokenhub/bin/python" "$HERE" --everything "$@"

@@ -1,15 +1,14 @@
-#!/usr/bin/env python3
 """Measures for how long single requests, connections and answers hold the gateway's event loop.
 
 Starts the installed gateway with 5,000 models and 500 keys before a scripted provider, plays hostile and
 large requests at both listeners, and prints for each the longest turn of the event loop in CPU time of its
 thread, and what a second client, who sends small requests meanwhile, sees of it.
 
-    turns.py                        all cases
-    turns.py --check                exit status 1 where a turn took more than 10 ms
-    turns.py --only decode          cases whose name holds the word
-    turns.py --list
-    turns.py --models 500 --keys 20 --json report.json
+    python benchmarks/turns                  all cases
+    ... --check                              exit status 1 where a turn took more than 10 ms
+    ... --only decode                        cases whose name holds the word
+    ... --list
+    ... --models 500 --keys 20 --json report.json
 
 The figures hold for the compiled program: run it with the Python that has TokenHub installed, from outside of
 the checkout or with PYTHONPATH unset. Everything is on loopback. --pin gives the gateway a core of its own.
@@ -23,9 +22,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from turns_cases import CASES, Case
-from turns_processes import Gateway, Victim, provider_process
-from turns_setup import Setup
+if __name__ == "__main__":  # the folder was started: its modules are a package's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from turns.cases import CASES, Case
+from turns.processes import Gateway, Victim, provider_process
+from turns.setup import Setup
 
 LIMIT_MS = 10.0
 
@@ -62,7 +64,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python benchmarks/turns",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="exit status 1 above the limit")
     parser.add_argument("--only", default="", metavar="WORD", help="only cases whose name holds it")

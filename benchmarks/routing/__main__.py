@@ -1,15 +1,14 @@
-#!/usr/bin/env python3
 """How well routing chooses: the real strategies on seeded traces and a simulated clock.
 
 They are compared with an oracle, which knows every member's true mean at each moment, and with what other
 load balancers do. docs/routing.md explains the scenarios and how to read the tables.
 
-    routing_sim.py                                  every scenario, eight seeds, two processes
-    routing_sim.py --quick                          small cells and two seeds: under a minute
-    routing_sim.py --scenario outage,hang --policy tokenhub,peak-ewma
-    routing_sim.py --plots docs/routing --json results.json
-    routing_sim.py --scenarios mine.py              scenarios of your own; see routing/trace.py
-    routing_sim.py --check                          exit 1 if a bar is missed
+    python benchmarks/routing                every scenario, eight seeds, two processes
+    ... --quick                              small cells and two seeds: under a minute
+    ... --scenario outage,hang --policy tokenhub,peak-ewma
+    ... --plots docs/routing --json results.json
+    ... --scenarios mine.py                  scenarios of your own; see routing/trace.py
+    ... --check                              exit 1 if a bar is missed
 
 Same seeds, same figures, on any machine.
 """
@@ -18,85 +17,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import runpy
 import sys
 import time
 from dataclasses import asdict
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+
+if __name__ == "__main__":  # the folder was started: its modules are a package's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from routing.bars import verdicts
-from routing.baselines import LATENCY_BASELINES, Baseline, CheapestList, Oracle
-from routing.engine import Engine, Factory
-from routing.measures import ORACLE, CellResult, measure
-from routing.ours import Ours
+from routing.cells import FACTORIES, Task, load, run_all
 from routing.report import bar_table, tables
-from routing.scenarios import SCENARIOS
-from routing.trace import Scenario, build
 
 SEEDS, QUICK_SEEDS = 8, 2
 QUICK_REQUESTS = 7000  # cells above are left out of a quick run
-FACTORIES: dict[str, list[type[Baseline] | type[Ours]]] = {
-    "latency": [Oracle, *LATENCY_BASELINES, Ours],
-    "cost": [Oracle, *LATENCY_BASELINES, CheapestList, Ours],
-}
-
-
-class Task(NamedTuple):
-    """A cell with all its seeds and policies: what one process does at a time."""
-
-    file: str | None
-    scenario: str
-    cell: int
-    seeds: range
-    policies: tuple[str, ...]  # empty: all
-
-
-@cache
-def load(file: str | None) -> dict[str, Scenario]:
-    """The scenarios by name: ours, or those of a file."""
-    found = SCENARIOS if file is None else runpy.run_path(file)["SCENARIOS"]
-    return {scenario.name: scenario for scenario in found}
-
-
-def work(task: Task) -> CellResult:
-    """Run a cell."""
-    scenario = load(task.file)[task.scenario]
-    factories: dict[str, Factory] = {
-        policy.name: policy
-        for policy in FACTORIES[scenario.strategy]
-        if not task.policies or policy.name in (*task.policies, ORACLE)
-    }
-    runs = {name: [] for name in factories}
-    for seed in task.seeds:
-        trace = build(scenario, scenario.cells[task.cell], seed)
-        for name, factory in factories.items():
-            runs[name].append(Engine(trace, factory).run())
-    return measure(scenario.name, runs)
-
-
-def run_all(tasks: list[Task], jobs: int) -> list[CellResult]:
-    """All cells, in the order given; the longest begin first, so that none is left for the end."""
-
-    def requests(task: Task) -> float:
-        cell = load(task.file)[task.scenario].cells[task.cell]
-        return cell.rate * cell.end_s
-
-    longest_first = sorted(range(len(tasks)), key=lambda index: -requests(tasks[index]))
-    results: dict[int, CellResult] = {}
-    with get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
-        done = pool.imap(work, [tasks[index] for index in longest_first])
-        for index, result in zip(longest_first, done, strict=True):
-            results[index] = result
-            print(f"{len(results)}/{len(tasks)} {result.scenario} {result.cell.label}", file=sys.stderr)
-    return [results[index] for index in range(len(tasks))]
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python benchmarks/routing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--scenario", default="", help="names, with commas between")
     parser.add_argument("--policy", default="", help="names, with commas between; the oracle always runs")

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from turns_answers import serve_provider
-from turns_setup import TOKEN, Setup
+from turns.answers import serve_provider
+from turns.setup import TOKEN, Setup
 
 READY_S = 120.0
 STOP_S = 10.0
@@ -39,7 +39,7 @@ class Gateway:
 
     def __enter__(self) -> Gateway:
         setup, begun_s = self._setup, time.monotonic()
-        program = str(Path(__file__).with_name("turns_gateway.py"))
+        program = str(Path(__file__).with_name("gateway.py"))
         self._process = subprocess.Popen(
             [sys.executable, program, str(setup.file)],
             stdin=subprocess.PIPE,

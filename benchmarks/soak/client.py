@@ -11,7 +11,8 @@ from typing import cast
 
 import httptools
 import orjson
-from soak_plans import BEFORE, DONE, TOLD, WITHIN, Plan, error, is_stream, marker
+
+from soak.plans import BEFORE, DONE, TOLD, WITHIN, Plan, error, is_stream, marker
 
 # Longer than any answer takes by its plan; what is not there by then is lost.
 ANSWER_S = 240.0

@@ -3,19 +3,20 @@
 # mock upstream and the load clients. A step that fails does not stop the others.
 #
 #   BENCH_ROOT   where binaries, venvs, npm packages and logs go
-#                (default: .work beside this script)
+#                (default: benchmarks/.work)
 #   BENCH_LOCK   held by each step, as by each measurement (default: bench.lock in $TMPDIR or /tmp)
 #   ONLY         space-separated subset of: apt build tokenhub tools litellm
 #                vllm-router sglang-router portkey. Default: apt build, which is all that
 #                direct, nginx, haproxy and an installed tokenhub need; `all` is the whole list.
 # Versions can be pinned: LITELLM_SPEC, VLLM_ROUTER_SPEC, SGLANG_ROUTER_SPEC, PORTKEY_SPEC.
 #
-#   benchmarks/setup.sh
-#   ONLY=build benchmarks/setup.sh                 # without root; gcc, nginx and wrk are there
-#   ONLY="litellm portkey" benchmarks/setup.sh
+#   benchmarks/comparison/setup.sh
+#   ONLY=build benchmarks/comparison/setup.sh        # without root; gcc, nginx and wrk are there
+#   ONLY="litellm portkey" benchmarks/comparison/setup.sh
 set -u
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-BENCH_ROOT=${BENCH_ROOT:-$HERE/.work}
+BENCHMARKS=$(dirname "$HERE")
+BENCH_ROOT=${BENCH_ROOT:-$BENCHMARKS/.work}
 BENCH_LOCK=${BENCH_LOCK:-${TMPDIR:-/tmp}/bench.lock}
 PYTHON=${PYTHON:-python3}
 ONLY=${ONLY:-apt build}
@@ -38,7 +39,7 @@ apt_packages() {  # only what is missing: without root all may be there, or come
 build() {
   local name
   for name in mock sseload openload spin; do
-    gcc -O2 -Wall -o "$BENCH_ROOT/bin/$name" "$HERE/$name.c" || return 1
+    gcc -O2 -Wall -o "$BENCH_ROOT/bin/$name" "$BENCHMARKS/native/$name.c" || return 1
   done
 }
 
@@ -67,7 +68,7 @@ step() {  # step NAME COMMAND...; what failed is left as NAME.failed for the rep
 
 step apt           apt_packages
 step build         build
-step tokenhub      venv tokenhub "$HERE/..[bench]"  # not -e: what is measured is compiled
+step tokenhub      venv tokenhub "$BENCHMARKS/..[bench]"  # not -e: what is measured is compiled
 step tools         venv tools 'openai>=1.50'
 step litellm       venv litellm "${LITELLM_SPEC:-litellm[proxy]}"
 step vllm-router   venv vllm-router "${VLLM_ROUTER_SPEC:-vllm-router}"

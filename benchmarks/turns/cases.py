@@ -1,4 +1,4 @@
-"""The requests that turns.py plays: of the largest size that a limit lets in, or made to be slow to read."""
+"""The requests that are played: of the largest size that a limit lets in, or made to be slow to read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
 
-from turns_answers import ANSWERS
-from turns_setup import ASKING, PATTERNS, TOKEN, Setup
+from turns.answers import ANSWERS
+from turns.setup import ASKING, PATTERNS, TOKEN, Setup
 
 _MIB = 1 << 20
 _BODY = 64 * _MIB  # max_body

@@ -1,4 +1,4 @@
-"""The scripted provider of turns.py, and the answers that are made to be slow to read.
+"""The scripted provider of the measurement, and the answers that are made to be slow to read.
 
 A request says which it wants by ``case:NAME`` in the first 64 KiB of its body.
 """

@@ -1,4 +1,4 @@
-"""The gateway that turns.py measures: its configuration, its ports, and the keys and names that cases use."""
+"""The gateway that is measured: its configuration, its ports, and the keys and names that cases use."""
 
 from __future__ import annotations
 

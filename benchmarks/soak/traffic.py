@@ -9,9 +9,10 @@ from random import Random
 from time import monotonic
 
 import orjson
-from soak_books import Books, Expected
-from soak_client import ANSWER_S, Answer, Gate, Late, Wire, Wrong, judge, judge_refused, request
-from soak_plans import Plan, is_stream, marker, plan
+
+from soak.books import Books, Expected
+from soak.client import ANSWER_S, Answer, Gate, Late, Wire, Wrong, judge, judge_refused, request
+from soak.plans import Plan, is_stream, marker, plan
 
 # Users that ask one thing after another. Few are ever busy at once, so that the rate is held.
 USERS = 60

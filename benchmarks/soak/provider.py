@@ -1,6 +1,6 @@
 """The provider of a soak: answers each request as its plan says, faults included. A process of its own.
 
-    python benchmarks/soak_provider.py --seed 1 --slow 10,120 --seen FILE
+    python benchmarks/soak/provider.py --seed 1 --slow 10,120 --seen FILE
 
 It prints its port, serves until it is told to end (SIGTERM), and writes the number of each request that it
 has read whole to a file.
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import signal
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,11 @@ from typing import BinaryIO, cast
 import httptools
 import orjson
 import uvloop
-from soak_plans import (
+
+if __name__ == "__main__":  # started by its path: the folder is a package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from soak.plans import (
     BEAT_S,
     BEFORE,
     DONE,
