@@ -98,7 +98,7 @@ def environment() -> dict[str, str]:
 
 
 def options_of(configured: str) -> str:
-    """What an interpreter was built with, but for places: an optimized one takes a fifth less."""
+    """What an interpreter was built with, but for places: the same version may be optimized or not."""
     return " ".join(sorted(set(re.findall(r"--(?:enable|with|without)-[\w-]+", configured)))) or "none"
 
 
