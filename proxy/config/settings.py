@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ENDPOINTS = (
-    "chat",
-    "completions",
-    "embeddings",
-    "responses",
-    "messages",
-    "images",
-    "speech",
-    "moderations",
-    "rerank",
-)
-# Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
-ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
-# Which capability serves an endpoint besides the one of its own name.
-_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
-# Served where another is, and asked for with its way of authentication; they have live rows of their own, as
-# they are quick and write nothing.
-SERVED_WITH = {"count_tokens": "messages", "input_tokens": "responses"}
+from proxy.endpoints import ROWS
+
+# The endpoints that settings name; the others are served with one of them.
+ENDPOINTS = tuple(row.name for row in ROWS if not row.served_with)
+SERVED_WITH = {row.name: row.served_with for row in ROWS if row.served_with}
+ONE_MODEL_ENDPOINTS = frozenset(row.name for row in ROWS if row.is_one_model)
+_ALSO_SERVED_BY = {row.name: row.also_served_by for row in ROWS if row.also_served_by}
 STRATEGIES = ("cost", "latency", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")

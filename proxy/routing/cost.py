@@ -47,13 +47,12 @@ from typing import Final
 
 from proxy.deployments.cost_estimate import PRIOR_REQUESTS
 from proxy.deployments.row import Row
+from proxy.endpoints import WRITING
 from proxy.routing.candidates import Facts
 from proxy.routing.latency import lowest
 from proxy.routing.pool import Pool
 from proxy.usage.response_usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
-# Where a model without an output price can't be priced.
-_WRITING_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages"})
 UNPRICED: Final = float("inf")
 # Of what caching could still save, so much may come true: not all of a prompt was sent before.
 _CACHE_DOUBT: Final = 0.5
@@ -93,7 +92,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
     now = facts.now
     priors = _priors(rows, able)
     text_bytes = facts.body_bytes - facts.data_url_bytes
-    is_writing = pool.endpoint in _WRITING_ENDPOINTS
+    is_writing = pool.endpoint in WRITING  # there no output price means an unknown one
     costs, doubts, known = [], [], []
     for index in able:
         input_pusd, cached_pusd, output_pusd, _ = pool.members[index].prices

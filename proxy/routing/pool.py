@@ -7,20 +7,15 @@ from typing import Final
 
 from proxy.config.settings import AliasConfig
 from proxy.deployments.deployment import Deployment
+from proxy.endpoints import ONE_PROMPT, WRITING
 from proxy.usage.counters import Told
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.pricing import Prices
 
-# Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
-_PROMPT_ENDPOINTS: Final = frozenset(
-    {"chat", "completions", "responses", "messages", "count_tokens", "input_tokens"}
-)
 _NEVER: Final = float("-inf")
 # Where the configuration says nothing of a model's answers: a usual limit.
 _UNKNOWN_OUTPUT: Final = 16_384
-# Where text is written. Pictures have a usual size, and speech is as long as its text:
-# proxy.access.admission.
-_WRITING: Final = frozenset({"chat", "completions", "responses", "messages"})
+# Speech is as long as its text: proxy.access.admission.
 _UNBOUNDED: Final = 1_000_000
 
 
@@ -99,7 +94,7 @@ class Pool:
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")
         windows = [member.context_window for member in self.members if member.context_window is not None]
-        self.min_context = min(windows) if windows and endpoint in _PROMPT_ENDPOINTS else None
+        self.min_context = min(windows) if windows and endpoint in ONE_PROMPT else None
         self.indices = tuple(range(len(self.members)))
         self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
         self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
@@ -148,7 +143,7 @@ def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int,
 
 def _most_output(member: Deployment, endpoint: str) -> int:
     said = member.model.max_output_tokens
-    if endpoint in _WRITING:
+    if endpoint in WRITING:
         return said or member.context_window or _UNKNOWN_OUTPUT
     if endpoint == "images":
         return said or PICTURE_TOKENS

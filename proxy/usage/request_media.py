@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.endpoints import ANTHROPIC
 from proxy.usage.media_tokens import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of, tokens_of
 from proxy.wire.json_strings import runs
 from proxy.wire.media_places import Span, placed
@@ -36,8 +37,6 @@ _KEYS: Final = frozenset(
 _KEY_BEFORE: Final = re.compile(rb'(?<!\\)"([a-z0-9_]{1,12})"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"\Z')
 _KEY_BYTES: Final = 96
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
-# Where pictures count by their area.
-_BY_AREA: Final = frozenset({"messages", "count_tokens"})
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
 _CACHE_MARKS: Final = (b'"cache_control"',)
 _SOUND_MARKS: Final = (b'"audio"',)
@@ -64,7 +63,7 @@ class Media:
 
     def tokens(self, endpoint: str) -> int:
         """What they count at an endpoint, as far as they have come."""
-        tokens, is_by_area = 0.0, endpoint in _BY_AREA
+        tokens, is_by_area = 0.0, endpoint in ANTHROPIC
         for span, medium in zip(self._spans, self._media, strict=True):
             tokens += tokens_of(medium, span.size, is_by_area)
         return int(tokens)

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.endpoints import HAS_CHOICES
 from proxy.wire.json_body import Keys, ends_of, is_empty_object, part_of
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import BROKEN, ENDED, OUTSIDE, keys_of, outline, skip_white, value_at
@@ -34,7 +35,7 @@ MAX_EVENT_BYTES: Final = 64 << 10
 # Real options have less than 100 bytes.
 MAX_OPTIONS_BYTES: Final = 4 << 10
 # Where stream_options is known.
-USAGE_ASKED_AT: Final = frozenset({"chat", "completions"})
+USAGE_ASKED_AT: Final = HAS_CHOICES
 # Between a key and its value: see proxy.wire.outline.value_at.
 _WHITE_BYTES: Final = 9 << 10
 

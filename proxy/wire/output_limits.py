@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
+from proxy.endpoints import ROWS, TAKES_COUNT
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import value_at
 
@@ -29,14 +30,10 @@ COMPACT: Final = "compact"
 # Which words limit an answer's length where: another's are ignored there, and promise nothing. Endpoints that
 # write no text are not here.
 LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
-    "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
-    "completions": (MAX_TOKENS,),
-    "responses": (MAX_OUTPUT_TOKENS,),
+    **{row.name: tuple([WORDS.index(word) for word in row.limited_by]) for row in ROWS if row.writes},
     COMPACT: (),
-    "messages": (MAX_TOKENS,),
 }
-# Where several answers can be asked for, and how many: OpenAI's maximum is 128, vLLM takes so many.
-_SEVERAL_AT: Final = frozenset({"chat", "completions", "images"})
+# OpenAI's maximum of n is 128, vLLM takes up to this.
 _MOST_ANSWERS: Final = 16_384
 _BY_WORD: Final = {word: index for index, word in enumerate(WORDS)}
 _UNSEEN: Final = -1
@@ -116,7 +113,7 @@ def wanted(
             for word in LIMITS_AT.get(endpoint, ()):
                 output = max(output, promised[word])
         in_newer_word = endpoint == "chat" and output > 0 and promised[MAX_TOKENS] <= 0
-    several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
+    several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in TAKES_COUNT else 1
     return Wanted(output, several, is_async, in_newer_word, said, unclear)
 
 

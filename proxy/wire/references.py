@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.endpoints import ROWS
 from proxy.wire.json_body import ends_of, part_of
 from proxy.wire.json_strings import names
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import end_of_string, skip_white, value_at
 
 # Where prompts may hold references.
-REFERRING: Final = frozenset({"chat", "responses", "messages"})
+REFERRING: Final = frozenset([row.name for row in ROWS if row.takes_references])
 # What :func:`referred` says where it may be as much as a model takes.
 UNKNOWN: Final = -1
 # Of so many names each is looked at, which takes 10 ms at most; of more, who knows.

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from proxy.endpoints import HAS_CHOICES
 from proxy.wire.decompress import SLICE_BYTES, Decoder, decoder_for
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.wire.header_lines import FRAMING_NAMES, without
@@ -344,7 +345,7 @@ class Answer:
             match.end() if match else len(text),
         )
         event = text[max(begin, 0) : end]
-        if endpoint in ("chat", "completions") and _NO_CHOICE.search(event):
+        if endpoint in HAS_CHOICES and _NO_CHOICE.search(event):
             is_last = _CHOICE.search(text, end) is None and not is_half(text[end:] if match else event)
             return is_last and (_CHOICE.search(text, 0, max(begin, 0)) is not None or self._dropped > 0)
         is_whole = how_ended(text[:end], self._begin, endpoint) == WHOLE

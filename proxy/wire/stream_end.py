@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.endpoints import HAS_CHOICES
 from proxy.wire.sse import EVENT_END, read_event
 
 _LAST_TYPES: Final = frozenset(
@@ -59,7 +60,7 @@ def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = Fal
         return UNENDED
     if _is_error(events, begin, endpoint):
         return ERROR
-    if endpoint in ("chat", "completions"):
+    if endpoint in HAS_CHOICES:
         return WHOLE if _have_finished(events, has_finished) else UNENDED
     is_whole = endpoint == "messages" and (has_finished or any(map(_has_stopped, events)))
     return WHOLE if is_whole else UNENDED

@@ -16,6 +16,8 @@ import orjson
 
 from proxy.access.admission import Most
 from proxy.deployments.record import Record
+from proxy.endpoints import HAS_TOKENS as _BY_TOKENS
+from proxy.endpoints import OUTPUTS as _UNWRITTEN
 from proxy.usage.media_tokens import spoken, usually_spoken
 from proxy.usage.pricing import price_nusd
 from proxy.usage.response_usage import partial_usage, read_events, read_plain
@@ -24,12 +26,6 @@ from proxy.usage.tokens import Usage
 from proxy.wire.response import Answer
 from proxy.wire.sse import holds_error, is_error
 
-# Where tokens are what is paid for, so that there is something to estimate.
-_BY_TOKENS: Final = frozenset(
-    {"chat", "completions", "responses", "messages", "embeddings", "rerank", "images", "speech"}
-)
-# Where what is made is no text.
-_UNWRITTEN: Final = frozenset({"images", "speech"})
 _TYPE: Final = b"content-type:"
 # How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
 _UNPACKED: Final = 4

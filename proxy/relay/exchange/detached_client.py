@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
+from proxy.endpoints import MADE_AT_ONCE as _AT_ONCE
 from proxy.relay.exchange.timers import look_at
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
 MAX_ABSENT: Final = 100
 ABSENT_S: Final = 300.0
-# Their streams tell nothing that could be counted before they end.
-_AT_ONCE: Final = frozenset({"images"})
 
 
 def is_wanted(exchange: Exchange, attempt: Attempt) -> bool:

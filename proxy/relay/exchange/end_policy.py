@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.deployments.row import Row
+from proxy.endpoints import WRITING as _ENDED_AT
 from proxy.errors import GatewayError
 from proxy.wire.framing import Body
 from proxy.wire.response import Answer
@@ -20,8 +21,6 @@ from proxy.wire.stream_errors import last_event
 if TYPE_CHECKING:
     from proxy.relay.upstream.provider import Provider
 
-# Whose streams say that they are at their end.
-_ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})
 # After so many streams in a row without an end the deployment seems to send none.
 BELIEVED_AFTER: Final = 20
 # For people: what a provider did.
