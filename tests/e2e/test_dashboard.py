@@ -386,7 +386,7 @@ def test_a_split_is_made_previewed_and_removed(page, gateway):
     )
 
     page.press("Preview ab")
-    page.says("It would go to openai/gpt-4o: by share.", "dialog .result")
+    page.says("It would go to openai/gpt-4o: by weight.", "dialog .result")
     assert [e.text for e in page.all("dialog tbody td[data-label^=Score]")] == ["75.0 %", "25.0 %"]
     page.press("Close", "dialog")
     page.press("Remove ab")
