@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.wire.sse import data_of, split_events
+
 # Most providers send an event a token, which is a few letters; longer ones are several, at four letters each.
 # Of short ones some have two or three in each (speculative decoding): so they are no fewer than their events,
 # and no fewer than their letters make at five each, which is a word and its space.
@@ -38,7 +40,7 @@ def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENT
     :param passed_bytes: how much there was.
     :param most_events: so many of the last ones are read.
     """
-    blocks = tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
+    blocks = split_events(tail)
     if passed_bytes > len(tail):
         del blocks[0]  # it may be cut
     tokens = size = short = letters = 0
@@ -64,11 +66,8 @@ def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENT
 
 
 def _data(block: bytes) -> dict[str, Any] | None:
-    at = block.find(b"data:")
-    if at < 0 or (at and block[at - 1 : at] != b"\n"):
-        return None
     try:
-        found = orjson.loads(block[at + 5 :].partition(b"\n")[0])
+        found = orjson.loads(data_of(block))
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None

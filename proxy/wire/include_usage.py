@@ -163,7 +163,9 @@ def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
 # --- the answer ------------------------------------------------------------------------------------------
 
 # An empty line, from the last byte of the line end before it on (WHATWG HTML, 9.2.6: LF, CRLF or CR). A CR
-# may be half of a CRLF whose LF is still to come; that LF then stands before the next event.
+# may be half of a CRLF whose LF is still to come; that LF then stands before the next event. Other than
+# proxy.wire.sse, which looks for what providers write, this takes line ends of two kinds in a row: half of an
+# event must not be taken out.
 _EVENT_END: Final = re.compile(rb"(?:\n|\r(?!\n))(?:\r\n?|\n)")
 _EMPTY_LINES: Final = re.compile(rb"[\r\n]*+")
 _LONGEST_END_BYTES: Final = 4

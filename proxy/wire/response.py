@@ -25,7 +25,7 @@ from proxy.wire.header_lines import FRAMING_NAMES, without
 from proxy.wire.include_usage import UsageFilter
 from proxy.wire.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
 from proxy.wire.response_head import ResponseHead
-from proxy.wire.sse import EVENT_END
+from proxy.wire.sse import EVENT_END, EVENT_ENDS
 from proxy.wire.stream_end import UNENDED, WHOLE, begin_of_last, how_ended, is_ended, is_half
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -62,7 +62,6 @@ AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
 UNWRAPPED: Final = 2
 _USUAL_END: Final = b"\n\ndata: [DONE]\n\n"
-_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 # A usage with anything in it, as a key: in what a model wrote a backslash stands before the quotation marks.
 _USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
 _NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
@@ -341,7 +340,7 @@ class Answer:
         at = usages[-1].start()
         match = EVENT_END.search(text, at)
         begin, end = (
-            max(text.rfind(close, 0, at) for close in _EVENT_ENDS),
+            max(text.rfind(close, 0, at) for close in EVENT_ENDS),
             match.end() if match else len(text),
         )
         event = text[max(begin, 0) : end]
@@ -366,7 +365,7 @@ class Answer:
         # Only what was passed on counts: a read with broken framing may have left pieces behind it.
         seen = self._seen
         end = b"".join(self.payload[max(seen - 4, 0) : seen])[-4:]
-        return not end or end.endswith(_EVENT_ENDS)
+        return not end or end.endswith(EVENT_ENDS)
 
     def _has_room(self) -> bool:
         """Of an unfinished stream: the client's framing can take more."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.endpoints import HAS_CHOICES
-from proxy.wire.sse import EVENT_END, read_event
+from proxy.wire.sse import EVENT_END, EVENT_ENDS, read_event
 
 _LAST_TYPES: Final = frozenset(
     ("message_stop", "response.completed", "response.incomplete", "response.failed")
@@ -186,7 +186,7 @@ def _stop(text: bytes, end: int) -> int:
 def _start(text: bytes, stop: int) -> int:
     """Where the event begins whose last line ends at ``stop``; below 0: not in this text."""
     found = last = -1
-    for line_end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+    for line_end in EVENT_ENDS:
         at = text.rfind(line_end, last if last > 0 else 0, stop)
         if at >= 0 and at + len(line_end) > found:
             found, last = at + len(line_end), at
@@ -194,7 +194,7 @@ def _start(text: bytes, stop: int) -> int:
 
 
 def _closes(rest: bytes) -> bool:
-    return rest.startswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+    return rest.startswith(EVENT_ENDS)
 
 
 def _is_last(name: bytes, data: bytes, is_closed: bool) -> bool:
