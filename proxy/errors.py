@@ -293,7 +293,7 @@ class Fault(GatewayError):
     """The gateway itself is wrong. Whoever answers with it logs what happened."""
 
     def __init__(self, *, status: int = 500, close: bool = False) -> None:
-        text = "The gateway failed at this request; its log says more."
+        text = "Internal error in the gateway. Its log has the details."
         super().__init__(text, status=status, close=close)
 
 

@@ -184,7 +184,7 @@ def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
     return (given_pusd * rest + heard_pusd * most.heard + output_pusd * most.output) // 1000
 
 
-_TOO_MUCH: Final = "The request asks for more output than this API key may: {} tokens a request."
+_TOO_MUCH: Final = "The request asks for more output than this API key allows: {} tokens per request."
 
 
 def _refused(text: str, word: int, code: str) -> BadRequest:

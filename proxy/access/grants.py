@@ -83,7 +83,7 @@ class Grant:
             text = "This API key has expired. Ask the operator of this gateway for another."
             raise Unauthorized(text, "expired_api_key")
         if self._until is not None and unix_s >= self._until:
-            text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
+            text = "This API key was replaced. Ask the operator of this gateway for the new one."
             raise Unauthorized(text)
 
     def is_ready(self, catalog: Catalog) -> bool:

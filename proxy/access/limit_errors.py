@@ -65,5 +65,5 @@ def limit_reached(
 
 def _spent(which: str, what: str, month: int) -> LimitReached:
     anew = first_of(month + 1)
-    text = f"The key's monthly limit of {what} is reached. It begins anew on {anew:%Y-%m-%d}, 00:00 UTC."
+    text = f"The key's monthly limit of {what} is reached. It resets on {anew:%Y-%m-%d}, 00:00 UTC."
     return LimitReached(text, which, None, b"")

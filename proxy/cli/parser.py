@@ -14,15 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proxy.config.settings import STRATEGIES as STRATEGY_NAMES
-
 if TYPE_CHECKING:
     from proxy.config.settings import Config, Listen
     from proxy.control.routes_file import RoutesFile
 
 Command = Callable[[argparse.Namespace], int]
 
-STRATEGIES = f"{', '.join(STRATEGY_NAMES[:-1])} or {STRATEGY_NAMES[-1]}"
+# As in settings, which --help does not load.
+STRATEGIES = "cost, latency, availability or round-robin"
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _CHOICE = re.compile(r"(.*invalid choice: '(.*)') \(choose from (.*)\)", re.DOTALL)
 

@@ -29,7 +29,7 @@ _REFUSED_HEADERS = frozenset(
 
 def header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"must not set the header {name!r}: that is no header name")
+        raise ValueError(f"must not set the header {name!r}: that is not a header name")
     if name.lower().encode() in _REFUSED_HEADERS:
         raise ValueError(f"must not set the header '{name}': the gateway itself writes it")
     return name

@@ -225,7 +225,7 @@ def _host(host: str) -> str:
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
-            raise ValueError("has brackets around something that is no IPv6 address") from None
+            raise ValueError("has brackets around something that is not an IPv6 address") from None
     if ":" in host:
         raise ValueError('must have an IPv6 address in brackets: "[::1]:8080"')
     if re.fullmatch(r"[0-9.]+", host):

@@ -207,9 +207,9 @@ class Deployment:
         state = self.state(now)
         reason = None
         if state == COOLING:
-            reason = "asked for patience with Retry-After"
+            reason = "the provider sent Retry-After"
         elif state == EASING:
-            reason = "asked for patience until a moment ago: others go first"
+            reason = "Retry-After has just passed: others go first"
         elif state != CLOSED:
             reason = self.key.reason if self.key.state(now) == state else self.breaker.reason
         left_s = self.free_at(now) - now

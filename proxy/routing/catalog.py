@@ -17,6 +17,7 @@ from proxy.deployments.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, NotAllowed, UnknownModel
 from proxy.routing.name_hints import NearNames
 from proxy.routing.pool import Pool
+from proxy.routing.request_options import unknown_strategy
 
 AUTO: Final = "auto"
 SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
@@ -158,9 +159,7 @@ class Catalog:
     ) -> Pool:
         if strategy is not None and strategy not in STRATEGIES:
             raise BadRequest(
-                f"X-Inferoute-Strategy must be one of {', '.join(STRATEGIES)}, not '{strategy[:40]}'.",
-                code="invalid_strategy",
-                param="X-Inferoute-Strategy",
+                unknown_strategy(strategy), code="invalid_strategy", param="X-Inferoute-Strategy"
             )
         is_named = name is not None
         if name is None:
@@ -172,9 +171,7 @@ class Catalog:
             if is_named or name == AUTO:
                 raise
             # Not by its name, which the request did not say.
-            text = (
-                "The request names no model, and this API key may not use the one that stands for none here."
-            )
+            text = "The request names no model, and this API key may not use the default model."
             raise NotAllowed(f"{text} Put a `model` in the body: GET /v1/models lists them.") from None
         if kind == "pinned":
             strategy = "pinned"

@@ -261,7 +261,7 @@ class ChunkedBody:
                 break
             match = _TRAILER_LINE.fullmatch(line)
             if not match or match[1].lower() in _FORBIDDEN_TRAILERS:
-                raise FramingError("a trailer line is no header field, or one that frames a message")
+                raise FramingError("a trailer line is not a header field, or frames a message")
         # The usual end has no trailers and came whole: it passes as it is.
         if self.done and self._trailer_bytes == 2 and pos - self.passed == 2:
             self.passed = pos
@@ -278,7 +278,7 @@ def _parse_size(line: bytes) -> int:
     if semicolon and not _EXTENSIONS.fullmatch(line, len(digits)):
         raise FramingError("a chunk extension is malformed")
     if not digits or len(digits) > MAX_SIZE_DIGITS or not _HEX.issuperset(digits):
-        raise FramingError(f"{bytes(line[:32])!r} is no chunk size")
+        raise FramingError(f"{bytes(line[:32])!r} is not a chunk size")
     size = int(digits, 16)
     if not semicolon:
         if len(_SIZES) >= _MAX_CACHED_SIZES:

@@ -200,7 +200,7 @@ class Lines:
                 if name
                 else "a header without a name"
             )
-            raise HeadError(f"{what} is no header field: write 'Name: value'")
+            raise HeadError(f"{what} is not a header field: write 'Name: value'")
         lower = name.lower()
         known = (self.rule_of(lower), lower, lower not in _VOLATILE)
         if len(name) <= MAX_CACHED_LINE:

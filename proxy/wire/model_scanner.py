@@ -306,9 +306,9 @@ def _name(token: bytes) -> str | None:
     return name
 
 
-_BAD_KEY_TEXT: Final = "a key at its top level is no JSON string of up to 160 bytes, or holds a NUL"
+_BAD_KEY_TEXT: Final = "a key at its top level is not a JSON string of up to 160 bytes, or holds a NUL"
 # Programs in JavaScript that copy a body take the members of its value for the body's own.
-_PROTOTYPE_TEXT: Final = "'__proto__' is no key that the top level may have"
+_PROTOTYPE_TEXT: Final = "'__proto__' is not allowed as a key at its top level"
 _MARKED: Final = "it begins with a byte order mark; send UTF-8 without one"
 _NO_OBJECT: Final = 'the body must be one JSON object, such as {"model": ..., ...}'
 
@@ -327,7 +327,7 @@ def malformed(why: str) -> BadRequest:
 def duplicate_model() -> BadRequest:
     """The error for a body with two top-level models."""
     return BadRequest(
-        "The body says 'model' more than once at its top level. Say it once.",
+        "The body has 'model' more than once at its top level. Give it once.",
         code="duplicate_model",
         param="model",
     )

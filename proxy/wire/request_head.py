@@ -164,7 +164,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
                 raise _bad("The Host header is malformed.")
         elif name == b"content-length":
             if framed or not is_length(value):
-                raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
+                raise _bad("The Content-Length is malformed, repeated, or beside a Transfer-Encoding.")
             framed = True
             request.length = int(value)
         elif name == b"content-type":
@@ -173,7 +173,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
                 request.is_json = False
         elif name == b"transfer-encoding":
             if framed or value.lower() != b"chunked" or not request.minor:
-                raise _bad("The only Transfer-Encoding is 'chunked', alone, said once, in HTTP/1.1.")
+                raise _bad("The only Transfer-Encoding allowed is 'chunked', given once, in HTTP/1.1.")
             framed = request.chunked = True
         elif name == b"connection":
             options = options + b"," + value if options else value
