@@ -228,8 +228,8 @@ _LOOKED_AT: Final = 256
 
 
 def own(path: bytes) -> tuple[int, bytes]:
-    """What the gateway answers a GET of a path with, one of the kinds above; the id of a model, as it is in
-    the path."""
+    """Return the kind of the gateway's own response to a GET of a path, as above; and the id of a model, as
+    it is in the path."""
     kind = _OWN.get(path, NOTHING)
     if kind == NOTHING:
         for prefix in _MODEL_PREFIXES:
@@ -246,8 +246,8 @@ def allowed_methods(path: bytes) -> bytes:
 
 
 def is_anthropic(path: bytes, lines: Iterable[bytes]) -> bool:
-    """Whether who sends a request reads answers as Anthropic's API gives them: at its endpoints, and of the
-    models that both APIs have at one path, where the request has the header of its version.
+    """Return whether a client expects errors and models as Anthropic's API writes them: at its endpoints, and
+    of the models that both APIs have at one path, where the request has the header of its version.
 
     :param lines: of the request's header.
     """

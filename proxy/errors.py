@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as one tree.
+"""Errors of a request, as one tree.
 
     GatewayError                 carries everything the answer's envelope needs
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 415, 417, 431)
@@ -250,7 +250,7 @@ class UnknownModel(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """No provider gave an answer that can be passed on."""
+    """All attempts failed, and no provider's response can be passed on."""
 
     def __init__(
         self, message: str, *, status: int, code: str | None = None, retry_after_s: int | None = None

@@ -97,7 +97,7 @@ def prompt_tokens(
 def limit_of(
     grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: Wanted, prompts: int
 ) -> int:
-    """What is to limit each answer of a request, in the provider's word: what a key's ``max_tokens`` leaves
+    """Return the limit to put on each response, in the provider's word: what a key's ``max_tokens`` leaves
     where the request does not limit them itself, and its own limit where it says that in a word which not all
     providers know. 0: it does, or nothing limits an answer there.
 
@@ -137,7 +137,7 @@ def limit_of(
 
 
 def check_answers(found: Sequence[tuple[int, float]], wants: Wanted) -> None:
-    """Whether a request asks for a number of answers.
+    """Check the number of responses that a request asks for.
 
     :param found: as of :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more than any API has, or for what is no number.
@@ -168,7 +168,8 @@ def admit(
 
 
 def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
-    """What a request may cost at most, in nano-USD: at the price of the dearest model that may answer it."""
+    """Return the most a request may cost, in nano-USD: at the price of the dearest model that may answer
+    it."""
     given_pusd, output_pusd = pool.dearest
     for fallback in fallbacks:
         given_pusd = max(given_pusd, fallback.dearest[0])

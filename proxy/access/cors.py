@@ -32,7 +32,7 @@ _NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'
 
 
 class Cors:
-    """See the module's text.
+    """The CORS headers for the configured origins.
 
     :param origins: those that may call, as browsers write them; ``*``: all.
     """

@@ -1,4 +1,4 @@
-"""Who is let in: the keys as each worker holds them in memory, and what the key of a request grants.
+"""The keys as each worker holds them in memory, and what the key of a request grants.
 
 A change makes a new table; who asks next goes by it. Storage has no part in this: a key that is known stays
 known whatever becomes of the disk.
@@ -28,7 +28,7 @@ _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
 
 class Grant:
-    """What a key grants, ready for use by requests.
+    """The permissions and limits of a key, ready for use by requests.
 
     :param until: Unix seconds at which a former secret of the key ends; None: this is the present one.
     """
@@ -87,7 +87,8 @@ class Grant:
             raise Unauthorized(text)
 
     def is_ready(self, catalog: Catalog) -> bool:
-        """Whether it is known what the key's list of models means in a catalog: see :meth:`make_ready`."""
+        """Return whether it is known what the key's list of models means in a catalog: see
+        :meth:`make_ready`."""
         return catalog is self._catalog
 
     def make_ready(self, catalog: Catalog) -> Iterator[None]:
@@ -125,7 +126,8 @@ class Grant:
         return tuple(member for member in members if member.id in ids)
 
     def resolve(self, catalog: Catalog, name: str | None, endpoint: str, strategy: str | None) -> Pool:
-        """As :meth:`proxy.routing.catalog.Catalog.resolve`, with those members only that the key may use.
+        """Resolve a name as :meth:`proxy.routing.catalog.Catalog.resolve` does, with only the members that
+        the key may use.
 
         :raises NotAllowed: there are none, whatever they could do.
         """
@@ -201,7 +203,7 @@ class KeyTable:
         return KeyTable(self._keys, self._accounts, is_open=self.is_open)
 
     def grant_of(self, credentials: Credentials) -> Grant | None:
-        """What a request is granted; None: it brings no key of ours, and needs none.
+        """Return the grant of a request; None: it has no key of this gateway, and needs none.
 
         What begins like a key of ours and is not known is refused on an open gateway too: its limits and its
         list of models would not hold, and nobody would notice.

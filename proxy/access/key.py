@@ -116,7 +116,7 @@ class Key:
 
 
 def digest_of(secret: bytes) -> bytes:
-    """What is kept of a key."""
+    """Return the digest that is kept of a key."""
     return sha256(secret).digest()
 
 
@@ -233,7 +233,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def read_rotation(given: Mapping[str, Any]) -> int:
-    """What a rotation is asked for with: the seconds for which the former secret goes on working.
+    """Read the settings of a rotation: the seconds for which the former secret goes on working.
 
     :param given: at most ``overlap``, a span such as ``24h``, or 0; null or nothing: :data:`OVERLAP`.
     :raises KeySettingsError: it is none, or too long.
@@ -270,7 +270,7 @@ _READERS: dict[str, Callable[[Any, float], Any]] = {
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether an entry of ``models`` stands for several ids."""
+    """Return whether an entry of ``models`` stands for several ids."""
     return any(character in pattern for character in "*?[")
 
 

@@ -13,7 +13,7 @@ _SOON_S: Final = 1.0
 
 
 class Reached(NamedTuple):
-    """Which limits of a key are reached.
+    """The limits of a key that are reached.
 
     ``reserved_tpm`` and ``reserved_tokens``: only with what requests in progress have reserved.
     ``tokens_over``: whole windows of tokens that were used above the limit, which the next ones have less.

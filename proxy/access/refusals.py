@@ -21,7 +21,8 @@ MAX_ADDRESSES: Final = 10_000
 
 
 def is_counted(error: GatewayError) -> bool:
-    """Whether a refusal counts: its ``error`` is a fault of the request, and no limit that is reached."""
+    """Return whether a refusal counts: its ``error`` is a fault of the request, and no limit that is
+    reached."""
     return 400 <= error.status < 500 and error.status not in (402, 429)
 
 

@@ -52,7 +52,7 @@ def remove_alias(text: str, name: str) -> str:
 
 
 class _Meant:
-    """What the text should say after the edit; ``aliases`` is to be changed."""
+    """The document that the text should have after the edit; ``aliases`` is changed in it."""
 
     def __init__(self, text: str) -> None:
         self._document = tomllib.loads(text.removeprefix("\ufeff"))

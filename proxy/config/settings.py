@@ -156,14 +156,14 @@ class ProviderConfig:
     stream_end: str = "strict"  # or "framing"
 
     def auth_of(self, endpoint: str) -> str:
-        """Where the key goes at an endpoint; one that is served with another goes with it, unless it is named
-        itself."""
+        """The place of the key at an endpoint; one that is served with another goes with it, unless it is
+        named itself."""
         ways = dict(self.auth_at)
         return ways.get(endpoint) or ways.get(SERVED_WITH.get(endpoint, endpoint), self.auth)
 
     @property
     def no_key(self) -> str:
-        """What is wrong where the operator's key is not there, and the way out; the end of a sentence that
+        """The fault where the operator's key is missing, and the way out; the end of a sentence that
         the provider begins. Errors, traces, the log and explain have the same words."""
         return f"has no key: set {self.api_key_env or self.api_key_file or 'api_key_env'}"
 

@@ -41,7 +41,8 @@ class ConfigError(Exception):
 
 
 class Notes:
-    """What the tables of one document share: places, the mistakes so far, and what differs from a default."""
+    """State that the tables of one document share: places, mistakes so far, and settings that differ from a
+    default."""
 
     def __init__(self, positions: Positions) -> None:
         self.positions = positions

@@ -239,7 +239,7 @@ def _host(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -329,7 +329,7 @@ def provider_name(value: str) -> str:
 
 
 def hedge(value: object) -> str | float:
-    """When a second member is asked: "p95", or a duration in seconds."""
+    """Read the wait before a hedge: "p95", or a duration in seconds."""
     return "p95" if value == "p95" else positive_seconds(value)
 
 

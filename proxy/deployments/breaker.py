@@ -1,4 +1,4 @@
-"""Whether a deployment may be asked: out after failures, out while it asked for patience, or back on trial.
+"""The state of a deployment: closed, ejected after failures, cooling down after Retry-After, or on trial.
 
     CLOSED ──failures──► OUT ──time is up──► DUE ──trial begins──► TRIAL ──success──► CLOSED
        ▲                  ▲                                          │
@@ -61,7 +61,8 @@ _NEVER: Final = float("-inf")
 
 
 class Breaker:
-    """See the module's text. ``is_open`` is False only while CLOSED: the one thing the usual choice looks at.
+    """The breaker of one deployment or key. ``is_open`` is False only while CLOSED: all that the usual choice
+    looks at.
 
     All times are monotonic seconds.
 
@@ -208,7 +209,7 @@ class Breaker:
             self.is_open = True
 
     def free_at(self, now: float) -> float:
-        """When it may be asked again; ``now`` if it may."""
+        """Return the time from which it may be asked, ``now`` if it may."""
         return max(now, self.cooling_until_s, self.until_s if self.ejections else now)
 
     def retune(self, limit: int, base_s: float, max_s: float) -> None:

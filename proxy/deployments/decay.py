@@ -100,7 +100,7 @@ class DecayedMean:
         return (self.total * fade + k * prior) / (self.weight * fade + k)
 
     def weight_at(self, now: float) -> float:
-        """How much the samples still weigh at ``now``: what the prior's ``k`` is up against."""
+        """Return the weight of the samples at ``now``, to be compared with the prior's ``k``."""
         age = now - self.stamp_s
         return self.weight * exp(-age / self.tau_s) if age > 0.0 else self.weight
 

@@ -57,7 +57,7 @@ def key_breaker(eject: EjectConfig) -> Breaker:
 
 
 class Deployment:
-    """See the module's text.
+    """One model at one provider.
 
     :param usable: its provider has credentials.
     :param half_life_s: pace of its rows, in seconds.
@@ -107,7 +107,7 @@ class Deployment:
 
     @property
     def why_unusable(self) -> str:
-        """Why it is left out where it is not ``usable``, and the way out."""
+        """The reason why it is left out while it is not ``usable``, and the way out."""
         return f"provider {self.provider.name} {self.provider.no_key}; it is left out"
 
     def row(self, endpoint: str, streamed: bool) -> Row:
@@ -125,7 +125,7 @@ class Deployment:
         return [*sorted(self.endpoints), *also]
 
     def key_of(self, endpoint: str, streamed: bool) -> int:
-        """What the row is called in shared memory and on disk: 64 bits of what must stay the same for its
+        """Return the name of a row in shared memory and on disk: 64 bits of what must stay the same for its
         figures to hold."""
         name = repr((self.id, _address(self), endpoint, streamed))
         return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
@@ -161,7 +161,7 @@ class Deployment:
         return "deployment" if is_out else None
 
     def confirmed(self, row: Row, now: float, mark: int, roll: float) -> str | None:
-        """What was refused here has been answered elsewhere, so the refusal was not the request's fault.
+        """Record that a request refused here was answered elsewhere, so the refusal was not its fault.
 
         :returns: as :meth:`failed`.
         """
@@ -178,7 +178,7 @@ class Deployment:
         return "key" if is_out else None
 
     def can_serve(self, endpoint: str) -> bool:
-        """Whether requests of this endpoint may go here (credentials aside)."""
+        """Return whether requests of this endpoint may go here (credentials aside)."""
         return SERVED_WITH.get(endpoint, endpoint) in self.endpoints
 
     def state(self, now: float) -> int:
@@ -193,11 +193,11 @@ class Deployment:
         return own if self.breaker.free_at(now) >= self.key.free_at(now) else key
 
     def free_at(self, now: float) -> float:
-        """When it may be asked again; ``now`` if it may. Monotonic seconds."""
+        """Return the time from which it may be asked, ``now`` if it may. Monotonic seconds."""
         return max(self.breaker.free_at(now), self.key.free_at(now))
 
     def is_free(self, now: float) -> bool:
-        """Whether it is among those that requests go to: it has credentials, and is not out."""
+        """Return whether it is among those that requests go to: it has credentials, and is not out."""
         return self.usable and self.state(now) in (CLOSED, EASING)
 
     def health(self, now: float) -> dict[str, Any]:
@@ -236,6 +236,6 @@ class Deployment:
 
 
 def _address(deployment: Deployment) -> tuple[str, str, int, str, str]:
-    """What must stay the same for old measurements to hold."""
+    """Return what must stay the same for old measurements to hold."""
     provider = deployment.provider
     return provider.scheme, provider.host, provider.port, provider.base_path, deployment.model.upstream

@@ -1,4 +1,4 @@
-"""How fast a member is: its first-byte times as a level that drifts, jumps and slows down under load.
+"""The expected latency of a member: first-byte times as a level that drifts, jumps and rises under load.
 
 Three rules, each on logarithms of seconds, because these times are spread log-normally and what happens to
 them multiplies them:
@@ -70,7 +70,7 @@ _WILD: Final = 8.0
 
 
 class Speed:
-    """See the module's text. ``mean_s``: expected first byte, at the usual load; 0 before the first sample.
+    """The filter of one row. ``mean_s``: expected first byte, at the usual load; 0 before the first sample.
 
     ``count``: samples; ``changed_s``: since when it is as it is; ``slope``: relative slowdown per request in
     flight, 0 where none is proven; ``usual_level``: the mean of requests in flight.
@@ -157,12 +157,12 @@ class Speed:
         return _FAULT_SHARE * since_s if is_fault else since_s
 
     def load_factor(self, in_flight: int) -> float:
-        """How much longer than usual an answer takes with so many others in flight."""
+        """Return the factor by which others in flight slow a response down."""
         factor = 1.0 + self.slope * (in_flight - self.usual_level)
         return factor if factor > _LEAST_SHARE else _LEAST_SHARE
 
     def is_overdue(self, seconds: float, unanswered: int) -> bool:
-        """Whether ``seconds`` without an answer, to so many requests in a row, are no accident.
+        """Return whether ``seconds`` without an answer, to so many requests in a row, are no accident.
 
         One must be three deviations late; with more of them less is enough. Two thirds, as the later ones
         have waited less. Before the first answer, one of a second is taken to be the usual.

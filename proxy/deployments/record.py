@@ -1,4 +1,5 @@
-"""What one attempt tells the live tables: the row of its deployment, its breaker and its provider's key.
+"""The effect of one attempt on the live tables: the row of its deployment, its breaker and its provider's
+key.
 
 Gateway and simulation (``benchmarks/routing_sim.py``) run the same code here, so that what is measured there
 is what happens.
@@ -23,7 +24,8 @@ CONNECT: Final = "connect"
 
 
 def is_failure(status: int) -> bool:
-    """Whether an answer is a failure of the provider and not of the request (SPEC section 6)."""
+    """Return whether a response is a failure of the provider and not of the request (the contract, section
+    6)."""
     return status >= 500 or status in (401, 408, 429)
 
 
@@ -76,7 +78,7 @@ class Record:
         self.level = self.row.asked(self, now)
 
     def worked_s(self, now: float) -> float:
-        """How long the member has had for the request."""
+        """Seconds that the member has had for the request."""
         return now - self.asked_at
 
     def first_byte(self, now: float) -> None:
@@ -103,7 +105,7 @@ class Record:
         self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
         mark: int = 0, is_confirmed: bool = False,
     ) -> str | None:  # fmt: skip
-        """No answer, or a failure.
+        """Record that no response came, or a failure.
 
         :param outcome: ``connect``, ``timeout``, ``reset``, ``error`` or a status.
         :param retry_after_s: seconds the provider asked for, with a 429 or 503.

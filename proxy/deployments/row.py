@@ -57,7 +57,7 @@ _MAX_ERROR_CHARS: Final = 200
 
 
 class Row:
-    """What is known of one deployment at one endpoint, streamed or plain.
+    """The live figures of one deployment at one endpoint, streamed or plain.
 
     Life of an attempt: :meth:`sent`, and :meth:`asked` once all of the request is on its way; then
     :meth:`first_byte`, or :meth:`left_awaiting` where none came or it was that of an error; then
@@ -246,7 +246,7 @@ class Row:
             self.note_error(error, now)
 
     def note_error(self, error: str, now: float) -> None:
-        """What went wrong last, for people."""
+        """The last error, for people."""
         self.last_error = error[:_MAX_ERROR_CHARS]
         self.last_error_s = now
 
@@ -282,7 +282,7 @@ class Row:
     def learn_charge(
         self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1
     ) -> None:
-        """What one request was charged for, taken for a sample; see :meth:`charged`.
+        """Take the charge of one request as a sample; see :meth:`charged`.
 
         :param whose: the key's vote of tokens a byte; -1: it is none.
         """
@@ -293,7 +293,7 @@ class Row:
             self.per_byte_free_at = now + VOTE_GAP_S
 
     def wants_pace(self, now: float) -> bool:
-        """Whether the next answer's pace is worth looking for."""
+        """Return whether the next answer's pace is worth looking for."""
         return now >= self.pace_free_at or self.pace.count < SAMPLES
 
     def paced(self, now: float, tokens_per_s: float, key_id: str) -> None:
@@ -327,7 +327,7 @@ class Row:
         return ordered[int(0.95 * len(ordered))]
 
     def mostly_fails(self, now: float, rate: float) -> bool:
-        """Whether more than ``rate`` of the requests failed lately, out of enough to tell."""
+        """Return whether more than ``rate`` of the requests failed lately, out of enough to tell."""
         success = self.success
         if success.weight_at(now) < SUCCESS_PRIOR:
             return False

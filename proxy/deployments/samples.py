@@ -1,4 +1,4 @@
-"""What one worker learns and tells the others: lessons, packed for shared memory.
+"""Samples that one worker takes and the others learn from, packed for shared memory.
 
 A lesson is a sample or a failure as one process would take it in: the same numbers given to the same rows in
 the same order make the same estimates, whoever saw them first. So workers share samples and not estimates; a
@@ -42,13 +42,13 @@ class Lesson(NamedTuple):
 
 
 class Others(Protocol):
-    """Where lessons go."""
+    """Receives the samples of this worker."""
 
     def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
 
 
 class Elsewhere(NamedTuple):
-    """What runs at other workers: in flight; waiting for a first byte; those of them that no later one
+    """Requests at other workers: in flight; waiting for a first byte; those of them that no later one
     overtook, and since when the oldest of these waits.
     """
 

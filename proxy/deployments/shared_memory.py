@@ -37,7 +37,7 @@ _NEVER = float("-inf")
 
 
 class RowState:
-    """What runs of one row at one worker. ``trials``: 1 for the deployment's, 2 for its provider's key's."""
+    """Requests of one row at one worker. ``trials``: 1 for the deployment's, 2 for its provider's key's."""
 
     __slots__ = ("elsewhere", "heard_s", "key", "trials", "used_s")
 
@@ -95,7 +95,7 @@ class Part:
         return int(index)
 
     def set_row(self, index: int, state: RowState) -> None:
-        """What runs there now."""
+        """Publish what runs at this worker now."""
         begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
         whole, real, here = self._whole, self._reals, state.elsewhere
         whole[begin + _IN_FLIGHT] = here.in_flight
@@ -149,7 +149,7 @@ class Part:
         return found, at
 
     def rows(self) -> Iterable[RowState]:
-        """What runs at that worker, by row."""
+        """Read what runs at that worker, by row."""
         whole, real = self._whole, self._reals
         for index in range(min(whole[_ROWS], MAX_ROWS)):
             begin = _HEAD_NUMBERS + _ROW_NUMBERS * index

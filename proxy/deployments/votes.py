@@ -22,7 +22,7 @@ ENOUGH: Final = 3
 
 
 class Votes:
-    """See the module's text.
+    """Samples of many keys, of which each key's median is one vote.
 
     ``typical``: the median of the votes; ``upper``: that of what nine of ten samples of a key stay below. 0:
     none yet.
@@ -43,7 +43,7 @@ class Votes:
 
     @property
     def is_enough(self) -> bool:
-        """Whether it is to be relied on."""
+        """Return whether it is to be relied on."""
         return self.count >= ENOUGH
 
     def add(self, value: float, key: int) -> bool:
@@ -79,7 +79,7 @@ class Votes:
         self.upper = max(highest[len(highest) // 2], self.typical)
 
     def dump(self) -> list[Any]:
-        """What was learned, as plain values."""
+        """Return the state as plain values."""
         return [[key, *kept] for key, kept in self._by_key.items()]
 
     def read(self, state: list[Any]) -> list[tuple[int, list[float]]]:

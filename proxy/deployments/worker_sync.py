@@ -1,4 +1,4 @@
-"""What all workers know together: each tells the others what it learns, and takes in what they tell.
+"""Shared knowledge of the workers: each publishes what it learns, and takes in what the others publish.
 
 A worker learns from its own requests at once, as it would alone, and tells it
 (:mod:`proxy.deployments.samples`). Every 20 ms it says what runs at it, and takes in what the others told
@@ -42,7 +42,7 @@ class _Own:
 
 
 class Knowledge:
-    """See the module's text. All times are monotonic seconds.
+    """One worker's side of the exchange. All times are monotonic seconds.
 
     :param memory: the mapping, of ``workers`` parts. :param own: this worker's part; None: it has none.
     :param on_ejected: hears of who is ejected for what others told: ``"deployment"`` or ``"key"``.
@@ -159,7 +159,7 @@ class Knowledge:
                 part.tell(GOOD, row.key, now, float(good), float(finished), row.good_begun_s)
 
     def _look_around(self) -> None:
-        """What runs elsewhere, row by row."""
+        """Read what runs at other workers, row by row."""
         versions = [part.version for part in self.others]
         if versions == self._versions:
             return
@@ -204,7 +204,7 @@ def memory_bytes(workers: int) -> int:
 def dump_rows(
     deployments: Deployments, shift_s: float = 0.0
 ) -> Generator[None, None, dict[int, dict[str, Any]]]:
-    """What all rows of them have learned, by key; in steps."""
+    """Collect what all rows of the deployments have learned, by key; in steps."""
     found: dict[int, dict[str, Any]] = {}
     for deployment in deployments.values():
         for (endpoint, streamed), row in deployment.rows().items():

@@ -1,4 +1,4 @@
-"""Which members of a pool can take a request at all: able to, large enough, and in health.
+"""The members of a pool that can take a request: capable, large enough and healthy.
 
 The checks go in this order, because their mistakes differ: a request with images at a model without eyes
 fails for certain, one at a member that is ejected may well succeed.
@@ -72,7 +72,7 @@ def _healthy(pool: Pool, fitting: list[int], now: float, *, is_first: bool) -> S
 
 
 def are_cooling(pool: Pool, now: float) -> bool:
-    """Whether every member that could be asked wants patience."""
+    """Return whether every member that could be asked is cooling down."""
     states = [member.state(now) for member in pool.members if member.usable]
     return bool(states) and all(state == COOLING for state in states)
 
@@ -84,7 +84,7 @@ def patience_s(pool: Pool, now: float) -> float:
 
 
 def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
-    """Why a member is no candidate, for people, in the order of the checks.
+    """Return the reason why a member is not a candidate, for people, in the order of the checks.
 
     :param is_one_due: as :func:`is_one_due` says of the pool.
     """
@@ -106,7 +106,7 @@ def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
 
 
 def is_one_due(pool: Pool, now: float) -> bool:
-    """Whether a member waits for its trial."""
+    """Return whether a member waits for its trial."""
     return any(member.usable and member.state(now) == DUE for member in pool.members)
 
 
@@ -135,7 +135,7 @@ def _prompt_tokens(pool: Pool, index: int, facts: Facts) -> float:
 
 
 class Facts:
-    """What the choice needs to know of a request.
+    """Facts of a request that the choice depends on.
 
     ``body_bytes`` is the size of the body, ``data_url_bytes`` that of the base64 data URLs in it (they are no
     text); ``images`` and ``tools`` say what the model must be able to take. ``now``: monotonic seconds.

@@ -127,7 +127,7 @@ class Catalog:
     def resolve_among(
         self, name: str | None, endpoint: str, strategy: str | None, narrow: Narrow, pools: Pools
     ) -> Pool:
-        """As :meth:`resolve`, for a key that may use some models only. A name that it may not use is refused
+        """Resolve a name for a key that may use some models only. A name that it may not use is refused
         as such, before anything is said of what stands behind it.
 
         :param narrow: raises :class:`proxy.errors.NotAllowed`.
@@ -223,7 +223,7 @@ class Catalog:
         return name if name is not None and self.means(name) == "short" else None
 
     def means(self, name: str) -> str | None:
-        """What kind of a name it is: ``pinned``, ``alias``, ``auto``, ``short``; None: there is none."""
+        """Return the kind of a name: ``pinned``, ``alias``, ``auto``, ``short``; None: unknown."""
         if name in self.deployments:
             return "pinned"
         if name in self._aliases:

@@ -64,7 +64,7 @@ def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
 
 
 def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    """The candidate with the lowest plausible cost; see the module's text. Counts what is asked to learn."""
+    """Pick the candidate with the lowest plausible cost. Counts requests that are made to learn."""
     costs, doubts, known = _estimates(pool, able, facts)
     least = min(costs)
     mean_known = sum(known) / len(known)

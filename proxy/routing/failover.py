@@ -1,4 +1,4 @@
-"""What happens next to a request, after which event: its states as a table, and who is asked next.
+"""The deployment that is asked after one that failed, and when a request may fail over at all.
 
 The rules, from the contract:
 
@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 
 
 def story(failures: Iterable[Failure]) -> bytes:
-    """What ``X-Inferoute-Attempts`` says of the failed ones."""
+    """Describe the failed attempts for ``X-Inferoute-Attempts``."""
     parts = []
     for failure in failures:
         name = failure.provider.encode()

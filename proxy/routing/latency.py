@@ -48,7 +48,7 @@ _NEVER: Final = float("-inf")
 
 
 def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
-    """Expected seconds to the first byte of a good answer; see the module's text."""
+    """Return the expected seconds to the first byte of a good response."""
     rows = pool.streamed_rows if facts.streamed else pool.plain_rows
     now = facts.now
     prior_s = 0.0  # of a member that never answered, once it is needed
@@ -78,7 +78,7 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
 
 
 def _prior_s(rows: Sequence[Row], able: Sequence[int]) -> float:
-    """What is expected of a member that never answered: the mean of the others."""
+    """Return the expectation for a member that never answered: the mean of the others."""
     seen = [rows[index].speed.mean_s for index in able if rows[index].speed.mean_s]
     return sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
 

@@ -20,7 +20,7 @@ _UNBOUNDED: Final = 1_000_000
 
 
 class Pool:
-    """See the module's text.
+    """The deployments one request may go to, with what the choice needs of them.
 
     ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
     the others with the reason. ``needs_*_check``: members
@@ -124,7 +124,7 @@ class Pool:
 
 
 def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int, int] | None]:
-    """As of :class:`Pool`."""
+    """Return ``dearest`` and ``dearest_parts`` of a :class:`Pool`."""
     given = output = written = heard = spoken = 0
     has_parts = False
     for input_pusd, cached_pusd, output_pusd, parts in prices:

@@ -1,4 +1,4 @@
-"""What a request's head asks of the gateway itself, checked."""
+"""Options for the gateway itself in a request's head, checked."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_options(head: RequestHead) -> Options:
 
 
 def caller_of(head: RequestHead, sticky: str, key_id: str | None = None) -> bytes:
-    """What a sticky split tells callers apart by; nothing where the request doesn't have it.
+    """Return what a sticky split knows a client by; empty where the request doesn't have it.
 
     :param sticky: ``key`` or ``header:NAME``. :param key_id: of the gateway's own key, where it has one.
     """

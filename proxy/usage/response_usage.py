@@ -116,7 +116,7 @@ def _filled(last: Usage | None, before: Usage | None) -> Usage | None:
 
 
 def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
-    """What a provider had counted of an answer that was broken off, or whose client left.
+    """Return the provider's count of a response that was broken off, or whose client disconnected.
 
     The output may be provisional: ``message_start`` counts one token or none, and continuous usage (vLLM's
     ``continuous_usage_stats``) what had been written by then.
@@ -182,7 +182,7 @@ def _held_by(holder: dict[str, Any]) -> Any:
 
 
 def _instead_in(tail: bytes) -> Any:
-    """What the last bytes of an answer have in place of a usage."""
+    """Read what the last bytes of a response have in place of a usage."""
     for name, key in zip(_INSTEAD, _INSTEAD_KEYS, strict=True):
         holder = _read_suffix(tail, b"{", key)
         if holder is not None:
@@ -224,7 +224,8 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
 
 
 def _is_object(text: bytes, at: int) -> bool:
-    """Whether an object follows on a key that ends at ``at``; byte by byte, as a pattern costs far more."""
+    """Return whether an object follows on a key that ends at ``at``; byte by byte, as a pattern costs far
+    more."""
     wanted, size = _COLON, len(text)
     while at < size:
         byte = text[at]

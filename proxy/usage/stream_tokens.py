@@ -1,4 +1,4 @@
-"""How many tokens a stream has carried, judged by the events at its end: for providers that do not say.
+"""An estimate of a stream's tokens, from the events at its end: for providers that send no usage.
 
 Nothing is counted while a stream passes. Its last kilobytes are kept anyway; what the events in them carry
 for each byte is taken for the whole of it, so wrapping of any size costs nothing.
@@ -74,7 +74,7 @@ def _data(block: bytes) -> dict[str, Any] | None:
 
 
 def _chars(event: dict[str, Any]) -> tuple[int, int]:
-    """How many letters a model wrote in an event, whichever API it is of; and how many of them are wide."""
+    """Count the letters a model wrote in an event of any API, and those of them that are wide."""
     texts: list[str] = []
     delta = event.get("delta")
     if isinstance(delta, str):  # Responses

@@ -149,7 +149,7 @@ def _unusual(found: dict[str, Any], endpoint: str) -> Usage | None:
 
 
 def _beside(given: int, rest: int, cached: int, written: int, reasoning: int) -> int:
-    """How many tokens of a cache are not within the prompt's.
+    """Return the number of a cache's tokens that the prompt's count does not include.
 
     :param rest: what the total has more than prompt and answer: the reading counts under which it adds up.
     """

@@ -54,7 +54,7 @@ class Decoder:
         self.failed = False
 
     def feed(self, data: bytes) -> bytes:
-        """What ``data``, the next piece of the encoded payload, decodes to. Never raises."""
+        """Decode ``data``, the next piece of the encoded payload. Never raises."""
         if self.failed:
             return b""
         try:
@@ -109,7 +109,8 @@ def decoder_for(encoding: bytes) -> Decoder | None:
 
 
 def readable(accepted: bytes) -> bytes:
-    """What of an ``Accept-Encoding`` may go to a provider: an answer in another coding could not be read."""
+    """Return the part of an ``Accept-Encoding`` that may go to a provider: a response in another coding could
+    not be read."""
     parts = [part.strip(b" \t") for part in accepted.split(b",")]
     kept = [part for part in parts if part.partition(b";")[0].rstrip(b" \t").lower() in _READABLE]
     return b", ".join(kept) or b"identity"

@@ -67,7 +67,7 @@ class LengthBody:
         self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
-        """Consume what belongs to this body. See the module's text."""
+        """Consume the bytes that belong to this body."""
         taken = len(data)
         if taken >= self.remaining:
             taken = self.remaining
@@ -80,7 +80,8 @@ class LengthBody:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether something may be put between what came and what follows: never inside a counted body."""
+        """Return whether something may be put between what came and what follows: never inside a counted
+        body."""
         return False
 
 
@@ -97,7 +98,7 @@ class CloseBody:
         self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
-        """Everything belongs to this body. See the module's text."""
+        """Take all bytes: everything belongs to this body."""
         self.passed = len(data)
         if self.payload is not None and data:
             self.payload.append(data)
@@ -146,7 +147,7 @@ class ChunkedBody:
         self.slice_bytes = CHUNKED_SLICE_BYTES
 
     def feed(self, data: bytes) -> int:  # noqa: PLR0912 (calls would cost more than they explain)
-        """Consume what belongs to this body. See the module's text.
+        """Consume the bytes that belong to this body.
 
         :raises FramingError: the framing is broken; nothing of ``data`` may be passed on, though pieces of it
             may be in ``payload``. ``at_boundary`` still says where the bytes that were passed on stand.
@@ -202,7 +203,7 @@ class ChunkedBody:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a chunk of ours may be put between what came and what follows."""
+        """Return whether a chunk of ours may be put between what came and what follows."""
         return self._state == _SIZE and not self._line and not self.done
 
     def _start_chunk(self, size: int) -> None:
@@ -294,8 +295,8 @@ def wrap_chunk(data: bytes, last: bool) -> bytes:
 
 
 def chunk_around(size: int, last: bool) -> tuple[bytes, bytes]:
-    """What goes before and behind ``size`` bytes to make a chunk of them, with the end of the body behind the
-    last. Nothing makes no chunk."""
+    """Return the bytes that go before and behind ``size`` bytes to make a chunk of them, with the end of the
+    body behind the last. Nothing makes no chunk."""
     end = b"0\r\n\r\n" if last else b""
     return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
 

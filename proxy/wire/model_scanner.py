@@ -73,7 +73,7 @@ _names: Final[dict[bytes, str]] = {}  # of models' values
 
 
 class ModelSpan:
-    """Where the model's value stands: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
+    """Place of the model's value: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
 
     __slots__ = ("end", "name", "start")
 
@@ -253,7 +253,7 @@ class ModelScanner:
 
 
 def _kind_of(key: bytes) -> int:
-    """What a key is to us."""
+    """Return the meaning of a key."""
     if key == KEY:
         return _MODEL
     word = decoded(key) if len(key) <= LONGEST_KEY_BYTES else None
@@ -270,7 +270,7 @@ def _kind_of(key: bytes) -> int:
 
 
 def decoded(key: bytes) -> str | None:
-    """What a key says; None if it is no JSON string in UTF-8."""
+    """Decode a key; None if it is not a JSON string in UTF-8."""
     try:
         text: str | None = orjson.loads(key)
     except orjson.JSONDecodeError:

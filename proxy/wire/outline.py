@@ -123,7 +123,7 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
 
 
 def _walk(between: bytes, open: bytes, in_value: int) -> tuple[bytes, int, int]:
-    """What bytes outside of strings make of the open brackets and of IN_VALUE, which is :data:`_HAS_ENDED`
+    """Return the open brackets and IN_VALUE after bytes outside of strings; IN_VALUE is :data:`_HAS_ENDED`
     behind the object; and the offset of one that breaks a rule, or -1."""
     for match in _NOT_PLAIN.finditer(between):
         byte = match[0]
@@ -162,7 +162,7 @@ def end_of_string(data: bytes, pos: int) -> int:
 
 
 def _ends_escaping(data: bytes, pos: int) -> bool:
-    """Whether ``data[pos:]`` ends with a backslash that is not itself escaped."""
+    """Return whether ``data[pos:]`` ends with a backslash that is not itself escaped."""
     at = len(data)
     while at > pos and data[at - 1] == 0x5C:
         at -= 1
@@ -178,8 +178,8 @@ except ImportError:
 
 
 def keys_of(text: bytes) -> list[tuple[int, int]]:
-    """Where the keys of the outermost object of a whole text begin and end, quotes included; of a text that
-    breaks a rule, those before it does."""
+    """Return the beginnings and ends of the keys of a whole text's outermost object, quotes included; of a
+    text that breaks a rule, those before it does."""
     keys, _, mode = outline(text, 0, b"", OUTSIDE, ALL_KEYS)
     count = len(keys) & ~1
     if mode == COLON_NEXT:
@@ -194,8 +194,8 @@ def skip_white(data: bytes, pos: int) -> int:
 
 
 def value_at(text: bytes, stop: int) -> int:
-    """Where the value of a key begins that ends at ``stop``; the end of the text if it is not there, and a
-    byte of white space where 4 KiB of that are before it."""
+    """Return the beginning of the value of a key that ends at ``stop``; the end of the text if it is not
+    there, and a byte of white space where 4 KiB of that are before it."""
     if text[stop : stop + 1] == b":":  # nearly always
         return _skip_some(text, stop + 1) if text[stop + 1 : stop + 2] in _ONE_WHITE else stop + 1
     return _skip_some(text, _skip_some(text, stop) + 1)

@@ -1,4 +1,4 @@
-"""How much work a body asks for: each word for it at the top level, in any spelling that counts."""
+"""The work that a body asks for: each word for it at the top level, in any spelling that counts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
 
 
 class Wanted:
-    """What a request asks of an endpoint.
+    """The work that a request asks of an endpoint.
 
     ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
     ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
@@ -86,7 +86,7 @@ NOTHING_SAID: Final = Wanted()
 def wanted(
     body: bytes, keys: Sequence[tuple[int, int]], found: Sequence[tuple[int, float]], endpoint: str
 ) -> Wanted:
-    """What the words mean at an endpoint; of several the largest.
+    """Return the meaning of the words at an endpoint; of several the largest.
 
     A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
     letters, as a whole number above 0. If one word is unclear, none of the others counts either: each program
@@ -179,7 +179,7 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
 
 
 def is_word(key: bytes) -> bool:
-    """Whether a key is one of the words, in any spelling that counts."""
+    """Return whether a key is one of the words, in any spelling that counts."""
     return _word_of(key) >= 0
 
 

@@ -1,4 +1,5 @@
-"""What a body refers to and does not hold: an earlier response, a conversation, a stored prompt, files, URLs.
+"""References in a body, to things it does not hold: an earlier response, a conversation, a stored prompt,
+files, URLs.
 
 A provider reads them as part of the prompt, and of their size nothing shows here. Names are looked for in the
 whole body; whether one refers to something is told by its value, and by the object that it stands in as far
@@ -120,7 +121,8 @@ class Names:
         self._at = begin + len(piece)
 
     def referred(self, pieces: Sequence[bytes], endpoint: str) -> int:
-        """How many pictures a body refers to by URL; :data:`UNKNOWN`: there is more than pictures.
+        """Return the number of pictures a body refers to by URL; :data:`UNKNOWN`: it refers to more than
+        pictures.
 
         :param pieces: of the whole body. :param endpoint: one of :data:`REFERRING`.
         """
@@ -146,7 +148,7 @@ def referred(pieces: Sequence[bytes], endpoint: str) -> int:
 
 
 def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: PLR0911  # case by case
-    """What ``text[start:stop]`` refers to, a string of its own if there are quotes around it."""
+    """Return the reference in ``text[start:stop]``, a string of its own if there are quotes around it."""
     if text[start - 1 : start] != b'"' or not start:
         return 0  # its beginning was cut off
     name = (decoded(text[start - 1 : stop + 1]) or "").lower()
@@ -178,8 +180,8 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
 
 
 def _is_told(text: bytes, start: int, value: int, name: str, endpoint: str) -> bool:
-    """Whether a member, whose key begins at ``start``, stands in what a tool is called with, or in what an
-    answer says of its sources."""
+    """Return whether a member, whose key begins at ``start``, stands in what a tool is called with, or in
+    what an answer says of its sources."""
     brace = text.rfind(b"{", 0, start)
     if brace < 0 or (before := _MEMBERS_BEFORE.match(text[:start], brace)) is None:
         return False
@@ -197,7 +199,7 @@ def _is_told(text: bytes, start: int, value: int, name: str, endpoint: str) -> b
 
 
 def _url_at(text: bytes, at: int) -> int:
-    """Whether there is a URL in a value, or right in the object that it is: 1, else 0."""
+    """Return whether there is a URL in a value, or right in the object that it is: 1, else 0."""
     if text[at : at + 1] == b'"':
         return 0 if text.startswith(b'"data:', at) else 1
     return 0 if text[at : at + 1] != b"{" else _members(text, at)[0]
@@ -238,7 +240,7 @@ def _members(text: bytes, at: int) -> tuple[int, int]:  # noqa: PLR0911  # case 
 
 
 def _end_of(text: bytes, at: int) -> int:
-    """Where the object ends in which a string begins at ``at``; -1: it holds others, or goes on for long."""
+    """Return the end of the object in which a string begins at ``at``; -1: it holds others, or is long."""
     for _ in range(_MOST_MEMBERS):
         at = end_of_string(text, at + 1) + 1
         match = _NEXT_STRING.match(text, at) if at else None
@@ -251,7 +253,7 @@ def _end_of(text: bytes, at: int) -> int:
 
 
 def _source(text: bytes, start: int, at: int) -> int:
-    """What a ``source`` refers to, whose key begins at ``start``, and its value at ``at``."""
+    """Return the reference of a ``source`` whose key begins at ``start`` and its value at ``at``."""
     if text[at : at + 1] != b"{":
         return 0  # where something was found
     url, end = _members(text, at)
@@ -270,7 +272,7 @@ def _source(text: bytes, start: int, at: int) -> int:
 
 
 def has_stored_prompt(text: bytes, keys: Sequence[tuple[int, int]]) -> bool:
-    """Whether a body for the Responses API names a prompt that is stored at the provider.
+    """Return whether a body for the Responses API names a prompt that is stored at the provider.
 
     :param keys: where the top-level keys that may be asked for begin and end in ``text``.
     """

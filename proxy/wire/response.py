@@ -167,7 +167,8 @@ class Answer:
         return self.mode != UNWRAPPED
 
     def pass_on(self, data: bytes) -> bytes:
-        """What goes to the client for ``data``, which ``self.body`` was just fed (and cut to what passes)."""
+        """Return the bytes for the client made of ``data``, which ``self.body`` was just fed (and cut to what
+        passes)."""
         body = self.body
         size = len(data)
         is_last = body.done and not (self.ends_as and self._lacks_end())
@@ -199,7 +200,8 @@ class Answer:
         return self.is_unfinished
 
     def _without_end(self, data: bytes) -> bytes:
-        """What passes of the last bytes of a message, so that the client knows that more had to come."""
+        """Return the part of a message's last bytes that passes, so that the client knows that more had to
+        come."""
         body = self.body
         if isinstance(body, ChunkedBody):
             return data[: max(body.last_at, 0)]
@@ -231,7 +233,7 @@ class Answer:
         self._gathered = len(tail)
 
     def _note_finish(self, kept: bytes, count: int) -> None:
-        """What the first ``count`` bytes of what was kept, which are to go, say of why the answer stopped.
+        """Read from the first ``count`` bytes kept, before they are dropped, why the response stopped.
         Some say it at the beginning of an event that is longer than what is kept."""
         key = _REASONS.get(self.ends_as)
         if key is None:
@@ -302,7 +304,7 @@ class Answer:
 
     @property
     def passed_bytes(self) -> int:
-        """How much payload was passed on, without its framing; decoded as far as that could be done."""
+        """Number of payload bytes passed on, without framing; decoded as far as possible."""
         return self._dropped + sum(map(len, self.payload[: self._seen]))
 
     def is_said_to_end(self) -> bool:
@@ -313,7 +315,7 @@ class Answer:
         return is_ended(b"".join(self.payload[: self._seen]), self._begin)
 
     def ending_at(self, endpoint: str) -> int:
-        """How a stream stands after what has passed of it, by its events; see
+        """Return the state of a stream after the part that has passed, by its events; see
         :func:`proxy.wire.stream_end.how_ended`."""
         if not self.is_readable_stream:
             return UNENDED
@@ -361,7 +363,7 @@ class Answer:
         return self.ends_with_event()
 
     def ends_with_event(self) -> bool:
-        """What has come of an event stream ends where an event does, or there is nothing yet."""
+        """True if the received part of an event stream ends at the end of an event, or is empty."""
         # Only what was passed on counts: a read with broken framing may have left pieces behind it.
         seen = self._seen
         end = b"".join(self.payload[max(seen - 4, 0) : seen])[-4:]
