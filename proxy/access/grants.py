@@ -1,7 +1,7 @@
 """The keys as each worker holds them in memory, and what the key of a request grants.
 
-A change makes a new table; who asks next goes by it. Storage has no part in this: a key that is known stays
-known whatever becomes of the disk.
+A change makes a new table; the next request goes by it. Storage has no part in this: a key that is known
+stays known whatever becomes of the disk.
 """
 
 from __future__ import annotations
@@ -129,11 +129,11 @@ class Grant:
         """Resolve a name as :meth:`proxy.routing.catalog.Catalog.resolve` does, with only the members that
         the key may use.
 
-        :raises NotAllowed: there are none, whatever they could do.
+        :raises NotAllowed: it may use no member, whatever they could do.
         """
         if not self.limits_models:
             return catalog.resolve(name, endpoint, strategy)
-        if catalog is not self._catalog:  # whoever could wait has had it made ready
+        if catalog is not self._catalog:  # a caller that could wait has had it made ready
             for _ in self.make_ready(catalog):
                 pass
         pool = self._found.get((name, endpoint, strategy))
@@ -143,7 +143,7 @@ class Grant:
         return pool
 
     def _narrow(self, name: str, members: Members) -> Members:
-        """The members of a name that the key may use. :raises NotAllowed: there are none."""
+        """Return the members of a name that the key may use. :raises NotAllowed: it may use none."""
         found = self._allowed.get(name)
         if found is None:
             found = self._allowed[name] = self.allowed(name, members)
@@ -206,7 +206,7 @@ class KeyTable:
         """Return the grant of a request; None: it has no key of this gateway, and needs none.
 
         What begins like a key of ours and is not known is refused on an open gateway too: its limits and its
-        list of models would not hold, and nobody would notice.
+        list of models would not hold, unnoticed.
 
         :param credentials: its headers that may hold a key: name in lower case, value.
         :raises Unauthorized: it needs a key and brings none, or it brings one that is not known.

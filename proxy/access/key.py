@@ -49,7 +49,7 @@ class KeySettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is kept. A limit that is None is none; ``models`` None: all.
+    """A key as it is kept. A limit of None is no limit; ``models`` None: all.
 
     ``digest``: SHA-256 of the secret, which is what clients send. ``created``, ``expires``, ``revoked``,
     ``rotated``: Unix seconds. ``old_digest``: of the secret before the last rotation, which is let in until
@@ -125,7 +125,7 @@ def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
 
     :param given: by :data:`FIELDS`; the limits may also stand together below ``limits``, as rows show them.
     :param now: Unix seconds, for a span such as ``30d`` in ``expires``.
-    :raises KeySettingsError: a setting that there is none of, or a value that can't be.
+    :raises KeySettingsError: an unknown setting, or a value that is not allowed.
     """
     wrong: list[str] = []
     flat = dict(given)
@@ -236,7 +236,7 @@ def read_rotation(given: Mapping[str, Any]) -> int:
     """Read the settings of a rotation: the seconds for which the former secret goes on working.
 
     :param given: at most ``overlap``, a span such as ``24h``, or 0; null or nothing: :data:`OVERLAP`.
-    :raises KeySettingsError: it is none, or too long.
+    :raises KeySettingsError: it is not a span, or too long.
     """
     wrong = [_unknown("setting", name, ("overlap",)) for name in given if name != "overlap"]
     value = given.get("overlap")

@@ -35,7 +35,7 @@ def limit_reached(
     """The error for the limit that lasts longest of those that are ``reached``.
 
     :param window_left_s: until the end of the minute's window. :param window_s: a whole one.
-    :param month: as of :func:`proxy.access.key.month_of`.
+    :param month: as returned by :func:`proxy.access.key.month_of`.
     :param lines: header lines that tell what is left.
     """
     if reached.monthly_tokens:

@@ -58,7 +58,7 @@ _USED_AT: Final = 9
 
 
 def memory_bytes(workers: int) -> int:
-    """The size of the memory for so many workers."""
+    """Return the size of the memory for a number of workers."""
     return MAX_KEYS * (_SHARED.size + workers * _OWN.size)
 
 
@@ -66,7 +66,7 @@ class Lock:
     """Keeps other processes out of one account at a time (:mod:`proxy.server.file_lock`)."""
 
     def acquire(self, slot: int) -> None:
-        """Wait until nobody else has it. It is held for microseconds."""
+        """Wait for the lock. It is held for microseconds."""
         raise NotImplementedError
 
     def release(self, slot: int) -> None:
@@ -103,7 +103,7 @@ class Accounts:
 
     :param memory: :func:`memory_bytes` of it, shared by the workers.
     :param own: which worker this is; None: none, it only reads and opens accounts.
-    :param lock: keeps the others out of an account; None: there are none.
+    :param lock: keeps other workers out of an account; None: there is one worker.
     """
 
     def __init__(self, memory: memoryview, workers: int, own: int | None, lock: Lock | None = None) -> None:

@@ -1,7 +1,7 @@
 """``/v1/models`` as bytes: what a name is, for people and SDKs.
 
 A list of 5,000 models takes 0.1 s to build. So a row is built once for each configuration, a list once for
-each key's list of models, and both step by step: :meth:`ModelList.build` is a generator, and whoever runs it
+each key's list of models, and both step by step: :meth:`ModelList.build` is a generator, and the caller
 decides how long to go on.
 """
 

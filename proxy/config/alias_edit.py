@@ -27,7 +27,7 @@ def set_alias(text: str, name: str, settings: Mapping[str, Any]) -> str:
 
     The alias keeps the form it has; one of its own line without anything but models is a plain list.
 
-    :raises EditError: it can't be done, or a value is none of TOML's.
+    :raises EditError: it can't be done, or a value has no form in TOML.
     """
     meant = _Meant(text)
     meant.aliases[name] = dict(settings)

@@ -107,7 +107,7 @@ def passed_parameter(value: object) -> str:
 def auth(names: tuple[str, ...], endpoints: tuple[str, ...]) -> Callable[[object], dict[str, str]]:
     """Read where a key goes, by endpoint, and for the others as ``default``: one word, or a table.
 
-    :param names: those that may stand alone; in a table ``passthrough`` is none.
+    :param names: those that may stand alone; in a table ``passthrough`` is not allowed.
     """
     word = choice(names, "auth")
 

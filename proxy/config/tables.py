@@ -1,7 +1,7 @@
 """Reads TOML tables and collects every mistake with its place, instead of stopping at the first.
 
 A :class:`Table` hands out settings by name. What it can't accept it notes and replaces by the default, so
-that reading goes on; names nobody asked for are mistakes too. What aliases may name is checked at the end,
+that reading goes on; unknown names are mistakes too. What aliases may name is checked at the end,
 over all of them.
 """
 
@@ -163,7 +163,7 @@ class Table:
             return {}
 
     def done(self) -> None:
-        """Notes the names that nobody has taken. To be called last."""
+        """Note the names that were not taken, as mistakes. To be called last."""
         for key in self.content.keys() - self._known:
             what = "table" if isinstance(self.content[key], dict) else "setting"
             close = values.nearest(key, self._known)
@@ -246,7 +246,7 @@ def check_aliases(names: Names, notes: Notes) -> None:
                 )
                 seen = dict.fromkeys(
                     ("chat", "embeddings"), name
-                )  # told once: not again of who names this alias
+                )  # reported once, not again for aliases of this one
                 break
             for use in own:
                 seen.setdefault(use, name)

@@ -24,7 +24,7 @@ MAX_NAME_CHARS = 200  # of models and aliases: they travel in headers and metric
 
 _QUANTITY = re.compile(r"(-?)([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-zµ]*)")
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://[a-z0-9][a-z0-9._-]*")
-# Labels with a dot between two, which leaves one way to read a name: what is none is known as such at once.
+# Labels with a dot between two, which leaves one way to read a name, so that a wrong one is found at once.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*+\.?")
 
 

@@ -14,7 +14,7 @@ from proxy.deployments.row import Row
 from proxy.deployments.strikes import Recent
 from proxy.usage.pricing import prices_of
 
-# So many strikes by refusals of the operator's key, without a success between them, are no accident.
+# Strikes by refusals of the operator's key, without a success between them, that eject.
 KEY_REFUSALS: Final = 3
 
 
@@ -44,7 +44,7 @@ class Failed(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """It may be a strike: a provider that asks for patience has just too much to do."""
+        """True if it may be a strike: a provider that sends Retry-After is only busy."""
         return self.retry_after_s is None or self.outcome not in ("429", "503")
 
 
@@ -143,8 +143,8 @@ class Deployment:
             row.forget_failures()
 
     def failed(self, row: Row, now: float, failure: Failed) -> str | None:
-        """An attempt failed: who is ejected for it, ``"deployment"``, ``"key"`` or nobody. The row's success
-        ratio hears of it too, if it is the deployment's failure."""
+        """Record a failed attempt. Returns what is ejected, ``"deployment"``, ``"key"`` or nothing. The row's
+        success ratio counts it too, if it is the deployment's failure."""
         if not failure.counts:
             assert failure.retry_after_s is not None
             self.breaker.cool_down(failure.retry_after_s, now, failure.roll)

@@ -36,7 +36,7 @@ _START_NOISE: Final = 0.35
 _NOISE_PRIOR: Final = 10.0
 _NOISE_SAMPLES: Final = 100.0
 _MIN_NOISE: Final = 0.05
-# A sample counts as no more than so many variances, so that an outlier doesn't move the level by itself.
+# The most variances that a sample counts as, so that an outlier doesn't move the level by itself.
 _MAX_SQUARE: Final = 6.0
 # Below that, a sample is no reason to ask whether something changed.
 _SUSPICIOUS: Final = 4.0
@@ -46,10 +46,10 @@ FAST_OUTLIERS: Final = 0.005
 _OUTLIER_VAR: Final = 4.0
 # Variance of a jump: as that of an outlier, so that the odds of the two do not depend on how far it goes.
 _JUMP_VAR: Final = 4.0
-# If so many samples don't prove a jump, there is none that drift doesn't follow.
+# If this many samples don't prove a jump, drift follows whatever there is.
 _MAX_RUN: Final = 4
-# Who is best changes every other day: 5,760 half-lives of 30 s. (Six hours cost 14.6 % regret against 9.9 %
-# at 0.05 requests a second where nothing changed.) Faults begin every few hours, 720 half-lives.
+# The best member changes every other day: 5,760 half-lives of 30 s. (Six hours cost 14.6 % regret against
+# 9.9 % at 0.05 requests a second where nothing changed.) Faults begin every few hours, 720 half-lives.
 STABLE_HALF_LIVES: Final = 5760.0
 _FAULT_HALF_LIVES: Final = 720.0
 # One that has just changed is likelier to change again: the time to come is about that gone by (Gott 1993),
@@ -59,7 +59,7 @@ _FAULT_SHARE: Final = 0.5
 # Several samples may come at one instant.
 _MIN_AGE_S: Final = 0.01
 _MIN_S: Final = 1e-4
-# The regression goes over so many samples: a queue fills and empties within less.
+# Samples in the regression: a queue fills and empties within fewer.
 _LOAD_SAMPLES: Final = 500.0
 _LOAD_SEEN: Final = 10.0
 # It counts from two standard errors on.

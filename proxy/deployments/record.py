@@ -34,10 +34,10 @@ class Record:
 
     Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
     :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
-    where nobody waits any longer. The last three end it; once it is over, they do nothing.
+    where no client waits any longer. The last three end it; once it is over, they do nothing.
 
-    ``held_s``: for so long its client took nothing. The member goes on writing meanwhile, as engines do not
-    wait for who reads slowly; but when its bytes came then says nothing of how fast it is.
+    ``held_s``: seconds in which its client took nothing. The member goes on writing meanwhile, as engines do
+    not wait for a slow reader; but when its bytes came then says nothing of how fast it is.
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Record:
         :param mark: of the request, where it may have provoked the failure
             (:mod:`proxy.deployments.strikes`); 0: it can't have, and each failure counts by itself.
         :param is_confirmed: of a 401, that it is about the operator's key.
-        :returns: who is ejected for it: ``"deployment"``, ``"key"`` or nobody.
+        :returns: what is ejected for it: ``"deployment"``, ``"key"`` or nothing.
         """
         if self.is_over:
             return None

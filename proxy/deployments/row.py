@@ -25,7 +25,7 @@ from proxy.usage.tokens import Usage
 # Cost averages live this many times longer than latencies: of what was seen twelve hours ago, one request's
 # worth is left, at a half-life of 30 s. Prompts change with the hour of the day, models by the month.
 COST_HALF_LIVES: Final = 1000.0
-# The success ratio starts as if so many requests had succeeded: one failure is no outage.
+# The success ratio starts as if this many requests had succeeded: one failure is not an outage.
 SUCCESS_PRIOR: Final = 10.0
 # Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
 _LATEST: Final = 100
@@ -188,7 +188,7 @@ class Row:
 
         :param patient: it could have waited on. What it waited then says something only if it is longer than
             usual: a first byte would have come later still. At a member that never answered, all such
-            waits add up, so that one whose requests are all cancelled gets no more for ever.
+            waits add up, so that one whose requests are always cancelled stops being chosen.
         """
         asked_s = self.waiting.pop(attempt, None)
         if asked_s is None or not patient:
@@ -199,7 +199,7 @@ class Row:
             self.out.tell(WAITED, self.key, now, waited_s)
 
     def learn_wait(self, waited_s: float, now: float) -> None:
-        """Somebody waited so long in vain, until ``now``."""
+        """Record that a client waited in vain, until ``now``."""
         mean_s = self.speed.mean_s
         if not mean_s:
             self.unanswered_s += max(0.0, waited_s)
@@ -284,7 +284,7 @@ class Row:
     ) -> None:
         """Take the charge of one request as a sample; see :meth:`charged`.
 
-        :param whose: the key's vote of tokens a byte; -1: it is none.
+        :param whose: the key's vote of tokens a byte; -1: it has no vote.
         """
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:

@@ -35,7 +35,7 @@ def dump(row: Row, shift_s: float = 0.0) -> dict[str, Any]:
 def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     """Put a state of :func:`dump` into a row that has learned nothing.
 
-    :raises AttributeError, KeyError, TypeError, ValueError: it is none of this version's. The row is as it
+    :raises AttributeError, KeyError, TypeError, ValueError: it is not of this version. The row is as it
         was.
     """
     parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in _PARTS}

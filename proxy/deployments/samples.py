@@ -1,11 +1,13 @@
 """Samples that one worker takes and the others learn from, packed for shared memory.
 
-A lesson is a sample or a failure as one process would take it in: the same numbers given to the same rows in
-the same order make the same estimates, whoever saw them first. So workers share samples and not estimates; a
-filter that looks for jumps (:mod:`proxy.deployments.latency_estimate`) could not be merged from two halves.
+A sample is a figure or a failure as one process would take it in: the same numbers given to the same rows in
+the same order make the same estimates, wherever they were seen first. So workers share samples and not
+estimates; a filter that looks for jumps (:mod:`proxy.deployments.latency_estimate`) could not be merged from
+two halves.
 
-Each kind is told by whoever learned it (:mod:`proxy.deployments.row`, :mod:`proxy.deployments.record`), after
-having learned it itself, and taken in elsewhere by :func:`teach` in :mod:`proxy.deployments.record`.
+Each kind is published where it is learned first (:mod:`proxy.deployments.row`,
+:mod:`proxy.deployments.record`), and taken in by other workers with :func:`teach` in
+:mod:`proxy.deployments.record`.
 """
 
 from __future__ import annotations

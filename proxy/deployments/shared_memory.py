@@ -1,4 +1,4 @@
-"""The memory that workers share: for each a part that only it writes, and everybody reads.
+"""The memory that workers share: for each a part that only it writes, and all read.
 
     head            16 numbers of 8 bytes: lessons written, rows known, connections, version
     rows            MAX_ROWS of 8 numbers: a row's key, and what runs there at this worker
@@ -22,7 +22,7 @@ from proxy.deployments.samples import LESSON_BYTES, Elsewhere, Lesson, pack, unp
 
 # 20 models at their usual endpoints are about 100 rows.
 MAX_ROWS = 2048
-# Each row tells 400 lessons a second at most, and everybody reads at least every 100 ms.
+# Each row publishes up to 400 samples a second, and all workers read at least every 100 ms.
 MAX_LESSONS = 4096
 _HEAD_NUMBERS, _ROW_NUMBERS = 16, 8
 _HEAD_BYTES, _ROWS_BYTES = 8 * _HEAD_NUMBERS, 8 * _ROW_NUMBERS * MAX_ROWS

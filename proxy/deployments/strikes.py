@@ -40,9 +40,9 @@ _WHAT_MASK: Final = (1 << WHAT_BITS) - 1
 _TEXT_BYTES: Final = 64 << 10
 # Marks remembered of a run. One more than half of the strikes needs no more.
 _MOST_MARKS: Final = 64
-# Failures by marks are remembered so long for the success ratio, or twice as long.
+# Failures by marks are remembered for this time for the success ratio, or twice as long.
 RECENT_S: Final = 60.0
-# One key makes one strike by refusals in so many seconds; so many witnesses make up for a confirmation.
+# Seconds in which one key makes one strike by refusals; witnesses that make up for a confirmation.
 STRIKE_EVERY_S: Final = 60.0
 WITNESSES: Final = 3
 _MOST_WITNESSES: Final = 256
@@ -65,7 +65,7 @@ def mark_of(key_id: str, length: int, start: int, end: int, pieces: Sequence[byt
 
     :param key_id: of the client's key; "": it has none.
     :param length: the body's, as its head says; 0 where that says nothing.
-    :param start: where the value of the model begins, ``end``: and ends; both 0 where there is none.
+    :param start: where the value of the model begins, ``end``: and ends; both 0 where it has no model.
     :param pieces: all of the body; None: it is not held.
     """
     shape = blake2b(b"%d %d" % (length - (end - start), start), digest_size=8).digest()
@@ -201,7 +201,7 @@ class Recent:
 
 
 class Refusals:
-    """Refusals of a run, and which of them are strikes: see the module's text. ``strikes``: so many are.
+    """Refusals of a run; those that count are strikes, by the module's rules. ``strikes``: their number.
 
     A witness is a key, or without one a body.
     """

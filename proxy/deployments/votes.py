@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-# Of a key so many of its latest samples make its vote: odd, and few enough to follow a model that changes.
+# The latest samples of a key that make its vote: odd, and few enough to follow a model that changes.
 SAMPLES: Final = 9
-# So many keys vote, those that were heard of last.
+# Keys that vote: those seen last.
 KEYS: Final = 16
-# Below so many samples a figure is not to be relied on.
+# With fewer samples a figure is not relied on.
 ENOUGH: Final = 3
 
 
@@ -85,7 +85,7 @@ class Votes:
     def read(self, state: list[Any]) -> list[tuple[int, list[float]]]:
         """Check a state of :meth:`dump`, for :meth:`restore`.
 
-        :raises TypeError, ValueError: it is none.
+        :raises TypeError, ValueError: it is not such a state.
         """
         found = []
         for key, *kept in state[-KEYS:]:

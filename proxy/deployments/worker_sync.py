@@ -45,7 +45,7 @@ class Knowledge:
     """One worker's side of the exchange. All times are monotonic seconds.
 
     :param memory: the mapping, of ``workers`` parts. :param own: this worker's part; None: it has none.
-    :param on_ejected: hears of who is ejected for what others told: ``"deployment"`` or ``"key"``.
+    :param on_ejected: called with what was ejected because of others' samples: ``"deployment"`` or ``"key"``.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Knowledge:
                     self._own[row] = own[row]
                 else:
                     self._join(deployment, endpoint, streamed, row)
-        for row in own.keys() - self._own.keys():  # what still runs there ends, and is told to nobody
+        for row in own.keys() - self._own.keys():  # what still runs there ends unpublished
             row.out = None
 
     def _join(self, deployment: Deployment, endpoint: str, streamed: bool, row: Row) -> None:

@@ -195,7 +195,7 @@ class Catalog:
     def _unnamed(self, endpoint: str, strategy: str | None) -> str:
         """The name that a request without one is taken to mean.
 
-        :raises BadRequest: there is none.
+        :raises BadRequest: no name stands for it.
         """
         mixes = endpoint not in ONE_MODEL_ENDPOINTS
         if strategy is not None and mixes:
@@ -235,7 +235,7 @@ class Catalog:
     def _lookup(self, name: str) -> tuple[str, Members]:
         kind = self.means(name)
         if kind is None:
-            raise UnknownModel(name[:_MAX_TOLD_CHARS], None)  # who asks decides on a hint: it takes time
+            raise UnknownModel(name[:_MAX_TOLD_CHARS], None)  # the caller decides on a hint: it takes time
         if kind == "auto":
             return kind, tuple(self.deployments.values())
         return kind, self._aliases[name] if kind == "alias" else self._find(name)

@@ -6,7 +6,7 @@ success ratio, so that a member which fails fast doesn't win for being fast. Bes
 
 - **Silence.** A member that leaves requests unanswered for longer than chance explains is scored with the
   time of silence: at ten requests a second, a hung one is left within a second. Silence counts from the
-  oldest request that no later one overtook: one slow answer beside good ones is none.
+  oldest request that no later one overtook: one slow response beside good ones is not silence.
 - **What a request adds to others** at a server that slows down: as many come while it runs as are in flight
   (Little's law), each later by the slope. Without it all go where they are served best themselves (Wardrop
   1952), and the quick server is too full: regret 14.9 % against 7.2 % at 50 requests a second (two seeds).
@@ -41,7 +41,7 @@ _DEFAULT_FIRST_BYTE_S: Final = 1.0
 STAKES: Final = 2.0
 # Deviations below the expectation that a probe is judged by: half of one, as every probe costs somebody.
 _OPTIMISM: Final = 0.5
-# For so long a choice holds for other requests too: above a thousand a second, choosing anew for each cost
+# Time for which a choice holds for other requests too: above a thousand a second, choosing anew for each cost
 # more than it told.
 _SAME_S: Final = 0.001
 _NEVER: Final = float("-inf")

@@ -22,21 +22,24 @@ _UNBOUNDED: Final = 1_000_000
 class Pool:
     """The deployments one request may go to, with what the choice needs of them.
 
-    ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
-    the others with the reason. ``needs_*_check``: members
-    differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
-    the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
-    the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
-    ``inner``: the strategy among the members behind one.
-    ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
+    ``members``: those that serve the endpoint and have credentials; all that serve it, if none has any.
+    ``left_out``: the other ones, each with the reason.
+    ``needs_vision_check``, ``needs_tools_check``: members differ in the capability. Where no member has it,
+    skipping would leave no member, so the provider may answer.
+    ``min_context``: the smallest window in tokens; None: none is to be checked.
+    ``turns``: of round-robin, changed by the strategy only.
+    ``shares``: of a split: (name, weight, members behind the name), best known by index.
+    ``inner``: of a split: the strategy among the members behind one name.
+    ``near``: the best members by latency, for plain responses and for streams, as worked out at ``near_at``.
     ``dearest``: the highest input and output price of a member, in pico-USD a token, with what any request
-    may cause (cached tokens, reasoning). ``dearest_parts``: those of cache writes, and of sound in and out;
-    None where they are none of their own.
-    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
-    images those of one picture, 0 where nothing is written. ``most_unheeding``: only of those to whom chat's
-    newer word says nothing, 0: there are none. ``widest``: the largest prompt that a member takes.
-    ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.relay.exchange.closing`).
-    ``fails_over``: an attempt at a member may be followed by one at another.
+    may cause (cached tokens, reasoning).
+    ``dearest_parts``: those of cache writes, and of sound in and out; None where no member has such prices.
+    ``most_output``: the most tokens that a member writes in one response, by the configuration; at images
+    those of one picture, 0 where nothing is written.
+    ``most_unheeding``: the same of members that don't know chat's newer word for it; 0: all know it.
+    ``widest``: the largest prompt that a member takes.
+    ``told``: by member, the prefix of its ledger lines and their counters.
+    ``fails_over``: an attempt at one member may be followed by one at another.
     """
 
     __slots__ = (

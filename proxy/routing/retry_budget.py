@@ -88,7 +88,7 @@ class RetryBudget:
         return own_taken + 1.0 <= share * brought + rest / 2.0
 
     def take(self, now: float, own: Share | None = None, *, is_clients: bool = False) -> bool:
-        """Spend one further attempt; False if there is none left."""
+        """Spend one further attempt; False if the budget is used up."""
         if not self.is_left(now, own, is_clients=is_clients):
             return False
         self._all.taken(is_clients).add(1.0, now)

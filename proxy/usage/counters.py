@@ -39,7 +39,7 @@ _KNOWN: Final = [
     501, 502, 503, 504, 505, 520, 521, 522, 523, 524, 525, 526, 529,
 ]  # fmt: skip
 STATUSES: Final = frozenset(_KNOWN)
-# What stands for the others: numbers that are none of these, and errors where what they stand for are.
+# Numbers that stand for all other statuses, with their labels: no known status, and errors where those are.
 _OTHERS: Final = {299: "2xx", 399: "3xx", 498: "4xx", 599: "5xx", 999: "other"}
 _STANDS_IN: Final = {2: 299, 3: 399, 4: 498, 5: 599}
 _COUNTED_AS: Final = [
@@ -63,7 +63,7 @@ def is_error(label: str) -> bool:
     return label[0] in "456789o"
 
 
-# So many labels are read in a step: 0.1 ms.
+# Labels read in a step: 0.1 ms.
 _AT_ONCE: Final = 100
 
 # Labels after the kind of what is counted -> the numbers.
@@ -219,7 +219,7 @@ class Counters:
     def used(self, model: Model, key: str, status: int) -> Used:
         """Return the counters of a model, a key and a status.
 
-        :param model: that answered, or was asked last; ``NOBODY``: nobody was asked.
+        :param model: the model that answered, or was asked last; ``NOBODY``: none was asked.
         :param key: its id, or "".
         """
         labels = *model, key, counted_as(status)

@@ -20,7 +20,7 @@ from proxy.wire.media_places import Span, placed
 # bytes are found at memory speed, longer needles at about 2 GB/s: in a body that is one large image the
 # difference is a factor of ten, in dense text the extra call every 8 KiB costs nothing.
 BLOCK_BYTES: Final = 8 << 10
-# Of a stretch longer than this, samples tell whether it is text: so many, but none nearer than that.
+# A longer stretch is judged by samples: the most of them, and the least distance between two.
 _SAMPLE_FROM_BYTES: Final = 8 << 10
 _SAMPLES: Final = 16
 _SAMPLE_EVERY: Final = 2 << 10
@@ -40,7 +40,7 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
 _CACHE_MARKS: Final = (b'"cache_control"',)
 _SOUND_MARKS: Final = (b'"audio"',)
-# Letters as escapes, which nobody writes who has nothing to hide: they may be any of these words.
+# Letters as escapes, which only a client with something to hide writes: they may be any of these words.
 _ESCAPE_MARKS: Final = (b"\\u005", b"\\u006", b"\\u007")
 _SEAM_BYTES: Final = 14  # of either side of a cut, for a mark across it
 

@@ -214,7 +214,7 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
         if end and tail[end - 1] == _BACKSLASH:
             continue
         if not _is_object(tail, end + len(key)):
-            continue  # in what a model wrote, or a key or value of metadata: text, whoever wrote it
+            continue  # in what a model wrote, or a key or value of metadata: text
         left -= 1
         found = _loads(opening + tail[end:])
         if found is not None:

@@ -22,7 +22,7 @@ _CHARS_A_TOKEN: Final = 4
 _SHORT_CHARS_A_TOKEN: Final = 5
 # Han, kana and Hangul are tokens by themselves, more or less: from here on each character counts.
 _WIDE: Final = re.compile("[\u2e80-\U0010ffff]")
-# So many of the last events are read: a millisecond's work at most, and enough for a mean.
+# The most events read, from the end: up to a millisecond's work, and enough for a mean.
 _MOST_EVENTS: Final = 64
 # Bytes of an event stream per token, where no event can be read: a chat chunk with one token has 200 to 300
 # bytes, Anthropic's deltas carry several tokens in 120.
@@ -38,7 +38,7 @@ def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENT
 
     :param tail: its last bytes; all of it where ``passed_bytes`` is not more.
     :param passed_bytes: how much there was.
-    :param most_events: so many of the last ones are read.
+    :param most_events: the most that are read, from the end.
     """
     blocks = split_events(tail)
     if passed_bytes > len(tail):

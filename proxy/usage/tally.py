@@ -25,7 +25,7 @@ def cut(data: bytes, is_full: bool, is_end: bool) -> tuple[list[bytes], int, int
     """Whole lines of a slice of a file, how many of its bytes that takes, and how many lines were torn.
 
     :param is_full: the slice is as long as they get: without the end of a line in it, it is no line of ours.
-    :param is_end: of a file to which nobody writes: a line without an end is torn. Elsewhere it waits.
+    :param is_end: of a file that is complete: a line without an end is torn. Elsewhere it waits.
     """
     end = data.rfind(b"\n") + 1
     lines = data[: end - 1].split(b"\n") if end else []

@@ -214,7 +214,7 @@ def _sound(details: Any) -> int:
 
 
 def _details(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The parts of a count; empty where there are none."""
+    """Return the parts of a count; empty where it has none."""
     for name in names:
         details = found.get(name)
         if type(details) is dict and details:

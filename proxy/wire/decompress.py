@@ -102,7 +102,7 @@ class Decoder:
 
 
 def decoder_for(encoding: bytes) -> Decoder | None:
-    """A decoder for a ``Content-Encoding`` (lower case); None where there is none: br, zstd, two in a row."""
+    """A decoder for a ``Content-Encoding`` (lower case); None for others: br, zstd, two in a row."""
     if encoding in (b"gzip", b"x-gzip"):  # the same (RFC 9110 8.4.1.3)
         return Decoder(is_gzip=True)
     return Decoder(is_gzip=False) if encoding == b"deflate" else None

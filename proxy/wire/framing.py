@@ -13,7 +13,7 @@ with the same face:
 ``payload``
     If set to a list, ``feed`` appends the pieces of the body without their framing.
 ``slice_bytes``
-    How much may be fed in one turn of the event loop, for whoever shares it with others.
+    The most that should be fed in one turn of the event loop, where others share it.
 
 Strict on purpose: a line end is CRLF, a chunk size is hexadecimal digits and nothing else. What two parsers
 could read differently is an error here, for the provider's side as for the client's.
@@ -24,7 +24,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# A chunk-size line holds up to 16 digits and extensions nobody uses; longer ones are an attack on memory.
+# A chunk-size line holds up to 16 digits, and extensions that no program uses; longer ones are an attack on
+# memory.
 MAX_SIZE_LINE_BYTES: Final = 256
 MAX_SIZE_DIGITS: Final = 15
 # Of chunks of one byte this takes 2 ms.
@@ -41,7 +42,7 @@ _EXTENSIONS: Final = re.compile(
     rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?)+"
 )
-# A trailer is dropped, but a line that is none may be the head of a smuggled message.
+# A trailer is dropped, but a line that is not one may be the head of a smuggled message.
 _TRAILER_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t -~\x80-\xff]*\r\n")
 _FORBIDDEN_TRAILERS: Final = frozenset((b"content-length", b"transfer-encoding"))  # RFC 9110 6.5.1
 # Providers send the same few chunk sizes over and over; a look-up is four times as fast as a strict parse.

@@ -32,7 +32,7 @@ _VOLATILE: Final = frozenset(
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
-# Nobody sends more before a request but to keep us busy.
+# More before a request is only sent to keep the gateway busy.
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n){1,8}+")
 
 PASS: Final = 0

@@ -101,7 +101,7 @@ def ask_for_usage(pieces: Sequence[bytes], begin: int, keys: Keys) -> Edit | NoE
 def is_clear(pieces: Sequence[bytes], begin: int, keys: Keys) -> bool:
     """Return whether all programs understand alike what a body says of the usage of its stream.
 
-    Parameters as of :func:`ask_for_usage`.
+    Parameters as in :func:`ask_for_usage`.
     """
     ends = ends_of(pieces)
     for start, stop in keys:
@@ -291,7 +291,7 @@ def _is_too_large(event: bytes | bytearray) -> bool:
 
 
 def without_usage(event: bytes) -> bytes:
-    """One event as it would be had nobody asked for the usage; nothing if it would not be.
+    """Return an event as it would be if the usage were not asked for; nothing if it would not be sent.
 
     It goes with all its lines. Events whose data is not one line with an object in it stay as they are. So do
     errors, whatever else they hold, and objects that two readers could take differently.
@@ -358,7 +358,7 @@ def _is_data(line: bytes) -> bool:
 
 
 def _loads(payload: bytes) -> Any:
-    """The JSON value, or None if it is none."""
+    """Parse JSON; None if it is not valid."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -162,7 +162,7 @@ def _without(pieces: Sequence[bytes], spans: Sequence[Span]) -> tuple[bytes, lis
     behind: list[int] = []
     for index, span in enumerate(spans[:_MOST_SPANS]):
         end = span.start + span.size
-        if part_of(pieces, ends, end - 1, end) == b"\\":  # its end is none: the quote behind it is escaped
+        if part_of(pieces, ends, end - 1, end) == b"\\":  # not its end: the quote behind it is escaped
             continue
         stop = min(span.start, begin + _MOST_BYTES - size)
         _add(parts, pieces, ends, begin, stop)

@@ -30,7 +30,7 @@ from proxy.wire.outline import (
     skip_white,
 )
 
-# A model's name is at most so long; what is longer is no name, and is not collected.
+# The longest name of a model; a longer value is not a name, and is not collected.
 MAX_NAME_BYTES: Final = 1024
 
 # Nearly all are shorter than this, and come again.
@@ -53,7 +53,7 @@ _ASKED_FOR: Final = frozenset(
         "tools",
     )
 )
-# All of them as nearly everybody spells them.
+# All of them in their usual spelling.
 PLAIN_KEYS: Final = frozenset(f'"{word}"'.encode() for word in _ASKED_FOR)
 # First letters of all of them, in either case; and of __proto__.
 _WANTED: Final = bytes(byte in b"mMnNbBdDpPsStT_" for byte in range(256))

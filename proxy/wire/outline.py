@@ -35,7 +35,7 @@ _HAS_ENDED: Final = -1
 
 # No word of ours is longer with six bytes for each letter, and no provider's has a fourth of it.
 LONGEST_KEY_BYTES: Final = 160
-# So many keys are told. Hundreds at the top level are an attempt to have us look at each.
+# The most keys that are returned. Hundreds at the top level are an attempt to have us look at each.
 MOST_KEYS: Final = 1000
 # Parsers give up at such a depth too (orjson at 1,024), and no request is nested like that.
 MOST_LEVELS: Final = 1000
@@ -45,7 +45,7 @@ ALL_KEYS: Final = b"\1" * 256
 _WHITE: Final = b" \t\r\n"
 _ONE_WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n"))
 _WHITE_RUN: Final = re.compile(rb"[ \t\r\n]*+")
-# Between a key and its value nobody writes more, and what is longer is not looked through.
+# Between a key and its value no program writes more, and what is longer is not looked through.
 _WHITE_BEFORE_VALUE: Final = re.compile(rb"[ \t\r\n]{0,4096}+")
 # Outside of strings: numbers, true, false, null and white space need no look; whatever else is found opens,
 # closes, separates, or breaks a rule.

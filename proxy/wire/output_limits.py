@@ -60,7 +60,7 @@ class Wanted:
     ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
     chat's newer word limits the output, which many servers don't know. ``said``: the largest limit there is,
     by whatever API's word. ``unclear``: a word that programs may read differently, so that none limits
-    anything for sure; -1: there is none.
+    anything for sure; -1: no word is unclear.
     """
 
     __slots__ = ("answers", "in_newer_word", "is_async", "output", "said", "unclear")
@@ -92,7 +92,7 @@ def wanted(
     letters, as a whole number above 0. If one word is unclear, none of the others counts either: each program
     chooses for itself which of them it follows, and it may follow the unclear one.
 
-    :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
+    :param found: as returned by :func:`asked`, for the same ``body`` and ``keys``.
     :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.
     """
     if not found:
@@ -193,7 +193,7 @@ def _word_of(key: bytes) -> int:
 
 
 def _usual_value(body: bytes, at: int) -> int:
-    """The number that begins at ``at``, as nearly everybody writes it: a few digits, and what follows."""
+    """The number that begins at ``at``, as it is nearly always written: a few digits, and what follows."""
     value, end = 0, min(at + 9, len(body))
     begin = at
     while at < end:

@@ -23,7 +23,7 @@ from proxy.wire.outline import end_of_string, skip_white, value_at
 REFERRING: Final = frozenset([row.name for row in ROWS if row.takes_references])
 # What :func:`referred` says where it may be as much as a model takes.
 UNKNOWN: Final = -1
-# Of so many names each is looked at, which takes 10 ms at most; of more, who knows.
+# Up to this many names are looked at, which takes up to 10 ms; with more the size is unknown.
 MOST_NAMES: Final = 1_000
 _URLS: Final = frozenset({"file_url", "video_url", "audio_url", "document_url", "file_uri"})
 _STATE: Final = frozenset({"previous_response_id", "conversation"})
@@ -36,7 +36,7 @@ _SEAM_BYTES: Final = 170
 # What stands before a name and behind it, as far as it is looked at: URLs may be long.
 _BEFORE_BYTES: Final = 512
 _BEHIND_BYTES: Final = 4 << 10
-# What stands beside a file that an answer tells of is short, and so are members that nobody asked for.
+# What stands beside a file that an answer tells of is short, and so are extra members.
 _NOTE_BYTES: Final = 512
 _NULL: Final = re.compile(rb"null\b")
 # How a value begins that refers to something; an object with a type is a property of a schema, or a new one.
@@ -72,7 +72,7 @@ _LINK: Final = re.compile(rb'"url"%b:%b"(?!data:)'.replace(b"%b", _W), re.IGNORE
 _TYPE: Final = re.compile(rb'"type"%b:%b"([^"]*)"'.replace(b"%b", _W), re.IGNORECASE)
 # What leads to an object that is no part of a prompt: what a tool is called with, and what a schema shows.
 _NO_PART: Final = re.compile(rb'"(?:input|arguments|args|example|default)"%b:%b\Z'.replace(b"%b", _W))
-# What an answer refers to, which is sent back with it. Nobody reads those files again.
+# What an answer refers to, which is sent back with it. Those files are not read again.
 _TOLD: Final = frozenset(
     (b"file_citation", b"file_path", b"container_file_citation", b"code_execution_output",
      b"bash_code_execution_output")
@@ -163,7 +163,7 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
     opening = text[at : at + 1]
     if _NULL.match(text, at):
         return 0
-    if not opening:  # nobody writes so much white space
+    if not opening:  # no program writes so much white space
         return UNKNOWN
     if _is_told(text, start - 1, at, name, endpoint):
         return 0

@@ -283,7 +283,7 @@ class Answer:
 
     def tail(self) -> bytes:
         """The last bytes of the payload, decoded if :attr:`is_readable`; all of it if it was short."""
-        if self._decoder is not None:  # a read with broken framing may have left pieces that nobody decoded
+        if self._decoder is not None:  # a read with broken framing may have left pieces undecoded
             return b"".join(self.payload[: self._seen])
         return b"".join(self.payload)
 

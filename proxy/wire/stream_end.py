@@ -102,7 +102,7 @@ def _is_error(events: list[bytes], begin: bytes, endpoint: str) -> bool:
 
 
 def _have_finished(events: list[bytes], before: bool) -> bool:
-    """Return whether all choices that the events have anything of say why they stopped; if there are none,
+    """Return whether all choices that the events have anything of say why they stopped; without any choice,
     whether it was said ``before``."""
     seen: set[int] = set()
     finished: set[int] = set()
