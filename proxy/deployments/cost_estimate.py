@@ -14,8 +14,8 @@ PRIOR_TOKENS: Final = 100.0
 PRIOR_REQUESTS: Final = 2.0
 
 
-class Charges:
-    """Charges of finished requests: fading sums that always get their samples together.
+class CostEstimate:
+    """The charges of finished requests: fading sums that always get their samples together.
 
     What ``n`` requests told is worth ``n / (1 + n * age / tau)`` after ``age``: the variance of the average
     of a quantity that wanders at random grows evenly with time, by one request's own in ``tau`` (Kalman, "A

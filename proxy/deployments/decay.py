@@ -1,7 +1,7 @@
 """A sum whose past fades, and a mean made of two: success ratios, the retry budget, figures for people.
 
 What choices by latency and cost go by fades otherwise: :mod:`proxy.deployments.latency_estimate`,
-:class:`proxy.deployments.cost_estimate.Charges`.
+:class:`proxy.deployments.cost_estimate.CostEstimate`.
 
 Why this and not a plain EWMA per sample: requests come at any pace, so the weight of the past has to depend
 on time and not on how many samples followed. And why the mean has a prior: as the weights fade, what is read

@@ -69,7 +69,7 @@ _LEAST_SHARE: Final = 0.3
 _WILD: Final = 8.0
 
 
-class Speed:
+class LatencyEstimate:
     """The filter of one row. ``mean_s``: expected first byte, at the usual load; 0 before the first sample.
 
     ``count``: samples; ``changed_s``: since when it is as it is; ``slope``: relative slowdown per request in
@@ -224,4 +224,4 @@ class Speed:
 
     def __repr__(self) -> str:
         known = f"noise {self.noise:.3f} doubt {self.doubt:.3f} slope {self.slope:.3g}"
-        return f"<Speed {self.mean_s:.6g} s {known}>"
+        return f"<LatencyEstimate {self.mean_s:.6g} s {known}>"

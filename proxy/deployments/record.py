@@ -14,7 +14,7 @@ from typing import Final
 from proxy.deployments.breaker import DUE, Breaker
 from proxy.deployments.deployment import Deployment, Failed
 from proxy.deployments.row import Row
-from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Lesson
+from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Sample
 from proxy.deployments.strikes import packed, unpacked
 from proxy.usage.tokens import Usage
 
@@ -170,33 +170,33 @@ def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float
     return deployment.confirmed(row, now, mark, roll)
 
 
-def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
+def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
     """Take in what another worker learned.
 
     :returns: as :meth:`Record.failed`.
     """
-    at, numbers = lesson.at, lesson.numbers
-    if lesson.kind == TIME:
+    at, numbers = sample.at, sample.numbers
+    if sample.kind == TIME:
         row.learn_time(numbers[0], at, int(numbers[1]))
-    elif lesson.kind == WAITED:
+    elif sample.kind == WAITED:
         row.learn_wait(numbers[0], at)
-    elif lesson.kind == CHARGE:
+    elif sample.kind == CHARGE:
         given, cached, output = (int(number) for number in numbers[1:4])
         usage = Usage(given, cached, 0, output)
         row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5], int(numbers[6]))
-    elif lesson.kind == PACE:
+    elif sample.kind == PACE:
         row.pace.add(numbers[0], int(numbers[1]))
-    elif lesson.kind == PROBED:
+    elif sample.kind == PROBED:
         row.charges.probed(at)
-    elif lesson.kind == GOOD:
+    elif sample.kind == GOOD:
         row.success.add(numbers[0], at, numbers[0])
         row.finished_elsewhere += int(numbers[1])
         breaker, key = deployment.breaker, deployment.key
         is_good = bool(numbers[0]) or not numbers[1]  # the first byte of a trial has not ended yet
         if is_good and (breaker.failures or key.failures or breaker.is_open or key.is_open):
             deployment.succeeded(row, numbers[2], at)
-    elif lesson.kind == FAILED:
-        outcome, _, what = lesson.text.partition("\0")
+    elif sample.kind == FAILED:
+        outcome, _, what = sample.text.partition("\0")
         wait_s = None if isnan(numbers[2]) else numbers[2]
         flags, mark = int(numbers[1]), unpacked(numbers[4], numbers[5])
         failure = Failed(
@@ -204,6 +204,6 @@ def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
         )
         row.note_error(failure.error, at)
         return deployment.failed(row, at, failure)
-    elif lesson.kind == CONFIRMED:
+    elif sample.kind == CONFIRMED:
         return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0])
     return None

@@ -14,10 +14,10 @@ from collections import deque
 from typing import Any, Final
 from zlib import crc32
 
-from proxy.deployments.cost_estimate import Charges
+from proxy.deployments.cost_estimate import CostEstimate
 from proxy.deployments.decay import DecayedMean, tau_from
-from proxy.deployments.latency_estimate import Speed
-from proxy.deployments.samples import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, Others
+from proxy.deployments.latency_estimate import LatencyEstimate
+from proxy.deployments.samples import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, SampleSink
 from proxy.deployments.votes import SAMPLES, Votes
 from proxy.usage.response_usage import TOKENS_PER_BYTE
 from proxy.usage.tokens import Usage
@@ -107,7 +107,7 @@ class Row:
 
     def __init__(self, half_life_s: float) -> None:
         fast, slow = tau_from(half_life_s), tau_from(half_life_s * COST_HALF_LIVES)
-        self.speed = Speed(half_life_s)
+        self.speed = LatencyEstimate(half_life_s)
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
@@ -116,7 +116,7 @@ class Row:
         self.per_byte_free_at = _NEVER
         self.per_byte = Votes(_LEAST_PER_BYTE, _MOST_PER_BYTE)  # tokens of a prompt for each byte of its text
         self.success = DecayedMean(fast)
-        self.charges = Charges(slow)
+        self.charges = CostEstimate(slow)
         self.time_free_at = self.charge_free_at = _NEVER
         self.in_flight = 0
         self.waiting: dict[object, float] = {}
@@ -126,7 +126,7 @@ class Row:
         self.good_count = 0
         self.good_begun_s = _NEVER  # when the attempt began that succeeded last
         self.key = 0
-        self.out: Others | None = None
+        self.out: SampleSink | None = None
         self.elsewhere: Elsewhere = NOBODY_WAITS
         self.used_s = _NEVER
         self.last_error: str | None = None

@@ -30,10 +30,10 @@ PACE: Final = 7
 NUMBERS: Final = 7
 TEXT_BYTES: Final = 96
 _PACKED: Final = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")
-LESSON_BYTES: Final = _PACKED.size
+SAMPLE_BYTES: Final = _PACKED.size
 
 
-class Lesson(NamedTuple):
+class Sample(NamedTuple):
     """``key`` names a row; ``at``: monotonic seconds, the same clock for all processes of a machine."""
 
     at: float
@@ -43,7 +43,7 @@ class Lesson(NamedTuple):
     text: str
 
 
-class Others(Protocol):
+class SampleSink(Protocol):
     """Receives the samples of this worker."""
 
     def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
@@ -64,13 +64,13 @@ NOBODY_WAITS: Final = Elsewhere(0, 0, 0, float("inf"))
 
 
 def pack(kind: int, key: int, at: float, numbers: tuple[float, ...], text: str = "") -> bytes:
-    """A lesson as :data:`LESSON_BYTES` bytes. Text is cut to what fits, never within a character."""
+    """A sample as :data:`SAMPLE_BYTES` bytes. Text is cut to what fits, never within a character."""
     cut = text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore").encode()
     padded = numbers + (0.0,) * (NUMBERS - len(numbers))
     return _PACKED.pack(kind, len(cut), key, at, *padded, cut)
 
 
-def unpack(data: bytes) -> Lesson:
-    """The lesson of :func:`pack`. Numbers not given are 0."""
+def unpack(data: bytes) -> Sample:
+    """The sample of :func:`pack`. Numbers not given are 0."""
     kind, length, key, at, *rest = _PACKED.unpack(data)
-    return Lesson(at, kind, key, tuple(rest[:NUMBERS]), rest[NUMBERS][:length].decode())
+    return Sample(at, kind, key, tuple(rest[:NUMBERS]), rest[NUMBERS][:length].decode())

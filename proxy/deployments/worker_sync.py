@@ -17,7 +17,7 @@ from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import teach
 from proxy.deployments.row import Row
 from proxy.deployments.row_snapshot import dump, restore
-from proxy.deployments.samples import GOOD, NOBODY_WAITS, Elsewhere, Lesson
+from proxy.deployments.samples import GOOD, NOBODY_WAITS, Elsewhere, Sample
 from proxy.deployments.shared_memory import PART_BYTES, Part, RowState
 
 # How often a worker takes in what others learned: the others choose by it this much later at most.
@@ -121,26 +121,26 @@ class Knowledge:
         """Say what runs here, and take in what the others told."""
         if self.part is not None:
             self._publish(self.part, now)
-        lessons: list[Lesson] = []
+        samples: list[Sample] = []
         for index, part in enumerate(self.others):
-            found, self.positions[index] = part.lessons(self.positions[index])
-            lessons += found
-        lessons.sort(key=_when)
-        for lesson in lessons:
-            name = self._names.get(lesson.key)
+            found, self.positions[index] = part.samples(self.positions[index])
+            samples += found
+        samples.sort(key=_when)
+        for sample in samples:
+            name = self._names.get(sample.key)
             if name is not None:
-                self._teach(name, lesson)
+                self._teach(name, sample)
         self._look_around()
 
     def connections_elsewhere(self) -> int:
         """Clients' connections at the other workers."""
         return sum(part.connections for part in self.others)
 
-    def _teach(self, name: tuple[Deployment, str, bool], lesson: Lesson) -> None:
+    def _teach(self, name: tuple[Deployment, str, bool], sample: Sample) -> None:
         deployment, endpoint, streamed = name
-        ejected = teach(deployment, deployment.row(endpoint, streamed), lesson)
+        ejected = teach(deployment, deployment.row(endpoint, streamed), sample)
         if ejected is not None and self._on_ejected is not None:
-            self._on_ejected(deployment, ejected, lesson.at)
+            self._on_ejected(deployment, ejected, sample.at)
 
     def _publish(self, part: Part, now: float) -> None:
         for own in self._own.values():
@@ -234,5 +234,5 @@ def restore_rows(deployments: Deployments, learned: dict[int, dict[str, Any]], s
     return count
 
 
-def _when(lesson: Lesson) -> float:
-    return lesson.at
+def _when(sample: Sample) -> float:
+    return sample.at

@@ -19,8 +19,8 @@ That is the bonus of MOSS (Audibert, Bubeck: "Minimax Policies for Adversarial a
 prompt costs is known beforehand, so that a model whose input alone costs more than an answer elsewhere is
 not asked. Nor is one 40 times as dear: that would take a ``mean_n`` of a million, and 500 requests a second
 add up to 4,650. ``n`` counts what was asked, not what was learned: who tells no usage, or answers 400, is not
-asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.Charges`), members are asked
-again: half a day later one request is of more use than all that was known.
+asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.CostEstimate`), members are
+asked again: half a day later one request is of more use than all that was known.
 
 Regret over the oracle, and what lost against this (``benchmarks/routing_sim.py``, eight seeds: verbose at
 0.05, 0.5 and 50 requests/s, the last over 64 replicas that each learn alone; price: mean of its four rates):

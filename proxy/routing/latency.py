@@ -14,10 +14,10 @@ success ratio, so that a member which fails fast doesn't win for being fast. Bes
   plus all it ever left unanswered (:attr:`proxy.deployments.row.Row.unanswered_s`).
 - **Probes.** A member that is slower by ``c`` seconds is asked again when its age squared times the rate of
   requests exceeds ``STAKES * c / least * lasts``, with ``least`` the best score and ``lasts`` the time for
-  which it probably stays as it is (:meth:`proxy.deployments.latency_estimate.Speed.lasts_s`). This is the
-  interval that costs least if changes come so often: asking costs ``c`` per interval; not knowing, on average
-  half an interval of everybody's time, per change. Rare where nothing ever changed, quick after a fault, and
-  rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member which may well
+  which it probably stays as it is (:meth:`proxy.deployments.latency_estimate.LatencyEstimate.lasts_s`). This
+  is the interval that costs least at that pace of change: asking costs ``c`` per interval; not knowing, on
+  average half an interval of all requests' time, per change. Rare where nothing ever changed, quick after a
+  fault, and rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member which may well
   be the best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
 """
 
