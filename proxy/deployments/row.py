@@ -64,14 +64,14 @@ class Row:
     :meth:`finished`, always; then :meth:`charged` if it had a usage. :class:`proxy.deployments.record.Record`
     does all of it. Called so, ``waiting`` is empty and ``in_flight`` zero when nothing runs.
 
-    ``waiting``: attempt -> since when it waits for its first byte; the oldest is the first. ``heard_s``: when
-    the latest request was asked that has been answered. ``unanswered_s``: what was waited for nothing before
-    the first answer.
+    ``waiting``: attempt -> the time since which it waits for its first byte; the oldest is the first.
+    ``heard_s``: send time of the newest request that was answered. ``unanswered_s``: seconds waited in vain
+    before the first answer ever.
 
     Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
-    Beside other workers, what is learned here is told to them through ``out`` under the row's ``key``, and
-    ``elsewhere`` says what runs at them. ``good_count`` and ``finished_count`` are this worker's own.
+    With several workers, samples are published through ``out`` under the row's ``key``, and ``elsewhere``
+    has the requests that run at the others. ``good_count`` and ``finished_count`` are this worker's own.
 
     :param half_life_s: how fast the times follow, in seconds.
     """

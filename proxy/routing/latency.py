@@ -17,8 +17,8 @@ success ratio, so that a member which fails fast doesn't win for being fast. Bes
   which it probably stays as it is (:meth:`proxy.deployments.latency_estimate.LatencyEstimate.lasts_s`). This
   is the interval that costs least at that pace of change: asking costs ``c`` per interval; not knowing, on
   average half an interval of all requests' time, per change. Rare where nothing ever changed, quick after a
-  fault, and rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member which may well
-  be the best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
+  fault, and rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member
+  which may well be the best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Prices as integers, and what a usage costs."""
+"""Prices as integers, and the cost of a usage.
+
+Prices become pico-USD per token when the configuration is loaded; costs are nano-USD.
+"""
 
 from __future__ import annotations
 

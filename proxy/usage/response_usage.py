@@ -1,4 +1,4 @@
-"""Reads the provider's token counts from the end of an answer, and prices them.
+"""Reads the provider's token counts from the end of a response.
 
 Only the last few KiB of an answer are kept while it streams past, so the readers here work on a tail whose
 beginning may be missing. They rest on one fact: in valid JSON the bytes ``"usage"`` without a backslash
@@ -10,8 +10,6 @@ pass.
 Only a usage at its known place counts: at the top of an answer or event, in its first choice or a vendor's
 member there, in an event's ``response``, in the ``message`` of a ``message_start``, in the ``delta`` of a
 ``message-end``; of several the last. What stands in it is :mod:`proxy.usage.tokens`' business.
-
-Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
 """
 
 from __future__ import annotations
