@@ -1,6 +1,6 @@
 """The members of a pool that can take a request: capable, large enough and healthy.
 
-The checks go in this order, because their mistakes differ: a request with images at a model without eyes
+The checks go in this order, because their mistakes differ: a request with images at a model without vision
 fails for certain, one at a member that is ejected may well succeed.
 
 1. It was not tried yet for this request, and has credentials.
