@@ -1,8 +1,8 @@
-"""What can go wrong with a request, as one tree.
+"""Errors of a request, as one tree.
 
     GatewayError                 carries everything the answer's envelope needs
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 415, 417, 431)
-    ├── Unauthorized      401    no key, or one that is of no use
+    ├── Unauthorized      401    no key, or one that is not valid
     ├── NotAllowed        403    the key may not use that model
     ├── ForeignOrigin     403    a web page that may not call the gateway
     ├── LimitReached  402/429    of the key
@@ -10,7 +10,7 @@
     ├── NotFound          404    a path, alias or key that is not there
     ├── UnknownModel      404    a name that is no id, alias or short name
     ├── ProviderError     502/503/504   every attempt failed
-    ├── CoolingDown       429    every provider that could be asked wants patience
+    ├── CoolingDown       429    all providers of the name are rate limited
     ├── Unavailable       503    the gateway itself sheds load or drains
     └── Fault             500    of the gateway itself
 
@@ -149,7 +149,7 @@ class NotFound(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """The request brings no key, or one that is of no use (RFC 9110 section 15.5.2 wants the header)."""
+    """The request brings no key, or one that is not valid (RFC 9110 section 15.5.2 wants the header)."""
 
     def __init__(self, message: str, code: str = "invalid_api_key") -> None:
         super().__init__(
@@ -250,7 +250,7 @@ class UnknownModel(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """No provider gave an answer that can be passed on."""
+    """All attempts failed, and no provider's response can be passed on."""
 
     def __init__(
         self, message: str, *, status: int, code: str | None = None, retry_after_s: int | None = None
@@ -266,7 +266,7 @@ class ProviderError(GatewayError):
 
 
 class CoolingDown(GatewayError):
-    """Every member of a pool said when it wants to be asked again, and it is not that late yet."""
+    """All members of a pool sent Retry-After, and none of these times has come yet."""
 
     def __init__(self, name: str, wait_s: float) -> None:
         seconds = max(1, ceil(wait_s - 1e-6))  # 7 s from now, less now, may be more than 7
@@ -290,10 +290,10 @@ class Unavailable(GatewayError):
 
 
 class Fault(GatewayError):
-    """The gateway itself is wrong. Whoever answers with it logs what happened."""
+    """An internal error of the gateway. The code that answers with it logs the cause."""
 
     def __init__(self, *, status: int = 500, close: bool = False) -> None:
-        text = "The gateway failed at this request; its log says more."
+        text = "Internal error in the gateway. Its log has the details."
         super().__init__(text, status=status, close=close)
 
 

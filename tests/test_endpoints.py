@@ -7,18 +7,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.endpoints import (
+    ANTHROPIC,
     CLASSES,
     FREE,
     GENERATION,
+    HAS_CHOICES,
+    HAS_TOKENS,
     HEALTH,
+    MADE_AT_ONCE,
     MAKING,
     MAX_ID_BYTES,
     MODEL,
     MODELS,
     NOTHING,
+    ONE_PROMPT,
+    OPERATIONS,
+    OUTPUTS,
     PROXIED,
     READY,
+    ROWS,
+    TAKES_COUNT,
+    TAKES_TOKENS,
     WELCOME,
+    WRITING,
     allowed_methods,
     is_anthropic,
     model_id,
@@ -162,3 +173,38 @@ def test_each_endpoint_has_its_class():
         "count_tokens", "input_tokens", "moderations", "embeddings", "rerank",
     }  # fmt: skip
     assert CLASSES["chat"] == CLASSES["speech"] == GENERATION
+
+
+def test_the_rows_agree_with_themselves():
+    names = [row.name for row in ROWS]
+    paths = [path for row in ROWS for path in row.paths]
+    assert len(set(names)) == len(names)
+    assert len(set(paths)) == len(paths)
+    for row in ROWS:
+        assert row.resent_as in (FREE, GENERATION, MAKING)
+        assert row.served_with in ("", *names)
+        assert not (row.writes and row.makes)
+        assert row.writes or not (row.limited_by or row.has_choices)
+        assert not row.made_at_once or row.makes
+
+
+def test_what_stands_at_several_endpoints():
+    assert {"chat", "completions", "responses", "messages"} == WRITING
+    assert WRITING | {"count_tokens", "input_tokens"} == ONE_PROMPT
+    assert {"chat", "completions"} == HAS_CHOICES
+    assert HAS_CHOICES | {"images"} == TAKES_COUNT
+    assert {"completions", "embeddings"} == TAKES_TOKENS
+    assert {row.name for row in ROWS} - {"moderations", "count_tokens", "input_tokens"} == HAS_TOKENS
+    assert {"images"} == MADE_AT_ONCE
+    assert {"messages", "count_tokens"} == ANTHROPIC
+    assert OUTPUTS == {"images": "image", "speech": "speech"}
+
+
+def test_operations_go_by_the_conventions_names_where_they_have_one():
+    assert {name: operation for name, operation in OPERATIONS.items() if operation != name} == {
+        "completions": "text_completion",
+        "responses": "chat",
+        "messages": "chat",
+        "images": "generate_content",
+        "speech": "generate_content",
+    }

@@ -1,8 +1,8 @@
 """A request that is to be sent: the most it may use, held against the limits of its key.
 
 The most a request may use is its prompt, and as much output as it asks for, for each prompt and each answer
-it wants; where it says nothing, as much as the models write at most that may answer it. So much is reserved
-before it is sent, and so much at most is it charged where nobody told what it used.
+it wants; where it says nothing, as much as the models that may answer it write at most. This is reserved
+before it is sent, and is the most it is charged if its usage is not known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_ANSWERS: Final = 128  # OpenAI's maximum of n
 class Most:
     """The most tokens a request may use: ``given`` in its prompt, ``output`` in all of its ``answers``.
 
-    ``expected``: what its prompt has, as far as can be told: what is charged where nobody counted.
+    ``expected``: the likely size of its prompt: charged where the provider did not count.
 
     What has a price of its own, as far as one is known: ``heard`` of the prompt are sounds, ``writes_cache``:
     the rest goes into a cache; ``speaks``: the answers are sound.
@@ -97,11 +97,11 @@ def prompt_tokens(
 def limit_of(
     grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: Wanted, prompts: int
 ) -> int:
-    """What is to limit each answer of a request, in the provider's word: what a key's ``max_tokens`` leaves
+    """Return the limit to put on each response, in the provider's word: what a key's ``max_tokens`` leaves
     where the request does not limit them itself, and its own limit where it says that in a word which not all
     providers know. 0: it does, or nothing limits an answer there.
 
-    :param found: as of :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
+    :param found: as returned by :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more, or for something that is no number of tokens, or in a way that
         programs may read differently.
     """
@@ -137,9 +137,9 @@ def limit_of(
 
 
 def check_answers(found: Sequence[tuple[int, float]], wants: Wanted) -> None:
-    """Whether a request asks for a number of answers.
+    """Check the number of responses that a request asks for.
 
-    :param found: as of :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
+    :param found: as returned by :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more than any API has, or for what is no number.
     """
     if wants.answers > _MOST_ANSWERS:
@@ -168,7 +168,8 @@ def admit(
 
 
 def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
-    """What a request may cost at most, in nano-USD: at the price of the dearest model that may answer it."""
+    """Return the most a request may cost, in nano-USD: at the price of the dearest model that may answer
+    it."""
     given_pusd, output_pusd = pool.dearest
     for fallback in fallbacks:
         given_pusd = max(given_pusd, fallback.dearest[0])
@@ -184,7 +185,7 @@ def dearest_nusd(pool: Pool, fallbacks: Sequence[Pool], most: Most) -> int:
     return (given_pusd * rest + heard_pusd * most.heard + output_pusd * most.output) // 1000
 
 
-_TOO_MUCH: Final = "The request asks for more output than this API key may: {} tokens a request."
+_TOO_MUCH: Final = "The request asks for more output than this API key allows: {} tokens per request."
 
 
 def _refused(text: str, word: int, code: str) -> BadRequest:

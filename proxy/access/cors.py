@@ -1,8 +1,8 @@
 """Pages of other origins: which may call the gateway, and what their browsers have to be told (the Fetch
 standard, "CORS protocol").
 
-Who may call is the gateway's to say. So what a provider says of it never reaches a client
-(``access-control-*`` in :mod:`proxy.wire.header_lines`): two answers to one question are none to a browser.
+The gateway decides which pages may call. So a provider's own CORS headers never reach a client
+(``access-control-*`` in :mod:`proxy.wire.header_lines`): a browser takes two answers for none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'
 
 
 class Cors:
-    """See the module's text.
+    """The CORS headers for the configured origins.
 
     :param origins: those that may call, as browsers write them; ``*``: all.
     """

@@ -1,7 +1,7 @@
-"""Who is let in: the keys as each worker holds them in memory, and what the key of a request grants.
+"""The keys as each worker holds them in memory, and what the key of a request grants.
 
-A change makes a new table; who asks next goes by it. Storage has no part in this: a key that is known stays
-known whatever becomes of the disk.
+A change makes a new table; the next request goes by it. Storage has no part in this: a key that is known
+stays known whatever becomes of the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
 
 class Grant:
-    """What a key grants, ready for use by requests.
+    """The permissions and limits of a key, ready for use by requests.
 
     :param until: Unix seconds at which a former secret of the key ends; None: this is the present one.
     """
@@ -83,11 +83,12 @@ class Grant:
             text = "This API key has expired. Ask the operator of this gateway for another."
             raise Unauthorized(text, "expired_api_key")
         if self._until is not None and unix_s >= self._until:
-            text = "This API key was replaced by another one. Ask whoever runs this gateway for that."
+            text = "This API key was replaced. Ask the operator of this gateway for the new one."
             raise Unauthorized(text)
 
     def is_ready(self, catalog: Catalog) -> bool:
-        """Whether it is known what the key's list of models means in a catalog: see :meth:`make_ready`."""
+        """Return whether it is known what the key's list of models means in a catalog: see
+        :meth:`make_ready`."""
         return catalog is self._catalog
 
     def make_ready(self, catalog: Catalog) -> Iterator[None]:
@@ -125,13 +126,14 @@ class Grant:
         return tuple(member for member in members if member.id in ids)
 
     def resolve(self, catalog: Catalog, name: str | None, endpoint: str, strategy: str | None) -> Pool:
-        """As :meth:`proxy.routing.catalog.Catalog.resolve`, with those members only that the key may use.
+        """Resolve a name as :meth:`proxy.routing.catalog.Catalog.resolve` does, with only the members that
+        the key may use.
 
-        :raises NotAllowed: there are none, whatever they could do.
+        :raises NotAllowed: it may use no member, whatever they could do.
         """
         if not self.limits_models:
             return catalog.resolve(name, endpoint, strategy)
-        if catalog is not self._catalog:  # whoever could wait has had it made ready
+        if catalog is not self._catalog:  # a caller that could wait has had it made ready
             for _ in self.make_ready(catalog):
                 pass
         pool = self._found.get((name, endpoint, strategy))
@@ -141,7 +143,7 @@ class Grant:
         return pool
 
     def _narrow(self, name: str, members: Members) -> Members:
-        """The members of a name that the key may use. :raises NotAllowed: there are none."""
+        """Return the members of a name that the key may use. :raises NotAllowed: it may use none."""
         found = self._allowed.get(name)
         if found is None:
             found = self._allowed[name] = self.allowed(name, members)
@@ -201,10 +203,10 @@ class KeyTable:
         return KeyTable(self._keys, self._accounts, is_open=self.is_open)
 
     def grant_of(self, credentials: Credentials) -> Grant | None:
-        """What a request is granted; None: it brings no key of ours, and needs none.
+        """Return the grant of a request; None: it has no key of this gateway, and needs none.
 
         What begins like a key of ours and is not known is refused on an open gateway too: its limits and its
-        list of models would not hold, and nobody would notice.
+        list of models would not hold, unnoticed.
 
         :param credentials: its headers that may hold a key: name in lower case, value.
         :raises Unauthorized: it needs a key and brings none, or it brings one that is not known.

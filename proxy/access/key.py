@@ -49,7 +49,7 @@ class KeySettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is kept. A limit that is None is none; ``models`` None: all.
+    """A key as it is kept. A limit of None is no limit; ``models`` None: all.
 
     ``digest``: SHA-256 of the secret, which is what clients send. ``created``, ``expires``, ``revoked``,
     ``rotated``: Unix seconds. ``old_digest``: of the secret before the last rotation, which is let in until
@@ -116,7 +116,7 @@ class Key:
 
 
 def digest_of(secret: bytes) -> bytes:
-    """What is kept of a key."""
+    """Return the digest that is kept of a key."""
     return sha256(secret).digest()
 
 
@@ -125,7 +125,7 @@ def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
 
     :param given: by :data:`FIELDS`; the limits may also stand together below ``limits``, as rows show them.
     :param now: Unix seconds, for a span such as ``30d`` in ``expires``.
-    :raises KeySettingsError: a setting that there is none of, or a value that can't be.
+    :raises KeySettingsError: an unknown setting, or a value that is not allowed.
     """
     wrong: list[str] = []
     flat = dict(given)
@@ -233,10 +233,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def read_rotation(given: Mapping[str, Any]) -> int:
-    """What a rotation is asked for with: the seconds for which the former secret goes on working.
+    """Read the settings of a rotation: the seconds for which the former secret goes on working.
 
     :param given: at most ``overlap``, a span such as ``24h``, or 0; null or nothing: :data:`OVERLAP`.
-    :raises KeySettingsError: it is none, or too long.
+    :raises KeySettingsError: it is not a span, or too long.
     """
     wrong = [_unknown("setting", name, ("overlap",)) for name in given if name != "overlap"]
     value = given.get("overlap")
@@ -270,7 +270,7 @@ _READERS: dict[str, Callable[[Any, float], Any]] = {
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether an entry of ``models`` stands for several ids."""
+    """Return whether an entry of ``models`` stands for several ids."""
     return any(character in pattern for character in "*?[")
 
 
@@ -286,7 +286,7 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
         if name not in names and not is_glob(name):
             close = nearest(name, names)
             hint = f"did you mean '{close}'?" if close else "'tokenhub models' lists them"
-            wrong.append(f"'models' names '{name}', which there is none of; {hint}")
+            wrong.append(f"'models' names the unknown model '{name}'; {hint}")
     if wrong:
         raise KeySettingsError(_sentence("; ".join(wrong)))
 

@@ -13,7 +13,7 @@ _SOON_S: Final = 1.0
 
 
 class Reached(NamedTuple):
-    """Which limits of a key are reached.
+    """The limits of a key that are reached.
 
     ``reserved_tpm`` and ``reserved_tokens``: only with what requests in progress have reserved.
     ``tokens_over``: whole windows of tokens that were used above the limit, which the next ones have less.
@@ -35,7 +35,7 @@ def limit_reached(
     """The error for the limit that lasts longest of those that are ``reached``.
 
     :param window_left_s: until the end of the minute's window. :param window_s: a whole one.
-    :param month: as of :func:`proxy.access.key.month_of`.
+    :param month: as returned by :func:`proxy.access.key.month_of`.
     :param lines: header lines that tell what is left.
     """
     if reached.monthly_tokens:
@@ -65,5 +65,5 @@ def limit_reached(
 
 def _spent(which: str, what: str, month: int) -> LimitReached:
     anew = first_of(month + 1)
-    text = f"The key's monthly limit of {what} is reached. It begins anew on {anew:%Y-%m-%d}, 00:00 UTC."
+    text = f"The key's monthly limit of {what} is reached. It resets on {anew:%Y-%m-%d}, 00:00 UTC."
     return LimitReached(text, which, None, b"")

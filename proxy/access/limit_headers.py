@@ -23,7 +23,7 @@ _SECONDS: Final = [b"%ds" % second if second < 60 else b"1m%ds" % (second - 60) 
 
 
 class LimitLines:
-    """See the module's text; for one key.
+    """The rate limit headers of one key.
 
     ``names``: of the headers, in lower case. A provider's own of these names don't pass.
     """

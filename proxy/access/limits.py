@@ -1,4 +1,4 @@
-"""What keys may use and have used, exact over all workers of a machine.
+"""The accounts of keys: their limits and what they have used, exact over all workers of a machine.
 
 One piece of memory has an account for each key: some numbers that all share, and for each worker some that
 only it writes. What a worker adds, it adds to its own, so that no two ever write the same number; what a key
@@ -58,7 +58,7 @@ _USED_AT: Final = 9
 
 
 def memory_bytes(workers: int) -> int:
-    """The size of the memory for so many workers."""
+    """Return the size of the memory for a number of workers."""
     return MAX_KEYS * (_SHARED.size + workers * _OWN.size)
 
 
@@ -66,7 +66,7 @@ class Lock:
     """Keeps other processes out of one account at a time (:mod:`proxy.server.file_lock`)."""
 
     def acquire(self, slot: int) -> None:
-        """Wait until nobody else has it. It is held for microseconds."""
+        """Wait for the lock. It is held for microseconds."""
         raise NotImplementedError
 
     def release(self, slot: int) -> None:
@@ -103,7 +103,7 @@ class Accounts:
 
     :param memory: :func:`memory_bytes` of it, shared by the workers.
     :param own: which worker this is; None: none, it only reads and opens accounts.
-    :param lock: keeps the others out of an account; None: there are none.
+    :param lock: keeps other workers out of an account; None: there is one worker.
     """
 
     def __init__(self, memory: memoryview, workers: int, own: int | None, lock: Lock | None = None) -> None:
@@ -124,11 +124,11 @@ class Accounts:
         return self.month
 
     def base(self, slot: int) -> int:
-        """Where an account begins."""
+        """Return the offset of an account."""
         return slot * (_SHARED.size + self.workers * _OWN.size)
 
     def columns(self, slot: int) -> tuple[int, ...]:
-        """Where each worker's part of it does."""
+        """Return the offsets of the workers' parts of an account."""
         begin = self.base(slot) + _SHARED.size
         return tuple(begin + worker * _OWN.size for worker in range(self.workers))
 
@@ -152,7 +152,7 @@ class Accounts:
             _RUNNING.pack_into(self.memory, self.columns(slot)[worker] + 8 * _RUNS_AT, 0, 0, 0)
 
     def used(self, slot: int, unix_s: float) -> Month:
-        """What a key has used in the month."""
+        """Return the usage of a key in the month."""
         month = self.at(unix_s)
         _, _, base_month, tokens, nusd, last = _SHARED.unpack_from(self.memory, self.base(slot))
         if base_month != month:
@@ -196,7 +196,7 @@ class Account:
         self.header_names = self._told.names
 
     def look(self, now: float, unix_s: float) -> None:
-        """Whether there would be room for a request whose body is still to come.
+        """Return whether there would be room for a request whose body is still to come.
 
         :raises LimitReached: as :meth:`admit`.
         """

@@ -1,7 +1,7 @@
 """``/v1/models`` as bytes: what a name is, for people and SDKs.
 
 A list of 5,000 models takes 0.1 s to build. So a row is built once for each configuration, a list once for
-each key's list of models, and both step by step: :meth:`ModelList.build` is a generator, and whoever runs it
+each key's list of models, and both step by step: :meth:`ModelList.build` is a generator, and the caller
 decides how long to go on.
 """
 
@@ -29,8 +29,8 @@ _FIRST: Final = Paging()
 
 
 class Wanted(NamedTuple):
-    """Which list: the names a key may use (None: all), whether with what can't be called, and whether in the
-    shape of Anthropic's API."""
+    """The parameters of a list: the names a key may use (None: all), whether with what can't be called, and
+    whether in the shape of Anthropic's API."""
 
     names: tuple[str, ...] | None
     is_all: bool
@@ -70,7 +70,7 @@ class ModelList:
         return found.page(paging) if isinstance(found, ModelPages) else found
 
     def has(self, wanted: Wanted) -> bool:
-        """Whether a list is built."""
+        """Return whether a list is built."""
         return wanted in self._lists
 
     def build(self, wanted: Wanted, grant: Grant | None) -> Iterator[None]:

@@ -24,7 +24,8 @@ _MAX_TOLD: Final = 200
 
 
 class Paging(NamedTuple):
-    """What a query asks for: up to ``limit`` rows, behind one id or before another; "": from the first on."""
+    """The page that a query asks for: up to ``limit`` rows, behind one id or before another; "": from the
+    first on."""
 
     limit: int = MAX_ROWS
     after: str = ""
@@ -32,7 +33,7 @@ class Paging(NamedTuple):
 
 
 def paging_of(query: bytes) -> Paging:
-    """What a query asks for. Parameters that have nothing to do with pages are passed over.
+    """Read the page that a query asks for. Other parameters are ignored.
 
     :raises BadRequest: it makes no sense.
     """

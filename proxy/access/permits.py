@@ -1,4 +1,4 @@
-"""What a key's account gives out: a request's permit, and what was used in a month."""
+"""The permit that a key's account gives a request, and the usage of a month."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Permit:
 
 
 class Month(NamedTuple):
-    """What was used in a month, and when the key was used last (Unix seconds, 0: never)."""
+    """The usage of a month, and when the key was used last (Unix seconds, 0: never)."""
 
     tokens: int
     nusd: int

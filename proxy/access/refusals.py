@@ -14,14 +14,15 @@ from typing import Final
 from proxy.access.limits import WINDOW_S, Account
 from proxy.errors import GatewayError, LimitReached, TooManyRefused
 
-# Refusals a minute of one address that are answered in full. A person who mends a client needs a few.
+# Refusals a minute of one address that are answered in full. Repairing a client takes a few.
 REFUSALS_A_MINUTE: Final = 60
 # Addresses that are remembered, at some 200 bytes each; the oldest windows are forgotten.
 MAX_ADDRESSES: Final = 10_000
 
 
 def is_counted(error: GatewayError) -> bool:
-    """Whether a refusal counts: its ``error`` is a fault of the request, and no limit that is reached."""
+    """Return whether a refusal counts: its ``error`` is a fault of the request, and no limit that is
+    reached."""
     return 400 <= error.status < 500 and error.status not in (402, 429)
 
 
@@ -67,7 +68,7 @@ class Refusals:
     def count(self, error: GatewayError, client: bytes, now: float) -> GatewayError:
         """Count a refusal against the address it goes to.
 
-        :param client: as of :func:`proxy.relay.downstream.connection_limits.client_of`. :param now: monotonic
+        :param client: from :func:`proxy.relay.downstream.connection_limits.client_of`. :param now: monotonic
             seconds.
         :returns: what to answer: ``error``, or that there were too many.
         """

@@ -14,6 +14,7 @@ from proxy.cli.unreachable import unreachable
 from proxy.config.settings import Config, ModelConfig
 from proxy.usage.pricing import Prices, price_nusd, prices_of
 from proxy.usage.tokens import Usage
+from proxy.wire.sse import EVENT_END, data_of
 
 KEY_HINT = "the key is taken from $TOKENHUB_API_KEY"
 MAX_EVENT_BYTES = 16 << 20  # an image in base64 fits
@@ -108,7 +109,7 @@ def not_there(target: Target, error: Exception) -> CommandError:
 
 
 class Events:
-    """Takes an event stream apart as it comes."""
+    """Splits an event stream as it comes."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -118,10 +119,10 @@ class Events:
 
         :raises ValueError: one is longer than any should be.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *events, self._rest = EVENT_END.split(self._rest + data)
         if len(self._rest) > MAX_EVENT_BYTES:
             raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-        return [line[5:].strip() for line in lines if line.startswith(b"data:")]
+        return [found for event in events if (found := data_of(event).strip())]
 
 
 def content_of(event: dict[str, Any]) -> str:

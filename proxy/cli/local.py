@@ -14,11 +14,10 @@ from proxy.config.settings import Config
 from proxy.config.tables import ConfigError, Mistake
 from proxy.config.toml_positions import Positions
 from proxy.control.routes_file import RoutesFile, Unreadable, stamp_of
+from proxy.endpoints import WRITING
 from proxy.storage.database import IN_MEMORY, check_ledger, check_place, explain
 from proxy.storage.schema_version import VERSION, StateError, check_file
 
-# Of such a model both directions are paid for, as a rule.
-_WRITING = frozenset({"chat", "completions", "responses", "messages"})
 _TOKENS = {"input_price": "input tokens", "output_price": "output tokens"}
 
 # ---------------------------------------------------------------------- check
@@ -65,7 +64,7 @@ def _price_notes(config: Config, text: str) -> list[Mistake]:
             "output_price": model.output_price_usd_per_mtok,
         }
         given = [name for name, price in prices.items() if price is not None]
-        if len(given) == 1 and not _WRITING.isdisjoint(model.capabilities):
+        if len(given) == 1 and not WRITING.isdisjoint(model.capabilities):
             [missing] = prices.keys() - set(given)
             place = positions.key(("models", model.id, given[0]))
             told = f"'{model.id}' has an {given[0]} and no {missing}: its {_TOKENS[missing]} cost nothing"

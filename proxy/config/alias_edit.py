@@ -27,7 +27,7 @@ def set_alias(text: str, name: str, settings: Mapping[str, Any]) -> str:
 
     The alias keeps the form it has; one of its own line without anything but models is a plain list.
 
-    :raises EditError: it can't be done, or a value is none of TOML's.
+    :raises EditError: it can't be done, or a value has no form in TOML.
     """
     meant = _Meant(text)
     meant.aliases[name] = dict(settings)
@@ -52,7 +52,7 @@ def remove_alias(text: str, name: str) -> str:
 
 
 class _Meant:
-    """What the text should say after the edit; ``aliases`` is to be changed."""
+    """The document that the text should have after the edit; ``aliases`` is changed in it."""
 
     def __init__(self, text: str) -> None:
         self._document = tomllib.loads(text.removeprefix("\ufeff"))

@@ -1,4 +1,4 @@
-"""What a new configuration changes, in words, and what of it has to wait for a restart."""
+"""The changes of a new configuration, in words, and those that have to wait for a restart."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _fixed(new: Config, started: Config) -> dict[str, tuple[str, ...]]:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """What differs between two effective configurations, a line each."""
+    """Describe the differences between two effective configurations, a line each."""
     found: list[str] = []
     for word, section in _NAMED:
         found += _entries(word, getattr(old, section), getattr(new, section))

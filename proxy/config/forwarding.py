@@ -1,4 +1,5 @@
-"""What of a client's head passes to a provider: the list for all of them, and what its settings change.
+"""The part of a client's head that passes to a provider: the list for all of them, and what its settings
+change.
 
 The table of lines (:mod:`proxy.wire.header_lines`) is one for all providers. Where a provider changes
 nothing, its lines are those of the head as they are.
@@ -48,12 +49,12 @@ class Names:
         return bool(self._exact or self._prefixes)
 
     def has(self, name: bytes) -> bool:
-        """Whether a name, in lower case, is one of them."""
+        """Return whether a name, in lower case, is one of them."""
         return name in self._exact or name.startswith(self._prefixes)
 
 
 class Passing:
-    """See the module's text; for one provider."""
+    """The headers and parameters that pass to one provider."""
 
     __slots__ = ("_adds", "_changes", "_drops", "_own_parameters", "_parameters", "_sets", "is_passthrough")
 
@@ -93,11 +94,12 @@ class Passing:
         return passing(query, self._parameters)
 
     def lets(self, name: bytes) -> bool:
-        """Whether the provider's settings neither set nor drop a header of this name, in lower case."""
+        """Return whether the provider's settings neither set nor drop a header of this name, in lower
+        case."""
         return name not in self._sets and not self._drops.has(name)
 
     def why_no_header(self, name: bytes) -> str | None:
-        """What keeps a header of this name, in lower case, from passing; None: nothing.
+        """Return the reason why a header of this name, in lower case, does not pass; None: it passes.
 
         The end of a sentence that the name begins.
         """
@@ -128,8 +130,8 @@ class Passing:
 
 
 def why_never(name: bytes) -> str | None:
-    """Why a request header of this name, in lower case, passes to no provider, whatever ``pass_headers`` say;
-    None: it may. The end of a sentence that the name begins."""
+    """Return the reason why a request header of this name, in lower case, passes to no provider, whatever
+    ``pass_headers`` say; None: it may. The end of a sentence that the name begins."""
     if may_pass(name):
         return None
     for is_so, reason in (
@@ -152,5 +154,5 @@ def _name_of(line: bytes) -> bytes:
 
 
 def listed() -> list[str]:
-    """What passes to every provider, as people write it."""
+    """List the headers that pass to every provider, as people write them."""
     return [name.decode() for name in PASSING_HEADERS] + [f"{name.decode()}*" for name in PASSING_PREFIXES]

@@ -29,7 +29,7 @@ _REFUSED_HEADERS = frozenset(
 
 def header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"must not set the header {name!r}: that is no header name")
+        raise ValueError(f"must not set the header {name!r}: that is not a header name")
     if name.lower().encode() in _REFUSED_HEADERS:
         raise ValueError(f"must not set the header '{name}': the gateway itself writes it")
     return name
@@ -105,9 +105,9 @@ def passed_parameter(value: object) -> str:
 
 
 def auth(names: tuple[str, ...], endpoints: tuple[str, ...]) -> Callable[[object], dict[str, str]]:
-    """Where a key goes, by endpoint, and for the others as ``default``: from one word, or from a table.
+    """Read where a key goes, by endpoint, and for the others as ``default``: one word, or a table.
 
-    :param names: those that may stand alone; in a table ``passthrough`` is none.
+    :param names: those that may stand alone; in a table ``passthrough`` is not allowed.
     """
     word = choice(names, "auth")
 
@@ -128,7 +128,7 @@ def auth(names: tuple[str, ...], endpoints: tuple[str, ...]) -> Callable[[object
 
 
 def sticky(value: object) -> str:
-    """What keeps a caller on one side of a split: "key" or "header:NAME"."""
+    """Read what keeps a client on one side of a split: "key" or "header:NAME"."""
     written = text(value)
     if written == "key":
         return written

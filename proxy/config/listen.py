@@ -12,7 +12,7 @@ def is_local(listen: Listen) -> bool:
 
 
 def is_open(config: Config, *, has_keys: bool) -> bool:
-    """Whether requests without a key are served.
+    """Return whether requests without a key are served.
 
     :param has_keys: a key was made once; one that was revoked or has expired counts too.
     """

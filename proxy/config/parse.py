@@ -149,7 +149,7 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
 # What tomllib says, and what that mostly comes from.
 _SYNTAX_HINTS = (
     ("Expected '=' after a key", "a setting needs the form name = value"),
-    ("Invalid value", "this is no TOML value (text needs quotes)"),
+    ("Invalid value", "this is not a TOML value (text needs quotes)"),
     ("Invalid statement", "neither a setting (name = value) nor a [table]"),
     ("Invalid initial character for a key", "a name is missing or needs quotes"),
     ("Unclosed array", "a list is not closed with ]"),

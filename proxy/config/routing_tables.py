@@ -114,7 +114,7 @@ def _check_credentials(
 
 
 def _check_passing(table: Table, provider: ProviderConfig) -> None:
-    """What 'pass_headers' and 'pass_query' name must not be undone by another setting of the same table."""
+    """Check that no other setting of the table undoes 'pass_headers' or 'pass_query'."""
     sets = {name.lower() for name, _ in provider.headers}
     drops = {name.lower() for name in provider.drop_headers}
     for name in provider.pass_headers:

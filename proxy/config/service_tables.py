@@ -54,7 +54,7 @@ def check_listeners(server: Table, admin: Table, admin_listen: Listen | None) ->
         if address in seen:
             host = f"[{address.host}]" if ":" in address.host else address.host
             written = f"unix:{address.path}" if address.path else f"{host}:{address.port}"
-            server.notes.wrong(at, f"'{written}' is listened on twice ([server] and [admin] count together)")
+            server.notes.wrong(at, f"'{written}' is used twice ([server] and [admin] share their addresses)")
         elif address.port or address.path:
             seen.add(address)
 

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ENDPOINTS = (
-    "chat",
-    "completions",
-    "embeddings",
-    "responses",
-    "messages",
-    "images",
-    "speech",
-    "moderations",
-    "rerank",
-)
-# Their output only makes sense for one model: vectors, scores, voices of two don't mix (SPEC section 1).
-ONE_MODEL_ENDPOINTS = frozenset({"embeddings", "rerank", "moderations", "speech", "images"})
-# Which capability serves an endpoint besides the one of its own name.
-_ALSO_SERVED_BY = {"completions": "chat", "responses": "chat", "messages": "chat"}
-# Served where another is, and asked for with its way of authentication; they have live rows of their own, as
-# they are quick and write nothing.
-SERVED_WITH = {"count_tokens": "messages", "input_tokens": "responses"}
+from proxy.endpoints import ROWS
+
+# The endpoints that settings name; the others are served with one of them.
+ENDPOINTS = tuple(row.name for row in ROWS if not row.served_with)
+SERVED_WITH = {row.name: row.served_with for row in ROWS if row.served_with}
+ONE_MODEL_ENDPOINTS = frozenset(row.name for row in ROWS if row.is_one_model)
+_ALSO_SERVED_BY = {row.name: row.also_served_by for row in ROWS if row.also_served_by}
 STRATEGIES = ("cost", "latency", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")
@@ -167,14 +156,14 @@ class ProviderConfig:
     stream_end: str = "strict"  # or "framing"
 
     def auth_of(self, endpoint: str) -> str:
-        """Where the key goes at an endpoint; one that is served with another goes with it, unless it is named
-        itself."""
+        """The place of the key at an endpoint; one that is served with another goes with it, unless it is
+        named itself."""
         ways = dict(self.auth_at)
         return ways.get(endpoint) or ways.get(SERVED_WITH.get(endpoint, endpoint), self.auth)
 
     @property
     def no_key(self) -> str:
-        """What is wrong where the operator's key is not there, and the way out; the end of a sentence that
+        """The fault where the operator's key is missing, and the way out; the end of a sentence that
         the provider begins. Errors, traces, the log and explain have the same words."""
         return f"has no key: set {self.api_key_env or self.api_key_file or 'api_key_env'}"
 

@@ -1,7 +1,7 @@
 """Reads TOML tables and collects every mistake with its place, instead of stopping at the first.
 
 A :class:`Table` hands out settings by name. What it can't accept it notes and replaces by the default, so
-that reading goes on; names nobody asked for are mistakes too. What aliases may name is checked at the end,
+that reading goes on; unknown names are mistakes too. What aliases may name is checked at the end,
 over all of them.
 """
 
@@ -41,7 +41,8 @@ class ConfigError(Exception):
 
 
 class Notes:
-    """What the tables of one document share: places, the mistakes so far, and what differs from a default."""
+    """State that the tables of one document share: places, mistakes so far, and settings that differ from a
+    default."""
 
     def __init__(self, positions: Positions) -> None:
         self.positions = positions
@@ -162,7 +163,7 @@ class Table:
             return {}
 
     def done(self) -> None:
-        """Notes the names that nobody has taken. To be called last."""
+        """Note the names that were not taken, as mistakes. To be called last."""
         for key in self.content.keys() - self._known:
             what = "table" if isinstance(self.content[key], dict) else "setting"
             close = values.nearest(key, self._known)
@@ -219,7 +220,7 @@ class Names:
         if name in self.capabilities or name in self.members or name in self.short:
             return None
         close = values.nearest(name, [*self.capabilities, *self.members, *self.short])
-        hint = f"did you mean '{close}'?" if close else "no model, alias or short name is called so"
+        hint = f"did you mean '{close}'?" if close else "no model, alias or short name has this name"
         return f"unknown model '{name}'; {hint}"
 
 
@@ -245,7 +246,7 @@ def check_aliases(names: Names, notes: Notes) -> None:
                 )
                 seen = dict.fromkeys(
                     ("chat", "embeddings"), name
-                )  # told once: not again of who names this alias
+                )  # reported once, not again for aliases of this one
                 break
             for use in own:
                 seen.setdefault(use, name)

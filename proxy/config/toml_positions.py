@@ -1,4 +1,4 @@
-"""Where each key and value of a TOML document stands in its text.
+"""Positions of all keys and values of a TOML document in its text.
 
 The values come from :mod:`tomllib`, which keeps no positions. This module reads the same text a second time
 and only notes offsets: it trusts that tomllib has accepted the document, so it looks for the end of a token,
@@ -54,7 +54,7 @@ class Positions:
         return f"<Positions keys={len(self._keys)} values={len(self._values)}>"
 
     def key(self, path: Path) -> Position:
-        """Where the key of `path` starts (its opening quote, if it has one).
+        """Return the start of the key of `path` (its opening quote, if it has one).
 
         For an array's element this is the element; for a path that isn't in the document the nearest table or
         array around it; for a document without any of these its first character.
@@ -62,7 +62,8 @@ class Positions:
         return self._look_up(path, self._keys)
 
     def value(self, path: Path) -> Position:
-        """Where the value of `path` starts; for a table with a header, its name there. Else as `key`."""
+        """Return the start of the value of `path`; for a table with a header, of its name there. Else as
+        `key`."""
         return self._look_up(path, self._values)
 
     def _look_up(self, path: Path, first: dict[Path, int]) -> Position:

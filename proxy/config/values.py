@@ -24,7 +24,7 @@ MAX_NAME_CHARS = 200  # of models and aliases: they travel in headers and metric
 
 _QUANTITY = re.compile(r"(-?)([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-zµ]*)")
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://[a-z0-9][a-z0-9._-]*")
-# Labels with a dot between two, which leaves one way to read a name: what is none is known as such at once.
+# Labels with a dot between two, which leaves one way to read a name, so that a wrong one is found at once.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*+\.?")
 
 
@@ -225,7 +225,7 @@ def _host(host: str) -> str:
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
-            raise ValueError("has brackets around something that is no IPv6 address") from None
+            raise ValueError("has brackets around something that is not an IPv6 address") from None
     if ":" in host:
         raise ValueError('must have an IPv6 address in brackets: "[::1]:8080"')
     if re.fullmatch(r"[0-9.]+", host):
@@ -239,7 +239,7 @@ def _host(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -329,7 +329,7 @@ def provider_name(value: str) -> str:
 
 
 def hedge(value: object) -> str | float:
-    """When a second member is asked: "p95", or a duration in seconds."""
+    """Read the wait before a hedge: "p95", or a duration in seconds."""
     return "p95" if value == "p95" else positive_seconds(value)
 
 

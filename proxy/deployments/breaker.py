@@ -1,4 +1,4 @@
-"""Whether a deployment may be asked: out after failures, out while it asked for patience, or back on trial.
+"""The state of a deployment: closed, ejected after failures, cooling down after Retry-After, or on trial.
 
     CLOSED ──failures──► OUT ──time is up──► DUE ──trial begins──► TRIAL ──success──► CLOSED
        ▲                  ▲                                          │
@@ -51,23 +51,24 @@ STATES: Final = ("ok", "ejected", "ejected", "trial", "cooling down", "easing in
 _MAX_DOUBLINGS: Final = 30
 # A provider that names a day (or a wrong date) is asked again after an hour: limits get raised meanwhile.
 MAX_COOL_DOWN_S: Final = 3600.0
-# See the module's text: the 2 of the rule of the least cost over the gain per second of traffic.
+# In the rule of least cost above: its 2 over the gain per second of traffic.
 _TRIAL_WORTH: Final = 0.7
-# Doubling happens once in any case: whoever fails its trial too is out for longer.
+# Doubling happens once in any case: a deployment that fails its trial too is out for longer.
 _LEAST_GROWTH: Final = 2.0
-# A swing that is over so soon hurts nobody, and whoever says "in a second" means that.
+# Cool-downs this short need no easing: the oscillation ends by itself, and the provider meant it literally.
 _EASE_FROM_S: Final = 3.0
 _NEVER: Final = float("-inf")
 
 
 class Breaker:
-    """See the module's text. ``is_open`` is False only while CLOSED: the one thing the usual choice looks at.
+    """The breaker of one deployment or key. ``is_open`` is False only while CLOSED: all that the usual choice
+    looks at.
 
     All times are monotonic seconds.
 
     ``failures``: in a row, strikes or not.
 
-    :param limit: so many strikes in a row eject.
+    :param limit: strikes in a row that eject.
     :param base_s: the first ejection lasts half to all of it; each further one twice as long ...
     :param max_s: ... up to this, or to less: see :meth:`failed`.
     """
@@ -208,7 +209,7 @@ class Breaker:
             self.is_open = True
 
     def free_at(self, now: float) -> float:
-        """When it may be asked again; ``now`` if it may."""
+        """Return the time from which it may be asked, ``now`` if it may."""
         return max(now, self.cooling_until_s, self.until_s if self.ejections else now)
 
     def retune(self, limit: int, base_s: float, max_s: float) -> None:

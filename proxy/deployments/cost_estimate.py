@@ -1,4 +1,4 @@
-"""What a deployment's requests cost: ratios of sums over the requests that told their usage."""
+"""The expected cost of a deployment's requests: ratios of sums over the requests whose usage is known."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PRIOR_TOKENS: Final = 100.0
 PRIOR_REQUESTS: Final = 2.0
 
 
-class Charges:
-    """What finished requests were charged for: fading sums that always get their samples together.
+class CostEstimate:
+    """The charges of finished requests: fading sums that always get their samples together.
 
     What ``n`` requests told is worth ``n / (1 + n * age / tau)`` after ``age``: the variance of the average
     of a quantity that wanders at random grows evenly with time, by one request's own in ``tau`` (Kalman, "A
@@ -60,7 +60,7 @@ class Charges:
         self.tau_s = tau_s
 
     def fade(self, now: float) -> float:
-        """How much is left of the sums at ``now``, from 1 down."""
+        """Return the share of the sums that is left at ``now``, from 1 down."""
         age = now - self.stamp_s
         return 1.0 / (1.0 + self.asked * age / self.tau_s) if age > 0.0 else 1.0
 

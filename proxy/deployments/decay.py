@@ -1,7 +1,7 @@
 """A sum whose past fades, and a mean made of two: success ratios, the retry budget, figures for people.
 
 What choices by latency and cost go by fades otherwise: :mod:`proxy.deployments.latency_estimate`,
-:class:`proxy.deployments.cost_estimate.Charges`.
+:class:`proxy.deployments.cost_estimate.CostEstimate`.
 
 Why this and not a plain EWMA per sample: requests come at any pace, so the weight of the past has to depend
 on time and not on how many samples followed. And why the mean has a prior: as the weights fade, what is read
@@ -100,7 +100,7 @@ class DecayedMean:
         return (self.total * fade + k * prior) / (self.weight * fade + k)
 
     def weight_at(self, now: float) -> float:
-        """How much the samples still weigh at ``now``: what the prior's ``k`` is up against."""
+        """Return the weight of the samples at ``now``, to be compared with the prior's ``k``."""
         age = now - self.stamp_s
         return self.weight * exp(-age / self.tau_s) if age > 0.0 else self.weight
 

@@ -14,7 +14,7 @@ from proxy.deployments.row import Row
 from proxy.deployments.strikes import Recent
 from proxy.usage.pricing import prices_of
 
-# So many strikes by refusals of the operator's key, without a success between them, are no accident.
+# Strikes by refusals of the operator's key, without a success between them, that eject.
 KEY_REFUSALS: Final = 3
 
 
@@ -44,7 +44,7 @@ class Failed(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """It may be a strike: a provider that asks for patience has just too much to do."""
+        """True if it may be a strike: a provider that sends Retry-After is only busy."""
         return self.retry_after_s is None or self.outcome not in ("429", "503")
 
 
@@ -57,7 +57,7 @@ def key_breaker(eject: EjectConfig) -> Breaker:
 
 
 class Deployment:
-    """See the module's text.
+    """One model at one provider.
 
     :param usable: its provider has credentials.
     :param half_life_s: pace of its rows, in seconds.
@@ -107,7 +107,7 @@ class Deployment:
 
     @property
     def why_unusable(self) -> str:
-        """Why it is left out where it is not ``usable``, and the way out."""
+        """The reason why it is left out while it is not ``usable``, and the way out."""
         return f"provider {self.provider.name} {self.provider.no_key}; it is left out"
 
     def row(self, endpoint: str, streamed: bool) -> Row:
@@ -125,7 +125,7 @@ class Deployment:
         return [*sorted(self.endpoints), *also]
 
     def key_of(self, endpoint: str, streamed: bool) -> int:
-        """What the row is called in shared memory and on disk: 64 bits of what must stay the same for its
+        """Return the name of a row in shared memory and on disk: 64 bits of what must stay the same for its
         figures to hold."""
         name = repr((self.id, _address(self), endpoint, streamed))
         return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
@@ -143,8 +143,8 @@ class Deployment:
             row.forget_failures()
 
     def failed(self, row: Row, now: float, failure: Failed) -> str | None:
-        """An attempt failed: who is ejected for it, ``"deployment"``, ``"key"`` or nobody. The row's success
-        ratio hears of it too, if it is the deployment's failure."""
+        """Record a failed attempt. Returns what is ejected, ``"deployment"``, ``"key"`` or nothing. The row's
+        success ratio counts it too, if it is the deployment's failure."""
         if not failure.counts:
             assert failure.retry_after_s is not None
             self.breaker.cool_down(failure.retry_after_s, now, failure.roll)
@@ -161,7 +161,7 @@ class Deployment:
         return "deployment" if is_out else None
 
     def confirmed(self, row: Row, now: float, mark: int, roll: float) -> str | None:
-        """What was refused here has been answered elsewhere, so the refusal was not the request's fault.
+        """Record that a request refused here was answered elsewhere, so the refusal was not its fault.
 
         :returns: as :meth:`failed`.
         """
@@ -178,7 +178,7 @@ class Deployment:
         return "key" if is_out else None
 
     def can_serve(self, endpoint: str) -> bool:
-        """Whether requests of this endpoint may go here (credentials aside)."""
+        """Return whether requests of this endpoint may go here (credentials aside)."""
         return SERVED_WITH.get(endpoint, endpoint) in self.endpoints
 
     def state(self, now: float) -> int:
@@ -193,11 +193,11 @@ class Deployment:
         return own if self.breaker.free_at(now) >= self.key.free_at(now) else key
 
     def free_at(self, now: float) -> float:
-        """When it may be asked again; ``now`` if it may. Monotonic seconds."""
+        """Return the time from which it may be asked, ``now`` if it may. Monotonic seconds."""
         return max(self.breaker.free_at(now), self.key.free_at(now))
 
     def is_free(self, now: float) -> bool:
-        """Whether it is among those that requests go to: it has credentials, and is not out."""
+        """Return whether it is among those that requests go to: it has credentials, and is not out."""
         return self.usable and self.state(now) in (CLOSED, EASING)
 
     def health(self, now: float) -> dict[str, Any]:
@@ -207,9 +207,9 @@ class Deployment:
         state = self.state(now)
         reason = None
         if state == COOLING:
-            reason = "asked for patience with Retry-After"
+            reason = "the provider sent Retry-After"
         elif state == EASING:
-            reason = "asked for patience until a moment ago: others go first"
+            reason = "Retry-After has just passed: others go first"
         elif state != CLOSED:
             reason = self.key.reason if self.key.state(now) == state else self.breaker.reason
         left_s = self.free_at(now) - now
@@ -236,6 +236,6 @@ class Deployment:
 
 
 def _address(deployment: Deployment) -> tuple[str, str, int, str, str]:
-    """What must stay the same for old measurements to hold."""
+    """Return what must stay the same for old measurements to hold."""
     provider = deployment.provider
     return provider.scheme, provider.host, provider.port, provider.base_path, deployment.model.upstream

@@ -1,4 +1,4 @@
-"""How fast a member is: its first-byte times as a level that drifts, jumps and slows down under load.
+"""The expected latency of a member: first-byte times as a level that drifts, jumps and rises under load.
 
 Three rules, each on logarithms of seconds, because these times are spread log-normally and what happens to
 them multiplies them:
@@ -36,7 +36,7 @@ _START_NOISE: Final = 0.35
 _NOISE_PRIOR: Final = 10.0
 _NOISE_SAMPLES: Final = 100.0
 _MIN_NOISE: Final = 0.05
-# A sample counts as no more than so many variances, so that an outlier doesn't move the level by itself.
+# The most variances that a sample counts as, so that an outlier doesn't move the level by itself.
 _MAX_SQUARE: Final = 6.0
 # Below that, a sample is no reason to ask whether something changed.
 _SUSPICIOUS: Final = 4.0
@@ -46,10 +46,10 @@ FAST_OUTLIERS: Final = 0.005
 _OUTLIER_VAR: Final = 4.0
 # Variance of a jump: as that of an outlier, so that the odds of the two do not depend on how far it goes.
 _JUMP_VAR: Final = 4.0
-# If so many samples don't prove a jump, there is none that drift doesn't follow.
+# If this many samples don't prove a jump, drift follows whatever there is.
 _MAX_RUN: Final = 4
-# Who is best changes every other day: 5,760 half-lives of 30 s. (Six hours cost 14.6 % regret against 9.9 %
-# at 0.05 requests a second where nothing changed.) Faults begin every few hours, 720 half-lives.
+# The best member changes every other day: 5,760 half-lives of 30 s. (Six hours cost 14.6 % regret against
+# 9.9 % at 0.05 requests a second where nothing changed.) Faults begin every few hours, 720 half-lives.
 STABLE_HALF_LIVES: Final = 5760.0
 _FAULT_HALF_LIVES: Final = 720.0
 # One that has just changed is likelier to change again: the time to come is about that gone by (Gott 1993),
@@ -59,7 +59,7 @@ _FAULT_SHARE: Final = 0.5
 # Several samples may come at one instant.
 _MIN_AGE_S: Final = 0.01
 _MIN_S: Final = 1e-4
-# The regression goes over so many samples: a queue fills and empties within less.
+# Samples in the regression: a queue fills and empties within fewer.
 _LOAD_SAMPLES: Final = 500.0
 _LOAD_SEEN: Final = 10.0
 # It counts from two standard errors on.
@@ -69,8 +69,8 @@ _LEAST_SHARE: Final = 0.3
 _WILD: Final = 8.0
 
 
-class Speed:
-    """See the module's text. ``mean_s``: expected first byte, at the usual load; 0 before the first sample.
+class LatencyEstimate:
+    """The filter of one row. ``mean_s``: expected first byte, at the usual load; 0 before the first sample.
 
     ``count``: samples; ``changed_s``: since when it is as it is; ``slope``: relative slowdown per request in
     flight, 0 where none is proven; ``usual_level``: the mean of requests in flight.
@@ -157,12 +157,12 @@ class Speed:
         return _FAULT_SHARE * since_s if is_fault else since_s
 
     def load_factor(self, in_flight: int) -> float:
-        """How much longer than usual an answer takes with so many others in flight."""
+        """Return the factor by which others in flight slow a response down."""
         factor = 1.0 + self.slope * (in_flight - self.usual_level)
         return factor if factor > _LEAST_SHARE else _LEAST_SHARE
 
     def is_overdue(self, seconds: float, unanswered: int) -> bool:
-        """Whether ``seconds`` without an answer, to so many requests in a row, are no accident.
+        """Return whether ``seconds`` without an answer, to so many requests in a row, are no accident.
 
         One must be three deviations late; with more of them less is enough. Two thirds, as the later ones
         have waited less. Before the first answer, one of a second is taken to be the usual.
@@ -224,4 +224,4 @@ class Speed:
 
     def __repr__(self) -> str:
         known = f"noise {self.noise:.3f} doubt {self.doubt:.3f} slope {self.slope:.3g}"
-        return f"<Speed {self.mean_s:.6g} s {known}>"
+        return f"<LatencyEstimate {self.mean_s:.6g} s {known}>"

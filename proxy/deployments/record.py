@@ -1,4 +1,5 @@
-"""What one attempt tells the live tables: the row of its deployment, its breaker and its provider's key.
+"""The effect of one attempt on the live tables: the row of its deployment, its breaker and its provider's
+key.
 
 Gateway and simulation (``benchmarks/routing``) run the same code here, so that what is measured there
 is what happens.
@@ -13,7 +14,7 @@ from typing import Final
 from proxy.deployments.breaker import DUE, Breaker
 from proxy.deployments.deployment import Deployment, Failed
 from proxy.deployments.row import Row
-from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Lesson
+from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Sample
 from proxy.deployments.strikes import packed, unpacked
 from proxy.usage.tokens import Usage
 
@@ -23,7 +24,8 @@ CONNECT: Final = "connect"
 
 
 def is_failure(status: int) -> bool:
-    """Whether an answer is a failure of the provider and not of the request (SPEC section 6)."""
+    """Return whether a response is a failure of the provider and not of the request (the contract, section
+    6)."""
     return status >= 500 or status in (401, 408, 429)
 
 
@@ -32,10 +34,10 @@ class Record:
 
     Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
     :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
-    where nobody waits any longer. The last three end it; once it is over, they do nothing.
+    where no client waits any longer. The last three end it; once it is over, they do nothing.
 
-    ``held_s``: for so long its client took nothing. The member goes on writing meanwhile, as engines do not
-    wait for who reads slowly; but when its bytes came then says nothing of how fast it is.
+    ``held_s``: seconds in which its client took nothing. The member goes on writing meanwhile, as engines do
+    not wait for a slow reader; but when its bytes came then says nothing of how fast it is.
     """
 
     __slots__ = (
@@ -76,7 +78,7 @@ class Record:
         self.level = self.row.asked(self, now)
 
     def worked_s(self, now: float) -> float:
-        """How long the member has had for the request."""
+        """Seconds that the member has had for the request."""
         return now - self.asked_at
 
     def first_byte(self, now: float) -> None:
@@ -103,7 +105,7 @@ class Record:
         self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
         mark: int = 0, is_confirmed: bool = False,
     ) -> str | None:  # fmt: skip
-        """No answer, or a failure.
+        """Record that no response came, or a failure.
 
         :param outcome: ``connect``, ``timeout``, ``reset``, ``error`` or a status.
         :param retry_after_s: seconds the provider asked for, with a 429 or 503.
@@ -111,7 +113,7 @@ class Record:
         :param mark: of the request, where it may have provoked the failure
             (:mod:`proxy.deployments.strikes`); 0: it can't have, and each failure counts by itself.
         :param is_confirmed: of a 401, that it is about the operator's key.
-        :returns: who is ejected for it: ``"deployment"``, ``"key"`` or nobody.
+        :returns: what is ejected for it: ``"deployment"``, ``"key"`` or nothing.
         """
         if self.is_over:
             return None
@@ -168,33 +170,33 @@ def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float
     return deployment.confirmed(row, now, mark, roll)
 
 
-def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
+def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
     """Take in what another worker learned.
 
     :returns: as :meth:`Record.failed`.
     """
-    at, numbers = lesson.at, lesson.numbers
-    if lesson.kind == TIME:
+    at, numbers = sample.at, sample.numbers
+    if sample.kind == TIME:
         row.learn_time(numbers[0], at, int(numbers[1]))
-    elif lesson.kind == WAITED:
+    elif sample.kind == WAITED:
         row.learn_wait(numbers[0], at)
-    elif lesson.kind == CHARGE:
+    elif sample.kind == CHARGE:
         given, cached, output = (int(number) for number in numbers[1:4])
         usage = Usage(given, cached, 0, output)
         row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5], int(numbers[6]))
-    elif lesson.kind == PACE:
+    elif sample.kind == PACE:
         row.pace.add(numbers[0], int(numbers[1]))
-    elif lesson.kind == PROBED:
+    elif sample.kind == PROBED:
         row.charges.probed(at)
-    elif lesson.kind == GOOD:
+    elif sample.kind == GOOD:
         row.success.add(numbers[0], at, numbers[0])
         row.finished_elsewhere += int(numbers[1])
         breaker, key = deployment.breaker, deployment.key
         is_good = bool(numbers[0]) or not numbers[1]  # the first byte of a trial has not ended yet
         if is_good and (breaker.failures or key.failures or breaker.is_open or key.is_open):
             deployment.succeeded(row, numbers[2], at)
-    elif lesson.kind == FAILED:
-        outcome, _, what = lesson.text.partition("\0")
+    elif sample.kind == FAILED:
+        outcome, _, what = sample.text.partition("\0")
         wait_s = None if isnan(numbers[2]) else numbers[2]
         flags, mark = int(numbers[1]), unpacked(numbers[4], numbers[5])
         failure = Failed(
@@ -202,6 +204,6 @@ def teach(deployment: Deployment, row: Row, lesson: Lesson) -> str | None:
         )
         row.note_error(failure.error, at)
         return deployment.failed(row, at, failure)
-    elif lesson.kind == CONFIRMED:
+    elif sample.kind == CONFIRMED:
         return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0])
     return None

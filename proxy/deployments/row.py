@@ -14,10 +14,10 @@ from collections import deque
 from typing import Any, Final
 from zlib import crc32
 
-from proxy.deployments.cost_estimate import Charges
+from proxy.deployments.cost_estimate import CostEstimate
 from proxy.deployments.decay import DecayedMean, tau_from
-from proxy.deployments.latency_estimate import Speed
-from proxy.deployments.samples import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, Others
+from proxy.deployments.latency_estimate import LatencyEstimate
+from proxy.deployments.samples import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, SampleSink
 from proxy.deployments.votes import SAMPLES, Votes
 from proxy.usage.response_usage import TOKENS_PER_BYTE
 from proxy.usage.tokens import Usage
@@ -25,7 +25,7 @@ from proxy.usage.tokens import Usage
 # Cost averages live this many times longer than latencies: of what was seen twelve hours ago, one request's
 # worth is left, at a half-life of 30 s. Prompts change with the hour of the day, models by the month.
 COST_HALF_LIVES: Final = 1000.0
-# The success ratio starts as if so many requests had succeeded: one failure is no outage.
+# The success ratio starts as if this many requests had succeeded: one failure is not an outage.
 SUCCESS_PRIOR: Final = 10.0
 # Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
 _LATEST: Final = 100
@@ -57,21 +57,21 @@ _MAX_ERROR_CHARS: Final = 200
 
 
 class Row:
-    """What is known of one deployment at one endpoint, streamed or plain.
+    """The live figures of one deployment at one endpoint, streamed or plain.
 
     Life of an attempt: :meth:`sent`, and :meth:`asked` once all of the request is on its way; then
     :meth:`first_byte`, or :meth:`left_awaiting` where none came or it was that of an error; then
     :meth:`finished`, always; then :meth:`charged` if it had a usage. :class:`proxy.deployments.record.Record`
     does all of it. Called so, ``waiting`` is empty and ``in_flight`` zero when nothing runs.
 
-    ``waiting``: attempt -> since when it waits for its first byte; the oldest is the first. ``heard_s``: when
-    the latest request was asked that has been answered. ``unanswered_s``: what was waited for nothing before
-    the first answer.
+    ``waiting``: attempt -> the time since which it waits for its first byte; the oldest is the first.
+    ``heard_s``: send time of the newest request that was answered. ``unanswered_s``: seconds waited in vain
+    before the first answer ever.
 
     Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
-    Beside other workers, what is learned here is told to them through ``out`` under the row's ``key``, and
-    ``elsewhere`` says what runs at them. ``good_count`` and ``finished_count`` are this worker's own.
+    With several workers, samples are published through ``out`` under the row's ``key``, and ``elsewhere``
+    has the requests that run at the others. ``good_count`` and ``finished_count`` are this worker's own.
 
     :param half_life_s: how fast the times follow, in seconds.
     """
@@ -107,7 +107,7 @@ class Row:
 
     def __init__(self, half_life_s: float) -> None:
         fast, slow = tau_from(half_life_s), tau_from(half_life_s * COST_HALF_LIVES)
-        self.speed = Speed(half_life_s)
+        self.speed = LatencyEstimate(half_life_s)
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
@@ -116,7 +116,7 @@ class Row:
         self.per_byte_free_at = _NEVER
         self.per_byte = Votes(_LEAST_PER_BYTE, _MOST_PER_BYTE)  # tokens of a prompt for each byte of its text
         self.success = DecayedMean(fast)
-        self.charges = Charges(slow)
+        self.charges = CostEstimate(slow)
         self.time_free_at = self.charge_free_at = _NEVER
         self.in_flight = 0
         self.waiting: dict[object, float] = {}
@@ -126,7 +126,7 @@ class Row:
         self.good_count = 0
         self.good_begun_s = _NEVER  # when the attempt began that succeeded last
         self.key = 0
-        self.out: Others | None = None
+        self.out: SampleSink | None = None
         self.elsewhere: Elsewhere = NOBODY_WAITS
         self.used_s = _NEVER
         self.last_error: str | None = None
@@ -188,7 +188,7 @@ class Row:
 
         :param patient: it could have waited on. What it waited then says something only if it is longer than
             usual: a first byte would have come later still. At a member that never answered, all such
-            waits add up, so that one whose requests are all cancelled gets no more for ever.
+            waits add up, so that one whose requests are always cancelled stops being chosen.
         """
         asked_s = self.waiting.pop(attempt, None)
         if asked_s is None or not patient:
@@ -199,7 +199,7 @@ class Row:
             self.out.tell(WAITED, self.key, now, waited_s)
 
     def learn_wait(self, waited_s: float, now: float) -> None:
-        """Somebody waited so long in vain, until ``now``."""
+        """Record that a client waited in vain, until ``now``."""
         mean_s = self.speed.mean_s
         if not mean_s:
             self.unanswered_s += max(0.0, waited_s)
@@ -246,7 +246,7 @@ class Row:
             self.note_error(error, now)
 
     def note_error(self, error: str, now: float) -> None:
-        """What went wrong last, for people."""
+        """The last error, for people."""
         self.last_error = error[:_MAX_ERROR_CHARS]
         self.last_error_s = now
 
@@ -282,9 +282,9 @@ class Row:
     def learn_charge(
         self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1
     ) -> None:
-        """What one request was charged for, taken for a sample; see :meth:`charged`.
+        """Take the charge of one request as a sample; see :meth:`charged`.
 
-        :param whose: the key's vote of tokens a byte; -1: it is none.
+        :param whose: the key's vote of tokens a byte; -1: it has no vote.
         """
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
@@ -293,7 +293,7 @@ class Row:
             self.per_byte_free_at = now + VOTE_GAP_S
 
     def wants_pace(self, now: float) -> bool:
-        """Whether the next answer's pace is worth looking for."""
+        """Return whether the next answer's pace is worth looking for."""
         return now >= self.pace_free_at or self.pace.count < SAMPLES
 
     def paced(self, now: float, tokens_per_s: float, key_id: str) -> None:
@@ -327,7 +327,7 @@ class Row:
         return ordered[int(0.95 * len(ordered))]
 
     def mostly_fails(self, now: float, rate: float) -> bool:
-        """Whether more than ``rate`` of the requests failed lately, out of enough to tell."""
+        """Return whether more than ``rate`` of the requests failed lately, out of enough to tell."""
         success = self.success
         if success.weight_at(now) < SUCCESS_PRIOR:
             return False

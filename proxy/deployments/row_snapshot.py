@@ -1,4 +1,4 @@
-"""What a row has learned, as plain values: for a worker that starts later, and for the next start.
+"""A row as plain values: for a worker that starts later, and for the next start.
 
 Not kept is what runs (it ends with its process), and what the configuration says.
 """
@@ -35,7 +35,7 @@ def dump(row: Row, shift_s: float = 0.0) -> dict[str, Any]:
 def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     """Put a state of :func:`dump` into a row that has learned nothing.
 
-    :raises AttributeError, KeyError, TypeError, ValueError: it is none of this version's. The row is as it
+    :raises AttributeError, KeyError, TypeError, ValueError: it is not of this version. The row is as it
         was.
     """
     parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in _PARTS}
@@ -59,7 +59,7 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
 
 
 def _learned(part: object) -> list[str]:
-    """What it keeps: its slots, or what a compiled class has in their place."""
+    """Return the names of its fields: its slots, or what a compiled class has in their place."""
     kind: Any = type(part)
     slots = getattr(kind, "__mypyc_attrs__", None) or kind.__slots__
     return [slot for slot in slots if slot not in _SETTINGS]

@@ -1,11 +1,13 @@
-"""What one worker learns and tells the others: lessons, packed for shared memory.
+"""Samples that one worker takes and the others learn from, packed for shared memory.
 
-A lesson is a sample or a failure as one process would take it in: the same numbers given to the same rows in
-the same order make the same estimates, whoever saw them first. So workers share samples and not estimates; a
-filter that looks for jumps (:mod:`proxy.deployments.latency_estimate`) could not be merged from two halves.
+A sample is a figure or a failure as one process would take it in: the same numbers given to the same rows in
+the same order make the same estimates, wherever they were seen first. So workers share samples and not
+estimates; a filter that looks for jumps (:mod:`proxy.deployments.latency_estimate`) could not be merged from
+two halves.
 
-Each kind is told by whoever learned it (:mod:`proxy.deployments.row`, :mod:`proxy.deployments.record`), after
-having learned it itself, and taken in elsewhere by :func:`teach` in :mod:`proxy.deployments.record`.
+Each kind is published where it is learned first (:mod:`proxy.deployments.row`,
+:mod:`proxy.deployments.record`), and taken in by other workers with :func:`teach` in
+:mod:`proxy.deployments.record`.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ PACE: Final = 7
 NUMBERS: Final = 7
 TEXT_BYTES: Final = 96
 _PACKED: Final = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")
-LESSON_BYTES: Final = _PACKED.size
+SAMPLE_BYTES: Final = _PACKED.size
 
 
-class Lesson(NamedTuple):
+class Sample(NamedTuple):
     """``key`` names a row; ``at``: monotonic seconds, the same clock for all processes of a machine."""
 
     at: float
@@ -41,14 +43,14 @@ class Lesson(NamedTuple):
     text: str
 
 
-class Others(Protocol):
-    """Where lessons go."""
+class SampleSink(Protocol):
+    """Receives the samples of this worker."""
 
     def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
 
 
 class Elsewhere(NamedTuple):
-    """What runs at other workers: in flight; waiting for a first byte; those of them that no later one
+    """Requests at other workers: in flight; waiting for a first byte; those of them that no later one
     overtook, and since when the oldest of these waits.
     """
 
@@ -62,13 +64,13 @@ NOBODY_WAITS: Final = Elsewhere(0, 0, 0, float("inf"))
 
 
 def pack(kind: int, key: int, at: float, numbers: tuple[float, ...], text: str = "") -> bytes:
-    """A lesson as :data:`LESSON_BYTES` bytes. Text is cut to what fits, never within a character."""
+    """A sample as :data:`SAMPLE_BYTES` bytes. Text is cut to what fits, never within a character."""
     cut = text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore").encode()
     padded = numbers + (0.0,) * (NUMBERS - len(numbers))
     return _PACKED.pack(kind, len(cut), key, at, *padded, cut)
 
 
-def unpack(data: bytes) -> Lesson:
-    """The lesson of :func:`pack`. Numbers not given are 0."""
+def unpack(data: bytes) -> Sample:
+    """The sample of :func:`pack`. Numbers not given are 0."""
     kind, length, key, at, *rest = _PACKED.unpack(data)
-    return Lesson(at, kind, key, tuple(rest[:NUMBERS]), rest[NUMBERS][:length].decode())
+    return Sample(at, kind, key, tuple(rest[:NUMBERS]), rest[NUMBERS][:length].decode())

@@ -1,10 +1,10 @@
-"""The memory that workers share: for each a part that only it writes, and everybody reads.
+"""The memory that workers share: for each a part that only it writes, and all read.
 
-    head            16 numbers of 8 bytes: lessons written, rows known, connections, version
+    head            16 numbers of 8 bytes: samples written, rows known, connections, version
     rows            MAX_ROWS of 8 numbers: a row's key, and what runs there at this worker
-    lessons         a ring of MAX_LESSONS records: sequence number, checksum, lesson
+    samples         a ring of MAX_SAMPLES records: sequence number, checksum, sample
 
-No lock is taken. Numbers are written whole, being 8 bytes at a multiple of 8. A lesson counts once the number
+No lock is taken. Numbers are written whole, being 8 bytes at a multiple of 8. A sample counts once the number
 of those written says so, and only if its own number and its checksum are right: a record that was overwritten
 while it was read, one that a worker was killed in, and one whose parts have not reached this processor yet
 all look alike, and are not taken in.
@@ -18,17 +18,17 @@ from collections.abc import Iterable
 from struct import Struct
 from zlib import crc32
 
-from proxy.deployments.samples import LESSON_BYTES, Elsewhere, Lesson, pack, unpack
+from proxy.deployments.samples import SAMPLE_BYTES, Elsewhere, Sample, pack, unpack
 
 # 20 models at their usual endpoints are about 100 rows.
 MAX_ROWS = 2048
-# Each row tells 400 lessons a second at most, and everybody reads at least every 100 ms.
-MAX_LESSONS = 4096
+# Each row publishes up to 400 samples a second, and all workers read at least every 100 ms.
+MAX_SAMPLES = 4096
 _HEAD_NUMBERS, _ROW_NUMBERS = 16, 8
 _HEAD_BYTES, _ROWS_BYTES = 8 * _HEAD_NUMBERS, 8 * _ROW_NUMBERS * MAX_ROWS
 _MARK = Struct("<QI4x")
-_RECORD_BYTES = _MARK.size + LESSON_BYTES
-PART_BYTES = -(-(_HEAD_BYTES + _ROWS_BYTES + _RECORD_BYTES * MAX_LESSONS) // 4096) * 4096
+_RECORD_BYTES = _MARK.size + SAMPLE_BYTES
+PART_BYTES = -(-(_HEAD_BYTES + _ROWS_BYTES + _RECORD_BYTES * MAX_SAMPLES) // 4096) * 4096
 # Numbers of the head.
 _WRITTEN, _ROWS, _CONNECTIONS, _VERSION = range(4)
 # Numbers of a row.
@@ -37,7 +37,7 @@ _NEVER = float("-inf")
 
 
 class RowState:
-    """What runs of one row at one worker. ``trials``: 1 for the deployment's, 2 for its provider's key's."""
+    """Requests of one row at one worker. ``trials``: 1 for the deployment's, 2 for its provider's key's."""
 
     __slots__ = ("elsewhere", "heard_s", "key", "trials", "used_s")
 
@@ -50,7 +50,7 @@ class RowState:
 
 
 class Part:
-    """One worker's part. It is the :class:`proxy.deployments.samples.Others` to its worker, and to nobody
+    """One worker's part. It is the :class:`proxy.deployments.samples.SampleSink` to its worker, and to nobody
     else.
 
     :param memory: all of the mapping, writable.
@@ -75,11 +75,11 @@ class Part:
     # ------------------------------------------------------------------ what its worker writes
 
     def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None:
-        """Write a lesson; the oldest is overwritten where the ring is full."""
+        """Write a sample; the oldest is overwritten where the ring is full."""
         number = self._whole[_WRITTEN]
-        lesson = pack(kind, key, at, numbers, text)
-        place = number % MAX_LESSONS * _RECORD_BYTES
-        self._ring[place : place + _RECORD_BYTES] = _MARK.pack(number, crc32(lesson, number)) + lesson
+        sample = pack(kind, key, at, numbers, text)
+        place = number % MAX_SAMPLES * _RECORD_BYTES
+        self._ring[place : place + _RECORD_BYTES] = _MARK.pack(number, crc32(sample, number)) + sample
         self._whole[_WRITTEN] = number + 1
 
     def add_row(self, key: int) -> int:
@@ -95,7 +95,7 @@ class Part:
         return int(index)
 
     def set_row(self, index: int, state: RowState) -> None:
-        """What runs there now."""
+        """Publish what runs at this worker now."""
         begin = _HEAD_NUMBERS + _ROW_NUMBERS * index
         whole, real, here = self._whole, self._reals, state.elsewhere
         whole[begin + _IN_FLIGHT] = here.in_flight
@@ -120,7 +120,7 @@ class Part:
 
     @property
     def written(self) -> int:
-        """Lessons told so far."""
+        """Samples told so far."""
         return int(self._whole[_WRITTEN])
 
     @property
@@ -128,28 +128,28 @@ class Part:
         """Changes with what any row says."""
         return int(self._whole[_VERSION])
 
-    def lessons(self, since: int) -> tuple[list[Lesson], int]:
-        """The lessons from number ``since`` on, and the number to go on with.
+    def samples(self, since: int) -> tuple[list[Sample], int]:
+        """The samples from number ``since`` on, and the number to go on with.
 
         Those that were overwritten before they were read are left out.
         """
         written = self.written
-        at = max(since, written - MAX_LESSONS)
+        at = max(since, written - MAX_SAMPLES)
         found = []
         while at < written:
-            place = at % MAX_LESSONS * _RECORD_BYTES
+            place = at % MAX_SAMPLES * _RECORD_BYTES
             record = bytes(self._ring[place : place + _RECORD_BYTES])
             number, checksum = _MARK.unpack_from(record)
-            lesson = record[_MARK.size :]
-            if number == at and checksum == crc32(lesson, at):
-                found.append(unpack(lesson))
-            elif number <= at and written - at < MAX_LESSONS:
+            sample = record[_MARK.size :]
+            if number == at and checksum == crc32(sample, at):
+                found.append(unpack(sample))
+            elif number <= at and written - at < MAX_SAMPLES:
                 break  # it is not all here yet: next time
             at += 1
         return found, at
 
     def rows(self) -> Iterable[RowState]:
-        """What runs at that worker, by row."""
+        """Read what runs at that worker, by row."""
         whole, real = self._whole, self._reals
         for index in range(min(whole[_ROWS], MAX_ROWS)):
             begin = _HEAD_NUMBERS + _ROW_NUMBERS * index

@@ -40,9 +40,9 @@ _WHAT_MASK: Final = (1 << WHAT_BITS) - 1
 _TEXT_BYTES: Final = 64 << 10
 # Marks remembered of a run. One more than half of the strikes needs no more.
 _MOST_MARKS: Final = 64
-# Failures by marks are remembered so long for the success ratio, or twice as long.
+# Failures by marks are remembered for this time for the success ratio, or twice as long.
 RECENT_S: Final = 60.0
-# One key makes one strike by refusals in so many seconds; so many witnesses make up for a confirmation.
+# Seconds in which one key makes one strike by refusals; witnesses that make up for a confirmation.
 STRIKE_EVERY_S: Final = 60.0
 WITNESSES: Final = 3
 _MOST_WITNESSES: Final = 256
@@ -65,7 +65,7 @@ def mark_of(key_id: str, length: int, start: int, end: int, pieces: Sequence[byt
 
     :param key_id: of the client's key; "": it has none.
     :param length: the body's, as its head says; 0 where that says nothing.
-    :param start: where the value of the model begins, ``end``: and ends; both 0 where there is none.
+    :param start: where the value of the model begins, ``end``: and ends; both 0 where it has no model.
     :param pieces: all of the body; None: it is not held.
     """
     shape = blake2b(b"%d %d" % (length - (end - start), start), digest_size=8).digest()
@@ -106,7 +106,7 @@ def unpacked(who: float, what: float) -> int:
 
 
 def is_same(one: int, other: int) -> bool:
-    """Whether two marks are of one key and one body, as far as is known of the latter."""
+    """Return whether two marks are of one key and one body, as far as is known of the latter."""
     if one == other:
         return True
     if one >> _TEXT_BITS != other >> _TEXT_BITS:
@@ -115,7 +115,7 @@ def is_same(one: int, other: int) -> bool:
 
 
 class Marks:
-    """How often requests failed, by mark. What has no mark (0) counts in ``total`` only: it is another each
+    """Number of failed requests by mark. One without a mark (0) counts in ``total`` only: it is another each
     time."""
 
     __slots__ = ("_counts", "total")
@@ -135,7 +135,7 @@ class Marks:
         counts[mark] = counts.get(mark, 0) + 1
 
     def count(self, mark: int) -> int:
-        """How often a request with this mark failed."""
+        """Return the number of failures of a request with this mark."""
         counts = self._counts
         if not mark or not counts:
             return 0
@@ -144,12 +144,13 @@ class Marks:
         return sum(count for known, count in counts.items() if is_same(known, mark))
 
     def strikes(self, failures: int) -> int:
-        """What so many failures, those that were added among them, count for; see the module's text."""
+        """Return how much the failures count, including those just added; the module's docstring has the
+        rule."""
         others = failures - self._most()
         return min(failures, 2 * others + 1) if others > 0 else 0
 
     def _most(self) -> int:
-        """How often the most frequent mark failed."""
+        """Return the number of failures of the most frequent mark."""
         most: dict[int, int] = {}
         untold: dict[int, int] = {}  # of a body that was not held: it may be any of its shape
         for mark, count in self._counts.items():
@@ -173,8 +174,8 @@ class Marks:
 
 
 class Recent:
-    """Which failures count in a success ratio. A run ends with a success, a ratio goes on: so a mark that
-    failed before counts again only as often as others failed in the last minute or two.
+    """Selects the failures that count in a success ratio. A run ends with a success, a ratio goes on: so a
+    mark that failed before counts again only as often as others failed in the last minute or two.
     """
 
     __slots__ = ("_before", "_now", "_since_s")
@@ -185,7 +186,7 @@ class Recent:
         self._since_s = _NEVER
 
     def counts(self, mark: int, now: float) -> bool:
-        """Whether a failure counts. ``now``: monotonic seconds."""
+        """Return whether a failure counts. ``now``: monotonic seconds."""
         age_s = now - self._since_s
         if age_s >= RECENT_S:
             self._before.clear()
@@ -200,7 +201,7 @@ class Recent:
 
 
 class Refusals:
-    """Refusals of a run, and which of them are strikes: see the module's text. ``strikes``: so many are.
+    """Refusals of a run; those that count are strikes, by the module's rules. ``strikes``: their number.
 
     A witness is a key, or without one a body.
     """
@@ -237,7 +238,7 @@ class Refusals:
         return made
 
     def has_seen(self, mark: int) -> bool:
-        """Whether the same witness was refused before, in this run."""
+        """Return whether the same witness was refused before, in this run."""
         return mark != 0 and self._witness(mark) in self._run
 
     def clear(self) -> None:
@@ -270,7 +271,8 @@ class Refusals:
 
 
 def names_account(body: bytes) -> bool:
-    """Whether an error's body says that the key or the account is of no use, or that the model is gone."""
+    """Return whether an error's body says that the key or the account is of no use, or that the model is
+    gone."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:

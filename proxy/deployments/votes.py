@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-# Of a key so many of its latest samples make its vote: odd, and few enough to follow a model that changes.
+# The latest samples of a key that make its vote: odd, and few enough to follow a model that changes.
 SAMPLES: Final = 9
-# So many keys vote, those that were heard of last.
+# Keys that vote: those seen last.
 KEYS: Final = 16
-# Below so many samples a figure is not to be relied on.
+# With fewer samples a figure is not relied on.
 ENOUGH: Final = 3
 
 
 class Votes:
-    """See the module's text.
+    """Samples of many keys, of which each key's median is one vote.
 
     ``typical``: the median of the votes; ``upper``: that of what nine of ten samples of a key stay below. 0:
     none yet.
@@ -43,7 +43,7 @@ class Votes:
 
     @property
     def is_enough(self) -> bool:
-        """Whether it is to be relied on."""
+        """Return whether it is to be relied on."""
         return self.count >= ENOUGH
 
     def add(self, value: float, key: int) -> bool:
@@ -79,13 +79,13 @@ class Votes:
         self.upper = max(highest[len(highest) // 2], self.typical)
 
     def dump(self) -> list[Any]:
-        """What was learned, as plain values."""
+        """Return the state as plain values."""
         return [[key, *kept] for key, kept in self._by_key.items()]
 
     def read(self, state: list[Any]) -> list[tuple[int, list[float]]]:
         """Check a state of :meth:`dump`, for :meth:`restore`.
 
-        :raises TypeError, ValueError: it is none.
+        :raises TypeError, ValueError: it is not such a state.
         """
         found = []
         for key, *kept in state[-KEYS:]:

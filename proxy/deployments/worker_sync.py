@@ -1,4 +1,4 @@
-"""What all workers know together: each tells the others what it learns, and takes in what they tell.
+"""Shared knowledge of the workers: each publishes what it learns, and takes in what the others publish.
 
 A worker learns from its own requests at once, as it would alone, and tells it
 (:mod:`proxy.deployments.samples`). Every 20 ms it says what runs at it, and takes in what the others told
@@ -17,7 +17,7 @@ from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import teach
 from proxy.deployments.row import Row
 from proxy.deployments.row_snapshot import dump, restore
-from proxy.deployments.samples import GOOD, NOBODY_WAITS, Elsewhere, Lesson
+from proxy.deployments.samples import GOOD, NOBODY_WAITS, Elsewhere, Sample
 from proxy.deployments.shared_memory import PART_BYTES, Part, RowState
 
 # How often a worker takes in what others learned: the others choose by it this much later at most.
@@ -42,10 +42,10 @@ class _Own:
 
 
 class Knowledge:
-    """See the module's text. All times are monotonic seconds.
+    """One worker's side of the exchange. All times are monotonic seconds.
 
     :param memory: the mapping, of ``workers`` parts. :param own: this worker's part; None: it has none.
-    :param on_ejected: hears of who is ejected for what others told: ``"deployment"`` or ``"key"``.
+    :param on_ejected: called with what was ejected because of others' samples: ``"deployment"`` or ``"key"``.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Knowledge:
                     self._own[row] = own[row]
                 else:
                     self._join(deployment, endpoint, streamed, row)
-        for row in own.keys() - self._own.keys():  # what still runs there ends, and is told to nobody
+        for row in own.keys() - self._own.keys():  # what still runs there ends unpublished
             row.out = None
 
     def _join(self, deployment: Deployment, endpoint: str, streamed: bool, row: Row) -> None:
@@ -121,26 +121,26 @@ class Knowledge:
         """Say what runs here, and take in what the others told."""
         if self.part is not None:
             self._publish(self.part, now)
-        lessons: list[Lesson] = []
+        samples: list[Sample] = []
         for index, part in enumerate(self.others):
-            found, self.positions[index] = part.lessons(self.positions[index])
-            lessons += found
-        lessons.sort(key=_when)
-        for lesson in lessons:
-            name = self._names.get(lesson.key)
+            found, self.positions[index] = part.samples(self.positions[index])
+            samples += found
+        samples.sort(key=_when)
+        for sample in samples:
+            name = self._names.get(sample.key)
             if name is not None:
-                self._teach(name, lesson)
+                self._teach(name, sample)
         self._look_around()
 
     def connections_elsewhere(self) -> int:
         """Clients' connections at the other workers."""
         return sum(part.connections for part in self.others)
 
-    def _teach(self, name: tuple[Deployment, str, bool], lesson: Lesson) -> None:
+    def _teach(self, name: tuple[Deployment, str, bool], sample: Sample) -> None:
         deployment, endpoint, streamed = name
-        ejected = teach(deployment, deployment.row(endpoint, streamed), lesson)
+        ejected = teach(deployment, deployment.row(endpoint, streamed), sample)
         if ejected is not None and self._on_ejected is not None:
-            self._on_ejected(deployment, ejected, lesson.at)
+            self._on_ejected(deployment, ejected, sample.at)
 
     def _publish(self, part: Part, now: float) -> None:
         for own in self._own.values():
@@ -159,7 +159,7 @@ class Knowledge:
                 part.tell(GOOD, row.key, now, float(good), float(finished), row.good_begun_s)
 
     def _look_around(self) -> None:
-        """What runs elsewhere, row by row."""
+        """Read what runs at other workers, row by row."""
         versions = [part.version for part in self.others]
         if versions == self._versions:
             return
@@ -204,7 +204,7 @@ def memory_bytes(workers: int) -> int:
 def dump_rows(
     deployments: Deployments, shift_s: float = 0.0
 ) -> Generator[None, None, dict[int, dict[str, Any]]]:
-    """What all rows of them have learned, by key; in steps."""
+    """Collect what all rows of the deployments have learned, by key; in steps."""
     found: dict[int, dict[str, Any]] = {}
     for deployment in deployments.values():
         for (endpoint, streamed), row in deployment.rows().items():
@@ -234,5 +234,5 @@ def restore_rows(deployments: Deployments, learned: dict[int, dict[str, Any]], s
     return count
 
 
-def _when(lesson: Lesson) -> float:
-    return lesson.at
+def _when(sample: Sample) -> float:
+    return sample.at

@@ -1,4 +1,4 @@
-"""Which deployment a request goes to.
+"""The choice of the deployment that a request goes to.
 
 catalog
     All names a client may use, and the pools they stand for.

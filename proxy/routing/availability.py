@@ -1,4 +1,7 @@
-"""The availability strategy: the highest share of successes."""
+"""The availability strategy: the highest share of successes, ties by latency.
+
+The share has a prior of 10 successes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from proxy.routing.latency import NEAR, pick_latency
 from proxy.routing.pool import Pool
 
 
-def _availability_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+def availability_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+    """The share of successes of each candidate, from 0 to 1."""
     rows = pool.streamed_rows if facts.streamed else pool.plain_rows
     now = facts.now
     result = []
@@ -20,8 +24,9 @@ def _availability_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[
     return result
 
 
-def _pick_availability(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    ratios = _availability_scores(pool, able, facts)
+def pick_availability(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
+    """The candidate with the highest share of successes; among near ones the one with the lowest latency."""
+    ratios = availability_scores(pool, able, facts)
     least = max(ratios) * (1.0 - NEAR)
     near = [index for index, ratio in zip(able, ratios, strict=True) if ratio >= least]
     return near[0] if len(near) == 1 else pick_latency(pool, near, facts, rng)

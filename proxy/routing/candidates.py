@@ -1,13 +1,13 @@
-"""Which members of a pool can take a request at all: able to, large enough, and in health.
+"""The members of a pool that can take a request: capable, large enough and healthy.
 
-The checks go in this order, because their mistakes differ: a request with images at a model without eyes
+The checks go in this order, because their mistakes differ: a request with images at a model without vision
 fails for certain, one at a member that is ejected may well succeed.
 
 1. It was not tried yet for this request, and has credentials.
 2. It takes images and tools, where the request has them and the members differ in it.
 3. Its context window holds the prompt; where none does, the largest is left.
 4. Its breaker is closed. A member whose ejection is over gets the next request as its trial. Where no member
-   is closed, the one due back first is tried (fail open), unless all of them asked for patience.
+   is closed, the one due back first is tried (fail open), unless all of them are cooling down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.routing.pool import Pool
 
 
 def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Sequence[int]:
-    """Indices of the members that can take the request; empty if there is none (left).
+    """Return the indices of the members that can take the request; empty if no member is left.
 
     Nearly always there is nothing to check but credentials and health. A token is at least a byte, so that a
     body smaller than every window needs no estimate.
@@ -43,7 +43,7 @@ def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Se
     members = pool.members
     usable = [index for index in pool.indices if members[index].usable and members[index] not in tried]
     if not usable:
-        return () if tried else (0,)  # nobody has a key: whoever is asked says so
+        return () if tried else (0,)  # no member has a key: the one that is asked says so
     # Where no usable member has the capability, the provider may say so: it knows better than our file.
     able = [index for index in usable if _lacking(pool, index, facts) is None] or usable
     fitting = [index for index in able if not _is_too_small(pool, index, facts)]
@@ -72,19 +72,19 @@ def _healthy(pool: Pool, fitting: list[int], now: float, *, is_first: bool) -> S
 
 
 def are_cooling(pool: Pool, now: float) -> bool:
-    """Whether every member that could be asked wants patience."""
+    """Return whether every member that could be asked is cooling down."""
     states = [member.state(now) for member in pool.members if member.usable]
     return bool(states) and all(state == COOLING for state in states)
 
 
 def patience_s(pool: Pool, now: float) -> float:
-    """Seconds until the first of the members that want patience may be asked again."""
+    """Return the seconds until the first of the members that cool down may be asked again."""
     cooling = [member for member in pool.members if member.state(now) == COOLING]
     return min((member.free_at(now) - now for member in cooling), default=0.0)
 
 
 def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
-    """Why a member is no candidate, for people, in the order of the checks.
+    """Return the reason why a member is not a candidate, for people, in the order of the checks.
 
     :param is_one_due: as :func:`is_one_due` says of the pool.
     """
@@ -106,7 +106,7 @@ def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
 
 
 def is_one_due(pool: Pool, now: float) -> bool:
-    """Whether a member waits for its trial."""
+    """Return whether a member waits for its trial."""
     return any(member.usable and member.state(now) == DUE for member in pool.members)
 
 
@@ -135,7 +135,7 @@ def _prompt_tokens(pool: Pool, index: int, facts: Facts) -> float:
 
 
 class Facts:
-    """What the choice needs to know of a request.
+    """Facts of a request that the choice depends on.
 
     ``body_bytes`` is the size of the body, ``data_url_bytes`` that of the base64 data URLs in it (they are no
     text); ``images`` and ``tools`` say what the model must be able to take. ``now``: monotonic seconds.

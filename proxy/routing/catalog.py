@@ -17,6 +17,7 @@ from proxy.deployments.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, NotAllowed, UnknownModel
 from proxy.routing.name_hints import NearNames
 from proxy.routing.pool import Pool
+from proxy.routing.request_options import unknown_strategy
 
 AUTO: Final = "auto"
 SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
@@ -126,7 +127,7 @@ class Catalog:
     def resolve_among(
         self, name: str | None, endpoint: str, strategy: str | None, narrow: Narrow, pools: Pools
     ) -> Pool:
-        """As :meth:`resolve`, for a key that may use some models only. A name that it may not use is refused
+        """Resolve a name for a key that may use some models only. A name that it may not use is refused
         as such, before anything is said of what stands behind it.
 
         :param narrow: raises :class:`proxy.errors.NotAllowed`.
@@ -158,9 +159,7 @@ class Catalog:
     ) -> Pool:
         if strategy is not None and strategy not in STRATEGIES:
             raise BadRequest(
-                f"X-Inferoute-Strategy must be one of {', '.join(STRATEGIES)}, not '{strategy[:40]}'.",
-                code="invalid_strategy",
-                param="X-Inferoute-Strategy",
+                unknown_strategy(strategy), code="invalid_strategy", param="X-Inferoute-Strategy"
             )
         is_named = name is not None
         if name is None:
@@ -172,9 +171,7 @@ class Catalog:
             if is_named or name == AUTO:
                 raise
             # Not by its name, which the request did not say.
-            text = (
-                "The request names no model, and this API key may not use the one that stands for none here."
-            )
+            text = "The request names no model, and this API key may not use the default model."
             raise NotAllowed(f"{text} Put a `model` in the body: GET /v1/models lists them.") from None
         if kind == "pinned":
             strategy = "pinned"
@@ -198,7 +195,7 @@ class Catalog:
     def _unnamed(self, endpoint: str, strategy: str | None) -> str:
         """The name that a request without one is taken to mean.
 
-        :raises BadRequest: there is none.
+        :raises BadRequest: no name stands for it.
         """
         mixes = endpoint not in ONE_MODEL_ENDPOINTS
         if strategy is not None and mixes:
@@ -226,7 +223,7 @@ class Catalog:
         return name if name is not None and self.means(name) == "short" else None
 
     def means(self, name: str) -> str | None:
-        """What kind of a name it is: ``pinned``, ``alias``, ``auto``, ``short``; None: there is none."""
+        """Return the kind of a name: ``pinned``, ``alias``, ``auto``, ``short``; None: unknown."""
         if name in self.deployments:
             return "pinned"
         if name in self._aliases:
@@ -238,7 +235,7 @@ class Catalog:
     def _lookup(self, name: str) -> tuple[str, Members]:
         kind = self.means(name)
         if kind is None:
-            raise UnknownModel(name[:_MAX_TOLD_CHARS], None)  # who asks decides on a hint: it takes time
+            raise UnknownModel(name[:_MAX_TOLD_CHARS], None)  # the caller decides on a hint: it takes time
         if kind == "auto":
             return kind, tuple(self.deployments.values())
         return kind, self._aliases[name] if kind == "alias" else self._find(name)

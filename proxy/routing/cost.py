@@ -19,8 +19,8 @@ That is the bonus of MOSS (Audibert, Bubeck: "Minimax Policies for Adversarial a
 prompt costs is known beforehand, so that a model whose input alone costs more than an answer elsewhere is
 not asked. Nor is one 40 times as dear: that would take a ``mean_n`` of a million, and 500 requests a second
 add up to 4,650. ``n`` counts what was asked, not what was learned: who tells no usage, or answers 400, is not
-asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.Charges`), members are asked
-again: half a day later one request is of more use than all that was known.
+asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.CostEstimate`), members are
+asked again: half a day later one request is of more use than all that was known.
 
 Regret over the oracle, and what lost against this (``benchmarks/routing``, eight seeds: verbose at
 0.05, 0.5 and 50 requests/s, the last over 64 replicas that each learn alone; price: mean of its four rates):
@@ -47,13 +47,12 @@ from typing import Final
 
 from proxy.deployments.cost_estimate import PRIOR_REQUESTS
 from proxy.deployments.row import Row
+from proxy.endpoints import WRITING
 from proxy.routing.candidates import Facts
 from proxy.routing.latency import lowest
 from proxy.routing.pool import Pool
 from proxy.usage.response_usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
-# Where a model without an output price can't be priced.
-_WRITING_ENDPOINTS: Final = frozenset({"chat", "completions", "responses", "messages"})
 UNPRICED: Final = float("inf")
 # Of what caching could still save, so much may come true: not all of a prompt was sent before.
 _CACHE_DOUBT: Final = 0.5
@@ -65,7 +64,7 @@ def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
 
 
 def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    """The candidate with the lowest plausible cost; see the module's text. Counts what is asked to learn."""
+    """Pick the candidate with the lowest plausible cost. Counts requests that are made to learn."""
     costs, doubts, known = _estimates(pool, able, facts)
     least = min(costs)
     mean_known = sum(known) / len(known)
@@ -93,7 +92,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
     now = facts.now
     priors = _priors(rows, able)
     text_bytes = facts.body_bytes - facts.data_url_bytes
-    is_writing = pool.endpoint in _WRITING_ENDPOINTS
+    is_writing = pool.endpoint in WRITING  # there no output price means an unknown one
     costs, doubts, known = [], [], []
     for index in able:
         input_pusd, cached_pusd, output_pusd, _ = pool.members[index].prices

@@ -1,4 +1,4 @@
-"""What happens next to a request, after which event: its states as a table, and who is asked next.
+"""The deployment that is asked after one that failed, and when a request may fail over at all.
 
 The rules, from the contract:
 
@@ -29,7 +29,7 @@ from proxy.routing.strategy import choose
 
 class Failure(NamedTuple):
     """A failed attempt, for people: ``outcome`` is a status or a word, ``took_s`` seconds from its start;
-    ``redial_s``: after so many a kept connection had closed and was dialled anew; below 0: none did.
+    ``redial_s``: seconds after which a kept connection had closed and was dialled anew; below 0: none did.
     """
 
     provider: str
@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 
 
 def story(failures: Iterable[Failure]) -> bytes:
-    """What ``X-Inferoute-Attempts`` says of the failed ones."""
+    """Describe the failed attempts for ``X-Inferoute-Attempts``."""
     parts = []
     for failure in failures:
         name = failure.provider.encode()
@@ -59,7 +59,7 @@ def redial_part(provider: bytes, after_s: float) -> bytes:
 class Doubt(NamedTuple):
     """A 401 that may be the request's own fault, until another member answers the same request.
 
-    ``mark``: of the request, as of :mod:`proxy.deployments.strikes`.
+    ``mark``: of the request, as in :mod:`proxy.deployments.strikes`.
     """
 
     deployment: Deployment
@@ -73,7 +73,7 @@ class Chain:
     Made when the first attempt fails, or is hedged: nearly all requests do without.
 
     :param pool: where the request went first. :param fallbacks: the pools named after it, in order.
-    :param first: the deployment of the first attempt; None: nobody in the pool could be asked.
+    :param first: the deployment of the first attempt; None: no member of the pool could be asked.
     :param limit: attempts in one pool.
     :param deadline_s: monotonic seconds; nothing is begun after it.
     :param share: of the request's key of the retry budget; None: it has no key.

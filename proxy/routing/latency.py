@@ -6,7 +6,7 @@ success ratio, so that a member which fails fast doesn't win for being fast. Bes
 
 - **Silence.** A member that leaves requests unanswered for longer than chance explains is scored with the
   time of silence: at ten requests a second, a hung one is left within a second. Silence counts from the
-  oldest request that no later one overtook: one slow answer beside good ones is none.
+  oldest request that no later one overtook: one slow response beside good ones is not silence.
 - **What a request adds to others** at a server that slows down: as many come while it runs as are in flight
   (Little's law), each later by the slope. Without it all go where they are served best themselves (Wardrop
   1952), and the quick server is too full: regret 14.9 % against 7.2 % at 50 requests a second (two seeds).
@@ -14,11 +14,11 @@ success ratio, so that a member which fails fast doesn't win for being fast. Bes
   plus all it ever left unanswered (:attr:`proxy.deployments.row.Row.unanswered_s`).
 - **Probes.** A member that is slower by ``c`` seconds is asked again when its age squared times the rate of
   requests exceeds ``STAKES * c / least * lasts``, with ``least`` the best score and ``lasts`` the time for
-  which it probably stays as it is (:meth:`proxy.deployments.latency_estimate.Speed.lasts_s`). This is the
-  interval that costs least if changes come so often: asking costs ``c`` per interval; not knowing, on average
-  half an interval of everybody's time, per change. Rare where nothing ever changed, quick after a fault, and
-  rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member which may well
-  be the best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
+  which it probably stays as it is (:meth:`proxy.deployments.latency_estimate.LatencyEstimate.lasts_s`). This
+  is the interval that costs least at that pace of change: asking costs ``c`` per interval; not knowing, on
+  average half an interval of all requests' time, per change. Rare where nothing ever changed, quick after a
+  fault, and rarer the dearer it is. ``c`` is taken at the lower bound of what is known, so that a member
+  which may well be the best is asked at once (optimism in the face of uncertainty: Lai and Robbins 1985).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _DEFAULT_FIRST_BYTE_S: Final = 1.0
 STAKES: Final = 2.0
 # Deviations below the expectation that a probe is judged by: half of one, as every probe costs somebody.
 _OPTIMISM: Final = 0.5
-# For so long a choice holds for other requests too: above a thousand a second, choosing anew for each cost
+# Time for which a choice holds for other requests too: above a thousand a second, choosing anew for each cost
 # more than it told.
 _SAME_S: Final = 0.001
 _NEVER: Final = float("-inf")
 
 
 def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
-    """Expected seconds to the first byte of a good answer; see the module's text."""
+    """Return the expected seconds to the first byte of a good response."""
     rows = pool.streamed_rows if facts.streamed else pool.plain_rows
     now = facts.now
     prior_s = 0.0  # of a member that never answered, once it is needed
@@ -78,7 +78,7 @@ def latency_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
 
 
 def _prior_s(rows: Sequence[Row], able: Sequence[int]) -> float:
-    """What is expected of a member that never answered: the mean of the others."""
+    """Return the expectation for a member that never answered: the mean of the others."""
     seen = [rows[index].speed.mean_s for index in able if rows[index].speed.mean_s]
     return sum(seen) / len(seen) if seen else _DEFAULT_FIRST_BYTE_S
 

@@ -117,7 +117,7 @@ class TokenBucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more may pass.
+        """Return whether one more may pass.
 
         :param now: monotonic seconds.
         """

@@ -7,41 +7,39 @@ from typing import Final
 
 from proxy.config.settings import AliasConfig
 from proxy.deployments.deployment import Deployment
+from proxy.endpoints import ONE_PROMPT, WRITING
 from proxy.usage.counters import Told
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.pricing import Prices
 
-# Only here is the body one prompt, to be held against a context window; a batch of embeddings is many.
-_PROMPT_ENDPOINTS: Final = frozenset(
-    {"chat", "completions", "responses", "messages", "count_tokens", "input_tokens"}
-)
 _NEVER: Final = float("-inf")
 # Where the configuration says nothing of a model's answers: a usual limit.
 _UNKNOWN_OUTPUT: Final = 16_384
-# Where text is written. Pictures have a usual size, and speech is as long as its text:
-# proxy.access.admission.
-_WRITING: Final = frozenset({"chat", "completions", "responses", "messages"})
+# Speech is as long as its text: proxy.access.admission.
 _UNBOUNDED: Final = 1_000_000
 
 
 class Pool:
-    """See the module's text.
+    """The deployments one request may go to, with what the choice needs of them.
 
-    ``members`` serve the endpoint and have credentials (all that serve it, if none has); ``left_out`` holds
-    the others with the reason. ``needs_*_check``: members
-    differ in it; where none has it, skipping would leave nobody, so the provider may answer. ``min_context``:
-    the smallest window in tokens, None where none is to be checked. ``turns``: round-robin state, changed by
-    the strategy only. ``shares`` of a split: (name, weight, members behind the name), best known by index;
-    ``inner``: the strategy among the members behind one.
-    ``near``: the best members by latency, for plain answers and for streams, as worked out at ``near_at``.
+    ``members``: those that serve the endpoint and have credentials; all that serve it, if none has any.
+    ``left_out``: the other ones, each with the reason.
+    ``needs_vision_check``, ``needs_tools_check``: members differ in the capability. Where no member has it,
+    skipping would leave no member, so the provider may answer.
+    ``min_context``: the smallest window in tokens; None: none is to be checked.
+    ``turns``: of round-robin, changed by the strategy only.
+    ``shares``: of a split: (name, weight, members behind the name), best known by index.
+    ``inner``: of a split: the strategy among the members behind one name.
+    ``near``: the best members by latency, for plain responses and for streams, as worked out at ``near_at``.
     ``dearest``: the highest input and output price of a member, in pico-USD a token, with what any request
-    may cause (cached tokens, reasoning). ``dearest_parts``: those of cache writes, and of sound in and out;
-    None where they are none of their own.
-    ``most_output``: as many tokens a member writes in one answer, by what the configuration says of it; at
-    images those of one picture, 0 where nothing is written. ``most_unheeding``: only of those to whom chat's
-    newer word says nothing, 0: there are none. ``widest``: the largest prompt that a member takes.
-    ``told``: what lines of the ledger and counts say of its requests (:mod:`proxy.relay.exchange.closing`).
-    ``fails_over``: an attempt at a member may be followed by one at another.
+    may cause (cached tokens, reasoning).
+    ``dearest_parts``: those of cache writes, and of sound in and out; None where no member has such prices.
+    ``most_output``: the most tokens that a member writes in one response, by the configuration; at images
+    those of one picture, 0 where nothing is written.
+    ``most_unheeding``: the same of members that don't know chat's newer word for it; 0: all know it.
+    ``widest``: the largest prompt that a member takes.
+    ``told``: by member, the prefix of its ledger lines and their counters.
+    ``fails_over``: an attempt at one member may be followed by one at another.
     """
 
     __slots__ = (
@@ -99,7 +97,7 @@ class Pool:
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")
         windows = [member.context_window for member in self.members if member.context_window is not None]
-        self.min_context = min(windows) if windows and endpoint in _PROMPT_ENDPOINTS else None
+        self.min_context = min(windows) if windows and endpoint in ONE_PROMPT else None
         self.indices = tuple(range(len(self.members)))
         self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
         self.plain_rows = tuple(member.row(endpoint, False) for member in self.members)
@@ -129,7 +127,7 @@ class Pool:
 
 
 def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int, int] | None]:
-    """As of :class:`Pool`."""
+    """Return ``dearest`` and ``dearest_parts`` of a :class:`Pool`."""
     given = output = written = heard = spoken = 0
     has_parts = False
     for input_pusd, cached_pusd, output_pusd, parts in prices:
@@ -148,7 +146,7 @@ def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int,
 
 def _most_output(member: Deployment, endpoint: str) -> int:
     said = member.model.max_output_tokens
-    if endpoint in _WRITING:
+    if endpoint in WRITING:
         return said or member.context_window or _UNKNOWN_OUTPUT
     if endpoint == "images":
         return said or PICTURE_TOKENS

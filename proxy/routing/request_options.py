@@ -1,4 +1,4 @@
-"""What a request's head asks of the gateway itself, checked."""
+"""Options for the gateway itself in a request's head, checked."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def read_options(head: RequestHead) -> Options:
             code="unsupported_media_type",
         )
     if head.expect not in (b"", b"100-continue"):
-        raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
+        raise BadRequest("Only 'Expect: 100-continue' is supported.", status=417, close=True)
     options = head.options = Options(strategy, timeout_s, fallbacks)
     return options
 
 
 def caller_of(head: RequestHead, sticky: str, key_id: str | None = None) -> bytes:
-    """What a sticky split tells callers apart by; nothing where the request doesn't have it.
+    """Return what a sticky split knows a client by; empty where the request doesn't have it.
 
     :param sticky: ``key`` or ``header:NAME``. :param key_id: of the gateway's own key, where it has one.
     """
@@ -77,13 +77,15 @@ def _bad(message: str, what: str, header: str) -> BadRequest:
     return BadRequest(message, code=f"invalid_{what}", param=f"X-Inferoute-{header}")
 
 
+def unknown_strategy(name: str) -> str:
+    """The sentence for a strategy that does not exist."""
+    return f"Unknown strategy '{name[:40]}'. Use {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}."
+
+
 def _strategy(value: bytes) -> str:
     strategy = value.decode("latin-1")
     if strategy not in STRATEGIES:
-        known = ", ".join(STRATEGIES)
-        raise _bad(
-            f"X-Inferoute-Strategy must be one of {known}; '{strategy[:40]}' is none.", "strategy", "Strategy"
-        )
+        raise _bad(unknown_strategy(strategy), "strategy", "Strategy")
     return strategy
 
 

@@ -1,4 +1,4 @@
-"""How many further attempts live traffic may cause: a share of it, so that an outage can't multiply the load.
+"""The budget of further attempts: a share of live traffic, so that an outage can't multiply the load.
 
 A retry, a fallback or a hedge is allowed while ``R + 1 <= FLOOR + share * D``, with R the further attempts
 and D the requests of about the last ten seconds (decayed sums). The floor lets a burst of failures through
@@ -32,7 +32,7 @@ _QUIET: Final = 0.5
 
 
 class Share:
-    """What one key brought to the budget and took from it."""
+    """The deposits and withdrawals of one key."""
 
     __slots__ = ("of_clients", "requests", "retries")
 
@@ -50,7 +50,7 @@ class Share:
 
 
 class RetryBudget:
-    """See the module's text.
+    """The budget of all requests of this process.
 
     :param share: further attempts per request, such as 0.2.
     """
@@ -68,7 +68,7 @@ class RetryBudget:
             own.requests.add(1.0, now)
 
     def is_left(self, now: float, own: Share | None = None, *, is_clients: bool = False) -> bool:
-        """Whether one more attempt is within the budget.
+        """Return whether one more attempt is within the budget.
 
         :param own: of the request's key; None: it has none.
         :param is_clients: it follows a client's own time limit.
@@ -88,7 +88,7 @@ class RetryBudget:
         return own_taken + 1.0 <= share * brought + rest / 2.0
 
     def take(self, now: float, own: Share | None = None, *, is_clients: bool = False) -> bool:
-        """Spend one further attempt; False if there is none left."""
+        """Spend one further attempt; False if the budget is used up."""
         if not self.is_left(now, own, is_clients=is_clients):
             return False
         self._all.taken(is_clients).add(1.0, now)

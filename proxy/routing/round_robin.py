@@ -1,4 +1,8 @@
-"""The round-robin strategy: turns by weight."""
+"""The round-robin strategy: turns by weight.
+
+Smooth and weighted, as in nginx: each turn every candidate gains its weight, the highest goes and pays the
+sum, so that weights 3 and 1 go A A B A and not A A A B.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ from proxy.routing.candidates import Facts
 from proxy.routing.pool import Pool
 
 
-def _turn_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+def turn_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+    """The turns due to each candidate, by weight."""
     return [pool.turns[index] + pool.members[index].weight for index in able]
 
 
-def _pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
+def pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
+    """The candidate whose turn it is, which pays for it."""
     turns, members = pool.turns, pool.members
     paid = 0
     best = able[0]

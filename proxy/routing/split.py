@@ -1,4 +1,9 @@
-"""The split strategy: fixed shares, sticky or drawn for each request."""
+"""The split strategy: an alias with shares, sticky or drawn for each request.
+
+Weighted rendezvous hashing: each share draws a number, from the caller where the split is sticky, else at
+random, and the lowest ``-ln(number) / weight`` takes the request. So the shares are exact, every replica and
+worker agrees about a caller without talking, and when a member is out only its own callers move.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,11 @@ from typing import Final
 from proxy.routing.candidates import Facts
 from proxy.routing.pool import Pool
 
-# Of so many, looking through all is as quick as a set.
+# Up to this many, looking through all is as quick as a set.
 _FEW: Final = 8
 
 
-def _behind(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> Sequence[int]:
+def members_of_share(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> Sequence[int]:
     """The members of the share that takes the request; all, where the members with a share are out."""
     there = able if len(able) <= _FEW else frozenset(able)
     groups = [(name, weight, [i for i in behind if i in there]) for name, weight, behind in pool.shares]
@@ -37,7 +42,7 @@ def _draw(alias: str, share: str, caller: bytes, rng: Random) -> float:
     return (int.from_bytes(blake2b(key, digest_size=8).digest(), "big") + 1) / 2.0**64
 
 
-def _split_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
+def split_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     """The share of each member, of those that are there; members behind one name have it together."""
     there = frozenset(able)
     total = sum(weight for _, weight, behind in pool.shares if not there.isdisjoint(behind))

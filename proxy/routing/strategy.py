@@ -1,21 +1,8 @@
-"""Which member of a pool a request goes to.
+"""The choice of a pool's member for one request, and its explanation; one row per strategy.
 
-Members that can't take the request are skipped first (:mod:`proxy.routing.candidates`); a strategy then
-scores the rest (lower is better for ``latency``, in seconds, and ``cost``, in USD; higher for
-``availability``, a ratio, ``round-robin``, turns due, and ``split``, a share). Pools are small, so all
-members are scored each time.
-
-**latency**: :mod:`proxy.routing.latency`. **cost**: :mod:`proxy.routing.cost`.
-
-**availability.** Success ratio with a prior of 10 successes; ties by latency.
-
-**round-robin.** Smooth and weighted, as in nginx: each turn every candidate gains its weight, the highest
-goes and pays the sum, so that weights 3 and 1 go A A B A and not A A A B.
-
-**split** (an alias with shares). Weighted rendezvous hashing: each share draws a number, from the caller
-where the split is sticky, else at random, and the lowest ``-ln(number) / weight`` takes the request. So the
-shares are exact, every replica and worker agrees about a caller without talking, and when a member is out
-only its own callers move.
+Members that can't take the request are skipped first (:mod:`proxy.routing.candidates`); the pool's strategy
+then picks among the rest. Pools are small, so all candidates are scored each time. Each strategy is a module
+beside this one: ``latency``, ``cost``, ``availability``, ``round_robin`` and ``split``.
 """
 
 from __future__ import annotations
@@ -25,17 +12,34 @@ from random import Random
 from typing import Final, NamedTuple
 
 from proxy.deployments.deployment import Deployment
-from proxy.routing.availability import _availability_scores, _pick_availability
+from proxy.routing.availability import availability_scores, pick_availability
 from proxy.routing.candidates import Facts, candidates, is_one_due, why_not
 from proxy.routing.cost import UNPRICED, cost_scores, pick_cost
 from proxy.routing.latency import latency_scores, pick_latency
 from proxy.routing.pool import Pool
-from proxy.routing.round_robin import _pick_turn, _turn_scores
-from proxy.routing.split import _behind, _split_scores
+from proxy.routing.round_robin import pick_turn, turn_scores
+from proxy.routing.split import members_of_share, split_scores
+
+
+class Strategy(NamedTuple):
+    """One way of choosing among the candidates of a pool.
+
+    ``name``: as settings and ``X-Inferoute-Strategy`` have it. ``pick``: returns the index of a candidate;
+    None where the strategy is not picked by name: ``split`` hands on to another, ``pinned`` has one member.
+    ``scores``: one number a candidate, in ``unit`` (None: no number says anything). ``why``: the reason for
+    the best candidate, for people.
+    """
+
+    name: str
+    pick: Callable[[Pool, Sequence[int], Facts, Random], int] | None
+    scores: Callable[[Pool, Sequence[int], Facts], list[float]]
+    unit: str | None
+    higher_is_better: bool
+    why: str
 
 
 class Candidate(NamedTuple):
-    """A member as people see it: what it scores (None: nothing), or why it was skipped (None: it was not)."""
+    """A member with its score (None: it has none), or with the reason it was skipped (None: it was not)."""
 
     deployment: Deployment
     score: float | None
@@ -43,7 +47,7 @@ class Candidate(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What :func:`choose` would do: ``choice`` is None where nothing could be asked; ``why`` says so."""
+    """The result of :func:`choose` with its reason; ``choice`` is None where no member can be asked."""
 
     choice: Deployment | None
     why: str
@@ -51,9 +55,9 @@ class Explanation(NamedTuple):
 
 
 def choose(pool: Pool, facts: Facts, rng: Random, tried: Sequence[Deployment] = ()) -> Deployment | None:
-    """The member this request goes to; None where there is nobody (left) to ask.
+    """Choose the member this request goes to; None where no member is left to ask.
 
-    :param tried: where it has been already; a further attempt takes no turn of round-robin.
+    :param tried: members it was sent to already; a further attempt takes no turn of round-robin.
     """
     members = pool.members
     if pool.kind == "pinned":  # always sent, whatever its state
@@ -63,27 +67,28 @@ def choose(pool: Pool, facts: Facts, rng: Random, tried: Sequence[Deployment] = 
         return members[able[0]] if able else None
     strategy = pool.strategy
     if strategy == "split":
-        able, strategy = _behind(pool, able, facts, rng), pool.inner
+        able, strategy = members_of_share(pool, able, facts, rng), pool.inner
         if len(able) == 1:
             return members[able[0]]
     pick = _PICKS[strategy]
-    if tried and pick is _pick_turn:
+    if tried and pick is pick_turn:
         return members[able[int(rng.random() * len(able))]]
     return members[pick(pool, able, facts, rng)]
 
 
 def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Explanation:
-    """What :func:`choose` would go by, for people. Changes nothing.
+    """Explain what :func:`choose` would do. Changes nothing.
 
-    Members that the pool left out follow at the end. Units of a score: see the module's text; None for a
-    pinned member, and where the price is unknown.
+    Members that the pool left out follow at the end. The score is None for a pinned member, and where the
+    price is unknown.
     """
-    # Where nobody has a key, a request goes to one all the same, which says so.
+    strategy = BY_NAME[pool.strategy]
+    # Where no member has a key, a request goes to one all the same, which says so.
     has_key = any(member.usable for member in pool.members)
     able: Sequence[int] = ()
     if has_key:
         able = (0,) if pool.kind == "pinned" else candidates(pool, facts, tried)
-    values = dict(zip(able, _SCORES[pool.strategy](pool, able, facts), strict=True))
+    values = dict(zip(able, strategy.scores(pool, able, facts), strict=True))
     listed = []
     is_due = is_one_due(pool, facts.now)
     for index, member in enumerate(pool.members):
@@ -99,9 +104,9 @@ def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Expla
         )
         return Explanation(None, why, listed)
     if not able:
-        return Explanation(None, "every member asked for patience", listed)
-    best = (max if pool.strategy in _HIGHER_IS_BETTER else min)(able, key=values.__getitem__)
-    why = "the only one that can take it" if len(able) == 1 else _WHY[pool.strategy]
+        return Explanation(None, "all members are rate limited", listed)
+    best = (max if strategy.higher_is_better else min)(able, key=values.__getitem__)
+    why = "the only one that can take it" if len(able) == 1 else strategy.why
     return Explanation(pool.members[best], why, listed)
 
 
@@ -109,26 +114,22 @@ def _pinned_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]
     return [UNPRICED for _ in able]
 
 
+_ROWS: Final = (
+    Strategy("cost", pick_cost, cost_scores, "USD", False, "the lowest expected price"),
+    Strategy(
+        "latency", pick_latency, latency_scores, "s", False,
+        "the lowest expected time to the first byte",
+    ),
+    Strategy(
+        "availability", pick_availability, availability_scores, "ratio", True,
+        "the highest share of successes",
+    ),
+    Strategy("round-robin", pick_turn, turn_scores, "turns", True, "its turn"),
+    Strategy("split", None, split_scores, "share", True, "by weight"),
+    Strategy("pinned", None, _pinned_scores, None, False, "named by the request"),
+)  # fmt: skip
+BY_NAME: Final[dict[str, Strategy]] = {row.name: row for row in _ROWS}
+# Apart, as it is looked up for every request.
 _PICKS: Final[dict[str, Callable[[Pool, Sequence[int], Facts, Random], int]]] = {
-    "latency": pick_latency,
-    "cost": pick_cost,
-    "availability": _pick_availability,
-    "round-robin": _pick_turn,
-}
-_SCORES: Final[dict[str, Callable[[Pool, Sequence[int], Facts], list[float]]]] = {
-    "latency": latency_scores,
-    "cost": cost_scores,
-    "availability": _availability_scores,
-    "round-robin": _turn_scores,
-    "pinned": _pinned_scores,
-    "split": _split_scores,
-}
-_HIGHER_IS_BETTER: Final = frozenset({"availability", "round-robin", "split"})
-_WHY: Final = {
-    "latency": "the lowest expected time to the first byte",
-    "cost": "the lowest expected price",
-    "availability": "the highest share of successes",
-    "round-robin": "its turn",
-    "split": "by share",
-    "pinned": "named by the request",
+    row.name: row.pick for row in _ROWS if row.pick is not None
 }

@@ -39,7 +39,7 @@ class Start:
     :param sockets: descriptors of the sockets to accept on. :param memory: that of the mapping.
     :param accounts: and that of the keys' accounts. :param ledger: the directory to write to, if any.
     :param created: Unix seconds, for ``/v1/models``.
-    :param learned: what is known already, by row; it holds all lessons up to ``positions``, by worker.
+    :param learned: what is known already, by row; it holds all samples up to ``positions``, by worker.
     """
 
     settled: Settled

@@ -3,7 +3,7 @@
 usage
     Token counts of one response: input, cached, output and so on (``tokens``).
 price
-    Integers of pico-USD a token, so that sums are exact (``response_usage``).
+    Integers of pico-USD a token, so that sums are exact (``pricing``).
 ledger line
     One finished request as a line of JSON; ``tally`` adds lines up, ``recent`` keeps the latest.
 counters

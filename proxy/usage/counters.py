@@ -1,4 +1,4 @@
-"""What a process counts of its requests, for metrics: totals and histograms, each by labels that the
+"""The counts of a process's requests, for metrics: totals and histograms, each by labels that the
 configuration bounds. A status is the provider's to choose, so that only those of :data:`STATUSES` are counted
 by their number.
 
@@ -39,7 +39,7 @@ _KNOWN: Final = [
     501, 502, 503, 504, 505, 520, 521, 522, 523, 524, 525, 526, 529,
 ]  # fmt: skip
 STATUSES: Final = frozenset(_KNOWN)
-# What stands for the others: numbers that are none of these, and errors where what they stand for are.
+# Numbers that stand for all other statuses, with their labels: no known status, and errors where those are.
 _OTHERS: Final = {299: "2xx", 399: "3xx", 498: "4xx", 599: "5xx", 999: "other"}
 _STANDS_IN: Final = {2: 299, 3: 399, 4: 498, 5: 599}
 _COUNTED_AS: Final = [
@@ -59,11 +59,11 @@ def label_of(status: int) -> str:
 
 
 def is_error(label: str) -> bool:
-    """Whether a label is one of statuses of 400 and more."""
+    """Return whether a label is one of statuses of 400 and more."""
     return label[0] in "456789o"
 
 
-# So many labels are read in a step: 0.1 ms.
+# Labels read in a step: 0.1 ms.
 _AT_ONCE: Final = 100
 
 # Labels after the kind of what is counted -> the numbers.
@@ -71,7 +71,7 @@ Sums = dict[tuple[str, ...], tuple[int, ...]]
 
 
 class Counted(NamedTuple):
-    """What was counted until now, and what is so at this moment.
+    """Counts up to now, and values of this moment.
 
     Of a worker that has ended the ``totals`` still count, and its ``levels`` no longer do.
     """
@@ -88,7 +88,7 @@ def add_up(into: Sums, more: Sums) -> None:
 
 
 class Histogram:
-    """How often values fell into which bucket, and their sum.
+    """Number of values in each bucket, and their sum.
 
     :param bounds: the highest value of each bucket, ascending; above the last is one more.
     """
@@ -134,7 +134,7 @@ class Used:
         self.input_tokens = self.cached_tokens = self.output_tokens = self.reasoning_tokens = 0
 
     def add(self, usage: Usage, nusd: int) -> None:
-        """What an attempt used."""
+        """Add the usage of one attempt."""
         self.input_tokens += usage[0]
         self.cached_tokens += usage[1]
         self.output_tokens += usage[3]
@@ -176,7 +176,7 @@ class Times:
 
 
 class Told:
-    """What is said of all requests of a pool that one deployment answers: in lines of the ledger, and here.
+    """The ledger-line prefix and the counters shared by all requests of one pool at one deployment.
 
     :param what: members of the line.
     """
@@ -190,7 +190,7 @@ class Told:
 
 
 class Counters:
-    """See the module's text."""
+    """All counts of this process, by their labels."""
 
     __slots__ = (
         "_failures", "_times", "_used", "dropped_headers", "dropped_parameters", "fallbacks", "hedges", "lag",
@@ -217,9 +217,9 @@ class Counters:
         return Told(what, times)
 
     def used(self, model: Model, key: str, status: int) -> Used:
-        """Where a request counts.
+        """Return the counters of a model, a key and a status.
 
-        :param model: that answered, or was asked last; ``NOBODY``: nobody was asked.
+        :param model: the model that answered, or was asked last; ``NOBODY``: none was asked.
         :param key: its id, or "".
         """
         labels = *model, key, counted_as(status)
@@ -229,7 +229,7 @@ class Counters:
         return used
 
     def refused(self, status: int) -> None:
-        """What came was no request yet, and was answered with an error."""
+        """Count input that was refused before it was a request."""
         self.used(NOBODY, "", status).requests += 1
 
     def followed(self, in_pool: bool) -> None:

@@ -1,4 +1,4 @@
-"""What pictures, sounds and documents count in tokens, judged by how they begin; and those that models make.
+"""Tokens of pictures, sounds and documents, judged by how they begin; and of those that models make.
 
 Estimates, for where a provider does not say. They follow what vendors publish:
 
@@ -54,7 +54,7 @@ _PACKING: Final = 0.75
 
 
 class Medium(NamedTuple):
-    """What a medium counts: fixed (by OpenAI's tiles, and by Anthropic's area), and a byte of its base64."""
+    """Tokens of a medium: fixed (by OpenAI's tiles, and by Anthropic's area), and per byte of its base64."""
 
     by_tiles: int
     by_area: int
@@ -68,7 +68,7 @@ def by_bytes(bytes_a_token: float, is_sound: bool = False) -> Medium:
 
 
 def tokens_of(medium: Medium, size: int, is_by_area: bool) -> float:
-    """What a medium counts.
+    """Return the tokens of a medium.
 
     :param size: of its base64. A picture has as many pixels at least as it takes to fill its bytes, whatever
         its head claims.
@@ -92,7 +92,7 @@ _SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def medium_of(base64: bytes) -> Medium | None:
-    """What a medium is by how it begins; None: nothing that is known.
+    """Recognise a medium by its first bytes; None: unknown.
 
     :param base64: its first bytes, of :data:`HEAD_BYTES` as many as there are.
     """
@@ -120,7 +120,7 @@ def medium_of(base64: bytes) -> Medium | None:
 
 
 def by_type(kind: bytes) -> Medium:
-    """What a medium counts by its content type alone, as data URLs have it."""
+    """Return the tokens of a medium by its content type alone, as data URLs have it."""
     begin = kind.partition(b"/")[0]
     if begin == b"image":
         return _UNSEEN_PICTURE
@@ -130,13 +130,13 @@ def by_type(kind: bytes) -> Medium:
 
 
 def spoken(content_type: bytes, size: int) -> int:
-    """Tokens of so many bytes of speech that a model has read out."""
+    """Return the tokens of speech that a model has made, by its size in bytes."""
     kind = content_type.partition(b";")[0].strip().lower()
     return ceil(size / _SPEECH_BYTES.get(kind, _PACKED_SOUND) * _SPOKEN_TOKENS_A_SECOND)
 
 
 def usually_spoken(prompt_tokens: float) -> int:
-    """What a text of so many tokens usually counts once it is read out."""
+    """Estimate the tokens of a text once it is read out."""
     return ceil(prompt_tokens * _SPOKEN)
 
 
@@ -146,7 +146,7 @@ def most_spoken(prompt_tokens: float) -> int:
 
 
 def picture(width: int, height: int) -> Medium:
-    """What a picture of so many pixels counts."""
+    """Return the tokens of a picture by its size in pixels."""
     if width <= 0 or height <= 0:
         return _UNSEEN_PICTURE
     shrunk = min(1.0, 2048 / max(width, height))

@@ -1,4 +1,7 @@
-"""Prices as integers, and what a usage costs."""
+"""Prices as integers, and the cost of a usage.
+
+Prices become pico-USD per token when the configuration is loaded; costs are nano-USD.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from proxy.usage.tokens import Usage
 
 
 class PartPrices(NamedTuple):
-    """What parts of input and output cost, in pico-USD per token; None where unknown."""
+    """Prices of parts of input and output, in pico-USD per token; None where unknown."""
 
     cache_write_pusd: int | None
     reasoning_pusd: int | None
@@ -45,8 +48,8 @@ def prices_of(model: ModelConfig) -> Prices:
 
 
 def price_nusd(usage: Usage, prices: Prices) -> int | None:
-    """What an answer costs in nano-USD, rounded half up. Of a model with some prices only, tokens without one
-    cost nothing; None where it has no price at all."""
+    """Return the cost of a response in nano-USD, rounded half up. Of a model with some prices only, tokens
+    without one cost nothing; None where it has no price at all."""
     input_pusd, cached_pusd, output_pusd, parts = prices  # not by name: each costs a call
     if parts is not None:
         return _price_apart_nusd(usage, prices, parts)
@@ -63,7 +66,7 @@ def price_nusd(usage: Usage, prices: Prices) -> int | None:
 
 
 def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int:
-    """As :func:`price_nusd`, each part at its own price. There is one, else there would be no ``parts``."""
+    """Return the cost with each part at its own price; some part has one, else ``parts`` would be None."""
     given, cached, written, output, reasoning, _, audio_input, audio_output = usage
     cost_pusd = 0
     for tokens, pusd in (

@@ -1,4 +1,4 @@
-"""What a request's body holds beside text, measured piece by piece as it comes in: base64, and whether there
+"""Measures what a request's body holds beside text, piece by piece as it comes in: base64, and whether there
 are images.
 
 For estimates. Base64 has no spaces, text has, and of a long stretch samples are believed: of a long text a
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.endpoints import ANTHROPIC
 from proxy.usage.media_tokens import HEAD_BYTES, RAW_AUDIO, Medium, by_type, medium_of, tokens_of
 from proxy.wire.json_strings import runs
 from proxy.wire.media_places import Span, placed
@@ -19,7 +20,7 @@ from proxy.wire.media_places import Span, placed
 # bytes are found at memory speed, longer needles at about 2 GB/s: in a body that is one large image the
 # difference is a factor of ten, in dense text the extra call every 8 KiB costs nothing.
 BLOCK_BYTES: Final = 8 << 10
-# Of a stretch longer than this, samples tell whether it is text: so many, but none nearer than that.
+# A longer stretch is judged by samples: the most of them, and the least distance between two.
 _SAMPLE_FROM_BYTES: Final = 8 << 10
 _SAMPLES: Final = 16
 _SAMPLE_EVERY: Final = 2 << 10
@@ -36,12 +37,10 @@ _KEYS: Final = frozenset(
 _KEY_BEFORE: Final = re.compile(rb'(?<!\\)"([a-z0-9_]{1,12})"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"\Z')
 _KEY_BYTES: Final = 96
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_=-]*+")
-# Where pictures count by their area.
-_BY_AREA: Final = frozenset({"messages", "count_tokens"})
 _IMAGE_MARKS: Final = (b'"image_url"', b'"input_image"', b'"image"')
 _CACHE_MARKS: Final = (b'"cache_control"',)
 _SOUND_MARKS: Final = (b'"audio"',)
-# Letters as escapes, which nobody writes who has nothing to hide: they may be any of these words.
+# Letters as escapes, which only a client with something to hide writes: they may be any of these words.
 _ESCAPE_MARKS: Final = (b"\\u005", b"\\u006", b"\\u007")
 _SEAM_BYTES: Final = 14  # of either side of a cut, for a mark across it
 
@@ -63,14 +62,14 @@ class Media:
         self._tail = b""  # the last bytes: a string that is too short to be judged yet, and its key
 
     def tokens(self, endpoint: str) -> int:
-        """What they count at an endpoint, as far as they have come."""
-        tokens, is_by_area = 0.0, endpoint in _BY_AREA
+        """Return the tokens they count at an endpoint, as far as they have come."""
+        tokens, is_by_area = 0.0, endpoint in ANTHROPIC
         for span, medium in zip(self._spans, self._media, strict=True):
             tokens += tokens_of(medium, span.size, is_by_area)
         return int(tokens)
 
     def sound_tokens(self) -> int:
-        """What of that are sounds."""
+        """Return the tokens of the sounds among them."""
         tokens = 0.0
         for span, medium in zip(self._spans, self._media, strict=True):
             if medium.is_sound:
@@ -118,7 +117,7 @@ class Media:
                 self.size -= spans[at].size
 
     def _go_on(self, piece: bytes, stop: int) -> None:
-        """What comes before the first quote belongs to the string in which the last piece ended."""
+        """Take the bytes before the first quote: they belong to the string in which the last piece ended."""
         tail = self._tail
         if self._may_go_on:
             span = self._spans[-1]
@@ -147,7 +146,7 @@ class Media:
 
 
 def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:
-    """What the string at ``data[start:end]`` is, as far as it is there; None: text.
+    """Return the medium in the string at ``data[start:end]``, as far as it is there; None: it is text.
 
     :param before: what stands before it, to its opening quote.
 
@@ -233,17 +232,17 @@ class BodyMarks:
 
 
 def has_cache_control(pieces: Sequence[bytes]) -> bool:
-    """Whether a body may ask for something to be written into a cache."""
+    """Return whether a body may ask for something to be written into a cache."""
     return _has(pieces, _CACHE_MARKS) or _has(pieces, _ESCAPE_MARKS)
 
 
 def asks_for_sound(pieces: Sequence[bytes]) -> bool:
-    """Whether a body may ask for an answer in sound."""
+    """Return whether a body may ask for an answer in sound."""
     return _has(pieces, _SOUND_MARKS) or _has(pieces, _ESCAPE_MARKS)
 
 
 def has_images(pieces: Sequence[bytes]) -> bool:
-    """Whether a body has images in it."""
+    """Return whether a body has images in it."""
     return _has(pieces, _IMAGE_MARKS)
 
 
@@ -283,7 +282,7 @@ def _has_spaces(data: bytes, start: int, end: int) -> bool:
 
 
 def _sample_every(size: int) -> int:
-    """So many bytes lie from sample to sample, and none of them is cut short by the end."""
+    """Return the distance from sample to sample in bytes; no sample is cut short by the end."""
     return size // min(_SAMPLES, size // _SAMPLE_EVERY) + 1
 
 

@@ -1,4 +1,4 @@
-"""Reads the provider's token counts from the end of an answer, and prices them.
+"""Reads the provider's token counts from the end of a response.
 
 Only the last few KiB of an answer are kept while it streams past, so the readers here work on a tail whose
 beginning may be missing. They rest on one fact: in valid JSON the bytes ``"usage"`` without a backslash
@@ -10,8 +10,6 @@ pass.
 Only a usage at its known place counts: at the top of an answer or event, in its first choice or a vendor's
 member there, in an event's ``response``, in the ``message`` of a ``message_start``, in the ``delta`` of a
 ``message-end``; of several the last. What stands in it is :mod:`proxy.usage.tokens`' business.
-
-Money is integer: prices become pico-USD per token when the configuration is loaded, costs nano-USD.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.usage.tokens import Usage, merged, of_object
+from proxy.wire.sse import data_of, split_events
 
 # How many objects called "usage" are tried, from the end: honest answers have one or two, and the cap keeps a
 # tail that is full of them from costing a parse each.
@@ -78,7 +77,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"", aside: bytes = b"
     :returns: None if no event in reach has a usage. Without the first event of ``messages`` the input tokens
         may be 0.
     """
-    blocks = _blocks(tail)
+    blocks = split_events(tail)
     last: Usage | None = None
     raw: dict[str, Any] | None = None
     left = _MAX_CANDIDATES
@@ -115,7 +114,7 @@ def _filled(last: Usage | None, before: Usage | None) -> Usage | None:
 
 
 def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
-    """What a provider had counted of an answer that was broken off, or whose client left.
+    """Return the provider's count of a response that was broken off, or whose client disconnected.
 
     The output may be provisional: ``message_start`` counts one token or none, and continuous usage (vLLM's
     ``continuous_usage_stats``) what had been written by then.
@@ -131,18 +130,11 @@ def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
     return usage if usage is not None and (usage.input_tokens or usage.output_tokens) else None
 
 
-def _blocks(stream: bytes) -> list[bytes]:
-    """The events of a stream, with LF line ends. JSON has no bare CR in strings: none is content."""
-    if b"\r" in stream:
-        stream = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return stream.split(b"\n\n")
-
-
 def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any] | None:
     """The usage object of one event; ``is_cut``: its beginning may be missing."""
     if block.find(b"usage") < 0 and block.find(b'"timings"') < 0:  # usageMetadata too
         return None
-    data = _data(block)
+    data = data_of(block)
     event = _loads(data)
     found = None
     if isinstance(event, dict):
@@ -159,7 +151,7 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
         # text that orjson refuses: half of a surrogate pair, where a model's token ends within a character.
         if is_cut:
             line, _, rest = block.partition(b"\n")
-            data = line + b"\n" + _data(rest)
+            data = line + b"\n" + data_of(rest)
         cut = _read_suffix(data, b'{"":{' if endpoint == "responses" else b"{", _KEY)
         found = None if cut is None else cut["usage"]
     return found if isinstance(found, dict) and found else None
@@ -188,7 +180,7 @@ def _held_by(holder: dict[str, Any]) -> Any:
 
 
 def _instead_in(tail: bytes) -> Any:
-    """What the last bytes of an answer have in place of a usage."""
+    """Read what the last bytes of a response have in place of a usage."""
     for name, key in zip(_INSTEAD, _INSTEAD_KEYS, strict=True):
         holder = _read_suffix(tail, b"{", key)
         if holder is not None:
@@ -198,19 +190,14 @@ def _instead_in(tail: bytes) -> Any:
 
 def _message_start(stream: bytes) -> dict[str, Any] | None:
     """The usage in the ``message_start`` event of the Anthropic API, if that event is whole in ``stream``."""
-    for block in _blocks(stream):
+    for block in split_events(stream):
         if b"message_start" in block:
-            event = _loads(_data(block))
+            event = _loads(data_of(block))
             if isinstance(event, dict) and event.get("type") == "message_start":
                 message = event.get("message")
                 usage = message.get("usage") if isinstance(message, dict) else None
                 return usage if isinstance(usage, dict) else None
     return None
-
-
-def _data(block: bytes) -> bytes:
-    """The data of one event: its ``data`` lines, joined (WHATWG HTML, 9.2.6)."""
-    return b"\n".join(line[5:] for line in block.split(b"\n") if line.startswith(b"data:"))
 
 
 def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | None:
@@ -225,7 +212,7 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
         if end and tail[end - 1] == _BACKSLASH:
             continue
         if not _is_object(tail, end + len(key)):
-            continue  # in what a model wrote, or a key or value of metadata: text, whoever wrote it
+            continue  # in what a model wrote, or a key or value of metadata: text
         left -= 1
         found = _loads(opening + tail[end:])
         if found is not None:
@@ -235,7 +222,8 @@ def _read_suffix(tail: bytes, opening: bytes, key: bytes) -> dict[str, Any] | No
 
 
 def _is_object(text: bytes, at: int) -> bool:
-    """Whether an object follows on a key that ends at ``at``; byte by byte, as a pattern costs far more."""
+    """Return whether an object follows on a key that ends at ``at``; byte by byte, as a pattern costs far
+    more."""
     wanted, size = _COLON, len(text)
     while at < size:
         byte = text[at]

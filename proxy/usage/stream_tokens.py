@@ -1,4 +1,4 @@
-"""How many tokens a stream has carried, judged by the events at its end: for providers that do not say.
+"""An estimate of a stream's tokens, from the events at its end: for providers that send no usage.
 
 Nothing is counted while a stream passes. Its last kilobytes are kept anyway; what the events in them carry
 for each byte is taken for the whole of it, so wrapping of any size costs nothing.
@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.wire.sse import data_of, split_events
+
 # Most providers send an event a token, which is a few letters; longer ones are several, at four letters each.
 # Of short ones some have two or three in each (speculative decoding): so they are no fewer than their events,
 # and no fewer than their letters make at five each, which is a word and its space.
@@ -20,7 +22,7 @@ _CHARS_A_TOKEN: Final = 4
 _SHORT_CHARS_A_TOKEN: Final = 5
 # Han, kana and Hangul are tokens by themselves, more or less: from here on each character counts.
 _WIDE: Final = re.compile("[\u2e80-\U0010ffff]")
-# So many of the last events are read: a millisecond's work at most, and enough for a mean.
+# The most events read, from the end: up to a millisecond's work, and enough for a mean.
 _MOST_EVENTS: Final = 64
 # Bytes of an event stream per token, where no event can be read: a chat chunk with one token has 200 to 300
 # bytes, Anthropic's deltas carry several tokens in 120.
@@ -36,9 +38,9 @@ def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENT
 
     :param tail: its last bytes; all of it where ``passed_bytes`` is not more.
     :param passed_bytes: how much there was.
-    :param most_events: so many of the last ones are read.
+    :param most_events: the most that are read, from the end.
     """
-    blocks = tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
+    blocks = split_events(tail)
     if passed_bytes > len(tail):
         del blocks[0]  # it may be cut
     tokens = size = short = letters = 0
@@ -64,18 +66,15 @@ def stream_tokens(tail: bytes, passed_bytes: int, most_events: int = _MOST_EVENT
 
 
 def _data(block: bytes) -> dict[str, Any] | None:
-    at = block.find(b"data:")
-    if at < 0 or (at and block[at - 1 : at] != b"\n"):
-        return None
     try:
-        found = orjson.loads(block[at + 5 :].partition(b"\n")[0])
+        found = orjson.loads(data_of(block))
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
 
 
 def _chars(event: dict[str, Any]) -> tuple[int, int]:
-    """How many letters a model wrote in an event, whichever API it is of; and how many of them are wide."""
+    """Count the letters a model wrote in an event of any API, and those of them that are wide."""
     texts: list[str] = []
     delta = event.get("delta")
     if isinstance(delta, str):  # Responses

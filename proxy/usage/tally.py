@@ -1,4 +1,4 @@
-"""What the lines of the ledger add up to. Lines that were torn, or are none of ours, are counted as such.
+"""Sums over lines of the ledger. Lines that were torn, or are not the gateway's, are counted as such.
 
 A process that is killed, or a full disk, can leave half a line. It must cost itself only: neither the line
 beside it nor the numbers of others may change for it, so a line is added whole or not at all.
@@ -25,7 +25,7 @@ def cut(data: bytes, is_full: bool, is_end: bool) -> tuple[list[bytes], int, int
     """Whole lines of a slice of a file, how many of its bytes that takes, and how many lines were torn.
 
     :param is_full: the slice is as long as they get: without the end of a line in it, it is no line of ours.
-    :param is_end: of a file to which nobody writes: a line without an end is torn. Elsewhere it waits.
+    :param is_end: of a file that is complete: a line without an end is torn. Elsewhere it waits.
     """
     end = data.rfind(b"\n") + 1
     lines = data[: end - 1].split(b"\n") if end else []
@@ -87,7 +87,7 @@ def add(lines: list[bytes], totals: Totals) -> int:
 
 
 def _parsed(lines: list[bytes]) -> list[Any]:
-    """What each line is in JSON, None where it is none.
+    """Parse each line as JSON; None where it is not.
 
     All in one go is a fifth faster than one by one. Two torn lines that are only together an array's members
     would be one fewer, and then each is looked at alone.
@@ -119,7 +119,7 @@ def _check(group: Group) -> None:
 
 
 def _hedged(record: dict[str, Any], group: Group) -> list[tuple[Group, int, int, int]]:
-    """What attempts that lost a hedge have cost, each at its own model and provider. All are estimates."""
+    """Add the costs of attempts that lost a hedge, each at its own model and provider. All are estimates."""
     found = []
     for lost in record["hedged"] or ():
         inputs, outputs, nusd = lost.get("input", 0), lost.get("output", 0), lost.get("nusd")

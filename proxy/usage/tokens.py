@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from proxy.endpoints import HAS_CHOICES
+
 # No answer has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
 _MAX_COUNT: Final = 100_000_000
-# Where text is written, and reasoning may be left out of what was written.
-_WRITING: Final = ("chat", "completions")
 
 # Prompt, answer and sum: OpenAI's, and most others'; Responses' and Anthropic's; Gemini's; Bedrock's;
 # Ollama's; llama.cpp's timings.
@@ -149,7 +149,7 @@ def _unusual(found: dict[str, Any], endpoint: str) -> Usage | None:
 
 
 def _beside(given: int, rest: int, cached: int, written: int, reasoning: int) -> int:
-    """How many tokens of a cache are not within the prompt's.
+    """Return the number of a cache's tokens that the prompt's count does not include.
 
     :param rest: what the total has more than prompt and answer: the reading counts under which it adds up.
     """
@@ -170,7 +170,7 @@ def _left_out(found: dict[str, Any], endpoint: str, more: int, output: int, reas
         return 0
     if reasoning == more:
         return more
-    if endpoint not in _WRITING or (reasoning and reasoning <= output):
+    if endpoint not in HAS_CHOICES or (reasoning and reasoning <= output):
         return 0
     return 0 if _count(found, "prompt_audio_seconds") else more  # Mistral's total has the sound that it heard
 
@@ -214,7 +214,7 @@ def _sound(details: Any) -> int:
 
 
 def _details(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The parts of a count; empty where there are none."""
+    """Return the parts of a count; empty where it has none."""
     for name in names:
         details = found.get(name)
         if type(details) is dict and details:

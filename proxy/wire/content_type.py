@@ -19,7 +19,7 @@ _UTF_8: Final = (b"utf-8", b"utf8")
 
 
 def is_json(value: bytes) -> bool:
-    """Whether a Content-Type says JSON in UTF-8, or says no more than a browser does by itself.
+    """Return whether a Content-Type says JSON in UTF-8, or says no more than a browser does by itself.
 
     JSON is ``application/json`` and what ends in ``+json`` (RFC 6839 section 3.1). ``text/plain`` without a
     charset is what browsers send without asking first.

@@ -54,7 +54,7 @@ class Decoder:
         self.failed = False
 
     def feed(self, data: bytes) -> bytes:
-        """What ``data``, the next piece of the encoded payload, decodes to. Never raises."""
+        """Decode ``data``, the next piece of the encoded payload. Never raises."""
         if self.failed:
             return b""
         try:
@@ -102,14 +102,15 @@ class Decoder:
 
 
 def decoder_for(encoding: bytes) -> Decoder | None:
-    """A decoder for a ``Content-Encoding`` (lower case); None where there is none: br, zstd, two in a row."""
+    """A decoder for a ``Content-Encoding`` (lower case); None for others: br, zstd, two in a row."""
     if encoding in (b"gzip", b"x-gzip"):  # the same (RFC 9110 8.4.1.3)
         return Decoder(is_gzip=True)
     return Decoder(is_gzip=False) if encoding == b"deflate" else None
 
 
 def readable(accepted: bytes) -> bytes:
-    """What of an ``Accept-Encoding`` may go to a provider: an answer in another coding could not be read."""
+    """Return the part of an ``Accept-Encoding`` that may go to a provider: a response in another coding could
+    not be read."""
     parts = [part.strip(b" \t") for part in accepted.split(b",")]
     kept = [part for part in parts if part.partition(b";")[0].rstrip(b" \t").lower() in _READABLE]
     return b", ".join(kept) or b"identity"

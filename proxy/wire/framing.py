@@ -13,7 +13,7 @@ with the same face:
 ``payload``
     If set to a list, ``feed`` appends the pieces of the body without their framing.
 ``slice_bytes``
-    How much may be fed in one turn of the event loop, for whoever shares it with others.
+    The most that should be fed in one turn of the event loop, where others share it.
 
 Strict on purpose: a line end is CRLF, a chunk size is hexadecimal digits and nothing else. What two parsers
 could read differently is an error here, for the provider's side as for the client's.
@@ -24,7 +24,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# A chunk-size line holds up to 16 digits and extensions nobody uses; longer ones are an attack on memory.
+# A chunk-size line holds up to 16 digits, and extensions that no program uses; longer ones are an attack on
+# memory.
 MAX_SIZE_LINE_BYTES: Final = 256
 MAX_SIZE_DIGITS: Final = 15
 # Of chunks of one byte this takes 2 ms.
@@ -41,7 +42,7 @@ _EXTENSIONS: Final = re.compile(
     rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\"))?)+"
 )
-# A trailer is dropped, but a line that is none may be the head of a smuggled message.
+# A trailer is dropped, but a line that is not one may be the head of a smuggled message.
 _TRAILER_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t -~\x80-\xff]*\r\n")
 _FORBIDDEN_TRAILERS: Final = frozenset((b"content-length", b"transfer-encoding"))  # RFC 9110 6.5.1
 # Providers send the same few chunk sizes over and over; a look-up is four times as fast as a strict parse.
@@ -67,7 +68,7 @@ class LengthBody:
         self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
-        """Consume what belongs to this body. See the module's text."""
+        """Consume the bytes that belong to this body."""
         taken = len(data)
         if taken >= self.remaining:
             taken = self.remaining
@@ -80,7 +81,8 @@ class LengthBody:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether something may be put between what came and what follows: never inside a counted body."""
+        """Return whether something may be put between what came and what follows: never inside a counted
+        body."""
         return False
 
 
@@ -97,7 +99,7 @@ class CloseBody:
         self.slice_bytes = _ANY
 
     def feed(self, data: bytes) -> int:
-        """Everything belongs to this body. See the module's text."""
+        """Take all bytes: everything belongs to this body."""
         self.passed = len(data)
         if self.payload is not None and data:
             self.payload.append(data)
@@ -146,7 +148,7 @@ class ChunkedBody:
         self.slice_bytes = CHUNKED_SLICE_BYTES
 
     def feed(self, data: bytes) -> int:  # noqa: PLR0912 (calls would cost more than they explain)
-        """Consume what belongs to this body. See the module's text.
+        """Consume the bytes that belong to this body.
 
         :raises FramingError: the framing is broken; nothing of ``data`` may be passed on, though pieces of it
             may be in ``payload``. ``at_boundary`` still says where the bytes that were passed on stand.
@@ -202,7 +204,7 @@ class ChunkedBody:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a chunk of ours may be put between what came and what follows."""
+        """Return whether a chunk of ours may be put between what came and what follows."""
         return self._state == _SIZE and not self._line and not self.done
 
     def _start_chunk(self, size: int) -> None:
@@ -261,7 +263,7 @@ class ChunkedBody:
                 break
             match = _TRAILER_LINE.fullmatch(line)
             if not match or match[1].lower() in _FORBIDDEN_TRAILERS:
-                raise FramingError("a trailer line is no header field, or one that frames a message")
+                raise FramingError("a trailer line is not a header field, or frames a message")
         # The usual end has no trailers and came whole: it passes as it is.
         if self.done and self._trailer_bytes == 2 and pos - self.passed == 2:
             self.passed = pos
@@ -278,7 +280,7 @@ def _parse_size(line: bytes) -> int:
     if semicolon and not _EXTENSIONS.fullmatch(line, len(digits)):
         raise FramingError("a chunk extension is malformed")
     if not digits or len(digits) > MAX_SIZE_DIGITS or not _HEX.issuperset(digits):
-        raise FramingError(f"{bytes(line[:32])!r} is no chunk size")
+        raise FramingError(f"{bytes(line[:32])!r} is not a chunk size")
     size = int(digits, 16)
     if not semicolon:
         if len(_SIZES) >= _MAX_CACHED_SIZES:
@@ -294,8 +296,8 @@ def wrap_chunk(data: bytes, last: bool) -> bytes:
 
 
 def chunk_around(size: int, last: bool) -> tuple[bytes, bytes]:
-    """What goes before and behind ``size`` bytes to make a chunk of them, with the end of the body behind the
-    last. Nothing makes no chunk."""
+    """Return the bytes that go before and behind ``size`` bytes to make a chunk of them, with the end of the
+    body behind the last. Nothing makes no chunk."""
     end = b"0\r\n\r\n" if last else b""
     return (b"%x\r\n" % size, b"\r\n" + end) if size else (b"", end)
 

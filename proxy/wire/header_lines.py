@@ -32,7 +32,7 @@ _VOLATILE: Final = frozenset(
     b"openai-processing-ms x-ratelimit-remaining-requests x-ratelimit-remaining-tokens set-cookie".split()
 )
 
-# Nobody sends more before a request but to keep us busy.
+# More before a request is only sent to keep the gateway busy.
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n){1,8}+")
 
 PASS: Final = 0
@@ -200,7 +200,7 @@ class Lines:
                 if name
                 else "a header without a name"
             )
-            raise HeadError(f"{what} is no header field: write 'Name: value'")
+            raise HeadError(f"{what} is not a header field: write 'Name: value'")
         lower = name.lower()
         known = (self.rule_of(lower), lower, lower not in _VOLATILE)
         if len(name) <= MAX_CACHED_LINE:
@@ -226,22 +226,23 @@ def _rule_of_response(name: bytes) -> int:
 
 
 def is_too_long(name: bytes, value: bytes) -> bool:
-    """Whether a value that a client sends is longer than what passes; the name is in lower case."""
+    """Return whether a value that a client sends is longer than what passes; the name is in lower case."""
     return len(value.strip(b" \t")) > (MAX_ID_BYTES if name in ID_HEADERS else MAX_VALUE_BYTES)
 
 
 def is_kept(name: bytes) -> bool:
-    """Whether the value of a request header of this name, in lower case, is kept with the head."""
+    """Return whether the value of a request header of this name, in lower case, is kept with the head."""
     return _rule_of_request(name) in (PASS, ASIDE)
 
 
 def passes_everywhere(name: bytes) -> bool:
-    """Whether a request header of this name, in lower case, passes to every provider."""
+    """Return whether a request header of this name, in lower case, passes to every provider."""
     return _rule_of_request(name) == PASS
 
 
 def may_pass(name: bytes) -> bool:
-    """Whether a request header of this name, in lower case, may pass where a provider's settings say so.
+    """Return whether a request header of this name, in lower case, may pass where a provider's settings say
+    so.
 
     Servers behind CGI or WSGI read ``_`` as ``-``: a name with one could be any other.
     """
@@ -288,12 +289,12 @@ response_lines = Lines(_rule_of_response, is_bounded=False)
 
 
 def is_length(value: bytes) -> bool:
-    """Whether it is a Content-Length that can be."""
+    """Return whether it is a Content-Length that can be."""
     return value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS
 
 
 def connection_options(value: bytes, keep_alive: bool) -> tuple[bool, frozenset[bytes]]:
-    """What all Connection headers of a head say, joined by commas.
+    """Join the values of all Connection headers of a head by commas.
 
     "close" wins over "keep-alive" (RFC 9112 9.3), and what else is named goes no further than this hop
     (RFC 9110 7.6.1), except for the framing, which is never the sender's to remove. All names go in one pass:

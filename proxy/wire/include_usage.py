@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.endpoints import HAS_CHOICES
 from proxy.wire.json_body import Keys, ends_of, is_empty_object, part_of
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import BROKEN, ENDED, OUTSIDE, keys_of, outline, skip_white, value_at
@@ -34,7 +35,7 @@ MAX_EVENT_BYTES: Final = 64 << 10
 # Real options have less than 100 bytes.
 MAX_OPTIONS_BYTES: Final = 4 << 10
 # Where stream_options is known.
-USAGE_ASKED_AT: Final = frozenset({"chat", "completions"})
+USAGE_ASKED_AT: Final = HAS_CHOICES
 # Between a key and its value: see proxy.wire.outline.value_at.
 _WHITE_BYTES: Final = 9 << 10
 
@@ -57,7 +58,7 @@ class Edit(NamedTuple):
 
 
 class NoEdit(Enum):
-    """Why a body stays as it is. In either case nothing may be taken out of its answer."""
+    """Reasons why a body stays as it is. In either case nothing may be taken out of its response."""
 
     ASKED = auto()  # the client itself asks for the usage
     UNCLEAR = auto()  # two readers could take its options differently, or refuse them: the provider judges
@@ -67,7 +68,7 @@ _NULL_VALUE: Final = re.compile(rb"null[ \t\r\n]*+[,}]")
 
 
 def ask_for_usage(pieces: Sequence[bytes], begin: int, keys: Keys) -> Edit | NoEdit:
-    """What to change so that a request asks for the usage of its stream.
+    """Return the edit by which a request asks for the usage of its stream.
 
     :param pieces: of a whole body with ``"stream":true`` in it. It is not parsed; one that is no valid JSON
         is no better and no worse after the edit.
@@ -98,9 +99,9 @@ def ask_for_usage(pieces: Sequence[bytes], begin: int, keys: Keys) -> Edit | NoE
 
 
 def is_clear(pieces: Sequence[bytes], begin: int, keys: Keys) -> bool:
-    """Whether all programs understand alike what a body says of the usage of its stream.
+    """Return whether all programs understand alike what a body says of the usage of its stream.
 
-    Parameters as of :func:`ask_for_usage`.
+    Parameters as in :func:`ask_for_usage`.
     """
     ends = ends_of(pieces)
     for start, stop in keys:
@@ -153,7 +154,8 @@ def _object_at(body: bytes, start: int) -> bytes:
 
 
 def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
-    """Where the top-level members ``key`` (plain spelling, with quotes) begin, and where their values do."""
+    """Yield the beginnings of the top-level members ``key`` (plain spelling, with quotes), and of their
+    values."""
     for start, stop in keys_of(body):
         if body[start:stop] == key:
             yield start, value_at(body, stop)
@@ -162,7 +164,9 @@ def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
 # --- the answer ------------------------------------------------------------------------------------------
 
 # An empty line, from the last byte of the line end before it on (WHATWG HTML, 9.2.6: LF, CRLF or CR). A CR
-# may be half of a CRLF whose LF is still to come; that LF then stands before the next event.
+# may be half of a CRLF whose LF is still to come; that LF then stands before the next event. Other than
+# proxy.wire.sse, which looks for what providers write, this takes line ends of two kinds in a row: half of an
+# event must not be taken out.
 _EVENT_END: Final = re.compile(rb"(?:\n|\r(?!\n))(?:\r\n?|\n)")
 _EMPTY_LINES: Final = re.compile(rb"[\r\n]*+")
 _LONGEST_END_BYTES: Final = 4
@@ -190,7 +194,7 @@ class UsageFilter:
 
     @property
     def is_between_events(self) -> bool:
-        """What went out ends where an event does, and nothing is held."""
+        """True if the output ends at the end of an event, and nothing is held."""
         return not self._held
 
     def feed(self, data: bytes) -> bytes:
@@ -255,7 +259,7 @@ class UsageFilter:
             self._held += data[at:]
 
     def _judge(self, event: bytes | bytearray, is_last: bool) -> bytes | bytearray:
-        """What goes out of an event that is complete."""
+        """Return the part of a complete event that goes out."""
         if self._sent:
             event = event[self._sent :]
             self._sent = 0
@@ -287,7 +291,7 @@ def _is_too_large(event: bytes | bytearray) -> bool:
 
 
 def without_usage(event: bytes) -> bytes:
-    """One event as it would be had nobody asked for the usage; nothing if it would not be.
+    """Return an event as it would be if the usage were not asked for; nothing if it would not be sent.
 
     It goes with all its lines. Events whose data is not one line with an object in it stay as they are. So do
     errors, whatever else they hold, and objects that two readers could take differently.
@@ -307,7 +311,8 @@ def without_usage(event: bytes) -> bytes:
 
 
 def _find_usage(payload: bytes) -> tuple[int, int, int]:
-    """Where an object's key ``usage`` begins and ends, and its ``choices``; -1 for what is not there.
+    """Return the beginning and end of an object's key ``usage``, and the place of its ``choices``; -1 where
+    missing.
 
     Not by parsing it: 64 KiB of empty lists take 6 ms.
     """
@@ -334,7 +339,8 @@ def _find_usage(payload: bytes) -> tuple[int, int, int]:
 
 
 def _data_span(event: bytes) -> tuple[int, int]:
-    """Where the data of an event stands, with the white space around it; an empty span unless in one line."""
+    """Return the span of an event's data, with the white space around it; an empty span unless in one
+    line."""
     end = len(event.rstrip(b"\r\n"))
     if event.startswith(b"data:") and event.find(b"\n", 0, end) < 0 and event.find(b"\r", 0, end) < 0:
         return 5, end  # by far most
@@ -352,7 +358,7 @@ def _is_data(line: bytes) -> bool:
 
 
 def _loads(payload: bytes) -> Any:
-    """The JSON value, or None if it is none."""
+    """Parse JSON; None if it is not valid."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:

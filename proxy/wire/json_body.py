@@ -30,7 +30,7 @@ _VALUE_END: Final = re.compile(rb"[,}]")
 
 
 def excerpt(pieces: Sequence[bytes], keys: Keys) -> tuple[bytes, Keys]:
-    """What a body in pieces says at some of its keys, without joining all of it.
+    """Read some keys of a body in pieces, without joining all of it.
 
     :param keys: where they begin and end in the body.
     :returns: a text, and where in that they are.
@@ -51,7 +51,7 @@ def excerpt(pieces: Sequence[bytes], keys: Keys) -> tuple[bytes, Keys]:
 
 
 def ends_of(pieces: Sequence[bytes]) -> list[int]:
-    """Where the pieces of a body end in it."""
+    """Return the end of each piece within the body."""
     return list(accumulate(map(len, pieces)))
 
 
@@ -80,7 +80,7 @@ def value_of(body: bytes, keys: Keys, key: bytes) -> int:
 
 
 def stream_of(body: bytes, keys: Keys) -> tuple[bool, bool]:
-    """Whether a body asks for a streamed answer; and whether all programs understand it so.
+    """Return whether a body asks for a streamed answer; and whether all programs understand it so.
 
     They do where ``stream`` is said once at most, in plain spelling, and is true, false or null. Of several
     the last counts, as parsers have it.
@@ -104,7 +104,7 @@ def stream_of(body: bytes, keys: Keys) -> tuple[bool, bool]:
 
 
 def is_empty_object(pieces: Sequence[bytes], begin: int) -> bool:
-    """Whether nothing but white space stands in the object whose brace is at ``begin``."""
+    """Return whether nothing but white space stands in the object whose brace is at ``begin``."""
     at = begin + 1  # from the beginning of a piece
     for piece in pieces:
         if at < len(piece):

@@ -18,7 +18,7 @@ _LONGEST_NAME_BYTES: Final = 160
 
 
 def items_slowly(data: bytes, pos: int) -> int:
-    """How many members the list at ``data[pos]`` has, as far as it is there."""
+    """Count the members of the list at ``data[pos]``, as far as it is there."""
     count = depth = 0
     is_empty = True
     while (match := _SEEN.search(data, pos)) is not None:
@@ -41,8 +41,8 @@ def items_slowly(data: bytes, pos: int) -> int:
 
 
 def runs_slowly(data: bytes, pos: int, least: int) -> list[int]:
-    """Where stretches without a quote begin and end, one after the other: the first from ``pos`` on, each
-    next one behind a quote, the last up to the end. Those of ``least`` bytes and more.
+    """Return the beginnings and ends of stretches without a quote, one after the other: the first from
+    ``pos`` on, each next one behind a quote, the last up to the end. Those of ``least`` bytes and more.
     """
     found: list[int] = []
     size = len(data)
@@ -56,9 +56,9 @@ def runs_slowly(data: bytes, pos: int, least: int) -> list[int]:
 
 
 def names_slowly(data: bytes, pos: int, words: bytes, most: int) -> list[int]:
-    """Where stretches between quotes begin and end that are one of some words, in either case, or that write
-    a letter or ``_`` as an escape, which no program does of itself: those of 6 to 160 bytes. No more than
-    the first ``most`` of them.
+    """Return the beginnings and ends of stretches between quotes that are one of some words, in either case,
+    or that write a letter or ``_`` as an escape, which no program does of itself: those of 6 to 160 bytes. No
+    more than the first ``most`` of them.
 
     :param words: in small letters, shorter than 32 bytes, with quotes between them.
     """

@@ -1,4 +1,4 @@
-"""Where in a body a picture, sound or document may stand: in the parts of a prompt where APIs read one.
+"""Places of pictures, sounds and documents in a body: the parts of a prompt where APIs read one.
 
 The same string is text to a model below ``tools``, in what a tool is called with, in a schema, or anywhere
 else: there it counts by its bytes. Only what bodies have beside such strings is looked at.
@@ -97,7 +97,7 @@ class _Level:
 
 
 def placed(pieces: Sequence[bytes], spans: Sequence[Span]) -> list[bool]:
-    """Which of the strings stand where an API reads a medium.
+    """Return those of the strings that stand where an API reads a medium.
 
     :param pieces: of the whole body. :param spans: in the order in which they stand there.
     """
@@ -113,8 +113,8 @@ def placed(pieces: Sequence[bytes], spans: Sequence[Span]) -> list[bool]:
 
 
 def walk_slowly(text: bytes, marks: list[int]) -> tuple[list[int], bool]:
-    """Which of the strings whose opening quotes are at ``marks`` are media, by their numbers; and whether the
-    text is nested no more than it may be.
+    """Return the numbers of those strings, by their opening quotes at ``marks``, that are media; and whether
+    the text is nested no more than it may be.
 
     :param marks: in order; of equal ones the last counts.
     """
@@ -162,7 +162,7 @@ def _without(pieces: Sequence[bytes], spans: Sequence[Span]) -> tuple[bytes, lis
     behind: list[int] = []
     for index, span in enumerate(spans[:_MOST_SPANS]):
         end = span.start + span.size
-        if part_of(pieces, ends, end - 1, end) == b"\\":  # its end is none: the quote behind it is escaped
+        if part_of(pieces, ends, end - 1, end) == b"\\":  # not its end: the quote behind it is escaped
             continue
         stop = min(span.start, begin + _MOST_BYTES - size)
         _add(parts, pieces, ends, begin, stop)

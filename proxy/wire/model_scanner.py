@@ -30,7 +30,7 @@ from proxy.wire.outline import (
     skip_white,
 )
 
-# A model's name is at most so long; what is longer is no name, and is not collected.
+# The longest name of a model; a longer value is not a name, and is not collected.
 MAX_NAME_BYTES: Final = 1024
 
 # Nearly all are shorter than this, and come again.
@@ -53,7 +53,7 @@ _ASKED_FOR: Final = frozenset(
         "tools",
     )
 )
-# All of them as nearly everybody spells them.
+# All of them in their usual spelling.
 PLAIN_KEYS: Final = frozenset(f'"{word}"'.encode() for word in _ASKED_FOR)
 # First letters of all of them, in either case; and of __proto__.
 _WANTED: Final = bytes(byte in b"mMnNbBdDpPsStT_" for byte in range(256))
@@ -73,7 +73,7 @@ _names: Final[dict[bytes, str]] = {}  # of models' values
 
 
 class ModelSpan:
-    """Where the model's value stands: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
+    """Place of the model's value: ``body[start:end]`` with quotes. ``name`` is None for a JSON null."""
 
     __slots__ = ("end", "name", "start")
 
@@ -253,7 +253,7 @@ class ModelScanner:
 
 
 def _kind_of(key: bytes) -> int:
-    """What a key is to us."""
+    """Return the meaning of a key."""
     if key == KEY:
         return _MODEL
     word = decoded(key) if len(key) <= LONGEST_KEY_BYTES else None
@@ -270,7 +270,7 @@ def _kind_of(key: bytes) -> int:
 
 
 def decoded(key: bytes) -> str | None:
-    """What a key says; None if it is no JSON string in UTF-8."""
+    """Decode a key; None if it is not a JSON string in UTF-8."""
     try:
         text: str | None = orjson.loads(key)
     except orjson.JSONDecodeError:
@@ -306,9 +306,9 @@ def _name(token: bytes) -> str | None:
     return name
 
 
-_BAD_KEY_TEXT: Final = "a key at its top level is no JSON string of up to 160 bytes, or holds a NUL"
+_BAD_KEY_TEXT: Final = "a key at its top level is not a JSON string of up to 160 bytes, or holds a NUL"
 # Programs in JavaScript that copy a body take the members of its value for the body's own.
-_PROTOTYPE_TEXT: Final = "'__proto__' is no key that the top level may have"
+_PROTOTYPE_TEXT: Final = "'__proto__' is not allowed as a key at its top level"
 _MARKED: Final = "it begins with a byte order mark; send UTF-8 without one"
 _NO_OBJECT: Final = 'the body must be one JSON object, such as {"model": ..., ...}'
 
@@ -327,7 +327,7 @@ def malformed(why: str) -> BadRequest:
 def duplicate_model() -> BadRequest:
     """The error for a body with two top-level models."""
     return BadRequest(
-        "The body says 'model' more than once at its top level. Say it once.",
+        "The body has 'model' more than once at its top level. Give it once.",
         code="duplicate_model",
         param="model",
     )

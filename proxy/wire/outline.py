@@ -35,7 +35,7 @@ _HAS_ENDED: Final = -1
 
 # No word of ours is longer with six bytes for each letter, and no provider's has a fourth of it.
 LONGEST_KEY_BYTES: Final = 160
-# So many keys are told. Hundreds at the top level are an attempt to have us look at each.
+# The most keys that are returned. Hundreds at the top level are an attempt to have us look at each.
 MOST_KEYS: Final = 1000
 # Parsers give up at such a depth too (orjson at 1,024), and no request is nested like that.
 MOST_LEVELS: Final = 1000
@@ -45,7 +45,7 @@ ALL_KEYS: Final = b"\1" * 256
 _WHITE: Final = b" \t\r\n"
 _ONE_WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n"))
 _WHITE_RUN: Final = re.compile(rb"[ \t\r\n]*+")
-# Between a key and its value nobody writes more, and what is longer is not looked through.
+# Between a key and its value no program writes more, and what is longer is not looked through.
 _WHITE_BEFORE_VALUE: Final = re.compile(rb"[ \t\r\n]{0,4096}+")
 # Outside of strings: numbers, true, false, null and white space need no look; whatever else is found opens,
 # closes, separates, or breaks a rule.
@@ -123,7 +123,7 @@ def outline_slowly(  # noqa: PLR0911, PLR0912  # one pass
 
 
 def _walk(between: bytes, open: bytes, in_value: int) -> tuple[bytes, int, int]:
-    """What bytes outside of strings make of the open brackets and of IN_VALUE, which is :data:`_HAS_ENDED`
+    """Return the open brackets and IN_VALUE after bytes outside of strings; IN_VALUE is :data:`_HAS_ENDED`
     behind the object; and the offset of one that breaks a rule, or -1."""
     for match in _NOT_PLAIN.finditer(between):
         byte = match[0]
@@ -162,7 +162,7 @@ def end_of_string(data: bytes, pos: int) -> int:
 
 
 def _ends_escaping(data: bytes, pos: int) -> bool:
-    """Whether ``data[pos:]`` ends with a backslash that is not itself escaped."""
+    """Return whether ``data[pos:]`` ends with a backslash that is not itself escaped."""
     at = len(data)
     while at > pos and data[at - 1] == 0x5C:
         at -= 1
@@ -178,8 +178,8 @@ except ImportError:
 
 
 def keys_of(text: bytes) -> list[tuple[int, int]]:
-    """Where the keys of the outermost object of a whole text begin and end, quotes included; of a text that
-    breaks a rule, those before it does."""
+    """Return the beginnings and ends of the keys of a whole text's outermost object, quotes included; of a
+    text that breaks a rule, those before it does."""
     keys, _, mode = outline(text, 0, b"", OUTSIDE, ALL_KEYS)
     count = len(keys) & ~1
     if mode == COLON_NEXT:
@@ -194,8 +194,8 @@ def skip_white(data: bytes, pos: int) -> int:
 
 
 def value_at(text: bytes, stop: int) -> int:
-    """Where the value of a key begins that ends at ``stop``; the end of the text if it is not there, and a
-    byte of white space where 4 KiB of that are before it."""
+    """Return the beginning of the value of a key that ends at ``stop``; the end of the text if it is not
+    there, and a byte of white space where 4 KiB of that are before it."""
     if text[stop : stop + 1] == b":":  # nearly always
         return _skip_some(text, stop + 1) if text[stop + 1 : stop + 2] in _ONE_WHITE else stop + 1
     return _skip_some(text, _skip_some(text, stop) + 1)

@@ -1,4 +1,4 @@
-"""How much work a body asks for: each word for it at the top level, in any spelling that counts."""
+"""The work that a body asks for: each word for it at the top level, in any spelling that counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
+from proxy.endpoints import ROWS, TAKES_COUNT
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import value_at
 
@@ -29,14 +30,10 @@ COMPACT: Final = "compact"
 # Which words limit an answer's length where: another's are ignored there, and promise nothing. Endpoints that
 # write no text are not here.
 LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
-    "chat": (MAX_TOKENS, MAX_COMPLETION_TOKENS),
-    "completions": (MAX_TOKENS,),
-    "responses": (MAX_OUTPUT_TOKENS,),
+    **{row.name: tuple([WORDS.index(word) for word in row.limited_by]) for row in ROWS if row.writes},
     COMPACT: (),
-    "messages": (MAX_TOKENS,),
 }
-# Where several answers can be asked for, and how many: OpenAI's maximum is 128, vLLM takes so many.
-_SEVERAL_AT: Final = frozenset({"chat", "completions", "images"})
+# OpenAI's maximum of n is 128, vLLM takes up to this.
 _MOST_ANSWERS: Final = 16_384
 _BY_WORD: Final = {word: index for index, word in enumerate(WORDS)}
 _UNSEEN: Final = -1
@@ -57,13 +54,13 @@ _NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
 
 
 class Wanted:
-    """What a request asks of an endpoint.
+    """The work that a request asks of an endpoint.
 
     ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
     ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
     chat's newer word limits the output, which many servers don't know. ``said``: the largest limit there is,
     by whatever API's word. ``unclear``: a word that programs may read differently, so that none limits
-    anything for sure; -1: there is none.
+    anything for sure; -1: no word is unclear.
     """
 
     __slots__ = ("answers", "in_newer_word", "is_async", "output", "said", "unclear")
@@ -89,13 +86,13 @@ NOTHING_SAID: Final = Wanted()
 def wanted(
     body: bytes, keys: Sequence[tuple[int, int]], found: Sequence[tuple[int, float]], endpoint: str
 ) -> Wanted:
-    """What the words mean at an endpoint; of several the largest.
+    """Return the meaning of the words at an endpoint; of several the largest.
 
     A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
     letters, as a whole number above 0. If one word is unclear, none of the others counts either: each program
     chooses for itself which of them it follows, and it may follow the unclear one.
 
-    :param found: as of :func:`asked`, for the same ``body`` and ``keys``.
+    :param found: as returned by :func:`asked`, for the same ``body`` and ``keys``.
     :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.
     """
     if not found:
@@ -116,7 +113,7 @@ def wanted(
             for word in LIMITS_AT.get(endpoint, ()):
                 output = max(output, promised[word])
         in_newer_word = endpoint == "chat" and output > 0 and promised[MAX_TOKENS] <= 0
-    several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in _SEVERAL_AT else 1
+    several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in TAKES_COUNT else 1
     return Wanted(output, several, is_async, in_newer_word, said, unclear)
 
 
@@ -182,7 +179,7 @@ def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float
 
 
 def is_word(key: bytes) -> bool:
-    """Whether a key is one of the words, in any spelling that counts."""
+    """Return whether a key is one of the words, in any spelling that counts."""
     return _word_of(key) >= 0
 
 
@@ -196,7 +193,7 @@ def _word_of(key: bytes) -> int:
 
 
 def _usual_value(body: bytes, at: int) -> int:
-    """The number that begins at ``at``, as nearly everybody writes it: a few digits, and what follows."""
+    """The number that begins at ``at``, as it is nearly always written: a few digits, and what follows."""
     value, end = 0, min(at + 9, len(body))
     begin = at
     while at < end:

@@ -36,7 +36,7 @@ class QueryError(ValueError):
 
 
 def is_never_passed(name: str) -> bool:
-    """Whether a parameter of this name never passes, whatever a provider's settings say."""
+    """Return whether a parameter of this name never passes, whatever a provider's settings say."""
     return name.lower().replace("-", "_").replace(".", "_") in _NEVER
 
 
@@ -85,7 +85,7 @@ def parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def flag(query: bytes, name: bytes) -> bool:
-    """Whether a query says yes to a parameter of the gateway's own; without it, no.
+    """Return whether a query says yes to a parameter of the gateway's own; without it, no.
 
     :raises BadRequest: it says neither, or says it twice.
     """

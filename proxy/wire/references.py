@@ -1,4 +1,5 @@
-"""What a body refers to and does not hold: an earlier response, a conversation, a stored prompt, files, URLs.
+"""References in a body, to things it does not hold: an earlier response, a conversation, a stored prompt,
+files, URLs.
 
 A provider reads them as part of the prompt, and of their size nothing shows here. Names are looked for in the
 whole body; whether one refers to something is told by its value, and by the object that it stands in as far
@@ -12,16 +13,17 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.endpoints import ROWS
 from proxy.wire.json_body import ends_of, part_of
 from proxy.wire.json_strings import names
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import end_of_string, skip_white, value_at
 
 # Where prompts may hold references.
-REFERRING: Final = frozenset({"chat", "responses", "messages"})
+REFERRING: Final = frozenset([row.name for row in ROWS if row.takes_references])
 # What :func:`referred` says where it may be as much as a model takes.
 UNKNOWN: Final = -1
-# Of so many names each is looked at, which takes 10 ms at most; of more, who knows.
+# Up to this many names are looked at, which takes up to 10 ms; with more the size is unknown.
 MOST_NAMES: Final = 1_000
 _URLS: Final = frozenset({"file_url", "video_url", "audio_url", "document_url", "file_uri"})
 _STATE: Final = frozenset({"previous_response_id", "conversation"})
@@ -34,7 +36,7 @@ _SEAM_BYTES: Final = 170
 # What stands before a name and behind it, as far as it is looked at: URLs may be long.
 _BEFORE_BYTES: Final = 512
 _BEHIND_BYTES: Final = 4 << 10
-# What stands beside a file that an answer tells of is short, and so are members that nobody asked for.
+# What stands beside a file that an answer tells of is short, and so are extra members.
 _NOTE_BYTES: Final = 512
 _NULL: Final = re.compile(rb"null\b")
 # How a value begins that refers to something; an object with a type is a property of a schema, or a new one.
@@ -70,7 +72,7 @@ _LINK: Final = re.compile(rb'"url"%b:%b"(?!data:)'.replace(b"%b", _W), re.IGNORE
 _TYPE: Final = re.compile(rb'"type"%b:%b"([^"]*)"'.replace(b"%b", _W), re.IGNORECASE)
 # What leads to an object that is no part of a prompt: what a tool is called with, and what a schema shows.
 _NO_PART: Final = re.compile(rb'"(?:input|arguments|args|example|default)"%b:%b\Z'.replace(b"%b", _W))
-# What an answer refers to, which is sent back with it. Nobody reads those files again.
+# What an answer refers to, which is sent back with it. Those files are not read again.
 _TOLD: Final = frozenset(
     (b"file_citation", b"file_path", b"container_file_citation", b"code_execution_output",
      b"bash_code_execution_output")
@@ -119,7 +121,8 @@ class Names:
         self._at = begin + len(piece)
 
     def referred(self, pieces: Sequence[bytes], endpoint: str) -> int:
-        """How many pictures a body refers to by URL; :data:`UNKNOWN`: there is more than pictures.
+        """Return the number of pictures a body refers to by URL; :data:`UNKNOWN`: it refers to more than
+        pictures.
 
         :param pieces: of the whole body. :param endpoint: one of :data:`REFERRING`.
         """
@@ -145,7 +148,7 @@ def referred(pieces: Sequence[bytes], endpoint: str) -> int:
 
 
 def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: PLR0911  # case by case
-    """What ``text[start:stop]`` refers to, a string of its own if there are quotes around it."""
+    """Return the reference in ``text[start:stop]``, a string of its own if there are quotes around it."""
     if text[start - 1 : start] != b'"' or not start:
         return 0  # its beginning was cut off
     name = (decoded(text[start - 1 : stop + 1]) or "").lower()
@@ -160,7 +163,7 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
     opening = text[at : at + 1]
     if _NULL.match(text, at):
         return 0
-    if not opening:  # nobody writes so much white space
+    if not opening:  # no program writes so much white space
         return UNKNOWN
     if _is_told(text, start - 1, at, name, endpoint):
         return 0
@@ -177,8 +180,8 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
 
 
 def _is_told(text: bytes, start: int, value: int, name: str, endpoint: str) -> bool:
-    """Whether a member, whose key begins at ``start``, stands in what a tool is called with, or in what an
-    answer says of its sources."""
+    """Return whether a member, whose key begins at ``start``, stands in what a tool is called with, or in
+    what an answer says of its sources."""
     brace = text.rfind(b"{", 0, start)
     if brace < 0 or (before := _MEMBERS_BEFORE.match(text[:start], brace)) is None:
         return False
@@ -196,7 +199,7 @@ def _is_told(text: bytes, start: int, value: int, name: str, endpoint: str) -> b
 
 
 def _url_at(text: bytes, at: int) -> int:
-    """Whether there is a URL in a value, or right in the object that it is: 1, else 0."""
+    """Return whether there is a URL in a value, or right in the object that it is: 1, else 0."""
     if text[at : at + 1] == b'"':
         return 0 if text.startswith(b'"data:', at) else 1
     return 0 if text[at : at + 1] != b"{" else _members(text, at)[0]
@@ -237,7 +240,7 @@ def _members(text: bytes, at: int) -> tuple[int, int]:  # noqa: PLR0911  # case 
 
 
 def _end_of(text: bytes, at: int) -> int:
-    """Where the object ends in which a string begins at ``at``; -1: it holds others, or goes on for long."""
+    """Return the end of the object in which a string begins at ``at``; -1: it holds others, or is long."""
     for _ in range(_MOST_MEMBERS):
         at = end_of_string(text, at + 1) + 1
         match = _NEXT_STRING.match(text, at) if at else None
@@ -250,7 +253,7 @@ def _end_of(text: bytes, at: int) -> int:
 
 
 def _source(text: bytes, start: int, at: int) -> int:
-    """What a ``source`` refers to, whose key begins at ``start``, and its value at ``at``."""
+    """Return the reference of a ``source`` whose key begins at ``start`` and its value at ``at``."""
     if text[at : at + 1] != b"{":
         return 0  # where something was found
     url, end = _members(text, at)
@@ -269,7 +272,7 @@ def _source(text: bytes, start: int, at: int) -> int:
 
 
 def has_stored_prompt(text: bytes, keys: Sequence[tuple[int, int]]) -> bool:
-    """Whether a body for the Responses API names a prompt that is stored at the provider.
+    """Return whether a body for the Responses API names a prompt that is stored at the provider.
 
     :param keys: where the top-level keys that may be asked for begin and end in ``text``.
     """

@@ -76,7 +76,7 @@ class RequestHead:
         self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
         self.lines: list[bytes] = []
         self.aside: list[bytes] = []
-        # Made of it for each provider, by whoever sends it on; it lives as long as the head is remembered.
+        # The bytes to send, by provider, made when first sent on; kept with the remembered head.
         self.prepared: dict[object, bytes] = {}
 
     def again(self, data: bytes) -> tuple[int, int]:
@@ -164,7 +164,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
                 raise _bad("The Host header is malformed.")
         elif name == b"content-length":
             if framed or not is_length(value):
-                raise _bad("The Content-Length is malformed, said twice, or beside a Transfer-Encoding.")
+                raise _bad("The Content-Length is malformed, repeated, or beside a Transfer-Encoding.")
             framed = True
             request.length = int(value)
         elif name == b"content-type":
@@ -173,11 +173,11 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
                 request.is_json = False
         elif name == b"transfer-encoding":
             if framed or value.lower() != b"chunked" or not request.minor:
-                raise _bad("The only Transfer-Encoding is 'chunked', alone, said once, in HTTP/1.1.")
+                raise _bad("The only Transfer-Encoding allowed is 'chunked', given once, in HTTP/1.1.")
             framed = request.chunked = True
         elif name == b"connection":
             options = options + b"," + value if options else value
-        elif name == b"expect":  # said twice it is none we know; 1.0 has no interim answers (RFC 9110 10.1.1)
+        elif name == b"expect":  # repeated it is unknown; 1.0 has no interim ones (RFC 9110 10.1.1)
             request.expect += value.lower() if request.minor else b""
         elif name == b"content-encoding":
             request.content_encoding += value.lower()
@@ -185,7 +185,7 @@ def _use_request_fields(request: RequestHead, fields: list[Field]) -> None:  # n
             seen = request.accept_encoding
             request.accept_encoding = seen + b", " + value if seen else value
         elif name == b"origin":
-            request.origin += value  # said twice it is none that is known
+            request.origin += value  # repeated it is not one that is known
         elif name.startswith(b"x-inferoute-"):
             request.inferoute.append((name, value))
         elif not name.startswith(b"x-forwarded-"):

@@ -18,13 +18,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from proxy.endpoints import HAS_CHOICES
 from proxy.wire.decompress import SLICE_BYTES, Decoder, decoder_for
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.wire.header_lines import FRAMING_NAMES, without
 from proxy.wire.include_usage import UsageFilter
 from proxy.wire.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
 from proxy.wire.response_head import ResponseHead
-from proxy.wire.sse import EVENT_END
+from proxy.wire.sse import EVENT_END, EVENT_ENDS
 from proxy.wire.stream_end import UNENDED, WHOLE, begin_of_last, how_ended, is_ended, is_half
 
 # How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
@@ -61,7 +62,6 @@ AS_IT_CAME: Final = 0
 REWRAPPED: Final = 1
 UNWRAPPED: Final = 2
 _USUAL_END: Final = b"\n\ndata: [DONE]\n\n"
-_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 # A usage with anything in it, as a key: in what a model wrote a backslash stands before the quotation marks.
 _USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
 _NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
@@ -167,7 +167,8 @@ class Answer:
         return self.mode != UNWRAPPED
 
     def pass_on(self, data: bytes) -> bytes:
-        """What goes to the client for ``data``, which ``self.body`` was just fed (and cut to what passes)."""
+        """Return the bytes for the client made of ``data``, which ``self.body`` was just fed (and cut to what
+        passes)."""
         body = self.body
         size = len(data)
         is_last = body.done and not (self.ends_as and self._lacks_end())
@@ -199,7 +200,8 @@ class Answer:
         return self.is_unfinished
 
     def _without_end(self, data: bytes) -> bytes:
-        """What passes of the last bytes of a message, so that the client knows that more had to come."""
+        """Return the part of a message's last bytes that passes, so that the client knows that more had to
+        come."""
         body = self.body
         if isinstance(body, ChunkedBody):
             return data[: max(body.last_at, 0)]
@@ -231,7 +233,7 @@ class Answer:
         self._gathered = len(tail)
 
     def _note_finish(self, kept: bytes, count: int) -> None:
-        """What the first ``count`` bytes of what was kept, which are to go, say of why the answer stopped.
+        """Read from the first ``count`` bytes kept, before they are dropped, why the response stopped.
         Some say it at the beginning of an event that is longer than what is kept."""
         key = _REASONS.get(self.ends_as)
         if key is None:
@@ -281,7 +283,7 @@ class Answer:
 
     def tail(self) -> bytes:
         """The last bytes of the payload, decoded if :attr:`is_readable`; all of it if it was short."""
-        if self._decoder is not None:  # a read with broken framing may have left pieces that nobody decoded
+        if self._decoder is not None:  # a read with broken framing may have left pieces undecoded
             return b"".join(self.payload[: self._seen])
         return b"".join(self.payload)
 
@@ -302,7 +304,7 @@ class Answer:
 
     @property
     def passed_bytes(self) -> int:
-        """How much payload was passed on, without its framing; decoded as far as that could be done."""
+        """Number of payload bytes passed on, without framing; decoded as far as possible."""
         return self._dropped + sum(map(len, self.payload[: self._seen]))
 
     def is_said_to_end(self) -> bool:
@@ -313,7 +315,7 @@ class Answer:
         return is_ended(b"".join(self.payload[: self._seen]), self._begin)
 
     def ending_at(self, endpoint: str) -> int:
-        """How a stream stands after what has passed of it, by its events; see
+        """Return the state of a stream after the part that has passed, by its events; see
         :func:`proxy.wire.stream_end.how_ended`."""
         if not self.is_readable_stream:
             return UNENDED
@@ -340,11 +342,11 @@ class Answer:
         at = usages[-1].start()
         match = EVENT_END.search(text, at)
         begin, end = (
-            max(text.rfind(close, 0, at) for close in _EVENT_ENDS),
+            max(text.rfind(close, 0, at) for close in EVENT_ENDS),
             match.end() if match else len(text),
         )
         event = text[max(begin, 0) : end]
-        if endpoint in ("chat", "completions") and _NO_CHOICE.search(event):
+        if endpoint in HAS_CHOICES and _NO_CHOICE.search(event):
             is_last = _CHOICE.search(text, end) is None and not is_half(text[end:] if match else event)
             return is_last and (_CHOICE.search(text, 0, max(begin, 0)) is not None or self._dropped > 0)
         is_whole = how_ended(text[:end], self._begin, endpoint) == WHOLE
@@ -361,11 +363,11 @@ class Answer:
         return self.ends_with_event()
 
     def ends_with_event(self) -> bool:
-        """What has come of an event stream ends where an event does, or there is nothing yet."""
+        """True if the received part of an event stream ends at the end of an event, or is empty."""
         # Only what was passed on counts: a read with broken framing may have left pieces behind it.
         seen = self._seen
         end = b"".join(self.payload[max(seen - 4, 0) : seen])[-4:]
-        return not end or end.endswith(_EVENT_ENDS)
+        return not end or end.endswith(EVENT_ENDS)
 
     def _has_room(self) -> bool:
         """Of an unfinished stream: the client's framing can take more."""

@@ -104,7 +104,7 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
 def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> None:
     if name == b"content-length":
         if response.chunked or response.length is not None or not is_length(value):
-            raise HeadError("the Content-Length is malformed, said twice, or beside a Transfer-Encoding")
+            raise HeadError("the Content-Length is malformed, repeated, or beside a Transfer-Encoding")
         response.length = int(value)
     elif name == b"transfer-encoding":
         if response.chunked or response.length is not None or value.lower() != b"chunked":

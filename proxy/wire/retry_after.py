@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: ``Retry-After`` in its three forms."""
+"""``Retry-After`` in its three forms: the time for which a provider asks to be left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Whether the first event of a stream is an error in disguise: a 200 that turns out to be none."""
+"""Server-sent events (WHATWG HTML, section 9.2): where one ends, and its fields; an error as the first one.
+
+Two readers have a scan of their own, since they run on every chunk and need positions in the received bytes:
+:mod:`proxy.wire.response` keeps track of the last event, :mod:`proxy.wire.include_usage` takes events out.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,18 @@ from typing import Final
 
 import orjson
 
-# An event ends with an empty line (WHATWG HTML, server-sent events); lines end with LF, CRLF or CR.
+# An event ends with an empty line; lines end with LF, CRLF or CR.
+EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # A stream is held no longer than this for its first event.
 PEEK_S: Final = 2.0
 
 
 def is_error(stream: bytes) -> bool | None:
-    """Look at the first event; None while it is not complete. Comments before it are no event."""
+    """Tell whether the first event is an error: a 200 in disguise. None while the event is not complete.
+
+    Comments before it are skipped.
+    """
     begin = 0
     while match := EVENT_END.search(stream, begin):
         event = stream[begin : match.start()]
@@ -25,8 +33,23 @@ def is_error(stream: bytes) -> bool | None:
     return None
 
 
+def split_events(stream: bytes) -> list[bytes]:
+    """The events of a stream, with LF line ends. JSON has no bare CR in strings, so no content changes."""
+    if stream.find(b"\r") >= 0:
+        stream = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return stream.split(b"\n\n")
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of an event that is JSON: maybe with white space around it; b"": it has none."""
+    at = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
+    if (at or event.startswith(b"data:")) and event.find(b"\n", at) < 0 and event.find(b"\r", at) < 0:
+        return event[at + 5 :]  # nearly always
+    return read_event(event)[1]
+
+
 def read_event(event: bytes) -> tuple[bytes, bytes]:
-    """The name and the data of an event; comments have neither."""
+    """The name and the data of an event; comments have neither. Lines of data are joined (9.2.6)."""
     name, data = b"", []
     for line in re.split(rb"\r\n|\n|\r", event):
         field, _, value = line.partition(b":")
@@ -39,7 +62,7 @@ def read_event(event: bytes) -> tuple[bytes, bytes]:
 
 
 def holds_error(data: bytes) -> bool:
-    """Whether a JSON object says that it is an error."""
+    """Tell whether data is a JSON object that says it is an error."""
     if b'"error"' not in data:
         return False
     try:

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.wire.sse import EVENT_END, read_event
+from proxy.endpoints import HAS_CHOICES
+from proxy.wire.sse import EVENT_END, EVENT_ENDS, read_event
 
 _LAST_TYPES: Final = frozenset(
     ("message_stop", "response.completed", "response.incomplete", "response.failed")
@@ -44,7 +45,7 @@ _INDEX: Final = re.compile(rb'(?<!\\)"index"\s*:\s*(\d{1,9})')
 
 
 def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = False) -> int:
-    """How a stream stands after its last event: ``UNENDED``, ``WHOLE`` or ``ERROR``.
+    """Return the state of a stream after its last event: ``UNENDED``, ``WHOLE`` or ``ERROR``.
 
     :param tail: and ``begin``: as in :func:`is_ended`.
     :param endpoint: ``chat`` and ``completions`` are whole once each choice of which there is anything in the
@@ -59,14 +60,14 @@ def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = Fal
         return UNENDED
     if _is_error(events, begin, endpoint):
         return ERROR
-    if endpoint in ("chat", "completions"):
+    if endpoint in HAS_CHOICES:
         return WHOLE if _have_finished(events, has_finished) else UNENDED
     is_whole = endpoint == "messages" and (has_finished or any(map(_has_stopped, events)))
     return WHOLE if is_whole else UNENDED
 
 
 def is_half(rest: bytes) -> bool:
-    """Whether what no empty line closes is the beginning of an event. It is a whole one where its JSON is."""
+    """Return whether bytes that no empty line closes are half an event. It is a whole one if its JSON is."""
     name, data = read_event(rest)
     if data:
         return _parsed(data) is None
@@ -74,7 +75,7 @@ def is_half(rest: bytes) -> bool:
 
 
 def _parsed(data: bytes) -> Any:
-    """What the data of an event holds; None: it is no JSON."""
+    """Parse the data of an event; None: it is not JSON."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -82,8 +83,8 @@ def _parsed(data: bytes) -> Any:
 
 
 def _is_error(events: list[bytes], begin: bytes, endpoint: str) -> bool:
-    """Whether the last of the events is an error of the provider's own, at which SDKs of the endpoint raise.
-    Those of messages go by its name, those of chat and completions by what it holds.
+    """Return whether the last of the events is an error of the provider's own, at which SDKs of the endpoint
+    raise. Those of messages go by its name, those of chat and completions by what it holds.
 
     :param begin: of the last one, where the tail begins within it.
     """
@@ -101,8 +102,8 @@ def _is_error(events: list[bytes], begin: bytes, endpoint: str) -> bool:
 
 
 def _have_finished(events: list[bytes], before: bool) -> bool:
-    """Whether all choices that the events have anything of say why they stopped; if there are none, whether
-    it was said ``before``."""
+    """Return whether all choices that the events have anything of say why they stopped; without any choice,
+    whether it was said ``before``."""
     seen: set[int] = set()
     finished: set[int] = set()
     for event in events:
@@ -126,7 +127,7 @@ def _have_finished(events: list[bytes], before: bool) -> bool:
 
 
 def _has_stopped(event: bytes) -> bool:
-    """Whether an event of the Messages API says why the answer stopped."""
+    """Return whether an event of the Messages API says why the answer stopped."""
     if event.find(b"stop_reason") < 0:
         return False
     data = read_event(event)[1] or event
@@ -139,7 +140,7 @@ def _has_stopped(event: bytes) -> bool:
 
 
 def is_ended(tail: bytes, begin: bytes = b"") -> bool:
-    """Whether the last event of a stream says that it is the last, and is there as a whole.
+    """Return whether the last event of a stream says that it is the last, and is there as a whole.
 
     :param tail: the stream's last bytes. :param begin: of the event that the tail begins in; b"": the tail
         begins with the stream, or between two events.
@@ -162,7 +163,7 @@ def is_ended(tail: bytes, begin: bytes = b"") -> bool:
 
 
 def begin_of_last(kept: bytes, keep: int, before: bytes, *, is_first: bool) -> tuple[bytes, int]:
-    """What to remember of the last event, of which only the last ``keep`` bytes of ``kept`` will stay.
+    """Return what to remember of the last event, of which only the last ``keep`` bytes of ``kept`` will stay.
 
     :param before: what was remembered until now. :param is_first: ``kept`` begins with the stream.
     :returns: its beginning, b"" where that stays; and where it stands in ``kept``, below 0: before that.
@@ -176,16 +177,16 @@ def begin_of_last(kept: bytes, keep: int, before: bytes, *, is_first: bool) -> t
 
 
 def _stop(text: bytes, end: int) -> int:
-    """Where the last line that is not empty ends, before ``end``."""
+    """Return the end of the last line before ``end`` that is not empty."""
     while end and text[end - 1] in _LINE_ENDS:
         end -= 1
     return end
 
 
 def _start(text: bytes, stop: int) -> int:
-    """Where the event begins whose last line ends at ``stop``; below 0: not in this text."""
+    """Return the beginning of the event whose last line ends at ``stop``; below 0: it is not in this text."""
     found = last = -1
-    for line_end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+    for line_end in EVENT_ENDS:
         at = text.rfind(line_end, last if last > 0 else 0, stop)
         if at >= 0 and at + len(line_end) > found:
             found, last = at + len(line_end), at
@@ -193,7 +194,7 @@ def _start(text: bytes, stop: int) -> int:
 
 
 def _closes(rest: bytes) -> bool:
-    return rest.startswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+    return rest.startswith(EVENT_ENDS)
 
 
 def _is_last(name: bytes, data: bytes, is_closed: bool) -> bool:

@@ -1,4 +1,4 @@
-"""How a stream that a provider broke off says so: a last event in the client's own protocol, at which SDKs
+"""The last event of a stream that a provider broke off: an error in the client's own protocol, at which SDKs
 raise.
 
 - Chat and completions: ``data: {"error":…}``, where the official SDKs look into every event.
@@ -49,7 +49,7 @@ def last_event(error: GatewayError, endpoint: str, request_id: bytes, first: byt
 
 
 def _response(begin: bytes) -> dict[str, Any]:
-    """What tells a client which response it was, of a stream that begins so."""
+    """Return the members by which a client knows its response, from the beginning of the stream."""
     match = _RESPONSE.search(begin)
     about = match[1] if match else b""
     known: dict[str, Any] = {}

@@ -69,7 +69,9 @@ def test_what_asks_for_more(body):
     assert (error.status, error.type, error.code, error.param) == (
         422, "invalid_request_error", "max_tokens_exceeded", error.param,
     )  # fmt: skip
-    assert error.message == "The request asks for more output than this API key may: 100 tokens a request."
+    assert (
+        error.message == "The request asks for more output than this API key allows: 100 tokens per request."
+    )
     assert let_in(grant, b"{}").requests_left == 0  # it took nothing of the key's other limits
 
 

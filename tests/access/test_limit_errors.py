@@ -25,9 +25,9 @@ RESERVED_TPM = RESERVED.replace("monthly limit", "limit of 100 tokens a minute")
     ("reached", "status", "param", "message", "wait_s"),
     [
         ({"monthly_tokens": True}, 402, "monthly_tokens",
-         "The key's monthly limit of 1000 tokens is reached. It begins anew on 2026-07-01, 00:00 UTC.", None),
+         "The key's monthly limit of 1000 tokens is reached. It resets on 2026-07-01, 00:00 UTC.", None),
         ({"monthly_nusd": True}, 402, "monthly_usd",
-         "The key's monthly limit of $12.5 is reached. It begins anew on 2026-07-01, 00:00 UTC.", None),
+         "The key's monthly limit of $12.5 is reached. It resets on 2026-07-01, 00:00 UTC.", None),
         ({"concurrency": True}, 429, "concurrency", "The key's limit of 2 requests at a time is reached.", 1),
         ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached.", 12),
         ({"tpm": True}, 429, "tpm", TPM, 12),

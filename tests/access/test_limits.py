@@ -299,7 +299,7 @@ def test_a_monthly_limit(limit, param, text):
     assert (error.status, error.type, error.code, error.param) == (
         402, "usage_limit_exceeded", "monthly_limit_reached", param,
     )  # fmt: skip
-    text = f"The key's monthly limit of {text} is reached. It begins anew on 2026-07-01, 00:00 UTC."
+    text = f"The key's monthly limit of {text} is reached. It resets on 2026-07-01, 00:00 UTC."
     assert (error.message, error.retry_after_s, error.headers) == (text, None, b"")
     end = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
     refused(account, at_s=end - 0.001)

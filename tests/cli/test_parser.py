@@ -6,6 +6,7 @@ import argparse
 
 import pytest
 
+from proxy.cli import parser as parser_module
 from proxy.cli.parser import (
     Actions,
     CommandError,
@@ -19,7 +20,7 @@ from proxy.cli.parser import (
     url_of,
     whole,
 )
-from proxy.config.settings import Listen
+from proxy.config.settings import STRATEGIES, Listen
 
 GOOD = '[admin]\nlisten = "127.0.0.1:9"\n[providers.p]\nbase_url = "http://h/v1"\n[models."p/m"]\n'
 
@@ -189,3 +190,7 @@ def test_values(read, text, value):
             read(text)
     else:
         assert read(text) == value
+
+
+def test_help_names_the_strategies_of_settings():
+    assert parser_module.STRATEGIES.replace(" or ", ", ") == ", ".join(STRATEGIES)

@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[2] / "routes.toml"
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("a = 1\nb = «x", "this is no TOML value (text needs quotes)"),
+        ("a = 1\nb = «x", "this is not a TOML value (text needs quotes)"),
         ("a «1", "a setting needs the form name = value"),
         ("a = [1,\n2«", "a list is not closed with ]"),
         ("a = { b = 1«", "a table is not closed with }"),
@@ -26,9 +26,9 @@ SHIPPED = Path(__file__).parents[2] / "routes.toml"
         ("[a]\n[a«]", "this table is already defined above"),
         ("a = 1\na = 2«", "this name is already set above"),
         ("a = 1 «2", "there is more on the line after the value"),
-        ("a = 1\r\nb = «x", "no TOML value"),
+        ("a = 1\r\nb = «x", "not a TOML value"),
         ("a = 1\n«\x00", "not valid TOML: "),
-        ("\ufeffa = «x", "no TOML value"),
+        ("\ufeffa = «x", "not a TOML value"),
     ],
 )
 def test_syntax_mistake_comes_alone(case: str, message: str) -> None:

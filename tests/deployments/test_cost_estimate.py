@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.deployments.cost_estimate import Charges
+from proxy.deployments.cost_estimate import CostEstimate
 from proxy.usage.tokens import Usage
 
 
 @pytest.mark.parametrize("every_s", [0.1, 5.0, 900.0])
 def test_charges_span_fewer_requests_where_they_are_rare(every_s: float) -> None:
-    charges = Charges(40_000.0)
+    charges = CostEstimate(40_000.0)
     for step in range(5000):
         charges.add(step * every_s, 1000, Usage(250, 0, 0, 100), 0.0)
     assert charges.requests == pytest.approx((40_000.0 / every_s) ** 0.5, rel=0.1)
@@ -22,7 +22,7 @@ def test_charges_span_fewer_requests_where_they_are_rare(every_s: float) -> None
 
 
 def test_who_was_asked_counts_even_if_it_tells_nothing() -> None:
-    charges = Charges(40_000.0)
+    charges = CostEstimate(40_000.0)
     charges.probed(5.0)
     charges.probed(5.0)
     assert (charges.asked, charges.requests, charges.ratios) == (2.0, 0.0, None)
@@ -43,7 +43,7 @@ def test_who_was_asked_counts_even_if_it_tells_nothing() -> None:
     )
 )
 def test_charges_agree_with_plain_sums_and_stay_in_range(samples: list[tuple[float, int, int, int]]) -> None:
-    charges = Charges(1e18)  # so slow that nothing fades
+    charges = CostEstimate(1e18)  # so slow that nothing fades
     now = 0.0
     for step, body, given_tokens, output in samples:
         now += step

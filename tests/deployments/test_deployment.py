@@ -121,11 +121,11 @@ def test_health_names_what_is_in_the_way():
     member = deployment("a")
     fail(member, "429", retry_after_s=7.0)
     assert member.health(NOW) == {
-        "state": "cooling down", "ejected_until_s": 7.0, "reason": "asked for patience with Retry-After",
+        "state": "cooling down", "ejected_until_s": 7.0, "reason": "the provider sent Retry-After",
     }  # fmt: skip
     assert member.health(NOW + 7.0) == {
         "state": "easing in", "ejected_until_s": None,
-        "reason": "asked for patience until a moment ago: others go first",
+        "reason": "Retry-After has just passed: others go first",
     }  # fmt: skip
     refused = deployment("a")
     for _ in range(3):

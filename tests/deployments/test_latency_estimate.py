@@ -6,21 +6,21 @@ from random import Random
 
 import pytest
 
-from proxy.deployments.latency_estimate import MAX_DOUBT, Speed
+from proxy.deployments.latency_estimate import MAX_DOUBT, LatencyEstimate
 
 
 def fed(
     median_s: float = 0.4, every_s: float = 1.0, samples: int = 200, seed: int = 1
-) -> tuple[Speed, float]:
+) -> tuple[LatencyEstimate, float]:
     """A speed that has seen log-normal times, and when the last one came."""
-    speed, rng = Speed(30.0), Random(seed)
+    speed, rng = LatencyEstimate(30.0), Random(seed)
     for number in range(samples):
         speed.add(median_s * rng.lognormvariate(0.0, 0.5), number * every_s, 3)
     return speed, (samples - 1) * every_s
 
 
 def test_nothing_is_known_before_the_first_sample() -> None:
-    speed = Speed(30.0)
+    speed = LatencyEstimate(30.0)
     assert (speed.mean_s, speed.count, speed.doubt_at(5.0)) == (0.0, 0.0, MAX_DOUBT)
     assert "doubt" in repr(speed)
 
@@ -62,7 +62,7 @@ def test_one_fast_answer_brings_a_slowed_member_back() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_server_that_slows_down_is_told_from_one_that_does_not(seed: int) -> None:
     rng = Random(seed)
-    server, hosted = Speed(30.0), Speed(30.0)
+    server, hosted = LatencyEstimate(30.0), LatencyEstimate(30.0)
     for number in range(400):
         in_flight = rng.randrange(20)
         server.add(0.3 * (1.0 + 0.2 * in_flight) * rng.lognormvariate(0.0, 0.4), number, in_flight)
@@ -80,7 +80,7 @@ def test_silence_of_many_is_noticed_sooner() -> None:
 
 
 def test_a_changed_half_life_changes_the_drift() -> None:
-    speed = Speed(30.0)
+    speed = LatencyEstimate(30.0)
     drift = speed.drift
     speed.retune(60.0)
     assert speed.drift == pytest.approx(drift / 2.0)

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.deployments import shared_memory
 from proxy.deployments.samples import TIME, Elsewhere
-from proxy.deployments.shared_memory import MAX_LESSONS, MAX_ROWS, PART_BYTES, Part, RowState
+from proxy.deployments.shared_memory import MAX_ROWS, MAX_SAMPLES, PART_BYTES, Part, RowState
 
 
 @pytest.fixture
@@ -21,23 +21,23 @@ def tell(part: Part, count: int, first: int = 0) -> None:
 
 def test_lessons_in_their_order_each_once(memory):
     writer, reader = Part(memory, 1), Part(memory, 1)
-    assert reader.lessons(0) == ([], 0)
+    assert reader.samples(0) == ([], 0)
     tell(writer, 3)
-    found, at = reader.lessons(0)
-    assert [lesson.at for lesson in found] == [0.0, 1.0, 2.0]
-    assert {(lesson.kind, lesson.key, lesson.numbers[:2]) for lesson in found} == {(TIME, 7, (0.25, 3.0))}
+    found, at = reader.samples(0)
+    assert [sample.at for sample in found] == [0.0, 1.0, 2.0]
+    assert {(sample.kind, sample.key, sample.numbers[:2]) for sample in found} == {(TIME, 7, (0.25, 3.0))}
     tell(writer, 2, 3)
-    found, at = reader.lessons(at)
-    assert ([lesson.at for lesson in found], at) == ([3.0, 4.0], 5)
-    assert Part(memory, 0).lessons(0) == ([], 0)
+    found, at = reader.samples(at)
+    assert ([sample.at for sample in found], at) == ([3.0, 4.0], 5)
+    assert Part(memory, 0).samples(0) == ([], 0)
 
 
 def test_who_reads_too_rarely_misses_the_oldest(memory):
     part = Part(memory, 0)
-    tell(part, MAX_LESSONS + 10)
-    found, at = part.lessons(0)
-    assert [lesson.at for lesson in found] == [float(number) for number in range(10, MAX_LESSONS + 10)]
-    assert at == part.written == MAX_LESSONS + 10
+    tell(part, MAX_SAMPLES + 10)
+    found, at = part.samples(0)
+    assert [sample.at for sample in found] == [float(number) for number in range(10, MAX_SAMPLES + 10)]
+    assert at == part.written == MAX_SAMPLES + 10
 
 
 def test_a_record_that_is_not_all_there_waits(memory):
@@ -46,28 +46,28 @@ def test_a_record_that_is_not_all_there_waits(memory):
     place = shared_memory._HEAD_BYTES + shared_memory._ROWS_BYTES + shared_memory._RECORD_BYTES + 40
     before = memory[place]
     memory[place] = before ^ 1
-    found, at = part.lessons(0)
-    assert ([lesson.at for lesson in found], at) == ([0.0], 1)
+    found, at = part.samples(0)
+    assert ([sample.at for sample in found], at) == ([0.0], 1)
     memory[place] = before
-    assert [lesson.at for lesson in part.lessons(at)[0]] == [1.0, 2.0]
+    assert [sample.at for sample in part.samples(at)[0]] == [1.0, 2.0]
 
 
 def test_a_record_that_stays_broken_is_passed_over_in_the_end(memory):
     part = Part(memory, 0)
     tell(part, 1)
     memory[shared_memory._HEAD_BYTES + shared_memory._ROWS_BYTES + 40] ^= 1
-    assert part.lessons(0) == ([], 0)
-    tell(part, MAX_LESSONS - 1, 1)
-    assert part.lessons(0)[1] == MAX_LESSONS
+    assert part.samples(0) == ([], 0)
+    tell(part, MAX_SAMPLES - 1, 1)
+    assert part.samples(0)[1] == MAX_SAMPLES
 
 
 def test_a_record_overwritten_by_a_later_one_is_left_out(memory):
     part = Part(memory, 0)
-    tell(part, MAX_LESSONS + 1)
+    tell(part, MAX_SAMPLES + 1)
     part._whole[shared_memory._WRITTEN] = (
-        MAX_LESSONS  # as if the reader had looked before the last one counted
+        MAX_SAMPLES  # as if the reader had looked before the last one counted
     )
-    found, _ = part.lessons(0)
+    found, _ = part.samples(0)
     assert found[0].at == 1.0
 
 
@@ -95,7 +95,7 @@ def test_there_is_room_for_so_many_rows_and_no_more(memory):
     assert part.add_row(0) == -1
     assert len(list(part.rows())) == MAX_ROWS
     tell(part, 1)
-    assert [lesson.key for lesson in part.lessons(0)[0]] == [7]  # the ring lies behind them
+    assert [sample.key for sample in part.samples(0)[0]] == [7]  # the ring lies behind them
     assert list(Part(memory, 1).rows()) == []
 
 
@@ -108,4 +108,4 @@ def test_what_a_dead_worker_had_is_cleared_but_not_what_it_told(memory):
     assert (list(part.rows()), part.connections, part.written) == ([], 0, 2)
     part.add_row(6)
     assert [(state.key, state.elsewhere) for state in part.rows()] == [(6, (0, 0, 0, float("inf")))]
-    assert [lesson.at for lesson in part.lessons(0)[0]] == [0.0, 1.0]
+    assert [sample.at for sample in part.samples(0)[0]] == [0.0, 1.0]

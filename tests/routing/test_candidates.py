@@ -225,7 +225,7 @@ def test_why_not():
         "takes no tools",
         "context window of 900 tokens, the prompt has about 1000",
         "ejected for 7.2 s: 503: answered 503",
-        "cooling down for 12.0 s: asked for patience with Retry-After",
+        "cooling down for 12.0 s: the provider sent Retry-After",
     ]
 
 

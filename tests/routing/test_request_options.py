@@ -28,9 +28,9 @@ def test_what_can_be_said():
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
-        (b"X-Inferoute-Strategy: fastest", 400, "cost, latency, availability, round-robin"),
-        (b"X-Inferoute-Strategy: Cost", 400, "'Cost' is none"),
-        (b"X-Inferoute-Strategy:", 400, "must be one of"),
+        (b"X-Inferoute-Strategy: fastest", 400, "Use cost, latency, availability or round-robin."),
+        (b"X-Inferoute-Strategy: Cost", 400, "Unknown strategy 'Cost'"),
+        (b"X-Inferoute-Strategy:", 400, "Unknown strategy ''"),
         (b"X-Inferoute-Timeout: soon", 400, "seconds above 0"),
         (b"X-Inferoute-Timeout: 0", 400, "seconds above 0"),
         (b"X-Inferoute-Timeout: -1", 400, "seconds above 0"),

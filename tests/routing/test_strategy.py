@@ -1,4 +1,4 @@
-"""Choosing and explaining; turns, successes and shares. Latency and cost have files of their own."""
+"""Choosing and explaining, with any strategy. Each strategy has a file of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.settings import STRATEGIES
 from proxy.routing.pool import Pool
-from proxy.routing.strategy import choose, explain
+from proxy.routing.strategy import BY_NAME, choose, explain
 from proxy.usage.tokens import Usage
 from tests.support.deployments import (
     attempt,
@@ -22,7 +23,11 @@ from tests.support.deployments import (
     succeed,
 )
 
-STRATEGIES = ("latency", "cost", "availability", "round-robin")
+
+def test_the_strategies_that_settings_name_are_those_that_pick() -> None:
+    assert tuple(name for name, row in BY_NAME.items() if row.pick is not None) == STRATEGIES
+    assert BY_NAME.keys() - {*STRATEGIES} == {"split", "pinned"}
+    assert all(row.name == name and row.why for name, row in BY_NAME.items())
 
 
 def skipped(pool: Pool, **request: object) -> list[str | None]:
@@ -119,7 +124,7 @@ def test_all_cooling_down_is_nobody(strategy: str) -> None:
         fail(member, "429", retry_after_s=5.0)
     assert choose(pool, facts(), Random(1)) is None
     found = explain(pool, facts())
-    assert (found.choice, found.why) == (None, "every member asked for patience")
+    assert (found.choice, found.why) == (None, "all members are rate limited")
     assert all("cooling down for 5.0 s" in (one.skipped or "") for one in found.candidates)
 
 
@@ -143,7 +148,7 @@ def test_who_is_out_gets_nothing_and_then_one_trial(strategy: str) -> None:
         ("cost", "the lowest expected price"),
         ("availability", "the highest share of successes"),
         ("round-robin", "its turn"),
-        ("split", "by share"),
+        ("split", "by weight"),
     ],
 )
 def test_why(strategy: str, why: str) -> None:
@@ -153,12 +158,6 @@ def test_why(strategy: str, why: str) -> None:
     pool = pool_of(strategy, a, b, shares=[("a/m", 1, [a]), ("b/m", 2, [b])])
     assert explain(pool, facts()).why == why
     assert skipped(pool) == [None, None]
-
-
-# ------------------------------------------------------------------ availability, turns
-
-
-# ------------------------------------------------------------------ split
 
 
 WEIGHTS = [(90, 10), (50, 30, 20), (1, 1, 1, 1), (970, 20, 10)]

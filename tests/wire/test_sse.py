@@ -1,4 +1,4 @@
-"""Errors in disguise: the first event of a stream, at every split and with every line end."""
+"""Events and their fields; errors in disguise: the first event, at every split and with every line end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.sse import is_error
+from proxy.wire.sse import data_of, is_error, read_event, split_events
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 
@@ -79,3 +79,37 @@ def test_whatever_comes_it_never_raises(stream):
 def test_a_verdict_stands(stream, at):
     early = is_error(stream[:at])
     assert early is None or is_error(stream) is early
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize(
+    ("event", "name", "data"),
+    [
+        (b"data: 1", b"", b"1"),
+        (b"data:1", b"", b"1"),
+        (b"event: a\ndata: 1", b"a", b"1"),
+        (b"data: 1\nevent: a", b"a", b"1"),
+        (b"data: 1\ndata: 2", b"", b"1\n2"),
+        (b"id: data:\ndata: 1\n: data: 2", b"", b"1"),
+        (b": data: 1", b"", b""),
+        (b"event: a", b"a", b""),
+        (b"xdata: 1", b"", b""),
+        (b"", b"", b""),
+    ],
+)
+def test_the_fields_of_an_event(event: bytes, name: bytes, data: bytes, end: bytes):
+    event = event.replace(b"\n", end)
+    assert read_event(event) == (name, data)
+    assert data_of(event).strip() == data
+
+
+@given(st.lists(st.sampled_from([b"data: 1", b"event: a", b": c", b"data", b"id:2"]), max_size=4))
+def test_data_is_the_same_on_the_short_way(lines: list[bytes]):
+    event = b"\n".join(lines)
+    assert data_of(event).strip() == read_event(event)[1].strip()
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+def test_a_stream_is_split_whatever_its_line_ends(end: bytes):
+    stream = b"data: 1\n\nevent: a\ndata: 2\n\nhalf"
+    assert split_events(stream.replace(b"\n", end)) == [b"data: 1", b"event: a\ndata: 2", b"half"]

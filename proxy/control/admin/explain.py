@@ -11,10 +11,9 @@ from proxy.control.admin.json_slices import Keys, find_keys, member_named, objec
 from proxy.errors import BadRequest, UnknownModel
 from proxy.relay.exchange.request_body import RequestBody, facts_of
 from proxy.routing.catalog import AUTO, Catalog
-from proxy.routing.strategy import explain
+from proxy.routing.strategy import BY_NAME, explain
 from proxy.wire.header_lines import MAX_HEAD_BYTES
 
-UNITS = {"latency": "s", "cost": "USD", "availability": "ratio", "round-robin": "turns", "split": "share"}
 EXPLAINED = (*ENDPOINTS, *SERVED_WITH)
 
 
@@ -70,7 +69,7 @@ def explain_request(
                 "id": member.id,
                 "provider": member.provider.name,
                 "score": candidate.score,
-                "unit": UNITS.get(pool.strategy),
+                "unit": BY_NAME[pool.strategy].unit,
                 "skipped": candidate.skipped,
                 "row": None if row is None else row.snapshot(now),
             }

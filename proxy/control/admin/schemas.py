@@ -12,9 +12,10 @@ from typing import Any
 from proxy.access.key import ON_DISCONNECT
 from proxy.config.forwarding import NOT_LISTED
 from proxy.config.settings import STRATEGIES
-from proxy.control.admin.explain import EXPLAINED, UNITS
+from proxy.control.admin.explain import EXPLAINED
 from proxy.control.admin.forwarding import KINDS
 from proxy.deployments.breaker import STATES
+from proxy.routing.strategy import BY_NAME
 
 Schema = dict[str, Any]
 
@@ -165,6 +166,7 @@ _ROUTE = object_of(
 
 # ---------------------------------------------------------------------- aliases
 
+_UNITS = sorted(row.unit for row in BY_NAME.values() if row.unit)
 _strategy = nullable("string", "How a member is picked; null: as [routing] says.", enum=list(STRATEGIES))
 _split = nullable(
     "object",
@@ -285,7 +287,7 @@ _CANDIDATE = object_of(
         "id": plain("string", "The model's id, with its provider."),
         "provider": plain("string", "The provider."),
         "score": nullable("number", "What the strategy goes by; null: nothing, or nothing is known."),
-        "unit": nullable("string", "The unit of the score.", enum=sorted(set(UNITS.values()))),
+        "unit": nullable("string", "The unit of the score.", enum=_UNITS),
         "skipped": nullable("string", "Why it can't have the request; null: it can."),
         "row": either("Its live row; null: it was never asked.", "LiveRow"),
     },

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any, Final, NamedTuple
 
+from proxy.endpoints import OPERATIONS
 from proxy.routing.catalog import Catalog
 from proxy.usage.counters import (
     DURATION_S,
@@ -42,14 +43,6 @@ _WHO: Final = ("provider", "model")
 _KEY: Final = ("key", "key_id")
 _BY_KEY: Final = (*_WHO, *_KEY)
 _GEN_AI: Final = ("gen_ai_provider_name", "gen_ai_request_model", "gen_ai_operation_name")
-# The conventions' own names of operations; one that they have no name for goes by ours.
-OPERATIONS: Final = {
-    "completions": "text_completion",
-    "responses": "chat",
-    "messages": "chat",
-    "images": "generate_content",
-    "speech": "generate_content",
-}
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _LINES_AT_ONCE: Final = 300
 _ROWS_AT_ONCE: Final = 100  # which an empty piece stands for
@@ -179,7 +172,7 @@ def _histograms(totals: Sums) -> Iterator[str]:
             yield ""
         if told[0] in ("first_byte", "whole", "input", "output"):
             kind, provider, model, endpoint = told
-            labels = provider, model, OPERATIONS.get(endpoint, endpoint)
+            labels = provider, model, OPERATIONS[endpoint]
             _add(found.setdefault(kind, {}), labels, numbers)
     tokens = (
         ((*labels, kind), numbers)

@@ -18,8 +18,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from proxy import __version__
-from proxy.control.telemetry.metrics import OPERATIONS
 from proxy.deployments.record import RESET
+from proxy.endpoints import OPERATIONS, OUTPUTS
 from proxy.relay.exchange.detached_client import AbsentClient
 from proxy.relay.exchange.exchange import CLIENT_LEFT
 from proxy.relay.exchange.tracing import HEDGED, LEFT, Trace, Tried
@@ -35,7 +35,6 @@ _SCOPE = InstrumentationScope("tokenhub", __version__)
 # What a client calls a model that there is may be of any length.
 _MAX_NAME_CHARS = 200
 
-_OUTPUTS = {"images": "image", "speech": "speech"}
 # And of providers, by the host that is asked; others go by the operator's name for them.
 _PROVIDERS = (
     ("*api.openai.com", "openai"),
@@ -66,7 +65,7 @@ def spans_of(
     state = "" if parent is None else parent.state
     above = None if parent is None else context_of(*parent, is_remote=True)
     own = context_of(trace.trace_id, trace.span_id, trace.flags, state)
-    operation = OPERATIONS.get(exchange.request.endpoint, exchange.request.endpoint)
+    operation = OPERATIONS[exchange.request.endpoint]
     for number, tried in enumerate(trace.tried, 1):
         model = tried.attempt.deployment.model.upstream
         yield ReadableSpan(
@@ -188,8 +187,8 @@ def _of_request(
         found["gen_ai.request.model"] = name
     if exchange.request.streamed:
         found["gen_ai.request.stream"] = True
-    if exchange.request.endpoint in _OUTPUTS:
-        found["gen_ai.output.type"] = _OUTPUTS[exchange.request.endpoint]
+    if exchange.request.endpoint in OUTPUTS:
+        found["gen_ai.output.type"] = OUTPUTS[exchange.request.endpoint]
     if exchange.request.grant is not None:
         found["tokenhub.key"] = exchange.request.grant.name
     if status != CLIENT_LEFT:  # which nobody was answered

@@ -17,6 +17,7 @@ import orjson
 from proxy.access.admission import Most
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import Record
+from proxy.endpoints import HAS_TOKENS, OUTPUTS
 from proxy.relay.exchange.request import Request
 from proxy.usage.media_tokens import spoken, usually_spoken
 from proxy.usage.pricing import price_nusd
@@ -26,12 +27,6 @@ from proxy.usage.tokens import Usage
 from proxy.wire.response import Answer
 from proxy.wire.sse import holds_error, is_error
 
-# Where tokens are what is paid for, so that there is something to estimate.
-_BY_TOKENS: Final = frozenset(
-    {"chat", "completions", "responses", "messages", "embeddings", "rerank", "images", "speech"}
-)
-# Where what is made is no text.
-_UNWRITTEN: Final = frozenset({"images", "speech"})
 _TYPE: Final = b"content-type:"
 # How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
 _UNPACKED: Final = 4
@@ -183,7 +178,7 @@ def estimated(
     :param is_over: the provider has sent all of it.
     :param is_async: it was asked for behind the client's back, so the provider goes on whatever happens here.
     """
-    if endpoint not in _BY_TOKENS or (answer is not None and not _is_served(answer.head.status)):
+    if endpoint not in HAS_TOKENS or (answer is not None and not _is_served(answer.head.status)):
         return NOTHING
     seen, written = None, 0
     if answer is not None:
@@ -198,7 +193,7 @@ def estimated(
             written = stream_tokens(tail, answer.passed_bytes)
         else:
             written = answer.passed_bytes // _BYTES_A_TOKEN
-    if endpoint in _UNWRITTEN:
+    if endpoint in OUTPUTS:
         output = min(_made(endpoint, answer, most, is_over=is_over), most.output)
     elif is_async or (answer is not None and is_over and (not answer.is_readable or _is_put_off(answer))):
         output = most.output

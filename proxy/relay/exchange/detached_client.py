@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.endpoints import MADE_AT_ONCE
 from proxy.errors import GatewayError
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.client import Client
@@ -17,8 +18,6 @@ from proxy.relay.exchange.timers import look_at
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
 MAX_ABSENT: Final = 100
 ABSENT_S: Final = 300.0
-# Their streams tell nothing that could be counted before they end.
-_AT_ONCE: Final = frozenset({"images"})
 
 
 def is_wanted(exchange: ExchangeState, attempt: Attempt) -> bool:
@@ -31,7 +30,7 @@ def is_wanted(exchange: ExchangeState, attempt: Attempt) -> bool:
     wanted = None if exchange.request.grant is None else exchange.request.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
         wanted = attempt.pool.alias.on_disconnect
-    at_once = exchange.request.endpoint in _AT_ONCE
+    at_once = exchange.request.endpoint in MADE_AT_ONCE
     if (
         wanted is None
         and exchange.request.grant is not None

@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.access.grants import would_go_along
 from proxy.deployments.row import Row
+from proxy.endpoints import WRITING
 from proxy.errors import GatewayError
 from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.provider import Provider
@@ -23,8 +24,6 @@ from proxy.wire.stream_errors import last_event
 
 # Where a redirect leads: a client that follows it would take its credentials along.
 _LOCATION: Final = frozenset((b"location",))
-# Whose streams say that they are at their end.
-_ENDED_AT: Final = frozenset({"chat", "completions", "messages", "responses"})
 # After so many streams in a row without an end the deployment seems to send none.
 BELIEVED_AFTER: Final = 20
 # For people: what a provider did.
@@ -42,7 +41,7 @@ def begin(
         head.lines = without(head.lines, _LOCATION)
     status, ends_as, minor = head.status, "", request.head.minor
     if head.event_stream and not provider.believes_framing and 200 <= status < 300 and status != 204:
-        ends_as = request.endpoint if request.endpoint in _ENDED_AT else ""
+        ends_as = request.endpoint if request.endpoint in WRITING else ""
     believes = row.endless >= BELIEVED_AFTER
     return Answer(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
 

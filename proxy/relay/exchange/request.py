@@ -12,7 +12,7 @@ from proxy.access.admission import Most, admit, check_answers, dearest_nusd, lim
 from proxy.access.grants import Grant
 from proxy.access.permits import Permit
 from proxy.config.settings import ONE_MODEL_ENDPOINTS
-from proxy.endpoints import COMPACT_PATH
+from proxy.endpoints import COMPACT_PATH, TAKES_TOKENS
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.relay.exchange.request_body import RequestBody, facts_of
 from proxy.routing.candidates import Facts
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
-# Here a prompt may be a list of tokens, so that each comma is one: 2 bytes where others have 4.
-_TAKES_TOKENS: Final = frozenset({"completions", "embeddings"})
 _FALLBACK: Final = "X-Inferoute-Fallback"
 # A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
 _COUNT_BYTES: Final = 1 << 20
@@ -202,7 +200,7 @@ class Request:
         :raises BadRequest: 422, more than its key allows a request; 400, it is not clear.
         """
         endpoint, body = self.endpoint, self.body
-        if body.held is not None and endpoint in _TAKES_TOKENS:
+        if body.held is not None and endpoint in TAKES_TOKENS:
             self.listed = sum([piece.count(b",") for piece in body.held])
             self.prompts = body.prompts() if endpoint == "completions" else 1
         if not is_clear:

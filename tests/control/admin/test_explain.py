@@ -120,7 +120,7 @@ def test_a_body_may_be_nested_as_deeply_as_one_that_is_sent(catalog):
         (b"{}", {}, "names no model"),
         (b'{"model":1}', {}, "'model' must be text"),
         (b'{"model":"both","strategy":1}', {}, "'strategy' must be text"),
-        (b'{"model":"both"}', {"strategy": "fast"}, "must be one of cost"),
+        (b'{"model":"both"}', {"strategy": "fast"}, "Unknown strategy 'fast'"),
         (b'{"model":"both"}', {"endpoint": "talk"}, "'endpoint' must be one of chat"),
         (b'{"model":"both"}', {"endpoint": "embeddings"}, "can't be used for embeddings"),
         # also where another goes before it

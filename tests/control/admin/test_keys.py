@@ -326,7 +326,7 @@ async def test_monthly_limits(server, provider, limit, param, text):
     assert [(await ask(client, secret))[0] for _ in range(2)] == [200, 200]
     answer = await ask(client, secret)
     message = check_error(answer, 402, "usage_limit_exceeded", "monthly_limit_reached", param)
-    assert message.startswith(f"The key's monthly limit of {text} is reached. It begins anew on ")
+    assert message.startswith(f"The key's monthly limit of {text} is reached. It resets on ")
     assert answer[1][b"x-should-retry"] == b"false"
     _, row = await admin(server, "GET", f"/keys/{id}")
     assert row["month"] == {"tokens": 200, "usd": 0.00032}
