@@ -29,7 +29,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from proxy.ledger import Ledger, directory_of  # noqa: E402
+from proxy.storage.ledger_files import Ledger, directory_of  # noqa: E402
 from tests.e2e import ROOT, TOKENHUB, Gateway  # noqa: E402
 from tests.e2e.browser import Browser  # noqa: E402
 

@@ -20,7 +20,7 @@ from proxy.control.usage_index import Books
 from proxy.relay.downstream.gateway import Gateway
 from proxy.usage.counters import Counted
 
-log = logging.getLogger("tokenhub.live")
+log = logging.getLogger("tokenhub.admin")
 
 # What all workers have counted; True: in brief.
 Count = Callable[[bool], Awaitable[Counted]]

@@ -24,7 +24,7 @@ from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
 from proxy.routing.catalog import Catalog
 
-log = logging.getLogger("tokenhub.reload")
+log = logging.getLogger("tokenhub.config")
 
 # Brings a configuration that is in effect here to the workers, and returns when it is in effect there too.
 Spread = Callable[[Config, Prepared], Awaitable[None]]

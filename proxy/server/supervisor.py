@@ -46,7 +46,7 @@ from proxy.server.messages import Answer, Channel, Drain, Settled, Start, TakeKe
 from proxy.server.worker_handle import ORDER_S, Handle
 from proxy.usage.counters import Counted, Sums, add_up
 
-log = logging.getLogger("tokenhub.supervisor")
+log = logging.getLogger("tokenhub.workers")
 
 # How often what the workers told is taken in here, where nobody chooses by it.
 STEP_S = 0.1

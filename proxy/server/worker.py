@@ -36,7 +36,7 @@ from proxy.server.messages import Answer, Channel, Count, Drain, Settled, Start,
 from proxy.server.single import latest
 from proxy.storage.ledger_files import Ledger
 
-log = logging.getLogger("tokenhub.worker")
+log = logging.getLogger("tokenhub.workers")
 
 
 class Worker:

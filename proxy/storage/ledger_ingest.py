@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 from proxy.usage.tally import Group, Totals, add, cut
 
-log = logging.getLogger("tokenhub.folding")
+log = logging.getLogger("tokenhub.ledger")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS ledger_files (

@@ -194,7 +194,7 @@ class Output(logging.Handler):
 
 
 def _own(text: str, *args: object) -> logging.LogRecord:
-    return logging.LogRecord("tokenhub.logs", logging.ERROR, "", 0, text, args, None)
+    return logging.LogRecord("tokenhub.server", logging.ERROR, "", 0, text, args, None)
 
 
 def set_up_logging(worker: int | None = None) -> None:

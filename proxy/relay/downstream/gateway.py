@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from proxy.relay.exchange.request import Request
     from proxy.relay.exchange.tracing import Tracing
 
-log = logging.getLogger("tokenhub")
+log = logging.getLogger("tokenhub.server")
 
 _HEX: Final = [b"%02x" % number for number in range(256)]
 

@@ -19,7 +19,7 @@ from proxy.errors import Fault
 if TYPE_CHECKING:
     from proxy.relay.downstream.connection import ClientConnection
 
-log = logging.getLogger("tokenhub.downstream")
+log = logging.getLogger("tokenhub.client")
 
 # Of a turn of the event loop, for all jobs together.
 STEP_S: Final = 0.002

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from proxy.relay.exchange.exchange import Exchange
     from proxy.relay.upstream.connection import ProviderConnection
 
-log = logging.getLogger("tokenhub.attempt")
+log = logging.getLogger("tokenhub.provider")
 
 _LOCATION: Final = frozenset((b"location",))
 # A body so small is kept until there is an answer, though nothing may follow: a failure is judged by it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.relay.exchange.attempt import Attempt
     from proxy.relay.exchange.exchange import Exchange
 
-log = logging.getLogger("tokenhub.endings")
+log = logging.getLogger("tokenhub.request")
 
 
 class Endings:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from proxy.relay.downstream.gateway import Gateway
     from proxy.relay.exchange.tracing import Trace
 
-log = logging.getLogger("tokenhub.exchange")
+log = logging.getLogger("tokenhub.request")
 
 # While a connection is being dialled, so much of a body whose model is known is taken from the client.
 _DIAL_BUFFER_BYTES: Final = 64 << 10

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.relay.exchange.attempt import Attempt
     from proxy.relay.upstream.connection import ProviderConnection
 
-log = logging.getLogger("tokenhub.attempt")
+log = logging.getLogger("tokenhub.provider")
 
 # What a provider does that has waited long enough for the rest of a request, which is up to the client.
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))

@@ -13,7 +13,7 @@ from proxy.relay.exchange.states import HEDGE_DUE, TRYING, step
 if TYPE_CHECKING:
     from proxy.relay.exchange.exchange import Exchange
 
-log = logging.getLogger("tokenhub.hedge")
+log = logging.getLogger("tokenhub.routing")
 
 
 def plan_hedge(exchange: Exchange, after: str | float) -> None:
