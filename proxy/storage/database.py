@@ -23,7 +23,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 
 from proxy.storage import key_table, ledger_ingest
-from proxy.storage.key_table import writing
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.schema_version import (
     BUSY_MS,
@@ -34,6 +33,7 @@ from proxy.storage.schema_version import (
     version_in,
     version_of,
 )
+from proxy.storage.transaction import transaction
 
 log = logging.getLogger("tokenhub.state")
 
@@ -283,6 +283,6 @@ def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:
 
 def _save(database: sqlite3.Connection, rows: dict[int, dict[str, Any]], now: float) -> None:
     values = [(f"{key:016x}", now, orjson.dumps(state).decode()) for key, state in rows.items()]
-    with writing(database):
+    with transaction(database):
         database.execute("DELETE FROM live_rows WHERE saved_at < ?", (now - _KEPT_S,))
         database.executemany("INSERT OR REPLACE INTO live_rows VALUES (?, ?, ?)", values)

@@ -6,13 +6,13 @@ import dataclasses
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from proxy.access.key import PREFIX, Key, KeySettingsError, digest_of
+from proxy.storage.transaction import transaction
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -38,19 +38,6 @@ class NameTaken(Exception):
             f"The name '{name}' is taken by {id}, which is in use. To replace its secret, rotate it "
             f"('tokenhub keys rotate {id}'); another key needs another name."
         )
-
-
-@contextmanager
-def writing(database: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that writes: all of it, or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
 
 
 def make_key(settings: dict[str, Any], now: float) -> tuple[Key, str]:
@@ -98,7 +85,7 @@ def _key(id: str, digest: bytes, created: int, settings: str) -> Key:
 
 def store_key(database: sqlite3.Connection, key: Key) -> None:
     """Write a new key. :raises NameTaken: another one in use has its name."""
-    with writing(database):
+    with transaction(database):
         _check_name(database, key, key.created)
         _write(database, key)
 
@@ -131,7 +118,7 @@ def change_key(database: sqlite3.Connection, id: str, settings: dict[str, Any], 
     :raises UnknownKey: it is not stored. :raises NameTaken: another one in use has the name that it gets, or
         that it has and would be in use under again.
     """
-    with writing(database):
+    with transaction(database):
         before = _stored(database, id)
         key = dataclasses.replace(before, **settings)
         if key.name != before.name or not before.is_in_use(now):  # keys of one name may be there from before
@@ -147,7 +134,7 @@ def rotate_key(database: sqlite3.Connection, id: str, digest: bytes, overlap_s: 
     :param digest: of the new secret. :param now: Unix seconds.
     :raises UnknownKey: it is not stored. :raises KeySettingsError: it is not in use.
     """
-    with writing(database):
+    with transaction(database):
         before = _stored(database, id)
         check_rotation(before, now)
         key = dataclasses.replace(

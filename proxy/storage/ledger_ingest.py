@@ -24,12 +24,12 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from proxy.storage.transaction import transaction
 from proxy.usage.tally import Group, Totals, add, cut
 
 log = logging.getLogger("tokenhub.ledger")
@@ -283,18 +283,6 @@ last_at = max(last_at, excluded.last_at)
 def _values(item: tuple[Group, list[Any]]) -> tuple[Any, ...]:
     (day, key, model, provider), total = item
     return (int(day), key or "", model or "", provider or "", *total)
-
-
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """One that nobody else writes beside, from its beginning; all or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    finally:
-        if database.in_transaction:  # SQLite itself has rolled back after some errors, a full disk say
-            database.execute("ROLLBACK")
 
 
 def _oldest(files: list[_File], too_many_bytes: int) -> list[_File]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from proxy.storage import key_table
-from proxy.storage.key_table import writing
+from proxy.storage.transaction import transaction
 
 VERSION = 3
 # How long a writer waits for another process. Three may wait one after the other: the ledger's totals, what
@@ -100,7 +100,7 @@ def move(database: sqlite3.Connection, path: str, say: Callable[[str], object]) 
     :param say: told in one line from where to where, and where the copy is.
     :raises StateError: no copy can be made: nothing was changed. :raises sqlite3.Error: it can't be written.
     """
-    with writing(database):  # nobody else writes from here on, so that the copy is of what is moved
+    with transaction(database):  # nobody else writes from here on, so that the copy is of what is moved
         version = version_of(database)
         if version == VERSION:  # another process was as quick
             return
