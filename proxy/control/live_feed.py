@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from proxy.control.periodic import Periodic
 from proxy.control.slices import Slices
 from proxy.control.telemetry.rates import Moment, live_rows, moment_of, sample_of
 from proxy.control.usage_index import Books
@@ -54,6 +55,7 @@ class Live:
 
     def __init__(self, gateway: Gateway, books: Books, count: Count) -> None:
         self.samples: deque[Sample] = deque(maxlen=KEPT)
+        self.sampling = Periodic(self.take, SAMPLE_S, "sampling for the dashboard", log, at_once=True)
         self._gateway = gateway
         self._books = books
         self._count = count
@@ -63,15 +65,6 @@ class Live:
         self._is_over = False
         # The day, its USD but for those that were counted here, and when they were looked up.
         self._day: tuple[str, float, float] = ("", 0.0, 0.0)
-
-    async def run(self) -> None:
-        """Take a sample each second, until cancelled."""
-        while True:
-            try:
-                await self.take()
-            except Exception:
-                log.exception("a fault in a sample for the dashboard")
-            await asyncio.sleep(SAMPLE_S)
 
     async def take(self) -> None:
         """Take a sample now."""

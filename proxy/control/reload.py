@@ -157,7 +157,7 @@ class Reloader:
             found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
         changes = Changes(found, needs_restart(given, self._started))
         if found:
-            await take_on(self._gateway, config, prepared, old, self._created)
+            await apply_config(self._gateway, config, prepared, old, self._created)
             self._prepared = prepared
             if self._spread is not None:
                 await self._spread(config, prepared)
@@ -171,7 +171,9 @@ class Reloader:
         return changes
 
 
-async def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
+async def apply_config(
+    gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int
+) -> None:
     """Put a prepared configuration in the place of the one before: at once, for the next request.
 
     The catalog, which may be large, is made before that in slices.

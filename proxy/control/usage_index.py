@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.access.permits import Month
+from proxy.control.periodic import Periodic
 from proxy.storage.database import State, make_ledger
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.ledger_ingest import fold, pause
@@ -50,7 +51,7 @@ class Books:
         self.keep_bytes = keep_bytes
         self._state = state
         self._is_temporary = False
-        self._task: asyncio.Task[None] | None = None
+        self._job: Periodic | None = None
         # Of those who want it added up: each gives way to whoever waits for the database, so that two at a
         # time would give way to each other for ever.
         self._folding = asyncio.Lock()
@@ -91,15 +92,8 @@ class Books:
 
     def start(self) -> None:
         """Add up from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FOLD_S)
-            try:
-                await self.catch_up()
-            except Exception:
-                log.exception("a fault in adding up the ledger; it is tried again")
+        self._job = Periodic(self.catch_up, FOLD_S, "adding up the ledger", log)
+        self._job.start()
 
     async def catch_up(self) -> bool:
         """Add up all that is there by now; False: that failed, which is said, and tried again."""
@@ -146,9 +140,8 @@ class Books:
 
     async def close(self) -> None:
         """Add up what is there, and end."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._job is not None:
+            await self._job.stop()
         if self.directory is None:
             return
         if self._is_temporary:

@@ -24,6 +24,7 @@ from proxy.control.alerts import Watch, payload
 from proxy.control.certificates import read_certificate
 from proxy.control.key_store import KeyStore
 from proxy.control.live_feed import Count, Live
+from proxy.control.periodic import Periodic
 from proxy.control.prepare import Prepared, prepare, read_keys, simulates
 from proxy.control.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.control.routes_file import RoutesFile
@@ -76,8 +77,9 @@ class ControlPlane:
         self._simulator: Simulator | None = None
         self._state = State(config.state.path)
         self._webhook = Webhook()
+        self._alerts = Watch()
         self.books = Books(self._state, config.state.ledger_keep_bytes)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._jobs: list[Periodic] = []
         self._has_started = False
 
     async def prepare(self, accounts: Accounts) -> Catalog:
@@ -143,14 +145,17 @@ class ControlPlane:
             live = Live(self.gateway, self.books, count)
             monitor = Monitor(self.gateway, self.keys, live, count)
             await self._open(self.started.admin.listen, requests, monitor)
-            self._tasks.append(asyncio.get_running_loop().create_task(live.run()))
-        loop = asyncio.get_running_loop()
+            self._jobs.append(live.sampling)
         if self._file is not None:
-            self._tasks.append(loop.create_task(self._watch()))
+            self._jobs.append(Periodic(self.reloader.check, WATCH_S, "checking the configuration file", log))
         if self._state.is_kept:
-            self._tasks.append(loop.create_task(self._keep()))
-            self._tasks.append(loop.create_task(self._watch_keys()))
-        self._tasks.append(loop.create_task(self._watch_for_alerts()))
+            self._jobs.append(Periodic(self._save, SAVE_S, "saving what was learned", log))
+            self._jobs.append(
+                Periodic(self.keys.check, WATCH_S, "checking for keys changed by a command", log)
+            )
+        self._jobs.append(Periodic(self._check_alerts, ALERT_S, "checking for alerts", log, at_once=True))
+        for job in self._jobs:
+            job.start()
         self.books.start()
         self._has_started = True
 
@@ -199,49 +204,16 @@ class ControlPlane:
             self._simulator = simulator
         return self.simulator_port
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.reloader.check()
-            except Exception:
-                log.exception("a fault in taking on a changed file; it is looked at again when it changes")
-
-    async def _watch_keys(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.keys.check()
-            except Exception:
-                log.exception("a fault in taking on keys that a command has changed")
-
-    async def _watch_for_alerts(self) -> None:
-        watch, is_faulty = Watch(), False
-        while True:
-            try:
-                url = self.gateway.config.alerts.webhook_url
-                if not url:
-                    watch = Watch()
-                self._webhook.use(url)
-                if url:
-                    await self._alert(watch)
-                is_faulty = False
-            except Exception:
-                if not is_faulty:
-                    log.exception("a fault in looking for what alerts are sent for")
-                is_faulty = True
-            await asyncio.sleep(ALERT_S)
-
-    async def _alert(self, watch: Watch) -> None:
+    async def _check_alerts(self) -> None:
+        url = self.gateway.config.alerts.webhook_url
+        self._webhook.use(url)
+        if not url:
+            self._alerts = Watch()
+            return
         unix_s = time.time()
         used = self.keys.used_in_turn(ALERT_KEYS)
-        for alert in await stepped(watch.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
+        for alert in await stepped(self._alerts.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
             self._webhook.send(payload(alert, unix_s, socket.gethostname(), __version__))
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_S)
-            await self._save()
 
     async def _save(self) -> None:
         if any(provider.simulated for provider in self.gateway.providers.values()):
@@ -251,9 +223,7 @@ class ControlPlane:
 
     async def close(self) -> None:
         """End it all; what was learned is kept. Also for a start that failed."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(job.stop() for job in self._jobs))
         await self._webhook.close()
         for listener in self._admin:
             listener.close()

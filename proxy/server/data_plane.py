@@ -16,6 +16,7 @@ from proxy.access.limits import Accounts
 from proxy.config.listen import show
 from proxy.config.settings import Config
 from proxy.control.key_store import Keyring
+from proxy.control.periodic import Periodic
 from proxy.deployments.worker_sync import STEP_S, Knowledge
 from proxy.errors import BadRequest
 from proxy.relay.downstream.connection import ClientConnection
@@ -25,7 +26,7 @@ from proxy.relay.exchange.tracing import Tracing
 from proxy.relay.upstream.provider import Provider
 from proxy.relay.upstream.tcp_keepalive import DEAD_S, watch
 from proxy.routing.catalog import Catalog
-from proxy.server.acceptor import Listener
+from proxy.server.acceptor import Acceptor
 from proxy.storage.ledger_files import Ledger
 from proxy.wire.error_response import gateway_response
 
@@ -37,37 +38,13 @@ STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
 
 
-class Stepper:
-    """Has what workers know together take its steps, from :meth:`step` on.
+def worker_syncing(knowledge: Knowledge, every_s: float) -> Periodic:
+    """The job that exchanges samples with the other workers. While it fails, each worker uses its own."""
 
-    A fault in it is said once and not at each step; everybody then goes by what he learns himself.
-    """
+    async def sync() -> None:
+        knowledge.step(time.monotonic())
 
-    def __init__(self, knowledge: Knowledge, every_s: float) -> None:
-        self._knowledge = knowledge
-        self._every_s = every_s
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_faulty = False
-
-    def step(self) -> None:
-        """Now, and again after each span."""
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self.step)
-        self._take_one()
-
-    def _take_one(self) -> None:
-        try:
-            self._knowledge.step(time.monotonic())
-            self._is_faulty = False
-        except Exception:
-            if not self._is_faulty:
-                log.exception("a fault in what workers tell each other")
-            self._is_faulty = True
-
-    def close(self) -> None:
-        """Take the last step: what happened since the one before is told, and kept."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._take_one()
+    return Periodic(sync, every_s, "exchanging samples with the other workers", log, at_once=True)
 
 
 class DataPlane:
@@ -104,21 +81,21 @@ class DataPlane:
         )
         self.gateway.tracing = tracing
         self._tls = None if tls is None else listener_tls(tls, self._max_connections, self._answer_in_clear)
-        self._listeners: list[Listener] = []
+        self._acceptors: list[Acceptor] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
         self._has_stalled = False  # at the last tick
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
-        self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
+        self._syncing = None if knowledge is None else worker_syncing(knowledge, STEP_S)
 
     def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
         return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)
 
-    async def take_keys(self, keyring: Keyring) -> None:
+    async def apply_keys(self, keyring: Keyring) -> None:
         """From the next request on, go by these keys."""
         self.gateway.take_keys(self._table(keyring, self.gateway.keys))
 
-    def take_certificate(self, tls: ssl.SSLContext | None) -> None:
+    def apply_certificate(self, tls: ssl.SSLContext | None) -> None:
         """For connections that come from now on. Between TLS and none, only a restart decides."""
         if self._tls is not None and tls is not None:
             self._tls.current = tls
@@ -141,15 +118,15 @@ class DataPlane:
     async def start(self) -> None:
         """Everything but listening."""
         self._tick()
-        if self._stepper is not None:
-            self._stepper.step()
+        if self._syncing is not None:
+            self._syncing.start()
 
     async def accept(self, sock: socket.socket) -> None:
         """Serve the clients that come to a listening socket."""
         self._watch_clients(sock)
-        listener = Listener(sock, self._client, self._tls)
-        self._listeners.append(listener)
-        await listener.start()
+        acceptor = Acceptor(sock, self._client, self._tls)
+        self._acceptors.append(acceptor)
+        await acceptor.start()
 
     def _watch_clients(self, *listening: socket.socket) -> None:
         """Have clients noticed that vanish: tokens would be generated for nobody. Nothing is to be done for
@@ -172,10 +149,10 @@ class DataPlane:
             # What has come meanwhile is read first. Once: a gateway that is always late has deadlines, too.
             return
         if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
-            self._watch_clients(*(listener.sock for listener in self._listeners))
+            self._watch_clients(*(acceptor.sock for acceptor in self._acceptors))
         self.gateway.tick(now)
-        for listener in self._listeners:
-            listener.look(self.gateway.longest_turn_s, now)
+        for acceptor in self._acceptors:
+            acceptor.adapt(self.gateway.longest_turn_s, now)
 
     async def drain(self) -> None:
         """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
@@ -184,8 +161,8 @@ class DataPlane:
         if server.lame_duck_s:
             await asyncio.sleep(server.lame_duck_s)
         gateway.draining = True
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in list(gateway.connections):
             connection.close_if_idle()
         deadline = time.monotonic() + server.drain_timeout_s
@@ -196,13 +173,14 @@ class DataPlane:
 
     async def close(self) -> None:
         """Close everything at once."""
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         if self._ticker is not None:
             self._ticker.cancel()
         await self.gateway.close()
         self.gateway.ledger.close()
-        if self._stepper is not None:
-            self._stepper.close()
+        if self._syncing is not None:
+            await self._syncing.stop()
+            await self._syncing.run()  # the last samples reach the others
         if self.gateway.tracing is not None:
             await self.gateway.tracing.close()

@@ -288,5 +288,5 @@ async def test_a_fault_in_the_looks_is_said_once_and_they_go_on(start, text, rec
     monkeypatch.setattr(Watch, "steps", steps)
     await start(text(alerting(receiver)))
     await until(lambda: next(looks) > 20)
-    faults = [m for m in caplog.messages if m == "a fault in looking for what alerts are sent for"]
+    faults = [m for m in caplog.messages if m == "internal error while checking for alerts"]
     assert 2 <= len(faults) <= 7

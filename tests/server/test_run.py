@@ -65,7 +65,7 @@ def said(monkeypatch):
     monkeypatch.setattr(run, "Server", Part)
     monkeypatch.setattr(run, "Supervisor", Supervising)
     told: list[str] = []
-    monkeypatch.setattr(run.notify, "notify", lambda state: told.append(state.split("\n")[0]))
+    monkeypatch.setattr(run.systemd, "notify", lambda state: told.append(state.split("\n")[0]))
     Part.told = told
     return Part.said
 

@@ -625,7 +625,7 @@ CHILDREN = """
 import fcntl, json, logging, os, random, signal, sqlite3, sys, time
 from collections import Counter
 from pathlib import Path
-from proxy import folding
+from proxy.storage import ledger_ingest as folding
 
 logging.disable()
 directory, path, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -512,10 +512,10 @@ class Running:
         return [client for clients in found.values() for client in clients[:each]]
 
     def ledger(self) -> list[Path]:
-        return list(Path(self.supervisor._ledger() or "").glob("*.jsonl"))
+        return list(Path(self.supervisor._control.books.directory or "").glob("*.jsonl"))
 
     def pids(self) -> list[int]:
-        return [handle.process.pid for handle in self.supervisor.handles.values()]
+        return [handle.process.pid for handle in self.supervisor.pool.handles.values()]
 
 
 @pytest.fixture
