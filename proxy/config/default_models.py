@@ -46,7 +46,7 @@ def _complaint(
     if not ids:
         known = [*models, *aliases, *map(_short, models)]
         close = values.nearest(name, known)
-        hint = f"did you mean '{close}'?" if close else "no model, alias or short name is called so"
+        hint = f"did you mean '{close}'?" if close else "no model, alias or short name has this name"
         return f"'default_models' names the unknown model '{name}' for {endpoint}; {hint}"
     serving = [
         id

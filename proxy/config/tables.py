@@ -219,7 +219,7 @@ class Names:
         if name in self.capabilities or name in self.members or name in self.short:
             return None
         close = values.nearest(name, [*self.capabilities, *self.members, *self.short])
-        hint = f"did you mean '{close}'?" if close else "no model, alias or short name is called so"
+        hint = f"did you mean '{close}'?" if close else "no model, alias or short name has this name"
         return f"unknown model '{name}'; {hint}"
 
 

@@ -62,7 +62,7 @@ class Server:
             control.prepared.providers,
             keyring=control.keys.keyring,
             accounts=accounts,
-            ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
+            ledger=Ledger(control.usage_index.directory, 0, int(time.time() * 1000)),
             tracing=open_tracing(config.traces, None),
             tls=control.prepared.tls,
         )

@@ -135,7 +135,7 @@ class Supervisor:
         """Everything that a worker needs to serve, with what is known by now."""
         Part(memoryview(self._memory), index).clear()
         self._knowledge.step(time.monotonic())
-        directory = self._control.books.directory
+        directory = self._control.usage_index.directory
         return Start(
             self._worker_config,
             index,

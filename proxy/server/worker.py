@@ -91,7 +91,7 @@ class Worker:
         for number in self._start.sockets:
             await self._plane.accept(socket.socket(fileno=number))
         await self._channel.send(Reply())
-        allocator.settle()
+        allocator.tune()
         messages = loop.create_task(self._handle_messages())
         await self._stop.wait()
         await self._plane.drain()

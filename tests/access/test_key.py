@@ -292,12 +292,14 @@ def test_models_that_are_not_there():
     check_models(["openai/gpt-4o", "premium", "gpt-4o", "auto", "nothing/*", "o[pq]*"], known)
     check_models([], known)
     with pytest.raises(
-        KeySettingsError, match=r"'premiun', which there is none of; did you mean 'premium'\?$"
+        KeySettingsError, match=r"'models' has an unknown model 'premiun'; did you mean 'premium'\?$"
     ):
         check_models(["premiun"], known)
     with pytest.raises(KeySettingsError, match="'tokenhub models' lists them"):
         check_models(["zzzzzzzz"], known)
-    with pytest.raises(KeySettingsError, match=r"names 'premiun', .*; 'models' names 'zzzzzzzz'"):
+    with pytest.raises(
+        KeySettingsError, match=r"unknown model 'premiun'; .*; 'models' has an unknown model 'zzzzzzzz'"
+    ):
         check_models(["premiun", "zzzzzzzz"], known)
     assert [is_glob(name) for name in ("a*", "a?", "a[b]", "a/b", "")] == [True] * 3 + [False] * 2
 

@@ -48,7 +48,7 @@ ENTRIES = {
     ("entry", "column", "message"),
     [
         ('embeddings = "a/smal"', 33, "unknown model 'a/smal' for embeddings; did you mean 'a/small'?"),
-        ('embeddings = "zzzz"', 33, "no model, alias or short name is called so"),
+        ('embeddings = "zzzz"', 33, "no model, alias or short name has this name"),
         ('embedings = "a/small"', 20, "embedings"),
         ('count_tokens = "a/chat"', 20, "count_tokens"),
         ('speech = "a/chat"', 29, "which it doesn't serve"),

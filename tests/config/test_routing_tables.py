@@ -91,7 +91,7 @@ MISTAKES = [
     ("[aliases]\na = ['gpt-4o', «'gpt-4']", "unknown model 'gpt-4'; did you mean 'gpt-4o'?"),
     ("[aliases]\na = [«'openai/gpt4o']", "did you mean 'openai/gpt-4o'?"),
     ("[aliases]\nfast = ['gpt-4o']\nb = [«'fats']", "unknown model 'fats'; did you mean 'fast'?"),
-    ("[aliases]\na = [«'zzzzzz']", "unknown model 'zzzzzz'; no model, alias or short name is called so"),
+    ("[aliases]\na = [«'zzzzzz']", "unknown model 'zzzzzz'; no model, alias or short name has this name"),
     ("[aliases]\na = «'zzzzzz'", "unknown model 'zzzzzz'"),
     ("[aliases.a]\nmodels = [\n  'gpt-4o', # one\n  «'gpt-5o',\n]", "unknown model 'gpt-5o'"),
     ("[aliases]\na = «[]", "'a' must not be an empty list"),

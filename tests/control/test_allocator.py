@@ -20,8 +20,8 @@ def faults(**more: str) -> int:
     """Page faults of 50 bodies of 2 MB."""
     script = (
         "import gc, resource\n"
-        "from proxy import memory\n"
-        "memory.settle()\n"
+        "from proxy.control import allocator as memory\n"
+        "memory.tune()\n"
         "assert gc.get_freeze_count() > 1000\n"
         "for turn in range(60):\n"
         "    if turn == 10: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
