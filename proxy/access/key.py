@@ -286,7 +286,7 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
         if name not in names and not is_glob(name):
             close = nearest(name, names)
             hint = f"did you mean '{close}'?" if close else "'tokenhub models' lists them"
-            wrong.append(f"'models' names the unknown model '{name}'; {hint}")
+            wrong.append(f"'models' has an unknown model '{name}'; {hint}")
     if wrong:
         raise KeySettingsError(_sentence("; ".join(wrong)))
 

@@ -1,7 +1,7 @@
 """The ``tokenhub`` command.
 
 source
-    Where a command gets keys and totals from: a running gateway, or its database.
+    The origin of keys and totals: a running gateway, or its database.
 
 Imports everything, each command only what it needs and when it runs, so that ``--help`` is quick.
 Interpreted.

@@ -1,4 +1,4 @@
-"""The admin API of a running gateway, as commands ask it."""
+"""The admin API of a running gateway, for commands."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TOKEN_ENV = "TOKENHUB_ADMIN_TOKEN"  # noqa: S105  # the variable's name where no
 
 
 class ConsoleError(CommandError):
-    """It could not be done; the text is the one line that says why and what to do."""
+    """The command failed; the text is the one line that says why and what to do."""
 
 
 class Unanswered(ConsoleError):
-    """Nobody answered, or not to the end."""
+    """The gateway did not answer, or not to the end."""
 
 
 class NoGateway(Unanswered):
-    """There is nobody to ask: certainly nothing was done. ``why``: in a few words."""
+    """No gateway was reached, so nothing was done. ``why``: the reason in a few words."""
 
     def __init__(self, text: str, why: str) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class NoGateway(Unanswered):
 
 
 class NotFound(ConsoleError):
-    """The gateway knows no such thing."""
+    """The gateway answered 404."""
 
 
 class Admin:
@@ -45,8 +45,8 @@ class Admin:
 
     :param url: ``http://host:port`` or ``unix:/path``.
     :param token: or "" for none.
-    :param token_env: the variable that the token is looked for in.
-    :raises ConsoleError: that is no token.
+    :param token_env: the variable that holds the token.
+    :raises ConsoleError: the token has characters that no token has.
     """
 
     def __init__(self, url: str, token: str, token_env: str = TOKEN_ENV) -> None:
@@ -57,9 +57,9 @@ class Admin:
         self._token_env = token_env
 
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The answer's JSON object. ``path`` is below ``/admin/v1``.
+        """Send a request; returns the JSON object of the response. ``path`` is below ``/admin/v1``.
 
-        :raises NotFound: it answered 404. :raises NoGateway: nobody answers there.
+        :raises NotFound: it answered 404. :raises NoGateway: no gateway answers there.
         :raises ConsoleError: it answered with an error, or not as the admin API does.
         """
         answer = self._exchange(method, path, body)
@@ -70,21 +70,21 @@ class Admin:
         raise self._is_other()
 
     def rows(self, path: str) -> list[dict[str, Any]]:
-        """The answer's list. Raises as :meth:`ask`."""
+        """Get a list. Raises as :meth:`ask`."""
         rows = self.ask("GET", path).get("data")
         if isinstance(rows, list):
             return rows
         raise self._is_other()
 
     def read(self, path: str) -> str:
-        """The answer's text, as it is. Raises as :meth:`ask`."""
+        """Get a text. Raises as :meth:`ask`."""
         try:
             return self._exchange("GET", path, None).decode()
         except UnicodeDecodeError:
             raise self._is_other() from None
 
     def _is_other(self) -> ConsoleError:
-        return ConsoleError(f"what answers at {self.url} is no admin API of TokenHub")
+        return ConsoleError(f"the server at {self.url} is not TokenHub's admin API")
 
     def _exchange(self, method: str, path: str, body: object) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -131,7 +131,7 @@ class Admin:
             raise self._no_address() from None
 
     def _no_address(self) -> ConsoleError:
-        return ConsoleError(f"{self.url} is no address: http://127.0.0.1:8081 or unix:/path is")
+        return ConsoleError(f"{self.url} is not an address such as http://127.0.0.1:8081 or unix:/path")
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -1,4 +1,4 @@
-"""``tokenhub bench``: its options, and what they plan."""
+"""``tokenhub bench``: its options, and the load they plan."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _plan(args: argparse.Namespace, target: Target) -> Plan:
 
 
 def _body(args: argparse.Namespace) -> dict[str, Any]:
-    """:raises CommandError: there is none."""
+    """Make the request's body. :raises CommandError: its file can't be read."""
     from proxy.cli.routes import read_body
 
     if args.body is not None:

@@ -1,4 +1,4 @@
-"""Load on a running gateway: so many requests at a time, or so many a second.
+"""Load on a running gateway: a number of requests at a time, or a second.
 
 At a rate each request has a time at which it is due, and its latency counts from then: a gateway that holds
 requests up also delays those behind them, and a client that measured from its own late start would not see
@@ -24,7 +24,7 @@ from proxy.config.settings import Config
 from proxy.usage.response_usage import read_plain
 from proxy.usage.tokens import Usage
 
-# The event loop's timers come so much too late by themselves; what is later counts as the request's.
+# The event loop's timers are this late by themselves; more lateness counts as the request's.
 _TIMER_S = 0.002
 _PATIENCE_S = 0.1  # where nobody is there, the next try can wait
 CONNECT = "connect"
@@ -32,7 +32,7 @@ _GATEWAY_DUR = re.compile(r"\bgateway;dur=([0-9.]+)")
 
 
 class Plan(NamedTuple):
-    """What is sent, and how much of it.
+    """A load to send.
 
     ``path``: of the endpoint. ``concurrency``: requests at a time, at most. ``rate``: requests a second;
     None: the next as soon as one ends. ``requests`` or ``duration_s`` ends it.
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
     @property
     def amount(self) -> str:
-        """For people."""
+        """The plan in words."""
         much = (
             f"{self.requests} requests" if self.requests is not None else f"{self.duration_s:g} s of requests"
         )
@@ -82,7 +82,7 @@ class Load:
             raise not_there(self.plan.target, error) from None
 
     async def run(self, stop: asyncio.Future[None]) -> None:
-        """To its end, or until ``stop`` is done: what is under way then is cut off, and counts nowhere."""
+        """Run to the end, or until ``stop`` is done: requests under way are then cut off, and not counted."""
         loop = asyncio.get_running_loop()
         self.begun, cpu_s = time.monotonic(), time.process_time()
         most = self.plan.concurrency
@@ -148,7 +148,7 @@ class Load:
                 await asyncio.sleep(_PATIENCE_S)
 
     def _next(self) -> float | None:
-        """When the next request is due; None: there is none."""
+        """The time at which the next request is due; None: all were sent."""
         plan = self.plan
         now = time.monotonic()
         due = now if plan.rate is None else self.begun + self.started / plan.rate

@@ -21,10 +21,10 @@ from proxy.cli.tables import BAD, WARN, Column, Line, Table, cells, clean, cut
 from proxy.cli.terminal import can_redraw, print_json, say, show, show_lines, size_of
 from proxy.config.settings import Config
 
-INTERRUPTED = 130  # as of what SIGINT ends
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
 _LOOK_S = 0.2  # from one line to the next
 _BAR = 20
-_BUSY = 0.8  # of a core: a client that has so much to do itself delays what it measures
+_BUSY = 0.8  # of a core: a client this busy delays what it measures
 
 _OTHER_FILES = 100  # open ones besides connections
 
@@ -196,12 +196,12 @@ def _cost(summary: dict[str, Any]) -> str:
 
 
 def _is_simulated(summary: dict[str, Any]) -> bool:
-    """All that succeeded."""
+    """The rows of requests that succeeded."""
     return bool(summary["simulated"]) and summary["simulated"] >= summary["requests"] - summary["failed"]
 
 
 def _notes(summary: dict[str, Any]) -> list[Line]:
-    """What makes the figures other than they seem."""
+    """Notes on what distorts the figures."""
     notes: list[Line] = []
 
     def note(text: str) -> None:

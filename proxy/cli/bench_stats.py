@@ -1,4 +1,4 @@
-"""What a load has shown so far: counts, and times by percentile. Pure: times and chance are arguments.
+"""The results of a load: counts, and times by percentile. Pure: times and chance are arguments.
 
 Memory is bounded: of more than :data:`MAX_KEPT` times a random part is kept, of which percentiles are then
 taken; up to so many they are exact, and the longest always is.
@@ -18,7 +18,7 @@ from proxy.usage.tokens import Usage
 
 MAX_KEPT = 1_000_000  # 8 MB each of three or four; a percentile of a thousandth is still of a thousand
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-_GLANCE = 4000  # of so many a percentile is read between two requests, without holding the next one up
+_GLANCE = 4000  # times from which a percentile is read between two requests without delaying the next
 _MAX_REASONS = 50  # different ones: a message with a number in it may be as many as there are requests
 
 
@@ -49,7 +49,7 @@ class Times:
         return percentile(sorted(self.kept[::step]), percent)
 
     def summary_ms(self) -> dict[str, float] | None:
-        """Percentiles, mean and longest; None: there is none."""
+        """Percentiles, mean and longest; None: no time was taken."""
         if not self.count:
             return None
         ordered = sorted(self.kept)
@@ -59,15 +59,15 @@ class Times:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float | None:
-    """By nearest rank: a time that was seen, below or at which are so many of all."""
+    """A percentile by nearest rank: a time that was seen, with this share of all at or below it."""
     if not ordered:
         return None
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
 
 class Outcome(NamedTuple):
-    """What became of a request. ``took_s``: since it was due. ``reason``: why it failed, in a word or two;
-    None: it did not. ``message``: what was said of that."""
+    """The outcome of a request. ``took_s``: since it was due. ``reason``: of its failure, in a word or
+    two; None: it succeeded. ``message``: the error's text."""
 
     took_s: float
     reason: str | None = None
@@ -121,7 +121,7 @@ class Results:
         self.messages.setdefault(reason, message)
 
     def tokens(self) -> dict[str, int] | None:
-        """None where no answer told any."""
+        """The sum over all models; None: no response reported tokens."""
         if not self.models:
             return None
         total = Usage()

@@ -1,4 +1,4 @@
-"""``tokenhub chat``: one streamed answer through a running gateway, and what it took."""
+"""``tokenhub chat``: one streamed answer through a running gateway, with its figures."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ async def chat(
 
     :param config: of that gateway, if it is at hand: for the prices.
     :param key: the gateway's key, or "".
-    :param system: what goes before the prompt as the system's message.
+    :param system: the system message before the prompt.
     :param wait_s: seconds to wait for a gateway that is just starting.
     :param as_json: no stream, but one document about all of it.
     :returns: the exit code.
-    :raises CommandError: no gateway there, or it answered with an error.
+    :raises CommandError: no gateway was reached, or it answered with an error.
     """
     messages = [] if system is None else [{"role": "system", "content": system}]
     body = {
@@ -85,7 +85,8 @@ async def chat(
 async def _post(
     session: aiohttp.ClientSession, target: Target, body: dict[str, Any], wait_s: float
 ) -> tuple[float, aiohttp.ClientResponse]:
-    """When the request went out, and its response; a gateway that is not there yet is waited for."""
+    """Send the request, waiting for a gateway that is starting. Returns the time of sending, and the
+    response."""
     deadline = time.monotonic() + wait_s
     while True:
         begun = time.monotonic()
@@ -98,7 +99,7 @@ async def _post(
 
 
 class _Answer:
-    """What came of an answer. ``first_s``: from the request to the first of its text."""
+    """An answer as it is read. ``first_s``: seconds from the request to the first text."""
 
     def __init__(self, begun: float, *, is_shown: bool) -> None:
         self._begun = begun
@@ -112,7 +113,7 @@ class _Answer:
         return "".join(self._parts)
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
-        """:raises ChatError: it broke off."""
+        """Read to the end. :raises ChatError: it broke off."""
         events = Events()
         try:
             while data := await response.content.readany():
@@ -121,7 +122,7 @@ class _Answer:
         except (aiohttp.ClientError, HttpProcessingError) as error:
             raise ChatError(f"the answer broke off: {error}") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise ChatError(f"the answer broke off: an event is none of the chat API ({error})") from None
+            raise ChatError(f"the answer broke off: an event is not of the chat API ({error})") from None
         finally:
             if self._is_shown:
                 print(flush=True)
@@ -146,7 +147,7 @@ class _Answer:
 
 
 def _harmless(text: str) -> str:
-    """Without what steers a terminal: a model may write anything."""
+    """Remove characters that control a terminal: a model may write anything."""
     return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 

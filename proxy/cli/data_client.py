@@ -1,4 +1,4 @@
-"""The data plane from a client's side: where it is, the events of its streams, and what an answer costs."""
+"""A client of the data plane: its address, the events of its streams, and the cost of a response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_EVENT_BYTES = 16 << 20  # an image in base64 fits
 class Target(NamedTuple):
     """A gateway: its address as people write it, the beginning of its URLs, and its Unix socket or "".
 
-    ``certificate``: the file with the one that it shows, where that is known; any that is valid else.
+    ``certificate``: the file with the only certificate that is trusted; "": any valid one.
     """
 
     name: str
@@ -36,7 +36,7 @@ def target_of(url: str | None, config: Config | None) -> Target:
     """The gateway at ``url``, else at the configuration's first listener.
 
     :param url: with or without ``/v1``; ``unix:/path`` for a socket.
-    :raises CommandError: that is no address.
+    :raises CommandError: the address can't be read.
     """
     if url is None:
         assert config is not None
@@ -57,7 +57,7 @@ def target_of(url: str | None, config: Config | None) -> Target:
     except ValueError:
         is_address = False
     if not is_address:
-        raise CommandError(f"{url} is no address: http://127.0.0.1:8080 or unix:/path is")
+        raise CommandError(f"{url} is not an address such as http://127.0.0.1:8080 or unix:/path")
     url = url.rstrip("/").removesuffix("/v1")
     return Target(url, url)
 
@@ -66,8 +66,8 @@ def session_of(target: Target, key: str, strategy: str | None, limit: int = 1) -
     """Connections to a gateway, with the headers that all requests have.
 
     :param key: of the gateway, or "".
-    :param limit: so many connections at most.
-    :raises CommandError: that is no key.
+    :param limit: of connections.
+    :raises CommandError: the key has characters that no key has.
     """
     if not (key.isascii() and key.isprintable()):
         raise CommandError("$TOKENHUB_API_KEY holds characters that no key has")
@@ -84,7 +84,7 @@ def session_of(target: Target, key: str, strategy: str | None, limit: int = 1) -
 
 
 def _trust(target: Target) -> ssl.SSLContext | bool:
-    """Which certificates to accept: of a gateway on this machine its own and no other, whatever its name.
+    """The certificates to accept: of a gateway on this machine only its own, under any name.
 
     :raises CommandError: that can't be read.
     """
@@ -104,7 +104,7 @@ def _trust(target: Target) -> ssl.SSLContext | bool:
 
 
 def not_there(target: Target, error: Exception) -> CommandError:
-    """What to say where a gateway can't be reached."""
+    """The error for a gateway that can't be reached."""
     return CommandError(unreachable(error, "gateway", target.name, "--url", target.certificate))
 
 
@@ -132,7 +132,7 @@ def content_of(event: dict[str, Any]) -> str:
 
 
 class Price(NamedTuple):
-    """What answers cost by list prices. ``is_most``: or less, as the price of cached tokens is unknown."""
+    """The list price of responses. ``is_most``: an upper bound, as the price of cached tokens is unknown."""
 
     usd: float
     is_most: bool
@@ -141,9 +141,10 @@ class Price(NamedTuple):
 async def price_of(
     session: aiohttp.ClientSession, target: Target, config: Config | None, model: str, usage: Usage
 ) -> Price | None:
-    """What the answers of a model cost; None where a price is unknown.
+    """The price of a model's responses; None: a price is unknown.
 
-    :param config: of that gateway, if it is at hand. Else the gateway is asked, which tells fewer prices.
+    :param config: of that gateway, if it is at hand. Else the gateway's model list is read, which has fewer
+        prices.
     """
     known = config.models.get(model) if config is not None else None
     prices = prices_of(known) if known is not None else await _listed(session, target, model)

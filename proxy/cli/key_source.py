@@ -1,8 +1,8 @@
-"""Where commands have keys and totals from: a running gateway, or, where none answers, its database.
+"""The source of keys and totals for commands: a running gateway, or its database if no gateway answers.
 
-The second is for the first key of a gateway that doesn't run yet, and for one without an admin API. Nothing
-has to be stopped for it: a gateway that runs sees within a second what was written beside it, and of the
-ledger each line is counted once, whoever adds it up.
+The database is for the first key of a gateway that doesn't run yet, and for a gateway without an admin API. A
+running gateway need not be stopped for it: it loads what was written beside it within a second, and each line
+of the ledger is counted once, whichever process adds it up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from proxy.storage.key_table import (
     store_key,
 )
 from proxy.storage.ledger_files import directory_of
-from proxy.storage.ledger_ingest import fold
+from proxy.storage.ledger_ingest import ingest
 from proxy.storage.schema_version import VERSION, OtherVersion, StateError
 from proxy.storage.usage_totals import last_used, month_sums, read_query, to_csv, usage_rows
 
@@ -73,9 +73,9 @@ def use(
 ) -> _T:
     """Do ``work`` with the keys of a gateway.
 
-    :param say: told in one line where the keys are, if no gateway was asked.
-    :param url: of its admin API; the database is no way out then. None: as the configuration says.
-    :param config: None: there is none, and there is an ``url``.
+    :param say: gets one line about where the keys are, if no gateway was called.
+    :param url: of its admin API; the database is not used then. None: as the configuration says.
+    :param config: may be None if there is a ``url``.
     :param environ: holds the admin API's token.
     :param writes: the work changes something.
     :param makes: if there is no database yet, it needs one.
@@ -97,7 +97,7 @@ def use(
     with _opened(path, why, say, writes=writes, makes=makes) as (database, version):
         done = work(_Stored(database, config, version))
     if writes:
-        say(f"{why}: written to {path}; a gateway that runs takes it on within a second")
+        say(f"{why}: written to {path}; a running gateway applies it within a second")
     elif version == VERSION:
         say(f"{why}: read from {path}")
     elif version:
@@ -111,7 +111,7 @@ def use(
 
 
 class _Asked:
-    """Of a gateway that runs."""
+    """Keys and totals of a running gateway."""
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
@@ -149,9 +149,9 @@ def _path(wanted: str) -> str:
 def _opened(
     path: Path, why: str, say: Callable[[str], object], *, writes: bool, makes: bool
 ) -> Iterator[tuple[sqlite3.Connection, int]]:
-    """The database, and the version of its file; 0: there is none.
+    """Open the database. Yields it, and the version of its file; 0: the file does not exist.
 
-    :param why: it is asked, and no gateway. :param say: told that the file was moved to this version.
+    :param why: no gateway was called. :param say: gets a line if the file was moved to this version.
     :raises ConsoleError: it can't be used, or not in that way.
     """
     # Lines of a ledger whose database has gone are counted into a new one, not thrown away with their files.
@@ -182,8 +182,7 @@ def _opened(
 
 
 class _Stored:
-    """Of a database, in the way of :mod:`proxy.control.key_store`, whose text says what each may and may
-    not."""
+    """Keys and totals of a database, by the rules of :mod:`proxy.control.key_store`."""
 
     def __init__(self, database: sqlite3.Connection, config: Config, version: int) -> None:
         self._database = database
@@ -239,7 +238,7 @@ class _Stored:
 
     def _rows(self, keys: list[Key]) -> list[Row]:
         try:
-            self._fold()
+            self._ingest()
         except (sqlite3.Error, OSError) as error:  # keys are to be seen, and revoked, on a full disk too
             log.warning("the ledger can't be added up (%s): what keys used may be more than is shown", error)
         date = datetime.now(UTC)
@@ -248,16 +247,16 @@ class _Stored:
         nothing = (0, 0, 0.0)
         return [key.row(*month.get(key.id, nothing)[:2], last.get(key.id)) for key in keys]
 
-    def _fold(self) -> None:
+    def _ingest(self) -> None:
         if self._version:
             state = self._config.state
             # What is counted into a copy of an earlier version's file is not counted: its lines have to stay.
             keep_bytes = state.ledger_keep_bytes if self._version == VERSION else sys.maxsize
-            fold(self._database, directory_of(state.path), keep_bytes)
+            ingest(self._database, directory_of(state.path), keep_bytes)
 
     def usage(self, query: Mapping[str, str]) -> list[Row]:
         by, since, until = read_query(query, datetime.now(UTC).date())
-        self._fold()
+        self._ingest()
         names = {key.id: key.name for key in load_keys(self._database)}
         return usage_rows(self._database, by, since, until, names)
 
@@ -267,6 +266,6 @@ class _Stored:
 
 
 def _names(config: Config) -> set[str]:
-    """What a key's ``models`` may name, as :meth:`proxy.routing.catalog.Catalog.names`."""
+    """The names that a key's ``models`` may have, as :meth:`proxy.routing.catalog.Catalog.names`."""
     short = {id.partition("/")[2] for id in config.models}
     return {*config.models, *config.aliases, *short, AUTO}

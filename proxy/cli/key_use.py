@@ -1,5 +1,5 @@
-"""How ``keys`` and ``usage`` get at keys and totals: by :mod:`proxy.cli.key_source`, loaded when it is
-needed."""
+"""Access of ``keys`` and ``usage`` to keys and totals, by :mod:`proxy.cli.key_source`, which is loaded
+when it is needed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _TOKENS = {"input_price": "input tokens", "output_price": "output tokens"}
 
 
 def check(path: Path, *, as_json: bool = False) -> int:
-    """Print every mistake of a file, or that there is none; returns the exit code.
+    """Print every mistake of a file, or that it is good; returns the exit code.
 
     :raises CommandError: it can't be read.
     """
@@ -55,7 +55,7 @@ def check(path: Path, *, as_json: bool = False) -> int:
 
 
 def _price_notes(config: Config, text: str) -> list[Mistake]:
-    """Models that write, and have a price for one direction only: the other is charged as nothing."""
+    """Notes on models that write and have a price for one direction only: the other counts as free."""
     positions = Positions(text.removeprefix("\ufeff"))
     found = []
     for model in config.models.values():
@@ -67,15 +67,15 @@ def _price_notes(config: Config, text: str) -> list[Mistake]:
         if len(given) == 1 and not WRITING.isdisjoint(model.capabilities):
             [missing] = prices.keys() - set(given)
             place = positions.key(("models", model.id, given[0]))
-            told = f"'{model.id}' has an {given[0]} and no {missing}: its {_TOKENS[missing]} cost nothing"
+            told = f"'{model.id}' has an {given[0]} and no {missing}: its {_TOKENS[missing]} count as free"
             found.append(Mistake(place.line, place.column, told))
     return found
 
 
 def _place_notes(config: Config, text: str) -> tuple[Mistake, ...]:
-    """That a start on this machine, by this user, would fail for the state's sake, or would change its file.
+    """Notes that a start on this machine, by this user, would fail because of the state, or move its file.
 
-    A note and no mistake: the configuration may be meant for another machine. Nothing is changed.
+    These are notes and no mistakes: the configuration may be meant for another machine. Nothing is changed.
     """
     path = config.state.path
     if path == IN_MEMORY:
@@ -115,7 +115,7 @@ _MODELS = (
 def show_models(path: Path, *, as_json: bool = False) -> int:
     """Print the models of a file.
 
-    :param as_json: as ``/v1/models`` has them; ``created`` is the file's time.
+    :param as_json: in the form of ``/v1/models``; ``created`` is the file's time.
     :raises CommandError: it can't be read, or holds mistakes.
     """
     file = RoutesFile(path)

@@ -33,7 +33,7 @@ from proxy.cli.tables import clean
 from proxy.cli.usage import add_usage_command
 
 MAX_WORKERS = 1024  # as in the file
-INTERRUPTED = 130  # as of what SIGINT ends
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -198,7 +198,7 @@ def _add_local(commands: Commands) -> None:
 
 
 def _add_asking(commands: Commands) -> None:
-    """The commands that ask a running gateway."""
+    """Add the commands that call a running gateway."""
     talk = commands.add(
         "chat",
         _chat,
@@ -211,10 +211,10 @@ def _add_asking(commands: Commands) -> None:
     talk.add_argument(
         "--url", help="the gateway, such as http://127.0.0.1:8080; default: the file's first listener"
     )
-    talk.add_argument("--system", metavar="TEXT", help="what the model is told before the prompt")
+    talk.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
     talk.add_argument("--strategy", metavar="S", help=STRATEGIES)
     talk.add_argument(
-        "--wait", metavar="S", type=seconds, default=0.0, help="wait so long for a gateway that starts: 20s"
+        "--wait", metavar="S", type=seconds, default=0.0, help="how long to wait for a starting gateway: 20s"
     )
     add_json(talk)
     add_bench(commands)
@@ -225,7 +225,7 @@ def _add_asking(commands: Commands) -> None:
         "routes --watch",
         "routes --json",
     )
-    routes.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    routes.add_argument("--watch", action="store_true", help="refresh every two seconds, until Ctrl-C")
     add_json(routes)
     explain = commands.add_admin(
         "explain",
@@ -240,7 +240,7 @@ def _add_asking(commands: Commands) -> None:
         "model",
         metavar="MODEL",
         nargs="?",
-        help="an id, a short name, an alias, or auto; none: as the body says",
+        help="an id, a short name, an alias, or auto; default: the body's model",
     )
     explain.add_argument("--body", metavar="F", help="the request's body, - for standard input")
     explain.add_argument("--strategy", metavar="S", help=STRATEGIES)
@@ -255,9 +255,9 @@ def _add_asking(commands: Commands) -> None:
         metavar="LINE",
         action="append",
         default=[],
-        help="the same of these headers of a request: 'Name: value', or @F for a file of them; repeatable",
+        help="the same for these headers: 'Name: value', or @F for a file of them; repeatable",
     )
-    explain.add_argument("--query", metavar="Q", help="the same of a request's query: 'beta=true&user=1'")
+    explain.add_argument("--query", metavar="Q", help="the same for this query: 'beta=true&user=1'")
     add_json(explain)
     _add_aliases(commands)
     add_key_commands(commands)
@@ -275,8 +275,8 @@ def _add_aliases(commands: Commands) -> None:
     found = actions.add("list", "list them", "List the aliases.", "")
     change = actions.add(
         "set",
-        "make one, or change what is given of one",
-        "Make an alias, or change what is given of one that exists.",
+        "make or change one",
+        "Make an alias, or change the given settings of an existing one.",
         "fast gpt-4o-mini gemini-flash --strategy latency",
         "test --split openai/gpt-4o=90 anthropic/claude-3-5-sonnet=10",
     )
@@ -297,8 +297,8 @@ def _add_aliases(commands: Commands) -> None:
 
 
 def _fill_standard_streams() -> None:
-    """Give those that were closed (``2>&-``) to nobody. Else the next file or socket that is opened would get
-    a number of theirs, and what is printed or logged would be written into it."""
+    """Open closed standard streams (``2>&-``) on /dev/null. Else the next file or socket would get one of
+    their numbers, and output and log lines would be written into it."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark
+            stream.reconfigure(errors="replace")  # a terminal without arrows gets a question mark
     parser = _parser()
     given = sys.argv[1:] if argv is None else list(argv)
     if not given:
@@ -329,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # "models | head": what is left is for nobody
+    except BrokenPipeError:  # "models | head": the rest has no reader
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

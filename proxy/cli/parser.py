@@ -1,6 +1,6 @@
-"""What the commands have in common: the parser they are added to, and the configuration they go by.
+"""The parser that commands are added to, and the configuration that they use.
 
-Nothing that takes time is imported before a command needs it: ``--help`` is to be there at once.
+Modules that take time to load are imported when a command needs them, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CommandError(Exception):
 def config_path(given: str | None) -> Path:
     """The configuration file: ``--config``, else ./routes.toml, else $TOKENHUB_CONFIG.
 
-    :raises CommandError: there is none.
+    :raises CommandError: there is no file.
     """
     if given:
         return Path(given)
@@ -47,7 +47,7 @@ def config_path(given: str | None) -> Path:
     if from_environment:
         return Path(from_environment)
     raise CommandError(
-        "there is no routes.toml here: name one with --config F or $TOKENHUB_CONFIG, "
+        "there is no routes.toml here: name a file with --config F or $TOKENHUB_CONFIG, "
         "or start from the one in TokenHub's repository"
     )
 
@@ -74,9 +74,9 @@ def load_file(file: RoutesFile) -> Config:
 
 
 def load_if_needed(args: argparse.Namespace) -> Config | None:
-    """The configuration for a command that asks a gateway. With ``--admin`` it can do without.
+    """The configuration for a command that calls a gateway; None: ``--admin`` is enough.
 
-    :raises CommandError: it can't.
+    :raises CommandError: it is needed, and can't be used.
     """
     try:
         return load(args.config)
@@ -90,7 +90,7 @@ def load_if_needed(args: argparse.Namespace) -> Config | None:
 
 
 def url_of(listen: Listen, scheme: str = "http") -> str:
-    """Where a listener of this machine is reached; one for everyone by the loopback address."""
+    """The URL of a listener of this machine; loopback for one that listens on all addresses."""
     if listen.path:
         return f"unix:{listen.path}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
@@ -98,7 +98,7 @@ def url_of(listen: Listen, scheme: str = "http") -> str:
 
 
 def message_of(answer: bytes) -> str:
-    """What the error of an answer says, else the beginning of the answer."""
+    """The message of an error response, else the beginning of the response."""
     try:
         return str(json.loads(answer)["error"]["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -109,7 +109,7 @@ def message_of(answer: bytes) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with the name that was meant and where to read on."""
+    """A parser whose errors are one line, with the name that was probably meant and where to read on."""
 
     def error(self, message: str) -> NoReturn:
         if found := _CHOICE.fullmatch(message):
@@ -118,7 +118,7 @@ class Parser(argparse.ArgumentParser):
             names = [name.strip(" '") for name in found[3].split(",")]
             close = nearest(found[2], names)
             hint = f"did you mean '{close}'? " if close else ""
-            message = f"{found[1]}; {hint}There are {', '.join(names)}"
+            message = f"{found[1]}; {hint}Valid: {', '.join(names)}"
         self.exit(2, f"{self.prog}: {message} (see '{self.prog} --help')\n")
 
 
@@ -129,7 +129,7 @@ class Commands:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(self, name: str, run: Command, help: str, *examples: str) -> argparse.ArgumentParser:
-        """A command; ``run`` returns its exit code.
+        """Add a command; ``run`` returns its exit code.
 
         :param examples: each without ``tokenhub`` in front.
         """
@@ -139,15 +139,14 @@ class Commands:
         return command
 
     def add_admin(self, name: str, run: Command, help: str, *examples: str) -> argparse.ArgumentParser:
-        """A command that asks the admin API of a running gateway."""
+        """Add a command that calls the admin API of a running gateway."""
         command = self.add(name, run, help, *examples)
         _add_admin(command, None)
         return command
 
 
 class Actions:
-    """Adds to a command of :meth:`Commands.add_admin` what it can do. Which one was asked for is in
-    ``args.action``."""
+    """Adds actions to a command of :meth:`Commands.add_admin`. The chosen one is in ``args.action``."""
 
     def __init__(self, command: argparse.ArgumentParser) -> None:
         self._actions = command.add_subparsers(
@@ -160,7 +159,7 @@ class Actions:
         texts = [f"{self._prog} {name} {text}".rstrip() for text in examples]
         action = _with_examples(self._actions, name, help, description, texts)
         action.set_defaults(parser=action)
-        # The command has them already: missing here, they don't undo what stands before the action.
+        # The command has them already: their defaults here must not undo options before the action.
         _add_config(action, argparse.SUPPRESS)
         _add_admin(action, argparse.SUPPRESS)
         return action

@@ -1,4 +1,4 @@
-"""The commands that ask a running gateway through its admin API: routes, explain, aliases."""
+"""The commands that call a running gateway's admin API: routes, explain, aliases."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ _FORWARDING = (
     Column("PASSES", tone=lambda text: GOOD if text == "yes" else WARN),
     Column("WHY NOT", least=16),
 )
-# What SDKs, coding agents and browsers send: shown where nothing else is asked for.
+# Headers that SDKs, coding agents and browsers send: shown unless others are given.
 USUAL_HEADERS = [
     "Authorization: x", "X-Api-Key: x", "Content-Type: application/json", "Accept: x", "User-Agent: x",
     "Idempotency-Key: x", "OpenAI-Beta: x", "OpenAI-Organization: x", "OpenAI-Project: x",
@@ -170,7 +170,7 @@ USUAL_HEADERS = [
 
 
 def forwarding_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """What of a head reaches whom; providers that do the same share a row."""
+    """The table of which parts of a head reach which providers; providers that do the same share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     everybody: dict[str, None] = {}
     for row in rows:

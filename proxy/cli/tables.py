@@ -1,4 +1,4 @@
-"""Tables as lines of text: whole where nobody gives a width, else made to fit it.
+"""Tables as lines of text: whole without a width, else made to fit it.
 
 Where there is too little room, what can be folded or cut is; then columns leave, those first that are missed
 least. What stays whatever happens is folded rather than cut.
@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 HEAD, GOOD, BAD, WARN, FAINT, PLAIN = "head", "good", "bad", "warn", "faint", ""
-NOTHING = "-"  # a cell with nothing to say
+NOTHING = "-"  # an empty cell
 
 _GAP = "  "
 _PIECE = re.compile(r"[^ ,]*[ ,]*")  # a list of names without spaces has to be folded, too
@@ -43,14 +43,14 @@ class Table(NamedTuple):
 
 
 def clean(text: str) -> str:
-    """One line without control characters: what others wrote steers no terminal."""
+    """Make one line without control characters, so that foreign text can't control a terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """The number of terminal columns that a text takes."""
     if text.isascii():
         return len(text)
     return sum(map(_cells_of, text))
@@ -97,7 +97,7 @@ def fold(text: str, width: int) -> list[str]:
 def fit(
     columns: Sequence[Column], needed: Sequence[int], width: int, empty: Collection[int] = ()
 ) -> dict[int, int]:
-    """Which columns are shown in so much room, and how wide.
+    """Choose the columns that fit, and their widths.
 
     :param needed: the width of each column's widest cell.
     :param empty: columns that have a title only; they are the first to leave.

@@ -1,4 +1,4 @@
-"""What commands print, by what it goes to: a terminal has a width and colours, a pipe has neither.
+"""Output of commands: with width and colours on a terminal, without on a pipe.
 
 What programs read goes to standard output, alone; what only people want to know goes to standard error.
 Nothing that is printed here steers a terminal, whoever wrote it.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-USUAL_SIZE = os.terminal_size((80, 24))  # where a terminal doesn't say
+USUAL_SIZE = os.terminal_size((80, 24))  # if a terminal doesn't report one
 _NO_CURSOR = ("", "dumb", "unknown")  # TERM of those that can do no more than a printer
 # What JSON itself needs no escapes for: DEL, C1 controls (U+009B is ESC and "[" in one), and what is not seen
 # but turns the direction of text or breaks lines.
@@ -29,12 +29,12 @@ _STYLES = {HEAD: "bold", GOOD: "green", BAD: "red", WARN: "yellow", FAINT: "dim"
 
 
 def can_redraw(stream: TextIO) -> bool:
-    """It is a terminal whose lines can be written anew."""
+    """True: the stream is a terminal whose lines can be rewritten."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in _NO_CURSOR
 
 
 def has_colours(stream: TextIO) -> bool:
-    """no-color.org and force-color.org; without either, a terminal that has some."""
+    """Decide by no-color.org and force-color.org, else by the terminal's abilities."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -43,7 +43,7 @@ def has_colours(stream: TextIO) -> bool:
 
 
 def size_of(stream: TextIO) -> os.terminal_size:
-    """Of the terminal that ``stream`` is; COLUMNS and LINES go before what it says itself."""
+    """The size of a terminal; COLUMNS and LINES have precedence over its own."""
     try:
         found = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -56,7 +56,7 @@ def size_of(stream: TextIO) -> os.terminal_size:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """None: it is no terminal, and lines may be as long as they are."""
+    """The width of a terminal; None: no terminal, so lines have any length."""
     return size_of(stream).columns if stream.isatty() else None
 
 

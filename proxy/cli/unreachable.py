@@ -1,4 +1,4 @@
-"""What commands say where a gateway can't be reached: its address, what happened there, and what to do.
+"""The sentence for a gateway that can't be reached: its address, what happened there, and what to do.
 
 The causes are those of http.client and of aiohttp, which wraps them; neither's own words are shown.
 """
@@ -34,7 +34,7 @@ def unreachable(error: BaseException, what: str, address: str, option: str, cert
 
 
 def _told(causes: Sequence[BaseException], address: str, option: str, certificate: str) -> tuple[str, str]:
-    """What happened, and what to do."""
+    """Name what happened, and what to do."""
     start = f"start one with 'tokenhub serve', or name its address with {option}"
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     # aiohttp's own error is one of these too, with nothing in it.
@@ -50,7 +50,7 @@ def _told(causes: Sequence[BaseException], address: str, option: str, certificat
     for applies, happened, way_out in (
         (
             address.startswith("https:") and (is_closed or "SSLError" in names),
-            "what is there does not speak TLS",
+            "the server there does not speak TLS",
             f"write http:// in {option}, or see what listens there",
         ),
         ("ConnectionRefusedError" in names, "nothing listens there", start),
@@ -60,7 +60,7 @@ def _told(causes: Sequence[BaseException], address: str, option: str, certificat
         ("TimeoutError" in names, "it does not answer in time", f"see that it runs, or use {option}"),
         (
             is_closed or bool(names & _NO_HTTP),
-            "what is there does not answer in HTTP",
+            "the server there does not speak HTTP",
             f"write https:// in {option} if it speaks TLS, or see what listens there",
         ),
     ):

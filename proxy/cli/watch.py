@@ -1,4 +1,4 @@
-"""A table that is read again and again: in place on a terminal, else one behind the other.
+"""A table that is refreshed: in place on a terminal, else appended.
 
 On a terminal it is a screen of its own, which is gone afterwards with nothing changed, however the command
 ends or is suspended. A gateway that is not there for a moment, or is restarted, ends nothing.
@@ -21,7 +21,7 @@ from proxy.cli.tables import BAD, FAINT, PLAIN, Line, Table, cut, lay_out
 from proxy.cli.terminal import can_redraw, console_of, print_json, say, show, size_of, text_of
 
 WATCH_S = 2.0
-_LOOK_S = 0.1  # a window that has become another size is drawn anew after so long
+_LOOK_S = 0.1  # how soon a resized window is redrawn
 
 Rows = list[dict[str, Any]]
 Pause = Callable[[float], None]

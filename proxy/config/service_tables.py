@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from proxy.config import values
 from proxy.config.settings import (
     ENDPOINTS,
+    FORMER_LOGGERS,
     LOG_FORMATS,
     LOG_LEVELS,
     LOGGERS,
@@ -196,13 +199,21 @@ def log(table: Table) -> LogConfig:
             raise ValueError('needs quotes around the whole name: levels = { "tokenhub.keys" = "debug" }')
         return level(value)
 
+    logger = values.choice(LOGGERS, "logger", FORMER_LOGGERS)
     config = LogConfig(
         format=table.take("format", default.format, values.choice(LOG_FORMATS, "format")),
         level=table.take("level", default.level, level),
-        levels=table.take_pairs("levels", values.choice(LOGGERS, "logger"), level_of_one),
+        levels=_by_area(table.take_pairs("levels", logger, level_of_one)),
     )
     table.done()
     return config
+
+
+def _by_area(levels: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Levels under the loggers' present names. Several former names may mean one area: the last of them
+    counts, and the area's own name counts before all of them, wherever it stands."""
+    former_first = sorted(levels, key=lambda pair: pair[0] not in FORMER_LOGGERS)
+    return tuple({FORMER_LOGGERS.get(name, name): level for name, level in former_first}.items())
 
 
 def simulator(table: Table) -> SimulatorConfig:

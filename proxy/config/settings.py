@@ -19,34 +19,43 @@ STRATEGIES = ("cost", "latency", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# What writes to the log; a name stands for those below it too.
+# Loggers are named by area, not by module; a name stands for those below it too.
 LOGGERS = (
     "tokenhub",
-    "tokenhub.admin",
-    "tokenhub.alerts",
-    "tokenhub.attempt",
-    "tokenhub.downstream",
-    "tokenhub.dropped",
-    "tokenhub.endings",
-    "tokenhub.exchange",
-    "tokenhub.folding",
-    "tokenhub.hedge",
+    "tokenhub.admin",  # the admin API and the dashboard
+    "tokenhub.alerts",  # what is sent to the webhook
+    "tokenhub.client",  # connections of clients
+    "tokenhub.config",  # routes.toml, and what is read beside it
+    "tokenhub.dropped",  # headers and parameters of clients that providers don't get
     "tokenhub.keys",
     "tokenhub.ledger",
-    "tokenhub.live",
-    "tokenhub.logs",
-    "tokenhub.outbox",
-    "tokenhub.reload",
-    "tokenhub.server",
-    "tokenhub.state",
-    "tokenhub.supervisor",
+    "tokenhub.provider",  # failed attempts, refused keys, ejections
+    "tokenhub.request",  # internal errors between a request and its response
+    "tokenhub.routing",
+    "tokenhub.server",  # start, overload, drain, the log itself
+    "tokenhub.state",  # the database
     "tokenhub.tls",
     "tokenhub.traces",
-    "tokenhub.worker",
+    "tokenhub.workers",
     "aiohttp",
     "asyncio",
     "opentelemetry",
 )
+# Names that were modules' once; files that have them go on working.
+FORMER_LOGGERS = {
+    "tokenhub.attempt": "tokenhub.provider",
+    "tokenhub.downstream": "tokenhub.client",
+    "tokenhub.endings": "tokenhub.request",
+    "tokenhub.exchange": "tokenhub.request",
+    "tokenhub.folding": "tokenhub.ledger",
+    "tokenhub.hedge": "tokenhub.routing",
+    "tokenhub.live": "tokenhub.admin",
+    "tokenhub.logs": "tokenhub.server",
+    "tokenhub.outbox": "tokenhub.request",
+    "tokenhub.reload": "tokenhub.config",
+    "tokenhub.supervisor": "tokenhub.workers",
+    "tokenhub.worker": "tokenhub.workers",
+}
 KEY_AUTHS = ("bearer", "x-api-key", "api-key")  # where the operator's key can go
 AUTHS = (*KEY_AUTHS, "none", "passthrough")
 

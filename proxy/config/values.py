@@ -12,7 +12,7 @@ import difflib
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -101,13 +101,14 @@ def filled(value: object) -> str:
     return text(value)
 
 
-def choice(options: Iterable[str], what: str) -> Callable[[object], str]:
-    """One of `options`; `what` is the word for it in the message ("strategy")."""
+def choice(options: Iterable[str], what: str, former: Container[str] = ()) -> Callable[[object], str]:
+    """One of `options`; `what` is the word for it in the message ("strategy"). `former` ones are read, but
+    not offered."""
     names = tuple(options)
 
     def read(value: object) -> str:
         word = text(value)
-        if word in names:
+        if word in names or word in former:
             return word
         close = nearest(word, names)
         hint = f"did you mean '{close}'? " if close else ""

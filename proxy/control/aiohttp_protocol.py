@@ -1,7 +1,7 @@
 """aiohttp's side of a connection to the admin listener, and how many there may be.
 
-Whoever can connect reaches this, with a token or without. So nothing here is unpacked, a target that would
-keep aiohttp's router busy never comes to it, and a connection on which nothing is asked gives way to others.
+Anyone who can connect reaches this code, with a token or without. So no body is decompressed here, a target
+that would keep aiohttp's router busy never comes to it, and an idle connection gives way to others.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from proxy.wire.header_lines import MAX_HEADERS
 
 log = logging.getLogger("tokenhub.admin")
 
-# Forty browsers with what they open at most, and a collector of metrics. Each may send a head of MAX_HEADERS
-# such lines: that is all the memory which those without token can take.
+# Forty browsers with as many connections as they open, and a collector of metrics. Each may send a head of
+# MAX_HEADERS such lines, which bounds the memory that clients without a token can make us allocate.
 MAX_CONNECTIONS = 256
 MAX_LINE_BYTES = 16 << 10
 # aiohttp's router looks a path up once for each slash in it, each time with the whole rest
@@ -32,31 +32,31 @@ MAX_LINE_BYTES = 16 << 10
 # anywhere names an alias.
 MAX_PATH_BYTES = 512
 MAX_SLASHES = 16
-# Who connects has a request to send; browsers open some connections ahead, and open another when they need
-# it.
+# A client that connects has a request to send. Browsers open some connections ahead, and another when they
+# need it.
 FIRST_HEAD_S = 8.0
-# What is still to come of a request that has its answer is read and dropped for so long.
+# How long the rest of a request that has its response is read and dropped.
 LINGER_S = 2.0
-# Of a request that was refused at the door only a short body: clients that send it apart from the head would
-# find the connection reset before they have read why.
+# After these statuses only a short body is read and dropped: a client that sends it apart from the head would
+# find the connection reset before it has read the response.
 _UNHEARD: Final = frozenset((401, 403, 404, 405, 414, 415))
 _DRAIN_BYTES = 64 << 10
 
 
 class AdminConnections:
-    """The connections to the admin listener."""
+    """The connections to the admin listener, by state."""
 
     def __init__(self) -> None:
-        # In the order in which they came, or asked last.
+        # In order of arrival, or of the latest request.
         self._busy: dict[ControlProtocol, None] = {}
         self._idle: dict[ControlProtocol, None] = {}
         self._begun: dict[ControlProtocol, None] = {}  # a part of the first head is there
         self._silent: dict[ControlProtocol, None] = {}  # nothing is
 
     def make_room(self) -> bool:
-        """Room for one more. Where there is none, the oldest connection that has sent nothing is closed; else
-        the oldest without a whole request; else the one on which nothing was asked for the longest time.
-        False: all are busy."""
+        """Make room for one more. If all places are taken, the oldest connection that has sent nothing is
+        closed; else the oldest without a whole request; else the one on which nothing was asked for the
+        longest time. False: all are busy."""
         if len(self) < MAX_CONNECTIONS:
             return True
         for group in (self._silent, self._begun, self._idle):
@@ -68,11 +68,11 @@ class AdminConnections:
         return False
 
     def enter(self, connection: ControlProtocol) -> None:
-        """It is there."""
+        """Add a connection that was made."""
         self._silent[connection] = None
 
     def begins(self, connection: ControlProtocol) -> bool:
-        """Something came on it. True: for the first time."""
+        """Note that bytes came on a connection. Returns True for the first ones."""
         if connection not in self._silent:
             return False
         del self._silent[connection]
@@ -80,17 +80,17 @@ class AdminConnections:
         return True
 
     def asks(self, connection: ControlProtocol) -> None:
-        """There is a request on it."""
+        """Note that a request came on a connection."""
         self.leave(connection)
         self._busy[connection] = None
 
     def rests(self, connection: ControlProtocol) -> None:
-        """The request is answered."""
+        """Note that the request was answered."""
         if self._busy.pop(connection, False) is None:
             self._idle[connection] = None
 
     def leave(self, connection: ControlProtocol) -> None:
-        """It has ended."""
+        """Remove a connection that has ended."""
         for group in (self._busy, self._idle, self._begun, self._silent):
             group.pop(connection, None)
 
@@ -99,10 +99,10 @@ class AdminConnections:
 
 
 class ControlProtocol(web.RequestHandler):
-    """See the module's text.
+    """A connection to the admin listener.
 
-    What aiohttp's parser doesn't take (an unknown method, say) is answered in the envelope, not in its plain
-    text.
+    What aiohttp's parser refuses, such as an unknown method, is answered in the error envelope, not in
+    aiohttp's plain text.
     """
 
     __slots__ = ("_connections", "_gateway", "_head_timer")
@@ -124,19 +124,19 @@ class ControlProtocol(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As of any protocol."""
+        """Register the connection and limit the wait for its first head."""
         self._connections.enter(self)
         super().connection_made(transport)
         self._limit_head(FIRST_HEAD_S)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """As of any protocol."""
+        """Unregister the connection."""
         self._limit_head(None)
         self._connections.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """As of any protocol; the first bytes tell whether this is HTTP at all."""
+        """Pass bytes to the parser; the first ones show whether this is HTTP at all."""
         if self._connections.begins(self):
             if data[:1] == TLS_BEGINS and self.transport is not None:
                 sockname = self.transport.get_extra_info("sockname")
@@ -148,7 +148,7 @@ class ControlProtocol(web.RequestHandler):
         super().data_received(data)
 
     def _limit_head(self, limit_s: float | None) -> None:
-        """The whole of a head has to come within ``limit_s``; None: it is there."""
+        """Close the connection unless a whole head comes within ``limit_s``; None: it has come."""
         if self._head_timer is not None:
             self._head_timer.cancel()
         loop = asyncio.get_running_loop()
@@ -160,7 +160,7 @@ class ControlProtocol(web.RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer one request: before aiohttp's router is asked, its target is looked at."""
+        """Answer one request. Its target is checked before aiohttp's router sees it."""
         self._limit_head(None)
         self._connections.asks(self)
         try:
@@ -178,7 +178,7 @@ class ControlProtocol(web.RequestHandler):
         return response, reset
 
     def abort(self) -> None:
-        """Close at once, whatever is still to go out."""
+        """Close at once and drop what was not sent."""
         transport = self.transport
         self.force_close()
         if transport is not None:
@@ -191,9 +191,9 @@ class ControlProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what aiohttp can't parse, or fails at by itself."""
+        """Make the response where aiohttp can't parse a request, or fails by itself."""
         if status >= 500:
-            log.error("a fault in the answer to a request", exc_info=exc)
+            log.error("internal error while answering a request", exc_info=exc)
             error: GatewayError = Fault(status=status)
         else:
             text = "The request has a method, a framing or an Expect that is not known here."
@@ -236,7 +236,7 @@ def _refusing(
 
 
 def refuse_target(target: str) -> GatewayError | None:
-    """Why a target can't lead anywhere; None: it may."""
+    """The error for a target that can't lead anywhere; None: it may."""
     path = target.partition("?")[0]
     if len(path) > MAX_PATH_BYTES:
         return BadRequest(
@@ -248,13 +248,13 @@ def refuse_target(target: str) -> GatewayError | None:
 
 
 class Refusal(asyncio.Protocol):
-    """Tells a client that there are too many."""
+    """Answers a connection that is one too many."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Everything happens here."""
+        """Send the error and close."""
         error = Unavailable("Too many connections.", code="overloaded", retry_after_s=1)
         answer = gateway_response(error, self._gateway.next_request_id(), close=True)
         cast(asyncio.Transport, transport).write(answer)

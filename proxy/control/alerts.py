@@ -1,11 +1,11 @@
-"""What operators are alerted to: keys near their monthly limits, ejections, refused credentials.
+"""Alerts for operators: keys near their monthly limits, ejections, refused credentials.
 
-A :class:`Watch` looks at the tables now and then and says what is new. It goes by what differs from what was
-told before, and not by single events: so nothing that comes and goes between two looks is told wrongly, and
-what was held back, as a cause is told at most once an hour, is told after the hour if it is still so. The
-last that was told of something is never wrong for longer than that.
+A :class:`Watch` checks the tables every so often and returns what is new. It compares the present state with
+what was reported, and not single events: a change that comes and goes between two checks is not reported
+wrongly. A cause is reported at most once an hour; what was held back is reported after the hour if it is
+still so. The latest report of something is never wrong for longer than that.
 
-What holds already at the first look is told too, once: whoever sets a webhook is to know it.
+What holds already at the first check is reported once: the operator who sets a webhook needs to know it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from proxy.access.key import NUSD, Key
 from proxy.access.permits import Month
-from proxy.control.steps import done
 from proxy.deployments.deployment import Deployment
 from proxy.routing.catalog import Catalog
 
@@ -26,16 +25,16 @@ EJECTED = "deployment_ejected"
 BACK = "deployment_back"
 REFUSED = "provider_key_refused"
 
-# A cause is told at most once in so long.
+# A cause is reported at most once in this time.
 QUIET_S = 3600.0
-# What other workers tell may be so old when it is taken in; what is seen twice for it is told once.
-_TOLD_LATE_S = 1.0
+# Samples of other workers may be this late; an ejection that is seen twice for that reason is reported once.
+_SEEN_LATE_S = 1.0
 # Percent of a monthly limit, the higher first.
 _THRESHOLDS = (100, 80)
 
 
 class Alert(NamedTuple):
-    """Something to tell. ``text``: a sentence for people; ``fields``: the same for programs."""
+    """One alert. ``text``: a sentence for people; ``fields``: the same for programs."""
 
     event: str
     text: str
@@ -43,40 +42,34 @@ class Alert(NamedTuple):
 
 
 class _Seen:
-    """What was seen of a deployment, and told. Monotonic seconds."""
+    """The state of a deployment as it was seen and reported last. Monotonic seconds."""
 
-    __slots__ = ("ejected_at_s", "is_told_out")
+    __slots__ = ("ejected_at_s", "is_reported_out")
 
     def __init__(self, ejected_at_s: float) -> None:
         self.ejected_at_s = ejected_at_s
-        self.is_told_out = False
+        self.is_reported_out = False
 
 
 class Watch:
-    """See the module's text. One is for one webhook, from when that is set."""
+    """Finds the alerts for one webhook, from the moment it is set."""
 
     def __init__(self) -> None:
-        self._told_at: dict[tuple[str, ...], float] = {}  # causes of the last hour
+        self._reported_at: dict[tuple[str, ...], float] = {}  # causes of the last hour
         self._seen: dict[str, _Seen] = {}  # by the deployment's id
         self._failures: dict[str, int] = {}  # refusals in a row, by provider
-        self._looked_at = inf
-        self._reached: dict[tuple[str, str], int] = {}  # by key and limit: the threshold that was told
-
-    def look(
-        self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
-    ) -> list[Alert]:
-        """What is to be told now: :meth:`steps` in one go."""
-        return done(self.steps(catalog, used, now, unix_s))
+        self._checked_at = inf
+        self._reached: dict[tuple[str, str], int] = {}  # by key and limit: the threshold that was reported
 
     def steps(
         self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
     ) -> Generator[None, None, list[Alert]]:
-        """What is to be told now, looked for in steps.
+        """The alerts of now, found in steps.
 
         :param used: keys with a monthly limit, all or some, and what they have used in this month.
         :param now: monotonic seconds. :param unix_s: the same moment for people.
         """
-        self._told_at = {cause: at for cause, at in self._told_at.items() if now - at < QUIET_S}
+        self._reported_at = {cause: at for cause, at in self._reported_at.items() if now - at < QUIET_S}
         found = yield from self._refusals(catalog, now)
         self._seen = {id: seen for id, seen in self._seen.items() if id in catalog.deployments}
         for deployment in catalog.deployments.values():
@@ -86,11 +79,11 @@ class Watch:
             found += self._passed(key, month, now, unix_s)
         return found
 
-    def _may_tell(self, now: float, *cause: str) -> bool:
-        """Whether a cause was not told for an hour; then it is told now."""
-        if cause in self._told_at:
+    def _may_report(self, now: float, *cause: str) -> bool:
+        """Claim the right to report a cause: True once an hour."""
+        if cause in self._reported_at:
             return False
-        self._told_at[cause] = now
+        self._reported_at[cause] = now
         return True
 
     def _turns(self, deployment: Deployment, now: float, unix_s: float) -> Iterator[Alert]:
@@ -101,18 +94,18 @@ class Watch:
         is_out = breaker.ejections > 0
         was_out = is_out or breaker.ejected_at_s > seen.ejected_at_s
         seen.ejected_at_s = breaker.ejected_at_s
-        if was_out and not seen.is_told_out and self._may_tell(now, EJECTED, id):
-            seen.is_told_out = True
+        if was_out and not seen.is_reported_out and self._may_report(now, EJECTED, id):
+            seen.is_reported_out = True
             yield _ejected(deployment, breaker.until_s - now + unix_s)
-        if seen.is_told_out and not is_out and self._may_tell(now, BACK, id):
-            seen.is_told_out = False
+        if seen.is_reported_out and not is_out and self._may_report(now, BACK, id):
+            seen.is_reported_out = False
             fields = {"model": id, "provider": deployment.provider.name}
             yield Alert(BACK, f"{id} is back: it is no longer ejected.", fields)
 
     def _refusals(self, catalog: Catalog, now: float) -> Generator[None, None, list[Alert]]:
         """The first refusal counts. A good answer right after it takes it out of the breaker's count, so the
         rows' latest errors are looked at too."""
-        since, self._looked_at = self._looked_at - _TOLD_LATE_S, now
+        since, self._checked_at = self._checked_at - _SEEN_LATE_S, now
         refused = set()
         for deployment in catalog.deployments.values():
             for row in deployment.rows().values():
@@ -124,7 +117,7 @@ class Watch:
         refused |= {name for name, count in self._failures.items() if count > before.get(name, 0)}
         found = []
         for name in sorted(refused):
-            if self._may_tell(now, REFUSED, name):
+            if self._may_report(now, REFUSED, name):
                 text = f"Provider {name} refuses the gateway's key (401): it may have expired or be revoked."
                 found.append(Alert(REFUSED, text, {"provider": name, "reason": "it answered 401"}))
         return found
@@ -140,7 +133,7 @@ class Watch:
                 reached = next((percent for percent in _THRESHOLDS if 100 * used >= percent * limit), 0)
             if reached < told:  # another month, or another limit
                 self._reached[key.id, name] = reached
-            elif reached > told and self._may_tell(now, KEY_LIMIT, key.id, name, str(reached)):
+            elif reached > told and self._may_report(now, KEY_LIMIT, key.id, name, str(reached)):
                 self._reached[key.id, name] = reached
                 assert limit is not None
                 yield _limit(key, name, reached, used, limit, unix_s)
@@ -155,7 +148,7 @@ def _ejected(deployment: Deployment, until_unix_s: float) -> Alert:
 
 
 def _reason(deployment: Deployment) -> str:
-    """Why it is or was ejected; a breaker that closed again has forgotten."""
+    """The reason of an ejection. A breaker that has closed again has none, so the latest error stands in."""
     if deployment.breaker.reason is not None:
         return deployment.breaker.reason
     rows = [row for row in deployment.rows().values() if row.last_error is not None]
@@ -189,7 +182,7 @@ def moment(unix_s: float) -> str:
 
 
 def payload(alert: Alert, unix_s: float, host: str, version: str) -> dict[str, Any]:
-    """What is sent of an alert; docs/alerts.md describes it. ``unix_s``: when it was found."""
+    """The JSON of an alert, as docs/alerts.md describes it. ``unix_s``: when it was found."""
     return {
         "event": alert.event,
         "text": f"TokenHub at {host}: {alert.text}",

@@ -1,4 +1,4 @@
-"""What becomes of memory once the gateway has started: what stays, and what is kept when it is freed."""
+"""Tunes the garbage collector and glibc's allocator after start-up."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-# Large bodies come and go. As glibc is set, the memory of each goes back to the system, which clears it, page
-# by page, for the next one: 900 faults for a body of 2 MB were two fifths of the CPU it took.
+# Large bodies come and go. By default glibc gives the memory of each back to the system, which clears it page
+# by page for the next one: 900 faults for a body of 2 MB were two fifths of the CPU it took.
 KEPT_BYTES = 32 << 20
 _MAPPED_FROM_BYTES = 4 << 20
 
 
-def settle() -> None:
-    """All that lives as long as the process is made. From here the collector need not look at it again, and
-    up to :data:`KEPT_BYTES` that are freed are kept for what comes next.
+def tune() -> None:
+    """Tune memory once everything that lives as long as the process has been made.
 
-    Who has set glibc's allocator by its own variables (``MALLOC_…``, ``GLIBC_TUNABLES``) is not overruled.
+    The collector does not scan it again, and up to :data:`KEPT_BYTES` of freed memory are kept for reuse.
+    glibc's own variables (``MALLOC_…``, ``GLIBC_TUNABLES``) have precedence.
     """
     gc.collect()
     gc.freeze()
@@ -31,10 +31,10 @@ def settle() -> None:
 
 @contextlib.contextmanager
 def growing() -> Iterator[None]:
-    """What is made in this block is large and lives long: the collector doesn't look at it now, nor later.
+    """Keep the collector away from what is made in this block, now and later: it is large and lives long.
 
-    With 5,000 models one look takes 10 ms, and while so much is made there would be several. What nothing
-    refers to any longer goes all the same; only what refers to itself and is garbage at the end stays.
+    With 5,000 models one collection takes 10 ms, and there would be several meanwhile. Objects without
+    references are freed all the same; only circles that are garbage at the end of the block stay.
     """
     gc.disable()
     try:
@@ -45,7 +45,7 @@ def growing() -> Iterator[None]:
 
 
 def keep_freed() -> bool:
-    """Tell the allocator; False if it is not glibc's."""
+    """Set the allocator to keep freed memory. Returns False if it is not glibc's."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

@@ -19,8 +19,8 @@ from proxy.relay.upstream.tls import ALPN
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a listener shows, with its key, as the files held it: PEM. All workers get the same, whatever
-    becomes of the files meanwhile."""
+    """A listener's certificate chain and key in PEM, as the files held them. All workers get the same,
+    even if the files change meanwhile."""
 
     chain: bytes
     key: bytes = field(repr=False)
@@ -80,7 +80,7 @@ def _as_file(data: bytes) -> Iterator[str]:
 
 
 def server_context(certificate: Certificate, server: ServerConfig) -> ssl.SSLContext:
-    """What connections with a certificate are made with.
+    """Make the TLS context of connections with a certificate.
 
     :param server: names the files, for the messages.
     :raises StartError: certificate and key can't be used.
@@ -88,7 +88,7 @@ def server_context(certificate: Certificate, server: ServerConfig) -> ssl.SSLCon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = ServedTLS
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Anew on a connection that is in use: nobody needs it, and it costs the server more than the client.
+    # Renegotiation is not needed, and costs the server more than the client.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(ALPN)
     try:

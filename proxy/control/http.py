@@ -1,4 +1,4 @@
-"""JSON and the error envelope, as the admin listener answers them."""
+"""JSON responses and the error envelope of the admin listener."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _CHALLENGE = 'Bearer realm="tokenhub"'
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:
-    """A JSON answer."""
+    """Make a response of a JSON value."""
     return json_bytes(orjson.dumps(value), status)
 
 
 def json_bytes(body: bytes, status: int = 200) -> web.Response:
-    """The same of what is JSON already."""
+    """Make a response of JSON bytes."""
     return web.Response(body=body, status=status, content_type="application/json")
 
 
 async def rows_response(
     request: web.Request, rows: Iterable[Any], headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """``{"data": […]}`` of rows, made in slices. What is large is sent in pieces, too: to copy megabytes at
-    once would keep others waiting."""
+    """Send ``{"data": […]}`` of rows, made in slices. A large one is sent in pieces, too: to copy
+    megabytes at once would keep other requests waiting."""
     pieces = await json_rows(rows)
     size = sum(map(len, pieces))
     if size <= _PIECE_BYTES or request.method == "HEAD":

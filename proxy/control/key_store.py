@@ -1,7 +1,7 @@
-"""The keys of a running gateway: kept in SQLite, held in memory, and told to whoever serves.
+"""The keys of a running gateway: stored in SQLite, held in memory, and passed to the workers.
 
-A change is stored first, and then in effect everywhere before whoever asked for it hears so. Keys that are
-known stay known whatever becomes of the storage.
+A change is stored first; then it takes effect at every worker; then the call for it returns. Known keys stay
+known if the storage fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.access.permits import Month
 from proxy.config.listen import is_open
 from proxy.config.settings import Config
 from proxy.errors import StartError
-from proxy.storage.database import State
+from proxy.storage.database import Database
 from proxy.storage.key_table import (
     UnknownKey,
     change_key,
@@ -42,7 +42,7 @@ log = logging.getLogger("tokenhub.keys")
 
 
 _P = ParamSpec("_P")
-# Names that several keys have: so many are told.
+# How many names that several keys have are logged.
 _NAMES_SAID = 10
 
 
@@ -52,7 +52,7 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """What those who serve need to know: the keys, each with the number of its account, and whether requests
+    """The keys, as a data plane needs them: each with the number of its account. ``is_open``: requests
     without a key are served too."""
 
     keys: tuple[tuple[Key, int], ...] = ()
@@ -60,13 +60,13 @@ class Keyring:
 
 
 class KeyStore:
-    """See the module's text.
+    """The keys of a running gateway.
 
     :param accounts: what the keys use.
     """
 
-    def __init__(self, state: State, accounts: Accounts, config: Config) -> None:
-        self._state = state
+    def __init__(self, database: Database, accounts: Accounts, config: Config) -> None:
+        self._database = database
         self._accounts = accounts
         self._config = config
         self._keys: dict[str, Key] = {}
@@ -82,19 +82,19 @@ class KeyStore:
     async def open(self, used: Mapping[str, Month]) -> None:
         """Read the keys.
 
-        :param used: what each has used in this month, as far as anything.
-        :raises StartError: they can't be read. Nobody is let in for want of them.
+        :param used: usage of this month, of keys that have any.
+        :raises StartError: they can't be read. Missing keys must not mean open access.
         """
         try:
-            self._file = _identity(self._state.path) if self._state.is_kept else None
-            self._version = await self._state.run(version_of)
-            keys = await self._state.run(load_keys)
+            self._file = _identity(self._database.path) if self._database.is_kept else None
+            self._version = await self._database.run(version_of)
+            keys = await self._database.run(load_keys)
         except (sqlite3.Error, ValueError) as error:
             raise StartError(
-                f"the keys can't be read from [state] path {self._state.path}: {error}"
+                f"the keys can't be read from [state] path {self._database.path}: {error}"
             ) from None
         now = time.time()
-        self._take_in(keys, self._accounts.at(now), used)
+        self._set_keys(keys, self._accounts.at(now), used)
         if shared := shared_names(keys, now):
             names = "; ".join(f"'{name}': {', '.join(ids)}" for name, ids in [*shared.items()][:_NAMES_SAID])
             log.warning(
@@ -102,7 +102,7 @@ class KeyStore:
                 "'tokenhub keys edit ID --name NAME' gives one another name", len(shared), names,
             )  # fmt: skip
 
-    def _take_in(self, keys: Iterable[Key], month: int, used: Mapping[str, Month]) -> None:
+    def _set_keys(self, keys: Iterable[Key], month: int, used: Mapping[str, Month]) -> None:
         self._keys = {key.id: key for key in keys}
         for id in self._keys:
             if id not in self._slots and len(self._slots) < MAX_KEYS:
@@ -115,27 +115,27 @@ class KeyStore:
 
     @property
     def keyring(self) -> Keyring:
-        """What is in effect now."""
+        """The keys that are in effect now."""
         keys = tuple((key, self._slots[id]) for id, key in self._keys.items() if id in self._slots)
         return Keyring(keys, self.is_open)
 
     @property
     def is_open(self) -> bool:
-        """Whether requests without a key are served now."""
+        """True: requests without a key are served now."""
         return is_open(self._config, has_keys=bool(self._keys))
 
     async def serve(self, spread: Callable[[Keyring], Awaitable[None]]) -> None:
-        """From now on ``spread`` is told of each change, and returns when it is in effect."""
+        """Pass each change to ``spread`` from now on, which returns when it is in effect."""
         self._spread = spread
         now = time.time()
         if self.is_open:
             if self._config.auth.required is None:
-                log.info("there are no keys: whoever reaches this gateway may use it")
+                log.info("no keys exist yet: anyone who can reach this gateway can use it")
         elif not self._keys:
-            log.warning("there are no keys, and one is needed: make it with 'tokenhub keys create'")
+            log.warning("no keys exist yet, and requests need one: make it with 'tokenhub keys create'")
         elif not any(key.is_in_use(now) for key in self._keys.values()):
             log.warning(
-                "all %d keys are revoked or expired, and requests need one, so nobody is served: make "
+                "all %d keys are revoked or expired, and requests need one, so all are refused: make "
                 "another ('tokenhub keys create'), or extend one ('tokenhub keys edit KEY --expires 90d')",
                 len(self._keys),
             )
@@ -145,16 +145,16 @@ class KeyStore:
         async with self._lock:
             was_open, self._config = self.is_open, config
             if self.is_open != was_open:
-                await self._tell()
+                await self._pass_on()
 
-    async def _tell(self) -> None:
+    async def _pass_on(self) -> None:
         if self._spread is not None:
             await self._spread(self.keyring)
 
     # ------------------------------------------------------------------ what people ask for
 
     def used_in_turn(self, count: int) -> list[tuple[Key, Month]]:
-        """The next so many keys with a monthly limit, each with what it has used: by and by, all of them."""
+        """The next keys with a monthly limit, and their usage. Repeated calls go through all of them."""
         limited = [key for key in self._keys.values() if key.is_limited_by_month() and key.id in self._slots]
         begin = self._turn if self._turn < len(limited) else 0
         self._turn = begin + count
@@ -190,7 +190,7 @@ class KeyStore:
         check_models(settings.get("models") or (), known)
         key, secret = make_key(settings, now)
         async with self._lock:
-            await self._look()
+            await self._load_changes()
             if len(self._slots) >= MAX_KEYS:
                 raise KeySettingsError(
                     f"There are {MAX_KEYS} keys already; a restart makes room for those that were deleted."
@@ -206,7 +206,7 @@ class KeyStore:
         """
         now = time.time()
         async with self._lock:
-            await self._look()
+            await self._load_changes()
             key = self.find(wanted)
             settings = read_settings(given, now)
             fresh = set(settings.get("models") or ()) - set(key.models or ())  # the rest may have left since
@@ -228,7 +228,7 @@ class KeyStore:
         overlap_s = read_rotation(given)
         secret, digest = make_secret()
         async with self._lock:
-            await self._look()
+            await self._load_changes()
             key = self.find(wanted)
             now = time.time()
             check_rotation(key, now)  # that it was revoked may hold in memory only
@@ -237,12 +237,12 @@ class KeyStore:
         return key, secret
 
     async def revoke(self, wanted: str) -> Key:
-        """From the next request on a key is of no use. Where that can't be stored, it holds all the same.
+        """Revoke a key from the next request on, even if that can't be stored.
 
-        :raises UnknownKey: there is none. :raises NotStored: it holds until the next start only.
+        :raises UnknownKey: there is no such key. :raises NotStored: it is revoked only until the next start.
         """
         async with self._lock:
-            await self._look()
+            await self._load_changes()
             key = self.find(wanted)
             if key.revoked is not None and key.id not in self._unstored:
                 return key
@@ -252,8 +252,8 @@ class KeyStore:
             except NotStored as error:
                 self._unstored[key.id] = at
                 self._keys[key.id] = dataclasses.replace(key, revoked=at)
-                await self._tell()
-                text = f"{error} The key is revoked, but only until the gateway is started anew."
+                await self._pass_on()
+                text = f"{error} The key is revoked, but only until the gateway is restarted."
                 raise NotStored(text) from None
             log.info("key %s (%s) is revoked", key.id, key.name)
             return revoked
@@ -261,17 +261,17 @@ class KeyStore:
     async def _store(
         self, work: Callable[Concatenate[sqlite3.Connection, _P], Key], *args: _P.args, **kwargs: _P.kwargs
     ) -> Key:
-        """Have a key written; it is in effect afterwards."""
+        """Write a key and put it in effect."""
         try:
-            await self._state.run(self._has_file)
-            key = await self._state.run(work, *args, **kwargs)
+            await self._database.run(self._has_file)
+            key = await self._database.run(work, *args, **kwargs)
         except KeySettingsError:
             raise
         except (sqlite3.Error, ValueError, UnknownKey) as error:
-            raise NotStored(f"The key can't be stored in {self._state.path}: {error}.") from None
+            raise NotStored(f"The key can't be stored in {self._database.path}: {error}.") from None
         self._unstored.pop(key.id, None)
-        self._take_in({**self._keys, key.id: key}.values(), *self._nothing_used())
-        await self._tell()
+        self._set_keys({**self._keys, key.id: key}.values(), *self._nothing_used())
+        await self._pass_on()
         return key
 
     def _nothing_used(self) -> tuple[int, Mapping[str, Month]]:
@@ -280,47 +280,49 @@ class KeyStore:
     # ------------------------------------------------------------------ what others write
 
     async def check(self) -> None:
-        """Take in what a command has written to the file while the gateway runs."""
+        """Load what a command has written to the file while the gateway runs."""
         async with self._lock:
-            await self._look()
+            await self._load_changes()
 
-    async def _look(self) -> None:
-        """Trouble with the storage is said, and what is known stays."""
+    async def _load_changes(self) -> None:
+        """Load changed keys. Trouble with the storage is logged, and known keys stay."""
         try:
-            await self._state.run(self._has_file)
+            await self._database.run(self._has_file)
             for id, at in list(self._unstored.items()):
-                with contextlib.suppress(UnknownKey):  # whose row has gone lets nobody in any more
-                    await self._state.run(change_key, id, {"revoked": at}, at)
+                with contextlib.suppress(UnknownKey):  # a deleted key grants nothing
+                    await self._database.run(change_key, id, {"revoked": at}, at)
                 del self._unstored[id]
-                log.info("key %s: that it is revoked could be stored now", id)
-            version = await self._state.run(version_of)
+                log.info("key %s: its revocation is stored now", id)
+            version = await self._database.run(version_of)
             if version == self._version:
                 return
-            keys = await self._state.run(load_keys)
+            keys = await self._database.run(load_keys)
         except (sqlite3.Error, ValueError) as error:
             if not self._is_faulty:
                 log.error(
-                    "the keys can't be read from %s (%s): those that are known stay", self._state.path, error
+                    "the keys can't be read from %s (%s): those that are known stay",
+                    self._database.path,
+                    error,
                 )
             self._is_faulty = True
             return
         self._version, self._is_faulty = version, False
         keys = [self._as_revoked(key) for key in keys]
         if {key.id: key for key in keys} != self._keys:
-            self._take_in(keys, *self._nothing_used())
+            self._set_keys(keys, *self._nothing_used())
             log.info("the keys were changed by a command")
-            await self._tell()
+            await self._pass_on()
 
     def _as_revoked(self, key: Key) -> Key:
         at = self._unstored.get(key.id)
         return key if at is None or key.revoked is not None else dataclasses.replace(key, revoked=at)
 
     def _has_file(self, _database: sqlite3.Connection) -> None:
-        """SQLite writes on without a word to a file that was deleted.
+        """Check that the file is still there: SQLite goes on writing to a deleted one without an error.
 
-        :raises sqlite3.OperationalError: it was.
+        :raises sqlite3.OperationalError: it was deleted or replaced.
         """
-        if self._file is not None and _identity(self._state.path) != self._file:
+        if self._file is not None and _identity(self._database.path) != self._file:
             raise sqlite3.OperationalError("the file was deleted or replaced, which needs a restart")
 
 

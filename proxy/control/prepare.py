@@ -1,4 +1,4 @@
-"""What a configuration needs beside itself to run: the operator's keys, the providers, the simulator, traces.
+"""Prepares what a configuration needs to run: the operator's keys, the providers, the simulator, traces.
 
 A reload prepares everything anew before anything running is touched, so that a configuration that can't be
 used changes nothing. A provider that is as it was keeps its object, and with it its open connections.
@@ -23,8 +23,8 @@ from proxy.relay.upstream.provider import Provider
 
 
 class Prepared(NamedTuple):
-    """What is ready to run. ``keys`` and ``providers`` are by the provider's name. The keys make no part of
-    its ``repr``.
+    """All that a configuration needs to run. ``keys`` and ``providers`` are by the provider's name. The keys
+    are not in its ``repr``.
 
     ``authorities``: what the providers' ``ca_file`` held.
     ``tls``: for connections of clients, made from ``certificate``; None: plain HTTP.
@@ -39,7 +39,7 @@ class Prepared(NamedTuple):
 
     @property
     def simulated(self) -> bool:
-        """The simulator answers in the providers' place."""
+        """True: the simulator answers in the providers' place."""
         return any(provider.simulated for provider in self.providers.values())
 
     @property
@@ -81,7 +81,7 @@ def read_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None
 
 
 def simulates(config: Config, keys: Mapping[str, str | None]) -> bool:
-    """Whether the simulator answers in the providers' place.
+    """Decide whether the simulator answers in the providers' place.
 
     In ``auto`` mode only where nothing real could be reached anyway and nobody outside can be misled: no
     provider has a key (or does without one), and every listener is local.
@@ -146,10 +146,10 @@ def _stand_in(provider: ProviderConfig, port: int) -> ProviderConfig:
 
 
 def open_tracing(config: TracesConfig, worker: int | None) -> Tracing | None:
-    """What a process traces with; None: nothing.
+    """Open the tracing of a process; None: traces are off.
 
     :param worker: which of several it is; None: the only one.
-    :raises StartError: it is wanted, and can't be had.
+    :raises StartError: traces are on, and can't be opened.
     """
     if not config.enabled:
         return None

@@ -1,8 +1,8 @@
-"""Changing a running gateway's configuration: by its file, by a signal, by the admin API.
+"""Changes a running gateway's configuration: by its file, by a signal, by the admin API.
 
-All ways lead through one lock and one order: read, parse, prepare; then, in one turn of the event loop, put
-the new in the old one's place. Whatever fails before that leaves everything as it was. Requests that run keep
-what they started with and finish.
+All ways lead through one lock and one order: read, parse, prepare; then replace the old configuration in one
+turn of the event loop. A failure before that leaves everything as it was. Running requests keep the
+configuration that they started with.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
 from proxy.routing.catalog import Catalog
 
-log = logging.getLogger("tokenhub.reload")
+log = logging.getLogger("tokenhub.config")
 
 # Brings a configuration that is in effect here to the workers, and returns when it is in effect there too.
 Spread = Callable[[Config, Prepared], Awaitable[None]]
@@ -36,12 +36,12 @@ NO_FILE = "this gateway was not started from a file, so there is nothing to relo
 
 
 class Reloader:
-    """See the module's text.
+    """Changes the configuration of a running gateway.
 
     :param started: the configuration the gateway was started with.
     :param created: Unix seconds, for ``/v1/models``.
     :param file: None: there is nothing to reload.
-    :param simulator: starts the simulator if it doesn't run, and tells its port.
+    :param simulator: starts the simulator if it doesn't run, and returns its port.
     :param spread: None: there are no workers beside this process.
     """
 
@@ -67,15 +67,15 @@ class Reloader:
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
-        """The watcher's look at the file, and at those with keys and certificates: a change is taken on."""
+        """Check the file, and those with keys and certificates, and reload after a change."""
         file = self._file
         if file is None or self._lock.locked():
             return
-        if file.look(files_beside(self._gateway.config)):
+        if file.has_changed(files_beside(self._gateway.config)):
             await self.reload_and_log("the file changed")
 
     async def reload_and_log(self, why: str) -> None:
-        """Reload where nobody waits for the answer: what is wrong goes to the log."""
+        """Reload, and log mistakes."""
         try:
             changes = await self.reload()
         except (ConfigError, StartError, Unreadable, Irreplaceable) as error:
@@ -154,14 +154,14 @@ class Reloader:
         if prepared.certificate != old.certificate:
             found.append("the TLS certificate changed")
         if prepared.simulated != old.simulated:
-            found.append(f"the simulator {'answers from now on' if prepared.simulated else 'rests'}")
+            found.append(f"the simulator is {'on' if prepared.simulated else 'off'}")
         changes = Changes(found, needs_restart(given, self._started))
         if found:
-            await take_on(self._gateway, config, prepared, old, self._created)
+            await apply_config(self._gateway, config, prepared, old, self._created)
             self._prepared = prepared
             if self._spread is not None:
                 await self._spread(config, prepared)
-            await asyncio.sleep(0)  # what was before is let go of, which is enough for one turn
+            await asyncio.sleep(0)  # the former configuration is freed here, which is enough for one turn
             more = f", and {len(found) - _MOST_LOGGED} more" if len(found) > _MOST_LOGGED else ""
             log.info("changed: %s%s", ", ".join(found[:_MOST_LOGGED]), more)
             warn_of_missing(prepared, old)
@@ -171,12 +171,13 @@ class Reloader:
         return changes
 
 
-async def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int) -> None:
-    """Put a prepared configuration in the place of the one before: at once, for the next request.
+async def apply_config(
+    gateway: Gateway, config: Config, prepared: Prepared, old: Prepared, created: int
+) -> None:
+    """Put a prepared configuration in the place of the former one, for the next request on.
 
-    The catalog, which may be large, is made before that in slices.
-
-    What was learned stays, but not from made-up answers for real ones, nor the other way round.
+    The catalog, which may be large, is made before that in slices. What was learned stays, but simulated
+    responses teach nothing about real ones, nor the other way round.
     """
     before = gateway.catalog if prepared.simulated == old.simulated else None
     same = [name for name, made in prepared.providers.items() if old.providers.get(name) is made]
@@ -189,15 +190,15 @@ async def take_on(gateway: Gateway, config: Config, prepared: Prepared, old: Pre
     configure(config.log)
     del before, catalog
     slices = Slices()
-    while left:  # to let go of all of it at once takes as long as to look at it
+    while left:  # to free all of it at once takes as long as to read it
         left.pop()
         await slices.step()
 
 
 def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:
-    """Say which providers are left out, and that the simulator answers; not again what was so before."""
+    """Log which providers are left out, and that the simulator answers, where that is new."""
     if prepared.simulated and not (before and before.simulated):
-        log.warning("SIMULATED: no provider is asked; the built-in simulator answers for all of them")
+        log.warning("SIMULATED: requests do not reach providers; the built-in simulator answers all of them")
     for name, provider in prepared.providers.items():
         known = before is not None and name in before.providers and not before.providers[name].has_credentials
         if not provider.has_credentials and not known:
@@ -205,7 +206,7 @@ def warn_of_missing(prepared: Prepared, before: Prepared | None = None) -> None:
 
 
 def warn_of_open_files(config: Config, before: Config | None = None) -> None:
-    """Say which files with secrets every user of this machine can read; not again those of ``before``."""
+    """Log which files with secrets every user of this machine can read, where that is new."""
     files = _secret_files(config) - (set() if before is None else _secret_files(before))
     for file in sorted(filter(is_open_to_all, files)):
         log.warning("%s holds a secret, and every user of this machine can read it: chmod o-r", file)

@@ -36,7 +36,7 @@ class Reading(NamedTuple):
 
 
 def stamp_of(path: str | Path) -> Stamp:
-    """What tells a changed file. Follows symbolic links: a Kubernetes ConfigMap changes by swapping one."""
+    """The stamp that differs for a changed file. Follows symbolic links: a Kubernetes ConfigMap swaps one."""
     try:
         found = os.stat(path)
     except OSError:
@@ -51,8 +51,8 @@ def _stamp(found: os.stat_result) -> Stamp:
 class RoutesFile:
     """The file a running gateway was started from.
 
-    ``text`` is what runs. ``seen`` is what was looked at last, be it good or bad: a bad file is not
-    complained about again until it changes.
+    ``text`` is what runs. ``seen`` is what was read last, be it good or bad: mistakes are not logged again
+    until the file changes.
 
     :param server: settings of ``[server]`` that the command line overrides.
     """
@@ -91,9 +91,9 @@ class RoutesFile:
         self.saw(reading.stamp, files_beside(config))
         return config
 
-    def look(self, others: Iterable[str] = ()) -> bool:
-        """Whether this file or one of the others has changed, and has come to rest: a file that is being
-        written may well read like a whole one. To be called now and then; a change is told once."""
+    def has_changed(self, others: Iterable[str] = ()) -> bool:
+        """Check whether this file or one of the others has changed and then stayed the same for a call: a
+        file that is being written may well read like a whole one. A change is reported once."""
         now = {path: stamp_of(path) for path in (str(self.path), *others)}
         before, self._glimpsed = self._glimpsed, now
         if before != now:

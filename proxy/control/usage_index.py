@@ -1,4 +1,4 @@
-"""The ledger's lines on their way into totals, beside a running gateway, and the questions to these."""
+"""Adds up the ledger beside a running gateway, and answers queries for usage."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from proxy.access.permits import Month
-from proxy.storage.database import State, make_ledger
+from proxy.control.periodic import Periodic
+from proxy.storage.database import Database, make_ledger
 from proxy.storage.ledger_files import directory_of
-from proxy.storage.ledger_ingest import fold, pause
+from proxy.storage.ledger_ingest import ingest, pause
 from proxy.storage.usage_totals import last_used, month_sums, read_query, usage_rows
 
 log = logging.getLogger("tokenhub.ledger")
 
-# How often lines are added up. Who asks for totals has it done at once.
-FOLD_S = 1.0
+# How often lines are added up. A query for totals does it at once.
+INGEST_S = 1.0
 
 
 # Larger than any ledger.
@@ -35,44 +36,44 @@ def _months(database: sqlite3.Connection, date: datetime) -> _Months:
 
 
 class _Interrupted(Exception):
-    """Somebody else waits for the database."""
+    """Another task waits for the database."""
 
 
-class Books:
-    """See the module's text.
+class UsageIndex:
+    """The totals of the ledger, kept up to date.
 
-    :param state: where the totals are.
-    :param keep_bytes: so much of the ledger stays when it has been added up.
+    :param database: holds the totals.
+    :param keep_bytes: how much of the ledger stays when it has been added up.
     """
 
-    def __init__(self, state: State, keep_bytes: int) -> None:
+    def __init__(self, database: Database, keep_bytes: int) -> None:
         self.directory: Path | None = None  # of the ledger's files
         self.keep_bytes = keep_bytes
-        self._state = state
+        self._database = database
         self._is_temporary = False
-        self._task: asyncio.Task[None] | None = None
-        # Of those who want it added up: each gives way to whoever waits for the database, so that two at a
-        # time would give way to each other for ever.
-        self._folding = asyncio.Lock()
+        self._job: Periodic | None = None
+        # One task ingests at a time: each gives way to others that wait for the database, so two would give
+        # way to each other for ever.
+        self._ingesting = asyncio.Lock()
         self._is_faulty = False
-        self._said: set[tuple[str, str]] = set()  # files that were complained of
+        self._said: set[tuple[str, str]] = set()  # trouble of files that was logged
 
     async def open(self) -> dict[str, Month]:
         """Find the place for the ledger, and add up what is there; what keys have used in this month.
 
         :raises sqlite3.Error: the totals can't be read. :raises StateError: there is no place for the ledger.
         """
-        if self._state.is_kept:
-            await asyncio.to_thread(make_ledger, self._state.path)
-            self.directory = directory_of(self._state.path)
+        if self._database.is_kept:
+            await asyncio.to_thread(make_ledger, self._database.path)
+            self.directory = directory_of(self._database.path)
         else:
             with contextlib.suppress(OSError):
                 self.directory = Path(tempfile.mkdtemp(prefix="tokenhub-"))
                 self._is_temporary = True
         if self.directory is None:
-            log.warning("there is no room for a ledger, not even for a while: what is used is not counted")
+            log.warning("no directory for a ledger can be made: usage is not counted")
         is_whole = await self.catch_up()
-        month, last = await self._state.run(
+        month, last = await self._database.run(
             _months if is_whole else self._months_by_a_copy, datetime.now(UTC)
         )
         nothing = (0, 0, 0.0)
@@ -81,34 +82,27 @@ class Books:
         }
 
     def _months_by_a_copy(self, database: sqlite3.Connection, date: datetime) -> _Months:
-        """As if everything had been added up, where that can't be written: limits go by what was used."""
+        """The same from a copy in memory, where totals can't be written: limits go by what was used."""
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
             database.backup(copy)
             if self.directory is not None:
-                with contextlib.suppress(OSError):  # of which was told before
-                    fold(copy, self.directory, _KEEP_ALL, said=set(self._said))
+                with contextlib.suppress(OSError):  # which is logged already
+                    ingest(copy, self.directory, _KEEP_ALL, said=set(self._said))
             return _months(copy, date)
 
     def start(self) -> None:
         """Add up from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FOLD_S)
-            try:
-                await self.catch_up()
-            except Exception:
-                log.exception("a fault in adding up the ledger; it is tried again")
+        self._job = Periodic(self.catch_up, INGEST_S, "adding up the ledger", log)
+        self._job.start()
 
     async def catch_up(self) -> bool:
-        """Add up all that is there by now; False: that failed, which is said, and tried again."""
+        """Add up all lines that are there. Returns False if that failed, which is logged and tried again."""
         if self.directory is None:
             return True
         keep_bytes = 0 if self._is_temporary else self.keep_bytes
         try:
-            async with self._folding:
-                while not await self._state.run(self._fold, self.directory, keep_bytes):
+            async with self._ingesting:
+                while not await self._database.run(self._ingest, self.directory, keep_bytes):
                     pass
             self._is_faulty = False
         except (sqlite3.Error, OSError) as error:
@@ -117,16 +111,16 @@ class Books:
             self._is_faulty = True
         return not self._is_faulty
 
-    def _fold(self, database: sqlite3.Connection, directory: Path, keep_bytes: int) -> bool:
-        """Add up, in a thread; False: others want the database meanwhile, and it has to be gone on with."""
+    def _ingest(self, database: sqlite3.Connection, directory: Path, keep_bytes: int) -> bool:
+        """Add up, in a thread. Returns False if it stopped for others that wait for the database."""
 
         def pause_or_stop() -> None:
-            if self._state.waiting:
+            if self._database.waiting:
                 raise _Interrupted
             pause()
 
         try:
-            fold(database, directory, keep_bytes, pause=pause_or_stop, said=self._said)
+            ingest(database, directory, keep_bytes, pause=pause_or_stop, said=self._said)
         except _Interrupted:
             return False
         return True
@@ -134,21 +128,20 @@ class Books:
     async def usage(
         self, query: Mapping[str, str], names: Mapping[str, str]
     ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
-        """The dimensions and the totals that a query asks for.
+        """Answer a query: the dimensions and the totals.
 
         :param names: of the keys, by id.
-        :raises QueryError: it is none. :raises sqlite3.Error: they can't be read.
+        :raises QueryError: the query can't be read. :raises sqlite3.Error: the totals can't be read.
         """
         by, since, until = read_query(query, datetime.now(UTC).date())
         if not await self.catch_up():
             raise sqlite3.OperationalError("the ledger can't be added up, the log says why")
-        return by, await self._state.run(usage_rows, by, since, until, names)
+        return by, await self._database.run(usage_rows, by, since, until, names)
 
     async def close(self) -> None:
-        """Add up what is there, and end."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Add up what is left, and end."""
+        if self._job is not None:
+            await self._job.stop()
         if self.directory is None:
             return
         if self._is_temporary:

@@ -1,7 +1,7 @@
 """Sends alerts to the operator's webhook: one after the other, each tried again until it is taken.
 
-The address of a webhook is a secret, as whoever has it may post there: the log gets its host only, and never
-what the HTTP client says, which may repeat the address.
+The address of a webhook is a secret, since anyone who has it can post there: the log gets its host only, and
+never the text of the HTTP client's errors, which may repeat the address.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ log = logging.getLogger("tokenhub.alerts")
 
 # For one attempt, from the look-up of the host to the end of the answer's head.
 TIMEOUT_S = 10.0
-# With pauses of 1, 2, 4, … s between them that is about nine minutes, the restart of whatever takes alerts.
+# With pauses of 1, 2, 4, … s between them that is about nine minutes: enough for the receiver to restart.
 ATTEMPTS = 10
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 300.0
-# Each cause is told at most once an hour: so many wait only where nothing is taken for long.
+# Each cause is reported at most once an hour: this many wait only if the receiver is away for long.
 MAX_WAITING = 1000
-# What waits when the gateway stops has so long to get out.
+# How long alerts that wait are still sent when the gateway stops.
 GRACE_S = 3.0
 # Refusals that another attempt may well change; any other 4xx is about the request, and that stays the same.
 _PASSING = frozenset((408, 425, 429))
 
 
 class _Failed(Exception):
-    """An attempt failed; the text says why. ``wait_s``: how long the receiver wants to be left alone."""
+    """An attempt failed; the text says why. ``wait_s``: the receiver's Retry-After."""
 
     def __init__(self, text: str, wait_s: float = 0.0, *, is_final: bool = False) -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class _Failed(Exception):
 
 
 class Webhook:
-    """See the module's text. It takes effect with :meth:`use`, and ends with :meth:`close`.
+    """Sends alerts from the call of :meth:`use` to that of :meth:`close`.
 
     :param rng: spreads the pauses, as several gateways may have lost the same receiver.
     """
@@ -65,7 +65,7 @@ class Webhook:
 
     @property
     def host(self) -> str:
-        """What may be told of the address."""
+        """The part of the address that may be logged."""
         return urlsplit(self.url).hostname or ""
 
     def use(self, url: str) -> None:
@@ -78,21 +78,21 @@ class Webhook:
             log.info("alerts go to %s", self.host)
         else:
             self._waiting.clear()
-            log.info("alerts go nowhere any more")
+            log.info("alerts are no longer sent")
 
     def send(self, payload: Mapping[str, Any]) -> None:
-        """Have it sent, behind what waits."""
+        """Queue an alert."""
         log.info("alert: %s", payload["text"], extra={"event": payload.get("event")})
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
-            log.error("an alert is lost, as %d wait for %s", MAX_WAITING, self.host)
+            log.error("an alert is lost: %d already wait for %s", MAX_WAITING, self.host)
         self._waiting.append(orjson.dumps(payload))
         self._something.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Send what waits, if that takes a moment only, and end."""
+        """Send what waits, for up to :data:`GRACE_S`, and end."""
         self._is_closing = True
         self._hurry.set()
         self._something.set()
@@ -115,7 +115,7 @@ class Webhook:
             await self._something.wait()
 
     async def _deliver(self, body: bytes) -> None:
-        """Send the first that waits, as often as it takes, and drop it."""
+        """Send the first waiting alert until it is taken or given up, and drop it."""
         pause_s = FIRST_PAUSE_S
         for left in reversed(range(ATTEMPTS)):
             if not self._is_closing:
@@ -136,7 +136,7 @@ class Webhook:
             self._waiting.popleft()
 
     def _is_first(self, body: bytes) -> bool:
-        """Whether it still waits: others may have pushed it out, or the webhook was taken away."""
+        """True: it still waits. Others may have pushed it out, or the webhook was removed."""
         return bool(self._waiting) and self._waiting[0] is body
 
     async def _pause(self, seconds: float) -> None:
@@ -167,7 +167,7 @@ class Webhook:
 
 
 def _why(error: Exception) -> str:
-    """Without what the error itself says: some repeat the address."""
+    """Describe an error without its own text, which may repeat the address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "can't be found: its name does not resolve"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

@@ -9,6 +9,6 @@ worker
 
 Imports everything but cli. Interpreted, but for ``file_lock``.
 
-Where to change what: signals and exit codes are in ``run``; what workers are told in ``messages``; how a
-socket is opened in ``listeners``.
+Where to change what: signals and exit codes are in ``run``; messages to workers in ``messages``; starting and
+replacing workers in ``worker_pool``; opening sockets in ``listeners``.
 """

@@ -1,9 +1,9 @@
-"""A listening socket as it is served: new connections get their turn however much there is to do.
+"""Accepts connections, also while the event loop is busy.
 
-From one descriptor, the event loop accepts one connection before it looks at all others (libuv since 1.45,
-pull request 3696). While its turns are long, new connections would wait for seconds, those of health checks
-among them. So it then gets the same socket by many descriptors. Not always, since each of them is tried for
-each connection, which makes one that comes alone cost twice as much.
+From one descriptor, the event loop accepts one connection in each of its turns (libuv since 1.45, pull
+request 3696). While turns are long, new connections would wait for seconds, those of health checks among
+them. The loop is then given the same socket by many descriptors. It is not given them always: each of them is
+tried for each connection, so that a connection that comes alone costs twice as much.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from collections.abc import Callable
 from proxy.relay.downstream.resume_queue import LONG_S
 from proxy.server.listeners import serve_on
 
-# So many connections are accepted then where one was.
+# Connections accepted in a turn then, in place of one.
 DESCRIPTORS = 64
-# So long they are kept after the last long turn.
+# How long the descriptors are kept after the last long turn.
 KEPT_S = 10.0
 
 
-class Listener:
-    """See the module's text.
+class Acceptor:
+    """Accepts the connections of one listening socket.
 
-    :param sock: listens; closed with this. :param factory, tls: as of
-        :func:`proxy.server.listeners.serve_on`.
+    :param sock: closed with this. :param factory, tls: see :func:`proxy.server.listeners.serve_on`.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Listener:
         """Accept connections from now on."""
         self._server = await serve_on(self.sock, self._factory, self._tls)
 
-    def look(self, longest_s: float, now: float) -> None:
+    def adapt(self, longest_s: float, now: float) -> None:
         """Adapt to how long turns take.
 
         :param longest_s: the longest turn since the call before. :param now: monotonic seconds.
@@ -66,7 +65,7 @@ class Listener:
                     same.close()
                     raise
         except OSError:
-            pass  # no descriptors are left, and clients need them more
+            pass  # no descriptors are left; clients need them more
 
     def _close_more(self) -> None:
         if self._opening is not None:
@@ -77,11 +76,11 @@ class Listener:
         self._more.clear()
 
     def close(self) -> None:
-        """Accept nothing any more."""
+        """Stop accepting."""
         self._close_more()
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def __repr__(self) -> str:
-        return f"<Listener descriptors={(self._server is not None) + len(self._more)}>"
+        return f"<Acceptor descriptors={(self._server is not None) + len(self._more)}>"

@@ -1,5 +1,6 @@
-"""What governs the data plane, be it in this process or in workers: the configuration, the admin API, the
-simulator, and what is kept for the next start.
+"""The control plane: configuration, admin API, simulator, and what is kept for the next start.
+
+It is the same for a data plane in this process and for one in workers.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from proxy.control.aiohttp_protocol import AdminConnections, ControlProtocol, Re
 from proxy.control.alerts import Watch, payload
 from proxy.control.certificates import read_certificate
 from proxy.control.key_store import KeyStore
-from proxy.control.live_feed import Count, Live
+from proxy.control.live_feed import Count, LiveFeed
+from proxy.control.periodic import Periodic
 from proxy.control.prepare import Prepared, prepare, read_keys, simulates
 from proxy.control.reload import Reloader, Spread, warn_of_missing, warn_of_open_files
 from proxy.control.routes_file import RoutesFile
 from proxy.control.slices import stepped
-from proxy.control.usage_index import Books
+from proxy.control.usage_index import UsageIndex
 from proxy.control.webhook import Webhook
 from proxy.deployments.worker_sync import dump_rows, restore_rows
 from proxy.errors import StartError
@@ -37,24 +39,24 @@ from proxy.relay.upstream.tcp_keepalive import watch
 from proxy.routing.catalog import Catalog
 from proxy.server.listeners import listen_on, remove_socket, serve_on
 from proxy.simulator.server import Simulator
-from proxy.storage.database import State, explain
+from proxy.storage.database import Database, explain
 from proxy.storage.schema_version import StateError
 
 log = logging.getLogger("tokenhub.server")
 
-# What runs on the admin listener gets so long to end when the gateway does.
+# How long requests at the admin listener get to end when the gateway does.
 _SHUTDOWN_S = 0.5
 
-WATCH_S = 0.5  # a change is taken on at the second look that finds it
-# What was learned is written so often: so much is lost with a process that is killed.
+WATCH_S = 0.5  # a change is applied at the second check that finds it
+# How often what was learned is written: a process that is killed loses the rest.
 SAVE_S = 30.0
-# How often there is a look at what alerts are sent for, and at so many keys: a long list of them is gone
-# through in turns, as reading what each has used keeps the requests of this process waiting.
+# How often the causes of alerts are checked, and how many keys each time: a long list of keys takes several
+# checks, since reading what each has used keeps the requests of this process waiting.
 ALERT_S, ALERT_KEYS = 1.0, 250
 
 
 class ControlPlane:
-    """See the module's text. Calls, in this order: :meth:`prepare`, :meth:`govern`, :meth:`start`.
+    """Governs a gateway. Calls, in this order: :meth:`prepare`, :meth:`govern`, :meth:`start`.
 
     :param environ: where keys are read from.
     :param file: where ``config`` comes from, already loaded; None: there is nothing to reload or write.
@@ -64,7 +66,7 @@ class ControlPlane:
         self.started = config
         self.environ = environ
         self.created = int(time.time())
-        self.address: Listen | None = None  # of the admin API, its port filled in; None: it is switched off
+        self.address: Listen | None = None  # of the admin API, with its port; None: it is switched off
         self.prepared: Prepared
         self.simulator_port = 0
         self.gateway: Gateway
@@ -74,14 +76,15 @@ class ControlPlane:
         self._admin: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._simulator: Simulator | None = None
-        self._state = State(config.state.path)
+        self._database = Database(config.state.path)
         self._webhook = Webhook()
-        self.books = Books(self._state, config.state.ledger_keep_bytes)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._alerts = Watch()
+        self.usage_index = UsageIndex(self._database, config.state.ledger_keep_bytes)
+        self._jobs: list[Periodic] = []
         self._has_started = False
 
     async def prepare(self, accounts: Accounts) -> Catalog:
-        """Everything that may fail, before anything listens; and the catalog, with what was known.
+        """Do everything that may fail, before anything listens. Returns the catalog, with what was known.
 
         :param accounts: what keys use; they are opened here.
         :raises StartError: the configuration can't be used.
@@ -96,33 +99,33 @@ class ControlPlane:
         catalog = Catalog(config, self.prepared.usable, self.created)
         known = await self._open_state(accounts)
         if self.prepared.simulated:
-            return catalog  # what is known of providers says nothing of made-up answers
+            return catalog  # what is known of providers does not hold for simulated responses
         # Unix seconds, as a monotonic clock begins anew with each start of the machine.
         count = restore_rows(catalog.deployments, known, time.monotonic() - time.time())
         if count:
-            log.info("%d rows are as they were at the last stop", count)
+            log.info("restored live figures of %d routes from the last run", count)
         return catalog
 
     async def _open_state(self, accounts: Accounts) -> dict[int, dict[str, Any]]:
-        """The keys, what they have used, and what was learned, which is returned.
+        """Open the keys, their usage, and what was learned, which is returned.
 
-        :raises StartError: whether there are keys, and which, can't be told.
+        :raises StartError: the database can't be read, so that the keys are unknown.
         """
         try:
-            await self._state.open()
-            used = await self.books.open()
+            await self._database.open()
+            used = await self.usage_index.open()
         except (StateError, sqlite3.Error) as error:
             raise StartError(explain(self.started.state.path, error)) from None
-        self.keys = KeyStore(self._state, accounts, self.started)
+        self.keys = KeyStore(self._database, accounts, self.started)
         await self.keys.open(used)
-        return await self._state.rows()
+        return await self._database.rows()
 
     def govern(self, gateway: Gateway, spread: Spread | None = None) -> None:
-        """This is what the configuration is for. ``spread`` brings a new one to the workers."""
+        """Govern this gateway. ``spread`` brings a new configuration to the workers."""
         self.gateway = gateway
 
         async def spread_all(config: Config, prepared: Prepared) -> None:
-            self.books.keep_bytes = config.state.ledger_keep_bytes
+            self.usage_index.keep_bytes = config.state.ledger_keep_bytes
             if spread is not None:
                 await spread(config, prepared)
             await self.keys.configure(config)
@@ -135,27 +138,30 @@ class ControlPlane:
     async def start(self, requests: Requests, count: Count) -> None:
         """Open the admin API, and watch the file.
 
-        :param requests: the rows of the latest requests that a query selects.
-        :param count: what all workers have counted.
+        :param requests: returns the rows of the latest requests that a query selects.
+        :param count: collects the counts of all workers.
         :raises StartError: the admin API can't be opened.
         """
         if self.started.admin.listen is not None:
-            live = Live(self.gateway, self.books, count)
+            live = LiveFeed(self.gateway, self.usage_index, count)
             monitor = Monitor(self.gateway, self.keys, live, count)
             await self._open(self.started.admin.listen, requests, monitor)
-            self._tasks.append(asyncio.get_running_loop().create_task(live.run()))
-        loop = asyncio.get_running_loop()
+            self._jobs.append(live.sampling)
         if self._file is not None:
-            self._tasks.append(loop.create_task(self._watch()))
-        if self._state.is_kept:
-            self._tasks.append(loop.create_task(self._keep()))
-            self._tasks.append(loop.create_task(self._watch_keys()))
-        self._tasks.append(loop.create_task(self._watch_for_alerts()))
-        self.books.start()
+            self._jobs.append(Periodic(self.reloader.check, WATCH_S, "checking the configuration file", log))
+        if self._database.is_kept:
+            self._jobs.append(Periodic(self._save, SAVE_S, "saving what was learned", log))
+            self._jobs.append(
+                Periodic(self.keys.check, WATCH_S, "checking for keys changed by a command", log)
+            )
+        self._jobs.append(Periodic(self._check_alerts, ALERT_S, "checking for alerts", log, at_once=True))
+        for job in self._jobs:
+            job.start()
+        self.usage_index.start()
         self._has_started = True
 
     def _admin_token(self) -> str:
-        """What requests to the admin listener have to bring; "" for nothing."""
+        """The token that requests to the admin listener need; "" if they need no token."""
         admin = self.started.admin
         if admin.listen is None or not admin.token_env:
             return ""
@@ -167,7 +173,9 @@ class ControlPlane:
         return token
 
     async def _open(self, listen: Listen, requests: Requests, monitor: Monitor) -> None:
-        app = admin_app(self.gateway, self.reloader, self.keys, self.books, requests, listen, self._token)
+        app = admin_app(
+            self.gateway, self.reloader, self.keys, self.usage_index, requests, listen, self._token
+        )
         monitor.add_to(app)
         runner = self._runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
@@ -192,68 +200,33 @@ class ControlPlane:
             self._admin.append(await serve_on(sock, connect))
 
     async def simulator(self) -> int:
-        """The simulator's port; it is started when it is first needed, and then runs on until the end."""
+        """Return the simulator's port. It is started when it is first needed, and runs until the end."""
         if self._simulator is None:
             simulator = Simulator(seed=self.started.simulator.seed)
             self.simulator_port = await simulator.start()
             self._simulator = simulator
         return self.simulator_port
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.reloader.check()
-            except Exception:
-                log.exception("a fault in taking on a changed file; it is looked at again when it changes")
-
-    async def _watch_keys(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.keys.check()
-            except Exception:
-                log.exception("a fault in taking on keys that a command has changed")
-
-    async def _watch_for_alerts(self) -> None:
-        watch, is_faulty = Watch(), False
-        while True:
-            try:
-                url = self.gateway.config.alerts.webhook_url
-                if not url:
-                    watch = Watch()
-                self._webhook.use(url)
-                if url:
-                    await self._alert(watch)
-                is_faulty = False
-            except Exception:
-                if not is_faulty:
-                    log.exception("a fault in looking for what alerts are sent for")
-                is_faulty = True
-            await asyncio.sleep(ALERT_S)
-
-    async def _alert(self, watch: Watch) -> None:
+    async def _check_alerts(self) -> None:
+        url = self.gateway.config.alerts.webhook_url
+        self._webhook.use(url)
+        if not url:
+            self._alerts = Watch()
+            return
         unix_s = time.time()
         used = self.keys.used_in_turn(ALERT_KEYS)
-        for alert in await stepped(watch.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
+        for alert in await stepped(self._alerts.steps(self.gateway.catalog, used, time.monotonic(), unix_s)):
             self._webhook.send(payload(alert, unix_s, socket.gethostname(), __version__))
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_S)
-            await self._save()
 
     async def _save(self) -> None:
         if any(provider.simulated for provider in self.gateway.providers.values()):
-            return  # and the other way round
+            return  # simulated responses say nothing of providers
         rows = await stepped(dump_rows(self.gateway.catalog.deployments, time.time() - time.monotonic()))
-        await self._state.save(rows)
+        await self._database.save(rows)
 
     async def close(self) -> None:
-        """End it all; what was learned is kept. Also for a start that failed."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """End everything, and keep what was learned. Also after a start that failed."""
+        await asyncio.gather(*(job.stop() for job in self._jobs))
         await self._webhook.close()
         for listener in self._admin:
             listener.close()
@@ -265,5 +238,5 @@ class ControlPlane:
             await self._simulator.close()
         if self._has_started:
             await self._save()
-        await self.books.close()
-        await self._state.close()
+        await self.usage_index.close()
+        await self._database.close()

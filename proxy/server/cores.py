@@ -1,4 +1,4 @@
-"""How many workers make sense here: the cores that this process may use."""
+"""Counts the cores that this process may use: as many workers make sense."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cores(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int:
-    """By affinity and by the quota of the control group (both versions), 1 at least.
+    """The cores by affinity and by the quota of the control group (both versions), at least 1.
 
     A quota that is no whole number is rounded down: workers that together want more than it are stopped
     for the rest of each period, and streams stutter.

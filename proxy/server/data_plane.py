@@ -1,4 +1,4 @@
-"""What serves clients, in one process: the gateway's connections, and the tick."""
+"""The data plane of one process: listeners, the gateway's connections, and the tick."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from proxy.access.limits import Accounts
 from proxy.config.listen import show
 from proxy.config.settings import Config
 from proxy.control.key_store import Keyring
+from proxy.control.periodic import Periodic
 from proxy.deployments.worker_sync import STEP_S, Knowledge
 from proxy.errors import BadRequest
 from proxy.relay.downstream.connection import ClientConnection
@@ -25,58 +26,35 @@ from proxy.relay.exchange.tracing import Tracing
 from proxy.relay.upstream.provider import Provider
 from proxy.relay.upstream.tcp_keepalive import DEAD_S, watch
 from proxy.routing.catalog import Catalog
-from proxy.server.acceptor import Listener
+from proxy.server.acceptor import Acceptor
 from proxy.storage.ledger_files import Ledger
 from proxy.wire.error_response import gateway_response
 
 log = logging.getLogger("tokenhub.server")
 
 TICK_S = 0.1
-# Who comes so late to a tick was stopped, or the machine stood still. What was waited for may have come.
+# A tick this late means that the process was suspended. Data may have arrived meanwhile, so deadlines wait
+# one more tick.
 STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
 
 
-class Stepper:
-    """Has what workers know together take its steps, from :meth:`step` on.
+def worker_syncing(knowledge: Knowledge, every_s: float) -> Periodic:
+    """The job that exchanges samples with the other workers. While it fails, each worker uses its own."""
 
-    A fault in it is said once and not at each step; everybody then goes by what he learns himself.
-    """
+    async def sync() -> None:
+        knowledge.step(time.monotonic())
 
-    def __init__(self, knowledge: Knowledge, every_s: float) -> None:
-        self._knowledge = knowledge
-        self._every_s = every_s
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_faulty = False
-
-    def step(self) -> None:
-        """Now, and again after each span."""
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self.step)
-        self._take_one()
-
-    def _take_one(self) -> None:
-        try:
-            self._knowledge.step(time.monotonic())
-            self._is_faulty = False
-        except Exception:
-            if not self._is_faulty:
-                log.exception("a fault in what workers tell each other")
-            self._is_faulty = True
-
-    def close(self) -> None:
-        """Take the last step: what happened since the one before is told, and kept."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._take_one()
+    return Periodic(sync, every_s, "exchanging samples with the other workers", log, at_once=True)
 
 
 class DataPlane:
-    """See the module's text.
+    """Serves clients.
 
     :param keyring: the keys it serves for. :param accounts: what they use.
-    :param ledger: where finished requests are written. :param tls: for its TCP listeners; None: plain HTTP.
-    :param knowledge: what is known together with other workers; None: there are none.
-    :param tracing: what makes spans of requests; None: traces are off.
+    :param ledger: finished requests are written to it. :param tls: for its TCP listeners; None: plain HTTP.
+    :param knowledge: shared with the other workers; None: this is the only process.
+    :param tracing: makes spans of requests; None: traces are off.
     """
 
     def __init__(
@@ -104,22 +82,22 @@ class DataPlane:
         )
         self.gateway.tracing = tracing
         self._tls = None if tls is None else listener_tls(tls, self._max_connections, self._answer_in_clear)
-        self._listeners: list[Listener] = []
+        self._acceptors: list[Acceptor] = []
         self._ticker: asyncio.TimerHandle | None = None
-        self._vanished_s = 0.0  # after so long without a sign of life a client has vanished
+        self._vanished_s = 0.0  # without a sign of life for this long, a client has vanished
         self._has_stalled = False  # at the last tick
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
-        self._stepper = None if knowledge is None else Stepper(knowledge, STEP_S)
+        self._syncing = None if knowledge is None else worker_syncing(knowledge, STEP_S)
 
     def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
         return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)
 
-    async def take_keys(self, keyring: Keyring) -> None:
-        """From the next request on, go by these keys."""
+    async def apply_keys(self, keyring: Keyring) -> None:
+        """Use these keys from the next request on."""
         self.gateway.take_keys(self._table(keyring, self.gateway.keys))
 
-    def take_certificate(self, tls: ssl.SSLContext | None) -> None:
-        """For connections that come from now on. Between TLS and none, only a restart decides."""
+    def apply_certificate(self, tls: ssl.SSLContext | None) -> None:
+        """Use this certificate for new connections. Only a restart changes between TLS and plain HTTP."""
         if self._tls is not None and tls is not None:
             self._tls.current = tls
 
@@ -127,7 +105,7 @@ class DataPlane:
         return self.gateway.config.server.max_connections
 
     def _answer_in_clear(self) -> bytes:
-        """To a client that speaks plain HTTP to a listener with TLS."""
+        """Make the response to a client that speaks plain HTTP to a listener with TLS."""
         gateway, listen = self.gateway, self.gateway.config.server.listen
         gateway.wrong_protocol.http_to_tls(
             [show(one, "https") for one in listen if not one.path], time.monotonic()
@@ -139,21 +117,21 @@ class DataPlane:
         return gateway_response(error, gateway.next_request_id(), close=True)
 
     async def start(self) -> None:
-        """Everything but listening."""
+        """Start everything but listening."""
         self._tick()
-        if self._stepper is not None:
-            self._stepper.step()
+        if self._syncing is not None:
+            self._syncing.start()
 
     async def accept(self, sock: socket.socket) -> None:
-        """Serve the clients that come to a listening socket."""
+        """Serve the clients of a listening socket."""
         self._watch_clients(sock)
-        listener = Listener(sock, self._client, self._tls)
-        self._listeners.append(listener)
-        await listener.start()
+        acceptor = Acceptor(sock, self._client, self._tls)
+        self._acceptors.append(acceptor)
+        await acceptor.start()
 
     def _watch_clients(self, *listening: socket.socket) -> None:
-        """Have clients noticed that vanish: tokens would be generated for nobody. Nothing is to be done for
-        each of them, as they inherit it. One that only takes nothing for a while has its own limit."""
+        """Detect clients that vanish, for whom tokens would be generated in vain. Connections inherit this
+        from the listening socket. A client that only takes nothing for a while has a limit of its own."""
         self._vanished_s = max(DEAD_S, self.gateway.timeouts.client_write_s)
         for sock in listening:
             watch(sock, self._vanished_s)
@@ -169,40 +147,42 @@ class DataPlane:
         self._tick_due = now + TICK_S
         self._has_stalled = late_s > STALL_S and not self._has_stalled
         if self._has_stalled:
-            # What has come meanwhile is read first. Once: a gateway that is always late has deadlines, too.
+            # What has come meanwhile is read first. Only once: deadlines hold in a gateway that is always
+            # late, too.
             return
         if self._vanished_s != max(DEAD_S, self.gateway.timeouts.client_write_s):  # another configuration
-            self._watch_clients(*(listener.sock for listener in self._listeners))
+            self._watch_clients(*(acceptor.sock for acceptor in self._acceptors))
         self.gateway.tick(now)
-        for listener in self._listeners:
-            listener.look(self.gateway.longest_turn_s, now)
+        for acceptor in self._acceptors:
+            acceptor.adapt(self.gateway.longest_turn_s, now)
 
     async def drain(self) -> None:
-        """Stop as the contract says: unready, lame duck, nothing new, running exchanges to their end."""
+        """Drain: be unready, wait for lame_duck, accept nothing new, let running exchanges end."""
         gateway, server = self.gateway, self.gateway.config.server
         gateway.unready = True
         if server.lame_duck_s:
             await asyncio.sleep(server.lame_duck_s)
         gateway.draining = True
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in list(gateway.connections):
             connection.close_if_idle()
         deadline = time.monotonic() + server.drain_timeout_s
         while gateway.connections and time.monotonic() < deadline:
             await asyncio.sleep(_DRAIN_POLL_S)
         if gateway.connections:
-            log.warning("drain_timeout is over: %d connections are cut", len(gateway.connections))
+            log.warning("drain_timeout is over: closing %d connections", len(gateway.connections))
 
     async def close(self) -> None:
         """Close everything at once."""
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         if self._ticker is not None:
             self._ticker.cancel()
         await self.gateway.close()
         self.gateway.ledger.close()
-        if self._stepper is not None:
-            self._stepper.close()
+        if self._syncing is not None:
+            await self._syncing.stop()
+            await self._syncing.run()  # the last samples reach the others
         if self.gateway.tracing is not None:
             await self.gateway.tracing.close()

@@ -10,7 +10,7 @@ from proxy.access.limits import Lock
 class FileLock(Lock):
     """Locks on single bytes of a file, here of memory that workers share (``lockf``: 0.7 µs for both calls).
 
-    Between processes only: within one, they are as one holder.
+    It locks between processes only: one process is one holder.
 
     :param descriptor: of the file, open for writing.
     """

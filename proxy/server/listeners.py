@@ -1,4 +1,4 @@
-"""Listening: TCP addresses and Unix sockets, and what to say when one can't be had."""
+"""Opens listening sockets: TCP addresses and Unix sockets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from proxy.config.values import MAX_SECONDS
 from proxy.errors import StartError
 
 _BACKLOG = 4096
-# For the handshake of TLS: some round trips, and a signature. It is all that bounds a client who begins one
-# and says nothing more.
+# For the handshake of TLS: some round trips, and a signature. Nothing else bounds a client that begins a
+# handshake and sends nothing more.
 _HANDSHAKE_S = 10.0
-# The event loop gives up a TLS connection that was closed, and what is still to be sent on it, after so long.
-# How long that may take is our own `client_write`, so this must only be longer than anything that can set.
+# How long the event loop waits for a closed TLS connection to send its rest and end.
+# Our own `client_write` bounds that, so this must only be longer than its highest value.
 _FLUSH_S = 2 * MAX_SECONDS
 
 
@@ -49,7 +49,7 @@ async def serve_on(
 ) -> asyncio.Server:
     """Accept connections on a socket of :func:`listen_on`. Closing the server closes the socket.
 
-    :param tls: for TCP; what comes by a Unix socket has left no machine.
+    :param tls: for TCP; a Unix socket does not leave the machine.
     """
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:

@@ -1,6 +1,6 @@
-"""What the supervisor and its workers say to each other, and the socket pair they say it on.
+"""The messages between the supervisor and its workers, and the socket pair that carries them.
 
-Both ends are this program, of the same version, and nobody else has the socket: so objects go as they are.
+Both ends are this program, of the same version, and nobody else has the socket, so objects are pickled.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ _LENGTH = Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """A configuration that can be used, with the operator's keys, the simulator's port (0: it rests), and the
-    listeners' certificate (None: plain HTTP)."""
+class WorkerConfig:
+    """A valid configuration with all that a worker needs to use it.
+
+    :param keys: the operator's, by provider. :param simulator_port: 0: the simulator is off.
+    :param certificate: of the listeners; None: plain HTTP.
+    """
 
     config: Config
     keys: Mapping[str, str | None] = field(repr=False)
@@ -33,16 +36,16 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first order to a worker.
+    """The first message to a worker.
 
     :param index: which of the ``workers`` it is.
-    :param sockets: descriptors of the sockets to accept on. :param memory: that of the mapping.
-    :param accounts: and that of the keys' accounts. :param ledger: the directory to write to, if any.
+    :param sockets: descriptors of the sockets to accept on. :param memory: descriptor of the common memory.
+    :param accounts: descriptor of the keys' accounts. :param ledger: the directory to write to, if any.
     :param created: Unix seconds, for ``/v1/models``.
-    :param learned: what is known already, by row; it holds all samples up to ``positions``, by worker.
+    :param learned: what is known already, by row; it includes all samples up to ``positions``, by worker.
     """
 
-    settled: Settled
+    worker_config: WorkerConfig
     index: int
     workers: int
     sockets: tuple[int, ...]
@@ -56,49 +59,51 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeOn:
-    """Another configuration."""
+class ApplyConfig:
+    """Use another configuration."""
 
-    settled: Settled
+    worker_config: WorkerConfig
 
 
 @dataclass(frozen=True, slots=True)
-class TakeKeys:
-    """Other keys."""
+class ApplyKeys:
+    """Use other keys."""
 
     keyring: Keyring
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """The latest requests that a query selects."""
+class GetRecent:
+    """Return the latest requests that a query selects."""
 
     query: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What was counted, and what is so now: :meth:`proxy.relay.downstream.gateway.Gateway.count`."""
+    """Return counters and gauges: :meth:`proxy.relay.downstream.gateway.Gateway.count`."""
 
     brief: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Stop, as SIGTERM says."""
+    """Drain and exit, as after SIGTERM. Has no reply."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The worker's answer to an order; each but :class:`Drain` has one, in their order. ``error``: it could
-    not."""
+class Reply:
+    """The worker's reply to a message. Replies come in the order of the messages.
+
+    :param error: why the worker could not do it; "" if it could.
+    """
 
     value: Any = None
     error: str = ""
 
 
 class Channel:
-    """One end of the socket pair."""
+    """One end of the socket pair between supervisor and worker."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -106,23 +111,23 @@ class Channel:
 
     @classmethod
     async def open(cls, sock: socket.socket) -> Channel:
-        """The end that is ``sock``."""
+        """Open the end that is ``sock``."""
         return cls(*await asyncio.open_unix_connection(sock=sock))
 
     async def send(self, message: object) -> None:
-        """:raises ConnectionError: nobody is at the other end."""
+        """Send a message. :raises ConnectionError: the other end is closed."""
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         self._writer.write(_LENGTH.pack(len(data)) + data)
         await self._writer.drain()
 
     async def receive(self) -> Any:
-        """The next message; None: the other end is gone."""
+        """Receive the next message; None: the other end is closed."""
         try:
             [length] = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            return pickle.loads(await self._reader.readexactly(length))  # noqa: S301  # see the module's text
+            return pickle.loads(await self._reader.readexactly(length))  # noqa: S301  # only this program has the socket
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close this end."""
         self._writer.close()

@@ -41,13 +41,13 @@ def serve(config: Config, file: RoutesFile | None = None) -> int:
 
 
 def _keep_out_of_cores() -> None:
-    """No crash writes memory to a disk: the operator's keys are in it, and prompts. Workers inherit that.
+    """Forbid core dumps: the operator's keys and prompts are in memory. Workers inherit that.
 
-    By a limit of 1: with 0 the kernel still hands cores to a program, where it is set so (Linux,
-    fs/coredump.c). Whoever wants one says so to the process that runs: ``prlimit --pid … --core=unlimited:``.
+    The limit is 1: with 0 the kernel still hands cores to a program, where it is set so (Linux,
+    fs/coredump.c). To get one all the same: ``prlimit --pid … --core=unlimited:`` on the running process.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it: that is no reason not to serve
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it: serve all the same
         resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
@@ -77,11 +77,11 @@ async def _serve(config: Config, file: RoutesFile | None) -> int:
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
-            log.info("%s while it starts", stopping.result())
+            log.info("%s during the start", stopping.result())
             return 0
         await starting
         has_started = True
-        _tell_of(server, workers, "https" if config.server.tls_cert else "http")
+        _log_start(server, workers, "https" if config.server.tls_cert else "http")
         return await _run(server, stop, stopping)
     finally:
         for task in (starting, stopping, *reloads):
@@ -91,19 +91,20 @@ async def _serve(config: Config, file: RoutesFile | None) -> int:
         log.info("stopped")
 
 
-def _tell_of(server: Server | Supervisor, workers: int, scheme: str) -> None:
+def _log_start(server: Server | Supervisor, workers: int, scheme: str) -> None:
     if server.admin_address is not None:
         log.info("admin API at %s", show(server.admin_address))
     if workers > 1:
         log.info("%d workers", workers)
     for listen in server.addresses:
         log.info("listening on %s", show(listen, scheme))
-    allocator.settle()
+    allocator.tune()
     systemd.ready()
 
 
 async def _run(server: Server | Supervisor, stop: asyncio.Queue[str], stopping: asyncio.Task[str]) -> int:
-    """Until a signal comes, and then until all is drained or a second one comes; or workers can't go on."""
+    """Run until a signal comes; then until all is drained, or a second signal. Ends if workers can't
+    start."""
     code = 0
     if isinstance(server, Supervisor):
         await asyncio.wait((stopping, server.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -31,18 +31,18 @@ class Server:
     """
 
     def __init__(self, config: Config, environ: Mapping[str, str], file: RoutesFile | None = None) -> None:
-        self.addresses: list[Listen] = []  # what is really listened on, ports filled in
+        self.addresses: list[Listen] = []  # listened on, with the ports filled in
         self._control = ControlPlane(config, environ, file)
         self._plane: DataPlane | None = None
 
     @property
     def gateway(self) -> Gateway:
-        """What the connections share."""
+        """The gateway that the connections share."""
         return self._control.gateway
 
     @property
     def reloader(self) -> Reloader:
-        """What changes the configuration."""
+        """The part that changes the configuration."""
         return self._control.reloader
 
     @property
@@ -51,7 +51,7 @@ class Server:
         return self._control.address
 
     async def start(self) -> None:
-        """Listen. :raises StartError: it can't."""
+        """Start to serve. :raises StartError: it can't."""
         control = self._control
         config = control.started
         accounts = Accounts(memoryview(mmap.mmap(-1, memory_bytes(1))), 1, 0)
@@ -62,16 +62,16 @@ class Server:
             control.prepared.providers,
             keyring=control.keys.keyring,
             accounts=accounts,
-            ledger=Ledger(control.books.directory, 0, int(time.time() * 1000)),
+            ledger=Ledger(control.usage_index.directory, 0, int(time.time() * 1000)),
             tracing=open_tracing(config.traces, None),
             tls=control.prepared.tls,
         )
 
-        async def spread(_config: Config, prepared: Prepared) -> None:
-            plane.take_certificate(prepared.tls)
+        async def apply(_config: Config, prepared: Prepared) -> None:
+            plane.apply_certificate(prepared.tls)
 
-        control.govern(plane.gateway, spread)
-        await control.keys.serve(plane.take_keys)
+        control.govern(plane.gateway, apply)
+        await control.keys.serve(plane.apply_keys)
         await plane.start()
         for listen in config.server.listen:
             [sockets], address = await listen_on(listen, config.server.socket_mode)
@@ -81,11 +81,11 @@ class Server:
         await control.start(self.requests, self.count)
 
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The latest requests that a query selects. :raises QueryError: it is none."""
-        return await latest(self.gateway, query)
+        """The latest requests that a query selects. :raises QueryError: it can't be read."""
+        return await recent_requests(self.gateway, query)
 
     async def count(self, brief: bool = False) -> Counted:
-        """What was counted, and what is so now; ``brief``: over all labels."""
+        """The counters and gauges of this process; ``brief``: summed over all labels."""
         counted = await stepped(self.gateway.count(brief))
         counted.levels["workers",] = (1,)
         return counted
@@ -95,12 +95,12 @@ class Server:
         await self.reloader.reload_and_log(why)
 
     async def drain(self) -> None:
-        """Let what runs come to its end; see :meth:`proxy.server.data_plane.DataPlane.drain`."""
+        """Let running requests end; see :meth:`proxy.server.data_plane.DataPlane.drain`."""
         assert self._plane is not None
         await self._plane.drain()
 
     async def close(self) -> None:
-        """Close everything at once; also what a start that failed has opened."""
+        """Close everything at once; also after a start that failed."""
         for listen in self.addresses:
             remove_socket(listen)
         if self._plane is not None:
@@ -108,10 +108,10 @@ class Server:
         await self._control.close()
 
 
-async def latest(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The latest requests of this process that a query selects, newest first.
+async def recent_requests(gateway: Gateway, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Select the latest requests of this process by a query, newest first.
 
-    :raises QueryError: it is none.
+    :raises QueryError: the query can't be read.
     """
     name_of = gateway.keys.name_of
     lines = list(gateway.endings.latest)

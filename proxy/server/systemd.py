@@ -1,4 +1,4 @@
-"""Tells systemd how the gateway is doing, for units of ``Type=notify`` (sd_notify(3)); elsewhere it does
+"""Notifies systemd of the gateway's state, for units of ``Type=notify`` (sd_notify(3)). Elsewhere it does
 nothing.
 """
 
@@ -25,19 +25,19 @@ def notify(state: str, address: str | None = None) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.sendto(state.encode(), name)
     except OSError as error:
-        log.warning("systemd can't be told %s: %s", state.split("\n", maxsplit=1)[0], error)
+        log.warning("systemd can't be notified of %s: %s", state.split("\n", maxsplit=1)[0], error)
 
 
 def ready() -> None:
-    """It serves (again, after a reload)."""
+    """Report that the gateway serves, after the start or a reload."""
     notify("READY=1")
 
 
 def reloading() -> None:
-    """It reads its configuration anew; to be followed by :func:`ready`."""
+    """Report that the configuration is read anew; to be followed by :func:`ready`."""
     notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
-    """It drains."""
+    """Report that the gateway drains."""
     notify("STOPPING=1")

@@ -1,4 +1,4 @@
-"""A worker as the supervisor sees it: its process, and the channel over which it gets its orders."""
+"""A worker as the supervisor sees it: its process, and the channel that brings it messages."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ import contextlib
 import signal
 from collections import deque
 
-from proxy.server.messages import Answer, Channel, Count
+from proxy.server.messages import Channel, Count, Reply
 from proxy.usage.counters import Counted
 
-# An order is obeyed within milliseconds; a worker that doesn't answer for so long serves nobody either.
-ORDER_S = 10.0
-# Who watches would rather see what was a moment ago than wait.
+# A worker replies within milliseconds; one that takes this long serves nobody either.
+REPLY_S = 10.0
+# Watchers get slightly old counts rather than wait longer.
 _COUNT_S = 1.0
-# Orders that wait for their answers; with more, a worker is stuck, and nothing is asked that can wait.
-_MANY = 16
+# With more messages waiting for a reply, a worker is stuck: counts, which can wait, are not asked for.
+_MAX_WAITING = 16
 
 
-class Handle:
-    """See the module's text. Orders are answered in the order they were given."""
+class WorkerHandle:
+    """A worker's process and channel. Replies come in the order of the messages."""
 
     def __init__(self, index: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
         self.index = index
         self.process = process
         self.channel = channel
-        self.counted = {False: Counted({}, {}), True: Counted({}, {})}  # as it said last; True: in brief
-        self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self.counted = {False: Counted({}, {}), True: Counted({}, {})}  # its latest; True: in brief
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._reader = asyncio.get_running_loop().create_task(self._listen())
 
-    async def ask(self, order: object) -> Answer:
-        """Give an order. The worker's death is an answer too."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
+    async def call(self, message: object) -> Reply:
+        """Send a message and wait for the reply. If the worker dies, that is the reply's error."""
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append(reply)
         with contextlib.suppress(ConnectionError):
-            await self.channel.send(order)
+            await self.channel.send(message)
         if self._reader.done():
             self._give_up()
-        return await answer
+        return await reply
 
     async def count(self, brief: bool) -> None:
-        """Bring :attr:`counted` up to date, if it answers soon."""
-        if len(self._waiting) >= _MANY:
+        """Update :attr:`counted`, if the worker replies soon."""
+        if len(self._waiting) >= _MAX_WAITING:
             return
         with contextlib.suppress(TimeoutError):
-            answer = await asyncio.wait_for(self.ask(Count(brief)), _COUNT_S)
-            if not answer.error:
-                self.counted[brief] = answer.value
+            reply = await asyncio.wait_for(self.call(Count(brief)), _COUNT_S)
+            if not reply.error:
+                self.counted[brief] = reply.value
 
     async def _listen(self) -> None:
-        while isinstance(answer := await self.channel.receive(), Answer):
+        while isinstance(reply := await self.channel.receive(), Reply):
             if self._waiting:
                 waiting = self._waiting.popleft()
                 if not waiting.done():
-                    waiting.set_result(answer)
+                    waiting.set_result(reply)
         self._give_up()
 
     def _give_up(self) -> None:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                waiting.set_result(Answer(error="it has died"))
+                waiting.set_result(Reply(error="it has died"))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it lives."""
+        """Send the process a signal, if it lives."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
     async def close(self) -> None:
-        """After its end."""
+        """Close the channel, after the worker has ended."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         self._give_up()

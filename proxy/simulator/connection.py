@@ -59,7 +59,7 @@ class _Current:
 
 
 class Host(Protocol):
-    """What a connection needs of its simulator."""
+    """The simulator, as a connection sees it."""
 
     requests: int
     streams: int

@@ -1,4 +1,4 @@
-"""How the simulated models behave: pace, length, vocabulary, token counts and vectors.
+"""Profiles of the simulated models: pace, length, vocabulary, token counts and vectors.
 
 Everything here is pure. Chance comes in as one seeded generator, and each request takes the same number of
 draws from it in the order of arrival (:func:`draw`), so that the same seed and the same sequence of requests
@@ -37,11 +37,11 @@ TOPIC_CHARS = 60  # how much of the question an answer repeats
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How one family of models paces its answers. Times in seconds, at speed 1."""
+    """The pace of one family of models. Times in seconds, at speed 1."""
 
     ttft_s: float  # median time to the first token of a short prompt
     tokens_per_s: float
-    output_tokens: int = 220  # median length of an answer nobody limited
+    output_tokens: int = 220  # median length of an answer without a limit
     sigma: float = 0.25  # of the logarithm of the time to first token
     reasoning_tokens: int = 0  # median; hidden from the answer, counted in its usage
     dimensions: int = 1536  # of its vectors, when it is asked for any

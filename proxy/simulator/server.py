@@ -1,4 +1,4 @@
-"""A provider that is none: an OpenAI-compatible server with made-up answers at the pace of the real models.
+"""The simulated provider: an OpenAI-compatible server with made-up answers at the pace of the real models.
 
 It stands in for the providers in demos and tests and under load tests of the gateway, so it is built as the
 gateway's data plane is (:mod:`proxy.simulator.connection`): no task per request, a timer only where something
@@ -74,7 +74,7 @@ _ANTHROPIC_TYPES = {401: "authentication_error", 403: "permission_error", 404: "
 
 
 class Controls(NamedTuple):
-    """What the ``x-sim-*`` headers of a request ask for; None where they don't."""
+    """The values of a request's ``x-sim-*`` headers; None: not given."""
 
     latency_s: float | None = None
     delay_s: float | None = None
@@ -84,7 +84,7 @@ class Controls(NamedTuple):
 
     @classmethod
     def parse(cls, headers: dict[str, str] | None) -> Controls:
-        """:raises BadRequest: a value is no whole number in its range."""
+        """Read the headers. :raises BadRequest: a value is no whole number in its range."""
         if not headers:
             return _NO_CONTROLS
         latency_ms = _whole(headers, "x-sim-latency-ms", 0, MAX_WAIT_MS)
@@ -208,7 +208,7 @@ class Simulator:
         return bound
 
     async def close(self) -> None:
-        """Stop listening and cut all connections; returns when none is left."""
+        """Stop listening and cut all connections; returns when all are closed."""
         if self._server is None:
             return
         self._server.close()
@@ -224,7 +224,7 @@ class Simulator:
                 os.unlink(self._path)
 
     def gone(self, connection: Connection) -> None:
-        """A connection tells that it is closed."""
+        """Remove a connection that has closed."""
         self.connections.discard(connection)
         if self._empty is not None and not self.connections and not self._empty.done():
             self._empty.set_result(None)

@@ -1,4 +1,4 @@
-"""What a simulated model says to one request, before it is written down in one of the APIs' shapes.
+"""The answer of a simulated model to one request, before it takes the shape of one of the APIs.
 
 Pure: chance and time come with the :class:`Context`. A :class:`Turn` holds what was "said" (pieces of one
 token each, why it stopped, what it counted); an :class:`Answer` is the response the server sends, with its
@@ -29,7 +29,7 @@ HOLE = "\0"  # where a template of :func:`deltas` takes its piece
 
 
 class Context(NamedTuple):
-    """What an answer needs beside the request."""
+    """The inputs of an answer beside the request."""
 
     rng: random.Random
     now: int  # Unix seconds
@@ -166,7 +166,7 @@ def _fingerprint(model: str) -> str:
 
 @dataclass(slots=True)
 class Turn:
-    """What a model said, and what it counted. ``finish`` is ``stop``, ``length`` or ``tool_calls``."""
+    """The text of a model, and its token counts. ``finish`` is ``stop``, ``length`` or ``tool_calls``."""
 
     id: str
     model: str

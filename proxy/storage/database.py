@@ -1,8 +1,8 @@
-"""What outlives the process, in SQLite: the keys, the ledger's totals, and what the live rows have learned.
+"""The state in SQLite: the keys, the ledger's totals, and what the live rows have learned.
 
-A file that can't be made, read or written stops the start: there may be keys in it (on a disk that is not
-mounted, in a directory that may not be entered), and without them a gateway on loopback lets everybody in.
-Only :data:`IN_MEMORY` keeps nothing.
+If the file can't be made, read or written, the gateway doesn't start: there may be keys in it (on a disk that
+is not mounted, in a directory that may not be entered), and missing keys must not mean open access. Only
+:data:`IN_MEMORY` keeps nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 
 from proxy.storage import key_table, ledger_ingest
-from proxy.storage.key_table import writing
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.schema_version import (
     BUSY_MS,
@@ -34,6 +33,7 @@ from proxy.storage.schema_version import (
     version_in,
     version_of,
 )
+from proxy.storage.transaction import transaction
 
 log = logging.getLogger("tokenhub.state")
 
@@ -47,35 +47,35 @@ CREATE TABLE IF NOT EXISTS live_rows (
 """
 # What SQLite and the ledger keep beside the file.
 _BESIDE = ("-wal", "-shm", "-journal", "-ledger")
-# A row that nobody has used for so long is of a model that has gone.
+# A row that was not used for this long is of a model that was removed.
 _KEPT_S = 30 * 24 * 3600.0
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class State:
-    """See the module's text.
+class Database:
+    """The state's file, used by one thread at a time.
 
     :param path: of the file; ``:memory:``: nothing is kept.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.is_kept = False  # there is a file, and it is open
-        self.waiting = 0  # how many wait for their turn
-        self._database: sqlite3.Connection | None = None
+        self.is_kept = False  # the file is open
+        self.waiting = 0  # tasks that wait for their turn
+        self._connection: sqlite3.Connection | None = None
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
         """Open the file, or make it. :raises StateError: it can't be used."""
-        self._database = await asyncio.to_thread(connect, self.path)
+        self._connection = await asyncio.to_thread(connect, self.path)
         self.is_kept = self.path != IN_MEMORY
 
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Have ``work`` done with the database, in a thread; one at a time.
+        """Do ``work`` with the database, in a thread; one at a time.
 
         :raises sqlite3.Error: what it raises.
         """
@@ -85,56 +85,56 @@ class State:
         finally:
             self.waiting -= 1
         try:
-            database = self._database
+            database = self._connection
             if database is None:
                 raise sqlite3.ProgrammingError("the state is closed")
             done = asyncio.get_running_loop().run_in_executor(None, partial(work, database, *args, **kwargs))
             try:
                 return await asyncio.shield(done)
-            finally:  # whoever waits may be gone: the next must not begin before this has ended
+            finally:  # even if the caller is gone, the next must not begin before this has ended
                 if not done.done():
                     await asyncio.wait((done,))
         finally:
             self._lock.release()
 
     async def rows(self) -> dict[int, dict[str, Any]]:
-        """What was learned, by the row's key, with Unix seconds."""
+        """Return what was learned, by the row's key, with Unix seconds."""
         try:
             return await self.run(_rows)
         except (sqlite3.Error, ValueError) as error:
-            log.warning("what was learned can't be read from %s: %s", self.path, error)
+            log.warning("learned figures can't be read from %s: %s", self.path, error)
             return {}
 
     async def save(self, rows: dict[int, dict[str, Any]]) -> None:
-        """Keep what the rows have learned; it replaces what is there of them."""
+        """Write what the rows have learned, in place of what is stored of them."""
         if not self.is_kept:
             return
         try:
             await self.run(_save, rows, time.time())
         except sqlite3.Error as error:
-            log.warning("what was learned can't be written to %s: %s", self.path, error)
+            log.warning("learned figures can't be written to %s: %s", self.path, error)
 
     async def close(self) -> None:
         """Close the file."""
         self.is_kept = False
         async with self._lock:
-            database, self._database = self._database, None
+            database, self._connection = self._connection, None
             if database is not None:
                 await asyncio.to_thread(database.close)
 
 
 def connect(path: str, say: Callable[[str], object] = log.warning) -> sqlite3.Connection:
-    """Open the file to write to it, with its tables; where there is none, make it.
+    """Open the file for writing, with its tables. Make it if it does not exist.
 
     A file of an earlier version is moved to this one, and a copy of it as it was is kept beside it.
 
-    :param say: told in one line that it was moved.
+    :param say: gets one line if the file was moved.
     :raises StateError: it can't be used.
     """
     try:
         if path != IN_MEMORY:
             check_place(path)
-            if not os.path.lexists(path):  # others are not to read what it holds
+            if not os.path.lexists(path):  # other users must not read it
                 with contextlib.suppress(FileExistsError):  # another process was as quick
                     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         # Used by one thread at a time, though not always by the same.
@@ -182,7 +182,7 @@ def connect_to_read(path: str) -> tuple[sqlite3.Connection, int]:
 
 
 def check_place(path: str) -> None:
-    """Look whether the file can be made, read and written. Nothing is changed.
+    """Check that the file can be made, read and written. Nothing is changed.
 
     :raises StateError: it can't.
     """
@@ -194,7 +194,7 @@ def check_place(path: str) -> None:
 
 
 def check_ledger(path: str) -> None:
-    """Look whether the ledger's directory beside the file, where there is one, can be used.
+    """Check that the ledger's directory beside the file, if it exists, can be used.
 
     :raises StateError: it can't.
     """
@@ -206,7 +206,7 @@ def check_ledger(path: str) -> None:
 def make_ledger(path: str) -> None:
     """Make the ledger's directory beside the file.
 
-    :raises StateError: it can't be made or used; a full disk is only told, as it may have room again.
+    :raises StateError: it can't be made or used; a full disk is only logged, as it may have room again.
     """
     check_ledger(path)
     ledger = directory_of(path)
@@ -245,10 +245,11 @@ def _user() -> str:
 
 
 def _check_owner(path: str) -> None:
-    """Where everybody may write, such as in /tmp, somebody else may have put a link there, or a file with
-    keys of his own. The rule is that of Linux's fs.protected_regular, which not every system has on.
+    """Refuse files of other users in a directory where everybody may write, such as /tmp: they may have put a
+    link there, or keys of their own. The rule is that of Linux's fs.protected_regular, which is not on
+    everywhere.
 
-    :raises StateError: what is there is neither ours nor of whoever owns the directory. :raises OSError: …
+    :raises StateError: a file belongs neither to us nor to the directory's owner. :raises OSError: …
     """
     folder = os.stat(os.path.dirname(os.path.abspath(path)))
     if not folder.st_mode & stat.S_IWOTH:
@@ -261,11 +262,11 @@ def _check_owner(path: str) -> None:
 
 
 def explain(path: str, error: Exception) -> str:
-    """Two sentences for people: what is wrong with [state] path, and the way out."""
+    """Explain in two sentences what is wrong with [state] path, and the way out."""
     memory = f'path = "{IN_MEMORY}" keeps nothing'
     if isinstance(error, StateError) and error.way_out:
         way_out = f"{error.way_out}; or name another path ({memory})"
-    elif "locked" in str(error):  # it is whole: whoever removes it loses keys for nothing
+    elif "locked" in str(error):  # the file is whole: to remove it would lose keys for nothing
         way_out = f"end what keeps it so ('fuser {shlex.quote(path)}' tells), and start again"
     else:
         way_out = f"repair or remove it, or name another file ({memory})"
@@ -276,13 +277,13 @@ def explain(path: str, error: Exception) -> str:
 
 
 def _rows(database: sqlite3.Connection) -> dict[int, dict[str, Any]]:
-    """Nothing is written for it, so that it can be had while another process keeps the file locked."""
+    """Read without writing, which works while another process has the file locked."""
     found = database.execute("SELECT key, state FROM live_rows WHERE saved_at >= ?", (time.time() - _KEPT_S,))
     return {int(key, 16): orjson.loads(state) for key, state in found}
 
 
 def _save(database: sqlite3.Connection, rows: dict[int, dict[str, Any]], now: float) -> None:
     values = [(f"{key:016x}", now, orjson.dumps(state).decode()) for key, state in rows.items()]
-    with writing(database):
+    with transaction(database):
         database.execute("DELETE FROM live_rows WHERE saved_at < ?", (now - _KEPT_S,))
         database.executemany("INSERT OR REPLACE INTO live_rows VALUES (?, ?, ?)", values)

@@ -1,4 +1,4 @@
-"""The keys in SQLite, and the making of new ones: for a gateway, and for commands where none is running."""
+"""The keys in SQLite, and the making of new ones: for a gateway, and for commands without a gateway."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from proxy.access.key import PREFIX, Key, KeySettingsError, digest_of
+from proxy.storage.transaction import transaction
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -40,25 +40,12 @@ class NameTaken(Exception):
         )
 
 
-@contextmanager
-def writing(database: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that writes: all of it, or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
 def make_key(settings: dict[str, Any], now: float) -> tuple[Key, str]:
-    """A new key, and its clear text, which is not to be had again.
+    """Make a key. Returns it with its clear text, which is stored nowhere.
 
     :param settings: as :func:`proxy.access.key.read_settings` gives them.
     :param now: Unix seconds.
-    :raises KeySettingsError: there is no name among them.
+    :raises KeySettingsError: they have no name.
     """
     if not settings.get("name"):
         raise KeySettingsError("A key needs a 'name' that says whose it is.")
@@ -67,7 +54,7 @@ def make_key(settings: dict[str, Any], now: float) -> tuple[Key, str]:
 
 
 def make_secret() -> tuple[str, bytes]:
-    """A new secret, and what is kept of it."""
+    """Make a secret. Returns it with its digest, which is what is stored."""
     secret = PREFIX + secrets.token_urlsafe(32)
     return secret, digest_of(secret.encode())
 
@@ -75,7 +62,7 @@ def make_secret() -> tuple[str, bytes]:
 def load_keys(database: sqlite3.Connection) -> list[Key]:
     """All keys, the oldest first.
 
-    :raises ValueError: a row that this version can't read.
+    :raises ValueError: this version can't read a row.
     """
     found = database.execute(f"{_SELECT} ORDER BY created, id").fetchall()
     return [_key(*row) for row in found]
@@ -98,13 +85,13 @@ def _key(id: str, digest: bytes, created: int, settings: str) -> Key:
 
 def store_key(database: sqlite3.Connection, key: Key) -> None:
     """Write a new key. :raises NameTaken: another one in use has its name."""
-    with writing(database):
+    with transaction(database):
         _check_name(database, key, key.created)
         _write(database, key)
 
 
 def _check_name(database: sqlite3.Connection, key: Key, now: float) -> None:
-    """Where the key is in use, no other key in use may have its name. Names are compared as they are.
+    """Check that no other key in use has the name of this one, if it is in use. Names are compared exactly.
 
     :raises NameTaken: one has it.
     """
@@ -124,14 +111,14 @@ def _write(database: sqlite3.Connection, key: Key) -> None:
 
 
 def change_key(database: sqlite3.Connection, id: str, settings: dict[str, Any], now: float) -> Key:
-    """Change a key as it is stored now, whatever was known of it before.
+    """Change a key as it is stored now.
 
     :param settings: fields of a :class:`proxy.access.key.Key`.
     :param now: Unix seconds.
     :raises UnknownKey: it is not stored. :raises NameTaken: another one in use has the name that it gets, or
         that it has and would be in use under again.
     """
-    with writing(database):
+    with transaction(database):
         before = _stored(database, id)
         key = dataclasses.replace(before, **settings)
         if key.name != before.name or not before.is_in_use(now):  # keys of one name may be there from before
@@ -147,7 +134,7 @@ def rotate_key(database: sqlite3.Connection, id: str, digest: bytes, overlap_s: 
     :param digest: of the new secret. :param now: Unix seconds.
     :raises UnknownKey: it is not stored. :raises KeySettingsError: it is not in use.
     """
-    with writing(database):
+    with transaction(database):
         before = _stored(database, id)
         check_rotation(before, now)
         key = dataclasses.replace(
@@ -173,12 +160,12 @@ def _stored(database: sqlite3.Connection, id: str) -> Key:
 
 
 def version_of(database: sqlite3.Connection) -> int:
-    """Changes when another connection has written."""
+    """A number that changes when another connection has written."""
     return int(database.execute("PRAGMA data_version").fetchone()[0])
 
 
 def shared_names(keys: Iterable[Key], now: float) -> dict[str, list[str]]:
-    """Names that several keys in use have, with their ids: such are from before names had to be unique."""
+    """Names that several keys in use have, with their ids. Earlier versions allowed that."""
     ids: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         if key.is_in_use(now):
@@ -187,10 +174,10 @@ def shared_names(keys: Iterable[Key], now: float) -> dict[str, list[str]]:
 
 
 def find_key(keys: list[Key], wanted: str, now: float) -> Key:
-    """The key with that id; or with that name, where one in use has it alone, or else one that is not
-    revoked, or else one.
+    """Find a key by its id; or by its name, if exactly one key in use has it, or else exactly one that is not
+    revoked, or else exactly one.
 
-    :raises UnknownKey: there is none, or more than one.
+    :raises UnknownKey: no key, or more than one, is meant.
     """
     for key in keys:
         if key.id == wanted:

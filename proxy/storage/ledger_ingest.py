@@ -3,7 +3,7 @@
 Each worker process appends a line per finished request to a file of its own, ``<start>-<worker>-<n>.jsonl``:
 Unix milliseconds at which it started, its number, and how often it has begun a new file. A file is never
 taken up again by another process, so its name and an offset say which lines have been counted. Offset and
-totals change in one transaction: whoever is killed, at whatever instant, has either counted a slice or not.
+totals change in one transaction: a process that is killed at any instant has either counted a slice or not.
 
 The order in which things happen is what makes it exact:
 
@@ -24,15 +24,15 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from proxy.storage.transaction import transaction
 from proxy.usage.tally import Group, Totals, add, cut
 
-log = logging.getLogger("tokenhub.folding")
+log = logging.getLogger("tokenhub.ledger")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS ledger_files (
@@ -71,8 +71,8 @@ _NAME = re.compile(r"([0-9]{13})-([0-9]{3,})-([0-9]{6,})\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """What one call of :func:`fold` has done."""
+class Ingested:
+    """The result of one call of :func:`ingest`."""
 
     lines: int  # counted
     torn: int  # skipped
@@ -94,28 +94,29 @@ def pause() -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether its writer runs: writers hold ``flock(LOCK_EX)`` on their file, which ends with the process.
+    """Check whether the writer of a file runs: writers hold ``flock(LOCK_EX)`` on their file, which ends with
+    the process.
 
     Not ``lockf``: that kind is lost as soon as the same process closes another descriptor of the file, which
-    is what folding in a thread does.
+    is what ingesting in a thread does.
     """
     try:
         with path.open("rb") as file:
-            # Shared, so that two who ask at the same time don't take each other for the writer.
+            # Shared, so that two checks at the same time don't take each other for the writer.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or not to be known: spared either way
+    except OSError:  # held, or unknown: the file is spared either way
         return True
     return False
 
 
-def fold(
+def ingest(
     database: sqlite3.Connection,
     directory: Path,
     keep_bytes: int,
     is_alive: Callable[[Path], bool] = is_locked,
     pause: Callable[[], object] = pause,
     said: set[tuple[str, str]] | None = None,
-) -> Folded:
+) -> Ingested:
     """Count what the files have beyond their offsets, then delete the oldest down to ``keep_bytes``.
 
     :param database: with :data:`TABLES`; a connection in autocommit mode that nobody else uses meanwhile.
@@ -123,8 +124,8 @@ def fold(
         and have no writer any more.
     :param is_alive: asked about the newest file of a writer after whom another of the same number has
         started: may it still write? A writer without a successor is taken to run.
-    :param pause: called every :data:`LINES_AT_ONCE` lines. What it raises ends the folding; nothing is lost.
-    :param said: what trouble of which files was logged and should not be again: the caller keeps it.
+    :param pause: called every :data:`LINES_AT_ONCE` lines. What it raises ends the call; nothing is lost.
+    :param said: trouble of files that was logged and should not be again; the caller keeps it.
     :raises sqlite3.Error: locked, full, broken: what is not yet counted will be by a later call.
     :raises OSError: the directory can't be listed.
     """
@@ -159,7 +160,7 @@ def fold(
     too_many = sum(file.size for file in files) - keep_bytes
     deleted = _delete(database, directory, _oldest(counted, too_many), said)
     kept_bytes = sum(file.size for file in files if file not in deleted)
-    return Folded(lines, torn, len(deleted), kept_bytes)
+    return Ingested(lines, torn, len(deleted), kept_bytes)
 
 
 def _listed(directory: Path) -> list[_File]:
@@ -178,13 +179,13 @@ def _listed(directory: Path) -> list[_File]:
                     start, worker, number = map(int, match.groups())
                     path = Path(entry.path)
                     files.append(_File((start, worker), number, path, facts.st_size, facts.st_mtime_ns))
-    except FileNotFoundError:  # nobody has written yet
+    except FileNotFoundError:  # nothing was written yet
         return []
     return sorted(files)
 
 
 def _over(files: list[_File], is_alive: Callable[[Path], bool]) -> set[str]:
-    """Names of those to which nobody will write: the writer has a newer one, or is gone.
+    """Names of finished files: the writer has a newer one, or is gone.
 
     To be asked before a file's size is: what is found in it then is all there will be.
     """
@@ -204,7 +205,7 @@ def _over(files: list[_File], is_alive: Callable[[Path], bool]) -> set[str]:
 
 
 class _Reading:
-    """Of one file, from an offset to where it ended at the beginning of the reading."""
+    """The reading of one file, from an offset to the end that it had at the beginning."""
 
     def __init__(
         self,
@@ -223,7 +224,8 @@ class _Reading:
         self.torn = 0
 
     def run(self) -> int:
-        """Count; the file's size. ``offset``, ``lines``, ``torn`` say how far it came, also when it fails."""
+        """Count the lines. Returns the file's size. ``offset``, ``lines`` and ``torn`` hold after a
+        failure too."""
         with self._path.open("rb", buffering=0) as source:
             size = os.fstat(source.fileno()).st_size
             while self.offset < size:
@@ -244,12 +246,13 @@ class _Reading:
         return size
 
     def _commit(self, taken: int, torn: int, totals: Totals) -> bool:
-        """Whether it has been counted. If another process did, ``offset`` becomes how far that one came."""
+        """Write the counts. Returns False if another process was faster; ``offset`` is then how far that
+        came."""
         name = self._path.name
         with transaction(self._database):
             row = self._database.execute(_FILE, (name,)).fetchone()
             if row is None and not self._path.exists():
-                # Whoever counted and deleted it has taken the row away, after the file.
+                # Another process has counted it, and deleted the file and then the row.
                 raise FileNotFoundError(f"{self._path} went while it was read")
             offset, torn_before = row or (0, 0)
             if offset != self.offset:
@@ -257,7 +260,7 @@ class _Reading:
                 return False
             self._database.execute(_COUNTED, (name, offset + taken, torn))
             self._database.executemany(_ADD, map(_values, totals.items()))
-        if torn and not torn_before:  # so that it is said once per file, however often it is opened
+        if torn and not torn_before:  # so that it is logged once per file
             log.warning("%s has torn lines from byte %d on: they are not counted", self._path, offset)
         self.offset += taken
         return True
@@ -285,20 +288,8 @@ def _values(item: tuple[Group, list[Any]]) -> tuple[Any, ...]:
     return (int(day), key or "", model or "", provider or "", *total)
 
 
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """One that nobody else writes beside, from its beginning; all or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    finally:
-        if database.in_transaction:  # SQLite itself has rolled back after some errors, a full disk say
-            database.execute("ROLLBACK")
-
-
 def _oldest(files: list[_File], too_many_bytes: int) -> list[_File]:
-    """The least recently written ones. By name it would be all of one worker before those of the next."""
+    """The least recently written files. By name, all of one worker would go before those of the next."""
     goners = []
     for file in sorted(files, key=lambda file: (file.written_ns, file)):
         if too_many_bytes <= 0:
@@ -311,7 +302,7 @@ def _oldest(files: list[_File], too_many_bytes: int) -> list[_File]:
 def _delete(
     database: sqlite3.Connection, directory: Path, files: list[_File], said: set[tuple[str, str]]
 ) -> Collection[_File]:
-    """Those that were deleted, with their rows."""
+    """Delete files and their rows. Returns those that were deleted."""
     if not files:
         return ()
     # A commit alone is not on the disk yet. If others read or write just now, it is done at a later call.

@@ -1,4 +1,4 @@
-"""The version of the state's file: what it is, and how a file of an earlier one is moved to this one.
+"""The version of the state's file, and the move of an earlier version to this one.
 
 Only programs that write to a file move it, and never without a copy of it as it was: an earlier version of
 TokenHub refuses what a later one has written, so the copy is the way back. Commands that only read leave the
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from proxy.storage import key_table
-from proxy.storage.key_table import writing
+from proxy.storage.transaction import transaction
 
 VERSION = 3
 # How long a writer waits for another process. Three may wait one after the other: the ledger's totals, what
@@ -23,8 +23,8 @@ BUSY_MS = 2500
 
 
 class StateError(Exception):
-    """The state can't be used; the text is a sentence's part, and so is ``way_out``; "": there is no special
-    one."""
+    """The state can't be used. The text and ``way_out`` are parts of a sentence; a ``way_out`` of "" means
+    that the usual one applies."""
 
     def __init__(self, text: str, way_out: str = "") -> None:
         super().__init__(text)
@@ -43,7 +43,7 @@ class OtherVersion(StateError):
 
 
 def version_in(path: str) -> int:
-    """The version of a file; 0: there is none, or nothing is in it yet. Nothing is changed.
+    """The version of a file; 0: it does not exist, or is empty. Nothing is changed.
 
     :raises StateError: it is no database, it is damaged, or a later version has written it.
     """
@@ -57,7 +57,7 @@ def version_in(path: str) -> int:
 
 
 def check_file(path: str) -> int:
-    """Look whether the file is whole, and its keys can be read; its version. Nothing is changed.
+    """Check that the file is whole and its keys can be read. Returns its version. Nothing is changed.
 
     :raises StateError: as :func:`version_in`; or what is in the file is damaged.
     """
@@ -86,7 +86,7 @@ def open_as_it_is(path: str) -> sqlite3.Connection:
 
 
 def version_of(database: sqlite3.Connection) -> int:
-    """The version that the file says; 0: nothing is in it yet. :raises OtherVersion: a later version."""
+    """The version in the file; 0: the file is empty. :raises OtherVersion: a later version."""
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
         raise OtherVersion(version)
@@ -97,10 +97,10 @@ def move(database: sqlite3.Connection, path: str, say: Callable[[str], object]) 
     """Bring a file of an earlier version to this one, after a copy of it was made. Tables that it lacks are
     the caller's to make.
 
-    :param say: told in one line from where to where, and where the copy is.
+    :param say: gets one line with both versions, and the path of the copy.
     :raises StateError: no copy can be made: nothing was changed. :raises sqlite3.Error: it can't be written.
     """
-    with writing(database):  # nobody else writes from here on, so that the copy is of what is moved
+    with transaction(database):  # no other process writes from here on, so the copy is of what is moved
         version = version_of(database)
         if version == VERSION:  # another process was as quick
             return

@@ -1,4 +1,4 @@
-"""Questions to the totals of the ledger, as the admin API and the command line ask them.
+"""Queries of the ledger's totals, for the admin API and the command line.
 
 Money is added up in whole nano-dollars and divided once at the end. A sum is therefore exact, and so is its
 decimal form: a float tells nano-dollars apart up to eight million dollars, and cents far beyond that.
@@ -38,15 +38,15 @@ def columns(by: Sequence[str]) -> list[str]:
 
 
 def read_query(query: Mapping[str, str], today: date) -> tuple[tuple[str, ...], date | None, date | None]:
-    """The asked dimensions, and the first and last day, both counted in.
+    """Read the dimensions, and the first and last day, both included.
 
-    A day is written as YYYY-MM-DD, or as the first of the last so many days, today among them: with ``7d``
-    as ``since`` a week ends today, and ``1d`` is today.
+    A day is written as YYYY-MM-DD, or as a number of days back that includes today: ``7d`` as ``since`` is a
+    week that ends today, and ``1d`` is today.
 
     :param today: in UTC, as all days here.
     :raises QueryError: a sentence that says what is wrong and what would be right.
     """
-    names = [name for name, _ in query.items()]  # the keys alone would not tell of repeated ones
+    names = [name for name, _ in query.items()]  # the keys alone would hide repeated ones
     for name in names:
         if name not in _PARAMETERS:
             raise QueryError(name, f"unknown parameter {name!r}: there are {', '.join(_PARAMETERS)}")

@@ -291,11 +291,15 @@ def test_models_that_are_not_there():
     known = ["openai/gpt-4o", "premium", "gpt-4o", "auto"]
     check_models(["openai/gpt-4o", "premium", "gpt-4o", "auto", "nothing/*", "o[pq]*"], known)
     check_models([], known)
-    with pytest.raises(KeySettingsError, match=r"the unknown model 'premiun'; did you mean 'premium'\?$"):
+    with pytest.raises(
+        KeySettingsError, match=r"'models' has an unknown model 'premiun'; did you mean 'premium'\?$"
+    ):
         check_models(["premiun"], known)
     with pytest.raises(KeySettingsError, match="'tokenhub models' lists them"):
         check_models(["zzzzzzzz"], known)
-    with pytest.raises(KeySettingsError, match=r"'premiun'; .*; 'models' names the unknown model 'zzz"):
+    with pytest.raises(
+        KeySettingsError, match=r"unknown model 'premiun'; .*; 'models' has an unknown model 'zzzzzzzz'"
+    ):
         check_models(["premiun", "zzzzzzzz"], known)
     assert [is_glob(name) for name in ("a*", "a?", "a[b]", "a/b", "")] == [True] * 3 + [False] * 2
 

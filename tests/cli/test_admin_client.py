@@ -82,7 +82,7 @@ async def test_an_answer_as_text(admin):
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://x:y", "http://[::1"])
 async def test_what_is_no_address(url):
-    assert "is no address" in await failure(Admin(url, "").ask, "GET", "/routes")
+    assert "is not an address such as" in await failure(Admin(url, "").ask, "GET", "/routes")
 
 
 async def test_the_token(admin):
@@ -105,7 +105,7 @@ async def test_somebody_else_there(provider):
     """Something answers, but no admin API."""
     for sent in ([], "text"):  # the scripted provider answers with what it got
         said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").ask, "POST", "/explain", sent)
-        assert said.endswith("is no admin API of TokenHub")
+        assert said.endswith("is not TokenHub's admin API")
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"data":{}}', b"[]", b"no", b"\xff"])
@@ -117,7 +117,7 @@ async def test_an_answer_without_a_list(provider, answer):
 
     provider.script = script
     said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").rows, "/routes")
-    assert said.endswith("is no admin API of TokenHub")
+    assert said.endswith("is not TokenHub's admin API")
 
 
 async def test_the_rows_of_a_list(admin):

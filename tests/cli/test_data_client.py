@@ -33,7 +33,7 @@ def test_addresses(url, target):
     "url", ["h:1", "h", "", "ftp://h", "http://", "http://h:x", "http://h:0", "http://[::1"]
 )
 def test_what_is_no_address(url):
-    with pytest.raises(CommandError, match="is no address"):
+    with pytest.raises(CommandError, match="is not an address such as"):
         target_of(url, None)
 
 

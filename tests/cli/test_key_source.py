@@ -98,7 +98,7 @@ def test_where_nobody_is_asked_it_is_the_database(ask, path, said, admin, why):
     assert row.pop("key") and row.pop("closes_gateway")
     assert ask(lambda keys: keys.all(), admin=admin) == [row]
     assert said == [
-        f"{why}: written to {path}; a gateway that runs takes it on within a second",
+        f"{why}: written to {path}; a running gateway applies it within a second",
         f"{why}: read from {path}",
     ]
 

@@ -35,5 +35,5 @@ def test_an_address_that_is_given_is_the_only_one(tmp_path):
     with pytest.raises(NoGateway, match="nothing listens there"):
         use(args, lambda keys: keys.all())
     args.admin = "no address"
-    with pytest.raises(ConsoleError, match="is no address"):
+    with pytest.raises(ConsoleError, match="is not an address such as"):
         use(args, lambda keys: keys.all())

@@ -83,8 +83,8 @@ def test_check_notes_settings_without_effect(folder, capsys):
 @pytest.mark.parametrize(
     ("written", "note"),
     [
-        ("input_price = 1", "has an input_price and no output_price: its output tokens cost nothing"),
-        ("output_price = 0", "has an output_price and no input_price: its input tokens cost nothing"),
+        ("input_price = 1", "has an input_price and no output_price: its output tokens count as free"),
+        ("output_price = 0", "has an output_price and no input_price: its input tokens count as free"),
         ("input_price = 1\noutput_price = 2", None),
         ("", None),
         ('input_price = 1\ncapabilities = ["embeddings"]', None),  # they write nothing

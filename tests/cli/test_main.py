@@ -163,9 +163,9 @@ def test_a_prompt_that_is_no_text(capsys, monkeypatch):
     [
         ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1: nothing listens there; "),
         ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock: there is no such socket; "),
-        ("nonsense", "nonsense is no address: "),
-        ("ftp://x", "ftp://x is no address: "),
-        ("http://[::1", "http://[::1 is no address: "),
+        ("nonsense", "nonsense is not an address such as "),
+        ("ftp://x", "ftp://x is not an address such as "),
+        ("http://[::1", "http://[::1 is not an address such as "),
     ],
 )
 def test_without_a_gateway(capsys, command, url, said):

@@ -81,9 +81,9 @@ def test_the_parser_is_that_of_the_action(parser, capsys):
     [
         (
             ["thinks"],
-            "th: argument COMMAND: invalid choice: 'thinks'; did you mean 'things'? There are local, things",
+            "th: argument COMMAND: invalid choice: 'thinks'; did you mean 'things'? Valid: local, things",
         ),
-        (["things", "x"], "th things: argument ACTION: invalid choice: 'x'; There are do, rest"),
+        (["things", "x"], "th things: argument ACTION: invalid choice: 'x'; Valid: do, rest"),
         (["things", "do"], "th things do: the following arguments are required: what"),
         (["local", "--jsn"], "th: unrecognized arguments: --jsn"),
     ],

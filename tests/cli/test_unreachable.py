@@ -79,8 +79,8 @@ async def test_tls_to_a_plain_port(ask, what, option, answer):
     async with await served(answer) as server:
         url = f"https://127.0.0.1:{port_of(server)}"
         assert await ask(url) == (
-            f"no {what} at {url}: what is there does not speak TLS; write http:// in {option}, or see what "
-            "listens there"
+            f"no {what} at {url}: the server there does not speak TLS; write http:// in {option}, or see "
+            "what listens there"
         )
 
 
@@ -89,7 +89,7 @@ async def test_tls_to_a_plain_port(ask, what, option, answer):
 async def test_what_speaks_no_http(ask, what, option, answer):
     async with await served(answer) as server:
         url = f"http://127.0.0.1:{port_of(server)}"
-        assert f"no {what} at {url}: what is there does not answer in HTTP; write https://" in await ask(url)
+        assert f"no {what} at {url}: the server there does not speak HTTP; write https://" in await ask(url)
 
 
 @BOTH
@@ -118,7 +118,7 @@ async def test_a_certificate_that_is_not_trusted(ask, what, option, is_pinned, t
         (OSError(113, "No route to host"), "No route to host; start one with"),
         (ValueError("odd"), "odd; start one with"),
         (RuntimeError(), "RuntimeError; start one with"),
-        (BadStatusLine("x"), "what is there does not answer in HTTP; write https://"),
+        (BadStatusLine("x"), "the server there does not speak HTTP; write https://"),
     ],
 )
 def test_other_causes(error, said):

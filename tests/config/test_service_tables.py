@@ -1,9 +1,11 @@
-"""Mistakes in the tables about the service itself, each at its exact place."""
+"""The tables about the service itself: mistakes, each at its exact place, and former names of loggers."""
 
 from __future__ import annotations
 
 import pytest
 
+from proxy.config.parse import parse
+from proxy.config.settings import FORMER_LOGGERS, LOGGERS
 from tests.support.config import BASE, marked, mistakes_of
 
 # One « a mistake; the message of the (only) mistake contains the second part.
@@ -140,3 +142,27 @@ def test_mistake_and_its_place(case: str, message: str) -> None:
     assert [(m.line, m.column) for m in found] == [place], found
     assert message in found[0].message
     assert "geheim" not in found[0].message  # what may be a secret is never shown
+
+
+LEVELS = [
+    ('"tokenhub.attempt" = "error"', {"tokenhub.provider": "error"}),
+    ('"tokenhub.worker" = "error", aiohttp = "info"', {"tokenhub.workers": "error", "aiohttp": "info"}),
+    # several former names of one area: the last
+    ('"tokenhub.endings" = "debug", "tokenhub.exchange" = "error"', {"tokenhub.request": "error"}),
+    ('"tokenhub.exchange" = "error", "tokenhub.endings" = "debug"', {"tokenhub.request": "debug"}),
+    # the area's own name, wherever it stands
+    ('"tokenhub.folding" = "debug", "tokenhub.ledger" = "error"', {"tokenhub.ledger": "error"}),
+    ('"tokenhub.ledger" = "error", "tokenhub.folding" = "debug"', {"tokenhub.ledger": "error"}),
+    ('"tokenhub" = "info", "tokenhub.hedge" = "debug"', {"tokenhub": "info", "tokenhub.routing": "debug"}),
+]
+
+
+@pytest.mark.parametrize(("levels", "meant"), LEVELS, ids=[levels for levels, _ in LEVELS])
+def test_former_names_of_loggers_mean_the_areas(levels: str, meant: dict[str, str]) -> None:
+    read = parse(f"[log]\nlevels = {{ {levels} }}\n" + BASE).log.levels
+    assert (dict(read), len(read)) == (meant, len(meant))
+
+
+def test_former_names_of_loggers_stand_for_present_ones() -> None:
+    assert set(FORMER_LOGGERS.values()) <= set(LOGGERS)
+    assert not FORMER_LOGGERS.keys() & set(LOGGERS)

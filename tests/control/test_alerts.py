@@ -13,6 +13,7 @@ from proxy.access.key import NUSD
 from proxy.access.permits import Month
 from proxy.config.parse import parse
 from proxy.control.alerts import BACK, EJECTED, KEY_LIMIT, QUIET_S, REFUSED, Alert, Watch, moment, payload
+from proxy.control.steps import done
 from proxy.routing.catalog import Catalog
 from tests.support.deployments import attempt, fail, succeed
 from tests.support.keys import UNIX_S, key_of
@@ -45,7 +46,7 @@ class Watched:
     def look(self, after_s: float = 1.0) -> list[Alert]:
         self.now += after_s
         used = [(key, self.used.get(key.id, Month(0, 0, 0.0))) for key in self.keys]
-        return self.watch.look(self.catalog, used, self.now, UNIX_S + self.now)
+        return done(self.watch.steps(self.catalog, used, self.now, UNIX_S + self.now))
 
     def events(self, after_s: float = 1.0) -> list[str]:
         return [alert.event for alert in self.look(after_s)]

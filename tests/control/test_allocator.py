@@ -21,7 +21,7 @@ def faults(**more: str) -> int:
     script = (
         "import gc, resource\n"
         "from proxy.control import allocator as memory\n"
-        "memory.settle()\n"
+        "memory.tune()\n"
         "assert gc.get_freeze_count() > 1000\n"
         "for turn in range(60):\n"
         "    if turn == 10: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"

@@ -19,7 +19,7 @@ from proxy.config.settings import Config
 from proxy.control import key_store as keystore_module
 from proxy.control.key_store import Keyring, KeyStore, NotStored
 from proxy.errors import StartError
-from proxy.storage.database import State
+from proxy.storage.database import Database
 from proxy.storage.key_table import NameTaken, UnknownKey, load_keys, make_key, store_key
 from tests.support.fakes import RawClient, until
 from tests.support.keys import CONFIG, accounts_of, admin, ask, check_error, expire, key_of, make, write_old
@@ -36,7 +36,7 @@ class Kept:
 
     def __init__(self, path: Path, text: str = "", accounts: Accounts | None = None) -> None:
         self.path = path
-        self.state = State(str(path))
+        self.state = Database(str(path))
         self.accounts = accounts or accounts_of(1, None)
         self.store = KeyStore(self.state, self.accounts, configured(text))
         self.told: list[Keyring] = []
@@ -302,7 +302,7 @@ async def test_whether_one_is_needed_follows_the_configuration(kept):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "whoever reaches this gateway may use it"),
+        ("", "anyone who can reach this gateway can use it"),
         (PUBLIC, "make it with 'tokenhub keys create'"),
         (REQUIRED, "make it with 'tokenhub keys create'"),
         (PUBLIC + OPEN, ""),
@@ -428,7 +428,7 @@ async def test_storage_that_fails(kept, kind, caplog):
         await made.store.check()
         assert made.ids() == [key.id, leaked.id] or set(made.ids()) == {key.id, leaked.id}
         # A leaked key is of no use from now on, whatever the disk does.
-        with pytest.raises(NotStored, match=r"only until the gateway is started anew\.$"):
+        with pytest.raises(NotStored, match=r"only until the gateway is restarted\.$"):
             await made.store.revoke("leaked")
         assert made.store.find("leaked").revoked is not None
         told = {key.id: key for key, _ in made.told[-1].keys}
@@ -472,7 +472,7 @@ async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_sto
         with pytest.raises(NotStored):
             await made.store.revoke("third")
     await made.store.check()
-    assert f"key {third.id}: that it is revoked could be stored now" in caplog.text
+    assert f"key {third.id}: its revocation is stored now" in caplog.text
     with made.command() as database:
         assert all(key.revoked is not None for key in load_keys(database))
 
@@ -579,7 +579,7 @@ async def test_a_gateway_whose_storage_fails(provider, start, tmp_path):
     id, secret = await make(server)
     leaked, its_secret = await make(server, name="leaked")
     client = await RawClient.connect(server)
-    state = server._control._state
+    state = server._control._database
     await state.run(lambda database: database.execute("PRAGMA query_only = ON"))
     for method, where, body in (("POST", "", {"name": "x"}), ("PATCH", f"/{id}", {"rpm": 1})):
         status, answer = await admin(server, method, f"/keys{where}", body)

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from proxy.control import live_feed as live_module
-from proxy.control.live_feed import KEPT, Live
+from proxy.control.live_feed import KEPT, LiveFeed
 from proxy.control.steps import done
 from proxy.usage.counters import Counted
 from tests.support.fakes import RawClient, until
@@ -20,7 +20,7 @@ from tests.support.keys import BODY, CONFIG
 async def watched(provider, start, monkeypatch):
     """A gateway without samples of its own, and samples that are taken when the test says so."""
     server = await start(CONFIG.format(url=provider.url, more="") + '[admin]\nlisten = ""\n')
-    return server, Live(server.gateway, server._control.books, server.count)
+    return server, LiveFeed(server.gateway, server._control.usage_index, server.count)
 
 
 async def post(server, body: bytes = BODY) -> None:
@@ -53,12 +53,12 @@ async def test_what_the_day_costs(watched):
     await post(server)
     await live.take()
     await live.take()
-    first = live.samples[-1].told["usd_today"]
+    first = live.samples[-1].figures["usd_today"]
     assert first == pytest.approx(done(server.gateway.count(True)).totals["all",][4] / 1e9)
     assert first > 0
     await post(server)
     await live.take()
-    assert live.samples[-1].told["usd_today"] == pytest.approx(2 * first)
+    assert live.samples[-1].figures["usd_today"] == pytest.approx(2 * first)
 
 
 async def test_older_samples_keep_every_fifth_table(watched):
@@ -102,11 +102,10 @@ async def test_a_fault_is_said_and_the_next_sample_is_taken(watched, monkeypatch
         return done(server.gateway.count(brief))
 
     monkeypatch.setattr(live_module, "SAMPLE_S", 0.0)
-    live = Live(server.gateway, server._control.books, count)
+    live = LiveFeed(server.gateway, server._control.usage_index, count)
     with caplog.at_level(logging.ERROR):
-        task = asyncio.create_task(live.run())
+        live.sampling.start()
         await until(lambda: live.samples)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert "a fault in a sample" in caplog.text
+    await live.sampling.stop()
+    assert "internal error while sampling for the dashboard" in caplog.messages
     assert all(calls)  # in brief

@@ -239,7 +239,7 @@ async def test_the_simulator_comes_and_goes(running, caplog):
     del running.environ["MOCK_KEY"]
     running.write("[aliases]", '[simulator]\nmode = "auto"\n[aliases]')
     changes = await running.reloader.reload()
-    assert "the simulator answers from now on" in changes.changed
+    assert "the simulator is on" in changes.changed
     assert "SIMULATED" in caplog.text
     client = await RawClient.connect(running.server)
     sent = b'{"model":"a","messages":[{"role":"user","content":"hi"}]}'
@@ -249,7 +249,7 @@ async def test_the_simulator_comes_and_goes(running, caplog):
     assert running.server.gateway.catalog.deployments["mock/m"].row("chat", False).speed.count == 1.0
     running.environ["MOCK_KEY"] = "k"
     changes = await running.reloader.reload()
-    assert changes.changed == ["key of provider mock changed", "the simulator rests"]
+    assert changes.changed == ["key of provider mock changed", "the simulator is off"]
     # Made-up answers teach nothing of real ones.
     assert running.server.gateway.catalog.deployments["mock/m"].row("chat", False).speed.count == 0.0
     await client.post(sent)
@@ -263,8 +263,8 @@ async def test_an_edit_is_written_and_in_effect(running):
     assert running.path.read_text() == running.text + 'b = ["mock/m"]\n'
     assert await running.status("b") == 200
     # What this process wrote is no change to the watcher, and the next edit builds on it.
-    assert not running.reloader._file.look()
-    assert not running.reloader._file.look()
+    assert not running.reloader._file.has_changed()
+    assert not running.reloader._file.has_changed()
     await running.reloader.edit(lambda text: set_alias(text, "c", {"models": ["b"]}))
     assert (await running.status("b"), await running.status("c")) == (200, 200)
 

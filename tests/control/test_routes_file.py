@@ -39,7 +39,7 @@ def file(path) -> RoutesFile:
 
 
 def looks(file: RoutesFile, *others: str) -> list[bool]:
-    return [file.look(others) for _ in range(3)]
+    return [file.has_changed(others) for _ in range(3)]
 
 
 # ---------------------------------------------------------------------- reading
@@ -77,7 +77,7 @@ def test_what_cannot_be_read(tmp_path, kind):
 
 def test_a_change_is_told_once_and_when_it_has_come_to_rest(file, path):
     path.write_text(TEXT + "# half")
-    assert not file.look()
+    assert not file.has_changed()
     path.write_text(TEXT + "# half and the rest")
     assert looks(file) == [False, True, False]
 

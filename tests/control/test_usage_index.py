@@ -16,9 +16,9 @@ import orjson
 import pytest
 
 from proxy.access.permits import Month
-from proxy.control import usage_index as books_module
-from proxy.control.usage_index import Books
-from proxy.storage.database import State
+from proxy.control import usage_index as usage_index_module
+from proxy.control.usage_index import UsageIndex
+from proxy.storage.database import Database
 from proxy.storage.ledger_files import Ledger
 from proxy.storage.schema_version import StateError
 from tests.support.fakes import until
@@ -30,17 +30,17 @@ Make = Callable[..., Awaitable["Kept"]]
 
 
 class Kept:
-    """Books on a file, and a writer of the ledger."""
+    """UsageIndex on a file, and a writer of the ledger."""
 
     def __init__(self, path: str) -> None:
-        self.state = State(path)
-        self.books = Books(self.state, 0)
+        self.database = Database(path)
+        self.usage_index = UsageIndex(self.database, 0)
         self.ledger: Ledger
 
     async def open(self, started_ms: int = 1) -> dict[str, Month]:
-        await self.state.open()
-        used = await self.books.open()
-        self.ledger = Ledger(self.books.directory, 0, started_ms)
+        await self.database.open()
+        used = await self.usage_index.open()
+        self.ledger = Ledger(self.usage_index.directory, 0, started_ms)
         return used
 
     def write(self, **members: object) -> None:
@@ -49,13 +49,13 @@ class Kept:
         self.ledger.write(orjson.dumps(record | members, option=orjson.OPT_APPEND_NEWLINE))
 
     async def requests(self, **query: str) -> int:
-        _, rows = await self.books.usage(query, NAMES)
+        _, rows = await self.usage_index.usage(query, NAMES)
         return sum(row["requests"] for row in rows)
 
     async def close(self) -> None:
         self.ledger.close()
-        await self.books.close()
-        await self.state.close()
+        await self.usage_index.close()
+        await self.database.close()
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ async def kept(tmp_path) -> AsyncIterator[Make]:
 
 async def test_where_the_ledger_is(kept, tmp_path):
     made = await kept()
-    assert made.books.directory == tmp_path / "t.db-ledger"
-    assert made.books.directory.stat().st_mode & 0o777 == 0o700
+    assert made.usage_index.directory == tmp_path / "t.db-ledger"
+    assert made.usage_index.directory.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_relative_path_stays_where_it_was(kept, tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ async def test_whoever_asks_has_all_that_is_written(kept):
     for number in range(1, 4):
         made.write()
         assert await made.requests() == number
-    by, rows = await made.books.usage({"by": "key,model"}, NAMES)
+    by, rows = await made.usage_index.usage({"by": "key,model"}, NAMES)
     assert by == ("key", "model")
     assert rows == [
         {
@@ -108,17 +108,17 @@ async def test_a_question_that_is_none(kept):
     made = await kept()
     for query in ({"by": "colour"}, {"since": "soon"}, {"nonsense": "1"}):
         with pytest.raises(ValueError):
-            await made.books.usage(query, NAMES)
+            await made.usage_index.usage(query, NAMES)
 
 
 async def test_it_is_added_up_meanwhile(kept, monkeypatch):
-    monkeypatch.setattr(books_module, "FOLD_S", 0.01)
+    monkeypatch.setattr(usage_index_module, "INGEST_S", 0.01)
     made = await kept()
-    made.books.start()
+    made.usage_index.start()
     made.write()
 
     def count() -> int:
-        with contextlib.closing(sqlite3.connect(made.state.path)) as database:
+        with contextlib.closing(sqlite3.connect(made.database.path)) as database:
             return database.execute("SELECT COALESCE(SUM(requests), 0) FROM usage").fetchone()[0]
 
     await until(lambda: count() == 1)
@@ -143,7 +143,7 @@ async def test_what_a_killed_process_had_written_counts_at_the_next_start(kept, 
     made = await kept()
     for _ in range(3):
         made.write()  # and nobody adds it up
-    await made.state.close()
+    await made.database.close()
     again = await kept(started_ms=2)
     assert await again.requests() == 3
     again.write()
@@ -154,21 +154,21 @@ async def test_nothing_is_counted_twice_by_a_second_process(kept, tmp_path):
     one, two = await kept(), await kept(started_ms=2)
     for made in (one, two) * 5:
         made.write()
-        await asyncio.gather(one.books.catch_up(), two.books.catch_up())
+        await asyncio.gather(one.usage_index.catch_up(), two.usage_index.catch_up())
     assert await one.requests() == await two.requests() == 10
 
 
 async def test_files_that_were_added_up_go(kept, monkeypatch):
     monkeypatch.setattr("proxy.storage.ledger_files.FILE_BYTES", 300)
     made = await kept()
-    made.books.keep_bytes = 700
+    made.usage_index.keep_bytes = 700
     for _ in range(20):
         made.write()
-    files = list(made.books.directory.glob("*.jsonl"))
+    files = list(made.usage_index.directory.glob("*.jsonl"))
     assert len(files) > 4
     assert await made.requests() == 20
-    await made.books.catch_up()
-    left = list(made.books.directory.glob("*.jsonl"))
+    await made.usage_index.catch_up()
+    left = list(made.usage_index.directory.glob("*.jsonl"))
     assert 1 <= len(left) < 4
     assert sum(file.stat().st_size for file in left) <= 700
     assert await made.requests() == 20
@@ -177,13 +177,13 @@ async def test_files_that_were_added_up_go(kept, monkeypatch):
 async def test_without_a_file_the_ledger_is_only_for_a_while(kept, monkeypatch):
     monkeypatch.setattr("proxy.storage.ledger_files.FILE_BYTES", 300)
     made = await kept(":memory:")
-    directory = made.books.directory
+    directory = made.usage_index.directory
     assert directory.parent == Path(tempfile.gettempdir())
     assert directory.stat().st_mode & 0o777 == 0o700
     for _ in range(20):
         made.write()
     assert await made.requests() == 20
-    await made.books.catch_up()
+    await made.usage_index.catch_up()
     assert len(list(directory.glob("*.jsonl"))) <= 1  # what was added up is not kept
     await made.close()
     assert not directory.exists()
@@ -192,8 +192,8 @@ async def test_without_a_file_the_ledger_is_only_for_a_while(kept, monkeypatch):
 async def test_no_room_not_even_for_a_while(kept, monkeypatch, caplog):
     monkeypatch.setattr(tempfile, "mkdtemp", fails)
     made = await kept(":memory:")
-    assert made.books.directory is None
-    assert "what is used is not counted" in caplog.text
+    assert made.usage_index.directory is None
+    assert "usage is not counted" in caplog.text
     made.write()
     assert await made.requests() == 0
 
@@ -218,39 +218,39 @@ async def test_a_directory_that_a_full_disk_has_no_room_for_is_said(kept, tmp_pa
 
 async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
     (tmp_path / "t.db-ledger").write_text("a file")
-    state = State(str(tmp_path / "t.db"))
+    state = Database(str(tmp_path / "t.db"))
     await state.open()
     with pytest.raises(StateError, match="ledger is no directory"):
-        await Books(state, 0).open()
+        await UsageIndex(state, 0).open()
     await state.close()
 
 
 async def test_trouble_is_said_once_and_nothing_is_lost(kept, caplog):
     made = await kept()
     made.write()
-    await made.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
     for _ in range(3):
-        await made.books.catch_up()
+        await made.usage_index.catch_up()
     assert caplog.text.count("can't be added up") == 1
     assert "its lines stay" in caplog.text
     with pytest.raises(
         sqlite3.OperationalError, match="can't be added up"
     ):  # no figures rather than old ones
         await made.requests()
-    await made.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
     assert await made.requests() == 1
-    await made.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
     made.write()
-    await made.books.catch_up()
+    await made.usage_index.catch_up()
     assert caplog.text.count("can't be added up") == 2  # new trouble
-    await made.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
 
 
 async def test_a_torn_line_is_said_once(kept, caplog):
     caplog.set_level(logging.WARNING)
     made = await kept()
     made.write()
-    (made.books.directory / "0000000000009-001-000000.jsonl").write_bytes(b'{"t":1,"inp\n')
+    (made.usage_index.directory / "0000000000009-001-000000.jsonl").write_bytes(b'{"t":1,"inp\n')
     made.write()
     for _ in range(3):
         assert await made.requests() == 2
@@ -259,10 +259,10 @@ async def test_a_torn_line_is_said_once(kept, caplog):
 
 async def test_an_end_adds_up_what_is_there(kept):
     made = await kept()
-    made.books.start()
+    made.usage_index.start()
     made.write()
     await made.close()
-    with contextlib.closing(sqlite3.connect(made.state.path)) as database:
+    with contextlib.closing(sqlite3.connect(made.database.path)) as database:
         assert database.execute("SELECT SUM(requests) FROM usage").fetchone() == (1,)
 
 
@@ -274,18 +274,18 @@ async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog)
     for _ in range(5):
         made.write()
     made.ledger.close()
-    await made.state.close()
-    again = Kept(made.state.path)
-    await again.state.open()
-    await again.state.run(lambda database: database.execute("PRAGMA query_only = ON"))
-    used = await again.books.open()
+    await made.database.close()
+    again = Kept(made.database.path)
+    await again.database.open()
+    await again.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    used = await again.usage_index.open()
     assert (used["key_1"].tokens, used["key_1"].nusd) == (6 * 7, 6 * 5)
     assert "the ledger can't be added up" in caplog.text
-    await again.state.run(lambda database: database.execute("PRAGMA query_only = OFF"))
-    _, rows = await again.books.usage({}, NAMES)
+    await again.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    _, rows = await again.usage_index.usage({}, NAMES)
     assert sum(row["requests"] for row in rows) == 6
-    await again.books.close()
-    await again.state.close()
+    await again.usage_index.close()
+    await again.database.close()
 
 
 async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(kept):

@@ -110,7 +110,7 @@ def test_drain_timeout_ends_what_does_not_end(tmp_path):
         gateway.signal(signal.SIGTERM)
         assert gateway.wait() == 0
         close(response)
-    assert "drain_timeout is over: 1 connections are cut" in gateway.log
+    assert "drain_timeout is over: closing 1 connections" in gateway.log
 
 
 def test_lame_duck_answers_503_at_readyz_and_serves(tmp_path):

@@ -93,7 +93,7 @@ def test_a_reader_that_stops_reading_does_not_stop_the_gateway(tmp_path):
     process.terminate()
     said = process.stderr.read().decode()  # now somebody reads, and nothing is missing
     assert process.wait(20) == 0
-    assert sum("tokenhub.attempt" in line for line in said.splitlines()) >= 300
+    assert sum("tokenhub.provider" in line for line in said.splitlines()) >= 300
     process.stderr.close()
 
 

@@ -381,9 +381,9 @@ def test_chat_interrupted(folder):
     ("command", "code", "said"),
     [
         ("routes --admin http://127.0.0.1:1", 1, "no gateway's admin API at"),
-        ("routes --admin ftp://x", 1, "is no address"),
+        ("routes --admin ftp://x", 1, "is not an address such as"),
         ("chat m Hi --url http://127.0.0.1:1", 1, "no gateway at"),
-        ("chat m Hi --url nonsense", 1, "is no address"),
+        ("chat m Hi --url nonsense", 1, "is not an address such as"),
         ("chat nobody Hi", 1, "404: The model 'nobody' does not exist"),
         ("chat gpt-4o-mini Hi --strategy fast", 1, "400: "),
         ("bench --url http://127.0.0.1:1", 1, "no gateway at"),

@@ -206,7 +206,7 @@ def test_workers_outlive_a_killed_supervisor_for_what_runs(tmp_path, provider):
         assert is_whole(response)
     wait_for(lambda: not any(map(is_running, workers)))
     assert gateway.wait() == -signal.SIGKILL
-    assert gateway.log.count("the supervisor is gone: draining") == 2
+    assert gateway.log.count("the supervisor has died: draining") == 2
     assert gateway.process.stderr is not None
     gateway.process.stderr.close()
 

@@ -12,12 +12,12 @@ import pytest
 
 from proxy.config.settings import Listen
 from proxy.relay.downstream.resume_queue import LONG_S
-from proxy.server.acceptor import DESCRIPTORS, KEPT_S, Listener
+from proxy.server.acceptor import DESCRIPTORS, KEPT_S, Acceptor
 from proxy.server.listeners import listen_on
 from tests.support.fakes import until
 
 
-class Accepting(Listener):
+class Accepting(Acceptor):
     def __init__(self, sock: socket.socket) -> None:
         self.made: list[asyncio.Protocol] = []
         super().__init__(sock, self._make, None)
@@ -61,34 +61,34 @@ def open_inodes() -> set[int]:
 
 async def test_while_turns_are_long_more_are_accepted_in_each(listener):
     assert await listener.accepted_in_few_turns(40) <= 4  # the event loop's own pace
-    listener.look(1.1 * LONG_S, 50.0)
-    await until(lambda: repr(listener) == f"<Listener descriptors={DESCRIPTORS}>")
+    listener.adapt(1.1 * LONG_S, 50.0)
+    await until(lambda: repr(listener) == f"<Acceptor descriptors={DESCRIPTORS}>")
     assert await listener.accepted_in_few_turns(40) == 40
-    listener.look(LONG_S, 50.0 + KEPT_S)
+    listener.adapt(LONG_S, 50.0 + KEPT_S)
     assert await listener.accepted_in_few_turns(40) == 40
-    listener.look(1.1 * LONG_S, 60.0)
-    listener.look(0.0, 60.5 + KEPT_S)
-    assert repr(listener) == "<Listener descriptors=1>"
+    listener.adapt(1.1 * LONG_S, 60.0)
+    listener.adapt(0.0, 60.5 + KEPT_S)
+    assert repr(listener) == "<Acceptor descriptors=1>"
     assert await listener.accepted_in_few_turns(40) <= 4
-    listener.look(1.1 * LONG_S, 80.0)
-    await until(lambda: repr(listener) == f"<Listener descriptors={DESCRIPTORS}>")
+    listener.adapt(1.1 * LONG_S, 80.0)
+    await until(lambda: repr(listener) == f"<Acceptor descriptors={DESCRIPTORS}>")
 
 
 async def test_short_turns_change_nothing(listener):
     for at in range(100):
-        listener.look(LONG_S, float(at))
+        listener.adapt(LONG_S, float(at))
     await asyncio.sleep(0)
-    assert repr(listener) == "<Listener descriptors=1>"
+    assert repr(listener) == "<Acceptor descriptors=1>"
 
 
 async def test_it_can_be_closed_while_it_opens(listener):
-    listener.look(1.0, 5.0)
+    listener.adapt(1.0, 5.0)
     await asyncio.sleep(0)
     listener.close()
-    assert repr(listener) == "<Listener descriptors=0>"
-    listener.look(1.0, 6.0)
+    assert repr(listener) == "<Acceptor descriptors=0>"
+    listener.adapt(1.0, 6.0)
     await asyncio.sleep(0)
-    assert repr(listener) == "<Listener descriptors=0>"
+    assert repr(listener) == "<Acceptor descriptors=0>"
 
 
 async def test_without_descriptors_it_goes_on_as_it_is(listener, monkeypatch):
@@ -102,10 +102,10 @@ async def test_without_descriptors_it_goes_on_as_it_is(listener, monkeypatch):
             return opened[-1]
 
     real, listener.sock = listener.sock, Sock()
-    listener.look(1.0, 5.0)
+    listener.adapt(1.0, 5.0)
     await until(lambda: len(opened) == 2)
     await until(listener._opening.done)
-    assert repr(listener) == "<Listener descriptors=3>"
+    assert repr(listener) == "<Acceptor descriptors=3>"
     assert await listener.accepted_in_few_turns(3) == 3
 
 
@@ -115,10 +115,10 @@ async def test_where_there_was_no_descriptor_it_is_tried_again(listener):
             raise OSError(24, "Too many open files")
 
     real, listener.sock = listener.sock, Sock()
-    listener.look(1.0, 5.0)
+    listener.adapt(1.0, 5.0)
     await until(listener._opening.done)
-    assert repr(listener) == "<Listener descriptors=1>"
+    assert repr(listener) == "<Acceptor descriptors=1>"
     listener.sock = real
-    listener.look(0.0, 6.0 + KEPT_S)
-    listener.look(1.0, 7.0 + KEPT_S)
-    await until(lambda: repr(listener) == f"<Listener descriptors={DESCRIPTORS}>")
+    listener.adapt(0.0, 6.0 + KEPT_S)
+    listener.adapt(1.0, 7.0 + KEPT_S)
+    await until(lambda: repr(listener) == f"<Acceptor descriptors={DESCRIPTORS}>")

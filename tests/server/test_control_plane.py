@@ -72,7 +72,7 @@ async def test_a_restart_is_warm(start, text, caplog):
     await server.close()
     with caplog.at_level("INFO"):
         server = await start(text())
-    assert "1 rows are as they were" in caplog.text
+    assert "restored live figures of 1 routes" in caplog.text
     after = dump(row(server))
     for part in ("speed", "charges", "success"):
         for name, value in before[part].items():
@@ -288,5 +288,5 @@ async def test_a_fault_in_the_looks_is_said_once_and_they_go_on(start, text, rec
     monkeypatch.setattr(Watch, "steps", steps)
     await start(text(alerting(receiver)))
     await until(lambda: next(looks) > 20)
-    faults = [m for m in caplog.messages if m == "a fault in looking for what alerts are sent for"]
+    faults = [m for m in caplog.messages if m == "internal error while checking for alerts"]
     assert 2 <= len(faults) <= 7

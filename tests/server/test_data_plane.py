@@ -98,10 +98,10 @@ async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
 
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
         patch.setattr(one.gateway.knowledge, "step", fails)
-        await until(lambda: "what workers tell each other" in caplog.text)
+        await until(lambda: "exchanging samples with the other workers" in caplog.text)
         assert (await ask(one))[1] == 200
         await asyncio.sleep(0.1)
-    assert caplog.text.count("what workers tell each other") == 1  # and not 50 times a second
+    assert caplog.text.count("exchanging samples with the other workers") == 1  # and not 50 times a second
     await until(lambda: finished(other) == 1)  # told when it works again
 
 
@@ -109,7 +109,7 @@ async def test_clients_that_vanish_are_noticed_as_the_configuration_says(two):
     plane, text = two[0], TEXT.format(url="http://127.0.0.1:1/v1")
 
     def limit_s() -> float:
-        sock = plane._listeners[0].sock
+        sock = plane._acceptors[0].sock
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
 

@@ -10,10 +10,19 @@ import pytest
 from proxy.access.key import Key
 from proxy.config.parse import parse
 from proxy.control.key_store import Keyring
-from proxy.server.messages import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
+from proxy.server.messages import (
+    ApplyConfig,
+    ApplyKeys,
+    Channel,
+    Drain,
+    GetRecent,
+    Reply,
+    Start,
+    WorkerConfig,
+)
 
 CONFIG = parse('[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n[aliases]\nx = ["a/m"]')
-SETTLED = Settled(CONFIG, {"a": "secret"}, 0)
+WORKER_CONFIG = WorkerConfig(CONFIG, {"a": "secret"}, 0)
 
 
 @pytest.fixture
@@ -28,14 +37,14 @@ async def ends():
 @pytest.mark.parametrize(
     "message",
     [
-        Start(SETTLED, 0, 2, (3, 4), 5, 6, "ledger", Keyring(), 1, {2**64 - 1: {"own": {}}}, (0, 7)),
-        TakeKeys(Keyring(((Key("key_1", "x", b"\0" * 32, 1, models=("a/*",)), 0),), is_open=False)),
-        TakeOn(SETTLED),
-        Tell({"limit": "3"}),
+        Start(WORKER_CONFIG, 0, 2, (3, 4), 5, 6, "ledger", Keyring(), 1, {2**64 - 1: {"own": {}}}, (0, 7)),
+        ApplyKeys(Keyring(((Key("key_1", "x", b"\0" * 32, 1, models=("a/*",)), 0),), is_open=False)),
+        ApplyConfig(WORKER_CONFIG),
+        GetRecent({"limit": "3"}),
         Drain(),
-        Answer([{"id": 1}]),
-        Answer(error="no"),
-        Answer("x" * 3_000_000),
+        Reply([{"id": 1}]),
+        Reply(error="no"),
+        Reply("x" * 3_000_000),
     ],
     ids=lambda message: type(message).__name__,
 )

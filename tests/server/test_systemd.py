@@ -37,4 +37,4 @@ def test_elsewhere_nothing_is_told(monkeypatch, caplog):
 
 def test_a_systemd_that_is_gone_is_no_reason_to_stop(tmp_path, caplog):
     notify.notify("READY=1", str(tmp_path / "nobody"))
-    assert "systemd can't be told READY=1" in caplog.text
+    assert "systemd can't be notified of READY=1" in caplog.text

@@ -18,7 +18,16 @@ from proxy.config.settings import Listen
 from proxy.control.key_store import Keyring
 from proxy.deployments.worker_sync import memory_bytes
 from proxy.server.listeners import listen_on
-from proxy.server.messages import Answer, Channel, Drain, Settled, Start, TakeKeys, TakeOn, Tell
+from proxy.server.messages import (
+    ApplyConfig,
+    ApplyKeys,
+    Channel,
+    Drain,
+    GetRecent,
+    Reply,
+    Start,
+    WorkerConfig,
+)
 from tests.support.fakes import RawClient, stepped
 
 TEXT = """
@@ -37,8 +46,8 @@ SECRET = b"th-" + b"s" * 43
 class Life:
     """A worker's process, and the supervisor's end of its socket."""
 
-    def __init__(self, url: str, **settled: object) -> None:
-        self.settled = Settled(parse(TEXT.format(url=url, more="")), {"a": "secret"}, 0)
+    def __init__(self, url: str, **worker_config: object) -> None:
+        self.worker_config = WorkerConfig(parse(TEXT.format(url=url, more="")), {"a": "secret"}, 0)
         self.url = url
 
     async def begin(self) -> None:
@@ -56,15 +65,15 @@ class Life:
         theirs.close()
         self.channel = await Channel.open(ours)
 
-    async def start(self, settled: Settled | None = None, keyring: Keyring = Keyring()) -> Answer:  # noqa: B008
-        order = Start(
-            settled or self.settled, 0, 1, (self.sock.fileno(),), self.memory, self.accounts, None, keyring,
-            7, {}, (0,),
+    async def start(self, worker_config: WorkerConfig | None = None, keyring: Keyring = Keyring()) -> Reply:  # noqa: B008
+        message = Start(
+            worker_config or self.worker_config, 0, 1, (self.sock.fileno(),), self.memory, self.accounts,
+            None, keyring, 7, {}, (0,),
         )  # fmt: skip
-        return await self.ask(order)
+        return await self.call(message)
 
-    async def ask(self, order: object) -> Answer:
-        await self.channel.send(order)
+    async def call(self, message: object) -> Reply:
+        await self.channel.send(message)
         return await asyncio.wait_for(self.channel.receive(), 20)
 
     async def end(self) -> tuple[int, str]:
@@ -73,8 +82,8 @@ class Life:
         assert self.process.returncode is not None
         return self.process.returncode, log.decode()
 
-    def changed(self, more: str) -> Settled:
-        return Settled(parse(TEXT.format(url=self.url, more=more)), {"a": "changed", "b": None}, 0)
+    def changed(self, more: str) -> WorkerConfig:
+        return WorkerConfig(parse(TEXT.format(url=self.url, more=more)), {"a": "changed", "b": None}, 0)
 
 
 @pytest.fixture
@@ -101,14 +110,14 @@ async def status(worker: Life, model: bytes = b"a/m") -> int:
 
 
 async def test_it_serves_takes_on_tells_and_drains(worker, provider):
-    assert await worker.start() == Answer()
+    assert await worker.start() == Reply()
     assert await status(worker) == 200
     assert b"Authorization: Bearer secret" in provider.seen[0][0]
     assert await status(worker, b"new") == 404
-    assert await worker.ask(TakeOn(worker.changed('[aliases]\nnew = ["a/m"]'))) == Answer()
+    assert await worker.call(ApplyConfig(worker.changed('[aliases]\nnew = ["a/m"]'))) == Reply()
     assert await status(worker, b"new") == 200
     assert b"Authorization: Bearer changed" in provider.seen[1][0]
-    told = await worker.ask(Tell({"limit": "2"}))
+    told = await worker.call(GetRecent({"limit": "2"}))
     assert [row["status"] for row in told.value] == [200, 404]
     await worker.channel.send(Drain())
     code, log = await worker.end()
@@ -116,9 +125,9 @@ async def test_it_serves_takes_on_tells_and_drains(worker, provider):
 
 
 async def test_a_configuration_that_cant_be_used_is_answered(worker):
-    assert await worker.start() == Answer()
+    assert await worker.start() == Reply()
     broken = worker.changed('[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]')
-    assert "ca_file of provider 'b'" in (await worker.ask(TakeOn(broken))).error
+    assert "ca_file of provider 'b'" in (await worker.call(ApplyConfig(broken))).error
     assert await status(worker) == 200  # it goes on; what becomes of it is the supervisor's business
 
 
@@ -137,7 +146,7 @@ async def test_without_an_order_it_ends(worker):
 async def test_what_runs_is_finished(worker, provider, way):
     step = asyncio.Event()
     provider.script = stepped(step)
-    assert await worker.start() == Answer()
+    assert await worker.start() == Reply()
     client = await RawClient.to(worker.address)
     await client.post(b'{"model":"a/m","stream":true}')
     await client.head()
@@ -151,21 +160,21 @@ async def test_what_runs_is_finished(worker, provider, way):
     assert (await client.rest()).endswith(b"0\r\n\r\n")
     code, log = await worker.end()
     assert code == 0
-    assert ("the supervisor is gone" in log) == (way != "SIGTERM")
+    assert ("the supervisor has died" in log) == (way != "SIGTERM")
 
 
 async def test_a_supervisor_that_dies_before_its_answer_is_gone_too(worker):
-    assert await worker.start() == Answer()
+    assert await worker.start() == Reply()
     for _ in range(200):
-        await worker.channel.send(Tell({}))
+        await worker.channel.send(GetRecent({}))
     worker.channel.close()
     code, log = await worker.end()
     assert (code, "Traceback" in log) == (0, False), log
-    assert "the supervisor is gone: draining" in log
+    assert "the supervisor has died: draining" in log
 
 
 async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
-    assert await worker.start() == Answer()
+    assert await worker.start() == Reply()
     for number in (signal.SIGINT, signal.SIGHUP):
         worker.process.send_signal(number)
     assert await status(worker) == 200
@@ -173,13 +182,13 @@ async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
 
 async def test_keys_are_taken_on_for_the_next_request(worker):
     key = Key("key_1", "x", digest_of(SECRET), 1, rpm=1)
-    assert await worker.start(keyring=Keyring(((key, 0),), is_open=False)) == Answer()
+    assert await worker.start(keyring=Keyring(((key, 0),), is_open=False)) == Reply()
     client = await RawClient.to(worker.address)
     await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
     assert (await client.response())[0] == 200
     await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
     assert (await client.response())[0] == 429
-    assert await worker.ask(TakeKeys(Keyring((), is_open=False))) == Answer()
+    assert await worker.call(ApplyKeys(Keyring((), is_open=False))) == Reply()
     await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
     assert (await client.response())[0] == 401
     await worker.channel.send(Drain())

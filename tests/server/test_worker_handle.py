@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from proxy.server import worker_handle as handle_module
-from proxy.server.messages import Answer, Channel, Count, Drain
-from proxy.server.worker_handle import Handle
+from proxy.server.messages import Channel, Count, Drain, Reply
+from proxy.server.worker_handle import WorkerHandle
 from proxy.usage.counters import Counted
 
 
@@ -19,7 +19,7 @@ async def pair():
     """The handle, and the worker's end of its channel."""
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec("sleep", "60")
-    handle = Handle(0, process, await Channel.open(ours))
+    handle = WorkerHandle(0, process, await Channel.open(ours))
     worker = await Channel.open(theirs)
     yield handle, worker
     worker.close()
@@ -30,21 +30,21 @@ async def pair():
 
 async def test_answers_come_in_the_order_of_the_orders(pair):
     handle, worker = pair
-    first, second = asyncio.create_task(handle.ask(Drain())), asyncio.create_task(handle.ask(Count(True)))
+    first, second = asyncio.create_task(handle.call(Drain())), asyncio.create_task(handle.call(Count(True)))
     assert isinstance(await worker.receive(), Drain)
     assert (await worker.receive()).brief
-    await worker.send(Answer(1))
-    await worker.send(Answer(2))
+    await worker.send(Reply(1))
+    await worker.send(Reply(2))
     assert ((await first).value, (await second).value) == (1, 2)
 
 
 async def test_death_is_an_answer_too(pair):
     handle, worker = pair
-    asked = asyncio.create_task(handle.ask(Drain()))
+    asked = asyncio.create_task(handle.call(Drain()))
     await worker.receive()
     worker.close()
     assert (await asked).error == "it has died"
-    assert (await handle.ask(Drain())).error == "it has died"
+    assert (await handle.call(Drain())).error == "it has died"
 
 
 async def test_what_it_counted(pair):
@@ -52,7 +52,7 @@ async def test_what_it_counted(pair):
     counted = Counted({("all",): (1, 0, 0, 0, 0)}, {})
     counting = asyncio.create_task(handle.count(True))
     assert (await worker.receive()).brief
-    await worker.send(Answer(counted))
+    await worker.send(Reply(counted))
     await counting
     assert handle.counted[True] == counted
     assert handle.counted[False] == Counted({}, {})
@@ -65,11 +65,11 @@ async def test_one_that_is_silent_keeps_what_it_said_last(pair, monkeypatch):
     await handle.count(True)
     assert handle.counted[True] is before
     # Its answer to that comes late, and is not taken for the answer to the next order.
-    next_one = asyncio.create_task(handle.ask(Drain()))
+    next_one = asyncio.create_task(handle.call(Drain()))
     await worker.receive()
     await worker.receive()
-    await worker.send(Answer(Counted({}, {})))
-    await worker.send(Answer("drained"))
+    await worker.send(Reply(Counted({}, {})))
+    await worker.send(Reply("drained"))
     assert (await next_one).value == "drained"
 
 
@@ -78,12 +78,12 @@ async def test_one_that_is_stuck_is_not_asked_for_ever(pair, monkeypatch):
     monkeypatch.setattr(handle_module, "_COUNT_S", 0.001)
     for _ in range(50):
         await handle.count(True)
-    for _ in range(handle_module._MANY):
+    for _ in range(handle_module._MAX_WAITING):
         assert isinstance(await worker.receive(), Count)
-        await worker.send(Answer(Counted({}, {})))
-    asked = asyncio.create_task(handle.ask(Drain()))
+        await worker.send(Reply(Counted({}, {})))
+    asked = asyncio.create_task(handle.call(Drain()))
     assert isinstance(await worker.receive(), Drain)  # there were no more
-    await worker.send(Answer())
+    await worker.send(Reply())
     await asked
 
 

@@ -18,7 +18,7 @@ import pytest
 from proxy.deployments.row import Row
 from proxy.deployments.row_snapshot import dump, restore
 from proxy.storage import database as state_module
-from proxy.storage.database import State, check_ledger, check_place, connect, explain, make_ledger
+from proxy.storage.database import Database, check_ledger, check_place, connect, explain, make_ledger
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.schema_version import VERSION, StateError
 
@@ -33,7 +33,7 @@ def learned() -> dict:
 
 
 async def saved(path: str, rows: dict) -> None:
-    state = State(path)
+    state = Database(path)
     await state.open()
     await state.save(rows)
     await state.close()
@@ -42,7 +42,7 @@ async def saved(path: str, rows: dict) -> None:
 async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     path = str(tmp_path / "t.db")
     await saved(path, {1: learned(), 2**64 - 1: learned()})
-    state = State(path)
+    state = Database(path)
     await state.open()
     found = await state.rows()
     assert state.is_kept
@@ -51,7 +51,7 @@ async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
     await state.save({1: {"newer": 1}})
     await state.close()
     assert not state.is_kept
-    state = State(path)
+    state = Database(path)
     await state.open()
     assert (await state.rows())[1] == {"newer": 1}
     await state.close()
@@ -59,7 +59,7 @@ async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
 
 async def test_memory_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state = State(":memory:")
+    state = Database(":memory:")
     await state.open()
     assert await state.rows() == {}
     assert not state.is_kept
@@ -74,7 +74,7 @@ async def test_what_nobody_used_for_a_month_goes(tmp_path, monkeypatch):
     await saved(path, {1: {}})
     month_s = state_module._KEPT_S
     monkeypatch.setattr(state_module, "_KEPT_S", -5.0)  # as if it were later by that
-    state = State(path)
+    state = Database(path)
     await state.open()
     assert await state.rows() == {}
     await state.save({2: {}})
@@ -111,7 +111,7 @@ async def test_a_file_that_cant_be_used_is_refused_and_left_alone(tmp_path, spoi
     path = tmp_path / "t.db"
     await asyncio.to_thread(spoil, path)
     before = path.read_bytes() if path.is_file() else None
-    state = State(str(path))
+    state = Database(str(path))
     with pytest.raises(StateError):
         await state.open()
     assert not state.is_kept
@@ -123,7 +123,7 @@ async def test_a_file_that_cant_be_used_is_refused_and_left_alone(tmp_path, spoi
 async def test_rows_that_cant_be_read_are_said_and_done_without(tmp_path, caplog):
     path = tmp_path / "t.db"
     await asyncio.to_thread(no_json, path)
-    state = State(str(path))
+    state = Database(str(path))
     await state.open()
     assert await state.rows() == {}
     assert "can't be read" in caplog.text
@@ -258,14 +258,14 @@ def test_a_full_disk_has_no_room_for_the_ledgers_directory_and_does_not_stop_the
 
 
 async def test_others_may_not_read_it(tmp_path):
-    state = State(str(tmp_path / "t.db"))
+    state = Database(str(tmp_path / "t.db"))
     await state.open()
     assert (tmp_path / "t.db").stat().st_mode & 0o777 == 0o600
     await state.close()
 
 
 async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_path):
-    state = State(str(tmp_path / "t.db"))
+    state = Database(str(tmp_path / "t.db"))
     await state.open()
     begun, go_on = threading.Event(), threading.Event()
 
@@ -288,7 +288,7 @@ async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_pat
 async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(state_module, "BUSY_MS", 10)
     path = str(tmp_path / "t.db")
-    state = State(path)
+    state = Database(path)
     await state.open()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -302,17 +302,17 @@ async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypat
     other.close()
     await state.save({1: {"a": 2}})
     await state.close()
-    state = State(path)
+    state = Database(path)
     await state.open()
     assert await state.rows() == {1: {"a": 2}}
     await state.close()
 
 
 async def test_saves_at_the_same_time_take_turns(tmp_path):
-    state = State(str(tmp_path / "t.db"))
+    state = Database(str(tmp_path / "t.db"))
     await state.open()
     await asyncio.gather(*(state.save({1: {"n": number}}) for number in range(20)), state.close())
-    state = State(str(tmp_path / "t.db"))
+    state = Database(str(tmp_path / "t.db"))
     await state.open()
     assert set(await state.rows()) <= {1}
     await state.close()

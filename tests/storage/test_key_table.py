@@ -26,7 +26,6 @@ from proxy.storage.key_table import (
     shared_names,
     store_key,
     version_of,
-    writing,
 )
 from tests.support.keys import key_of, write_old
 
@@ -117,16 +116,6 @@ def test_others_writing_is_noticed(path, database):
         store_key(other, key_of("key_2", b"x"))
     assert version_of(database) != before
     assert [key.id for key in load_keys(database)] == ["key_2", "key_full"]
-
-
-def test_a_transaction_is_all_or_nothing(database):
-    twice = "INSERT INTO keys VALUES ('key_1', x'00', 1, '{}')"
-    with pytest.raises(sqlite3.IntegrityError), writing(database):
-        database.executemany(twice, [(), ()])
-    assert not database.in_transaction
-    assert load_keys(database) == []
-    with writing(database):  # and the next one goes well
-        database.execute("DELETE FROM keys")
 
 
 def test_two_keys_of_one_hash_cant_be(database):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from proxy.storage import ledger_files as ledger_module
 from proxy.storage.ledger_files import Ledger
-from proxy.storage.ledger_ingest import TABLES, Folded, fold, is_locked
+from proxy.storage.ledger_ingest import TABLES, Ingested, ingest, is_locked
 
 AT = 1764041226.5
 START = 1764041226123
@@ -40,11 +40,11 @@ def whole_lines(directory: Path) -> list[bytes]:
     return [each + b"\n" for file in files(directory) for each in file.read_bytes().split(b"\n")[:-1]]
 
 
-def folded(directory: Path) -> tuple[Folded, dict[str, int]]:
-    """What folding makes of the files, and how often it counted each line."""
+def ingested(directory: Path) -> tuple[Ingested, dict[str, int]]:
+    """What ingesting makes of the files, and how often it counted each line."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         database.executescript(TABLES)
-        found = fold(database, directory, 2**60, pause=lambda: None)
+        found = ingest(database, directory, 2**60, pause=lambda: None)
         return found, dict(database.execute("SELECT key, requests FROM usage"))
 
 
@@ -164,7 +164,7 @@ def test_a_full_file_is_followed_by_another(ledger, directory, monkeypatch):
     assert [file.name[-12:-6] for file in files(directory)] == [f"00000{number}" for number in range(5)]
     assert whole_lines(directory) == [line(number, 50) for number in range(10)]
     assert not any(is_locked(file) for file in files(directory))
-    assert folded(directory)[0].lines == 10
+    assert ingested(directory)[0].lines == 10
 
 
 def test_two_of_one_name_dont_write_to_one_file(ledger, directory, caplog):
@@ -191,24 +191,24 @@ def test_a_full_disk(ledger, directory, disk, room, caplog):
     for number in (2, 3, 4):
         ledger.write(line(number))
     assert ledger.waiting == 3
-    assert caplog.text.count("lines wait in memory, and are written when it can") == 1
+    assert caplog.text.count("lines wait in memory and are written later") == 1
     assert ("No space left" in caplog.text) == (room == 0)
     writes = disk.writes
     ledger.tick(10.0)
     ledger.tick(10.5)  # once a second is enough
     assert disk.writes == writes + 1
-    assert "3 lines wait for the ledger (No space left on device), 0 are lost" in caplog.text
+    assert "(No space left on device): 3 lines wait, 0 are lost" in caplog.text
     disk.room = None
     ledger.write(line(5))  # behind those that wait
     assert ledger.waiting == 4
     ledger.tick(11.0)
     assert ledger.waiting == 0
-    assert "the ledger can be written again: 4 lines that waited are in it" in caplog.text
+    assert "the ledger can be written again: 4 waiting lines are written" in caplog.text
     ledger.write(line(6))
     assert whole_lines(directory) == [line(number) for number in range(1, 7)]
     assert len(files(directory)) == 1
-    assert folded(directory) == (
-        Folded(6, 0, 0, sum(file.stat().st_size for file in files(directory))),
+    assert ingested(directory) == (
+        Ingested(6, 0, 0, sum(file.stat().st_size for file in files(directory))),
         {f"key_{number}": 1 for number in range(1, 7)},
     )
 
@@ -232,7 +232,7 @@ def test_a_reminder_comes_once_a_minute(ledger, disk, caplog):
     ledger.write(line(1))
     for second in range(1, 150):
         ledger.tick(float(second))
-    assert caplog.text.count("1 lines wait for the ledger") == 3
+    assert caplog.text.count(": 1 lines wait, ") == 3
 
 
 def test_memory_for_what_waits_has_an_end(ledger, directory, disk, monkeypatch, caplog):
@@ -242,10 +242,10 @@ def test_memory_for_what_waits_has_an_end(ledger, directory, disk, monkeypatch, 
         ledger.write(line(number))
     assert ledger.waiting == 3
     ledger.tick(1.0)
-    assert "3 lines wait for the ledger (No space left on device), 5 are lost" in caplog.text
+    assert "(No space left on device): 3 lines wait, 5 are lost" in caplog.text
     disk.room = None
     ledger.tick(2.0)
-    assert "5 lines of the ledger are lost: there was no memory for more to wait" in caplog.text
+    assert "5 lines of the ledger are lost: the buffer for them was full" in caplog.text
     ledger.write(line(8))
     assert whole_lines(directory) == [line(number) for number in (0, 1, 2, 8)]
     caplog.clear()
@@ -264,7 +264,7 @@ def test_an_end_while_lines_wait(ledger, directory, disk, caplog):
     ledger.close()
     assert whole_lines(directory) == [line(0)]
     assert "2 lines of the ledger are lost: it can't be written" in caplog.text
-    found, counts = folded(directory)
+    found, counts = ingested(directory)
     assert (found.lines, counts) == (1, {"key_0": 1})
 
 
@@ -295,7 +295,7 @@ def test_a_directory_that_was_removed_is_made_again(ledger, directory, caplog):
     ledger.write(line(1))
     shutil.rmtree(directory.parent)
     ledger.tick(1.0)
-    assert "was deleted while it was written to" in caplog.text
+    assert "was deleted while in use" in caplog.text
     ledger.write(line(2))
     assert [file.name[-12:-6] for file in files(directory)] == ["000001"]
     assert whole_lines(directory) == [line(2)]
@@ -356,7 +356,7 @@ def test_every_line_once_and_in_order(events, file_bytes):
         assert ledger.waiting == 0
         assert whole_lines(directory) == wrote
         if wrote:
-            found, counts = folded(directory)
+            found, counts = ingested(directory)
             assert (found.lines, found.torn) == (len(wrote), 0)
             assert counts == {f"key_{number}": 1 for number in range(len(wrote))}
 
@@ -402,7 +402,7 @@ while True:
 @pytest.mark.parametrize("limit", [0, 1, 300, 333, 1000])
 def test_a_file_that_the_system_lets_grow_no_further(directory, limit):
     subprocess.run([sys.executable, "-c", FULL, str(directory), str(limit)], check=True, capture_output=True)
-    found, counts = folded(directory)
+    found, counts = ingested(directory)
     assert (found.lines, found.torn) == (22, 0)
     assert counts == {f"key_{number}": 1 for number in range(22)}
 
@@ -419,4 +419,4 @@ def test_a_process_that_is_killed_has_written_what_it_said(directory):
     lines = whole_lines(directory)
     assert said <= len(lines) <= said + 1
     assert not is_locked(files(directory)[0])
-    assert folded(directory)[0].lines == len(lines)
+    assert ingested(directory)[0].lines == len(lines)

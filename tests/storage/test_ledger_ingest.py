@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.storage import ledger_ingest
-from proxy.storage.ledger_ingest import TABLES, Folded, fold, is_locked
+from proxy.storage.ledger_ingest import TABLES, Ingested, ingest, is_locked
 
 KEEP_ALL = 2**60
 START = 1764041226123
@@ -67,8 +67,10 @@ def ledger(tmp_path):
     return directory
 
 
-def folded(database: sqlite3.Connection, ledger: Path, keep_bytes: int = KEEP_ALL, **more: object) -> Folded:
-    return fold(database, ledger, keep_bytes, **({"pause": nothing} | more))
+def ingested(
+    database: sqlite3.Connection, ledger: Path, keep_bytes: int = KEEP_ALL, **more: object
+) -> Ingested:
+    return ingest(database, ledger, keep_bytes, **({"pause": nothing} | more))
 
 
 def requests(database: sqlite3.Connection) -> int:
@@ -95,22 +97,22 @@ def test_lines_become_totals_and_are_not_counted_again(database, ledger):
     append(ledger / name_of(), line(**one), line(**one, status=500, t=AT + 1, source="estimated"))
     append(ledger / name_of(worker=1), line(key=None, model=None, provider=None, status=404, input=0))
     size = sum(path.stat().st_size for path in ledger.iterdir())
-    assert folded(database, ledger) == Folded(lines=3, torn=0, deleted=0, kept_bytes=size)
+    assert ingested(database, ledger) == Ingested(lines=3, torn=0, deleted=0, kept_bytes=size)
     expected = [
         (20417, "", "", "", 1, 1, 0, 0, 0, 0, 0, 0, 0, AT),
         (20417, "key_a", "m", "p", 2, 1, 20, 8, 6, 10, 4, 14, 1, AT + 1),
     ]
     assert list(database.execute("SELECT * FROM usage")) == expected
-    assert folded(database, ledger) == Folded(lines=0, torn=0, deleted=0, kept_bytes=size)
+    assert ingested(database, ledger) == Ingested(lines=0, torn=0, deleted=0, kept_bytes=size)
     assert list(database.execute("SELECT * FROM usage")) == expected
     append(ledger / name_of(), line())
-    assert folded(database, ledger).lines == 1
+    assert ingested(database, ledger).lines == 1
     assert requests(database) == 4
 
 
 def test_no_directory_and_an_empty_one(database, ledger):
-    assert folded(database, ledger / "none") == Folded(0, 0, 0, 0)
-    assert folded(database, ledger) == Folded(0, 0, 0, 0)
+    assert ingested(database, ledger / "none") == Ingested(0, 0, 0, 0)
+    assert ingested(database, ledger) == Ingested(0, 0, 0, 0)
 
 
 def test_other_files_are_left_alone(database, ledger):
@@ -119,19 +121,19 @@ def test_other_files_are_left_alone(database, ledger):
     (ledger / name_of(2)).mkdir()
     os.mkfifo(ledger / name_of(3))
     (ledger / name_of(4)).symlink_to(ledger / "notes.txt")
-    assert folded(database, ledger, 0) == Folded(0, 0, 0, 0)
+    assert ingested(database, ledger, 0) == Ingested(0, 0, 0, 0)
     assert len(list(ledger.iterdir())) == 7
 
 
 def test_a_line_without_its_end_waits(database, ledger, caplog):
     whole = line(input=5)
     append(ledger / name_of(), line(), whole[:20])
-    assert folded(database, ledger).lines == 1
-    assert folded(database, ledger).lines == 0
+    assert ingested(database, ledger).lines == 1
+    assert ingested(database, ledger).lines == 0
     append(ledger / name_of(), whole[20:-1])
-    assert folded(database, ledger).lines == 0
+    assert ingested(database, ledger).lines == 0
     append(ledger / name_of(), b"\n", line())
-    assert folded(database, ledger).lines == 2
+    assert ingested(database, ledger).lines == 2
     assert database.execute("SELECT SUM(input_tokens) FROM usage").fetchone() == (7,)
     assert not caplog.text
 
@@ -140,11 +142,11 @@ def test_a_line_without_its_end_waits(database, ledger, caplog):
 def test_a_torn_end_is_skipped_once_nobody_writes_any_more(database, ledger, caplog, successor):
     path = ledger / name_of()
     append(path, line(), line()[:-1])
-    assert folded(database, ledger).torn == 0
+    assert ingested(database, ledger).torn == 0
     append(ledger / successor, line())
-    result = folded(database, ledger)
+    result = ingested(database, ledger)
     assert (result.lines, result.torn) == (1, 1)
-    assert folded(database, ledger).torn == 0
+    assert ingested(database, ledger).torn == 0
     assert offsets(database)[path.name] == (path.stat().st_size, 1)
     assert requests(database) == 2
     assert caplog.text.count("torn lines") == 1
@@ -153,9 +155,9 @@ def test_a_torn_end_is_skipped_once_nobody_writes_any_more(database, ledger, cap
 def test_torn_lines_are_said_once_per_file(database, ledger, caplog):
     for worker in (0, 1):
         append(ledger / name_of(worker=worker), line(), b"{torn\n", line(input="x"), line())
-        folded(database, ledger)
+        ingested(database, ledger)
         append(ledger / name_of(worker=worker), line(), b"\n", line())
-        assert folded(database, ledger).torn == 1
+        assert ingested(database, ledger).torn == 1
     assert requests(database) == 8
     assert [torn for _, torn in offsets(database).values()] == [3, 3]
     assert caplog.text.count("torn lines") == 2
@@ -165,7 +167,7 @@ def test_what_never_ends_is_passed_over(database, ledger, monkeypatch):
     monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 400)
     path = ledger / name_of()
     append(path, line(), b"x" * 5000, b"\n", line())
-    result = folded(database, ledger)
+    result = ingested(database, ledger)
     assert result.lines == 2
     assert result.torn > 0
     assert offsets(database)[path.name][0] == path.stat().st_size
@@ -181,13 +183,13 @@ def test_a_slice_is_a_transaction_and_pauses_are_between(database, ledger, monke
         assert not database.in_transaction
         seen.append(requests(database))
 
-    assert folded(database, ledger, pause=pause).lines == 120
+    assert ingested(database, ledger, pause=pause).lines == 120
     assert seen == [0, 0, 0, 50, 50, 50, 100]
 
 
 def test_the_usual_pause(database, ledger):
     append(ledger / name_of(), line())
-    assert fold(database, ledger, KEEP_ALL).lines == 1
+    assert ingest(database, ledger, KEEP_ALL).lines == 1
 
 
 class Killed(BaseException):
@@ -206,7 +208,7 @@ def test_a_stop_in_between_loses_nothing(database, ledger, monkeypatch):
                 raise Killed
 
         try:
-            folded(database, ledger, pause=pause)
+            ingested(database, ledger, pause=pause)
         except Killed:
             assert not database.in_transaction
             assert requests(database) % 10 == 0
@@ -226,12 +228,12 @@ def test_another_process_was_faster(database, ledger, tmp_path, monkeypatch):
         if not results:
             append(path, line() * 3)  # it gets further than what we wanted to read
             with contextlib.closing(opened(tmp_path / "t.db")) as other:
-                results.append(folded(other, ledger))
+                results.append(ingested(other, ledger))
 
-    result = folded(database, ledger, pause=pause)
+    result = ingested(database, ledger, pause=pause)
     assert (result.lines, results[0].lines) == (0, 28)
     assert requests(database) == 28
-    assert folded(database, ledger).lines == 0
+    assert ingested(database, ledger).lines == 0
 
 
 def test_another_process_was_a_bit_faster(database, ledger, tmp_path, monkeypatch):
@@ -247,9 +249,9 @@ def test_another_process_was_a_bit_faster(database, ledger, tmp_path, monkeypatc
     def pause() -> None:
         if not began:
             with contextlib.closing(opened(tmp_path / "t.db")) as other, contextlib.suppress(Killed):
-                folded(other, ledger, pause=stop)
+                ingested(other, ledger, pause=stop)
 
-    assert folded(database, ledger, pause=pause).lines == 5
+    assert ingested(database, ledger, pause=pause).lines == 5
     assert requests(database) == 25
 
 
@@ -261,10 +263,10 @@ def test_another_process_has_counted_and_deleted_what_is_being_read(database, le
     def pause() -> None:
         if not results:
             with contextlib.closing(opened(tmp_path / "t.db")) as other:
-                results.append(folded(other, ledger, 0))
+                results.append(ingested(other, ledger, 0))
 
     said: set[tuple[str, str]] = set()
-    assert folded(database, ledger, 0, pause=pause, said=said).lines == 0
+    assert ingested(database, ledger, 0, pause=pause, said=said).lines == 0
     assert (results[0].lines, results[0].deleted) == (2, 1)
     assert requests(database) == 2
     assert list(offsets(database)) == [name_of(2)]
@@ -280,11 +282,11 @@ def test_the_oldest_go_until_the_rest_fits(database, ledger):
         append(ledger / name, line() * 10)
     aged(ledger, *names)
     size = 10 * len(line())
-    assert folded(database, ledger, 4 * size) == Folded(60, 0, 2, 4 * size)
+    assert ingested(database, ledger, 4 * size) == Ingested(60, 0, 2, 4 * size)
     assert sorted(path.name for path in ledger.iterdir()) == sorted(names[2:])
     assert sorted(offsets(database)) == sorted(names[2:])
-    assert folded(database, ledger, 4 * size - 1) == Folded(0, 0, 1, 3 * size)
-    assert folded(database, ledger, 0) == Folded(0, 0, 1, 2 * size)
+    assert ingested(database, ledger, 4 * size - 1) == Ingested(0, 0, 1, 3 * size)
+    assert ingested(database, ledger, 0) == Ingested(0, 0, 1, 2 * size)
     assert sorted(path.name for path in ledger.iterdir()) == [name_of(4), name_of(2, worker=1)]
     assert requests(database) == 60
 
@@ -292,14 +294,14 @@ def test_the_oldest_go_until_the_rest_fits(database, ledger):
 def test_a_writers_newest_file_stays_until_it_has_a_successor(database, ledger):
     append(ledger / name_of(), line())
     append(ledger / name_of(worker=1), line())
-    assert folded(database, ledger, 0).deleted == 0
+    assert ingested(database, ledger, 0).deleted == 0
     append(ledger / name_of(start=START + 1), line())
     with (ledger / name_of()).open("rb") as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)  # it finishes its streams while the next one is there already
-        assert folded(database, ledger, 0).deleted == 0
+        assert ingested(database, ledger, 0).deleted == 0
         append(ledger / name_of(), line())
-        assert folded(database, ledger, 0).lines == 1
-    assert folded(database, ledger, 0).deleted == 1
+        assert ingested(database, ledger, 0).lines == 1
+    assert ingested(database, ledger, 0).deleted == 1
     assert not (ledger / name_of()).exists()
     assert requests(database) == 4
 
@@ -313,9 +315,9 @@ def test_who_is_alive_can_be_told(database, ledger):
 
     for number, start in ((1, START), (2, START), (1, START + 1)):
         append(ledger / name_of(number, start=start), line())
-    assert folded(database, ledger, 0, is_alive=is_alive).deleted == 1
+    assert ingested(database, ledger, 0, is_alive=is_alive).deleted == 1
     assert asked == [name_of(2)]
-    assert folded(database, ledger, 0, is_alive=lambda path: False).deleted == 1
+    assert ingested(database, ledger, 0, is_alive=lambda path: False).deleted == 1
     assert [path.name for path in ledger.iterdir()] == [name_of(start=START + 1)]
 
 
@@ -341,9 +343,9 @@ def test_nothing_uncounted_is_deleted(database, ledger, monkeypatch):
         if path.name == name_of(1):
             raise PermissionError(13, "no", str(path))
 
-    assert folded(database, ledger, 0).deleted == 0
+    assert ingested(database, ledger, 0).deleted == 0
     monkeypatch.undo()
-    assert folded(database, ledger, 0).deleted == 1
+    assert ingested(database, ledger, 0).deleted == 1
 
 
 def test_totals_that_are_not_on_the_disk_keep_their_files(database, ledger, tmp_path):
@@ -352,10 +354,10 @@ def test_totals_that_are_not_on_the_disk_keep_their_files(database, ledger, tmp_
     with contextlib.closing(opened(tmp_path / "t.db")) as reader:
         reader.execute("BEGIN")
         assert requests(reader) == 0  # from here on it sees, and so holds, what was then
-        assert folded(database, ledger, 0) == Folded(2, 0, 0, 2 * len(line()))
+        assert ingested(database, ledger, 0) == Ingested(2, 0, 0, 2 * len(line()))
         assert requests(reader) == 0
         reader.execute("COMMIT")
-    assert folded(database, ledger, 0).deleted == 1
+    assert ingested(database, ledger, 0).deleted == 1
 
 
 @pytest.mark.parametrize(("step", "is_left"), [("unlink", True), ("fsync", False)])
@@ -368,11 +370,11 @@ def test_a_crash_while_deleting(database, ledger, monkeypatch, step, is_left):
 
     monkeypatch.setattr(Path if step == "unlink" else os, step, crash)
     with pytest.raises(Killed):
-        folded(database, ledger, 0)
+        ingested(database, ledger, 0)
     monkeypatch.undo()
     assert (ledger / name_of(1)).exists() == is_left
     assert set(offsets(database)) == {name_of(1), name_of(2)}
-    assert folded(database, ledger, 0) == Folded(0, 0, int(is_left), len(line()))
+    assert ingested(database, ledger, 0) == Ingested(0, 0, int(is_left), len(line()))
     assert requests(database) == 2
 
 
@@ -386,10 +388,10 @@ def test_what_cant_be_deleted_is_said_once_and_not_counted_again(database, ledge
     said: set[tuple[str, str]] = set()
     monkeypatch.setattr(Path, "unlink", refuse)
     for _ in range(3):
-        assert folded(database, ledger, 0, said=said).deleted == 0
+        assert ingested(database, ledger, 0, said=said).deleted == 0
     assert caplog.text.count("can't be deleted") == 1
     monkeypatch.undo()
-    assert folded(database, ledger, 0, said=said).deleted == 1
+    assert ingested(database, ledger, 0, said=said).deleted == 1
     assert requests(database) == 2
     assert set(offsets(database)) == {name_of(2)}
 
@@ -400,35 +402,35 @@ def test_what_cant_be_deleted_is_said_once_and_not_counted_again(database, ledge
 def test_a_file_taken_away_and_brought_back_is_not_counted_again(database, ledger, tmp_path):
     append(ledger / name_of(1), line())
     append(ledger / name_of(2), line())
-    folded(database, ledger)
+    ingested(database, ledger)
     (ledger / name_of(1)).rename(tmp_path / "away")
-    folded(database, ledger)
+    ingested(database, ledger)
     (tmp_path / "away").rename(ledger / name_of(1))
-    assert folded(database, ledger).lines == 0
+    assert ingested(database, ledger).lines == 0
     assert requests(database) == 2
 
 
 def test_a_file_that_became_shorter_is_said_and_left(database, ledger, caplog):
     path = ledger / name_of()
     append(path, line() * 3)
-    folded(database, ledger)
+    ingested(database, ledger)
     os.truncate(path, len(line()))
     said: set[tuple[str, str]] = set()
     for _ in range(3):
-        assert folded(database, ledger, said=said).lines == 0
+        assert ingested(database, ledger, said=said).lines == 0
     assert caplog.text.count("has become shorter") == 1
     assert offsets(database)[path.name] == (3 * len(line()), 0)
     append(path, line() * 3)  # replaced by a longer one: what is beyond is counted
-    assert folded(database, ledger, said=said).lines == 1
+    assert ingested(database, ledger, said=said).lines == 1
     assert not said
 
 
 def test_a_replaced_file_with_other_lines(database, ledger):
     path = ledger / name_of()
     append(path, line() * 3)
-    folded(database, ledger)
+    ingested(database, ledger)
     path.write_bytes(line(key="key_longer") * 10)
-    result = folded(database, ledger)
+    result = ingested(database, ledger)
     assert result.torn == 1  # the offset is in the middle of one
     assert result.lines in (6, 7)
 
@@ -446,14 +448,14 @@ def test_a_file_that_cant_be_read_is_said_and_the_others_go_on(database, ledger,
     said: set[tuple[str, str]] = set()
     monkeypatch.setattr(os, "fstat", fails)
     for _ in range(3):
-        folded(database, ledger, said=said)
+        ingested(database, ledger, said=said)
     assert requests(database) == 2
     assert caplog.text.count("can't be read") == 1
     monkeypatch.undo()
-    folded(database, ledger, said=said)
+    ingested(database, ledger, said=said)
     assert requests(database) == 3
     assert not said
-    folded(database, ledger.parent / "none", said=said)
+    ingested(database, ledger.parent / "none", said=said)
 
 
 def test_a_file_that_goes_while_files_are_listed(database, ledger, monkeypatch):
@@ -468,7 +470,7 @@ def test_a_file_that_goes_while_files_are_listed(database, ledger, monkeypatch):
         return files
 
     monkeypatch.setattr(ledger_ingest, "_listed", late)
-    assert folded(database, ledger).lines == 0
+    assert ingested(database, ledger).lines == 0
     assert listed
 
 
@@ -481,10 +483,10 @@ def test_a_locked_database_is_raised_and_nothing_is_lost(database, ledger, tmp_p
     with contextlib.closing(opened(tmp_path / "t.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            folded(database, ledger)
+            ingested(database, ledger)
         assert not database.in_transaction
         other.execute("ROLLBACK")
-    assert folded(database, ledger).lines == 1
+    assert ingested(database, ledger).lines == 1
     assert requests(database) == 1
 
 
@@ -495,12 +497,12 @@ def test_a_full_disk_is_raised_and_nothing_is_lost(database, ledger, monkeypatch
     [pages] = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages + 5}")
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        folded(database, ledger, 0)
+        ingested(database, ledger, 0)
     assert not database.in_transaction
     before = requests(database)
     assert 0 < before < 2000
     database.execute("PRAGMA max_page_count = 100000")
-    result = folded(database, ledger, 0)
+    result = ingested(database, ledger, 0)
     assert (result.lines, result.deleted) == (2001 - before, 1)
     assert requests(database) == 2001
 
@@ -511,7 +513,7 @@ def test_a_broken_database_is_raised(ledger, tmp_path):
     (tmp_path / "broken.db").write_bytes(b"no database at all, whatever its name may say" * 100)
     database = sqlite3.connect(tmp_path / "broken.db", isolation_level=None)
     with contextlib.closing(database), pytest.raises(sqlite3.DatabaseError):
-        folded(database, ledger, 0)
+        ingested(database, ledger, 0)
     assert len(list(ledger.iterdir())) == 2
 
 
@@ -541,7 +543,9 @@ STEPS = st.lists(
             st.just("write"), st.integers(0, 2), st.lists(RECORD | TORN, max_size=5), st.integers(0, 80)
         ),
         st.tuples(st.just("rotate"), st.integers(0, 2), st.booleans(), st.just(0)),
-        st.tuples(st.just("fold"), st.sampled_from([0, 2000, KEEP_ALL]), st.integers(600, 3000), st.just(0)),
+        st.tuples(
+            st.just("ingest"), st.sampled_from([0, 2000, KEEP_ALL]), st.integers(600, 3000), st.just(0)
+        ),
     ),
     max_size=12,
 )
@@ -587,7 +591,7 @@ def test_any_lines_in_any_steps_give_the_plain_sum(steps):
         def path(worker: int) -> Path:
             return ledger / name_of(numbers[worker], worker, START + starts[worker])
 
-        for what, worker, these, rest in [*steps, ("fold", KEEP_ALL, 600, 0)]:
+        for what, worker, these, rest in [*steps, ("ingest", KEEP_ALL, 600, 0)]:
             if what == "write":
                 data = held[worker]
                 for record in these:
@@ -611,7 +615,7 @@ def test_any_lines_in_any_steps_give_the_plain_sum(steps):
                         append(path(other), held[other])
                         held[other] = b""
                 patch.setattr(ledger_ingest, "SLICE_BYTES", these)
-                result = folded(database, ledger, worker)
+                result = ingested(database, ledger, worker)
                 found_lines += result.lines
                 found_torn += result.torn
         rows = {tuple(row[:4]): list(row[4:]) for row in database.execute("SELECT * FROM usage")}
@@ -625,7 +629,7 @@ CHILDREN = """
 import fcntl, json, logging, os, random, signal, sqlite3, sys, time
 from collections import Counter
 from pathlib import Path
-from proxy.storage import ledger_ingest as folding
+from proxy.storage import ledger_ingest
 
 logging.disable()
 directory, path, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -635,11 +639,11 @@ def opened():
     database = sqlite3.connect(path, isolation_level=None, timeout=30)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
-    database.executescript(folding.TABLES)
+    database.executescript(ledger_ingest.TABLES)
     return database
 
-def fold(database, keep_bytes):
-    return folding.fold(database, directory, keep_bytes, pause=lambda: None)
+def ingest(database, keep_bytes):
+    return ledger_ingest.ingest(database, directory, keep_bytes, pause=lambda: None)
 
 def forked(work):
     # A process that does the work; and how to wait until it is there, or what it says.
@@ -704,14 +708,14 @@ def found(database):
 """
 
 KILLS = """
-folding.SLICE_BYTES = 600  # some four lines: most of the time somebody is in the middle of something
+ledger_ingest.SLICE_BYTES = 600  # some four lines: most of the time somebody is in the middle of something
 KILLS, KEEP_BYTES = 220, 60_000
 
 def work(say):
     database = opened()
     say(b"x")
     while True:
-        fold(database, KEEP_BYTES)
+        ingest(database, KEEP_BYTES)
 
 opened().close()
 writers = [Writer(worker) for worker in range(3)]
@@ -739,7 +743,7 @@ for writer in writers:
     os.close(writer.file)
 database = opened()
 before = found(database)
-last = fold(database, KEEP_BYTES)
+last = ingest(database, KEEP_BYTES)
 print(json.dumps({"expected": expected, "found": found(database), "before": before, "last": last.lines,
                   "kept": last.kept_bytes, "kills": kills, "early": early,
                   "ok": database.execute("PRAGMA integrity_check").fetchone()[0]}))
@@ -747,7 +751,7 @@ database.close()
 """
 
 AT_ONCE = """
-folding.SLICE_BYTES = 2000
+ledger_ingest.SLICE_BYTES = 2000
 opened().close()
 writers = [Writer(worker) for worker in range(3)]
 for _ in range(6000):
@@ -755,14 +759,14 @@ for _ in range(6000):
 
 def work(say):
     database = opened()
-    result = fold(database, 0)
+    result = ingest(database, 0)
     say(f"{result.lines} {result.deleted}".encode())
 
 children = [forked(work) for _ in range(3)]
 says = [os.read(readable, 100).split() for _, readable in children]
 assert [ended(*child) for child in children] == [0, 0, 0]
 database = opened()
-last = fold(database, 0)
+last = ingest(database, 0)
 print(json.dumps({"expected": expected, "found": found(database), "lines": sum(int(each[0]) for each in says),
                   "last": last.lines, "left": len(list(directory.iterdir()))}))
 database.close()

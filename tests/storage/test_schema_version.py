@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from proxy.storage import schema_version
-from proxy.storage.database import State, connect, connect_to_read
+from proxy.storage.database import Database, connect, connect_to_read
 from proxy.storage.key_table import load_keys
 from proxy.storage.schema_version import VERSION, OtherVersion, StateError, check_file, version_in
 from tests.support.keys import key_of, write_old
@@ -62,7 +62,7 @@ def test_it_is_moved_once_and_a_copy_is_kept(path):
 
 async def test_a_start_says_it_in_the_log(path, caplog):
     write_old(path)
-    state = State(str(path))
+    state = Database(str(path))
     await state.open()
     await state.close()
     [record] = caplog.records

@@ -415,7 +415,7 @@ async def test_whatever_fails(cell, provider, other, start, folder, caplog):
         scene = Scene(cell, {"a": provider, "b": other}, stack)
         server = scene.server = await start(scene.text(str(state)))
         if cell.client == "slow":
-            for listener in server._plane._listeners:
+            for listener in server._plane._acceptors:
                 listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         async with asyncio.timeout(2 * PATIENCE_S):
             await play(scene, Stage(server, state, reads_body=cell.fault.name != "early"))

@@ -34,7 +34,7 @@ from proxy.control.telemetry.spans import context_of
 from proxy.control.webhook import Webhook
 from proxy.errors import Unauthorized
 from proxy.relay.exchange.tracing import SAMPLED
-from proxy.server.messages import Settled, Start, TakeOn
+from proxy.server.messages import ApplyConfig, Start, WorkerConfig
 from proxy.server.single import Server
 from proxy.wire.header_lines import may_pass
 from proxy.wire.request_head import read_request_head
@@ -433,11 +433,20 @@ def test_no_repr_tells_a_secret():
     parsed = parse(config(dead_url(), dead_url(), SECRETS, OF_A_PROVIDER))
     keys = {"a": KEY_A, "b": KEY_B}
     prepared = prepare(parsed, keys, 0)
-    settled = Settled(parsed, keys, 0, Certificate(b"chain", b"S3CRET"))
-    start = Start(settled, 0, 1, (), 0, 0, None, Keyring(), 0, {}, ())
+    worker_config = WorkerConfig(parsed, keys, 0, Certificate(b"chain", b"S3CRET"))
+    start = Start(worker_config, 0, 1, (), 0, 0, None, Keyring(), 0, {}, ())
     head = read_request_head(post(b"{}", extra=WAYS["all"] % b"th-S3CRET").partition(b"\r\n\r\n")[0])
     provider = prepared.providers["a"]
-    for value in (parsed, settled, start, TakeOn(settled), prepared, provider, provider.pool, head):
+    for value in (
+        parsed,
+        worker_config,
+        start,
+        ApplyConfig(worker_config),
+        prepared,
+        provider,
+        provider.pool,
+        head,
+    ):
         text = repr(value)
         for secret in ("S3CRET", KEY_A, KEY_B, OWN.decode()):
             assert secret not in text, type(value)

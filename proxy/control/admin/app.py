@@ -34,7 +34,7 @@ from proxy.control.key_store import KeyStore
 from proxy.control.reload import Reloader
 from proxy.control.routes_file import Irreplaceable, Unreadable
 from proxy.control.slices import stepped
-from proxy.control.usage_index import Books
+from proxy.control.usage_index import UsageIndex
 from proxy.errors import BadRequest, Fault, GatewayError, NotFound, StartError
 from proxy.relay.downstream.gateway import Gateway
 from proxy.wire.query import QueryError
@@ -57,16 +57,16 @@ def admin_app(
     gateway: Gateway,
     reloader: Reloader,
     keys: KeyStore,
-    books: Books,
+    usage_index: UsageIndex,
     requests: Requests,
     listen: Listen,
     token: str,
 ) -> web.Application:
     """The application.
 
-    :param books: the totals of what was used.
-    :param requests: the rows of the latest requests that a query selects; QueryError: it is none.
-    :param listen: where it is reached, which tells the hosts it may be called by.
+    :param usage_index: the totals of what was used.
+    :param requests: the rows of the latest requests that a query selects; QueryError: it can't be read.
+    :param listen: its address, which decides the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
     """
     app = web.Application(middlewares=[_envelope, guard(listen, token)])
@@ -83,7 +83,7 @@ def admin_app(
     app.router.add_post("/admin/v1/explain", _explain)
     app.router.add_post("/admin/v1/reload", _reload)
     app.router.add_get("/admin/v1/requests", _requests)
-    add_keys(app, gateway, keys, books)
+    add_keys(app, gateway, keys, usage_index)
     add_pages(app)
     return app
 
@@ -108,7 +108,7 @@ async def _envelope(request: web.Request, handler: Handler) -> web.StreamRespons
         if isinstance(error, web.HTTPMethodNotAllowed):
             headers["Allow"] = ",".join(sorted(error.allowed_methods))
     except Exception:
-        log.exception("a fault in the answer to %s %s", request.method, request.path)
+        log.exception("internal error while answering %s %s", request.method, request.path)
         answer = Fault()
     return error_response(answer, request.app[_GATEWAY].next_request_id().decode(), headers)
 
@@ -121,7 +121,7 @@ def _sentence(error: Exception) -> str:
 def _translate(request: web.Request, error: web.HTTPException) -> GatewayError:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allow = ", ".join(sorted(error.allowed_methods))
-        text = f"{request.method} is not for {request.path}; allowed: {allow}."
+        text = f"{request.path} accepts {allow}, not {request.method}."
         return BadRequest(text, status=405, code="method_not_allowed")
     if error.status == 404:
         return nothing_at(request.path)
@@ -224,7 +224,7 @@ async def _explain(request: web.Request) -> web.Response:
 
 
 def _limit(gateway: Gateway) -> tuple[int, str]:
-    """What may be explained, and what sets the limit."""
+    """Check that a body may be explained, and what sets the limit."""
     if gateway.max_body_bytes < MAX_EXPLAINED_BYTES:
         return gateway.max_body_bytes, "[server] max_body"
     return MAX_EXPLAINED_BYTES, "4 MiB, which is the limit for explain"
@@ -248,7 +248,7 @@ async def _requests(request: web.Request) -> web.StreamResponse:
 
 
 def holds_null(value: object) -> bool:
-    """Whether there is a null anywhere in a JSON value: TOML has none."""
+    """Find a null anywhere in a JSON value: TOML has no null."""
     if isinstance(value, dict):
         return any(map(holds_null, value.values()))
     return any(map(holds_null, value)) if isinstance(value, list) else value is None

@@ -1,4 +1,4 @@
-"""Where a request would go, and why: the answer of the admin API's explain. Sends and changes nothing."""
+"""Explains where a request would go, and why. Nothing is sent, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explain_request(
         ``{"body": …, "strategy": …, "endpoint": …, "headers": […], "query": …}``.
     :param now: monotonic seconds.
     :param strategy: goes before the one in ``sent``; so does ``endpoint``.
-    :raises BadRequest: it is none, or can't be resolved. :raises UnknownModel: no such model.
+    :raises BadRequest: the body can't be read or resolved. :raises UnknownModel: no such model.
     """
     keys = yield from find_keys(sent)
     # Also where another goes before it: what can't be is not passed over.

@@ -1,6 +1,6 @@
-"""What of a request's head would reach which provider: a part of the admin API's explain.
+"""Explains which parts of a request's head would reach which provider: a part of the admin API's explain.
 
-The head is read and gone through as the data plane does it. Names are told, and never a value.
+The head is read and filtered as in the data plane. The result has names, and never a value.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LINE = re.compile(r"[^\r\n:]+:[^\r\n]*")
 def forwarding(lines: object, query: object, providers: Iterable[ProviderConfig]) -> list[dict[str, Any]]:
     """A row for each header and each parameter at each provider.
 
-    :param lines: the request's headers, ``Name: value`` each; None: there are none.
-    :param query: as it stands in an address; None: there is none.
-    :raises BadRequest: these are none, or the data plane would refuse them.
+    :param lines: the request's headers, ``Name: value`` each; None: not given.
+    :param query: as it stands in an address; None: not given.
+    :raises BadRequest: they can't be read, or the data plane would refuse them.
     """
     written = _lines(lines)
     head = _head(written, _query(query))

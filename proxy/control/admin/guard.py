@@ -1,9 +1,9 @@
-"""Who may ask the admin listener for anything.
+"""Access to the admin listener.
 
-Whoever reaches it steers the gateway. It is on loopback unless a token is set; and since a web page can make
-the browser of the operator ask any address, loopback too, a request counts only if it names this host (no
-foreign name that was made to lead here), comes from no other page, and, where it writes, says that its body
-is JSON, which no page may send without being asked first.
+Anyone who reaches it controls the gateway. It is on loopback unless a token is set. A web page can make the
+operator's browser send requests to any address, loopback too. So a request is served only if it names this
+host (no foreign name that was made to lead here), comes from no other page, and, where it writes, says that
+its body is JSON, which a page may not send without a preflight.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FREE_BELOW = "/assets/"
 def guard(listen: Listen, token: str) -> Middleware:
     """The middleware that lets requests through to the application of the admin listener, or not.
 
-    :param listen: where it is reached, which tells the hosts it may be called by.
+    :param listen: its address, which decides the hosts it may be called by.
     :param token: what requests must bring as bearer token; "" for nothing.
     """
 
@@ -61,7 +61,7 @@ def guard(listen: Listen, token: str) -> Middleware:
 
 
 def _path_served(request: web.Request) -> str:
-    """As the route has it, such as ``/admin/v1/keys/{id}``; "" where there is none: what follows says so."""
+    """The path of the route, such as ``/admin/v1/keys/{id}``; "": no route, which is answered later."""
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical
 
@@ -83,7 +83,7 @@ def _check_kind(request: web.Request) -> None:
 
 
 def _is_json(types: list[str]) -> bool:
-    """Whether Content-Type says so. aiohttp's own reading takes 2.6 s for 16 KB of semicolons."""
+    """Read Content-Type. aiohttp's own reading takes 2.6 s for 16 KB of semicolons."""
     return [one.partition(";")[0].strip().lower() for one in types] == ["application/json"]
 
 

@@ -1,4 +1,4 @@
-"""What a request to the admin API brings: its query, and the JSON of its body."""
+"""The inputs of a request to the admin API: its query, and the JSON of its body."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_query(request: web.Request, path: str) -> None:
 
 
 def query_of(request: web.Request) -> dict[str, str]:
-    """What the query sets; an empty value is none."""
+    """The parameters of the query; an empty value counts as not given."""
     return {name: value for name, value in request.query.items() if value}
 
 
@@ -61,7 +61,7 @@ def _no_query(text: str, param: str) -> BadRequest:
 
 
 def prefers(accept: str, kind: str, other: str) -> bool:
-    """Whether an ``Accept`` header wants one media type rather than another (RFC 9110 section 12.5.1)."""
+    """Decide whether an ``Accept`` header prefers one media type to another (RFC 9110 section 12.5.1)."""
     weights = {}
     for part in accept[:_MAX_ACCEPT_CHARS].lower().split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
@@ -128,5 +128,5 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 
 def unprocessable(text: str, code: str) -> GatewayError:
-    """What was sent can be read, but not be done."""
+    """The error for a request that can be read but not done."""
     return BadRequest(text, status=422, code=code)

@@ -27,7 +27,7 @@ from proxy.wire.outline import (
     value_at,
 )
 
-# What is gone through in a step: 3 ms where it is nothing but keys. A key that is as long is none of ours.
+# Bytes read in a step: 3 ms if they are nothing but keys. A longer key is not one of ours.
 SLICE_BYTES: Final = 256 << 10
 # Of a key or text that is read.
 _MAX_TEXT_BYTES: Final = 4096
@@ -37,9 +37,9 @@ Keys = list[tuple[int, int]]
 
 
 def find_keys(text: bytes) -> Generator[None, None, Keys]:
-    """Where the keys of the outermost object begin and end, quotes included.
+    """Find the beginnings and ends of the outermost object's keys, quotes included.
 
-    :raises BadRequest: it is no object, as far as the outline tells.
+    :raises BadRequest: the text is no object, as far as the outline shows.
     """
     if not text.startswith(b"{", skip_white(text, 0)):
         raise malformed('the body must be one JSON object, such as {"model": ..., ...}')
@@ -70,7 +70,7 @@ def find_keys(text: bytes) -> Generator[None, None, Keys]:
 
 
 def member_named(text: bytes, keys: Keys, name: str) -> int:
-    """Where the value of a member begins; of several the last; -1 if there is none."""
+    """Find the beginning of a member's value; of several members the last; -1 if it is missing."""
     plain = b'"%b"' % name.encode()
     for start, stop in reversed(keys):
         if stop - start > _MAX_TEXT_BYTES:
@@ -82,7 +82,7 @@ def member_named(text: bytes, keys: Keys, name: str) -> int:
 
 
 def text_at(text: bytes, keys: Keys, name: str) -> str | None:
-    """The text of a member; None where there is none, or it is null.
+    """The text of a member; None: it is missing or null.
 
     :raises BadRequest: it is no text.
     """
@@ -99,13 +99,13 @@ def text_at(text: bytes, keys: Keys, name: str) -> str | None:
 
 
 def object_at(text: bytes, keys: Keys, at: int) -> bytes:
-    """The object that is the value of a member and begins at ``at``; b"" if it is none."""
+    """The object that is the value of a member and begins at ``at``; b"" if it is not an object."""
     value = _value_at(text, keys, at)
     return value if value.startswith(b"{") and value.endswith(b"}") else b""
 
 
 def small_value(text: bytes, keys: Keys, name: str, most_bytes: int, most_values: int) -> Any:
-    """The value of a member, which is parsed; None where there is none.
+    """The parsed value of a member; None: it is missing.
 
     :raises BadRequest: it is too large, or no JSON.
     """

@@ -1,4 +1,4 @@
-"""The admin API's part about keys and what they use."""
+"""Keys and their usage in the admin API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.control.admin.inputs import prefers, query_of, read_object, refused
 from proxy.control.http import json_response, rows_response
 from proxy.control.key_store import KeyStore, NotStored
 from proxy.control.slices import sliced
-from proxy.control.usage_index import Books
+from proxy.control.usage_index import UsageIndex
 from proxy.errors import BadRequest, GatewayError, NotFound
 from proxy.relay.downstream.gateway import Gateway
 from proxy.storage.key_table import NameTaken, UnknownKey
@@ -26,12 +26,12 @@ _KEY = r"/admin/v1/keys/{id:.+(?<!/rotate)}"
 
 _GATEWAY = web.AppKey("keys_gateway", Gateway)
 _KEYS = web.AppKey("keys", KeyStore)
-_BOOKS = web.AppKey("books", Books)
+_USAGE_INDEX = web.AppKey("usage_index", UsageIndex)
 
 
-def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, books: Books) -> None:
+def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, usage_index: UsageIndex) -> None:
     """Add the routes to the application of the admin listener."""
-    app[_GATEWAY], app[_KEYS], app[_BOOKS] = gateway, keys, books
+    app[_GATEWAY], app[_KEYS], app[_USAGE_INDEX] = gateway, keys, usage_index
     app.router.add_get("/admin/v1/keys", _list)
     app.router.add_post("/admin/v1/keys", _create)
     app.router.add_post("/admin/v1/keys/{id:.+}/rotate", _rotate)
@@ -127,7 +127,7 @@ async def _usage(request: web.Request) -> web.StreamResponse:
     if form not in FORMATS:
         raise refused(QueryError("format", f"'format' must be {' or '.join(FORMATS)}"))
     try:
-        by, rows = await request.app[_BOOKS].usage(query, request.app[_KEYS].names())
+        by, rows = await request.app[_USAGE_INDEX].usage(query, request.app[_KEYS].names())
     except QueryError as error:
         raise refused(error) from None
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""What the admin listener has for those who watch: ``/metrics``, and ``/admin/v1/live`` for the dashboard."""
+"""Monitoring at the admin listener: ``/metrics``, and ``/admin/v1/live`` for the dashboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy import __version__
 from proxy.control.key_store import KeyStore
-from proxy.control.live_feed import Count, Live
+from proxy.control.live_feed import Count, LiveFeed
 from proxy.control.slices import sliced
 from proxy.control.telemetry.metrics import CONTENT_TYPE, Facts, exposition
 from proxy.errors import Unavailable
@@ -20,17 +20,17 @@ from proxy.relay.exchange import exchange
 
 # Each is a connection that gets a few KiB a second.
 MAX_WATCHERS = 32
-# One that takes nothing for so long is gone, or may as well be: others want its place.
+# A watcher that takes nothing for this long gives its place to others.
 WRITE_S = 10.0
 
 
 class Monitor:
-    """What the two are made of.
+    """Serves ``/metrics`` and ``/admin/v1/live``.
 
-    :param count: what all workers have counted.
+    :param count: collects the counts of all workers.
     """
 
-    def __init__(self, gateway: Gateway, keys: KeyStore, live: Live, count: Count) -> None:
+    def __init__(self, gateway: Gateway, keys: KeyStore, live: LiveFeed, count: Count) -> None:
         self.live = live
         self._gateway = gateway
         self._keys = keys
@@ -97,7 +97,7 @@ async def _send(response: web.StreamResponse, data: bytes) -> None:
 
 
 def build() -> Mapping[str, str]:
-    """What runs, as labels."""
+    """The running program as labels."""
     return {
         "version": __version__,
         "python": platform.python_version(),

@@ -28,31 +28,31 @@ PATH = "/admin/v1/openapi.json"
 
 _OPENAPI = "3.1.0"
 _JSON = "application/json"
-_ABOUT = """What the admin listener of a TokenHub gateway answers.
+_ABOUT = """The API of the admin listener of a TokenHub gateway.
 
-Answers are JSON, errors in one envelope, lists below `data`. A request that writes needs the header
-`Content-Type: application/json`. Requests that a foreign page makes, or that come by a foreign name, are
-refused (403). A path that is none is a 404, a method that a path doesn't have a 405 with `Allow`. Dates are
-Unix seconds, money is USD, months and days are those of UTC. In paths, what a name holds beyond letters and
-digits is percent-encoded, `/` as `%2F`."""
+Responses are JSON, errors in one envelope, lists below `data`. A request that writes needs the header
+`Content-Type: application/json`. Requests from a foreign page, or to a foreign host name, are refused (403).
+An unknown path is a 404, a method that a path doesn't have a 405 with `Allow`. Dates are Unix seconds, money
+is USD, months and days are those of UTC. In paths, all characters of a name but letters and digits are
+percent-encoded, `/` as `%2F`."""
 _TAGS = {
-    "routing": "Where requests go: deployments, aliases, the configuration.",
+    "routing": "Deployments, aliases and the configuration.",
     "keys": "The gateway's own keys.",
-    "usage": "What was used, and by whom.",
+    "usage": "Usage by key, model, provider and day.",
     "operation": "The process itself.",
 }
 _ERRORS = {
     "400": "The request can't be read: its query, or its body.",
-    "401": "The token is missing, or another.",
-    "403": "The request comes by a foreign name, or from a foreign page.",
-    "404": "There is nothing of that name.",
-    "409": "The file of the configuration can't be replaced, was changed by somebody else, or is none; or "
-    "another key in use has the name.",
+    "401": "The token is missing or wrong.",
+    "403": "The request is to a foreign host name, or from a foreign page.",
+    "404": "Nothing has this name.",
+    "409": "The file of the configuration can't be replaced, was changed by another program, or does not "
+    "exist; or another key in use has the name.",
     "413": "The body is too large.",
     "414": "The path is too long to name anything.",
     "415": "The body is not declared as JSON, or is compressed.",
-    "422": "What was sent can be read, but not be done; the message names every mistake.",
-    "500": "A fault of the gateway; its log says more.",
+    "422": "The request can be read but not done; the message names every mistake.",
+    "500": "An internal error; the log has more.",
     "503": "The storage fails, and nothing was changed but as the message says.",
 }
 _WRITES = ("413", "415", "422")
@@ -76,12 +76,12 @@ _VALUES["until"] = _VALUES["since"]
 _MEANINGS = {
     "strategy": "Before the one in the header, and this before the one in the body.",
     "endpoint": "Before the one in the body; without either it is chat.",
-    "limit": "At most so many rows.",
+    "limit": "The maximum number of rows.",
     "key": "Only requests with the key of this name or id.",
     "model": "Only requests that went to this id, or named it.",
     "status": "Only requests with this status; `error`: 400 and above.",
     "by": "The dimensions of a row; without any there is one row of everything.",
-    "since": "The first day, UTC, as YYYY-MM-DD, or as the first of so many days that end today: 7d.",
+    "since": "The first day, UTC, as YYYY-MM-DD, or as a number of days that end today: 7d.",
     "until": "The last day, in the same way.",
     "format": "Before the header Accept.",
 }
@@ -98,7 +98,7 @@ def _query(name: str) -> Schema:
         "description": _MEANINGS[name],
         "schema": _VALUES[name],
         "example": _EXAMPLES[name],
-        "allowEmptyValue": True,  # is none
+        "allowEmptyValue": True,  # counts as not given
     }
     if name == "by":
         parameter |= {"style": "form", "explode": False}

@@ -1,6 +1,6 @@
 """The dashboard at ``/`` of the admin listener: a page and its parts, which hold nothing secret.
 
-They are read once, at the start. All figures come from the admin API, which the page asks as anyone does.
+They are read once, at the start. All figures come from the admin API, which the page calls like any client.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _HEADERS = {
-    # Nothing but what comes from here; styles are set by scripts one by one, which is no inline style.
+    # Only content of this listener; styles are set by scripts one by one, which is no inline style.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Kept, and asked for each time whether it still is the same: an update shows at the next load.
+    # Kept, and revalidated each time: an update shows at the next load.
     "Cache-Control": "no-cache",
 }
-# Browsers send the one tag that they have.
+# Browsers send one tag, of the version that they have.
 _MAX_TAGS_CHARS = 1000
 
 
 class Asset(NamedTuple):
-    """A file as it is served; ``tag`` tells one content from another."""
+    """A file as it is served; ``tag`` differs with the content."""
 
     content: bytes
     type: str

@@ -37,7 +37,7 @@ def plain(kind: str, about: str, **more: Any) -> Schema:
 
 
 def nullable(kind: str, about: str, **more: Any) -> Schema:
-    """The same, or null."""
+    """The schema of a simple type, or null."""
     if "enum" in more:
         more["enum"] = [*more["enum"], None]
     return {"type": [kind, "null"], "description": about, **more}
@@ -62,7 +62,7 @@ def list_of(name: str, about: str) -> Schema:
 
 
 def either(about: str, name: str) -> Schema:
-    """What the components know by a name, or null."""
+    """The component of a name, or null."""
     return {"description": about, "anyOf": [ref(name), {"type": "null"}]}
 
 

@@ -1,4 +1,4 @@
-"""What the admin API shows: rows of the live tables and of the configuration, as JSON values."""
+"""Views of the admin API: rows of the live tables and of the configuration, as JSON values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def select_requests(
 ) -> Generator[None, None, list[dict[str, Any]]]:
     """The rows of finished requests that ``limit``, ``key``, ``model`` and ``status`` let through; in steps.
 
-    :raises QueryError: a value that is none; the text is a sentence.
+    :raises QueryError: a value can't be read; the text is a sentence.
     """
     unknown = query.keys() - set(FILTERS)
     if unknown:
@@ -89,7 +89,7 @@ def select_requests(
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """How many rows a query asks for. :raises QueryError: that is no number, or too many."""
+    """The number of rows that a query asks for. :raises QueryError: it is no number, or too large."""
     return _whole("limit", query.get("limit", str(DEFAULT_REQUESTS)), MAX_REQUESTS)
 
 

@@ -1,12 +1,11 @@
-"""Where the log goes, and how its lines look: standard error, for people at a terminal, else one JSON object
-a line.
+"""The log: to standard error, as text at a terminal, else as one JSON object a line.
 
-Who writes a line does not wait for it: a thread does, since whoever reads the other end of a pipe may stop
-reading, and that must not stop the gateway. Lines wait in memory then, up to a limit; above it they are lost,
-and how many is told when the way is free again.
+A thread writes the lines, so that no caller waits: the reader of a pipe may stop reading, and that must not
+stop the gateway. Lines wait in memory then, up to a limit. Above it they are lost, and their number is logged
+when the reader goes on.
 
-Names and texts from outside can't make lines of their own, or steer a terminal: what is not printable is
-escaped. What looks like a key is taken out, though none should get here.
+Names and texts from outside can't make lines of their own, or control a terminal: unprintable characters are
+escaped. What looks like a key is masked, though no key should get here.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ import orjson
 
 from proxy.config.settings import LogConfig
 
-# What waits for a reader; and of a single message, or of a traceback, what is kept.
+# Lines waiting for a reader; and the part of a single message or traceback that is kept.
 MAX_WAITING_BYTES = 2 << 20
 MAX_CHARS = 16_384
-# How long the end of the process waits for what is still to be written.
+# How long the end of the process waits for lines that are not written yet.
 FLUSH_S = 1.0
-_LOST = "%d lines of the log are lost: nobody read them in time"
+_LOST = "%d log lines are lost: the reader was too slow"
 
 # The gateway's own keys, and what stands behind "Bearer" in whatever is quoted.
 _SECRETS = re.compile(r"th-[A-Za-z0-9_-]{43}|(?<=bearer )[^\s'\",]+", re.IGNORECASE)
@@ -41,7 +40,7 @@ _USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 
 
 def clean(text: str, kept: str = "") -> str:
-    """A text of whatever origin as it may stand in a line, but for the characters in ``kept``."""
+    """Escape and mask a text from outside, but for the characters in ``kept``."""
     text = _SECRETS.sub("***", text)
     if len(text) > MAX_CHARS:
         text = f"{text[:MAX_CHARS]}…"
@@ -54,7 +53,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and where there is one ``worker``
     and ``exception``; then what else the call says.
 
-    :param worker: its number; None: there are none.
+    :param worker: its number; None: the only process.
     """
 
     def __init__(self, worker: int | None) -> None:
@@ -81,7 +80,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """For people: date, level, who, what; a traceback is set in."""
+    """Lines for people: date, level, logger, message; a traceback is indented."""
 
     def __init__(self, worker: int | None, *, coloured: bool) -> None:
         super().__init__()
@@ -103,7 +102,7 @@ class TextLines(logging.Formatter):
 
 
 class Output(logging.Handler):
-    """Writes lines to a descriptor; see the module's text. :meth:`close` ends its thread.
+    """Writes lines to a descriptor in a thread, which :meth:`close` ends.
 
     :param worker: which of several processes this is.
     """
@@ -122,7 +121,7 @@ class Output(logging.Handler):
         self._thread.start()
 
     def use(self, settings: LogConfig) -> None:
-        """Follow these settings from now on; a level that was set before and is no more follows the rest."""
+        """Follow these settings from now on. A logger that has lost its own level follows the rest."""
         self._show_as(settings.format)
         before, self._levels = self._levels, dict(settings.levels)
         logging.getLogger().setLevel(settings.level.upper())
@@ -138,7 +137,7 @@ class Output(logging.Handler):
             self.setFormatter(TextLines(self._worker, coloured=is_terminal and not plain))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a line written. It never waits."""
+        """Queue a line. It never waits."""
         try:
             text = self.format(record)
         except Exception as error:  # a call whose arguments don't fit its text
@@ -153,12 +152,12 @@ class Output(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, but not for long."""
+        """Wait until all lines are written, up to :data:`FLUSH_S`."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_idle and not self._lines, FLUSH_S)
 
     def close(self) -> None:
-        """End the thread once it has written what there is; one that can't write any more ends with the
+        """End the thread once it has written its lines. One that can't write any more ends with the
         process."""
         with self._changed:
             self._is_closed = True
@@ -187,18 +186,18 @@ class Output(logging.Handler):
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # who shares the descriptor has made it so
+            except BlockingIOError:  # another process that shares the descriptor has made it so
                 select.select([], [self._descriptor], [], FLUSH_S)
-            except OSError:  # the reader has gone; there is nowhere left to say so
+            except OSError:  # the reader has gone: there is nowhere to log that
                 return
 
 
 def _own(text: str, *args: object) -> logging.LogRecord:
-    return logging.LogRecord("tokenhub.logs", logging.ERROR, "", 0, text, args, None)
+    return logging.LogRecord("tokenhub.server", logging.ERROR, "", 0, text, args, None)
 
 
 def set_up_logging(worker: int | None = None) -> None:
-    """Log to standard error, unless somebody has set up something else. ``worker``: which of several."""
+    """Log to standard error, unless logging is set up already. ``worker``: which of several."""
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(Output(sys.stderr.fileno(), worker))
@@ -212,7 +211,7 @@ def configure(settings: LogConfig) -> None:
 
 
 def flush() -> None:
-    """Have what was logged so far on its way before something else is written there, or the process ends."""
+    """Write what was logged so far, before other output or the end of the process."""
     for output in _outputs():
         output.flush()
 

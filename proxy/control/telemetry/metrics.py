@@ -1,12 +1,12 @@
-"""What ``/metrics`` says, in Prometheus' text format (version 0.0.4): one exposition for all workers.
+"""The text of ``/metrics`` in Prometheus' format (version 0.0.4): one exposition for all workers.
 
 Names and labels follow the OpenTelemetry conventions for generative AI where one fits. Labels come from the
 configuration alone (providers, models, keys, endpoints) and from a bounded list of statuses; what clients and
-providers write is in none. A key has two: its name for people, and its id, since keys from before names had
+providers write is not used. A key has two: its name for people, and its id, since keys from before names had
 to be unique may share one, and what different keys used or may use is no sum that means anything.
 
 The format is written here, and not by Prometheus' own library, so that it comes in pieces of some hundred
-lines (:func:`exposition`): with one worker no stream goes on while a piece is made, and whoever sends it lets
+lines (:func:`exposition`): with one worker no stream goes on while a piece is made, and the sender lets
 the event loop go on in between.
 """
 

@@ -1,4 +1,4 @@
-"""What is shown of the last seconds: rates and percentiles, from what was counted before and after.
+"""Rates and percentiles of the last seconds, from the counts before and after them.
 
 Percentiles are read from histograms, between two bounds as if values were spread evenly there: between 250
 and 400 ms they are true to some tens of milliseconds, which is what a picture can show.
@@ -18,8 +18,7 @@ _PERCENTILES: Final = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 class Moment(NamedTuple):
-    """What was counted up to a moment, without its labels. Histograms are as in
-    :mod:`proxy.usage.counters`."""
+    """The counts up to a moment, summed over labels. Histograms are as in :mod:`proxy.usage.counters`."""
 
     at: float  # monotonic seconds
     requests: int
@@ -43,7 +42,7 @@ def moment_of(totals: Sums, at: float) -> Moment:
 
 
 def percentile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
-    """The value that ``share`` of the values stay below, in the unit of the bounds; None: there are none.
+    """The value that ``share`` of the values stay below, in the unit of the bounds; None: no values.
 
     Above the highest bound nothing is known but that: it is the answer then.
     """
@@ -75,7 +74,7 @@ def _percentiles(
 def sample_of(
     before: Moment, minute_ago: Moment, after: Moment, levels: Sums, in_flight: int
 ) -> dict[str, Any]:
-    """What is said of the time between two moments, without the dates and dollars of the day.
+    """The figures of the time between two moments, without the date and the dollars of the day.
 
     :param minute_ago: what percentiles are counted from: a second alone has too few requests for them.
     :param in_flight: requests at providers now.

@@ -1,8 +1,8 @@
-"""What the spans of a request say: OpenTelemetry's semantic conventions for generative AI and for HTTP, and
-``tokenhub.*`` for what they have no name for.
+"""The content of a request's spans, by OpenTelemetry's semantic conventions for generative AI and for HTTP;
+``tokenhub.*`` where those have no name.
 
-Tokens and dollars stand in the request's span only, so that a sum over all spans counts nothing twice. Never
-in any: a prompt, a completion, a key.
+Tokens and dollars stand in the request's span only, so that a sum over all spans counts nothing twice. No
+span has a prompt, a completion or a key.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _PROVIDERS = (
 def spans_of(
     exchange: Exchange, trace: Trace, status: int, now: float, resource: Resource
 ) -> Iterator[ReadableSpan]:
-    """The spans of a request that is over, its attempts first; as of
+    """The spans of a request that is over, its attempts first. Parameters: see
     :meth:`proxy.relay.exchange.tracing.Collector.take`."""
     offset_s = exchange.request.context.unix_offset_s
     parent = trace.parent
@@ -107,7 +107,7 @@ def context_of(
 
 @lru_cache(1024)
 def provider_name(name: str, host: str) -> str:
-    """What the conventions call a provider.
+    """The name of a provider in the conventions.
 
     :param name: what the operator calls it.
     """
@@ -139,7 +139,7 @@ def _error_of(tried: Tried) -> str:
 
 
 def _cause_of(last: Tried | None, status: int) -> str:
-    """The ``error.type`` of a request; "" for none. What the client is to blame for is none of a server's."""
+    """The ``error.type`` of a request; "" for none. A client's mistake is no error of a server."""
     if status >= 500:
         return str(status)
     return RESET if last is not None and last.outcome == RESET else ""
@@ -212,7 +212,7 @@ def _model_asked(exchange: Exchange) -> str | None:
 
 
 def _add_answer(found: Attributes, exchange: Exchange, last: Tried) -> None:
-    """Who was asked in the end, and what came of it."""
+    """Add the attributes of the last attempt and its response."""
     attempt = last.attempt
     deployment, answer = attempt.deployment, attempt.answer
     found["gen_ai.provider.name"] = provider_name(deployment.provider.name, deployment.provider.host)

@@ -39,7 +39,7 @@ from proxy.wire.request_head import RequestHead
 if TYPE_CHECKING:
     from proxy.relay.downstream.gateway import Gateway
 
-log = logging.getLogger("tokenhub.downstream")
+log = logging.getLogger("tokenhub.client")
 
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES: Final = 64 << 10

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from proxy.relay.exchange.request import Request
 
-log = logging.getLogger("tokenhub")
+log = logging.getLogger("tokenhub.server")
 
 _HEX: Final = [b"%02x" % number for number in range(256)]
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from proxy.errors import Fault, GatewayError
 
-log = logging.getLogger("tokenhub.downstream")
+log = logging.getLogger("tokenhub.client")
 
 # Of a turn of the event loop, for all jobs together.
 STEP_S: Final = 0.002

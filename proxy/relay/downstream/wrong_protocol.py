@@ -13,7 +13,7 @@ from typing import Final
 from proxy.config.listen import show
 from proxy.config.settings import Listen
 
-log = logging.getLogger("tokenhub.server")
+log = logging.getLogger("tokenhub.client")
 
 # A TLS record of type handshake, which is what a client begins with (RFC 8446 section 5.1). No HTTP does.
 TLS_BEGINS: Final = b"\x16"

@@ -14,7 +14,7 @@ from proxy.relay.exchange.outbox import MOST
 from proxy.storage.ledger_files import Ledger
 from proxy.usage.recent import Latest
 
-log = logging.getLogger("tokenhub.endings")
+log = logging.getLogger("tokenhub.request")
 
 
 class Ending:

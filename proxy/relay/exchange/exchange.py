@@ -45,7 +45,7 @@ from proxy.wire.request_head import RequestHead
 from proxy.wire.sse import PEEK_S
 from proxy.wire.stream_end import WHOLE
 
-log = logging.getLogger("tokenhub.exchange")
+log = logging.getLogger("tokenhub.request")
 
 # While a connection is being dialled, so much of a body whose model is known is taken from the client.
 _DIAL_BUFFER_BYTES: Final = 64 << 10

@@ -23,7 +23,7 @@ from proxy.wire.header_lines import CREDENTIAL_HEADERS
 from proxy.wire.response import Answer
 from proxy.wire.response_head import HEAD_TOO_LONG
 
-log = logging.getLogger("tokenhub.attempt")
+log = logging.getLogger("tokenhub.provider")
 
 # What a provider does that has waited long enough for the rest of a request, which is up to the client.
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))

@@ -10,7 +10,7 @@ from proxy.errors import GatewayError
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.states import HEDGE_DUE, TRYING, step
 
-log = logging.getLogger("tokenhub.hedge")
+log = logging.getLogger("tokenhub.routing")
 
 
 def plan_hedge(exchange: ExchangeState, after: str | float) -> None:

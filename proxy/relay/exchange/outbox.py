@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.relay.exchange.batching import Soon, Turn
 
-log = logging.getLogger("tokenhub.outbox")
+log = logging.getLogger("tokenhub.request")
 
 # Larger ones cost more than waking their reader does, and would be held in memory by the hundred.
 _SMALL_BYTES: Final = 16 << 10

@@ -258,7 +258,7 @@ async def test_the_form_of_totals(server, query, accept, type):
 
 
 async def test_totals_that_cant_be_read(server):
-    await server._control._state.close()
+    await server._control._database.close()
     assert said(await admin(server, "GET", "/usage"), 503, "storage_failed").startswith("The totals can't be")
 
 
@@ -512,10 +512,10 @@ class Running:
         return [client for clients in found.values() for client in clients[:each]]
 
     def ledger(self) -> list[Path]:
-        return list(Path(self.supervisor._ledger() or "").glob("*.jsonl"))
+        return list(Path(self.supervisor._control.usage_index.directory or "").glob("*.jsonl"))
 
     def pids(self) -> list[int]:
-        return [handle.process.pid for handle in self.supervisor.handles.values()]
+        return [handle.process.pid for handle in self.supervisor.pool.handles.values()]
 
 
 @pytest.fixture

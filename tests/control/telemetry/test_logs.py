@@ -187,10 +187,10 @@ def test_a_reader_that_reads_nothing_stops_nobody(pipe):
     assert pipe.output._size <= MAX_WAITING_BYTES
     assert pipe.output._lost > MAX_WAITING_BYTES // size // 2
     data = b""
-    while not data.endswith(b'nobody read them in time"}\n'):
+    while not data.endswith(b'the reader was too slow"}\n'):
         data += os.read(pipe.reader, 1 << 20)
     *lines, last = (json.loads(line) for line in data.splitlines())
-    assert (last["level"], last["logger"]) == ("error", "tokenhub.logs")
+    assert (last["level"], last["logger"]) == ("error", "tokenhub.server")
     lost = int(last["message"].split()[0])
     assert len(lines) + lost == 2 * MAX_WAITING_BYTES // size
     log.info("again")
@@ -324,7 +324,7 @@ def test_the_list_of_loggers_is_whole():
     found = set()
     for path in PROXY.rglob("*.py"):
         found |= set(re.findall(r'getLogger\("(tokenhub[^"]*)"\)', path.read_text()))
-    assert set(LOGGERS) == found | {"aiohttp", "asyncio", "opentelemetry", "tokenhub.logs"}
+    assert set(LOGGERS) == found | {"tokenhub", "aiohttp", "asyncio", "opentelemetry"}
 
 
 # ---------------------------------------------------------------------- what never gets there
@@ -427,7 +427,7 @@ async def test_no_prompt_no_completion_no_key(start, provider, loud, script):
             await tell(server, head, address)
     asyncio.get_running_loop().set_debug(False)
     said = loud()
-    assert "tokenhub.attempt" in said or script is SCRIPTS[0] or script is SCRIPTS[1]
+    assert "tokenhub.provider" in said or script is SCRIPTS[0] or script is SCRIPTS[1]
     for secret in (PROMPT, ANSWER, PROVIDER_KEY, key.decode()):
         assert secret not in said
 

@@ -61,7 +61,7 @@ def test_one(data: bytes) -> None:
         try:
             check_models(models, ["o/a", "x"])
         except KeySettingsError as error:
-            assert "names" in str(error)
+            assert "unknown model" in str(error)
 
 
 def check_settings(found: dict[str, object]) -> None:

@@ -530,8 +530,8 @@ async def large(start):
     server = await start(text, A="k")
     gc.collect()
     gc.freeze()  # as after a start
-    for task in server._control._tasks:  # the samples for the dashboard take their time too
-        task.cancel()
+    for job in server._control._jobs:  # the samples for the dashboard take their time too
+        await job.stop()
     loop, most, before = asyncio.get_running_loop(), [0.0], [time.thread_time()]
 
     def turn() -> None:

@@ -1,0 +1,61 @@
+"""A transaction: all or nothing, alone from its beginning, and over once it has failed."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from proxy.storage.transaction import transaction
+
+
+@pytest.fixture
+def database(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as opened:
+        opened.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+        yield opened
+
+
+def rows(database: sqlite3.Connection) -> list[int]:
+    return [number for (number,) in database.execute("SELECT n FROM t ORDER BY n")]
+
+
+def test_all_is_written(database):
+    with transaction(database):
+        database.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+        assert database.in_transaction
+    assert (rows(database), database.in_transaction) == ([1, 2], False)
+
+
+def test_nothing_is_written_after_an_error(database):
+    with pytest.raises(sqlite3.IntegrityError), transaction(database):
+        database.executemany("INSERT INTO t VALUES (?)", [(1,), (1,)])
+    assert (rows(database), database.in_transaction) == ([], False)
+    with transaction(database):  # and the next one goes well
+        database.execute("INSERT INTO t VALUES (3)")
+    assert rows(database) == [3]
+
+
+def test_sqlite_has_rolled_back_by_itself(database):
+    with pytest.raises(sqlite3.IntegrityError), transaction(database):
+        database.executemany("INSERT OR ROLLBACK INTO t VALUES (?)", [(1,), (1,)])
+    assert (rows(database), database.in_transaction) == ([], False)
+
+
+def test_leaving_early_writes(database):
+    def leave() -> None:
+        with transaction(database):
+            database.execute("INSERT INTO t VALUES (1)")
+            return
+
+    leave()
+    assert (rows(database), database.in_transaction) == ([1], False)
+
+
+def test_nobody_writes_beside(database, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "t.db", timeout=0, isolation_level=None)) as other:
+        with transaction(database), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("INSERT INTO t VALUES (9)")
+        other.execute("INSERT INTO t VALUES (4)")
+    assert rows(database) == [4]
