@@ -62,9 +62,9 @@ def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, 
         for fallback in fallbacks:
             output = max(output, fallback.most_output)
     elif wants.in_newer_word:
-        output = max(output, pool.most_unheeding)
+        output = max(output, pool.most_by_max_tokens)
         for fallback in fallbacks:
-            output = max(output, fallback.most_unheeding)
+            output = max(output, fallback.most_by_max_tokens)
     if pool.endpoint == "speech":
         output = min(output, most_spoken(prompt_tokens))
     answers = wants.answers * max(prompts, 1)

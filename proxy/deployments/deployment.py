@@ -61,14 +61,32 @@ class Deployment:
 
     :param usable: its provider has credentials.
     :param half_life_s: pace of its rows, in seconds.
-    :param fails_over: attempts here may be followed by one elsewhere.
+    :param can_fail_over: attempts here may be followed by one elsewhere.
     :param key: shared by the deployments of a provider; see :func:`key_breaker`.
     """
 
     __slots__ = (
-        "_half_life_s", "_recent", "_rows", "breaker", "capabilities", "context_window", "eject", "endpoints",
-        "fails_over", "id", "key", "labels", "model", "on_row", "passes_credentials", "prices", "provider",
-        "short", "upstream_literal", "usable", "weight",
+        "_half_life_s",
+        "_recent",
+        "_rows",
+        "breaker",
+        "can_fail_over",
+        "capabilities",
+        "context_window",
+        "eject",
+        "endpoints",
+        "id",
+        "key",
+        "labels",
+        "model",
+        "on_row",
+        "passes_credentials",
+        "prices",
+        "provider",
+        "short",
+        "upstream_literal",
+        "usable",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +97,7 @@ class Deployment:
         usable: bool,
         half_life_s: float = 30.0,
         eject: EjectConfig = EjectConfig(),  # noqa: B008  # frozen
-        fails_over: bool = True,
+        can_fail_over: bool = True,
         key: Breaker | None = None,
     ) -> None:
         self.id = model.id
@@ -97,7 +115,7 @@ class Deployment:
         self.passes_credentials = provider.auth == "passthrough"
         self.usable = usable
         self.eject = eject
-        self.fails_over = fails_over
+        self.can_fail_over = can_fail_over
         self.breaker = Breaker(eject.consecutive_failures, eject.base_s, eject.max_s)
         self.key = key or key_breaker(eject)
         self.on_row: Callable[[Deployment, str, bool, Row], None] | None = None  # hears of each row made
@@ -154,7 +172,7 @@ class Deployment:
         if self._recent.counts(failure.mark, now):
             row.success.add(0.0, now)
         mostly = failure.is_silent or row.mostly_fails(now, self.eject.error_rate)
-        took_s = now - failure.begun_s if self.fails_over else None
+        took_s = now - failure.begun_s if self.can_fail_over else None
         is_out = self.breaker.failed(
             failure.error, now, failure.roll, mostly=mostly, took_s=took_s, mark=failure.mark
         )

@@ -41,7 +41,7 @@ class _Own:
         self.quiet_s = nan  # when it was used last, if nothing ran there when it was told last
 
 
-class Knowledge:
+class WorkerSync:
     """One worker's side of the exchange. All times are monotonic seconds.
 
     :param memory: the mapping, of ``workers`` parts. :param own: this worker's part; None: it has none.

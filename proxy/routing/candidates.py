@@ -77,7 +77,7 @@ def are_cooling(pool: Pool, now: float) -> bool:
     return bool(states) and all(state == COOLING for state in states)
 
 
-def patience_s(pool: Pool, now: float) -> float:
+def cooling_left_s(pool: Pool, now: float) -> float:
     """Return the seconds until the first of the members that cool down may be asked again."""
     cooling = [member for member in pool.members if member.state(now) == COOLING]
     return min((member.free_at(now) - now for member in cooling), default=0.0)

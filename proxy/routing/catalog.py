@@ -83,7 +83,7 @@ class Catalog:
                 usable=usable.get(provider.name, False),
                 half_life_s=config.routing.half_life_s,
                 eject=config.routing.eject,
-                fails_over=config.routing.failover,
+                can_fail_over=config.routing.failover,
                 key=self.keys[provider.name],
             )
             old = previous.deployments.get(model.id) if previous is not None else None
@@ -282,7 +282,7 @@ class Catalog:
             alias=alias,
             left_out=left_out,
             shares=shares,
-            fails_over=self._routing.failover,
+            can_fail_over=self._routing.failover,
             inner=(alias and alias.strategy) or self._routing.strategy,
         )
 

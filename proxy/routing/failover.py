@@ -67,7 +67,7 @@ class Doubt(NamedTuple):
     mark: int
 
 
-class Chain:
+class Failover:
     """The attempts of a request after the first: where it was, what came of it, where it may go next.
 
     Made when the first attempt fails, or is hedged: nearly all requests do without.
@@ -140,7 +140,7 @@ class Chain:
         self.failures.append(Failure(provider, outcome, what, took_s, redial_s))
 
     def _may_stay(self) -> bool:
-        return self.pool.fails_over and self._in_pool < self._limit
+        return self.pool.can_fail_over and self._in_pool < self._limit
 
     def _in(self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random) -> Deployment | None:
         barred = [member for member in pool.members if member.passes_credentials or not member.usable]

@@ -36,18 +36,18 @@ class Pool:
     ``dearest_parts``: those of cache writes, and of sound in and out; None where no member has such prices.
     ``most_output``: the most tokens that a member writes in one response, by the configuration; at images
     those of one picture, 0 where nothing is written.
-    ``most_unheeding``: the same of members that don't know chat's newer word for it; 0: all know it.
+    ``most_by_max_tokens``: the same of members that don't know chat's newer word for it; 0: all know it.
     ``widest``: the largest prompt that a member takes.
     ``told``: by member, the prefix of its ledger lines and their counters.
-    ``fails_over``: an attempt at one member may be followed by one at another.
+    ``can_fail_over``: an attempt at one member may be followed by one at another.
     """
 
     __slots__ = (
         "alias",
+        "can_fail_over",
         "dearest",
         "dearest_parts",
         "endpoint",
-        "fails_over",
         "indices",
         "inner",
         "keepalive_s",
@@ -55,8 +55,8 @@ class Pool:
         "left_out",
         "members",
         "min_context",
+        "most_by_max_tokens",
         "most_output",
-        "most_unheeding",
         "name",
         "near",
         "near_at",
@@ -83,7 +83,7 @@ class Pool:
         alias: AliasConfig | None = None,
         left_out: Iterable[tuple[Deployment, str]] = (),
         shares: Iterable[tuple[str, int, Iterable[Deployment]]] = (),
-        fails_over: bool = True,
+        can_fail_over: bool = True,
         inner: str = "latency",
     ) -> None:
         self.name = name
@@ -108,11 +108,11 @@ class Pool:
         self.dearest, self.dearest_parts = _dearest([member.prices for member in self.members])
         self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
         unheeding = [each for each in self.members if each.provider.output_limit_word == "max_tokens"]
-        self.most_unheeding = max((_most_output(member, endpoint) for member in unheeding), default=0)
+        self.most_by_max_tokens = max((_most_output(member, endpoint) for member in unheeding), default=0)
         widths = [member.context_window or _UNKNOWN_OUTPUT for member in self.members]
         self.widest = max(widths, default=0)
         self.told: dict[tuple[Deployment, bool], Told] = {}
-        self.fails_over = fails_over and len(self.members) > 1
+        self.can_fail_over = can_fail_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(
             (share_name, weight, tuple(at[member] for member in behind if member in at))

@@ -17,7 +17,7 @@ from proxy.config.listen import show
 from proxy.config.settings import Config
 from proxy.control.key_store import Keyring
 from proxy.control.periodic import Periodic
-from proxy.deployments.worker_sync import STEP_S, Knowledge
+from proxy.deployments.worker_sync import STEP_S, WorkerSync
 from proxy.errors import BadRequest
 from proxy.relay.downstream.connection import ClientConnection
 from proxy.relay.downstream.gateway import Gateway
@@ -39,7 +39,7 @@ STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
 
 
-def worker_syncing(knowledge: Knowledge, every_s: float) -> Periodic:
+def worker_syncing(knowledge: WorkerSync, every_s: float) -> Periodic:
     """The job that exchanges samples with the other workers. While it fails, each worker uses its own."""
 
     async def sync() -> None:
@@ -67,7 +67,7 @@ class DataPlane:
         accounts: Accounts,
         ledger: Ledger,
         tls: ssl.SSLContext | None = None,
-        knowledge: Knowledge | None = None,
+        knowledge: WorkerSync | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._accounts = accounts

@@ -34,7 +34,7 @@ from proxy.control.routes_file import RoutesFile
 from proxy.control.steps import done
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.shared_memory import Part
-from proxy.deployments.worker_sync import Knowledge, dump_rows, memory_bytes
+from proxy.deployments.worker_sync import WorkerSync, dump_rows, memory_bytes
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
 from proxy.server.control_plane import ControlPlane
@@ -78,7 +78,7 @@ class Supervisor:
         self._descriptor = self._accounts_descriptor = -1
         self._accounts: Accounts
         self._memory: mmap.mmap
-        self._knowledge: Knowledge
+        self._knowledge: WorkerSync
         self._worker_config: WorkerConfig
         self._syncing: Periodic | None = None
         # A worker's counts are lost with it, but for those that were collected before.
@@ -109,7 +109,7 @@ class Supervisor:
         catalog = await control.prepare(self._accounts)
         prepared = control.prepared
         self._descriptor, self._memory = _shared_memory("tokenhub", memory_bytes(self._workers))
-        self._knowledge = Knowledge(memoryview(self._memory), self._workers, None, _log_ejection)
+        self._knowledge = WorkerSync(memoryview(self._memory), self._workers, None, _log_ejection)
         gateway = Gateway(config, catalog, prepared.providers, random.Random(), self._knowledge)
         control.govern(gateway, self._apply_config)
         await control.keys.serve(self._apply_keys)

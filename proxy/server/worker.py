@@ -26,7 +26,7 @@ from proxy.control.prepare import Prepared, open_tracing, prepare
 from proxy.control.reload import apply_config
 from proxy.control.slices import stepped
 from proxy.control.telemetry.logs import configure, set_up_logging
-from proxy.deployments.worker_sync import Knowledge, memory_bytes, restore_rows
+from proxy.deployments.worker_sync import WorkerSync, memory_bytes, restore_rows
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
 from proxy.routing.catalog import Catalog
@@ -60,7 +60,7 @@ class Worker:
         self._start = start
         self._prepared = _prepare(start.worker_config)
         self._memory = mmap.mmap(start.memory, memory_bytes(start.workers))
-        knowledge = Knowledge(memoryview(self._memory), start.workers, start.index)
+        knowledge = WorkerSync(memoryview(self._memory), start.workers, start.index)
         config = start.worker_config.config
         catalog = Catalog(config, self._prepared.usable, start.created)
         restore_rows(catalog.deployments, start.learned)

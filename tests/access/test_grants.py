@@ -343,8 +343,8 @@ def test_pools_are_narrowed_once_and_only_where_need_be():
     assert resolved(grant, "latency") is narrowed  # the default spelled out shares the turns
     assert (narrowed.name, narrowed.kind, narrowed.alias) == (pool.name, pool.kind, pool.alias)
     assert narrowed.plain_rows == pool.plain_rows[2:]  # the same rows: what is learned is learned once
-    assert narrowed.fails_over
-    assert not resolved(grant_of(models=("b/m",))).fails_over  # there is nobody else
+    assert narrowed.can_fail_over
+    assert not resolved(grant_of(models=("b/m",))).can_fail_over  # there is nobody else
 
 
 def test_a_narrowed_round_robin_takes_even_turns():
@@ -382,7 +382,7 @@ def test_narrowed_pools_keep_what_their_alias_says():
     narrowed = grant_of(models=("mock/*",)).resolve(catalog, "calm", "chat", None)
     assert (narrowed.strategy, narrowed.keepalive_s, narrowed.inner) == ("cost", 3.0, "cost")
     assert [member.id for member in narrowed.members] == ["mock/m", "mock/n"]
-    assert not narrowed.fails_over
+    assert not narrowed.can_fail_over
 
 
 CAPABILITIES = Catalog(

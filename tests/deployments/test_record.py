@@ -195,9 +195,9 @@ def test_retry_after_beside_another_failure_is_a_failure():
     assert (member.state(NOW), member.breaker.failures) == (CLOSED, 1)
 
 
-@pytest.mark.parametrize(("fails_over", "longest_s"), [(True, 20.0), (False, 300.0)])
-def test_trials_grow_rare_where_each_is_somebodys_error(fails_over, longest_s):
-    member = deployment("a", fails_over=fails_over)
+@pytest.mark.parametrize(("can_fail_over", "longest_s"), [(True, 20.0), (False, 300.0)])
+def test_trials_grow_rare_where_each_is_somebodys_error(can_fail_over, longest_s):
+    member = deployment("a", can_fail_over=can_fail_over)
     until_s = eject(member)
     for _ in range(8):
         begun_s = until_s

@@ -14,7 +14,7 @@ from proxy.deployments.record import TIMEOUT, Record, confirm
 from proxy.deployments.row_snapshot import dump
 from proxy.deployments.shared_memory import MAX_ROWS
 from proxy.deployments.strikes import mark_of
-from proxy.deployments.worker_sync import STEP_S, Knowledge, dump_rows, memory_bytes, restore_rows
+from proxy.deployments.worker_sync import STEP_S, WorkerSync, dump_rows, memory_bytes, restore_rows
 from proxy.routing.catalog import Catalog
 from proxy.routing.strategy import explain
 from proxy.usage.tokens import Usage
@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, memory: memoryview, workers: int, own: int | None) -> None:
         self.ejected: list[tuple[str, str]] = []
-        self.knowledge = Knowledge(
+        self.knowledge = WorkerSync(
             memory, workers, own, lambda member, who, at: self.ejected.append((member.id, who))
         )
         self.use(catalog())

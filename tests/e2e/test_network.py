@@ -265,7 +265,7 @@ class Scene:
         answer = await self.waits(noted, "silent/m")
         assert (code_of(answer), story_of(answer)) == ((502, "provider_bad_answer"), ["reset"])
 
-    async def fails_over(self, noted: Noted) -> None:
+    async def can_fail_over(self, noted: Noted) -> None:
         answer = await self.waits(noted, "over")
         assert (answer[0], story_of(answer)) == (200, ["reset", "200"])
 
@@ -357,7 +357,7 @@ async def test_who_has_vanished_is_noticed(world, far, known):
             scene = Scene(world, gateway, str(number))
             for_all += [
                 scene.keeps(noted["kept"]), scene.rests(noted["idle"]), scene.fails(noted["silent"]),
-                scene.fails_over(noted["mute"]),
+                scene.can_fail_over(noted["mute"]),
                 scene.breaks_off(noted["begun"]), scene.goes_on(noted["back"], comes_back),
                 scene.reads_late(), scene.finds("moved/m"),
                 scene.leaves(noted["left"], "left/m"), scene.leaves(noted["read"], "read/m"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.deployments.deployment import key_breaker
-from proxy.routing.candidates import Facts, are_cooling, candidates, is_one_due, patience_s, rows, why_not
+from proxy.routing.candidates import Facts, are_cooling, candidates, cooling_left_s, is_one_due, rows, why_not
 from proxy.routing.pool import Pool
 from proxy.usage.tokens import Usage
 from tests.support.deployments import EJECT, NOW, attempt, deployment, eject, facts, fail, pool_of
@@ -150,7 +150,7 @@ def test_all_cooling_down_is_nobody():
     cool(pool, 5.0, 2.0, 9.0)
     assert not candidates(pool, facts())
     assert are_cooling(pool, NOW)
-    assert patience_s(pool, NOW) == 2.0
+    assert cooling_left_s(pool, NOW) == 2.0
     assert candidates(pool, facts(now=NOW + 2.0)) == [1]
     assert not are_cooling(pool, NOW + 2.0)
 
@@ -175,7 +175,7 @@ def test_some_cooling_and_the_others_ejected_fails_open():
     assert candidates(pool, facts()) == (1,)
     assert not candidates(pool, facts(), [pool.members[1]])
     assert not are_cooling(pool, NOW)
-    assert patience_s(pool, NOW) == 5.0
+    assert cooling_left_s(pool, NOW) == 5.0
 
 
 def test_a_refused_key_takes_all_deployments_of_its_provider_out():
@@ -191,12 +191,12 @@ def test_who_cools_down_among_the_keyless():
     pool = trio(usable=False)
     cool(pool, 5.0, 0, 9.0)
     assert are_cooling(pool, NOW)  # of those that could be asked
-    assert patience_s(pool, NOW) == 5.0
+    assert cooling_left_s(pool, NOW) == 5.0
 
 
 def test_nobody_cools_down_where_nobody_has_a_key():
     pool = pool_of("latency", deployment("a", usable=False))
-    assert patience_s(pool, NOW) == 0.0
+    assert cooling_left_s(pool, NOW) == 0.0
     # bug: a chain that ends in such a pool answers 429 "asks for patience"
     assert not are_cooling(pool, NOW)
 

@@ -369,9 +369,9 @@ def test_pools_know_their_alias_and_whether_they_fail_over() -> None:
     assert found.resolve("premium", "chat", None).alias is ALIASES[0]
     assert found.resolve("gpt-4o", "chat", None).alias is None
     for name, does in (("premium", True), ("gpt-4o", True), ("openai/gpt-4o", False), ("auto", True)):
-        assert found.resolve(name, "chat", None).fails_over is does
+        assert found.resolve(name, "chat", None).can_fail_over is does
     off = Catalog(config(PROVIDERS, MODELS, ALIASES, RoutingConfig(failover=False)), ALL_USABLE, 0)
-    assert not off.resolve("premium", "chat", None).fails_over
+    assert not off.resolve("premium", "chat", None).can_fail_over
 
 
 def test_a_reload_follows_a_changed_half_life() -> None:

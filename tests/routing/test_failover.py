@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.deployments.deployment import Deployment
-from proxy.routing.failover import Chain, Failure, story
+from proxy.routing.failover import Failover, Failure, story
 from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import FLOOR, RetryBudget
 from tests.support.deployments import NOW, deployment, eject, facts, fail, ids, pool_of
@@ -41,17 +41,17 @@ def pinned(name: str, **more: object) -> Pool:
     return pool_of("pinned", deployment(name, **more), kind="pinned")
 
 
-def chain(pool: Pool, *fallbacks: Pool, limit: int = 3) -> Chain:
-    return Chain(pool, fallbacks, pool.members[0], limit, NOW + 60.0)
+def chain(pool: Pool, *fallbacks: Pool, limit: int = 3) -> Failover:
+    return Failover(pool, fallbacks, pool.members[0], limit, NOW + 60.0)
 
 
 def follow(
-    made: Chain, budget: RetryBudget | None = None, now: float = NOW, *, stay: bool = False
+    made: Failover, budget: RetryBudget | None = None, now: float = NOW, *, stay: bool = False
 ) -> Deployment | None:
     return made.next(lambda pool: facts(now=now), budget or RetryBudget(0.2), Random(1), now, stay=stay)
 
 
-def follow_all(made: Chain) -> list[str]:
+def follow_all(made: Failover) -> list[str]:
     found = []
     while (member := follow(made)) is not None:
         found.append(member)
@@ -81,7 +81,7 @@ def test_a_pinned_name_alone_has_nothing_to_follow():
 
 
 def test_no_failover_within_a_pool_that_may_not():
-    made = chain(alias("a", "b", fails_over=False), alias("c", "d", fails_over=False))
+    made = chain(alias("a", "b", can_fail_over=False), alias("c", "d", can_fail_over=False))
     assert len(follow_all(made)) == 1
     assert made.pool.members[0].id == "c/m"
 
@@ -198,7 +198,7 @@ def test_whatever_the_pools_a_chain_repeats_nobody_and_ends(shapes, fates, limit
         for strategy, names in shapes
     ]
     first, *fallbacks = pools
-    made = Chain(first, fallbacks, first.members[seed % len(first.members)], limit, NOW + 1.0)
+    made = Failover(first, fallbacks, first.members[seed % len(first.members)], limit, NOW + 1.0)
     tried = [first.members[seed % len(first.members)]]
     rng = Random(seed)
     while (found := made.next(lambda pool: facts(), RetryBudget(1.0), rng, NOW)) is not None:

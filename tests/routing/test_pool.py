@@ -60,7 +60,7 @@ def test_the_smallest_window(windows, endpoint, least):
 )
 def test_failing_over_takes_two_and_permission(count, failover, does):
     members = [deployment(f"m{i}") for i in range(count)]
-    assert pool_of("cost", *members, fails_over=failover).fails_over is does
+    assert pool_of("cost", *members, can_fail_over=failover).can_fail_over is does
 
 
 def test_shares_name_members_by_index_and_only_those_that_are_there():

@@ -15,7 +15,7 @@ from proxy.config.parse import parse
 from proxy.config.settings import Listen
 from proxy.control.key_store import Keyring
 from proxy.control.prepare import prepare, read_keys
-from proxy.deployments.worker_sync import Knowledge, memory_bytes
+from proxy.deployments.worker_sync import WorkerSync, memory_bytes
 from proxy.relay.upstream.tcp_keepalive import DEAD_S
 from proxy.routing.catalog import Catalog
 from proxy.server.data_plane import DataPlane
@@ -46,7 +46,7 @@ async def two(provider):
         plane = DataPlane(
             config, catalog, prepared.providers,
             keyring=Keyring(), accounts=Accounts(accounts, 2, index), ledger=Ledger(None),
-            knowledge=Knowledge(memory, 2, index),
+            knowledge=WorkerSync(memory, 2, index),
         )  # fmt: skip
         await plane.start()
         [[sock]], plane.address = await listen_on(Listen("127.0.0.1", 0), 0o600)

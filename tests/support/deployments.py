@@ -30,7 +30,7 @@ def deployment(
     auth: str = "bearer",
     eject: EjectConfig = EJECT,
     key: Breaker | None = None,
-    fails_over: bool = True,
+    can_fail_over: bool = True,
     limit_word: str = "max_tokens",
     **facts: Any,
 ) -> Deployment:
@@ -40,7 +40,7 @@ def deployment(
     )
     capability_set = frozenset({"chat", *capabilities})
     model = ModelConfig(f"{name}/{short}", name, short, capabilities=capability_set, **facts)
-    return Deployment(model, provider, usable=usable, eject=eject, key=key, fails_over=fails_over)
+    return Deployment(model, provider, usable=usable, eject=eject, key=key, can_fail_over=can_fail_over)
 
 
 def pool_of(

@@ -107,6 +107,6 @@ async def answer_early(call: Call) -> None:
 def turn_of(begun_at: float) -> tuple[Turn, list[Callable[[], None]]]:
     ends: list[Callable[[], None]] = []
     turn = Turn(lambda: None, ends.append)
-    turn.puts_off(begun_at)
-    turn.puts_off(begun_at)
+    turn.defers(begun_at)
+    turn.defers(begun_at)
     return turn, ends

@@ -48,7 +48,7 @@ from tests.support.two_providers import Reply
 DRIP_BYTES = 4096
 DISGUISED = "an error as first event"  # is not charged by an estimate, whatever its status says
 # What a request leaves nothing of.
-KINDS = ("Exchange", "Attempt", "ProviderConnection", "ClientConnection", "AbsentClient", "Answer")
+KINDS = ("Exchange", "Attempt", "ProviderConnection", "ClientConnection", "DetachedClient", "Answer")
 
 
 class Got(NamedTuple):

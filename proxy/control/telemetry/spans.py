@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from proxy import __version__
 from proxy.deployments.record import RESET
 from proxy.endpoints import OPERATIONS, OUTPUTS
-from proxy.relay.exchange.detached_client import AbsentClient
+from proxy.relay.exchange.detached_client import DetachedClient
 from proxy.relay.exchange.exchange import CLIENT_LEFT
 from proxy.relay.exchange.tracing import HEDGED, LEFT, Trace, Tried
 from proxy.routing.failover import story
@@ -221,7 +221,7 @@ def _add_answer(found: Attributes, exchange: Exchange, last: Tried) -> None:
     found["tokenhub.strategy"] = attempt.pool.strategy
     if attempt.provider.simulated:
         found["tokenhub.simulated"] = True
-    if isinstance(exchange.client, AbsentClient) or last.outcome == LEFT:
+    if isinstance(exchange.client, DetachedClient) or last.outcome == LEFT:
         found["tokenhub.client_left"] = True
     if answer is not None and answer.head.status < 400:
         found["gen_ai.response.model"] = deployment.model.upstream

@@ -19,7 +19,7 @@ MAX_TOLD = 1000
 _IPV6_BYTES = 8
 
 
-class Door:
+class ConnectionLimits:
     """Their connections.
 
     :param connections: those that there are; they are added and taken out here.

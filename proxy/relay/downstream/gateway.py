@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from proxy.access.grants import Grant, KeyTable
 from proxy.access.refusals import Refusals, count_for_key, is_counted
 from proxy.config.settings import Config
-from proxy.deployments.worker_sync import Knowledge
+from proxy.deployments.worker_sync import WorkerSync
 from proxy.errors import GatewayError, Unauthorized, Unavailable
-from proxy.relay.downstream.connection_limits import Door, client_of
+from proxy.relay.downstream.connection_limits import ConnectionLimits, client_of
 from proxy.relay.downstream.load_shed import Overload
 from proxy.relay.downstream.resume_queue import Rest
-from proxy.relay.downstream.sliced_jobs import Again, Stepwise
+from proxy.relay.downstream.sliced_jobs import Again, SlicedJobs
 from proxy.relay.downstream.wrong_protocol import WrongProtocol
 from proxy.relay.exchange.batching import Soon
 from proxy.relay.exchange.client import Client
@@ -49,7 +49,7 @@ class Gateway(Context):
         catalog: Catalog,
         providers: Mapping[str, Provider],
         rng: random.Random,
-        knowledge: Knowledge | None = None,
+        knowledge: WorkerSync | None = None,
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
         soon: Soon | None = None,
@@ -60,9 +60,9 @@ class Gateway(Context):
         self.longest_turn_s = 0.0  # of the event loop, between the last two ticks
         self.rest = Rest(self.outbox.turn, soon)
         self.connections_elsewhere = 0  # of clients, at other workers
-        self.door = Door(self.connections)
+        self.door = ConnectionLimits(self.connections)
         self.refusals = Refusals()
-        self.stepwise = Stepwise()
+        self.stepwise = SlicedJobs()
         self.wrong_protocol = WrongProtocol()
         self.unready = False  # /readyz answers 503
         self._retired: list[Provider] = []  # their last answers may still run

@@ -34,7 +34,7 @@ class _Job:
         self.waiting: deque[Again] = deque()
 
 
-class Stepwise:
+class SlicedJobs:
     """Jobs that run, and who waits for them."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Stepwise:
             asyncio.get_running_loop().call_soon(self._step)
 
     def __repr__(self) -> str:
-        return f"<Stepwise {[len(job.waiting) for job in self._jobs]}>"
+        return f"<SlicedJobs {[len(job.waiting) for job in self._jobs]}>"
 
 
 def _go_on(steps: Iterator[None], until: float) -> bool:

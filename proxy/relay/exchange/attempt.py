@@ -137,7 +137,7 @@ class Attempt(Receiver):
         parts, self.asks_usage = encode(request, self.provider, self.deployment, pieces, line)
         body = request.body
         if body.size > TAKEN_IN_BYTES:
-            connection.be_patient()
+            connection.allow_slow_reads()
         if body.size > JOIN_BYTES:
             connection.send(parts)
         elif body.done:
@@ -151,7 +151,7 @@ class Attempt(Receiver):
         assert connection is not None
         body = request.body
         body.keep(piece, request.context.replay_limit_bytes)
-        connection.be_patient()
+        connection.allow_slow_reads()
         connection.send_on(wrap_chunk(piece, body.done) if request.head.chunked else piece)
         if body.done:
             self.on_request_complete(monotonic())

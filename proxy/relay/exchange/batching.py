@@ -34,7 +34,7 @@ class Turn:
         self._due_at = 0.0  # when the first came that is put off
         self.longest_s = 0.0  # of the turns since this was last set to 0, most of it, with its end
 
-    def puts_off(self, now: float) -> bool:
+    def defers(self, now: float) -> bool:
         """Return whether what comes now waits for the end of the turn. If not, it is alone and to be done at
         once.
 

@@ -35,7 +35,7 @@ class Ending:
         raise NotImplementedError
 
 
-class Endings:
+class Completions:
     """Settles the exchanges that end in one turn together.
 
     :param ledger: where the lines go.
@@ -54,7 +54,7 @@ class Endings:
         :param now: monotonic seconds.
         """
         self._held.append(ending)
-        if not self._turn.puts_off(now) or len(self._held) >= MOST:
+        if not self._turn.defers(now) or len(self._held) >= MOST:
             self.let_go()
 
     def let_go(self) -> None:

@@ -13,12 +13,12 @@ from proxy.access.grants import KeyTable
 from proxy.access.model_list import ModelList
 from proxy.config.settings import Config
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.worker_sync import Knowledge
+from proxy.deployments.worker_sync import WorkerSync
 from proxy.relay.exchange.batching import Soon
 from proxy.relay.exchange.client import Client
-from proxy.relay.exchange.completions import Endings
+from proxy.relay.exchange.completions import Completions
 from proxy.relay.exchange.head_cache import HeadCache
-from proxy.relay.exchange.outbox import Outbox
+from proxy.relay.exchange.outbox import WriteBatch
 from proxy.relay.upstream.dropped_names import DroppedNames
 from proxy.relay.upstream.dropped_names import count as count_dropped
 from proxy.relay.upstream.provider import Provider
@@ -87,7 +87,7 @@ class Context:
         catalog: Catalog,
         providers: Mapping[str, Provider],
         rng: random.Random,
-        knowledge: Knowledge | None = None,
+        knowledge: WorkerSync | None = None,
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
         soon: Soon | None = None,
@@ -97,10 +97,10 @@ class Context:
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.heads = HeadCache()
         self.ledger = Ledger(None) if ledger is None else ledger
-        self.endings = Endings(self.ledger, soon)
+        self.endings = Completions(self.ledger, soon)
         self.counters = Counters()
         self.dropped_names = DroppedNames()
-        self.outbox = Outbox(soon)
+        self.outbox = WriteBatch(soon)
         self.tracing: Tracing | None = None  # None: traces are off
         # What makes Unix seconds of monotonic ones. The clock of the machine is read at each tick.
         self.unix_offset_s = time.time() - time.monotonic()

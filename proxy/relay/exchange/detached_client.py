@@ -16,16 +16,16 @@ from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.timers import look_at
 
 # So many at a time and process, and each for so long; what is above is charged by an estimate.
-MAX_ABSENT: Final = 100
-ABSENT_S: Final = 300.0
+MAX_DETACHED: Final = 100
+DETACHED_S: Final = 300.0
 
 
-def is_wanted(exchange: ExchangeState, attempt: Attempt) -> bool:
+def should_drain(exchange: ExchangeState, attempt: Attempt) -> bool:
     """Return whether a response is drained for a client that has left, if there is anything to come: the key
     decides, else the alias."""
     context = exchange.request.context
     runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.rival is None
-    if not runs or context.draining or context.absent >= MAX_ABSENT:
+    if not runs or context.draining or context.absent >= MAX_DETACHED:
         return False
     wanted = None if exchange.request.grant is None else exchange.request.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
@@ -42,7 +42,7 @@ def is_wanted(exchange: ExchangeState, attempt: Attempt) -> bool:
     return wanted == "drain"
 
 
-class AbsentClient(Client):
+class DetachedClient(Client):
     """Stands in for a client that has left: what is sent is dropped, and the deadlines of its response are
     kept as a connection keeps them."""
 
@@ -51,7 +51,7 @@ class AbsentClient(Client):
     def __init__(self, exchange: ExchangeState, now: float) -> None:
         super().__init__()
         self.exchange = exchange
-        self._until = now + ABSENT_S
+        self._until = now + DETACHED_S
         self.wake_at = now  # the next tick looks at what is due
         context = exchange.request.context
         context.connections.add(self)
@@ -106,4 +106,4 @@ class AbsentClient(Client):
         self.abort()
 
     def __repr__(self) -> str:
-        return f"<AbsentClient {self.exchange!r}>"
+        return f"<DetachedClient {self.exchange!r}>"

@@ -25,7 +25,7 @@ from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.closing import close
 from proxy.relay.exchange.context import Context
-from proxy.relay.exchange.detached_client import AbsentClient, is_wanted
+from proxy.relay.exchange.detached_client import DetachedClient, should_drain
 from proxy.relay.exchange.end_policy import last_bytes
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.failures import settle_doubts
@@ -35,8 +35,8 @@ from proxy.relay.exchange.response_headers import limits_left, lines_of_answer, 
 from proxy.relay.exchange.states import after_failure, step
 from proxy.relay.exchange.timers import look_at
 from proxy.relay.exchange.tracing import HEDGED, LEFT
-from proxy.routing.candidates import are_cooling, patience_s
-from proxy.routing.failover import Chain
+from proxy.routing.candidates import are_cooling, cooling_left_s
+from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
 from proxy.routing.strategy import choose
 from proxy.wire.json_body import stream_of
@@ -113,7 +113,7 @@ class Exchange(ExchangeState):
                     context.counters.fallbacks += 1
         _, self.state = step(self.state, states.NOBODY if deployment is None else states.CHOSEN)
         if deployment is None:
-            self._tell(CoolingDown(pool.name, patience_s(pool, now)), b"", now)
+            self._tell(CoolingDown(pool.name, cooling_left_s(pool, now)), b"", now)
             return
         self.try_at(deployment, pool, now)
         if pool.alias is not None and pool.alias.hedge is not None:
@@ -140,14 +140,14 @@ class Exchange(ExchangeState):
         attempt.start()
         self.request.sent_at = self.request.sent_at or monotonic()
 
-    def begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+    def begin_chain(self, pool: Pool, first: Deployment | None) -> Failover:
         request = self.request
         limit, fallbacks = request.context.max_attempts, request.fallbacks
         tries = max(limit, 1 + len(fallbacks))  # a fallback is asked though a time-out came before it
         deadline_s = (
             request.ready_at + tries * request.first_byte_s
         )  # a slow upload is not the providers' time
-        chain = self.chain = Chain(pool, fallbacks, first, limit, deadline_s, request.share)
+        chain = self.chain = Failover(pool, fallbacks, first, limit, deadline_s, request.share)
         return chain
 
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
@@ -191,18 +191,18 @@ class Exchange(ExchangeState):
                 self.client.refuse(error)
         return False
 
-    def _note(self, chain: Chain, attempt: Attempt, outcome: str, what: str, now: float) -> None:
+    def _note(self, chain: Failover, attempt: Attempt, outcome: str, what: str, now: float) -> None:
         took_s = now - attempt.record.begun_at
         chain.note(attempt.provider.config.name, outcome, what, took_s, attempt.redial_s)
 
-    def _give_up(self, attempt: Attempt, chain: Chain, last: AttemptFailed, now: float) -> None:
+    def _give_up(self, attempt: Attempt, chain: Failover, last: AttemptFailed, now: float) -> None:
         """Nothing is left to try."""
         names = lines_of_failure(self, attempt)
         if len(chain.failures) == 1:
             text = f"The provider '{attempt.provider.config.name}' {last.what}."
             self._tell(ProviderError(text, status=last.status, code=last.code), names, now)
         elif are_cooling(chain.pool, now):
-            self._tell(CoolingDown(chain.pool.name, patience_s(chain.pool, now)), names, now)
+            self._tell(CoolingDown(chain.pool.name, cooling_left_s(chain.pool, now)), names, now)
         else:
             error = ProviderError(chain.message(), status=503, code="all_attempts_failed")
             self._tell(error, names, now)
@@ -293,10 +293,10 @@ class Exchange(ExchangeState):
 
     def on_client_gone(self) -> None:
         attempt = self.attempt
-        if attempt is None or not is_wanted(self, attempt):
+        if attempt is None or not should_drain(self, attempt):
             self.abandon()
             return
-        self.client = AbsentClient(self, monotonic())
+        self.client = DetachedClient(self, monotonic())
         self.request.may_follow = False
         self._forget()
         if self.client_full_at:

@@ -11,7 +11,7 @@ from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.states import HOLDING
-from proxy.routing.failover import Chain
+from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
 from proxy.wire.response import Answer
 
@@ -33,7 +33,7 @@ class ExchangeState(AttemptOwner):
         self.state = HOLDING
         self.attempt: Attempt | None = None  # under way, or the last one
         self.rival: Attempt | None = None  # the first of a hedge, while both run
-        self.chain: Chain | None = None
+        self.chain: Failover | None = None
         self.extras: Sequence[Extra] = ()  # charges beside the response's
         self.answer: Answer | None = None  # what the client gets, from the commit point on
         self.hedge_timer: asyncio.TimerHandle | None = None
@@ -46,7 +46,7 @@ class ExchangeState(AttemptOwner):
         """
         raise NotImplementedError
 
-    def begin_chain(self, pool: Pool, first: Deployment | None) -> Chain:
+    def begin_chain(self, pool: Pool, first: Deployment | None) -> Failover:
         """From here the attempts are counted: there may be more than one."""
         raise NotImplementedError
 

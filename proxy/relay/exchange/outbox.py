@@ -16,7 +16,7 @@ _SMALL_BYTES: Final = 16 << 10
 MOST: Final = 64
 
 
-class Outbox:
+class WriteBatch:
     """Writes that wait. Nothing overtakes what waits: whoever writes to a transport itself, or closes it,
     calls :meth:`let_go` before.
 
@@ -32,7 +32,7 @@ class Outbox:
 
         :param now: monotonic seconds.
         """
-        if len(data) <= _SMALL_BYTES and self.turn.puts_off(now):
+        if len(data) <= _SMALL_BYTES and self.turn.defers(now):
             self._waiting.append((transport, data))
             if len(self._waiting) >= MOST:
                 self.let_go()

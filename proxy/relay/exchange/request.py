@@ -320,7 +320,7 @@ class Request:
         """
         found = self.body.found
         pool = self.pool = self._find(None if found is None else found.name)
-        self.may_follow = pool.fails_over
+        self.may_follow = pool.can_fail_over
         fallbacks = self.options.fallbacks
         if fallbacks:
             self.fallbacks = [self._find_fallback(name) for name in fallbacks]

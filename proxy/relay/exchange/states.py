@@ -86,7 +86,7 @@ def after_failure(*, rival_runs: bool, can_follow: bool, has_answer: bool, attem
     """The event that a failed attempt is.
 
     :param rival_runs: the other attempt of a hedge is under way.
-    :param can_follow: :meth:`Chain.next` found a member.
+    :param can_follow: :meth:`Failover.next` found a member.
     :param has_answer: the provider did answer, if only with an error.
     :param attempts: how many failed so far, with this one.
     """

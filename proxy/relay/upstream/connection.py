@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from proxy.relay.upstream.tcp_keepalive import is_unconfirmed, let_wait, round_trip_s
+from proxy.relay.upstream.tcp_keepalive import allow_stalls, is_unconfirmed, round_trip_s
 from proxy.wire.framing import Body, CloseBody, FramingError
 from proxy.wire.header_lines import HeadError
 from proxy.wire.response_head import ResponseHead
@@ -136,14 +136,14 @@ class ProviderConnection:
         self.reader.begin()
         self.answered = False
 
-    def be_patient(self) -> None:
+    def allow_slow_reads(self) -> None:
         """A large body follows. A provider that is busy with another request may read it late, and is not
         dead for that: `first_byte` is its limit."""
         if not self.is_patient:
             self.is_patient = True
             sock = self.transport.get_extra_info("socket")
             if sock is not None:
-                let_wait(sock)
+                allow_stalls(sock)
 
     def send(self, parts: list[bytes | memoryview]) -> None:
         """Send a large request: a slice of it now, and each further one when the transport has room."""

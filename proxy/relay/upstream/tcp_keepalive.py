@@ -49,7 +49,7 @@ def watch(sock: socket.socket, dead_s: float = DEAD_S) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def let_wait(sock: socket.socket) -> None:
+def allow_stalls(sock: socket.socket) -> None:
     """From now on the peer may keep its window shut. It is still asked for a sign of life when it is silent,
     but what was sent may stay unconfirmed for as long as the system lets it."""
     if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):

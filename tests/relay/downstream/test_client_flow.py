@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from proxy.config.settings import TimeoutsConfig
 from proxy.relay.downstream.client_flow import NEVER, ClientFlow
 from proxy.relay.downstream.resume_queue import Rest
-from proxy.relay.exchange.outbox import Outbox
+from proxy.relay.exchange.outbox import WriteBatch
 
 
 class Transport:
@@ -27,7 +27,7 @@ class Transport:
 
 
 def flow() -> ClientFlow:
-    outbox = Outbox([].append)
+    outbox = WriteBatch([].append)
     turns: list[Callable[[], None]] = []
     rest = Rest(outbox.turn, turns.append)
     gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns)

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.config.settings import ServerConfig, TimeoutsConfig
 from proxy.relay.downstream import connection_limits as door_module
-from proxy.relay.downstream.connection_limits import Door, client_of
+from proxy.relay.downstream.connection_limits import ConnectionLimits, client_of
 
 
 class Transport:
@@ -34,7 +34,7 @@ def gateway(most: int = 100, per_client: int = 0, *, elsewhere: int = 0, drainin
     )
 
 
-def enter(door: Door, connection: Any, gateway: Any, transport: Any = None) -> str:
+def enter(door: ConnectionLimits, connection: Any, gateway: Any, transport: Any = None) -> str:
     error = door.enter(
         connection, transport or Transport(), gateway.config.server, gateway.connections_elsewhere,
         gateway.draining,
@@ -46,7 +46,7 @@ def enter(door: Door, connection: Any, gateway: Any, transport: Any = None) -> s
 
 
 def test_all_together():
-    door = Door(set())
+    door = ConnectionLimits(set())
     assert enter(door, 1, gateway(2)) == ""
     assert "Too many connections" in enter(door, 2, gateway(2, elsewhere=1))
     assert door.count() == 2  # it is there until it has gone
@@ -59,7 +59,7 @@ def test_all_together():
 
 def test_those_above_the_limit_are_told_up_to_a_limit(monkeypatch):
     monkeypatch.setattr(door_module, "MAX_TOLD", 2)
-    door = Door(set())
+    door = ConnectionLimits(set())
     for number, is_told in ((1, True), (2, True), (3, True), (4, False)):
         transport = Transport()
         assert bool(enter(door, number, gateway(1), transport)) is (number > 1)
@@ -67,7 +67,7 @@ def test_those_above_the_limit_are_told_up_to_a_limit(monkeypatch):
 
 
 def test_from_one_address():
-    door = Door(set())
+    door = ConnectionLimits(set())
     for number in range(2):
         assert enter(door, number, gateway(per_client=2)) == ""
     assert "max_connections_per_client is 2" in enter(door, 2, gateway(per_client=2))
@@ -85,7 +85,7 @@ def test_from_one_address():
 
 
 def test_a_limit_that_comes_and_goes():
-    door = Door(set())
+    door = ConnectionLimits(set())
     assert enter(door, 1, gateway()) == ""  # not counted
     assert enter(door, 2, gateway(per_client=1)) == ""
     assert enter(door, 3, gateway()) == ""
@@ -96,7 +96,7 @@ def test_a_limit_that_comes_and_goes():
 
 
 def test_by_a_unix_socket_nobody_is_told_apart():
-    door = Door(set())
+    door = ConnectionLimits(set())
     transport = Transport()
     transport.info["peername"] = ""
     for number in range(3):

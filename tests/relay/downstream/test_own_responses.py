@@ -581,7 +581,7 @@ async def test_no_list_holds_up_the_event_loop(large):
         seen += await asyncio.gather(*many)
     assert seen == [count for count in (2600, 5100, 2600, 2600, 2600) for _ in range(3)]
     assert longest_s() < whole_s / 4
-    assert repr(server.gateway.stepwise) == "<Stepwise []>"
+    assert repr(server.gateway.stepwise) == "<SlicedJobs []>"
 
 
 def ask_model(port: int, secret: bytes, name: str, pieces: int) -> tuple[int, bytes]:
@@ -622,14 +622,14 @@ async def test_no_list_of_patterns_holds_up_the_event_loop(large, pieces):
         else:
             assert answers == [answer] * 3
     assert longest_s() < whole_s / 4
-    assert repr(server.gateway.stepwise) == "<Stepwise []>"
+    assert repr(server.gateway.stepwise) == "<SlicedJobs []>"
 
 
 async def test_who_leaves_while_a_list_is_built_is_no_matter(large):
     server, _ = large
     leaving = await RawClient.connect(server)
     await leaving.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.stepwise) == "<Stepwise [1]>")
+    await until(lambda: repr(server.gateway.stepwise) == "<SlicedJobs [1]>")
     leaving.close()
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600
 
@@ -639,7 +639,7 @@ async def test_a_configuration_that_comes_while_a_list_is_built(large):
     gateway = server.gateway
     client = await RawClient.connect(server)
     await client.send(NEXT.replace(b"/best", b"") * 2)
-    await until(lambda: repr(gateway.stepwise) == "<Stepwise [1]>")
+    await until(lambda: repr(gateway.stepwise) == "<SlicedJobs [1]>")
     gateway.adopt(gateway.config, Catalog(gateway.config, {"a": True, "b": True}, 5), gateway.providers)
     for _ in range(2):
         assert len(json.loads((await client.response())[2])["data"]) == 5100
@@ -661,7 +661,7 @@ async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
     client = await RawClient.connect(server)
     for each in (leaving, client):
         await each.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.stepwise) == "<Stepwise [2]>")
+    await until(lambda: repr(server.gateway.stepwise) == "<SlicedJobs [2]>")
     leaving.close()
     check_error(await client.response(), 500, "api_error", None)
     assert repr(left) == "<ClientConnection closed None>"  # nothing is written to who has left

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.errors import Fault, GatewayError
 from proxy.relay.downstream import sliced_jobs
-from proxy.relay.downstream.sliced_jobs import Stepwise
+from proxy.relay.downstream.sliced_jobs import SlicedJobs
 
 
 class Client:
@@ -37,7 +37,7 @@ class Work:
             yield
         self.is_there = True
 
-    def run(self, jobs: Stepwise, client: Any) -> bool:
+    def run(self, jobs: SlicedJobs, client: Any) -> bool:
         return jobs.run(self, lambda: self.is_there, self.steps(), client)
 
 
@@ -54,26 +54,26 @@ async def turns(count: int) -> None:
 
 
 async def test_what_is_small_is_done_at_once():
-    jobs, work, client = Stepwise(), Work(3), Client()
+    jobs, work, client = SlicedJobs(), Work(3), Client()
     assert work.run(jobs, client)
     assert (work.taken, work.is_there, client.told) == (3, True, [])
-    assert repr(jobs) == "<Stepwise []>"
+    assert repr(jobs) == "<SlicedJobs []>"
 
 
 async def test_what_is_large_takes_turns_and_is_done_once(a_few_a_turn):
-    jobs, work, clients = Stepwise(), Work(20), [Client() for _ in range(3)]
+    jobs, work, clients = SlicedJobs(), Work(20), [Client() for _ in range(3)]
     assert not any(work.run(jobs, client) for client in clients)
     assert work.taken < 5
     await turns(4)
     assert not work.is_there
-    assert repr(jobs) == "<Stepwise [3]>"
+    assert repr(jobs) == "<SlicedJobs [3]>"
     await turns(60)
     assert (work.taken, [client.told for client in clients]) == (20, [[None]] * 3)
-    assert repr(jobs) == "<Stepwise []>"
+    assert repr(jobs) == "<SlicedJobs []>"
 
 
 async def test_one_after_the_other(a_few_a_turn):
-    jobs, first, second, one, two = Stepwise(), Work(10), Work(1), Client(), Client()
+    jobs, first, second, one, two = SlicedJobs(), Work(10), Work(1), Client(), Client()
     assert not first.run(jobs, one)
     assert not second.run(jobs, two)  # however small: who came first is first
     while not one.told:
@@ -84,7 +84,7 @@ async def test_one_after_the_other(a_few_a_turn):
 
 
 async def test_what_was_done_meanwhile_is_not_done_again(a_few_a_turn):
-    jobs, work, client = Stepwise(), Work(10), Client()
+    jobs, work, client = SlicedJobs(), Work(10), Client()
     assert not work.run(jobs, client)
     taken, work.is_there = work.taken, True
     await turns(5)
@@ -92,7 +92,7 @@ async def test_what_was_done_meanwhile_is_not_done_again(a_few_a_turn):
 
 
 async def test_a_fault_is_told_to_who_waits_and_stops_nobody_else(a_few_a_turn, caplog):
-    jobs, broken, work, one, two = Stepwise(), Work(10, breaks=8), Work(10), Client(), Client()
+    jobs, broken, work, one, two = SlicedJobs(), Work(10, breaks=8), Work(10), Client(), Client()
     assert not broken.run(jobs, one)
     assert not work.run(jobs, two)
     await turns(60)
@@ -104,4 +104,4 @@ async def test_a_fault_is_told_to_who_waits_and_stops_nobody_else(a_few_a_turn, 
 
 async def test_a_fault_in_what_is_small_is_the_callers():
     with pytest.raises(ValueError, match="no"):
-        Work(3, breaks=1).run(Stepwise(), Client())
+        Work(3, breaks=1).run(SlicedJobs(), Client())

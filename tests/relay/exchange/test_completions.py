@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.relay.exchange.completions import Endings
+from proxy.relay.exchange.completions import Completions
 from proxy.storage import ledger_files as ledger_module
 from tests.support.fakes import Call, RawClient, ScriptedProvider, until
 from tests.support.keys import BODY, CONFIG, admin, bearer, make
@@ -24,7 +24,7 @@ class Fakes:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.callbacks: list[Any] = []
-        self.endings = Endings(self, self.callbacks.append)  # type: ignore[arg-type]
+        self.endings = Completions(self, self.callbacks.append)  # type: ignore[arg-type]
 
     def write(self, lines: bytes) -> None:
         self.done.append(f"write {lines.decode().split()}")

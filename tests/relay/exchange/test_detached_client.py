@@ -199,7 +199,7 @@ async def test_what_fails_then_is_not_asked_again_elsewhere(provider, start, slo
 async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
     from proxy.relay.exchange import detached_client
 
-    monkeypatch.setattr(detached_client, "MAX_ABSENT", 1)
+    monkeypatch.setattr(detached_client, "MAX_DETACHED", 1)
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")
@@ -213,7 +213,7 @@ async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
 
 
 async def test_no_longer_than_so_long(provider, start, slow, monkeypatch):
-    monkeypatch.setattr(detached_client, "ABSENT_S", 0.05)
+    monkeypatch.setattr(detached_client, "DETACHED_S", 0.05)
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.relay.exchange.outbox import MOST, Outbox
+from proxy.relay.exchange.outbox import MOST, WriteBatch
 from tests.support.fakes import Call, RawClient, ScriptedProvider, until
 
 
@@ -31,7 +31,7 @@ class Box:
 
     def __init__(self) -> None:
         self.ends: list[Callable[[], None]] = []
-        self.outbox = Outbox(self.ends.append)
+        self.outbox = WriteBatch(self.ends.append)
         self.one: Any = Transport()
         self.other: Any = Transport()
         self.outbox.write(self.one, b"alone ", 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from proxy.relay.upstream.tcp_keepalive import DEAD_S, let_wait, watch
+from proxy.relay.upstream.tcp_keepalive import DEAD_S, allow_stalls, watch
 
 
 def options(sock: socket.socket) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def test_what_a_listening_socket_is_told_holds_for_those_it_accepts():
 def test_a_peer_that_may_keep_its_window_shut_is_still_asked_for_a_sign_of_life():
     with socket.socket() as sock:
         watch(sock)
-        let_wait(sock)
+        allow_stalls(sock)
         assert options(sock) == (1, 10, 2, 0)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 5
 
@@ -46,5 +46,5 @@ def test_a_packet_that_is_lost_ends_nothing():
 def test_a_unix_socket_has_no_peer_that_could_vanish():
     with socket.socket(socket.AF_UNIX) as sock:
         watch(sock)
-        let_wait(sock)
+        allow_stalls(sock)
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
