@@ -17,7 +17,7 @@ class Client:
     def __init__(self) -> None:
         self.told: list[GatewayError | None] = []
 
-    def ask_again(self, error: GatewayError | None = None) -> None:
+    def ask_again(self, error: GatewayError | None) -> None:
         self.told.append(error)
 
 
@@ -38,7 +38,7 @@ class Work:
         self.is_there = True
 
     def run(self, jobs: SlicedJobs, client: Any) -> bool:
-        return jobs.run(self, lambda: self.is_there, self.steps(), client)
+        return jobs.run(self, lambda: self.is_there, self.steps(), client.ask_again)
 
 
 @pytest.fixture
