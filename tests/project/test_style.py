@@ -33,7 +33,8 @@ ALLOWED = {
     "time.time": {
         "cli/key_source.py", "cli/keys.py", "cli/routes.py", "control/admin/app.py",
         "control/admin/monitoring.py", "control/key_store.py", "control/live_feed.py", "control/webhook.py",
-        "relay/downstream/gateway.py", "relay/exchange/attempt.py", "server/control_plane.py",
+        "relay/downstream/gateway.py", "relay/exchange/attempt.py", "relay/exchange/context.py",
+        "server/control_plane.py",
         "server/single.py", "server/worker.py", "simulator/server.py", "storage/database.py",
     },
     "time.sleep": {"storage/ledger_ingest.py"},

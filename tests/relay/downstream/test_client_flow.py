@@ -6,8 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from proxy.config.settings import TimeoutsConfig
-from proxy.relay.downstream.client_flow import NEVER, ClientFlow
+from proxy.relay.downstream.client_flow import ClientFlow
 from proxy.relay.downstream.resume_queue import Rest
+from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.outbox import WriteBatch
 
 

@@ -136,7 +136,7 @@ async def test_the_gateway_looks_at_each_tick_and_says_what_it_finds(start, prov
         gateway.outbox.turn.longest_s = 0.05 if count else 0.0
         gateway.tick(at + count * STEP_S)
         assert gateway.outbox.turn.longest_s == 0.0
-    assert "they wait for 50 ms, and some are answered 503" in caplog.text
+    assert "overloaded: requests wait 50 ms; shedding load with 503" in caplog.text
     gateway.counters.shed += 7
     gateway.tick(at + 1.2)
     assert "overload is over; 7 requests were answered 503" in caplog.text
