@@ -288,8 +288,8 @@ class ProviderConnection:
         reader = self.reader
         try:
             rest = reader.read_head(data)
-        except HeadTooLong as error:
-            receiver.on_head_too_long(error.is_success)
+        except HeadTooLong as too_long:  # compiled, a name has one type
+            receiver.on_head_too_long(too_long.is_success)
             return b""
         except HeadError as error:
             receiver.on_upstream_lost(str(error))
