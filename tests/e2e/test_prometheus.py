@@ -247,7 +247,7 @@ def states(prometheus: Prometheus) -> dict[str, str]:
 
 
 # Nothing was streamed, everything can be used, and no key is refused.
-EMPTY = {"Usual time per output token, A", "Not usable, or the key refused, B"}
+EMPTY = {"Usual time per output token, A", "Not usable, or key refused, B"}
 
 
 @pytest.mark.parametrize("name", queries())
