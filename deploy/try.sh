@@ -14,6 +14,10 @@ until grep -q 'listening on' "$log"; do
   if ! kill -0 "$pid" 2>/dev/null; then
     echo "It did not start:" >&2
     tail -n 1 "$log" >&2
+    if grep -q 'Address already in use' "$log"; then
+      echo "A gateway that was started before has to be stopped first: pgrep -af 'tokenhub serve' names it." >&2
+      echo "Another program keeps the port: choose one in [server] listen of routes.toml." >&2
+    fi
     exit 1
   fi
   sleep 0.2
