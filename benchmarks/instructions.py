@@ -32,8 +32,9 @@ FEW_CALLS = (20, 120)
 # chooses its code by it. The real one's name does not matter.
 CPU_FLAGS = ("avx2", "avx", "sse4_2")
 # Clocks are read and caches refilled a different number of times in each run: counts of the same build, on a
-# machine with six times the work it has cores for, differed by up to 0.3 %.
-TOLERANCE = 0.01
+# machine with six times the work it has cores for, differed by up to 0.3 %; those of two builds of nearly the
+# same source by up to 1.2 %, either way.
+TOLERANCE = 0.03
 HOW = "python benchmarks/stages.py --record"
 
 

@@ -33,9 +33,9 @@ def test_the_change_is_the_part_by_which_it_is_dearer():
     assert Row("a", None, 203).change == 0
 
 
-@pytest.mark.parametrize(("new", "is_well"), [(100_000, True), (100_900, True), (101_100, False)])
+@pytest.mark.parametrize(("new", "is_well"), [(100_000, True), (102_900, True), (103_100, False)])
 def test_a_case_fails_beyond_the_tolerance(new, is_well):
-    assert TOLERANCE == 0.01
+    assert TOLERANCE == 0.03
     assert judged({"a": 100_000, "b": 50}, {"a": new, "b": 50})[0] is is_well
 
 
@@ -51,7 +51,7 @@ def test_another_version_of_the_compiler_is_named_and_excuses_nothing():
     is_well, why = judged({"a": 100}, {"a": 110}, packages={"mypy": "1.19.0"})
     assert not is_well and "mypy 1.19.0 instead of 1.18.0" in why
     assert judged({"a": 100}, {"a": 100}, packages={"mypy": "1.19.0"}) == (
-        True, "All within 1.0% of the record.",
+        True, "All within 3.0% of the record.",
     )  # fmt: skip
 
 
