@@ -1,7 +1,7 @@
 """Reads routes.toml: :func:`parse` makes a :class:`Config` of its text or names every mistake and its place.
 
 :func:`without_effect` names what a file sets that is accepted but not built yet. Both are pure: no file, no
-environment, no clock. The dataclasses are in :mod:`proxy.config.settings` and exported from here.
+environment, no clock.
 """
 
 from __future__ import annotations
@@ -12,57 +12,10 @@ import tomllib
 from proxy.config import routing_tables, service_tables
 from proxy.config.default_models import check_default_models
 from proxy.config.settings import (
-    AUTHS,
-    CAPABILITIES,
-    ENDPOINTS,
-    STRATEGIES,
-    AdminConfig,
-    AlertsConfig,
-    AliasConfig,
-    AuthConfig,
     Config,
-    EjectConfig,
-    Listen,
-    LogConfig,
-    ModelConfig,
-    ProviderConfig,
-    RoutingConfig,
-    ServerConfig,
-    SimulatorConfig,
-    StateConfig,
-    TimeoutsConfig,
-    TracesConfig,
 )
 from proxy.config.tables import ConfigError, Mistake, Notes, Table, quoted
 from proxy.config.toml_positions import Path, Positions
-
-__all__ = [
-    "AUTHS",
-    "CAPABILITIES",
-    "ENDPOINTS",
-    "NO_EFFECT_YET",
-    "STRATEGIES",
-    "AdminConfig",
-    "AlertsConfig",
-    "AliasConfig",
-    "AuthConfig",
-    "Config",
-    "ConfigError",
-    "EjectConfig",
-    "Listen",
-    "LogConfig",
-    "Mistake",
-    "ModelConfig",
-    "ProviderConfig",
-    "RoutingConfig",
-    "ServerConfig",
-    "SimulatorConfig",
-    "StateConfig",
-    "TimeoutsConfig",
-    "TracesConfig",
-    "parse",
-    "without_effect",
-]
 
 NO_MODEL = (
     "no model is configured: add a provider and a model, for example [providers.openai] with "

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import parse as config
 from proxy.config.parse import parse, without_effect
-from proxy.config.settings import Config, Listen
+from proxy.config.settings import AdminConfig, Config, Listen
 from proxy.config.tables import ConfigError
 from tests.support.config import BASE, P, marked, mistakes_of
 
@@ -141,7 +140,7 @@ c = { split = { "meta/llama" = 90, "azure/meta/llama" = 10 }, sticky = "header:x
     assert parsed.server.socket_mode == 0o600
     assert parsed.server.max_body_bytes == 1536
     assert (parsed.server.lame_duck_s, parsed.server.drain_timeout_s) == (0.25, 120.0)
-    assert parsed.admin == config.AdminConfig(Listen("0.0.0.0", 9000), "T")
+    assert parsed.admin == AdminConfig(Listen("0.0.0.0", 9000), "T")
     assert parsed.state.redis_url == "rediss://u:p@h:6379/0"
     assert (parsed.routing.replay_limit_bytes, parsed.routing.half_life_s) == (0, 3600.0)
     azure, local = parsed.providers["azure"], parsed.providers["local"]

@@ -266,7 +266,7 @@ class Stage:
         rows = [row for one in gateway.catalog.deployments.values() for row in one.rows().values()]
         counts = [count for row in rows for count in (row.in_flight, row.awaiting)]
         held = self.account.running, self.account.held, self.account.held_nusd
-        return not any((*counts, *held, gateway.absent))
+        return not any((*counts, *held, gateway.detached))
 
     def lines(self) -> list[dict[str, Any]]:
         """The ledger."""

@@ -20,7 +20,7 @@ _IPV6_BYTES = 8
 
 
 class ConnectionLimits:
-    """Their connections.
+    """Counts the connections of clients, and refuses those above the limits.
 
     :param connections: those that there are; they are added and taken out here.
     """

@@ -190,7 +190,7 @@ class Gateway(Context):
         for name, provider in self.providers.items():
             pool = provider.pool.snapshot()
             levels["connections", name] = pool["open"], pool["idle"]
-        levels["clients",] = (self.door.count() - self.absent,)
+        levels["clients",] = (self.door.count() - self.detached,)
         levels["unwritten",] = (self.ledger.waiting,)
         return Counted(totals, levels)
 

@@ -89,7 +89,7 @@ def listener_tls(
 ) -> ListenerTLS:
     """TLS for the listeners of this process, at first with ``context``.
 
-    :param limit: so many may be at their handshake.
+    :param limit: the number of clients that may be at their handshake.
     :param answer_in_clear: the whole answer to a client that speaks plain HTTP.
     """
     made = ListenerTLS(ssl.PROTOCOL_TLS_SERVER)

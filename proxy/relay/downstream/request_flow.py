@@ -29,7 +29,7 @@ _DRAIN_BYTES: Final = 64 << 10
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What a request waits for is made long before.
 _MADE_S: Final = 30.0
-# A client that still sends while it is told no gets so long to read the answer before a reset destroys it.
+# Time for a client that still sends while it is refused to read the response before a reset destroys it.
 _LINGER_S: Final = 2.0
 # The same while the gateway stops.
 DRAIN_LINGER_S: Final = 0.5

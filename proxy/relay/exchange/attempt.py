@@ -98,7 +98,7 @@ class Attempt(Receiver):
         self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
         self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
         self.is_peeking = self.redialled = False
-        self.redial_s = -1.0  # after so many seconds a kept connection had closed
+        self.redial_s = -1.0  # seconds after which a kept connection closed; below 0: none did
         self.is_refused = False  # by a 401, whose body is awaited
         self.doubt: Doubt | None = None  # so it was, and it may be the request's own fault
         self.asks_usage = False  # it was asked for in the client's place, and is taken out again
@@ -170,13 +170,13 @@ class Attempt(Receiver):
     def on_connect_failed(self, why: str, is_ours: bool = False) -> None:
         self.dial = None
         if is_ours:
-            failure = failures.none_can_be_opened(self.record, why, monotonic())
-            self.owner.on_attempt_failed(self, failure, monotonic())
+            now = monotonic()
+            self.owner.on_attempt_failed(self, failures.none_can_be_opened(self.record, why, now), now)
         else:
             self.fail(AttemptFailed(CONNECT, f"could not be reached ({why})", 503, "provider_unreachable"))
 
     def on_head_too_long(self, is_success: bool) -> None:
-        # A success is charged: the client may have made the head so long, by a header that is repeated to it.
+        # A success is charged: the client may have caused it, by a header that the provider repeats.
         if is_success and self.is_at_work():
             self.charge_so_far(monotonic())
         self.on_upstream_lost(HEAD_TOO_LONG)

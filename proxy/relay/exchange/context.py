@@ -110,7 +110,7 @@ class Context:
             knowledge.adopt(catalog.deployments)
         self.budget = RetryBudget(config.routing.retry_budget)
         self.connections: set[Client] = set()
-        self.absent = 0  # of them, clients that have left
+        self.detached = 0  # of them, clients that have left
         self.draining = False  # nothing new is taken
         self._hints = TokenBucket(HINTS_A_SECOND, HINTS_IN_A_ROW)
         self._id_prefix = b"req_" + secrets.token_hex(6).encode()

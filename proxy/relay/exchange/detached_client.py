@@ -15,7 +15,7 @@ from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.timers import look_at
 
-# So many at a time and process, and each for so long; what is above is charged by an estimate.
+# At most this many per process at a time, and each for this long; beyond that an estimate is charged.
 MAX_DETACHED: Final = 100
 DETACHED_S: Final = 300.0
 
@@ -25,7 +25,7 @@ def should_drain(exchange: ExchangeState, attempt: Attempt) -> bool:
     decides, else the alias."""
     context = exchange.request.context
     runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.rival is None
-    if not runs or context.draining or context.absent >= MAX_DETACHED:
+    if not runs or context.draining or context.detached >= MAX_DETACHED:
         return False
     wanted = None if exchange.request.grant is None else exchange.request.grant.key.on_disconnect
     if wanted is None and attempt.pool.alias is not None:
@@ -55,7 +55,7 @@ class DetachedClient(Client):
         self.wake_at = now  # the next tick looks at what is due
         context = exchange.request.context
         context.connections.add(self)
-        context.absent += 1
+        context.detached += 1
 
     def on_wake(self, now: float) -> None:
         self.wake_at = self._until
@@ -73,7 +73,7 @@ class DetachedClient(Client):
         context = self.exchange.request.context
         if self in context.connections:
             context.connections.discard(self)
-            context.absent -= 1
+            context.detached -= 1
 
     def is_closing(self) -> bool:
         return False

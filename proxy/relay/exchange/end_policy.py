@@ -24,7 +24,7 @@ from proxy.wire.stream_errors import last_event
 
 # Where a redirect leads: a client that follows it would take its credentials along.
 _LOCATION: Final = frozenset((b"location",))
-# After so many streams in a row without an end the deployment seems to send none.
+# After this many streams in a row without a last event, the deployment is taken to send none.
 BELIEVED_AFTER: Final = 20
 # For people: what a provider did.
 NO_END: Final = "ended the stream before the answer was complete"

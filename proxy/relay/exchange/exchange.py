@@ -47,7 +47,7 @@ from proxy.wire.stream_end import WHOLE
 
 log = logging.getLogger("tokenhub.request")
 
-# While a connection is being dialled, so much of a body whose model is known is taken from the client.
+# Bytes of a body, whose model is known, that are taken from the client while a connection is dialled.
 _DIAL_BUFFER_BYTES: Final = 64 << 10
 # The client left before it had an answer: nginx's number for it, for tables and logs.
 CLIENT_LEFT: Final = 499
@@ -144,9 +144,8 @@ class Exchange(ExchangeState):
         request = self.request
         limit, fallbacks = request.context.max_attempts, request.fallbacks
         tries = max(limit, 1 + len(fallbacks))  # a fallback is asked though a time-out came before it
-        deadline_s = (
-            request.ready_at + tries * request.first_byte_s
-        )  # a slow upload is not the providers' time
+        # From the end of the upload on: a slow one is not the providers' time.
+        deadline_s = request.ready_at + tries * request.first_byte_s
         chain = self.chain = Failover(pool, fallbacks, first, limit, deadline_s, request.share)
         return chain
 

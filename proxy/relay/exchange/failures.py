@@ -29,7 +29,7 @@ log = logging.getLogger("tokenhub.provider")
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
 _KEY_HEADERS: Final = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "api-key": "api-key"}
-# The body of a refusal is waited for, for its code: so long, and so much of it.
+# Limits on waiting for the body of a refusal, which may say why: seconds, and bytes.
 REFUSAL_S: Final = 1.0
 REFUSAL_BYTES: Final = 16 << 10
 # A later attempt gets what is left of the chain's time. With less than this share of first_byte, its time-out

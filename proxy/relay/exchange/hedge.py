@@ -36,9 +36,8 @@ def _hedge(exchange: ExchangeState) -> None:
         or exchange.request.body.held is None
     ):
         return
-    if (
-        exchange.request.body.size > context.replay_limit_bytes
-    ):  # once it is sent, it is not kept for a second
+    # A body above the limit is not kept for a second attempt once it is sent.
+    if exchange.request.body.size > context.replay_limit_bytes:
         return
     now = monotonic()
     if not exchange.may_cost_more(attempt, now):

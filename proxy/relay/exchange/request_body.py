@@ -25,14 +25,14 @@ JOIN_BYTES: Final = 64 << 10
 _MEASURE_FROM_BYTES: Final = 256 << 10
 # What comes in smaller pieces is looked through together up to this size.
 _TOGETHER_BYTES: Final = 64 << 10
-# Of a list of prompts so much is looked through; what is behind it counts as many, of so many bytes each.
+# Bytes of a list of prompts that are looked through; the rest counts as prompts of the least size there is.
 _LISTED_BYTES: Final = 4 << 20
 _LISTED_LEAST: Final = 3  # an empty text, and a comma
 _WHITE: Final = frozenset((b" ", b"\t", b"\r", b"\n", b":", b""))
 _NUMBERS: Final = frozenset(b"-0123456789"[at : at + 1] for at in range(11))
 # Between a key and its value: see proxy.wire.outline.value_at.
 _LONGEST_GAP_BYTES: Final = 9 << 10
-# A client may send a body byte by byte: of pieces that are smaller, so many in a row become one.
+# A client may send a body byte by byte: smaller pieces are joined once there are this many in a row.
 _SMALL_BYTES: Final = 2 << 10
 _MANY: Final = 1 << 10
 

@@ -73,7 +73,7 @@ def is_unconfirmed(transport: asyncio.Transport) -> bool:
 
 
 def _tcp_info(transport: asyncio.Transport, size: int) -> bytes:
-    """The first bytes of Linux's struct tcp_info; b"" where there are not so many."""
+    """The first bytes of Linux's struct tcp_info; b"" where there are fewer."""
     sock = transport.get_extra_info("socket")
     if sys.platform != "linux" or sock is None:  # elsewhere the structure is another
         return b""

@@ -304,7 +304,7 @@ async def test_an_answer_that_is_read_on_for_a_client_that_left(provider, other,
     await client.post(b'{"model":"two","stream":true}')
     await client.reader.readuntil(EVENT)
     client.close()
-    await until(lambda: traced.gateway.absent)
+    await until(lambda: traced.gateway.detached)
     assert not traced.spans
     go_on.set()
     await until(lambda: traced.spans)

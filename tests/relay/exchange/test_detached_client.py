@@ -81,11 +81,11 @@ async def test_the_providers_own_usage_is_read_to_the_end(provider, start, slow)
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     assert not rows(server)
     slow.go_on.set()
     await until(lambda: rows(server))
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
     assert not server.gateway.connections
     [row] = rows(server)
     assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (100, 50, "provider")
@@ -117,7 +117,7 @@ async def test_a_prompt_of_unknown_size_is_charged_by_the_providers_usage(provid
     await client.reader.readuntil(EVENT)
     client.close()
     if wish is None:
-        await until(lambda: server.gateway.absent == 1)
+        await until(lambda: server.gateway.detached == 1)
     slow.go_on.set()
     await until(lambda: rows(server))
     [row] = rows(server)
@@ -142,7 +142,7 @@ async def test_a_stream_that_has_said_its_end_is_finished(provider, start):
     await until(lambda: rows(server))
     [row] = rows(server)
     assert (row["status"], row["output_tokens"], row["usage_source"]) == (200, 50, "provider")
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
     await until(lambda: not server.gateway.connections)
 
 
@@ -155,7 +155,7 @@ async def test_what_breaks_off_then_is_charged_by_an_estimate(provider, start, s
     provider.script = script
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     slow.go_on.set()
     await until(lambda: rows(server))
     [row] = rows(server)
@@ -169,7 +169,7 @@ async def test_before_the_first_byte_too(provider, start, slow):
     await client.post(b'{"model":"patient"}')
     await until(lambda: provider.seen)
     client.close()
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     slow.go_on.set()
     await until(lambda: rows(server))
     [row] = rows(server)
@@ -188,10 +188,10 @@ async def test_what_fails_then_is_not_asked_again_elsewhere(provider, start, slo
     await client.post(b'{"model":"patient"}')
     await until(lambda: provider.seen)
     client.close()
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     slow.go_on.set()
     await until(lambda: rows(server))
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
     assert len(provider.seen) == 1
     assert rows(server)[0]["usd"] is None
 
@@ -203,11 +203,11 @@ async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     await leave_a_stream(server, b"patient")
     await until(lambda: rows(server))
     assert rows(server)[0]["usage_source"] == "estimated"
-    assert server.gateway.absent == 1
+    assert server.gateway.detached == 1
     slow.go_on.set()
     await until(lambda: len(rows(server)) == 2)
 
@@ -219,7 +219,7 @@ async def test_no_longer_than_so_long(provider, start, slow, monkeypatch):
     await leave_a_stream(server, b"patient")
     await until(lambda: rows(server))
     assert rows(server)[0]["usage_source"] == "estimated"
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
     await asyncio.wait_for(slow.was_left.wait(), 5)
 
 
@@ -228,7 +228,7 @@ async def test_a_provider_that_falls_silent_ends_it(provider, start, slow):
     server = await start(text(provider, idle="200ms"))
     await leave_a_stream(server, b"patient")
     await until(lambda: rows(server))
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
     assert not server.gateway.connections
 
 
@@ -236,7 +236,7 @@ async def test_a_gateway_that_stops_waits_for_it(provider, start, slow):
     provider.script = slow.stream
     server = await start(text(provider))
     await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.absent == 1)
+    await until(lambda: server.gateway.detached == 1)
     draining = asyncio.get_running_loop().create_task(server.drain())
     await asyncio.sleep(0.1)
     assert not draining.done()
@@ -260,4 +260,4 @@ async def test_a_client_that_reads_nothing_counts_as_one_that_left(provider, sta
     await client.post(b'{"model":"patient","stream":true}')
     await until(lambda: rows(server))
     assert rows(server)[0]["usage_source"] == "provider"
-    assert server.gateway.absent == 0
+    assert server.gateway.detached == 0
