@@ -17,12 +17,15 @@ from proxy.relay.upstream.pool import ConnectionPool
 from proxy.server.single import Server
 from tests.support.fakes import RawClient, ScriptedProvider, until
 from tests.support.receiver import pool_of
+from tests.support.virtual_time import VirtualTimeLoop, told_by
 
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Everything runs on the loop that the product runs on."""
+    """Everything runs on the loop that the product runs on, but for what must not go by the machine's time."""
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualTimeLoop}
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -39,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def collected():
     """A gateway that takes on a configuration freezes what there is, which libraries of the tests look at."""
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+async def _time() -> AsyncIterator[None]:
+    """Under the mark ``virtual_time`` all clocks tell the loop's."""
+    loop = asyncio.get_running_loop()
+    with told_by(loop) if isinstance(loop, VirtualTimeLoop) else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ class Bookkeeper:
                 await call.send(chunk(b"data: %b\n\n" % json.dumps(answer).encode()) + b"0\r\n\r\n")
             else:
                 await call.answer(json.dumps(answer).encode())
-        gone.cancel()
+        await _give_up(gone)
 
     async def _speak(self, call: Call, asked: dict[str, Any], body: bytes) -> None:
         """MP3 of 128 kbit/s: six tokens of sound for one of text, at 1,250 a minute. Nobody tells a usage."""
@@ -128,7 +128,7 @@ class Bookkeeper:
             by_time = max(0, int((time.monotonic() - begun) * TOKENS_A_SECOND))
             written = whole if is_done or is_counted else min(whole, by_time)
             self._book(asked, given, written * answers)
-            gone.cancel()
+            await _give_up(gone)
         if not is_done:
             raise ConnectionError
         if asked.get("stream") is not True:
@@ -186,7 +186,11 @@ def _number(value: Any) -> int | None:
 
 async def _gone(call: Call) -> None:
     """Until the other side closes."""
-    while not call.reader.at_eof():
-        if call.reader._buffer:  # type: ignore[attr-defined]  # a further request
-            return
-        await asyncio.sleep(0.002)
+    while not call.reader.at_eof() and not call.reader._buffer:  # type: ignore[attr-defined]  # a further request
+        await call.reader._wait_for_data("gone")  # type: ignore[attr-defined]
+
+
+async def _give_up(task: asyncio.Future[None]) -> None:
+    """Until it has really ended: two may not wait for one reader."""
+    task.cancel()
+    await asyncio.wait([task])

@@ -19,15 +19,15 @@ from tests.support.bookkeeper import (
     INPUT_PRICE,
     MOST_OUTPUT,
     OUTPUT_PRICE,
-    TOKENS_A_SECOND,
     Bookkeeper,
 )
 from tests.support.fakes import RawClient, ScriptedProvider, post, until
 from tests.support.keys import admin, bearer, make
 from tests.support.two_providers import rows
 
-# What the clocks of both sides may differ by, per request: two hops on a busy machine.
-SLACK_S = 0.05
+# On one clock, so that no books are wrong for a busy machine; compiled modules can't be told another time.
+pytestmark = [pytest.mark.virtual_time, pytest.mark.interpreted]
+
 COUNT = 40
 AT_ONCE = 20
 ENDPOINTS = ["chat", "completions", "responses", "embeddings", "images", "speech"]
@@ -359,9 +359,7 @@ async def check_bills(provider: ScriptedProvider, start: Any, count: int, seed: 
         assert books.requests[user] >= count / 4  # some leave before they were heard
         if user in EXACT:
             assert billed == nusd
-        late = ANSWERS.get(user, 1) if "leaves" in user or "time" in user else 0
-        slack = late * books.requests[user] * SLACK_S * TOKENS_A_SECOND * OUTPUT_PRICE * 1000
-        assert billed >= 0.9 * nusd - min(slack, 0.3 * nusd)
+        assert billed >= 0.9 * nusd
         assert billed <= 1.1 * ceiling_nusd(user, max(count, books.requests[user]))
     await check_honest(server, books, count, seed + 1, "honest, at last")
 
