@@ -23,7 +23,7 @@ from tests.support.virtual_time import VirtualTimeLoop, told_by
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Everything runs on the loop that the product runs on, but for what must not go by the machine's time."""
+    """Everything runs on the loop that the product runs on, but for what has its own time."""
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"uvloop": uvloop.new_event_loop}

@@ -195,7 +195,7 @@ async def test_drain_with_a_head_begun_serves_that_request(provider, start):
     client = await RawClient.connect(server)
     whole = post(BODY)
     await client.send(whole[:20])
-    await until(lambda: any(c._head_begun for c in server.gateway.connections))
+    await until(lambda: any(c.reader.seen for c in server.gateway.connections))
     drain = asyncio.create_task(server.drain())
     await asyncio.sleep(0)
     await client.send(whole[20:])

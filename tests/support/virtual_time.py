@@ -24,7 +24,7 @@ JUMP_S = 0.005
 
 
 class _Selector(selectors.DefaultSelector):
-    """Selects among what is ready now, else moves the loop's time towards when it would have waited until."""
+    """Selects among what is ready now, else moves the loop's time towards the next timer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def told_by(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Whoever asks for monotonic seconds meanwhile is told the loop's time, if the module is no compiled one."""
+    """Monotonic seconds are the loop's meanwhile, but for modules that are compiled."""
     real = time.monotonic
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):

@@ -218,7 +218,7 @@ async def test_one_address_can_not_take_all_connections(provider, start):
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
 async def test_what_has_its_answer_counts_until_it_has_ended(provider, start, monkeypatch, limit):
     """A body that never comes must not hold a connection outside of all limits."""
-    monkeypatch.setattr("proxy.relay.downstream.request_flow._LINGER_S", 60.0)
+    monkeypatch.setattr("proxy.relay.downstream.client_flow._LINGER_S", 60.0)
     server = await start(config(provider, f"{limit} = 2"), MOCK_KEY="k")
     door = server.gateway.door
     slow = [await RawClient.connect(server) for _ in range(2)]
@@ -239,7 +239,7 @@ async def test_what_has_its_answer_counts_until_it_has_ended(provider, start, mo
 
 
 async def test_what_has_its_answer_has_an_end(provider, start, monkeypatch):
-    monkeypatch.setattr("proxy.relay.downstream.request_flow._LINGER_S", 0.1)
+    monkeypatch.setattr("proxy.relay.downstream.client_flow._LINGER_S", 0.1)
     server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.connect(server)
     await client.send(cases.get(b"/healthz", b"Content-Length: 5"))

@@ -1,12 +1,12 @@
-"""A client's connection: heads, framing of request bodies, and pipelining.
+"""A client's connection: which request is on it, for how long, and what its client gets.
 
     READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
        └─ any other request is answered at once (own_responses), or waits (sliced_jobs)
     REFUSED   an answer was given before the request's end: what is left of it is read and dropped, a
               little of it for the sake of the connection, else until the client closes
 
-What a request means is the exchange's business. Only one exchange runs at a time; bytes of a further request
-wait until it is done.
+Bytes are read by :mod:`proxy.wire.request_reader`, and what a request means is the exchange's business. Only
+one exchange runs at a time; bytes of a further request wait until it is done.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.endpoints import PROXIED
 from proxy.errors import BadRequest, Fault, GatewayError
-from proxy.relay.downstream.own_responses import COPIED_BYTES, may_be_followed, own_answer
-from proxy.relay.downstream.request_flow import (
+from proxy.relay.downstream.client_flow import (
     BODY,
     CLOSED,
     READING,
     REFUSED,
     WAITING,
-    RequestFlow,
+    ClientFlow,
 )
+from proxy.relay.downstream.own_responses import COPIED_BYTES, common_lines, may_be_followed, own_answer
 from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.exchange import Exchange
 from proxy.relay.exchange.timers import body_late
 from proxy.relay.upstream.connection import HIGH_WATER_BYTES, LARGE_READ_BYTES
 from proxy.wire.error_response import gateway_response, own_head
-from proxy.wire.framing import ChunkedBody, FramingError
-from proxy.wire.header_lines import MAX_HEAD_BYTES, without_empty_lines
+from proxy.wire.framing import FramingError
 from proxy.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -43,16 +42,18 @@ log = logging.getLogger("tokenhub.client")
 
 # Bytes of pipelined requests that wait; above it, reading stops.
 _PIPELINE_BYTES: Final = 64 << 10
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# What a request waits for is made long before.
+_MADE_S: Final = 30.0
 
 
-class ClientConnection(RequestFlow):
+class ClientConnection(ClientFlow):
     """One connection of a client. All times are monotonic seconds."""
 
-    __slots__ = ("_body_at", "_exchange", "_last")
+    __slots__ = ("_body_at", "_exchange")
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
-        self._last: RequestHead | None = None  # of the request before, since most are the same
         self._body_at = 0.0  # when the last piece of the body came
         self._exchange: Exchange | None = None
 
@@ -75,28 +76,25 @@ class ClientConnection(RequestFlow):
             self.refuse(Fault(close=True))
 
     def _receive(self, data: bytes) -> None:
-        phase = self._phase
+        phase, reader = self._phase, self.reader
         if phase == BODY:
-            if self._buffer:  # behind what waits for the next turn
-                self._buffer += data
+            if reader.unread:  # behind what waits for the next turn
+                reader.unread += data
             else:
                 self._on_body(data)
         elif phase == READING:
-            seen = len(self._buffer)
-            if seen:
-                data, self._buffer = self._buffer + data, b""
-            self._on_head(data, seen if self._head_begun else 0)
+            self._on_head(data)
         elif phase == WAITING:
-            self._buffer += data
-            if len(self._buffer) > _PIPELINE_BYTES:
+            reader.unread += data
+            if len(reader.unread) > _PIPELINE_BYTES:
                 self.pause_reading(True)
-        elif phase == REFUSED:
-            self._on_refused(data)
+        elif phase == REFUSED and reader.drain(data):
+            self._next()
 
     def end_rest(self) -> None:
         super().end_rest()
-        if self._phase == BODY and self._buffer:
-            data, self._buffer = self._buffer, b""
+        if self._phase == BODY and self.reader.unread:
+            data, self.reader.unread = self.reader.unread, b""
             self.data_received(data)
 
     def eof_received(self) -> bool:
@@ -121,98 +119,89 @@ class ClientConnection(RequestFlow):
         elif self._phase == WAITING:
             self._next()
 
-    def _on_head(self, data: bytes, seen: int) -> None:
-        """The bytes of a head, and what follows. Its end is not within the first ``seen`` of them."""
-        last = self._last
-        if last is not None:
-            size, begin = last.again(data)
-            if begin:
-                self._on_request(last, size, data, begin)
-                return
-        if data[:2] == b"\r\n":  # RFC 9112 2.2: some clients end a body with an extra line
-            data, seen = without_empty_lines(data), 0
-        end = data.find(b"\r\n\r\n", seen - 3 if seen > 3 else 0, MAX_HEAD_BYTES)
-        if end < 0:
-            if self._ends_as_tls(data):
-                return
-            if len(data) >= MAX_HEAD_BYTES:
-                self._buffer = data  # it tells for which path
-                self.refuse(BadRequest("The head is larger than 32 KiB.", status=431, close=True))
-            elif data:
-                self._buffer = data
-                if not self._head_begun:  # from here the shorter limit counts, however slowly the rest drips
-                    self._head_begun = True
-                    self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
-            return
+    def _on_head(self, data: bytes) -> None:
+        """More of a head. ``data`` is empty where it is unread already."""
+        reader = self.reader
+        seen = reader.seen
         try:
-            head, length = self.gateway.heads.recall(data[:end])
+            is_whole = reader.read_head(data)
         except GatewayError as error:
-            if not self._ends_as_tls(data):
-                self._buffer = data
+            if not self._ends_as_tls():
                 self.refuse(error)
             return
-        self._on_request(head, length, data, end + 4)
+        if is_whole:
+            self._on_request()
+        elif not self._ends_as_tls() and reader.seen and not seen:
+            # From here the shorter limit counts, however slowly the rest drips.
+            self.wake_at = monotonic() + self.gateway.timeouts.client_head_s
 
-    def _on_request(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
-        """Start an exchange; its body begins at ``data[begin]``, as far as it has come."""
+    def _on_request(self) -> None:
+        """Start an exchange."""
+        reader = self.reader
+        head = reader.head
+        assert head is not None
         route = PROXIED.get(head.path) if head.method == b"POST" else None
         if route is None:
-            self._on_own(head, length, data, begin)
+            self._on_own(head)
             return
-        self._head = self._last = head
         endpoint, path = route
         try:
             if self.gateway.overload.is_on:
                 self.gateway.shed()
-            exchange = self._exchange = Exchange(self.gateway, self, head, length, endpoint, path)
+            exchange = self._exchange = Exchange(self.gateway, self, head, reader.length, endpoint, path)
             exchange.request.begin()
             unready = exchange.request.unready_grant()
             if unready is not None and not self.gateway.make_ready(
                 unready, exchange.request.routes.catalog, self.ask_again
             ):
                 self._exchange = None
-                self._wait(data)
+                self._wait()
                 return
         except GatewayError as error:
-            self._pass_over(head, length, data, begin)
+            self._drop_body()
             self.refuse(error)
             return
-        if length and len(data) - begin >= length:  # all of it came at once
-            stop = begin + length
-            self._buffer = data[stop:]
+        body = reader.whole_body()
+        if body is not None:
             self._phase = WAITING
-            self._pass_body(exchange, data[begin:stop], True)
+            self._pass_body(exchange, body, True)
             return
-        self._begin_body(head, length, is_asked=head.expect != b"" and len(data) == begin)
-        if length == 0 or len(data) > begin:
-            self._on_body(data[begin:])
+        begun = reader.begin_body()
+        self._phase = BODY
+        if head.expect and not begun:
+            self.transport.write(_CONTINUE)
+        if begun or reader.length == 0:
+            self._on_body(begun)
         else:
             self._await_body(monotonic())
+
+    def _wait(self) -> None:
+        """Put a request off: what it needs is being made, and then it is read again."""
+        self._phase = WAITING
+        self.wake_at = monotonic() + _MADE_S
+
+    def _await_head(self, now: float) -> None:
+        self._phase = READING
+        self.wake_at = now + self.gateway.timeouts.keep_alive_s
 
     def _await_body(self, now: float) -> None:
         self._body_at = now
         self.wake_by(now + self.gateway.timeouts.client_body_s)
 
     def _on_body(self, data: bytes) -> None:
-        body, exchange = self._body, self._exchange
+        reader, exchange = self.reader, self._exchange
+        body = reader.body
         assert body is not None and exchange is not None
         if len(data) > body.slice_bytes:
             self.rest()
-            data, self._buffer = data[: body.slice_bytes], data[body.slice_bytes :]
         try:
-            taken = body.feed(data)
+            piece = reader.read_body(data)
         except FramingError as error:
             self.refuse(BadRequest(f"The body's framing is broken: {error}.", code="bad_framing", close=True))
             return
-        if taken < len(data):
-            self._buffer = data[taken:] + self._buffer
-            data = data[:taken]
-        if isinstance(body, ChunkedBody):
-            data = b"".join(self._payload)
-            self._payload.clear()
         if body.done:
             self._phase = WAITING
-        self._pass_body(exchange, data, body.done)
+        self._pass_body(exchange, piece, body.done)
         if not body.done and self._phase == BODY:
             self._await_body(monotonic())
 
@@ -222,20 +211,19 @@ class ClientConnection(RequestFlow):
         except GatewayError as error:
             self.refuse(error)
 
-    def _on_own(self, head: RequestHead, length: int | None, data: bytes, begin: int) -> None:
+    def _on_own(self, head: RequestHead) -> None:
         """A request that is not proxied."""
-        self._head = head
-        raw_head = data[:begin]
+        raw_head = self.reader.raw_head()
         answer = error = None
         try:
             answer = own_answer(self.gateway, self.ask_again, head, raw_head)
             if answer is None:
-                self._wait(data)
+                self._wait()
                 return
         except GatewayError as raised:
             error = raised
-        if may_be_followed(head, length, raw_head):
-            self._pass_over(head, length, data, begin)
+        if may_be_followed(head, self.reader.length, raw_head):
+            self._drop_body()
         if answer is None:
             assert error is not None
             self.refuse(error)
@@ -243,8 +231,8 @@ class ClientConnection(RequestFlow):
         keep = self._may_keep()
         body = b"" if head.method == b"HEAD" else answer.body
         begins = own_head(
-            answer.status, self.gateway.next_request_id(), answer.lines + self._common_lines(keep),
-            len(answer.body), close=not keep,
+            answer.status, self.gateway.next_request_id(),
+            answer.lines + common_lines(head, self.gateway.cors, keep), len(answer.body), close=not keep,
         )  # fmt: skip
         if len(body) < COPIED_BYTES:
             self.send(begins + body)
@@ -270,7 +258,8 @@ class ClientConnection(RequestFlow):
     def on_exchange_done(self, reusable: bool) -> None:
         """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
         keep = reusable and self.keeps_alive()
-        self._exchange = self._head = self._body = None
+        self._exchange = None
+        self.reader.end()
         if keep:
             self._next()
         elif self._phase == WAITING:
@@ -293,20 +282,20 @@ class ClientConnection(RequestFlow):
 
     def read_on(self) -> None:
         self.pause_reading(False)
-        if self._buffer:
+        if self.reader.unread:
             # Not from here: the stack would grow with every request of a long pipeline.
             asyncio.get_running_loop().call_soon(self._on_pipelined)
 
     def _on_pipelined(self) -> None:
-        if self._phase == READING and self._buffer:
-            data, self._buffer = self._buffer, b""
-            self.data_received(data)
+        if self._phase == READING and self.reader.unread:
+            self.data_received(b"")
 
     def answer_error(self, error: GatewayError, request_id: bytes, names: bytes = b"") -> None:
         """Answer with an error of the gateway's own. ``names``: further header lines, each with its CRLF."""
         keep = not error.close and self._may_keep()
-        names += self._common_lines(keep)
-        answer = gateway_response(error, request_id, self._head, self._buffer, extra=names, close=not keep)
+        head = self.reader.head
+        names += common_lines(head, self.gateway.cors, keep)
+        answer = gateway_response(error, request_id, head, self.reader.unread, extra=names, close=not keep)
         self.send(answer)
         self._conclude(keep)
 
@@ -321,7 +310,7 @@ class ClientConnection(RequestFlow):
             self.wake_at = monotonic() + self.gateway.timeouts.client_body_s
             self.pause_reading(False)
         else:
-            self._head = self._body = None
+            self.reader.end()
             self._linger()
 
     def cut(self, gently: bool) -> None:
@@ -348,7 +337,7 @@ class ClientConnection(RequestFlow):
             self.cut(False)
             return
         request = None if exchange is None else exchange.request
-        error = self.gateway.count_refusal(error, request, self._head, self.transport)
+        error = self.gateway.count_refusal(error, request, self.reader.head, self.transport)
         if exchange is None:
             self.gateway.counters.refused(error.status)
         else:
@@ -356,22 +345,11 @@ class ClientConnection(RequestFlow):
         id = self.gateway.next_request_id() if request is None else request.request_id
         self.answer_error(error, id)
 
-    def _on_refused(self, data: bytes) -> None:
-        """Read and drop what is left of a request that has its answer."""
-        body = self._body
-        if body is None:
-            return  # until the client closes, or time is up
-        taken = body.feed(data)
-        if body.done:
-            self._buffer = data[taken:]
-            self._head = self._body = None
-            self._next()
-
     def on_wake(self, now: float) -> None:
         """The time asked for with ``wake_at`` has come (or passed: the ticks are 100 ms apart)."""
         self.wake_at = NEVER
         phase = self._phase
-        if phase == READING and self._head_begun:
+        if phase == READING and self.reader.seen:
             limit = self.gateway.timeouts.client_head_s
             self.refuse(BadRequest(f"No whole head within {limit:g} s.", status=408, close=True))
         elif phase == READING:

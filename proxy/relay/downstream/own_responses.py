@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.access.cors import preflight
+from proxy.access.cors import Cors, preflight
 from proxy.access.model_list import Wanted
 from proxy.access.model_pages import Paging, paging_of
 from proxy.endpoints import (
@@ -130,6 +130,14 @@ def _first(raw_head: bytes, wanted: bytes) -> bytes | None:
         if colon and name.lower() == wanted:
             return value.strip(b" \t")
     return None
+
+
+def common_lines(head: RequestHead | None, cors: Cors | None, keep: bool) -> bytes:
+    """Header lines that responses of our own have, each with its CRLF. ``keep``: the connection is kept."""
+    if head is None:
+        return b""
+    lines = b"" if cors is None else cors.lines(head.origin)
+    return lines + b"Connection: keep-alive\r\n" if keep and not head.minor else lines
 
 
 def _models(gateway: Gateway, again: Again, head: RequestHead, id: str | None) -> OwnAnswer | None:

@@ -5,35 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import pytest
+
 from proxy.config.settings import TimeoutsConfig
-from proxy.relay.downstream.client_flow import ClientFlow
+from proxy.relay.downstream.client_flow import CLOSED, REFUSED, ClientFlow
 from proxy.relay.downstream.resume_queue import Rest
 from proxy.relay.exchange.client import NEVER
+from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.exchange.outbox import WriteBatch
 
 
 class Transport:
-    def __init__(self) -> None:
+    def __init__(self, **info: object) -> None:
         self.did: list[str] = []
         self.closing = False
+        self.info = info
 
     def is_closing(self) -> bool:
         return self.closing
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> object:
+        return self.info.get(name)
+
+    def can_write_eof(self) -> bool:
+        return "sslcontext" not in self.info
 
     def __getattr__(self, name: str):
         return lambda *_: self.did.append(name)
 
 
-def flow() -> ClientFlow:
+class Told:
+    def __init__(self) -> None:
+        self.tls: list[object] = []
+
+    def tls_to_plain(self, sockname: object, now: float, way_out: str) -> None:
+        self.tls.append(sockname)
+
+
+def flow(**info: object) -> ClientFlow:
     outbox = WriteBatch([].append)
     turns: list[Callable[[], None]] = []
     rest = Rest(outbox.turn, turns.append)
-    gateway = SimpleNamespace(timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns)
+    gateway = SimpleNamespace(
+        timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns,
+        draining=False, heads=HeadCache(), wrong_protocol=Told(),
+    )  # fmt: skip
     made = ClientFlow(gateway)  # type: ignore[arg-type]
-    made.transport = Transport()  # type: ignore[assignment]
+    made.transport = Transport(**info)  # type: ignore[assignment]
     return made
 
 
@@ -108,3 +126,35 @@ def test_a_closing_connection_does_not_rest():
     client.transport.closing = True
     client.rest()
     assert (client.gateway.turns, client.transport.did) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "keeps"), [(b"", True), (b"Connection: close\r\n", False), (b"Expect: 100-continue\r\n", False)]
+)
+def test_a_connection_is_kept_where_the_rest_of_a_request_can_be_dropped(lines, keeps):
+    client = flow()
+    assert not client.keeps_alive()  # of no request
+    client.reader.read_head(b"POST /x HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\n%b\r\n" % lines)
+    assert not client._may_keep()
+    client._drop_body()
+    assert client._may_keep() is keeps
+    client.gateway.draining = True
+    assert not client._may_keep()
+
+
+@pytest.mark.parametrize(("info", "did"), [({}, ["write_eof"]), ({"sslcontext": 1}, [])])
+def test_lingering(info, did):
+    client = flow(**info)
+    client.reader.unread = b"more"
+    client._linger()
+    assert (client._phase, client.reader.unread, client.transport.did) == (REFUSED, b"", did)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"", b"\x16\x03"])
+def test_tls_is_told_by_its_first_byte(data):
+    client, within = flow(sockname=("h", 1)), flow(sslcontext=object())
+    client.reader.unread = within.reader.unread = data
+    is_tls = data.startswith(b"\x16")
+    assert (client._ends_as_tls(), within._ends_as_tls()) == (is_tls, False)
+    assert client.gateway.wrong_protocol.tls == [("h", 1)] * is_tls
+    assert (client._phase == CLOSED) is is_tls
