@@ -111,7 +111,7 @@ class Exchange(ExchangeState):
                 if deployment is not None:
                     pool = chain.pool
                     context.counters.fallbacks += 1
-        _, self.state = step(self.state, states.NOBODY if deployment is None else states.CHOSEN)
+        self.state = step(self.state, states.NOBODY if deployment is None else states.CHOSEN)
         if deployment is None:
             self._tell(CoolingDown(pool.name, cooling_left_s(pool, now)), b"", now)
             return
@@ -168,17 +168,17 @@ class Exchange(ExchangeState):
             has_answer=failure.has_response,
             attempts=len(chain.failures) + 1,
         )
-        action, self.state = step(self.state, event)
-        if action == states.COMMIT:
+        self.state = step(self.state, event)
+        if event == states.PASS_ON:
             self._commit(attempt, now)
             return True
         attempt.drop()
         self._note(chain, attempt, failure.outcome, failure.what, now)
         if attempt.doubt is not None:
             chain.doubts.append(attempt.doubt)
-        if action in (states.WAIT, states.TRY):
+        if event != states.LAST_FAILED:
             self._charge_beside(attempt)
-        if action == states.WAIT:
+        if event == states.RIVAL_RUNS:
             self.attempt, self.rival = rival if attempt is self.attempt else self.attempt, None
         elif following is None:
             self._give_up(attempt, chain, failure, now)
@@ -226,10 +226,10 @@ class Exchange(ExchangeState):
         answer = attempt.answer
         assert answer is not None
         if alias is None or not alias.peek or not self.request.may_follow or not answer.is_readable_stream:
-            _, self.state = step(self.state, states.HEAD)
+            self.state = step(self.state, states.HEAD)
             self._commit(attempt, now)
             return
-        _, self.state = step(self.state, states.DOUBT)
+        self.state = step(self.state, states.DOUBT)
         attempt.is_peeking = True
         self.peek_until = now + PEEK_S
         self.client.wake_by(self.peek_until)
@@ -241,7 +241,7 @@ class Exchange(ExchangeState):
         self._note(self.chain, loser, "hedged", "was slower than another", now)
 
     def on_cleared(self, attempt: Attempt, now: float) -> None:
-        _, self.state = step(self.state, states.CLEARED)
+        self.state = step(self.state, states.CLEARED)
         self._commit(attempt, now)
 
     def _commit(self, attempt: Attempt, now: float) -> None:
@@ -259,7 +259,7 @@ class Exchange(ExchangeState):
         self.client.wake_by(now + (attempt.pool.keepalive_s or self.request.context.timeouts.idle_s))
 
     def on_last(self, attempt: Attempt) -> None:
-        _, self.state = step(self.state, states.END)
+        self.state = step(self.state, states.END)
         self.last_bytes = attempt.pending
         self.request.context.endings.hold(self, attempt.progress_at)
 
@@ -303,8 +303,8 @@ class Exchange(ExchangeState):
 
     def abandon(self, status: int = CLIENT_LEFT) -> None:
         """Stop whatever runs upstream: the client left, or is being answered ``status`` for its request."""
-        action, self.state = step(self.state, states.LEFT)
-        if action == states.WAIT:
+        before, self.state = self.state, step(self.state, states.LEFT)
+        if before == states.DONE:
             return
         now = monotonic()
         attempt, rival = self.attempt, self.rival
@@ -349,7 +349,7 @@ class Exchange(ExchangeState):
         if ending != WHOLE:
             attempt.record_failure(AttemptFailed(RESET, what, 502, "provider_broke_off"), now)
         attempt.charge_so_far(now, ending == WHOLE)
-        _, self.state = step(self.state, states.BROKEN)
+        self.state = step(self.state, states.BROKEN)
         self._close(answer.head.status, now, 1)
         attempt.drop()
         attempt.flush()

@@ -45,7 +45,7 @@ def _hedge(exchange: ExchangeState) -> None:
     chain = exchange.chain or exchange.begin_chain(attempt.pool, attempt.deployment)
     second = chain.next(exchange.request.facts_again, context.budget, context.rng, now, stay=True)
     if second is not None:
-        _, exchange.state = step(exchange.state, HEDGE_DUE)
+        exchange.state = step(exchange.state, HEDGE_DUE)
         context.counters.hedges += 1
         try:
             exchange.try_at(second, chain.pool, now, attempt)

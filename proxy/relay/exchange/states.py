@@ -12,74 +12,61 @@ ANSWERING: Final = 3
 DONE: Final = 4
 STATES: Final = ("holding", "trying", "peeking", "answering", "done")
 # Events. Those of a failed attempt say what can follow it: see after_failure().
-CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked
-NOBODY: Final = 1  # there is no member to send it to
-RETRY: Final = 2  # an attempt failed; another member is there for the next
-RIVAL_RUNS: Final = 3  # an attempt failed; the other one of a hedge is under way
-PASS_ON: Final = 4  # an attempt failed with an answer, and nothing can follow
-LAST_FAILED: Final = 5  # an attempt failed without one, or not as the first, and nothing can follow
-HEDGE_DUE: Final = 6  # no first byte for so long that a second member is asked
-HEAD: Final = 7  # the head of an answer that is to be had
-DOUBT: Final = 8  # the same, of a stream whose first event is to be seen first
-CLEARED: Final = 9  # the first event is no error, or was not there in time
-END: Final = 10  # the answer is complete
-BROKEN: Final = 11  # the provider broke the answer off
-LEFT: Final = 12  # the client left, or was told that its request is wrong
+CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked: it is tried
+NOBODY: Final = 1  # there is no member to send it to: the client is told so
+RETRY: Final = 2  # an attempt failed; another member is there, and is tried
+RIVAL_RUNS: Final = 3  # an attempt failed; the other one of a hedge is under way, and waited for
+PASS_ON: Final = 4  # an attempt failed with a response, and nothing can follow: the client gets that
+LAST_FAILED: Final = 5  # it failed without one, or not as the first; nothing can follow, the client is told
+HEDGE_DUE: Final = 6  # no first byte for too long: a second member is asked
+HEAD: Final = 7  # the head of a response that is no failure: the client gets it
+DOUBT: Final = 8  # the same, of a stream whose first event is to be seen before
+CLEARED: Final = 9  # that event is no error, or was not there in time: the client gets it
+END: Final = 10  # the response is complete
+BROKEN: Final = 11  # the provider broke the response off: so is the client's
+LEFT: Final = 12  # the client left, or was told that its request is wrong: nothing goes on for it
 EVENTS: Final = (
     "chosen", "nobody", "retry", "rival runs", "pass on", "last failed", "hedge due", "head", "doubt",
     "cleared",    "end", "broken", "left",
 )  # fmt: skip
-# Actions.
-TRY: Final = 0
-HEDGE: Final = 1
-WAIT: Final = 2
-HOLD: Final = 3
-COMMIT: Final = 4
-FINISH: Final = 5
-BREAK_OFF: Final = 6
-DROP: Final = 7
-ANSWER: Final = 8
-ACTIONS: Final = ("try", "hedge", "wait", "hold", "commit", "finish", "break off", "drop", "answer")
-# (state, event) -> (action, next state). What is missing can't happen.
-TABLE: Final[dict[tuple[int, int], tuple[int, int]]] = {
-    (HOLDING, CHOSEN): (TRY, TRYING),
-    (HOLDING, NOBODY): (ANSWER, DONE),
-    (HOLDING, LEFT): (DROP, DONE),
-    (TRYING, RETRY): (TRY, TRYING),
-    (TRYING, RIVAL_RUNS): (WAIT, TRYING),
-    (TRYING, PASS_ON): (COMMIT, ANSWERING),
-    (TRYING, LAST_FAILED): (ANSWER, DONE),
-    (TRYING, HEDGE_DUE): (HEDGE, TRYING),
-    (TRYING, HEAD): (COMMIT, ANSWERING),
-    (TRYING, DOUBT): (HOLD, PEEKING),
-    (TRYING, LEFT): (DROP, DONE),
-    (PEEKING, CLEARED): (COMMIT, ANSWERING),
-    (PEEKING, PASS_ON): (COMMIT, ANSWERING),
-    (PEEKING, RETRY): (TRY, TRYING),
-    (PEEKING, LAST_FAILED): (ANSWER, DONE),
-    (PEEKING, LEFT): (DROP, DONE),
-    (ANSWERING, END): (FINISH, DONE),
-    (ANSWERING, BROKEN): (BREAK_OFF, DONE),
-    (ANSWERING, LEFT): (DROP, DONE),
-    (DONE, LEFT): (WAIT, DONE),
-}  # fmt: skip
-# By number, action and state in one: three times a request, a dictionary of pairs takes ten times as long.
-_CODES: Final[list[int]] = [
-    TABLE[state, event][0] * len(STATES) + TABLE[state, event][1] if (state, event) in TABLE else -1
-    for state in range(len(STATES))
-    for event in range(len(EVENTS))
+# (state, event) -> next state. What is missing can't happen; what is done at an event is said beside it above.
+TABLE: Final[dict[tuple[int, int], int]] = {
+    (HOLDING, CHOSEN): TRYING,
+    (HOLDING, NOBODY): DONE,
+    (HOLDING, LEFT): DONE,
+    (TRYING, RETRY): TRYING,
+    (TRYING, RIVAL_RUNS): TRYING,
+    (TRYING, PASS_ON): ANSWERING,
+    (TRYING, LAST_FAILED): DONE,
+    (TRYING, HEDGE_DUE): TRYING,
+    (TRYING, HEAD): ANSWERING,
+    (TRYING, DOUBT): PEEKING,
+    (TRYING, LEFT): DONE,
+    (PEEKING, CLEARED): ANSWERING,
+    (PEEKING, PASS_ON): ANSWERING,
+    (PEEKING, RETRY): TRYING,
+    (PEEKING, LAST_FAILED): DONE,
+    (PEEKING, LEFT): DONE,
+    (ANSWERING, END): DONE,
+    (ANSWERING, BROKEN): DONE,
+    (ANSWERING, LEFT): DONE,
+    (DONE, LEFT): DONE,
+}
+# By number: three times a request, and a dictionary of pairs takes ten times as long.
+_NEXT: Final[list[int]] = [
+    TABLE.get((state, event), -1) for state in range(len(STATES)) for event in range(len(EVENTS))
 ]
 
 
-def step(state: int, event: int) -> tuple[int, int]:
-    """Look up what to do at an event, and the state after it, in :data:`TABLE`.
+def step(state: int, event: int) -> int:
+    """Look up the state after an event in :data:`TABLE`.
 
     :raises KeyError: it can't happen in this state.
     """
-    code = _CODES[state * len(EVENTS) + event]
-    if code < 0:
+    after = _NEXT[state * len(EVENTS) + event]
+    if after < 0:
         raise KeyError((state, event))
-    return code // len(STATES), code % len(STATES)
+    return after
 
 
 def after_failure(*, rival_runs: bool, can_follow: bool, has_answer: bool, attempts: int) -> int:
