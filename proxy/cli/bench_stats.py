@@ -10,6 +10,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from operator import add
 from random import Random
 from typing import Any, NamedTuple
@@ -157,4 +158,4 @@ class Results:
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage._make(map(add, one, other))
+    return Usage(*map(add, astuple(one), astuple(other)))

@@ -8,7 +8,7 @@ from typing import Final
 from proxy.config.settings import AliasConfig
 from proxy.deployments.deployment import Deployment
 from proxy.endpoints import ONE_PROMPT, WRITING
-from proxy.usage.counters import Told
+from proxy.usage.counters import CountedPrefix
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.pricing import Prices
 
@@ -38,7 +38,7 @@ class Pool:
     those of one picture, 0 where nothing is written.
     ``most_by_max_tokens``: the same of members that don't know chat's newer word for it; 0: all know it.
     ``widest``: the largest prompt that a member takes.
-    ``told``: by member, the prefix of its ledger lines and their counters.
+    ``prefixes``: by member, the prefix of its ledger lines and their counters.
     ``can_fail_over``: an attempt at one member may be followed by one at another.
     """
 
@@ -63,10 +63,10 @@ class Pool:
         "needs_tools_check",
         "needs_vision_check",
         "plain_rows",
+        "prefixes",
         "shares",
         "strategy",
         "streamed_rows",
-        "told",
         "turns",
         "widest",
     )
@@ -111,7 +111,7 @@ class Pool:
         self.most_by_max_tokens = max((_most_output(member, endpoint) for member in unheeding), default=0)
         widths = [member.context_window or _UNKNOWN_OUTPUT for member in self.members]
         self.widest = max(widths, default=0)
-        self.told: dict[tuple[Deployment, bool], Told] = {}
+        self.prefixes: dict[tuple[Deployment, bool], CountedPrefix] = {}
         self.can_fail_over = can_fail_over and len(self.members) > 1
         at = {member: index for index, member in enumerate(self.members)}
         self.shares = tuple(

@@ -20,7 +20,7 @@ from proxy.server.data_plane import DataPlane
 from proxy.server.listeners import listen_on, remove_socket
 from proxy.storage.ledger_files import Ledger
 from proxy.usage.counters import Counted
-from proxy.usage.recent import row
+from proxy.usage.line import row
 
 
 class Server:
@@ -114,5 +114,5 @@ async def recent_requests(gateway: Gateway, query: Mapping[str, str]) -> list[di
     :raises QueryError: the query can't be read.
     """
     name_of = gateway.keys.name_of
-    lines = list(gateway.endings.latest)
+    lines = list(gateway.endings.recent)
     return await stepped(select_requests((row(line, name_of) for line in lines), query))

@@ -5,7 +5,7 @@ usage
 price
     Integers of pico-USD a token, so that sums are exact (``pricing``).
 ledger line
-    One finished request as a line of JSON; ``tally`` adds lines up, ``recent`` keeps the latest.
+    One finished request as a line of JSON (``line``); ``tally`` adds lines up, ``recent`` keeps the latest.
 counters
     What a process counts for metrics.
 

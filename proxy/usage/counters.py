@@ -135,10 +135,10 @@ class Used:
 
     def add(self, usage: Usage, nusd: int) -> None:
         """Add the usage of one attempt."""
-        self.input_tokens += usage[0]
-        self.cached_tokens += usage[1]
-        self.output_tokens += usage[3]
-        self.reasoning_tokens += usage[4]
+        self.input_tokens += usage.input_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.output_tokens += usage.output_tokens
+        self.reasoning_tokens += usage.reasoning_tokens
         self.nusd += nusd
 
     def numbers(self) -> tuple[int, ...]:
@@ -171,20 +171,20 @@ class Times:
         self.first_byte.add(waited)
         self.whole.add(took)
         if usage is not None:
-            self.input_tokens.add(usage[0])
-            self.output_tokens.add(usage[3])
+            self.input_tokens.add(usage.input_tokens)
+            self.output_tokens.add(usage.output_tokens)
 
 
-class Told:
+class CountedPrefix:
     """The ledger-line prefix and the counters shared by all requests of one pool at one deployment.
 
-    :param what: members of the line.
+    :param members: of the line.
     """
 
-    __slots__ = ("by_key", "times", "what")
+    __slots__ = ("by_key", "members", "times")
 
-    def __init__(self, what: bytes, times: Times) -> None:
-        self.what = what
+    def __init__(self, members: bytes, times: Times) -> None:
+        self.members = members
         self.times = times
         self.by_key: dict[tuple[bytes, int], Used] = {}  # by the key's id as JSON, and counted_as(status)
 
@@ -208,13 +208,13 @@ class Counters:
         self.shed = 0  # turned away for an overload
         self.dropped_headers = self.dropped_parameters = 0  # of clients; they did not reach a provider
 
-    def tell(self, what: bytes, model: Model, endpoint: str) -> Told:
+    def prefix(self, members: bytes, model: Model, endpoint: str) -> CountedPrefix:
         """Prepare for the requests of a pool that a deployment answers."""
         labels = *model, endpoint
         times = self._times.get(labels)
         if times is None:
             times = self._times[labels] = Times()
-        return Told(what, times)
+        return CountedPrefix(members, times)
 
     def used(self, model: Model, key: str, status: int) -> Used:
         """Return the counters of a model, a key and a status.

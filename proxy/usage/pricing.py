@@ -53,7 +53,7 @@ def price_nusd(usage: Usage, prices: Prices) -> int | None:
     input_pusd, cached_pusd, output_pusd, parts = prices  # not by name: each costs a call
     if parts is not None:
         return _price_apart_nusd(usage, prices, parts)
-    given, cached, output = usage[0], usage[1], usage[3]
+    given, cached, output = usage.input_tokens, usage.cached_tokens, usage.output_tokens
     if input_pusd is None or cached_pusd is None:
         if output_pusd is None and cached_pusd is None:
             return None
@@ -67,7 +67,9 @@ def price_nusd(usage: Usage, prices: Prices) -> int | None:
 
 def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int:
     """Return the cost with each part at its own price; some part has one, else ``parts`` would be None."""
-    given, cached, written, output, reasoning, _, audio_input, audio_output = usage
+    given, cached, written = usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens
+    output, reasoning = usage.output_tokens, usage.reasoning_tokens
+    audio_input, audio_output = usage.audio_input_tokens, usage.audio_output_tokens
     cost_pusd = 0
     for tokens, pusd in (
         (given - cached - written - audio_input, prices.input_pusd),

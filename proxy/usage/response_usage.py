@@ -90,7 +90,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"", aside: bytes = b"
             break
         last = _filled(last, of_object(found, endpoint))
         left -= 1
-        if not left or (last is not None and last[0] and last[3]):
+        if not left or (last is not None and last.input_tokens and last.output_tokens):
             break
     if endpoint != "messages":
         return of_object(_object_behind_key(aside), endpoint) if last is None and aside else last

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from proxy.deployments.deployment import Deployment
 from proxy.server.single import Server
-from proxy.usage.recent import row
+from proxy.usage.line import row
 from tests.support.fakes import RawClient, ScriptedProvider, until
 
 # What comes before and behind the model must arrive as it is: spaces, escapes, numbers.
@@ -123,7 +123,7 @@ def strikes(server: Server, *names: str) -> list[int]:
 
 def rows(server: Server) -> list[dict[str, Any]]:
     """The table of finished requests, oldest first."""
-    return [row(line, server.gateway.keys.name_of) for line in reversed(list(server.gateway.endings.latest))]
+    return [row(line, server.gateway.keys.name_of) for line in reversed(list(server.gateway.endings.recent))]
 
 
 def exchange(server: Server) -> Any:

@@ -76,9 +76,9 @@ def test_what_is_read_in_brief_is_what_is_read_in_full():
         used.requests += count
         used.add(Usage(10, 4, 0, 20, 5), 7)
     counters.refused(400)
-    told = counters.tell(b"", member.labels, "chat")
+    told = counters.prefix(b"", member.labels, "chat")
     told.times.add(20, 10, Usage(10, 4, 0, 20, 5))
-    counters.tell(b"", member.labels, "embeddings").times.add(40, 30, None)
+    counters.prefix(b"", member.labels, "embeddings").times.add(40, 30, None)
     full, brief = done(counters.read()), done(counters.brief())
     rows = {labels[1:]: numbers for labels, numbers in full.items() if labels[0] == "used"}
     assert rows == {
@@ -142,7 +142,7 @@ async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
     assert kinds == {"206": 1, "2xx": 94, "431": 1, "451": 1, "499": 1, "4xx": 67, "5xx": 70, "other": 100}
     reasons = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "failures"}
     assert set(reasons) <= {"5xx", "other", "4xx"}
-    told = [told for pool in server.gateway.catalog._pools.values() for told in pool.told.values()]
+    told = [told for pool in server.gateway.catalog._pools.values() for told in pool.prefixes.values()]
     assert sum(len(one.by_key) for one in told) == len(kinds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_vendors_answer_by_its_fields(name):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.usage is not None])
 def test_it_is_billed_to_the_nano_dollar(name):
     usage = read(CASES[name])
-    given, cached, written, output, _, _, heard, said = CASES[name].usage
+    given, cached, written, output, _, _, heard, said = astuple(CASES[name].usage)
     assert price_nusd(usage, PRICES) == (
         3000 * (given - cached - written - heard) + 300 * cached + 3750 * written + 10_000 * heard
         + 15_000 * (output - said) + 10_000 * said
@@ -195,9 +196,9 @@ def test_parts_never_overlap_and_order_is_no_matter(written, endpoint, rng):
     assert of_object(dict(mixed), endpoint) == usage
     if usage is None:
         return
-    assert all(type(count) is int for count in (*usage[:5], *usage[6:]))
-    read, created, output, reasoning, is_estimated, heard, spoken = usage[1:]
-    assert min(usage) >= 0 and not is_estimated
+    assert all(type(count) is int for count in (*astuple(usage)[:5], *astuple(usage)[6:]))
+    read, created, output, reasoning, is_estimated, heard, spoken = astuple(usage)[1:]
+    assert min(astuple(usage)) >= 0 and not is_estimated
     assert read + created + heard <= usage.input_tokens <= 6 * 10**8
     assert reasoning + spoken <= output <= 3 * 10**8
     assert price_nusd(usage, PRICES) >= 0

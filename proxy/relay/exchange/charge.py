@@ -10,6 +10,7 @@ were wanted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 import orjson
@@ -205,7 +206,8 @@ def estimated(
     elif seen is not None:
         usage = _parted(most, max(seen.output_tokens, output))
         if seen.input_tokens:
-            usage = seen._replace(
+            usage = replace(
+                seen,
                 output_tokens=usage.output_tokens,
                 audio_output_tokens=usage.audio_output_tokens,
                 estimated=True,

@@ -12,7 +12,7 @@ import logging
 from proxy.relay.exchange.batching import Soon, Turn
 from proxy.relay.exchange.outbox import MOST
 from proxy.storage.ledger_files import Ledger
-from proxy.usage.recent import Latest
+from proxy.usage.recent import RecentRequests
 
 log = logging.getLogger("tokenhub.request")
 
@@ -43,7 +43,7 @@ class Completions:
     """
 
     def __init__(self, ledger: Ledger, soon: Soon | None = None) -> None:
-        self.latest = Latest()
+        self.recent = RecentRequests()
         self._ledger = ledger
         self._held: list[Ending] = []
         self._turn = Turn(self.let_go, soon)
@@ -84,13 +84,13 @@ class Completions:
         if was_sent:
             self._write([line])
         else:
-            self.latest.add(line, 1)
+            self.recent.add(line, 1)
 
     def _write(self, lines: list[bytes]) -> None:
         if not lines:
             return
         block = b"".join(lines)
-        self.latest.add(block, len(lines))
+        self.recent.add(block, len(lines))
         self._ledger.write(block)
 
 

@@ -15,8 +15,8 @@ STATES: Final = ("holding", "trying", "peeking", "answering", "done")
 CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked: it is tried
 NOBODY: Final = 1  # there is no member to send it to: the client is told so
 RETRY: Final = 2  # an attempt failed; another member is there, and is tried
-RIVAL_RUNS: Final = 3  # an attempt failed; the other one of a hedge is under way, and waited for
-PASS_ON: Final = 4  # an attempt failed with a response, and nothing can follow: the client gets that
+RIVAL_RUNS: Final = 3  # an attempt failed; the other of a hedge is under way, and waited for
+PASS_ON: Final = 4  # an attempt failed with a response, and nothing can follow: that is passed on
 LAST_FAILED: Final = 5  # it failed without one, or not as the first; nothing can follow, the client is told
 HEDGE_DUE: Final = 6  # no first byte for too long: a second member is asked
 HEAD: Final = 7  # the head of a response that is no failure: the client gets it
@@ -29,7 +29,7 @@ EVENTS: Final = (
     "chosen", "nobody", "retry", "rival runs", "pass on", "last failed", "hedge due", "head", "doubt",
     "cleared",    "end", "broken", "left",
 )  # fmt: skip
-# (state, event) -> next state. What is missing can't happen; what is done at an event is said beside it above.
+# (state, event) -> next state. What is missing can't happen; what is done is said beside the events.
 TABLE: Final[dict[tuple[int, int], int]] = {
     (HOLDING, CHOSEN): TRYING,
     (HOLDING, NOBODY): DONE,

@@ -68,7 +68,7 @@ def test_those_that_end_together_share_a_write(fakes):
     assert fakes.done == [
         *("settle b", "settle c", "settle d"), "write ['b', 'c', 'd']", *("send b", "send c", "send d"),
     ]  # fmt: skip
-    assert list(fakes.endings.latest) == [b"d", b"c", b"b", b"a"]
+    assert list(fakes.endings.recent) == [b"d", b"c", b"b", b"a"]
     fakes.end("e", 1.00202)
     assert len(fakes.callbacks) == 2
 

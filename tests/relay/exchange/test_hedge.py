@@ -110,7 +110,7 @@ async def test_the_first_is_fast_and_no_second_is_asked(provider, other, start):
     running = exchange(server)
     assert running.hedge_timer is not None
     client.close()
-    await until(lambda: len(server.gateway.endings.latest) == 2)
+    await until(lambda: len(server.gateway.endings.recent) == 2)
     assert running.hedge_timer is None  # nothing of it is left behind
     assert other.connections == 0
 

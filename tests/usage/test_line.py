@@ -1,11 +1,11 @@
-"""The rows of the latest requests, made of lines as they are written."""
+"""Rows made of ledger lines as they are written. What lines say of requests is in test_closing.py."""
 
 from __future__ import annotations
 
 import orjson
 import pytest
 
-from proxy.usage.recent import KEPT, Latest, row
+from proxy.usage.line import row
 
 FULL = {
     "id": "req_1",
@@ -93,15 +93,3 @@ def test_what_differs(changes, name, value):
 
 def test_without_a_cached_part_it_is_none_of_it():
     assert row_of({}, "cached")["cached_tokens"] == 0
-
-
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_so_many_are_kept_whatever_blocks_they_come_in(size):
-    latest = Latest()
-    assert not latest
-    for first in range(0, 5000, size):
-        latest.add(b"".join(b"%d\n" % (first + number) for number in range(size)), size)
-        assert len(latest) == min(first + size, KEPT)
-        assert len(latest._blocks) <= KEPT // size + 2
-    newest = first + size - 1
-    assert list(latest) == [b"%d" % (newest - number) for number in range(KEPT)]
