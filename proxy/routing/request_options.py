@@ -21,7 +21,7 @@ class Options(NamedTuple):
 
 
 def read_options(head: RequestHead) -> Options:
-    """The options of a head. They are kept with it: a head that comes again is not read again.
+    """The options of a head.
 
     :raises BadRequest: a header has a value that can't be followed.
     """
@@ -51,8 +51,7 @@ def read_options(head: RequestHead) -> Options:
         )
     if head.expect not in (b"", b"100-continue"):
         raise BadRequest("Only 'Expect: 100-continue' is supported.", status=417, close=True)
-    options = head.options = Options(strategy, timeout_s, fallbacks)
-    return options
+    return Options(strategy, timeout_s, fallbacks)
 
 
 def caller_of(head: RequestHead, sticky: str, key_id: str | None = None) -> bytes:

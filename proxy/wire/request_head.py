@@ -10,7 +10,7 @@ is refused and the connection closed, so that nothing can be smuggled past the g
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from proxy.errors import BadRequest
 from proxy.wire.content_type import is_json
@@ -57,12 +57,7 @@ class RequestHead:
     origin = b""  # of the page whose browser sends it
     is_json = True  # its Content-Type says so, or says nothing
     types = 0  # how many of them there are
-    # How many of its headers and parameters don't reach which provider; None: all reach all of them.
-    dropped: dict[object, tuple[int, int]] | None = None
-    options: Any = None  # what proxy.routing.request_options has read in it
-    access: Any = None  # the table of keys it was held against, and what its key grants
     repeats = True  # no header in it that differs with every request, but for the length
-    weight = 0  # while it is remembered (proxy.relay.exchange.head_cache): bytes that it counts for
     begin = b""  # while it is remembered, and has a length: its bytes before the length's digits
     end = b""  # and those behind them
 
@@ -76,8 +71,6 @@ class RequestHead:
         self.inferoute: list[tuple[bytes, bytes]] = []  # X-Inferoute-*: name in lower case, value
         self.lines: list[bytes] = []
         self.aside: list[bytes] = []
-        # The bytes to send, by provider, made when first sent on; kept with the remembered head.
-        self.prepared: dict[object, bytes] = {}
 
     def again(self, data: bytes) -> tuple[int, int]:
         """The length and the offset of the body, if ``data`` begins with the same head; else the offset is 0.
@@ -97,14 +90,15 @@ class RequestHead:
         return length, stop + len(self.end)
 
 
-def read_request_head(head: bytes) -> RequestHead:
+def read_request_head(head: bytes, kind: type[RequestHead] = RequestHead) -> RequestHead:
     """Read a request head, ``head`` being everything before the empty line.
 
+    :param kind: what to make of it.
     :raises BadRequest: 400 for anything malformed or ambiguous; ``close`` is always set.
     """
     lines = head.split(b"\r\n")
     method, path, query, minor = _first_lines.get(lines[0]) or _read_request_line(lines[0])
-    request = RequestHead(method, path, query, minor)
+    request = kind(method, path, query, minor)
     del lines[0]
     if len(lines) > MAX_HEADERS:
         raise _bad(f"More than {MAX_HEADERS} headers.", 431)

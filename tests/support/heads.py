@@ -7,16 +7,17 @@ from typing import Any
 import httptools
 from hypothesis import strategies as st
 
+from proxy.relay.upstream.known_head import KnownHead, read_known_head
 from proxy.wire import header_lines as lines_module
 from proxy.wire import request_head, response_head
-from proxy.wire.request_head import RequestHead, read_request_head
+from proxy.wire.request_head import RequestHead
 from proxy.wire.response_head import ResponseHead, read_response_head
 
 
 def request(
     *lines: bytes, line: bytes = b"POST /v1/chat/completions HTTP/1.1", host: bool = True
-) -> RequestHead:
-    return read_request_head(b"\r\n".join((line, *([b"Host: a.example"] if host else []), *lines)))
+) -> KnownHead:
+    return read_known_head(b"\r\n".join((line, *([b"Host: a.example"] if host else []), *lines)))
 
 
 def response(*lines: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:

@@ -31,6 +31,7 @@ from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.exchange import Exchange
 from proxy.relay.exchange.timers import body_late
 from proxy.relay.upstream.connection import HIGH_WATER_BYTES, LARGE_READ_BYTES
+from proxy.relay.upstream.known_head import KnownHead
 from proxy.wire.error_response import gateway_response, own_head
 from proxy.wire.framing import FramingError
 from proxy.wire.request_head import RequestHead
@@ -138,8 +139,7 @@ class ClientConnection(ClientFlow):
     def _on_request(self) -> None:
         """Start an exchange."""
         reader = self.reader
-        head = reader.head
-        assert head is not None
+        head = cast(KnownHead, reader.head)  # HeadCache makes no others
         route = PROXIED.get(head.path) if head.method == b"POST" else None
         if route is None:
             self._on_own(head)

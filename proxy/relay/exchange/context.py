@@ -21,6 +21,7 @@ from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.exchange.outbox import WriteBatch
 from proxy.relay.upstream.dropped_names import DroppedNames
 from proxy.relay.upstream.dropped_names import count as count_dropped
+from proxy.relay.upstream.known_head import KnownHead
 from proxy.relay.upstream.provider import Provider
 from proxy.routing.catalog import Catalog
 from proxy.routing.name_hints import HINTS_A_SECOND, HINTS_IN_A_ROW, TokenBucket
@@ -28,7 +29,6 @@ from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import RetryBudget
 from proxy.storage.ledger_files import Ledger
 from proxy.usage.counters import Counters
-from proxy.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
     from proxy.relay.exchange.tracing import Tracing
@@ -129,7 +129,7 @@ class Context:
         self.server_timing = config.server.server_timing
         self.cors = cors_of(config.server.cors_origins)
 
-    def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
+    def prepare(self, head: KnownHead, provider: Provider, path: bytes) -> bytes:
         """Make the head for a provider, up to the framing, for a request that is on its way there.
 
         To be asked where ``head.prepared`` has none, and where the head loses something, which is counted.

@@ -35,13 +35,13 @@ from proxy.relay.exchange.response_headers import limits_left, lines_of_answer, 
 from proxy.relay.exchange.states import after_failure, step
 from proxy.relay.exchange.timers import look_at
 from proxy.relay.exchange.tracing import HEDGED, LEFT
+from proxy.relay.upstream.known_head import KnownHead
 from proxy.routing.candidates import are_cooling, cooling_left_s
 from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
 from proxy.routing.strategy import choose
 from proxy.wire.json_body import stream_of
 from proxy.wire.model_scanner import duplicate_model
-from proxy.wire.request_head import RequestHead
 from proxy.wire.sse import PEEK_S
 from proxy.wire.stream_end import WHOLE
 
@@ -59,7 +59,7 @@ class Exchange(ExchangeState):
     __slots__ = ("last_bytes",)
 
     def __init__(
-        self, context: Context, client: Client, head: RequestHead, length: int | None, endpoint: str,
+        self, context: Context, client: Client, head: KnownHead, length: int | None, endpoint: str,
         path: bytes,
     ) -> None:  # fmt: skip
         super().__init__(Request(context, head, length, endpoint, path), client)

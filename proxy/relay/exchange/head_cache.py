@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.relay.upstream.known_head import KnownHead, read_known_head
 from proxy.wire.header_lines import is_length
-from proxy.wire.request_head import RequestHead, read_request_head
 
 MAX_BYTES: Final = 16 << 20
 MAX_HEADS: Final = 2048
@@ -27,13 +27,13 @@ class HeadCache:
     __slots__ = ("_heads", "size")
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, RequestHead] = {}  # by their bytes without the digits of the length
+        self._heads: dict[bytes, KnownHead] = {}  # by their bytes without the digits of the length
         self.size = 0
 
     def __len__(self) -> int:
         return len(self._heads)
 
-    def recall(self, head: bytes) -> tuple[RequestHead, int | None]:
+    def recall(self, head: bytes) -> tuple[KnownHead, int | None]:
         """:func:`proxy.wire.request_head.read_request_head`, and the Content-Length.
 
         The result is shared by all requests with the same head, and not to be changed.
@@ -59,7 +59,7 @@ class HeadCache:
             request = self._heads.get(key)
             if request is not None and is_length(digits):
                 return request, int(digits)
-        request = read_request_head(head)
+        request = read_known_head(head)
         # Only where what was cut out is the length: with any other header, or a length that was written in a
         # way not looked for, the key would stand for heads that differ.
         name = head[head.rfind(b"\n", 0, max(at, 0)) + 1 : at + 7].lower()
@@ -70,7 +70,7 @@ class HeadCache:
             self._remember(key, request)
         return request, request.length
 
-    def _remember(self, key: bytes, request: RequestHead) -> None:
+    def _remember(self, key: bytes, request: KnownHead) -> None:
         before = self._heads.pop(key, None)
         if before is not None:
             self._drop(before)
@@ -79,7 +79,7 @@ class HeadCache:
         self._heads[key] = request
         self._make_room()
 
-    def count(self, head: RequestHead, prepared: bytes) -> None:
+    def count(self, head: KnownHead, prepared: bytes) -> None:
         """Count a head that was prepared for a provider, and is kept with that from now on."""
         if head.weight:
             weight = len(prepared) + _PIECE_BYTES
@@ -93,7 +93,7 @@ class HeadCache:
             oldest = heads.pop(next(iter(heads)))
             self._drop(oldest)
 
-    def _drop(self, head: RequestHead) -> None:
+    def _drop(self, head: KnownHead) -> None:
         """A connection that still has it reads the next one anew."""
         self.size -= head.weight
         head.weight = 0

@@ -15,6 +15,7 @@ from proxy.config.settings import ONE_MODEL_ENDPOINTS
 from proxy.endpoints import COMPACT_PATH, TAKES_TOKENS
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
 from proxy.relay.exchange.request_body import RequestBody, facts_of
+from proxy.relay.upstream.known_head import KnownHead
 from proxy.routing.candidates import Facts
 from proxy.routing.pool import Pool
 from proxy.routing.request_options import Options, caller_of, read_options
@@ -24,7 +25,6 @@ from proxy.wire.include_usage import USAGE_ASKED_AT
 from proxy.wire.json_body import Keys
 from proxy.wire.output_limits import COMPACT, NOTHING_SAID, Wanted, asked, wanted
 from proxy.wire.references import REFERRING, has_stored_prompt
-from proxy.wire.request_head import RequestHead
 
 if TYPE_CHECKING:
     from proxy.relay.exchange.context import Context
@@ -51,7 +51,7 @@ class Request:
     options: Options  # set by begin()
 
     def __init__(
-        self, context: Context, head: RequestHead, length: int | None, endpoint: str, path: bytes
+        self, context: Context, head: KnownHead, length: int | None, endpoint: str, path: bytes
     ) -> None:
         self.context = context
         self.routes = context.routes  # a reload may bring others meanwhile
@@ -103,7 +103,10 @@ class Request:
                 grant.check(self.begun_at + context.unix_offset_s)
             if self.begun_at < grant.account.spent_until:
                 grant.account.look(self.begun_at, self.begun_at + context.unix_offset_s)
-        options = self.options = head.options or read_options(head)
+        options = head.options
+        if options is None:
+            options = head.options = read_options(head)
+        self.options = options
         if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
             self.first_byte_s = options.timeout_s
         length = self.length

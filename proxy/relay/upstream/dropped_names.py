@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.config.forwarding import TOO_LONG
-from proxy.wire.request_head import RequestHead
+from proxy.relay.upstream.known_head import KnownHead
 
 if TYPE_CHECKING:
     from proxy.relay.upstream.provider import Provider
@@ -34,7 +34,7 @@ class DroppedNames:
     def __init__(self) -> None:
         self._told: set[tuple[str, bytes]] = set()
 
-    def prepare(self, head: RequestHead, provider: Provider, path: bytes) -> bytes:
+    def prepare(self, head: KnownHead, provider: Provider, path: bytes) -> bytes:
         """Make the part of a head that goes to a provider, and keep it with the head."""
         prepared, headers, parameters = provider.prepare(head, path)
         head.prepared[provider] = prepared
@@ -70,7 +70,7 @@ class DroppedNames:
         log.info("the %s '%s' of a client does not reach provider %s: it %s", kind, name, provider, reason)
 
 
-def count(head: RequestHead, provider: Provider, counters: Counters) -> None:
+def count(head: KnownHead, provider: Provider, counters: Counters) -> None:
     """Count a request whose head loses something, if not at every provider."""
     assert head.dropped is not None
     headers, parameters = head.dropped.get(provider, (0, 0))

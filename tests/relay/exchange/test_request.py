@@ -10,8 +10,8 @@ from proxy.access.grants import KeyTable
 from proxy.config.parse import parse
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, LimitReached, UnknownModel
 from proxy.relay.exchange.request import Request
+from proxy.relay.upstream.known_head import read_known_head
 from proxy.routing.catalog import Catalog
-from proxy.wire.request_head import read_request_head
 from tests.support.fakes import RawClient, until
 from tests.support.keys import UNIX_S, grant_of
 
@@ -65,7 +65,7 @@ def request(
 ) -> Request:
     if chunked:
         lines, length = (*lines, b"Transfer-Encoding: chunked"), None
-    head = read_request_head(b"\r\n".join((b"POST /v1/x HTTP/1.1", b"Host: g", *lines)))
+    head = read_known_head(b"\r\n".join((b"POST /v1/x HTTP/1.1", b"Host: g", *lines)))
     made = Request(gateway(text), head, length, endpoint, b"/x")
     made.begin()
     return made
