@@ -103,7 +103,7 @@ class ControlPlane:
         # Unix seconds, as a monotonic clock begins anew with each start of the machine.
         count = restore_rows(catalog.deployments, known, time.monotonic() - time.time())
         if count:
-            log.info("restored live figures of %d routes from the last run", count)
+            log.info("restored the last run's live figures; models: %d", count)
         return catalog
 
     async def _open_state(self, accounts: Accounts) -> dict[int, dict[str, Any]]:

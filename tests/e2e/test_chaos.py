@@ -279,7 +279,7 @@ def test_a_start_beside_a_locked_database(folder):
     with Gateway(folder, text_of(folder)) as gateway:
         assert asking(gateway, key).status == 200
     with locked(folder), Gateway(folder, text_of(folder)) as gateway:
-        assert "restored live figures of 1 routes from the last run" in gateway.log
+        assert "restored the last run's live figures; models: 1" in gateway.log
         assert asking(gateway, key).status == 200
     with locked(folder, "EXCLUSIVE"):
         done = run("serve", "--config", "gateway.toml", "--listen", "127.0.0.1:0", cwd=folder)

@@ -72,7 +72,7 @@ async def test_a_restart_is_warm(start, text, caplog):
     await server.close()
     with caplog.at_level("INFO"):
         server = await start(text())
-    assert "restored live figures of 1 routes" in caplog.text
+    assert "restored the last run's live figures; models: 1" in caplog.text
     after = dump(row(server))
     for part in ("speed", "charges", "success"):
         for name, value in before[part].items():

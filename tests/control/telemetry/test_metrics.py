@@ -144,11 +144,11 @@ def test_whatever_a_provider_answers_makes_few_series():
 def test_histograms():
     counters, catalog = Counters(), catalog_of()
     member = catalog.deployments["p/m"]
-    times = counters.tell(b"", member.labels, "chat").times
+    times = counters.prefix(b"", member.labels, "chat").times
     times.add(took=200_000, waited=25_000, usage=Usage(100, 0, 0, 5))  # 2 s, 250 ms
     times.add(took=10_000_000, waited=250, usage=None)  # 100 s, 2.5 ms: on the bound
     # Two endpoints that the conventions give one name are one series.
-    counters.tell(b"", member.labels, "responses").times.add(1, 1, None)
+    counters.prefix(b"", member.labels, "responses").times.add(1, 1, None)
     counters.overhead.add(45)
     found = read(facts_of(counted_of(counters), catalog))
     who = {

@@ -51,7 +51,7 @@ def test_a_sample():
     counters.used(member.labels, "", 200).requests += 10
     counters.used(member.labels, "", 200).add(Usage(100, 0, 0, 50), 10**9)
     counters.used(member.labels, "", 500).requests += 2
-    counters.tell(b"", member.labels, "chat").times.add(took=200_000, waited=25_000, usage=None)
+    counters.prefix(b"", member.labels, "chat").times.add(took=200_000, waited=25_000, usage=None)
     counters.overhead.add(45)
     counters.lag.add(900)
     levels = {("clients",): (7,), ("workers",): (3,)}
