@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames[:0] = ["_time", "_clients_leave"]  # no event loop for those that need none
     if exchange.__file__.endswith(".py"):
         return
     fixed = pytest.mark.skip(reason="replaces a part of what a compiled class keeps fixed")
@@ -44,7 +48,7 @@ def collected():
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def _time() -> AsyncIterator[None]:
     """Under the mark ``virtual_time`` all clocks tell the loop's."""
     loop = asyncio.get_running_loop()
@@ -65,7 +69,7 @@ async def other() -> AsyncIterator[ScriptedProvider]:
         yield scripted
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def _clients_leave() -> AsyncIterator[None]:
     yield
     while RawClient.opened:
