@@ -1,7 +1,7 @@
 """The gateway's own keys: what a key may be set to, and how it is shown.
 
-A key is ``th-`` and 32 random bytes. Only its SHA-256 is kept: with so much chance in it there is nothing
-that a slow hash would protect, and one lookup by the hash takes the same time whatever was sent.
+A key is ``th-`` and 32 random bytes. Only its SHA-256 is kept: it is random enough that a slow hash
+would protect nothing, and one lookup by the hash takes the same time whatever was sent.
 
 Money is integer nano-USD inside, dates are Unix seconds.
 """
@@ -37,8 +37,8 @@ MAX_MODELS = 200
 MODEL_NAME = re.compile(r"[!-~]{1,200}")
 # The last second that a date can name.
 MAX_UNIX_S = 253_402_300_799
-# How long a former secret works beside the new one: a day to bring the new one to whoever has the key. Two
-# live secrets are a passage and no state to stay in, so there is an end to it.
+# How long a former secret works beside the new one: a day to give its user the new one. Two live secrets
+# are for changing over, so there is an end to it.
 OVERLAP = "24h"
 MAX_OVERLAP_S = 30 * 86_400
 

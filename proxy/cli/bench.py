@@ -49,9 +49,9 @@ def add_bench(commands: Commands) -> None:
         "--requests",
         metavar="N",
         type=whole(1, 1_000_000_000),
-        help=f"so many; default: {USUAL_REQUESTS}",
+        help=f"the number of requests; default: {USUAL_REQUESTS}",
     )
-    much.add_argument("--duration", metavar="S", type=_positive_seconds, help="for so long: 30s, 2m")
+    much.add_argument("--duration", metavar="S", type=_positive_seconds, help="how long it runs: 30s, 2m")
     bench.add_argument(
         "--concurrency",
         metavar="N",

@@ -1,7 +1,7 @@
 """The results of a load: counts, and times by percentile. Pure: times and chance are arguments.
 
 Memory is bounded: of more than :data:`MAX_KEPT` times a random part is kept, of which percentiles are then
-taken; up to so many they are exact, and the longest always is.
+taken; up to that many they are exact, and the longest always is.
 """
 
 from __future__ import annotations

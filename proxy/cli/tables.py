@@ -25,8 +25,8 @@ class Column(NamedTuple):
     """A column of a table.
 
     ``is_number``: its cells end under each other. ``rank``: the higher, the sooner it leaves; 0 stays.
-    ``least``: to so many characters it may be made narrow; 0: it may not. ``is_cut``: then what is too long
-    is cut, else folded. ``tone``: of a cell, by its text.
+    ``least``: the fewest characters that it may be narrowed to; 0: it may not. ``is_cut``: then what is
+    too long is cut, else folded. ``tone``: of a cell, by its text.
     """
 
     title: str

@@ -1,7 +1,7 @@
 """Output of commands: with width and colours on a terminal, without on a pipe.
 
 What programs read goes to standard output, alone; what only people want to know goes to standard error.
-Nothing that is printed here steers a terminal, whoever wrote it.
+Nothing that is printed here controls a terminal, not even text from others.
 ``rich`` knows which colours a terminal has. It is loaded when there are some to be shown, and never for
 ``serve``.
 """

@@ -1,6 +1,6 @@
 """Alerts for operators: keys near their monthly limits, ejections, refused credentials.
 
-A :class:`Watch` checks the tables every so often and returns what is new. It compares the present state with
+A :class:`Watch` checks the tables at an interval and returns what is new. It compares the present state with
 what was reported, and not single events: a change that comes and goes between two checks is not reported
 wrongly. A cause is reported at most once an hour; what was held back is reported after the hour if it is
 still so. The latest report of something is never wrong for longer than that.

@@ -1,4 +1,4 @@
-"""Jobs that are done every so often beside the traffic."""
+"""Jobs that run at an interval beside the traffic."""
 
 from __future__ import annotations
 

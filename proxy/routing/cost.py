@@ -6,7 +6,7 @@ unknown member is neither favoured nor shunned. A member without a price counts 
 price means unknown, not free (a free model says 0). It is picked only where no priced one is left.
 
 **Plausible.** Models differ in how much they write, at times by a factor of four, so the lowest list price
-may be the dearest answer, and only asking tells. Whoever is known less than the pool's members on average is
+may be the dearest answer, and only asking tells. A member that is known less than the pool's average is
 believed to cost as little as it well may, and asked while that is less than what the others cost: only where
 it may be the cheapest for this very request, and most at the beginning, when knowledge is of use for longest.
 Of what is in doubt, the output and half of what caching could still save, the share ``1 - exp(-width)`` is
@@ -54,7 +54,7 @@ from proxy.routing.pool import Pool
 from proxy.usage.response_usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 UNPRICED: Final = float("inf")
-# Of what caching could still save, so much may come true: not all of a prompt was sent before.
+# The share of what caching could still save that may come true: not all of a prompt was sent before.
 _CACHE_DOUBT: Final = 0.5
 
 

@@ -24,7 +24,7 @@ _MAX_COUNTED: Final = 2000
 _MAX_BEST: Final = 10
 _MAX_COMPARED: Final = 20
 _PIECE_CHARS: Final = 3
-# Two characters swapped in a name of up to so many leave no piece whole, so that shorter ones count as well.
+# In a name this short, two swapped characters leave no piece whole, so that shorter pieces count as well.
 _SHORT_CHARS: Final = 8
 # What difflib takes for close by default.
 _CUTOFF: Final = 0.6

@@ -24,7 +24,7 @@ import binascii
 from math import ceil, isqrt
 from typing import Final, NamedTuple
 
-# So much of a medium's base64 is looked at; JPEG's size may stand behind a camera's notes.
+# The part of a medium's base64 that is read; JPEG's size may stand behind a camera's notes.
 HEAD_BYTES: Final = 4 << 10
 # Where the size of a picture does not show.
 UNSEEN_PICTURE_TOKENS: Final = 1100

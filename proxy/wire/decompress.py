@@ -14,8 +14,8 @@ from typing import Final
 # slowest data there are, blocks of ten bytes that hold a table of codes each and nothing else, take 90 ns a
 # byte: 3 ms.
 SLICE_BYTES: Final = 32 << 10
-# So much may come of a piece of data: of a slice 32 times its size, where JSON text shrinks to a quarter,
-# seldom to a tenth. It takes 3 ms. Deflate reaches 1:1032 on zeros.
+# The most that a piece of data may become: of a slice 32 times its size, where JSON text shrinks to a
+# quarter, seldom to a tenth. It takes 3 ms. Deflate reaches 1:1032 on zeros.
 MAX_PIECE_BYTES: Final = 1 << 20
 # The largest honest answers are 2,048 vectors of 3,072 numbers, about 100 MB of JSON. What pieces below the
 # limit above may cost in all is half a second.

@@ -29,8 +29,8 @@ from proxy.wire.json_body import Keys, ends_of, is_empty_object, part_of
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import BROKEN, ENDED, OUTSIDE, keys_of, outline, skip_white, value_at
 
-# An event that is larger passes as it is: so much may be held of every open stream, and be looked through in
-# one turn of the event loop. A usage event has less than 1 KiB; what is larger holds images or sounds.
+# A larger event passes as it is: this much may be held of every open stream, and be searched in one turn of
+# the event loop. A usage event has less than 1 KiB; what is larger holds images or sounds.
 MAX_EVENT_BYTES: Final = 64 << 10
 # Real options have less than 100 bytes.
 MAX_OPTIONS_BYTES: Final = 4 << 10

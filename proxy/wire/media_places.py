@@ -14,8 +14,8 @@ from typing import Final
 from proxy.wire.json_body import ends_of, part_of
 from proxy.wire.outline import end_of_string
 
-# A text is walked through so far, which takes 5 ms at most where it is compiled. What looks like a medium
-# behind that is believed: so much text before it counts as text, of which a model takes little more.
+# A text is walked through up to here, which takes at most 5 ms where it is compiled. What looks like a medium
+# behind that is believed: the text before it counts as text, of which a model takes little more.
 _MOST_BYTES: Final = 3 << 19
 # More pictures are in no request, nor is one nested as deep: what stands behind that counts as text.
 _MOST_SPANS: Final = 1_000

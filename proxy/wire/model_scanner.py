@@ -156,7 +156,7 @@ class ModelScanner:
         if mode == COLON_NEXT:
             count -= 2
             begin, stop = keys[count], keys[count + 1]
-            # Of one that is too long so much as shows that.
+            # Of one that is too long, as much as shows that.
             self._pending = base + begin, base + stop, piece[begin : min(stop, begin + LONGEST_KEY_BYTES + 1)]
         for at in range(0, count - 1, 2):
             begin, stop = keys[at], keys[at + 1]

@@ -163,7 +163,7 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
     opening = text[at : at + 1]
     if _NULL.match(text, at):
         return 0
-    if not opening:  # no program writes so much white space
+    if not opening:  # no program writes this much white space
         return UNKNOWN
     if _is_told(text, start - 1, at, name, endpoint):
         return 0

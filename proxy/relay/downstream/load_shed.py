@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# So long each turn has to be too long.
+# Each turn within this time has to be too long.
 SPAN_S: Final = 1.0
 
 
@@ -28,7 +28,7 @@ SPAN_S: Final = 1.0
 # takes longer than a turn may; with less than this part next to none would be served, and hardly faster.
 _MOST: Final = 0.5
 _LEAST: Final = 0.25
-# So much of what it is off, as a power, is set right at a look: all of it would swing.
+# The share of the error, as a power, that one look corrects: correcting all of it would swing.
 _GAIN: Final = 0.5
 
 

@@ -165,7 +165,7 @@ def _models(gateway: Gateway, again: Again, head: RequestHead, id: str | None) -
             return None
     if id is not None:
         row = models.one(id, limited, is_all=is_all, is_anthropic=is_theirs)
-        if row is None:  # what is refused is counted by whoever answers it
+        if row is None:  # the caller counts what is refused
             # A hint might name a model that is not the key's.
             raise UnknownModel(id[:_MAX_TOLD], None if limited else gateway.hint(id))
         return OwnAnswer(200, _JSON + _count(grant, now, unix_s), row)

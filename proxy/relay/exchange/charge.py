@@ -37,9 +37,9 @@ _BYTES_A_TOKEN: Final = 4
 # 250 by public measurements such as Artificial Analysis'. Dedicated chips write up to 2,000: three answers
 # that tell their usage teach that.
 USUAL_PACE: Final = 250.0
-# So many tokens behind the first make a pace: over fewer, how they were packed into events is what shows.
+# The fewest tokens behind the first that make a pace: fewer show how they were packed into events.
 _PACE_TOKENS: Final = 16
-# So many of its last events are looked at for that: a tenth of a millisecond.
+# The number of its last events that are read for that: a tenth of a millisecond.
 _PACE_EVENTS: Final = 12
 # The events' tokens are an estimate: with more than this share of those told, they are the same.
 _SEEN_SHARE: Final = 0.7

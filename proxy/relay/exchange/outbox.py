@@ -17,7 +17,7 @@ MOST: Final = 64
 
 
 class WriteBatch:
-    """Writes that wait. Nothing overtakes what waits: whoever writes to a transport itself, or closes it,
+    """Writes that wait. Nothing overtakes what waits: code that writes to a transport itself, or closes it,
     calls :meth:`let_go` before.
 
     :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.

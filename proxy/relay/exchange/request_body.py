@@ -224,7 +224,7 @@ class RequestBody:
             if word is None or word.casefold() != "prompt":
                 continue
             at = value_at(text, size)
-            if text[at : at + 1] in _WHITE:  # nobody writes so much of it: as many as there can be
+            if text[at : at + 1] in _WHITE:  # no program writes this much of it: as many as there can be
                 count = max(count, (self.size - stop) // _LISTED_LEAST)
                 continue
             if text[at : at + 1] != b"[":

@@ -10,7 +10,7 @@ from proxy.relay.exchange.states import PEEKING, TRYING
 from proxy.wire.response import KEEP_ALIVE_EVENT
 
 _NEVER: Final = float("inf")
-# A body that comes a byte at a time, just so often that it is never silent for too long, holds its connection
+# A body that comes a byte at a time, just often enough never to be silent for too long, holds its connection
 # without end. Any line is faster than this.
 SLOWEST_BYTES_PER_S: Final = 1024
 # What a body may take beside that, in units of the longest silence.

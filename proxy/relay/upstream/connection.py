@@ -25,8 +25,8 @@ HIGH_WATER_BYTES: Final = 64 << 10
 # What the kernel takes in for a server that does not read yet (Linux: 64 KiB at first). Of more it may have
 # to say that it can't, which the watch over vanished peers must not take for a death.
 TAKEN_IN_BYTES: Final = 32 << 10
-# So much of a large body is handed to the transport in one turn of the event loop. TLS encrypts all of it at
-# once, and a kernel with room for megabytes copies them, while nothing else runs.
+# The most of a large body that is handed to the transport in one turn of the event loop. TLS encrypts all
+# of it at once, and a kernel with room for megabytes copies them, while nothing else runs.
 SLICE_BYTES: Final = 1 << 20
 # What a provider that closes an idle connection can be late by, whatever the round trip ...
 _STALE_S: Final = 0.1

@@ -17,7 +17,7 @@ Address = tuple[int, int, int, str, Any]
 # A look-up's failure is its result: those who asked may have given up, and nobody is left to hear of it.
 _Found = Sequence[Address] | Exception
 
-# The next address is tried beside one that has not picked up for so long (RFC 8305 section 5).
+# If an address has not picked up after this long, the next is tried beside it (RFC 8305 section 5).
 NEXT_AFTER_S: Final = 0.25
 
 

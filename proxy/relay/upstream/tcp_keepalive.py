@@ -10,11 +10,11 @@ import sys
 from struct import Struct
 from typing import Final
 
-# Nobody at the other end has confirmed anything for so long: the connection is dead. In 20 s what was sent
+# After this long without any confirmation from the other end, the connection is dead. In 20 s what was sent
 # is sent again six times, of which one arrives with near certainty if one packet in five is lost; and it
 # is a third of the time that providers get for their first byte, so that another can be asked in theirs.
 DEAD_S: Final = 20.0
-# A silent connection is asked after so long, and then five times until it is dead: a few packets may be lost.
+# A silent connection is probed after this long, then five times until it is dead: packets may be lost.
 _ASK_AFTER_S: Final = 10
 _ASK_EVERY_S: Final = 2
 _ASK_TIMES: Final = 5
