@@ -10,7 +10,6 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple
 from operator import add
 from random import Random
 from typing import Any, NamedTuple
@@ -158,4 +157,4 @@ class Results:
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(*map(add, astuple(one), astuple(other)))
+    return Usage(*map(add, one.counts(), other.counts()))

@@ -8,7 +8,6 @@ which it is: what the total says, and that parts are no more than the whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.endpoints import HAS_CHOICES
@@ -52,23 +51,50 @@ _SUMMED: Final = ("input_tokens", "output_tokens", _READ[0], _CREATED[0])
 _NOTHING: Final[dict[str, Any]] = {}
 
 
-@dataclass
 class Usage:
-    """Tokens of one answer.
+    """Tokens of one response.
 
     ``cached_tokens``, ``cache_write_tokens`` and ``audio_input_tokens`` are parts of ``input_tokens``,
     ``reasoning_tokens`` and ``audio_output_tokens`` of ``output_tokens``; parts don't overlap, and together
     are never more than the whole. ``estimated``: counted by us from bytes, not by the provider.
+
+    No dataclass: its ``__init__`` would run in the interpreter where this is compiled.
     """
 
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
+    __slots__ = (
+        "audio_input_tokens", "audio_output_tokens", "cache_write_tokens", "cached_tokens", "estimated",
+        "input_tokens", "output_tokens", "reasoning_tokens",
+    )  # fmt: skip
+
+    def __init__(
+        self, input_tokens: int = 0, cached_tokens: int = 0, cache_write_tokens: int = 0,
+        output_tokens: int = 0, reasoning_tokens: int = 0, estimated: bool = False,
+        audio_input_tokens: int = 0, audio_output_tokens: int = 0,
+    ) -> None:  # fmt: skip
+        self.input_tokens = input_tokens
+        self.cached_tokens = cached_tokens
+        self.cache_write_tokens = cache_write_tokens
+        self.output_tokens = output_tokens
+        self.reasoning_tokens = reasoning_tokens
+        self.estimated = estimated
+        self.audio_input_tokens = audio_input_tokens
+        self.audio_output_tokens = audio_output_tokens
+
+    def counts(self) -> tuple[int, int, int, int, int, bool, int, int]:
+        """All of it, in the order of the parameters."""
+        return (
+            self.input_tokens, self.cached_tokens, self.cache_write_tokens, self.output_tokens,
+            self.reasoning_tokens, self.estimated, self.audio_input_tokens, self.audio_output_tokens,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Usage) and self.counts() == other.counts()
+
+    def __hash__(self) -> int:
+        return hash(self.counts())
+
+    def __repr__(self) -> str:
+        return f"Usage{self.counts()}"
 
 
 def merged(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ were wanted.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 import orjson
@@ -206,12 +205,10 @@ def estimated(
     elif seen is not None:
         usage = _parted(most, max(seen.output_tokens, output))
         if seen.input_tokens:
-            usage = replace(
-                seen,
-                output_tokens=usage.output_tokens,
-                audio_output_tokens=usage.audio_output_tokens,
-                estimated=True,
-            )
+            usage = Usage(
+                seen.input_tokens, seen.cached_tokens, seen.cache_write_tokens, usage.output_tokens,
+                seen.reasoning_tokens, True, seen.audio_input_tokens, usage.audio_output_tokens,
+            )  # fmt: skip
     return usage, price_nusd(usage, record.deployment.prices)
 
 
