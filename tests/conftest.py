@@ -9,6 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -18,7 +19,12 @@ from proxy.relay.upstream.pool import ConnectionPool
 from proxy.server.single import Server
 from tests.support.fakes import RawClient, ScriptedProvider, until
 from tests.support.receiver import pool_of
+from tests.support.two_providers import config
 from tests.support.virtual_time import VirtualTimeLoop, told_by
+
+# No example is wrong for taking long: machines are busy.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_asyncio_loop_factories(
@@ -116,6 +122,18 @@ async def start() -> AsyncIterator[Start]:
                 assert row.in_flight == 0, row
                 assert row.awaiting == 0, row
         await server.close()
+
+
+@pytest.fixture
+async def server(provider: ScriptedProvider, other: ScriptedProvider, start: Start) -> Server:
+    """A gateway with both providers behind one name, as :mod:`tests.support.two_providers` has it."""
+    return await start(config(provider, other))
+
+
+@pytest.fixture
+async def client(server: Server) -> RawClient:
+    """A client of the file's ``server``."""
+    return await RawClient.connect(server)
 
 
 @pytest.fixture

@@ -21,22 +21,19 @@ RESERVED = (
 RESERVED_TPM = RESERVED.replace("monthly limit", "limit of 100 tokens a minute")
 
 
-@pytest.mark.parametrize(
-    ("reached", "status", "param", "message", "wait_s"),
-    [
-        ({"monthly_tokens": True}, 402, "monthly_tokens",
-         "The key's monthly limit of 1000 tokens is reached. It resets on 2026-07-01, 00:00 UTC.", None),
-        ({"monthly_nusd": True}, 402, "monthly_usd",
-         "The key's monthly limit of $12.5 is reached. It resets on 2026-07-01, 00:00 UTC.", None),
-        ({"concurrency": True}, 429, "concurrency", "The key's limit of 2 requests at a time is reached.", 1),
-        ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached.", 12),
-        ({"tpm": True}, 429, "tpm", TPM, 12),
-        ({"tpm": True, "tokens_over": 2}, 429, "tpm", TPM, 132),
-        ({"reserved_tpm": True}, 429, "tpm", RESERVED_TPM, 1),
-        ({"reserved_tokens": True}, 429, "monthly_tokens", RESERVED, 1),
-        ({}, 429, "monthly_usd", RESERVED, 1),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("reached", "status", "param", "message", "wait_s"), [
+    ({"monthly_tokens": True}, 402, "monthly_tokens",
+     "The key's monthly limit of 1000 tokens is reached. It resets on 2026-07-01, 00:00 UTC.", None),
+    ({"monthly_nusd": True}, 402, "monthly_usd",
+     "The key's monthly limit of $12.5 is reached. It resets on 2026-07-01, 00:00 UTC.", None),
+    ({"concurrency": True}, 429, "concurrency", "The key's limit of 2 requests at a time is reached.", 1),
+    ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached.", 12),
+    ({"tpm": True}, 429, "tpm", TPM, 12),
+    ({"tpm": True, "tokens_over": 2}, 429, "tpm", TPM, 132),
+    ({"reserved_tpm": True}, 429, "tpm", RESERVED_TPM, 1),
+    ({"reserved_tokens": True}, 429, "monthly_tokens", RESERVED, 1),
+    ({}, 429, "monthly_usd", RESERVED, 1),
+])  # fmt: skip
 def test_what_is_told(reached, status, param, message, wait_s):
     error = limit_reached(KEY, NONE._replace(**reached), 11.5, 60.0, month_of(UNIX_S)[0], b"X: 1\r\n")
     assert (error.status, error.param, error.message, error.retry_after_s) == (status, param, message, wait_s)

@@ -35,13 +35,10 @@ def test_the_names_are_those_of_the_lines(limits: dict[str, int]) -> None:
     assert len(lines.names) == 4 * len(limits.keys() & {"rpm", "tpm"})
 
 
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [
-        (60.0, b"1m0s"), (59.001, b"1m0s"), (59.0, b"59s"), (1.001, b"2s"), (1.0, b"1000ms"), (0.02, b"20ms"),
-        (0.0001, b"1ms"), (0.0, b"0s"), (-3.0, b"0s"), (60.5, b"1m1s"), (1e9, b"1m1s"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("seconds", "told"), [
+    (60.0, b"1m0s"), (59.001, b"1m0s"), (59.0, b"59s"), (1.001, b"2s"), (1.0, b"1000ms"), (0.02, b"20ms"),
+    (0.0001, b"1ms"), (0.0, b"0s"), (-3.0, b"0s"), (60.5, b"1m1s"), (1e9, b"1m1s"),
+])  # fmt: skip
 def test_the_time_until_then(seconds: float, told: bytes) -> None:
     assert time_until(seconds) == told
 

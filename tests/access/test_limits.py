@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import mmap
 import os
 import subprocess
@@ -14,18 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.access.key import NUSD, first_of, month_of
-from proxy.access.limits import (
-    MAX_KEYS,
-    WINDOW_S,
-    Account,
-    Accounts,
-    memory_bytes,
-)
+from proxy.access.key import first_of, month_of
+from proxy.access.limits import MAX_KEYS, WINDOW_S, Account, Accounts, memory_bytes
 from proxy.access.permits import Month, Permit
 from proxy.errors import LimitReached
 from proxy.server.file_lock import FileLock
-from tests.support.keys import UNIX_S, account_of, accounts_of, key_of
+from tests.support.keys import UNIX_S, account_of, accounts_of, key_of, kind_of
 
 NOW = 1000.0
 
@@ -33,6 +28,14 @@ NOW = 1000.0
 def memory_of(workers: int) -> memoryview:
     """Enough for one key."""
     return memoryview(bytearray(memory_bytes(workers) // MAX_KEYS))
+
+
+def workers_of(count: int, slot: int = 0, **settings: int | None) -> list[Account]:
+    """One key's account, as each of these workers has it."""
+    memory = memory_of(count)
+    workers = [accounts_of(count, own, memory) for own in range(count)]
+    workers[0].open(slot, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    return [Account(each, slot, key_of(**settings)) for each in workers]
 
 
 def unix_s(now: float) -> float:
@@ -58,9 +61,7 @@ def test_so_many_requests_in_a_window_that_begins_with_the_first():
     assert [permit.requests_left for permit in permits] == [2, 1, 0]
     assert {permit.ends_at for permit in permits} == {NOW + WINDOW_S}
     error = refused(account, NOW + 59.5)
-    assert (error.status, error.type, error.code, error.param) == (
-        429, "rate_limit_error", "rate_limit_exceeded", "rpm",
-    )  # fmt: skip
+    assert kind_of(error) == (429, "rate_limit_error", "rate_limit_exceeded", "rpm")
     assert (error.message, error.retry_after_s) == ("The key's limit of 3 requests a minute is reached.", 1)
     assert refused(account, NOW + 10.25).retry_after_s == 50
     # Not a grid of minutes: the next begins when somebody comes.
@@ -72,10 +73,9 @@ def test_so_many_requests_in_a_window_that_begins_with_the_first():
 def test_retry_after_is_true():
     account = account_of(rpm=1)
     admit(account, NOW + 0.25)
-    wait_s = refused(account, NOW + 7.5).retry_after_s
-    assert wait_s == 53
-    refused(account, NOW + 7.5 + wait_s - 1)
-    admit(account, NOW + 7.5 + wait_s)
+    assert refused(account, NOW + 7.5).retry_after_s == 53
+    refused(account, NOW + 59.5)
+    admit(account, NOW + 60.5)
 
 
 def test_finished_requests_count_and_refused_ones_dont():
@@ -90,7 +90,7 @@ def test_finished_requests_count_and_refused_ones_dont():
 def test_looking_takes_nothing():
     account = account_of(rpm=1)
     for _ in range(5):
-        account.look(NOW, unix_s(NOW))
+        account.look(NOW, UNIX_S)
     assert admit(account).requests_left == 0
     with pytest.raises(LimitReached, match="1 requests a minute"):
         account.look(NOW, unix_s(NOW))
@@ -116,7 +116,6 @@ def test_when_a_worker_knows_that_the_requests_of_a_minute_are_used_up():
     assert account.spent_until == 0.0
     admit(account)
     refused(account)  # by concurrency: that may end at any moment
-    assert account.spent_until == 0.0
     account.count(NOW + 1, unix_s(NOW + 1))
     assert account.spent_until == 0.0
     refused(account, NOW + 2)
@@ -153,9 +152,8 @@ def test_tokens_are_reserved_and_settled():
 def test_an_estimate_above_the_limit_keeps_nobody_out():
     account = account_of(tpm=100)
     permit = admit(account, tokens=1_000_000)
-    assert permit.tokens_left == 0
     account.settle(permit, unix_s(NOW), 7, 0)
-    assert admit(account, tokens=1).tokens_left == 92
+    assert (permit.tokens_left, admit(account, tokens=1).tokens_left) == (0, 92)
 
 
 def test_what_is_over_the_next_windows_have_less():
@@ -189,23 +187,18 @@ def test_a_request_over_several_windows_counts_when_it_ends():
 
 def test_tokens_that_are_settled_while_another_worker_begins_a_window():
     """It may have read the sums a moment before: what it has not seen counts in the window that it began."""
-    memory = memory_of(2)
-    workers = [accounts_of(2, own, memory) for own in range(2)]
-    workers[0].open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
-    one, two = (Account(each, 0, key_of(tpm=100)) for each in workers)
+    one, two = workers_of(2, tpm=100)
     permit = admit(one)
 
     class Meanwhile:
         """Memory whose reading of the beginning lets the other worker in once, as at that moment."""
 
         def __init__(self, real: memoryview) -> None:
-            self.real = real
-            self.reads = 0
+            self.real, self.is_read = real, False
 
         def __getitem__(self, at: int) -> float:
-            value = self.real[at]
-            self.reads += 1
-            if self.reads == 1:
+            value, was_read, self.is_read = self.real[at], self.is_read, True
+            if not was_read:
                 two.settle(admit(two, NOW + 61), unix_s(NOW + 61), 0, 0)
             return value
 
@@ -225,8 +218,7 @@ def test_so_many_at_a_time():
     one, _two = admit(account), admit(account)
     error = refused(account)
     assert (error.param, error.retry_after_s, error.status) == ("concurrency", 1, 429)
-    assert error.message == "The key's limit of 2 requests at a time is reached."
-    assert error.headers == b""
+    assert (error.message, error.headers) == ("The key's limit of 2 requests at a time is reached.", b"")
     refused(account, NOW + 3600)  # no window has anything to do with it
     account.settle(one, unix_s(NOW), 0, 0)
     admit(account)
@@ -234,14 +226,12 @@ def test_so_many_at_a_time():
 
 
 def test_a_worker_that_died_holds_nothing():
-    memory = memoryview(bytearray(memory_bytes(2)))
+    memory, key = memoryview(bytearray(memory_bytes(2))), key_of(concurrency=2, tpm=100, rpm=9)
     accounts = accounts_of(2, None, memory)
+    made = []
     for slot in range(2):
         accounts.open(slot, accounts.at(UNIX_S), Month(0, 0, 0.0))
-    made = [
-        [Account(accounts_of(2, own, memory), slot, key_of(concurrency=2, tpm=100, rpm=9)) for own in (0, 1)]
-        for slot in range(2)
-    ]
+        made.append([Account(accounts_of(2, own, memory), slot, key) for own in (0, 1)])
     for dead, alive in made:
         dead.settle(admit(dead, tokens=10), unix_s(NOW), 30, 5)
         admit(dead, tokens=50)
@@ -278,27 +268,20 @@ def test_any_order_of_moments(moments):
         assert accounts.at(at) == month_of(at)[0]
 
 
-@pytest.mark.parametrize(
-    ("limit", "param", "text"),
-    [
-        ({"monthly_tokens": 100}, "monthly_tokens", "100 tokens"),
-        ({"monthly_nusd": 100}, "monthly_usd", "$0.0000001"),
-    ],
-)
+@pytest.mark.parametrize(("limit", "param", "text"), [
+    ({"monthly_tokens": 100}, "monthly_tokens", "100 tokens"),
+    ({"monthly_nusd": 100}, "monthly_usd", "$0.0000001"),
+])  # fmt: skip
 def test_a_monthly_limit(limit, param, text):
     account = account_of(**limit, rpm=100)
     account.settle(admit(account), unix_s(NOW), 99, 99)
     held = account.admit(NOW, UNIX_S, 50, 50)  # there is room for any
     error = refused(account)  # until it is known what that one uses
-    assert (error.status, error.code, error.param, error.retry_after_s) == (
-        429, "rate_limit_exceeded", param, 1,
-    )  # fmt: skip
-    assert "reserved" in error.message
+    assert kind_of(error) == (429, "rate_limit_error", "rate_limit_exceeded", param)
+    assert error.retry_after_s == 1 and "reserved" in error.message
     account.settle(held, UNIX_S, 1, 1)
     error = refused(account)
-    assert (error.status, error.type, error.code, error.param) == (
-        402, "usage_limit_exceeded", "monthly_limit_reached", param,
-    )  # fmt: skip
+    assert kind_of(error) == (402, "usage_limit_exceeded", "monthly_limit_reached", param)
     text = f"The key's monthly limit of {text} is reached. It resets on 2026-07-01, 00:00 UTC."
     assert (error.message, error.retry_after_s, error.headers) == (text, None, b"")
     end = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
@@ -311,11 +294,7 @@ def test_a_monthly_limit(limit, param, text):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers):
-    memory = memory_of(workers)
-    accounts_of(workers, None, memory).open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
-    each = [
-        Account(accounts_of(workers, own, memory), 0, key_of(monthly_tokens=100)) for own in range(workers)
-    ]
+    each = workers_of(workers, monthly_tokens=100)
     account, later = each[0], datetime(2026, 8, 1, tzinfo=UTC).timestamp()
     account.settle(admit(account), UNIX_S, 90, 0)
     account.settle(account.admit(NOW, later, 5, 0), later, 30, 0)
@@ -325,12 +304,6 @@ def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers):
     permit = account.admit(NOW, later, 5, 0)
     account.settle(permit, later, 70, 0)
     refused(account, at_s=later)
-
-
-def test_the_limit_in_dollars_is_named_as_people_write_it():
-    account = account_of(monthly_nusd=25 * NUSD // 2)
-    account.settle(admit(account), UNIX_S, 0, 25 * NUSD // 2)
-    assert "monthly limit of $12.5 is" in refused(account).message
 
 
 def test_what_was_used_before_this_process_counts_in_its_month():
@@ -354,17 +327,10 @@ def test_a_key_without_limits_is_counted_too():
     assert account._accounts.used(0, UNIX_S) == (13, 35, UNIX_S + 1)
 
 
-@pytest.mark.parametrize(
-    ("limits", "is_limited", "reserves"),
-    [
-        ({"rpm": 1}, True, False),
-        ({"concurrency": 1}, True, False),
-        ({"tpm": 1}, True, True),
-        ({"monthly_tokens": 1}, True, True),
-        ({"monthly_nusd": 1}, True, True),
-        ({"max_tokens": 1}, False, False),
-    ],
-)
+@pytest.mark.parametrize(("limits", "is_limited", "reserves"), [
+    ({"rpm": 1}, True, False), ({"concurrency": 1}, True, False), ({"tpm": 1}, True, True),
+    ({"monthly_tokens": 1}, True, True), ({"monthly_nusd": 1}, True, True), ({"max_tokens": 1}, False, False),
+])  # fmt: skip
 def test_what_needs_counting_and_what_needs_an_estimate(limits, is_limited, reserves):
     account = account_of(**limits)
     assert (account.is_limited, account.reserves) == (is_limited, reserves)
@@ -384,24 +350,21 @@ def test_another_limit_goes_on_from_what_was_counted():
 # ---------------------------------------------------------------------- headers
 
 
-def test_header_lines():
+def test_what_is_let_in_and_what_is_refused_say_what_is_left_and_when_it_ends():
     account = account_of(rpm=3, tpm=1000)
-    lines = account.header_lines(admit(account, tokens=300), NOW + 0.8, UNIX_S - NOW)
-    assert b"X-RateLimit-Remaining-Requests: 2\r\nX-RateLimit-Reset-Requests: %d\r\n" % (UNIX_S + 60) in lines
-    assert b"X-RateLimit-Remaining-Tokens: 700\r\n" in lines
-    assert b"X-RateLimit-Reset-Tokens-After: 1m0s\r\n" in lines
-    assert len(account.header_names) == 8
-    assert b"x-ratelimit-remaining-tokens" in account.header_names
-
-
-def test_a_refusal_says_what_is_left_and_when_it_ends():
-    account = account_of(rpm=5, tpm=100)
-    account.settle(admit(account), UNIX_S, 100, 0)
+    permit = admit(account, tokens=300)
+    lines = account.header_lines(permit, NOW + 0.8, UNIX_S - NOW)
+    for line in (
+        b"Remaining-Requests: 2\r\nX-RateLimit-Reset-Requests: %d" % (UNIX_S + 60), b"Remaining-Tokens: 700",
+        b"Reset-Tokens-After: 1m0s",
+    ):  # fmt: skip
+        assert b"X-RateLimit-%b\r\n" % line in lines
+    assert len(account.header_names) == 8 and b"x-ratelimit-remaining-tokens" in account.header_names
+    account.settle(permit, UNIX_S, 1000, 0)
     error = refused(account, NOW + 10)
     assert error.param == "tpm"
-    assert b"X-RateLimit-Remaining-Requests: 4\r\n" in error.headers
-    assert b"X-RateLimit-Remaining-Tokens: 0\r\n" in error.headers
-    assert b"X-RateLimit-Reset-Tokens: %d\r\n" % (UNIX_S + 60) in error.headers
+    for line in (b"Remaining-Requests: 2", b"Remaining-Tokens: 0", b"Reset-Tokens: %d" % (UNIX_S + 60)):
+        assert b"X-RateLimit-%b\r\n" % line in error.headers
 
 
 # ---------------------------------------------------------------------- against a model
@@ -410,10 +373,8 @@ def test_a_refusal_says_what_is_left_and_when_it_ends():
 class Model:
     """The same in plain Python: one list of what happened, gone through each time."""
 
-    def __init__(
-        self, rpm: int | None, tpm: int | None, concurrency: int | None, monthly: int | None
-    ) -> None:
-        self.rpm, self.tpm, self.concurrency, self.monthly = rpm, tpm, concurrency, monthly
+    def __init__(self, *limits: int | None) -> None:
+        self.rpm, self.tpm, self.concurrency, self.monthly = limits
         self.begun: float | None = None
         self.requests = self.used = self.month_tokens = 0
         self.month: tuple[int, int] | None = None
@@ -433,17 +394,12 @@ class Model:
         _, used, requests = self.window(now)
         held = sum(self.running)
         in_month = self.month_tokens if self.month == (date.year, date.month) else 0
-        if self.monthly is not None and in_month >= self.monthly:
-            return "monthly_tokens"
-        if self.concurrency is not None and len(self.running) >= self.concurrency:
-            return "concurrency"
-        if self.rpm is not None and requests >= self.rpm:
-            return "rpm"
-        if self.tpm is not None and used + held >= self.tpm:
-            return "tpm"
-        if self.monthly is not None and in_month + held >= self.monthly:
-            return "monthly_tokens"
-        return ""
+        sums = [
+            ("monthly_tokens", in_month, self.monthly), ("concurrency", len(self.running), self.concurrency),
+            ("rpm", requests, self.rpm), ("tpm", used + held, self.tpm),
+            ("monthly_tokens", in_month + held, self.monthly),
+        ]  # fmt: skip
+        return next((name for name, reached, most in sums if most is not None and reached >= most), "")
 
     def may_count(self, now: float) -> bool:
         return self.rpm is None or self.window(now)[2] < self.rpm
@@ -465,26 +421,19 @@ class Model:
 
 
 _limit = st.none() | st.integers(1, 6)
-_EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look", "count"]),
-        st.integers(0, 2),  # the worker
-        st.integers(0, 40),  # tokens
-        st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 20 * 86400.0]),  # exact as floats
-        st.integers(0, 5),  # which one leaves
-    ),
-    max_size=60,
-)
+# What happens, at which worker, with how many tokens, behind how many seconds, and which one leaves.
+_EVENTS = st.lists(st.tuples(
+    st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look", "count"]),
+    st.integers(0, 2), st.integers(0, 40),
+    st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 20 * 86400.0]),  # exact as floats
+    st.integers(0, 5),
+), max_size=60)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_limit, st.none() | st.integers(1, 60), _limit, st.none() | st.integers(1, 300), _EVENTS)
 def test_any_sequence_of_three_workers(rpm, tpm, concurrency, monthly, events):
-    memory = memory_of(3)
-    key = key_of(rpm=rpm, tpm=tpm, concurrency=concurrency, monthly_tokens=monthly)
-    workers = [accounts_of(3, own, memory) for own in range(3)]
-    workers[0].open(0, month_of(UNIX_S)[0], Month(0, 0, 0.0))
-    accounts = [Account(each, 0, key) for each in workers]
+    accounts = workers_of(3, rpm=rpm, tpm=tpm, concurrency=concurrency, monthly_tokens=monthly)
     model = Model(rpm, tpm, concurrency, monthly)
     running: list[tuple[int, Permit]] = []
     now = NOW
@@ -529,10 +478,9 @@ def test_any_sequence_of_three_workers(rpm, tpm, concurrency, monthly, events):
             assert now >= account.spent_until or not model.may_count(now)
         date = datetime.fromtimestamp(unix_s(now), UTC)
         in_month = model.month_tokens if model.month == (date.year, date.month) else 0
-        assert workers[worker].used(0, unix_s(now))[:2] == (in_month, 2 * in_month)
+        assert accounts[worker]._accounts.used(0, unix_s(now))[:2] == (in_month, 2 * in_month)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50), st.lists(st.integers(0, 500), min_size=1, max_size=8), st.integers(0, 59))
 def test_retry_after_of_tokens_is_true(tpm, uses, second):
     account = account_of(accounts_of(memory=memory_of(1)), tpm=tpm)
@@ -555,19 +503,25 @@ def test_retry_after_of_tokens_is_true(tpm, uses, second):
 
 # ---------------------------------------------------------------------- several processes
 
-# Each is one worker. All begin at a word, and go on until each had enough turns. They hold what they get
-# until they are refused, and then let one go, so that others look on while there is something to be seen; who
-# is let in takes one of so many seats, as a witness that knows nothing of accounts.
-WORKER = """
+# Each is one worker of four. All begin at a word, and go on until each had enough turns. They hold what they
+# get until they are refused, and then let one go, so that others look on while there is something to be seen;
+# who is let in takes one of so many seats, as a witness that knows nothing of accounts.
+BEGIN = """
 import fcntl, json, mmap, sys
 from collections import deque
-from proxy.errors import LimitReached
 from proxy.access.key import Key
 from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.errors import LimitReached
 from proxy.server.file_lock import FileLock
-shared, seats, workers, own, limits, tokens = json.loads(sys.argv[1])
-memory = memoryview(mmap.mmap(shared, memory_bytes(workers)))
-account = Account(Accounts(memory, workers, own, FileLock(shared)), 0, Key("k", "k", b"", 0, **limits))
+shared, own, limits, *rest = json.loads(sys.argv[1])
+accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(4))), 4, own, FileLock(shared))
+account = Account(accounts, 0, Key("k", "k", b"", 0, **limits))
+NOW, UNIX_S = 1000.0, 1780315200.0
+"""
+WORKER = (
+    BEGIN
+    + """
+seats, tokens = rest
 running, taken = deque(), set()
 
 def sit():
@@ -587,14 +541,14 @@ def end_one():
     if seat is not None:
         fcntl.lockf(seats, fcntl.LOCK_UN, 1, seat)
         taken.discard(seat)
-    account.settle(permit, 1780315200.0, tokens, tokens)
+    account.settle(permit, UNIX_S, tokens, tokens)
 
 print("ready", flush=True)
 sys.stdin.readline()
 admitted = refused = without_seat = 0
 while refused < 20000 and admitted < 20000:
     try:
-        permit = account.admit(1000.0, 1780315200.0, tokens, tokens)
+        permit = account.admit(NOW, UNIX_S, tokens, tokens)
     except LimitReached:
         refused += 1
         if running:
@@ -609,36 +563,30 @@ while running:
 print(json.dumps([admitted, without_seat]), flush=True)
 sys.stdin.readline()
 """
+)
 # Counted only: there is nothing to settle.
-COUNTED = "account.count(1000.0, 1780315200.0) and None"
-HOLDER = """
-import json, mmap, sys
-from proxy.access.key import Key
-from proxy.access.limits import Account, Accounts, memory_bytes
-from proxy.server.file_lock import FileLock
-shared, workers, own, limits, holds = json.loads(sys.argv[1])
-accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(workers))), workers, own, FileLock(shared))
-account = Account(accounts, 0, Key("k", "k", b"", 0, **limits))
-account.admit(1000.0, 1780315200.0, 10, 10)
-if holds:
+COUNTING = WORKER.replace("account.admit(NOW, UNIX_S, tokens, tokens)", "account.count(NOW, UNIX_S) and None")
+assert COUNTING != WORKER
+HOLDER = (
+    BEGIN
+    + """
+account.admit(NOW, UNIX_S, 10, 10)
+if rest[0]:
     accounts.lock.acquire(0)
 print("in", flush=True)
 sys.stdin.read()
 """
-BUSY = """
-import json, mmap, sys
-from proxy.access.key import Key
-from proxy.access.limits import Account, Accounts, memory_bytes
-from proxy.server.file_lock import FileLock
-shared, workers, own = json.loads(sys.argv[1])
-accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(workers))), workers, own, FileLock(shared))
-account = Account(accounts, 0, Key("k", "k", b"", 0, concurrency=9, tpm=10**12))
-account.settle(account.admit(1000.0, 1780315200.0, 10, 10), 1780315200.0, 10, 10)
-account.admit(1000.0, 1780315200.0, 10, 10)
+)
+BUSY = (
+    BEGIN
+    + """
+account.settle(account.admit(NOW, UNIX_S, 10, 10), UNIX_S, 10, 10)
+account.admit(NOW, UNIX_S, 10, 10)
 print("in", flush=True)
 while True:
-    account.settle(account.admit(1000.0, 1780315200.0, 10, 10), 1780315200.0, 0, 0)
+    account.settle(account.admit(NOW, UNIX_S, 10, 10), UNIX_S, 0, 0)
 """
+)
 Begin = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -656,12 +604,9 @@ def begin(shared: int) -> Iterator[Begin]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def make(text: str, *arguments: object, also: int | None = None) -> subprocess.Popen[bytes]:
-        import json
-
         process = subprocess.Popen(
-            [sys.executable, "-c", text, json.dumps([shared, *arguments])],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            pass_fds=[shared, *([] if also is None else [also])],
+            [sys.executable, "-c", text, json.dumps([shared, *arguments])], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, pass_fds=[shared, *([] if also is None else [also])],
         )  # fmt: skip
         processes.append(process)
         assert process.stdout is not None
@@ -675,35 +620,35 @@ def begin(shared: int) -> Iterator[Begin]:
 
 
 def opened(shared: int) -> Accounts:
-    memory = memoryview(mmap.mmap(shared, memory_bytes(4)))
-    accounts = Accounts(memory, 4, None)
+    accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(4))), 4, None)
     accounts.open(0, accounts.at(UNIX_S), Month(0, 0, 0.0))
     return accounts
 
 
-@pytest.mark.parametrize(
-    ("limits", "tokens", "expected"),
-    [
-        ({"rpm": 500}, 0, 500),
-        ({"tpm": 4000}, 10, 400),
-        ({"monthly_tokens": 4000}, 10, 400),
-        ({"monthly_nusd": 4000}, 10, 400),
-        ({"concurrency": 9}, 0, None),
-        ({"rpm": 700, "tpm": 10**6, "concurrency": 9, "monthly_tokens": 10**6}, 1, 700),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
-)
-def test_exact_over_processes(shared, begin, limits, tokens, expected):
-    import json
+def first_of_four(accounts: Accounts, shared: int, **limits: int) -> Account:
+    """The account as one of these processes has it: this one."""
+    return Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
 
-    accounts = opened(shared)
+
+def results_of(begin: Begin, texts: list[str], limits: dict[str, int], tokens: int) -> list[list[int]]:
+    """What processes that all begin at a word have counted."""
     with open(os.memfd_create("seats"), "r+b") as seats:
         number = seats.fileno()
-        processes = [begin(WORKER, number, 4, own, limits, tokens, also=number) for own in range(4)]
+        processes = [begin(text, own, limits, number, tokens, also=number) for own, text in enumerate(texts)]
         for process in processes:
             process.stdin.write(b"\n")
             process.stdin.flush()
-        results = [json.loads(process.stdout.readline()) for process in processes]
+        return [json.loads(process.stdout.readline()) for process in processes]
+
+
+@pytest.mark.parametrize(("limits", "tokens", "expected"), [
+    ({"rpm": 500}, 0, 500), ({"tpm": 4000}, 10, 400), ({"monthly_tokens": 4000}, 10, 400),
+    ({"monthly_nusd": 4000}, 10, 400), ({"concurrency": 9}, 0, None),
+    ({"rpm": 700, "tpm": 10**6, "concurrency": 9, "monthly_tokens": 10**6}, 1, 700),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value))  # fmt: skip
+def test_exact_over_processes(shared, begin, limits, tokens, expected):
+    accounts = opened(shared)
+    results = results_of(begin, [WORKER] * 4, limits, tokens)
     admitted = sum(each for each, _ in results)
     assert sum(without for _, without in results) == 0
     if expected is not None:
@@ -711,33 +656,19 @@ def test_exact_over_processes(shared, begin, limits, tokens, expected):
         assert expected <= admitted <= expected + (3 if tokens and "rpm" not in limits else 0)
     assert accounts.used(0, UNIX_S)[:2] == (admitted * tokens, admitted * tokens)
     # Nothing is left behind: who comes next finds nobody there.
-    next_one = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(concurrency=1))
-    admit(next_one)
+    admit(first_of_four(accounts, shared, concurrency=1))
 
 
 def test_refusals_are_exact_over_processes_too(shared, begin):
     """Of four workers, two let requests in, and two count what they refuse."""
-    import json
-
     opened(shared)
-    limits = {"rpm": 700, "tpm": 10**6}
-    counting = WORKER.replace("account.admit(1000.0, 1780315200.0, tokens, tokens)", COUNTED)
-    assert counting != WORKER
-    with open(os.memfd_create("seats"), "r+b") as seats:
-        number = seats.fileno()
-        processes = [
-            begin((WORKER, counting)[own % 2], number, 4, own, limits, 0, also=number) for own in range(4)
-        ]
-        for process in processes:
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-        results = [json.loads(process.stdout.readline())[0] for process in processes]
-    assert sum(results) == 700
+    results = results_of(begin, [WORKER, COUNTING] * 2, {"rpm": 700, "tpm": 10**6}, 0)
+    assert sum(each for each, _ in results) == 700
 
 
 def test_what_another_writes_is_never_seen_half(shared, begin):
     accounts = opened(shared)
-    begin(BUSY, 4, 1)
+    begin(BUSY, 1, {"concurrency": 9, "tpm": 10**12})
     # Of which one request runs all the time, and ten tokens were used.
     by_running = Account(Accounts(accounts.memory, 4, 0), 0, key_of(concurrency=1))
     by_use = Account(Accounts(accounts.memory, 4, 0), 0, key_of(monthly_tokens=10))
@@ -751,12 +682,11 @@ def test_what_another_writes_is_never_seen_half(shared, begin):
 
 def test_a_process_killed_while_it_holds_the_lock(shared, begin):
     accounts = opened(shared)
-    limits = {"concurrency": 3}
-    process = begin(HOLDER, 4, 1, limits, True)
+    process = begin(HOLDER, 1, {"concurrency": 3}, True)
     with pytest.raises(OSError):
         fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)  # nobody gets in now
     process.kill()
-    alive = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
+    alive = first_of_four(accounts, shared, concurrency=3)
     admit(alive)
     admit(alive)
     refused(alive)  # what it held is held until somebody says that it is gone
@@ -768,8 +698,8 @@ def test_a_process_killed_while_it_holds_the_lock(shared, begin):
 def test_a_process_killed_with_requests_running(shared, begin):
     accounts = opened(shared)
     limits = {"concurrency": 2, "tpm": 20, "rpm": 5}
-    gone = [begin(HOLDER, 4, own, limits, False) for own in (1, 2)]
-    alive = Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
+    gone = [begin(HOLDER, own, limits, False) for own in (1, 2)]
+    alive = first_of_four(accounts, shared, **limits)
     refused(alive)
     for own, process in enumerate(gone, 1):
         process.kill()

@@ -16,16 +16,12 @@ def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
     rows = {row["id"]: row for row in all_rows(catalog())}
     assert list(rows) == [one.id for one in MODELS] + [one.name for one in ALIASES]
     assert rows["openai/gpt-4o"] == {
-        "id": "openai/gpt-4o",
-        "object": "model",
-        "created": 17,
-        "owned_by": "openai",
-        "context_window": 128_000,
-        "max_output_tokens": 16_384,
+        "id": "openai/gpt-4o", "object": "model", "created": 17, "owned_by": "openai",
+        "context_window": 128_000, "max_output_tokens": 16_384,
         "capabilities": {
             "chat": True, "completions": True, "embeddings": False, "responses": True, "messages": True,
-            "images": False, "speech": False, "moderations": False, "rerank": False,
-            "tools": True, "vision": True,
+            "images": False, "speech": False, "moderations": False, "rerank": False, "tools": True,
+            "vision": True,
         },
         "pricing": {"input": 2.5, "output": 10.0},
     }  # fmt: skip

@@ -22,18 +22,14 @@ async def admin(request, tmp_path):
         yield found
 
 
-@pytest.mark.parametrize(
-    ("listen", "url"),
-    [
-        (Listen("127.0.0.1", 8081), "http://127.0.0.1:8081"),
+def test_the_address_is_the_configurations():
+    """How a listener is reached is in test_parser.py."""
+    for listen, url in (
         (Listen("0.0.0.0", 1), "http://127.0.0.1:1"),
-        (Listen("::", 1), "http://[::1]:1"),
         (Listen(path="/run/x.sock"), "unix:/run/x.sock"),
-    ],
-)
-def test_the_address_is_the_configurations(listen, url):
-    assert connect(None, AdminConfig(listen), {}).url == url
-    assert connect("http://other:1/", AdminConfig(listen), {}).url == "http://other:1"
+    ):
+        assert connect(None, AdminConfig(listen), {}).url == url
+        assert connect("http://other:1/", AdminConfig(listen), {}).url == "http://other:1"
 
 
 @pytest.mark.parametrize(("listen", "said"), [(None, "switched off"), (Listen("127.0.0.1", 0), "--admin")])
@@ -52,13 +48,6 @@ async def test_nobody_there(url):
     assert ("see how it is spelled in --admin" if "invalid" in url else "tokenhub serve") in said
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "unix:/nowhere/x.sock"])
-def test_where_certainly_nothing_was_done(url):
-    with pytest.raises(NoGateway) as caught:
-        Admin(url, "").ask("GET", "/routes")
-    assert caught.value.why == f"no gateway answers at {url}"
-
-
 async def test_where_something_may_have_been_done():
     """Whoever takes a request and leaves is somebody."""
 
@@ -73,11 +62,12 @@ async def test_where_something_may_have_been_done():
     assert not isinstance(caught.value, NoGateway)
 
 
-async def test_an_answer_as_text(admin):
+async def test_an_answer_as_text_and_the_rows_of_a_list(admin):
     text = await asyncio.to_thread(admin.read, "/aliases/both")
     assert json.loads(text)["name"] == "both"
     with pytest.raises(NotFound, match="404"):
         await asyncio.to_thread(admin.read, "/nothing")
+    assert [row["name"] for row in await asyncio.to_thread(admin.rows, "/aliases")] == ["both"]
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://x:y", "http://[::1"])
@@ -118,10 +108,6 @@ async def test_an_answer_without_a_list(provider, answer):
     provider.script = script
     said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").rows, "/routes")
     assert said.endswith("is not TokenHub's admin API")
-
-
-async def test_the_rows_of_a_list(admin):
-    assert [row["name"] for row in await asyncio.to_thread(admin.rows, "/aliases")] == ["both"]
 
 
 def test_the_admin_api_of_a_command(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def planned(monkeypatch):
     return plan_of
 
 
-def test_by_default_it_is_little(planned):
+def test_by_default_it_is_little_and_at_a_rate_there_are_connections_enough(planned):
     plan = planned()
     assert (plan.requests, plan.concurrency, plan.rate, plan.duration_s) == (100, 10, None, None)
     assert (plan.path, plan.endpoint, plan.is_stream) == ("/v1/chat/completions", "chat", False)
@@ -39,6 +39,7 @@ def test_by_default_it_is_little(planned):
     assert body.keys() == {"model", "messages"}
     assert body["model"] == plan.model == "auto"
     assert (planned.strategy, planned.as_json) == (None, False)
+    assert planned("m", "--rate", "5").concurrency == 1000
 
 
 def test_all_of_it(planned):
@@ -50,10 +51,6 @@ def test_all_of_it(planned):
     assert (planned.strategy, planned.as_json) == ("cost", True)
     body = json.loads(plan.body)
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
-
-
-def test_at_a_rate_there_are_connections_enough(planned):
-    assert planned("m", "--rate", "5").concurrency == 1000
 
 
 @pytest.mark.parametrize("count", [1, 66, 67, 100_000])
@@ -68,22 +65,17 @@ def test_a_body_of_ones_own(planned, tmp_path, monkeypatch):
     path = tmp_path / "body.json"
     path.write_text('{"model": "own", "messages": [], "temperature": 0.5}')
     assert json.loads(planned("--body", str(path)).body) == {
-        "model": "own",
-        "messages": [],
-        "temperature": 0.5,
-    }
+        "model": "own", "messages": [], "temperature": 0.5,
+    }  # fmt: skip
     assert json.loads(planned("m", "--body", str(path)).body)["model"] == "m"
     monkeypatch.setattr("sys.stdin", io.StringIO('{"messages": []}'))
     assert json.loads(planned("--body", "-").body)["model"] == "auto"
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--endpoint", "embeddings"], "embeddings need a model: name one"),
-        (["--body", "/nowhere/x.json"], "can't read /nowhere/x.json: No such file"),
-    ],
-)
+@pytest.mark.parametrize(("argv", "said"), [
+    (["--endpoint", "embeddings"], "embeddings need a model: name one"),
+    (["--body", "/nowhere/x.json"], "can't read /nowhere/x.json: No such file"),
+])  # fmt: skip
 def test_what_cannot_be_planned(capsys, argv, said):
     assert main(["bench", *argv, "--url", "http://h:1"]) == 1
     err = capsys.readouterr().err

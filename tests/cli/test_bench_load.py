@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import asynccontextmanager
 from random import Random
@@ -11,31 +10,13 @@ from random import Random
 import pytest
 
 from proxy.cli.bench_load import Load, Plan
-from proxy.cli.data_client import session_of, target_of
-from proxy.cli.parser import CommandError, url_of
+from proxy.cli.data_client import session_of
+from proxy.cli.parser import CommandError
 from proxy.config.parse import parse
-from tests.cli.test_chat import EVENTS, config, delta, event
+from proxy.config.settings import Config
+from tests.support.chats import ANSWER, USAGE, answer, config, delta, event, plan_of, saying, stream_of
+from tests.support.chats import END as LAST
 from tests.support.fakes import Call, until
-
-USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 600}}
-ANSWER = json.dumps({"choices": [], "usage": USAGE}).encode()
-
-
-def plan_of(server, **more) -> Plan:
-    given = {
-        "target": target_of(url_of(server.addresses[0]), None),
-        "model": "mock/m",
-        "path": "/v1/chat/completions",
-        "endpoint": "chat",
-        "body": b'{"model":"mock/m","messages":[]}',
-        "is_stream": False,
-        "concurrency": 3,
-        "rate": None,
-        "requests": 10,
-        "duration_s": None,
-        "timeout_s": 10.0,
-    }
-    return Plan(**given | more)
 
 
 @asynccontextmanager
@@ -44,20 +25,44 @@ async def loading(plan: Plan, key: str = ""):
         yield Load(plan, session, Random(1)), asyncio.get_running_loop().create_future()
 
 
-async def answer(call: Call) -> None:
-    while True:
+async def loaded(plan: Plan, config: Config | None = None, key: str = "") -> dict:
+    """The summary of a load that has run."""
+    async with loading(plan, key) as (load, stop):
+        await load.check()
+        await load.run(stop)
+        return await load.summary(config)
+
+
+def held(event: asyncio.Event):
+    """A provider whose first answer waits for ``event``."""
+
+    async def script(call: Call) -> None:
         await call.request()
+        await event.wait()
         await call.answer(ANSWER)
+        await answer(call)
+
+    return script
+
+
+async def late_s(load: Load, stop: asyncio.Future, release: asyncio.Event) -> None:
+    """Run a load whose first answer comes after 110 ms."""
+    running = asyncio.create_task(load.run(stop))
+    await until(lambda: load.begun and time.monotonic() - load.begun > 0.11)
+    release.set()
+    await asyncio.wait_for(running, 5)
+
+
+@pytest.fixture
+async def server(provider, start):
+    provider.script = answer
+    return await start(config(provider))
 
 
 async def test_so_many_requests(provider, start):
     provider.script = answer
     text = config(provider).replace("[server]", "[server]\nserver_timing = true")
-    server = await start(text)
-    async with loading(plan_of(server)) as (load, stop):
-        await load.check()
-        await load.run(stop)
-        found = await load.summary(parse(text))
+    found = await loaded(plan_of(await start(text)), parse(text))
     assert provider.connections <= 3
     assert (found["requests"], found["failed"], found["failures"], found["cut_off"]) == (10, 0, [], 0)
     assert found["tokens"] == {"input": 10_000, "cached": 6000, "output": 5000, "reasoning": 0}
@@ -68,26 +73,16 @@ async def test_so_many_requests(provider, start):
     assert (found["usd"], found["usd_is_most"]) == (0.02, False)
     assert found["requests_per_s"] == pytest.approx(10 / found["elapsed_s"], rel=0.2)
     assert found["client_cpu"] > 0
-    assert (found["model"], found["endpoint"], found["concurrency"], found["rate"]) == (
-        "mock/m",
-        "chat",
-        3,
-        None,
-    )
+    told = {"model": "mock/m", "endpoint": "chat", "concurrency": 3, "rate": None}
+    assert found.items() >= told.items()
 
 
-async def test_prices_that_only_the_gateway_knows(provider, start):
+async def test_prices_that_only_the_gateway_knows(provider, server, start):
     """Of cached tokens it tells none."""
-    provider.script = answer
-    server = await start(config(provider))
-    async with loading(plan_of(server, requests=1)) as (load, stop):
-        await load.run(stop)
-        found = await load.summary(None)
+    found = await loaded(plan_of(server, requests=1))
     assert (found["usd"], found["usd_is_most"]) == (0.002, True)
-    server = await start(config(provider, prices=""))
-    async with loading(plan_of(server, requests=1)) as (load, stop):
-        await load.run(stop)
-        assert (await load.summary(None))["usd"] is None
+    free = await start(config(provider, prices=""))
+    assert (await loaded(plan_of(free, requests=1)))["usd"] is None
 
 
 async def test_streams(provider, start):
@@ -95,7 +90,7 @@ async def test_streams(provider, start):
 
     async def script(call: Call) -> None:
         await call.request()
-        await call.send(EVENTS + event(delta("")))
+        await call.send(stream_of(delta(""), end=b""))
         await more[0].wait()
         await call.send(event(delta("a")))
         await more[1].wait()
@@ -123,49 +118,24 @@ async def test_streams(provider, start):
     assert found["tokens"]["output"] == 500
 
 
-END = event(b"[DONE]") + b"0\r\n\r\n"
+BAD = b'{"error":{"code":"bad","message":"why"}}'
 
 
-@pytest.mark.parametrize(
-    ("script_of", "reason", "message"),
-    [
-        (
-            b"HTTP/1.1 400 No\r\nContent-Length: 39\r\n\r\n"
-            + b'{"error":{"code":"bad","message":"why"}}'[:39],
-            "400",
-            "",
-        ),
-        (
-            b'HTTP/1.1 429 No\r\nContent-Length: 40\r\n\r\n{"error":{"code":"bad","message":"why"}}',
-            "429 bad",
-            "why",
-        ),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 5\r\n\r\n<html", "500", "<html"),
-        (
-            EVENTS + event(delta("a")) + event({"error": {"message": "over"}}) + b"0\r\n\r\n",
-            "error event",
-            "over",
-        ),
-        (EVENTS + event(delta("a")) + event(b"{broken") + END, None, ""),
-        (EVENTS + event(b"{broken") + b"0\r\n\r\n", "error event", "none of the chat API"),
-        (EVENTS + event(b"[7]") + b"0\r\n\r\n", "error event", "none of the chat API"),
-        (EVENTS + event({"error": None, "choices": []}) + END, None, ""),
-        (EVENTS + event(delta("a")) + b"5\r\nda", "broke off", ""),
-    ],
-    ids=["cut-json", "json", "text", "event", "unread", "no-json", "no-object", "no-error", "cut"],
-)
-async def test_failures(provider, start, script_of, reason, message):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(script_of)
-        if not script_of.endswith(b"da"):
-            await call.gone()
-
-    provider.script = script
-    server = await start(config(provider))
-    async with loading(plan_of(server, requests=1)) as (load, stop):
-        await load.run(stop)
-        found = await load.summary(None)
+@pytest.mark.parametrize(("data", "reason", "message"), [
+    (b"HTTP/1.1 400 No\r\nContent-Length: 39\r\n\r\n" + BAD[:39], "400", ""),
+    (b"HTTP/1.1 429 No\r\nContent-Length: 40\r\n\r\n" + BAD, "429 bad", "why"),
+    (b"HTTP/1.1 500 No\r\nContent-Length: 5\r\n\r\n<html", "500", "<html"),
+    (stream_of(delta("a"), {"error": {"message": "over"}}), "error event", "over"),
+    (stream_of(delta("a"), b"{broken", b"[DONE]"), None, ""),
+    (stream_of(b"{broken"), "error event", "none of the chat API"),
+    (stream_of(b"[7]"), "error event", "none of the chat API"),
+    (stream_of({"error": None, "choices": []}, b"[DONE]"), None, ""),
+    (stream_of(delta("a"), end=b"5\r\nda"), "broke off", ""),
+    (stream_of(delta("a"), end=b""), "error event", ""),  # the gateway tells that the provider went away
+])  # fmt: skip
+async def test_failures(provider, server, data, reason, message):
+    provider.script = saying(data, stays=data.endswith(LAST) or not data.startswith(b"HTTP/1.1 200"))
+    found = await loaded(plan_of(server, requests=1))
     if reason is None:
         assert found["failures"] == []
         return
@@ -175,38 +145,13 @@ async def test_failures(provider, start, script_of, reason, message):
     assert found["latency_ms"] is None
 
 
-async def test_a_stream_the_gateway_tells_the_end_of(provider, start):
-    """The provider goes away between two events."""
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(EVENTS + event(delta("a")))
-
-    provider.script = script
-    server = await start(config(provider))
-    async with loading(plan_of(server, requests=1)) as (load, stop):
-        await load.run(stop)
-        [failure] = (await load.summary(None))["failures"]
-    assert failure["reason"] == "error event"
-
-
-async def test_no_end_in_time(provider, start):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(EVENTS + event(delta("a")))
-        await call.gone()
-
-    provider.script = script
-    server = await start(config(provider))
-    async with loading(plan_of(server, requests=1, timeout_s=0.05)) as (load, stop):
-        await load.run(stop)
-        [failure] = (await load.summary(None))["failures"]
+async def test_no_end_in_time(provider, server):
+    provider.script = saying(stream_of(delta("a"), end=b""))
+    [failure] = (await loaded(plan_of(server, requests=1, timeout_s=0.05)))["failures"]
     assert failure == {"reason": "timeout", "count": 1, "message": "no end of the answer within 0.05 s"}
 
 
-async def test_a_gateway_that_leaves(provider, start):
-    provider.script = answer
-    server = await start(config(provider))
+async def test_a_gateway_that_leaves(server):
     plan = plan_of(server)
     await server.close()
     async with loading(plan) as (load, stop):
@@ -217,55 +162,29 @@ async def test_a_gateway_that_leaves(provider, start):
     assert (failure["reason"], failure["count"]) == ("connect", 10)
 
 
-async def test_at_a_rate_latency_counts_from_when_a_request_was_due(provider, start):
+async def test_at_a_rate_latency_counts_from_when_a_request_was_due(provider, server):
     """One connection, which the first request holds for 100 ms: those behind it were due all that time."""
-    release = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await release.wait()
-        await call.answer(ANSWER)
-        await answer(call)
-
-    provider.script = script
-    server = await start(config(provider))
+    provider.script = held(release := asyncio.Event())
     async with loading(plan_of(server, requests=5, concurrency=1, rate=100.0)) as (load, stop):
-        running = asyncio.create_task(load.run(stop))
-        await until(lambda: load.begun and time.monotonic() - load.begun > 0.11)
-        release.set()
-        await asyncio.wait_for(running, 5)
+        await late_s(load, stop, release)
     assert load.results.done == 5
     for number, took_s in enumerate(load.results.took.kept):
         assert took_s > 0.1 - number / 100
 
 
-async def test_a_rate_is_held(provider, start):
-    provider.script = answer
-    server = await start(config(provider))
+async def test_a_rate_is_held(server):
     async with loading(plan_of(server, requests=20, rate=200.0)) as (load, stop):
         await load.run(stop)
     assert load.elapsed_s > 19 / 200 - 0.002  # the last one is due then; a timer may be a little early
     assert load.unsent == 0
 
 
-async def test_so_long(provider, start):
+async def test_so_long(provider, server):
     """What was due in that time and found no connection is told, and not sent afterwards."""
-    release = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await release.wait()
-        await call.answer(ANSWER)
-        await answer(call)
-
-    provider.script = script
-    server = await start(config(provider))
+    provider.script = held(release := asyncio.Event())
     plan = plan_of(server, requests=None, duration_s=0.1, concurrency=1, rate=100.0)
     async with loading(plan) as (load, stop):
-        running = asyncio.create_task(load.run(stop))
-        await until(lambda: load.begun and time.monotonic() - load.begun > 0.11)
-        release.set()
-        await asyncio.wait_for(running, 5)
+        await late_s(load, stop, release)
         found = await load.summary(None)
     assert (found["requests"], found["unsent"], found["cut_off"]) == (1, 9, 0)
     assert load.results.took.most_s > 0.1
@@ -292,9 +211,7 @@ async def test_ended_early(provider, start):
     assert (found["requests"], found["failed"], found["cut_off"]) == (2, 0, 2)
 
 
-async def test_a_fault_of_ours_is_not_hidden(provider, start, monkeypatch):
-    provider.script = answer
-    server = await start(config(provider))
+async def test_a_fault_of_ours_is_not_hidden(server, monkeypatch):
     async with loading(plan_of(server)) as (load, stop):
         monkeypatch.setattr(load.results, "add", lambda outcome: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -302,19 +219,10 @@ async def test_a_fault_of_ours_is_not_hidden(provider, start, monkeypatch):
 
 
 async def test_embeddings_and_the_simulator(provider, start):
-    server = await start(
-        config(provider) + '[models."mock/e"]\ncapabilities = ["embeddings"]\n[simulator]\nmode = "always"\n'
-    )
-    plan = plan_of(
-        server,
-        path="/v1/embeddings",
-        endpoint="embeddings",
-        body=b'{"model":"mock/e","input":"x"}',
-        requests=2,
-    )
-    async with loading(plan) as (load, stop):
-        await load.run(stop)
-        found = await load.summary(None)
+    more = '[models."mock/e"]\ncapabilities = ["embeddings"]\n[simulator]\nmode = "always"\n'
+    server = await start(config(provider) + more)
+    body = b'{"model":"mock/e","input":"x"}'
+    found = await loaded(plan_of(server, path="/v1/embeddings", endpoint="embeddings", body=body, requests=2))
     assert (found["requests"], found["failed"], found["simulated"], found["usd"]) == (2, 0, 2, 0.0)
     assert found["tokens"]["input"] > 0
 
@@ -322,19 +230,14 @@ async def test_embeddings_and_the_simulator(provider, start):
 async def test_a_key_is_sent(provider, start):
     provider.script = answer
     server = await start(config(provider).replace('auth = "none"', 'auth = "passthrough"'))
-    async with loading(plan_of(server, requests=1), key="sk-1") as (load, stop):
-        await load.run(stop)
+    await loaded(plan_of(server, requests=1), key="sk-1")
     assert b"authorization: bearer sk-1\r\n" in provider.seen[0][0].lower()
 
 
-@pytest.mark.parametrize(
-    ("more", "text"),
-    [
-        ({}, "10 requests, 3 at a time,"),
-        ({"rate": 0.5}, "10 requests, 0.5 a second,"),
-        ({"requests": None, "duration_s": 2.0}, "2 s of requests, 3 at a time,"),
-    ],
-)
-async def test_amounts(provider, start, more, text):
-    server = await start(config(provider))
+@pytest.mark.parametrize(("more", "text"), [
+    ({}, "10 requests, 3 at a time,"),
+    ({"rate": 0.5}, "10 requests, 0.5 a second,"),
+    ({"requests": None, "duration_s": 2.0}, "2 s of requests, 3 at a time,"),
+])  # fmt: skip
+async def test_amounts(server, more, text):
     assert plan_of(server, **more).amount == text

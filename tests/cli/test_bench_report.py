@@ -15,10 +15,9 @@ from proxy.cli.bench_load import Load
 from proxy.cli.bench_report import progress, progress_text, run, show_summary
 from proxy.cli.bench_stats import Outcome
 from proxy.cli.tables import cells
-from tests.cli.test_bench_load import answer, plan_of
-from tests.cli.test_chat import config
-from tests.cli.test_terminal import Stream
+from tests.support.chats import answer, config, plan_of
 from tests.support.fakes import Call, until
+from tests.support.terminal import Stream
 
 
 @pytest.fixture
@@ -27,12 +26,11 @@ async def plan(provider, start):
     return plan_of(await start(config(provider)))
 
 
-async def test_a_run(plan, capsys):
+async def test_a_run_for_people_and_for_programs(plan, capsys):
     assert await run(plan, None, "cost", as_json=False) == 0
     out, err = capsys.readouterr()
     lines = dict(line.split(maxsplit=1) for line in out.splitlines() if line)
-    assert lines["gateway"] == plan.target.url
-    assert lines["load"] == "mock/m, chat, 3 at a time"
+    assert (lines["gateway"], lines["load"]) == (plan.target.url, "mock/m, chat, 3 at a time")
     assert lines["requests"].startswith("10 in ")
     assert lines["requests"].endswith(" s, 0 of them failed")
     assert lines["tokens"] == "10,000 in (6,000 cached), 5,000 out"
@@ -42,9 +40,6 @@ async def test_a_run(plan, capsys):
         f"tokenhub: 10 requests, 3 at a time, to {plan.target.url}; providers charge for real answers. "
         "Ctrl-C ends it\n"
     )
-
-
-async def test_a_document_for_programs(plan, capsys):
     assert await run(plan, None, None, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["requests"], found["interrupted"]) == (10, False)
@@ -87,7 +82,7 @@ def load_of(plan, *outcomes: Outcome) -> Load:
     return load
 
 
-async def test_the_line(plan):
+async def test_the_line_of_a_number_and_of_a_duration(plan):
     load = load_of(plan, Outcome(0.012), Outcome(0.031), Outcome(1.0, "connect"))
     text = progress_text(load, 106.0, 100)
     assert text == "━" * 6 + "─" * 14 + " 3/10  0.5/s  1 failed  p50 12.0 ms  p99 31.0 ms  0:06"
@@ -97,9 +92,6 @@ async def test_the_line(plan):
     assert progress_text(load_of(plan), 100.0, 80).endswith(" 0/10  0.0/s  0 failed  0:00")
     load.begun = 0.0
     assert "0.0/s" in progress_text(load, 5.0, 80)  # nothing has begun
-
-
-async def test_the_line_of_a_duration(plan):
     load = load_of(plan._replace(requests=None, duration_s=60.0), *[Outcome(0.5)] * 1200)
     assert progress_text(load, 130.0, 100).startswith("━" * 10 + "─" * 10 + " 1,200  40.0/s  0 failed")
     assert progress_text(load, 500.0, 100).startswith("━" * 20 + " ")
@@ -129,22 +121,19 @@ SUMMARY = {
 TOKENS = {"input": 1, "cached": 0, "output": 2, "reasoning": 0}
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({}, "load        m, chat streams, 5 a second\n"),
-        ({"tokens": TOKENS, "usd": None}, "cost        unknown\n"),
-        ({"tokens": TOKENS, "usd": 1.5}, "cost        $1.500000 by list prices\n"),
-        ({"tokens": TOKENS, "simulated": 10}, "cost        nothing: all answers are SIMULATED\n"),
-        ({"tokens": TOKENS, "simulated": 8, "failed": 2}, "cost        nothing: all answers are SIMULATED\n"),
-        ({"simulated": 4}, "\n4 answers are SIMULATED\n"),
-        ({"failed_over": 3}, "failed over  3\n"),
-        ({"providers": {"a": 7, "b": 3}}, "by provider  a 7, b 3\n"),
-        ({"interrupted": True, "cut_off": 2}, "ended early; 2 requests were under way and don't count\n"),
-        ({"unsent": 9}, "9 requests were due and not sent, for want of a free one of 2 connections"),
-        ({"client_cpu": 0.95}, "the client took 95% of a core"),
-    ],
-)
+@pytest.mark.parametrize(("more", "said"), [
+    ({}, "load        m, chat streams, 5 a second\n"),
+    ({"tokens": TOKENS, "usd": None}, "cost        unknown\n"),
+    ({"tokens": TOKENS, "usd": 1.5}, "cost        $1.500000 by list prices\n"),
+    ({"tokens": TOKENS, "simulated": 10}, "cost        nothing: all answers are SIMULATED\n"),
+    ({"tokens": TOKENS, "simulated": 8, "failed": 2}, "cost        nothing: all answers are SIMULATED\n"),
+    ({"simulated": 4}, "\n4 answers are SIMULATED\n"),
+    ({"failed_over": 3}, "failed over  3\n"),
+    ({"providers": {"a": 7, "b": 3}}, "by provider  a 7, b 3\n"),
+    ({"interrupted": True, "cut_off": 2}, "ended early; 2 requests were under way and don't count\n"),
+    ({"unsent": 9}, "9 requests were due and not sent, for want of a free one of 2 connections"),
+    ({"client_cpu": 0.95}, "the client took 95% of a core"),
+])  # fmt: skip
 def test_what_is_said(capsys, more, said):
     show_summary(SUMMARY | more)
     assert said in capsys.readouterr().out

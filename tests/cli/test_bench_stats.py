@@ -49,8 +49,7 @@ def test_a_summary_in_milliseconds():
 def test_memory_has_an_end_and_what_is_kept_is_a_fair_part(monkeypatch):
     monkeypatch.setattr(bench_stats, "MAX_KEPT", 2000)
     found = times(*(n / 100_000 for n in range(100_000)), 7.0)
-    assert len(found.kept) == 2000
-    assert (found.count, found.most_s) == (100_001, 7.0)
+    assert (len(found.kept), found.count, found.most_s) == (2000, 100_001, 7.0)
     summary = found.summary_ms()
     assert summary["max"] == 7000
     # Of 2,000 drawn at random; the seed is fixed.
@@ -68,7 +67,7 @@ def test_a_glance_takes_little_and_is_near(monkeypatch):
     assert times().glance(50) is None
 
 
-def test_results():
+def test_results_also_of_nothing_and_of_reasons_without_end():
     results = Results(Random(1))
     usage = Usage(10, 4, 0, 5, 1)
     results.add(Outcome(0.2, None, "", "p", "p/m", 0.1, 0.001, usage, True, False))
@@ -86,25 +85,12 @@ def test_results():
     assert found["latency_ms"]["max"] == 600  # failed ones are not in it
     assert (found["ttft_ms"]["p50"], found["gateway_ms"]["p50"], found["gap_ms"]) == (100, 1, None)
     assert found["tokens"] == {"input": 30, "cached": 12, "output": 15, "reasoning": 3}
-    assert found["providers"] == {"q": 3, "p": 1}
-    assert (found["failed_over"], found["simulated"]) == (1, 1)
+    assert (found["providers"], found["failed_over"], found["simulated"]) == ({"q": 3, "p": 1}, 1, 1)
     assert results.models["q/m"] == Usage(20, 8, 0, 10, 2)
-
-
-def test_nothing_done():
     found = Results(Random(1)).summary(0.0)
-    assert (found["requests"], found["requests_per_s"], found["latency_ms"], found["tokens"]) == (
-        0,
-        0,
-        None,
-        None,
-    )
-
-
-def test_reasons_without_end_are_not_kept_apart():
+    assert (found["requests"], found["requests_per_s"]) == (0, 0)
+    assert found["latency_ms"] is found["tokens"] is None
     results = Results(Random(1))
     for number in range(1000):
         results.add(Outcome(1.0, f"reason {number}", "why"))
-    assert len(results.reasons) == 51
-    assert results.reasons["others"] == 950
-    assert results.failed == 1000
+    assert (len(results.reasons), results.reasons["others"], results.failed) == (51, 950, 1000)

@@ -16,15 +16,12 @@ from proxy.config.parse import parse
 TEXT = '[server]\nlisten = ["{listen}"]\n[providers.p]\nbase_url = "http://h/v1"\n[models."p/m"]\n'
 
 
-@pytest.mark.parametrize(
-    ("url", "target"),
-    [
-        ("http://h:1", Target("http://h:1", "http://h:1")),
-        ("https://h/base/v1/", Target("https://h/base", "https://h/base")),
-        ("http://[::1]:1/", Target("http://[::1]:1", "http://[::1]:1")),
-        ("unix:/run/g.sock", Target("unix:/run/g.sock", "http://localhost", "/run/g.sock")),
-    ],
-)
+@pytest.mark.parametrize(("url", "target"), [
+    ("http://h:1", Target("http://h:1", "http://h:1")),
+    ("https://h/base/v1/", Target("https://h/base", "https://h/base")),
+    ("http://[::1]:1/", Target("http://[::1]:1", "http://[::1]:1")),
+    ("unix:/run/g.sock", Target("unix:/run/g.sock", "http://localhost", "/run/g.sock")),
+])  # fmt: skip
 def test_addresses(url, target):
     assert target_of(url, None) == target
 
@@ -70,13 +67,10 @@ def test_events_however_they_are_cut(places):
     assert found == EVENTS
 
 
-def test_events_byte_by_byte_and_with_more_behind():
+def test_events_byte_by_byte_with_more_behind_and_without_an_end(monkeypatch):
     events = Events()
     assert [event for byte in STREAM for event in events.feed(bytes([byte]))] == EVENTS
     assert Events().feed(STREAM + b"data: half") == EVENTS
-
-
-def test_an_event_has_an_end(monkeypatch):
     monkeypatch.setattr(data_client, "MAX_EVENT_BYTES", 10)
     events = Events()
     assert events.feed(b"data: 1234") == []
@@ -84,23 +78,16 @@ def test_an_event_has_an_end(monkeypatch):
         events.feed(b"5")
 
 
-@pytest.mark.parametrize(
-    ("event", "text"),
-    [
-        ({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}, "ab"),
-        ({"choices": [{"delta": {"content": None}}]}, ""),
-        ({"choices": [{"delta": None}, {}]}, ""),
-        ({"choices": None}, ""),
-        ({}, ""),
-    ],
-)
+@pytest.mark.parametrize(("event", "text"), [
+    ({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}, "ab"),
+    ({"choices": [{"delta": {"content": None}}]}, ""), ({"choices": [{"delta": None}, {}]}, ""),
+    ({"choices": None}, ""), ({}, ""),
+])  # fmt: skip
 def test_the_text_of_an_event(event, text):
     assert content_of(event) == text
 
 
 # ---------------------------------------------------------------------- TLS
-
-
 def tls_config(folder, listen: str = "0.0.0.0:1"):
     text = TEXT.format(listen=listen).replace(
         "[providers.p]", f'tls_cert = "{folder}/c.pem"\ntls_key = "{folder}/k.pem"\n[providers.p]'
@@ -110,8 +97,7 @@ def tls_config(folder, listen: str = "0.0.0.0:1"):
 
 def test_a_gateway_of_this_machine_with_a_certificate(tmp_path):
     target = target_of(None, tls_config(tmp_path))
-    assert target.url == "https://127.0.0.1:1"
-    assert target.certificate == f"{tmp_path}/c.pem"
+    assert (target.url, target.certificate) == ("https://127.0.0.1:1", f"{tmp_path}/c.pem")
     assert not target_of("https://127.0.0.1:1", tls_config(tmp_path)).certificate  # any that is valid
     assert target_of(None, tls_config(tmp_path, "unix:/run/g.sock")).url == "http://localhost"
 

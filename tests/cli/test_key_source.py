@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 import sqlite3
 import time
@@ -42,6 +43,7 @@ auth = "none"
 [models."p/big"]
 """
 NOBODY = "127.0.0.1:1"
+WHY = "no gateway answers at http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -63,14 +65,24 @@ def said():
 def ask(text, said):
     """``use`` of a configuration that leads to no gateway."""
 
-    def ask(work, *, admin=NOBODY, url=None, **how):
-        return use(work, said.append, url=url, config=parse(text(admin)), environ={}, **how)
+    def ask(work, *, admin=NOBODY, url=None, config=None, **how):
+        return use(work, said.append, url=url, config=config or parse(text(admin)), environ={}, **how)
 
     return ask
 
 
+@pytest.fixture
+def write(ask):
+    """The same for what writes, and may make the database."""
+    return functools.partial(ask, writes=True, makes=True)
+
+
 def create(source):
     return source.create({"name": "a", "rpm": 1})
+
+
+def all_of(source):
+    return source.all()
 
 
 def stored(path) -> list:
@@ -79,17 +91,12 @@ def stored(path) -> list:
 
 
 # ---------------------------------------------------------------------- whom
-
-
-@pytest.mark.parametrize(
-    ("admin", "why"),
-    [
-        (NOBODY, "no gateway answers at http://127.0.0.1:1"),
-        ("unix:/nowhere/x.sock", "no gateway answers at unix:/nowhere/x.sock"),
-        ("", "the admin API is switched off"),
-        ("127.0.0.1:0", "[admin] listen has port 0"),
-    ],
-)
+@pytest.mark.parametrize(("admin", "why"), [
+    (NOBODY, "no gateway answers at http://127.0.0.1:1"),
+    ("unix:/nowhere/x.sock", "no gateway answers at unix:/nowhere/x.sock"),
+    ("", "the admin API is switched off"),
+    ("127.0.0.1:0", "[admin] listen has port 0"),
+])  # fmt: skip
 def test_where_nobody_is_asked_it_is_the_database(ask, path, said, admin, why):
     row = ask(create, admin=admin, writes=True, makes=True)
     [key] = stored(path)
@@ -103,20 +110,19 @@ def test_where_nobody_is_asked_it_is_the_database(ask, path, said, admin, why):
     ]
 
 
-def test_an_address_that_was_given_is_the_only_one(ask, path, said):
+def test_an_address_that_was_given_is_the_only_one(write, path, said):
     with pytest.raises(NoGateway, match="tokenhub serve"):
-        ask(create, url="http://127.0.0.1:1", writes=True, makes=True)
+        write(create, url="http://127.0.0.1:1")
     with pytest.raises(NoGateway):
         use(create, said.append, url="unix:/nowhere/x.sock", config=None, environ={})
-    assert not path.exists()
-    assert said == []
+    assert (path.exists(), said) == (False, [])
 
 
-async def test_somebody_who_answers_with_an_error_is_somebody(start, text, ask, path):
+async def test_somebody_who_answers_with_an_error_is_somebody(start, text, write, path):
     server = await start(text("127.0.0.1:0").replace("[admin]", '[admin]\ntoken_env = "T"'), T="s3cret")
     admin = show(server.admin_address).removeprefix("http://")
     with pytest.raises(ConsoleError, match="401"):
-        await asyncio.to_thread(ask, create, admin=admin, writes=True, makes=True)
+        await asyncio.to_thread(write, create, admin=admin)
     assert stored(path) == []
 
 
@@ -143,59 +149,50 @@ async def test_a_gateway_without_admin_api_takes_it_on(start, text, ask, path):
     assert granted(row) is granted(rotated) is None
 
 
-def test_a_database_in_memory_is_of_a_gateway_only(said):
-    config = parse(TEXT.format(path=":memory:", admin=NOBODY))
+def test_a_database_in_memory_is_of_a_gateway_only_and_the_path_that_is_said_is_whole(
+    write, said, tmp_path, monkeypatch
+):
     with pytest.raises(ConsoleError, match=r"no gateway answers at .*: start|name a file"):
-        use(create, said.append, url=None, config=config, environ={}, writes=True, makes=True)
-
-
-def test_the_path_that_is_said_is_whole(text, said, tmp_path, monkeypatch):
+        write(create, config=parse(TEXT.format(path=":memory:", admin=NOBODY)))
     monkeypatch.chdir(tmp_path)
-    config = parse(TEXT.format(path="here.db", admin=NOBODY))
-    use(create, said.append, url=None, config=config, environ={}, writes=True, makes=True)
+    write(create, config=parse(TEXT.format(path="here.db", admin=NOBODY)))
     assert str(tmp_path / "here.db") in said[0]
 
 
 # ---------------------------------------------------------------------- a database
-
-
 def test_who_only_reads_makes_none(ask, path, said):
-    assert ask(lambda keys: keys.all()) == []
+    assert ask(all_of) == []
     assert ask(lambda keys: keys.usage({"by": "model"})) == []
     assert ask(lambda keys: keys.usage_csv({})).startswith("requests,")
     assert not path.exists()
     assert all(f"there is no {path} yet" in text for text in said)
 
 
-def test_a_name_is_of_one_key_in_use(ask, path):
-    row = ask(create, writes=True, makes=True)
-    said = f"The name 'a' is taken by {row['id']}, which is in use"
+def test_a_name_is_of_one_key_in_use(write, path):
+    row = write(create)
+    write(lambda keys: keys.create({"name": "b"}))
     for work in (create, lambda keys: keys.edit("b", {"name": "a"})):
-        if work is not create:
-            ask(lambda keys: keys.create({"name": "b"}), writes=True, makes=True)
-        with pytest.raises(ConsoleError, match=said):
-            ask(work, writes=True, makes=True)
+        with pytest.raises(ConsoleError, match=f"The name 'a' is taken by {row['id']}, which is in use"):
+            write(work)
     assert sorted(key.name for key in stored(path)) == ["a", "b"]
 
 
-def test_a_ledger_whose_database_has_gone_is_counted_into_a_new_one(ask, path, text, said):
+def test_a_ledger_whose_database_has_gone_is_counted_into_a_new_one(ask, path, text):
     directory = path.with_name("t.db-ledger")
     directory.mkdir()
     for number in (1, 2):
         (directory / name_of(number)).write_bytes(line())
-    keeps_nothing = parse(text().replace("[state]", '[state]\nledger_keep = "1KiB"'))
-    keeps_nothing = dataclasses.replace(
-        keeps_nothing, state=dataclasses.replace(keeps_nothing.state, ledger_keep_bytes=0)
-    )
+    config = parse(text().replace("[state]", '[state]\nledger_keep = "1KiB"'))
+    keeps_nothing = dataclasses.replace(config, state=dataclasses.replace(config.state, ledger_keep_bytes=0))
     for _ in range(2):
-        [row] = use(lambda totals: totals.usage({}), said.append, url=None, config=keeps_nothing, environ={})
+        [row] = ask(lambda totals: totals.usage({}), config=keeps_nothing)
         assert row["requests"] == 2
     assert path.exists()
     assert len(list(directory.iterdir())) == 1  # the rule for old files holds here, too
 
 
-def test_a_ledger_that_cannot_be_read(ask, path, caplog):
-    row = ask(create, writes=True, makes=True)
+def test_a_ledger_that_cannot_be_read(ask, write, path, caplog):
+    row = write(create)
     path.with_name("t.db-ledger").write_text("no directory")
     assert ask(lambda keys: keys.revoke("a"), writes=True)["id"] == row["id"]
     assert "what keys used may be more" in caplog.text
@@ -208,7 +205,7 @@ def test_a_directory_that_is_not_there(ask, path, makes):
     """Also for a list: there may be keys in it once it is mounted."""
     path.parent.rename(path.parent.with_name("unmounted"))
     with pytest.raises(ConsoleError, match=r"does not exist\. Make it .'mkdir -p .* or mount"):
-        ask(create if makes else (lambda keys: keys.all()), writes=makes, makes=makes)
+        ask(create if makes else all_of, writes=makes, makes=makes)
 
 
 def garbage(path) -> None:
@@ -226,13 +223,12 @@ def strange(path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [garbage, later, strange, lambda path: path.mkdir()])
-def test_a_file_that_cannot_be_used(ask, path, said, spoil):
+def test_a_file_that_cannot_be_used(write, path, said, spoil):
     spoil(path)
     with pytest.raises(ConsoleError) as caught:
-        ask(create, writes=True, makes=True)
+        write(create)
     assert str(caught.value).startswith(f"[state] path {path} can't be used: ")
-    assert "\n" not in str(caught.value)
-    assert said == []
+    assert ("\n" in str(caught.value), said) == (False, [])
 
 
 def all_bytes(path) -> dict[str, bytes]:
@@ -244,16 +240,13 @@ def test_an_earlier_version_is_read_as_it_is(ask, path, said):
     write_old(path, key_of(name="a"))
     ledger = path.with_name("t.db-ledger")
     ledger.mkdir()
-    name = name_of(1)
-    (ledger / name).write_bytes(line(key="key_1"))
+    (ledger / name_of(1)).write_bytes(line(key="key_1"))
     before = all_bytes(path)
-    [row] = ask(lambda keys: keys.all())
+    [row] = ask(all_of)
     [used] = ask(lambda totals: totals.usage({"by": "key"}))
-    assert (row["name"], used["key"], used["requests"]) == ("a", "a", 1)
-    assert all_bytes(path) == before
-    why = "no gateway answers at http://127.0.0.1:1"
+    assert (row["name"], used["key"], used["requests"], all_bytes(path)) == ("a", "a", 1, before)
     text = (
-        f"{why}: read from {path}, which stays as it is, of version 2; 'tokenhub serve' moves it to version 3"
+        f"{WHY}: read from {path}, which stays as it is, of version 2; 'tokenhub serve' moves it to version 3"
     )
     assert said == [text, text]
 
@@ -266,23 +259,26 @@ def test_who_writes_to_an_earlier_version_moves_it_and_says_so(ask, path, said):
     assert "written to" in said[1]
     assert [key.rpm for key in stored(path)] == [5]
     said.clear()
-    ask(lambda keys: keys.all())
-    assert said == [f"no gateway answers at http://127.0.0.1:1: read from {path}"]
+    ask(all_of)
+    assert said == [f"{WHY}: read from {path}"]
 
 
 @pytest.mark.parametrize("how", [{}, {"writes": True}])
-def test_a_later_version_is_left_alone(ask, path, said, how):
+def test_a_later_version_is_left_alone(ask, path, how):
     later(path)
     before = all_bytes(path)
     with pytest.raises(ConsoleError) as caught:
-        ask(lambda keys: keys.all(), **how)
-    assert "it has version 4, of a later TokenHub; this one knows versions up to 3" in str(caught.value)
-    assert "Run the later TokenHub again, or put the copy back" in str(caught.value)
+        ask(all_of, **how)
+    for text in (
+        "it has version 4, of a later TokenHub; this one knows versions up to 3",
+        "Run the later TokenHub again, or put the copy back",
+    ):
+        assert text in str(caught.value)
     assert all_bytes(path) == before
 
 
-def test_a_file_that_another_locks(ask, path, monkeypatch):
-    ask(create, writes=True, makes=True)
+def test_a_file_that_another_locks(ask, write, path, monkeypatch):
+    write(create)
     monkeypatch.setattr(state, "BUSY_MS", 10)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -291,31 +287,22 @@ def test_a_file_that_another_locks(ask, path, monkeypatch):
     assert ask(lambda keys: keys.show("a"))["revoked"] is None
 
 
-def test_what_cannot_be_says_where_it_was_looked_for(ask, path):
+def test_what_cannot_be_says_where_it_was_looked_for_and_there_is_a_most_of_keys(
+    ask, write, path, monkeypatch
+):
     with pytest.raises(ConsoleError) as caught:
         ask(lambda keys: keys.show("x"))
-    why = "no gateway answers at http://127.0.0.1:1"
-    assert str(caught.value) == f"There is no key 'x' ({why}: looked at {path})"
-
-
-def test_there_is_a_most_of_keys(ask, monkeypatch):
+    assert str(caught.value) == f"There is no key 'x' ({WHY}: looked at {path})"
     monkeypatch.setattr(key_source, "MAX_KEYS", 1)
-    ask(create, writes=True, makes=True)
+    write(create)
     with pytest.raises(ConsoleError, match="There are 1 keys already"):
-        ask(create, writes=True, makes=True)
+        write(create)
 
 
-def test_models_that_have_left_may_stay_in_a_list(ask, text, said):
-    ask(lambda keys: keys.create({"name": "a", "models": ["big"]}), writes=True, makes=True)
+def test_models_that_have_left_may_stay_in_a_list(ask, write, text):
+    write(lambda keys: keys.create({"name": "a", "models": ["big"]}))
     config = parse(text().replace("p/big", "p/other"))
-    row = use(
-        lambda keys: keys.edit("a", {"models": ["big", "other"]}),
-        said.append,
-        url=None,
-        config=config,
-        environ={},
-        writes=True,
-    )
+    row = ask(lambda keys: keys.edit("a", {"models": ["big", "other"]}), config=config, writes=True)
     assert row["models"] == ["big", "other"]
 
 

@@ -28,8 +28,6 @@ async def terminal(request, folder, capsys):
 
 
 # ---------------------------------------------------------------------- keys
-
-
 async def test_a_new_key_is_alone_on_standard_output(terminal):
     out = await terminal.out("keys", "create", "--name", "prod", "--rpm", "60", "--monthly-usd", "0.5")
     assert FORM.fullmatch(out.removesuffix("\n"))
@@ -40,50 +38,32 @@ async def test_a_new_key_is_alone_on_standard_output(terminal):
     assert out.strip() not in said
 
 
+SETTINGS = (
+    "--rpm 1 --tpm 2e3 --concurrency 3 --monthly-usd 4.25 --monthly-tokens 5 --max-tokens 6 "
+    "--expires 2100-01-01 --on-disconnect drain"
+)
+
+
 async def test_all_settings(terminal):
-    argv = ["keys", "create", "--name", " A team ", "--rpm", "1", "--tpm", "2e3", "--concurrency", "3"]
-    argv += [
-        "--monthly-usd",
-        "4.25",
-        "--monthly-tokens",
-        "5",
-        "--max-tokens",
-        "6",
-        "--models",
-        "best, big,p/*",
-    ]
-    argv += ["--expires", "2100-01-01", "--on-disconnect", "drain"]
+    argv = ["keys", "create", "--name", " A team ", "--models", "best, big,p/*", *SETTINGS.split()]
     row = await terminal.json(*argv)
     assert FORM.fullmatch(row.pop("key"))
     assert row.pop("closes_gateway") is True
+    limits = {
+        "rpm": 1, "tpm": 2000, "concurrency": 3, "monthly_usd": 4.25, "monthly_tokens": 5, "max_tokens": 6,
+    }  # fmt: skip
     assert row == {
-        "id": row["id"],
-        "name": "A team",
-        "created": row["created"],
-        "expires": 4102444800,
-        "revoked": None,
-        "last_used": None,
-        "models": ["best", "big", "p/*"],
-        "limits": {
-            "rpm": 1,
-            "tpm": 2000,
-            "concurrency": 3,
-            "monthly_usd": 4.25,
-            "monthly_tokens": 5,
-            "max_tokens": 6,
-        },
-        "on_disconnect": "drain",
-        "rotated": None,
-        "old_secret_until": None,
-        "month": {"tokens": 0, "usd": 0.0},
-    }
+        "id": row["id"], "name": "A team", "created": row["created"], "expires": 4102444800, "revoked": None,
+        "last_used": None, "models": ["best", "big", "p/*"], "limits": limits, "on_disconnect": "drain",
+        "rotated": None, "old_secret_until": None, "month": {"tokens": 0, "usd": 0.0},
+    }  # fmt: skip
     assert await terminal.json("keys", "show", "A team") == row
     assert await terminal.rows("keys", "list") == [row]
     lines = (await terminal.out("keys", "show", row["id"])).splitlines()
     assert [text.split("  ")[0] for text in lines][:3] == ["id", "name", "created"]
     assert "drain" in lines[-2]
-    limits = "rpm 1, tpm 2000, concurrency 3, monthly-usd 4.25, monthly-tokens 5, max-tokens 6"
-    assert any(text.endswith(limits) for text in lines)
+    shown = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in limits.items())
+    assert any(text.endswith(shown) for text in lines)
 
 
 async def test_editing_changes_what_is_given(terminal):
@@ -97,10 +77,9 @@ async def test_editing_changes_what_is_given(terminal):
     assert await terminal.json("keys", "show", row["id"]) == changed
 
 
-@pytest.mark.parametrize(
-    ("auth", "closes"),
-    [("", True), ("[auth]\nrequired = true\n", False), ("[auth]\nrequired = false\n", False)],
-)
+@pytest.mark.parametrize(("auth", "closes"), [
+    ("", True), ("[auth]\nrequired = true\n", False), ("[auth]\nrequired = false\n", False),
+])  # fmt: skip
 @pytest.mark.parametrize("kind", ["asked", "stored"])
 async def test_the_first_key_of_an_open_gateway_closes_it_and_that_is_said(
     folder, capsys, kind, auth, closes
@@ -242,31 +221,23 @@ async def test_what_a_key_has_used(terminal, folder):
 
 
 # ---------------------------------------------------------------------- wrong usage
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("keys create --name x --rpm x", "--rpm: must be a whole number from 1 to"),
-        ("keys create --name x --tpm 1.5", "--tpm: must be a whole number"),
-        ("keys create --name x --concurrency 0", "or none for no limit"),
-        ("keys create --name x --max-tokens -1", "--max-tokens: must be"),
-        ("keys create --name x --monthly-usd nan", "--monthly-usd: must be a number of dollars"),
-        ("keys create --name x --monthly-usd 0", "--monthly-usd: must be a number of dollars"),
-        ("keys create --name x --monthly-usd 0.0000000001", "nine decimals"),
-        ("keys create --name x --models a,,b", "--models: must hold"),
-        ("keys create --name x --expires soon", "--expires: must be a date such as"),
-        ("keys create --name x --on-disconnect go", "--on-disconnect: must be 'cancel' or 'drain'"),
-        ("keys create --name=", "--name: must be text"),
-        (
-            "keys rotate x --overlap 31d",
-            "--overlap: must be a span such as 24h or 7d, up to 30d, or 0 for none",
-        ),
-        ("keys rotate x --overlap soon", "--overlap: must be a span"),
-        ("keys edit x", "there is nothing to change"),
-        ("keys edit x --json", "there is nothing to change"),
-        ("keys edit x --rpm many", "--rpm: must be"),
-    ],
-)
+@pytest.mark.parametrize(("argv", "said"), [
+    ("keys create --name x --rpm x", "--rpm: must be a whole number from 1 to"),
+    ("keys create --name x --tpm 1.5", "--tpm: must be a whole number"),
+    ("keys create --name x --concurrency 0", "or none for no limit"),
+    ("keys create --name x --max-tokens -1", "--max-tokens: must be"),
+    ("keys create --name x --monthly-usd nan", "--monthly-usd: must be a number of dollars"),
+    ("keys create --name x --monthly-usd 0", "--monthly-usd: must be a number of dollars"),
+    ("keys create --name x --monthly-usd 0.0000000001", "nine decimals"),
+    ("keys create --name x --models a,,b", "--models: must hold"),
+    ("keys create --name x --expires soon", "--expires: must be a date such as"),
+    ("keys create --name x --on-disconnect go", "--on-disconnect: must be 'cancel' or 'drain'"),
+    ("keys create --name=", "--name: must be text"),
+    ("keys rotate x --overlap 31d", "--overlap: must be a span such as 24h or 7d, up to 30d, or 0 for none"),
+    ("keys rotate x --overlap soon", "--overlap: must be a span"),
+    ("keys edit x", "there is nothing to change"),
+    ("keys edit x --json", "there is nothing to change"),
+    ("keys edit x --rpm many", "--rpm: must be"),
+])  # fmt: skip
 def test_wrong_usage(argv, said, capsys, folder):
     check_refused(argv, said, capsys, folder)

@@ -42,85 +42,71 @@ a = ["p/none"]
 
 
 # ---------------------------------------------------------------------- check
+@pytest.fixture
+def check(folder, capsys):
+    """``check`` of a text, its lines and its errors. The file is ``check.path``."""
+
+    def run(text: str, *argv: str, code: int = 0) -> tuple[list[str], str]:
+        run.path = write(folder, text)
+        assert main(["check", *argv, str(run.path)]) == code
+        out, err = capsys.readouterr()
+        return out.splitlines(), err
+
+    return run
 
 
 def test_check_of_a_good_file(folder, capsys):
     write(folder, GOOD)
     assert main(["check"]) == 0
     assert capsys.readouterr() == ("routes.toml: ok (1 providers, 2 models, 2 aliases)\n", "")
-
-
-def test_check_of_the_products_own_file(capsys):
-    assert main(["check", str(ROOT / "routes.toml")]) == 0
+    assert main(["check", str(ROOT / "routes.toml")]) == 0  # the product's own
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 1
-    assert err == ""
+    assert (len(out.splitlines()), err) == (1, "")
 
 
-def test_check_names_all_mistakes_at_once(folder, capsys):
-    path = write(folder, BAD)
-    assert main(["check", str(path)]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
+def test_check_names_all_mistakes_at_once(check):
+    out, err = check(BAD, code=1)
+    assert out == []
     for line in (3, 5, 6, 8):
-        assert re.search(rf"^{re.escape(str(path))}:{line}:\d+: ", err, re.MULTILINE), err
+        assert re.search(rf"^{re.escape(str(check.path))}:{line}:\d+: ", err, re.MULTILINE), err
+    assert f"{check.path}:1:" in check("[server\nlisten = 1\n", code=1)[1]
+    # A mistake is one line, whatever it quotes.
+    _, err = check(GOOD + '"x\\u001b[2J\\n" = ["p/none"]\n', code=1)
+    assert "\x1b" not in err and len(err.splitlines()) == err.count(f"{check.path}:")
 
 
-def test_check_of_what_is_no_toml(folder, capsys):
-    path = write(folder, "[server\nlisten = 1\n")
-    assert main(["check", str(path)]) == 1
-    assert f"{path}:1:" in capsys.readouterr().err
+def test_check_notes_settings_without_effect(check):
+    lines, _ = check("[state]\nredis_url = 'redis://h'\n" + GOOD)
+    assert lines[0] == f"{check.path}:2:1: note: 'state.redis_url' has no effect yet"
+    assert lines[1].startswith(f"{check.path}: ok")
 
 
-def test_check_notes_settings_without_effect(folder, capsys):
-    path = write(folder, "[state]\nredis_url = 'redis://h'\n" + GOOD)
-    assert main(["check", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{path}:2:1: note: 'state.redis_url' has no effect yet"
-    assert lines[1].startswith(f"{path}: ok")
+@pytest.mark.parametrize(("written", "note"), [
+    ("input_price = 1", "has an input_price and no output_price: its output tokens count as free"),
+    ("output_price = 0", "has an output_price and no input_price: its input tokens count as free"),
+    ("input_price = 1\noutput_price = 2", None),
+    ("", None),
+    ('input_price = 1\ncapabilities = ["embeddings"]', None),  # they write nothing
+    ('input_price = 1\ncapabilities = ["embeddings", "chat"]', "no output_price"),
+])  # fmt: skip
+def test_check_notes_half_a_price(check, written, note):
+    *notes, _ = check(f'[providers.a]\nbase_url = "http://127.0.0.1:1/v1"\n[models."a/m"]\n{written}\n')[0]
+    assert len(notes) == (note is not None)
+    assert all(text.startswith(f"{check.path}:4:1: note: 'a/m' ") and note in text for text in notes)
 
 
-@pytest.mark.parametrize(
-    ("written", "note"),
-    [
-        ("input_price = 1", "has an input_price and no output_price: its output tokens count as free"),
-        ("output_price = 0", "has an output_price and no input_price: its input tokens count as free"),
-        ("input_price = 1\noutput_price = 2", None),
-        ("", None),
-        ('input_price = 1\ncapabilities = ["embeddings"]', None),  # they write nothing
-        ('input_price = 1\ncapabilities = ["embeddings", "chat"]', "no output_price"),
-    ],
-)
-def test_check_notes_half_a_price(folder, capsys, written, note):
-    head = '[providers.a]\nbase_url = "http://127.0.0.1:1/v1"\n[models."a/m"]\n'
-    path = write(folder, head + written + "\n")
-    assert main(["check", str(path)]) == 0
-    told = capsys.readouterr().out
-    if note is None:
-        assert ": note: " not in told
-    else:
-        assert f"{path}:4:1: note: 'a/m' " in told
-        assert note in told
-
-
-def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, capsys):
-    path = write(folder, f'[state]\npath = "{folder}/nowhere/t.db"\n' + GOOD)
-    assert main(["check", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{path}:2:1: note: [state] path {folder}/nowhere/t.db can't be used: ")
-    assert f"mkdir -p {folder}/nowhere" in lines[0]
-    assert main(["check", "--json", str(path)]) == 0
-    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, check):
+    text = f'[state]\npath = "{folder}/nowhere/t.db"\n' + GOOD
+    note, _ = check(text)[0]
+    assert note.startswith(f"{check.path}:2:1: note: [state] path {folder}/nowhere/t.db can't be used: ")
+    assert f"mkdir -p {folder}/nowhere" in note
+    assert len(json.loads("".join(check(text, "--json")[0]))["notes"]) == 1
     (folder / "nowhere").mkdir()
-    assert main(["check", str(path)]) == 0
-    assert ": note: " not in capsys.readouterr().out
+    assert len(check(text)[0]) == 1
     (folder / "nowhere" / "t.db-ledger").write_text("x")
-    assert main(["check", str(path)]) == 0
-    assert "the ledger's directory" in capsys.readouterr().out
+    assert "the ledger's directory" in check(text)[0][0]
     assert list((folder / "nowhere").iterdir()) == [folder / "nowhere" / "t.db-ledger"]
-    path = write(folder, '[state]\npath = ":memory:"\n' + GOOD)
-    assert main(["check", str(path)]) == 0
-    assert ": note: " not in capsys.readouterr().out
+    assert len(check('[state]\npath = ":memory:"\n' + GOOD)[0]) == 1
 
 
 def later(path) -> None:
@@ -128,33 +114,22 @@ def later(path) -> None:
         database.execute("PRAGMA user_version = 4")
 
 
-@pytest.mark.parametrize(
-    ("made", "text"),
-    [
-        (lambda path: path.write_bytes(b"no database" * 1000), "can't be used: file is not a database"),
-        (later, "can't be used: it has version 4, of a later TokenHub; this one knows versions up to 3"),
-        (
-            write_old,
-            "has version 2: 'tokenhub serve', and commands that write, move it to version 3",
-        ),
-        (lambda path: connect(str(path)).close(), None),
-    ],
-)
-def test_check_notes_a_state_database_that_a_start_would_trip_over_or_change(folder, capsys, made, text):
+@pytest.mark.parametrize(("made", "text"), [
+    (lambda path: path.write_bytes(b"no database" * 1000), "can't be used: file is not a database"),
+    (later, "can't be used: it has version 4, of a later TokenHub; this one knows versions up to 3"),
+    (write_old, "has version 2: 'tokenhub serve', and commands that write, move it to version 3"),
+    (lambda path: connect(str(path)).close(), None),
+])  # fmt: skip
+def test_check_notes_a_state_database_that_a_start_would_trip_over_or_change(folder, check, made, text):
     state = folder / "state" / "t.db"
     state.parent.mkdir()
     made(state)
     before = state.read_bytes()
-    path = write(folder, f'[state]\npath = "{state}"\n' + GOOD)
-    assert main(["check", str(path)]) == 0
-    *notes, _ = capsys.readouterr().out.splitlines()
-    if text is None:
-        assert notes == []
-    else:
-        [note] = notes
-        assert note.startswith(f"{path}:2:1: note: [state] path {state} {text}")
-    assert [entry.name for entry in state.parent.iterdir()] == ["t.db"]
-    assert state.read_bytes() == before
+    *notes, _ = check(f'[state]\npath = "{state}"\n' + GOOD)[0]
+    assert len(notes) == (text is not None)
+    for note in notes:
+        assert note.startswith(f"{check.path}:2:1: note: [state] path {state} {text}")
+    assert ([entry.name for entry in state.parent.iterdir()], state.read_bytes()) == (["t.db"], before)
 
 
 @pytest.mark.parametrize("command", ["models", "serve"])
@@ -167,8 +142,6 @@ def test_mistakes_stop_the_other_commands_too(folder, capsys, command):
 
 
 # ---------------------------------------------------------------------- models
-
-
 def test_models(folder, capsys):
     write(folder, GOOD)
     assert main(["models"]) == 0
@@ -199,26 +172,12 @@ def test_models_for_programs(folder, capsys):
     assert {row["created"] for row in rows} == {1_700_000_000}
 
 
-def test_check_for_programs(folder, capsys):
-    path = write(folder, BAD)
-    assert main(["check", "--json"]) == 1
-    out, err = capsys.readouterr()
-    found = json.loads(out)
-    assert err == ""
-    assert (found["file"], found["ok"], found["notes"]) == ("routes.toml", False, [])
+def test_check_for_programs(check):
+    out, err = check(BAD, "--json", code=1)
+    found = json.loads("".join(out))
+    assert (err, found["file"], found["ok"], found["notes"]) == ("", str(check.path), False, [])
     assert [mistake["line"] for mistake in found["mistakes"]] == [3, 5, 6, 8]
     assert all(mistake["column"] > 0 and mistake["message"] for mistake in found["mistakes"])
-    path.write_text("[state]\nredis_url = 'redis://h'\n" + GOOD)
-    assert main(["check", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["ok"], found["mistakes"]) == (True, [])
+    found = json.loads("".join(check("[state]\nredis_url = 'redis://h'\n" + GOOD, "--json")[0]))
     [note] = found["notes"]
-    assert (note["line"], note["column"]) == (2, 1)
-
-
-def test_a_mistake_is_one_line_whatever_it_quotes(folder, capsys):
-    path = write(folder, GOOD + '"x\\u001b[2J\\n" = ["p/none"]\n')
-    assert main(["check", str(path)]) == 1
-    err = capsys.readouterr().err
-    assert "\x1b" not in err
-    assert len(err.splitlines()) == err.count(f"{path}:")
+    assert (found["ok"], found["mistakes"], note["line"], note["column"]) == (True, [], 2, 1)

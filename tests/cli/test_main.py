@@ -21,19 +21,7 @@ from proxy.cli.parser import CommandError
 from tests.conftest import write
 
 pytestmark = pytest.mark.usefixtures("folder")
-GOOD = """
-[providers.p]
-base_url = "http://127.0.0.1:1/v1"
-[models."p/big"]
-context_window = 128_000
-input_price = 2.50
-output_price = 0.075
-capabilities = ["tools", "chat"]
-[models."p/bare"]
-[aliases]
-best = ["p/big", "p/bare"]
-other = ["big"]
-"""
+GOOD = '[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\n[models."p/big"]\n[models."p/bare"]\n'
 
 
 def usage_error(capsys, *argv: str) -> str:
@@ -45,18 +33,19 @@ def usage_error(capsys, *argv: str) -> str:
     return err
 
 
-# ---------------------------------------------------------------------- which file
-
-
-@pytest.mark.parametrize("command", ["check", "models", "serve", "chat", "routes", "keys", "usage"])
-def test_no_configuration_names_the_ways_out(command, capsys):
-    argv = [command, *{"chat": ["m", "Hi"], "keys": ["list"]}.get(command, [])]
+def fails(capsys, *argv: str) -> str:
+    """The one line that a command says which fails."""
     assert main(argv) == 1
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    for way in ("routes.toml", "--config", "$TOKENHUB_CONFIG"):
-        assert way in err
+    assert (out, err.count("\n")) == ("", 1)
+    return err
+
+
+# ---------------------------------------------------------------------- which file
+@pytest.mark.parametrize("command", ["check", "models", "serve", "chat", "routes", "keys", "usage"])
+def test_no_configuration_names_the_ways_out(command, capsys):
+    err = fails(capsys, command, *{"chat": ["m", "Hi"], "keys": ["list"]}.get(command, []))
+    assert all(way in err for way in ("routes.toml", "--config", "$TOKENHUB_CONFIG"))
 
 
 def test_the_order_in_which_files_are_looked_for(folder, monkeypatch, capsys):
@@ -80,19 +69,18 @@ def test_a_file_that_cannot_be_read(folder, capsys, kind):
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe")
     for command in ("check", "models", "serve"):
-        assert main([command, "--config", str(path)]) == 1
-        err = capsys.readouterr().err
-        assert err.startswith(f"tokenhub: can't read {path}: ")
-        assert err.count("\n") == 1
+        assert fails(capsys, command, "--config", str(path)).startswith(f"tokenhub: can't read {path}: ")
 
 
 # ---------------------------------------------------------------------- serve, chat, simulate
-
-
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:70000", ":8080", "unix:relative", ""])
-def test_serve_at_an_address_that_is_none(folder, capsys, address):
+@pytest.mark.parametrize(("option", "value"), [
+    ("--listen", "nonsense"), ("--listen", "127.0.0.1:70000"), ("--listen", ":8080"),
+    ("--listen", "unix:relative"), ("--listen", ""), ("--workers", "-1"), ("--workers", "many"),
+    ("--workers", "1.5"),
+])  # fmt: skip
+def test_serve_with_what_is_no_address_or_no_number(folder, capsys, option, value):
     write(folder, GOOD)
-    assert "--listen" in usage_error(capsys, "serve", "--listen", address)
+    assert option in usage_error(capsys, "serve", option, value)
 
 
 def test_serve_takes_the_addresses_in_place_of_the_files(folder, capsys, monkeypatch):
@@ -117,12 +105,6 @@ def test_serve_tells_why_it_cannot(folder, capsys):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("workers", ["-1", "many", "1.5"])
-def test_serve_with_workers_that_are_no_number_of_any(folder, capsys, workers):
-    write(folder, GOOD)
-    assert "--workers" in usage_error(capsys, "serve", "--workers", workers)
-
-
 def test_chat_passes_on_what_it_was_given(folder, capsys, monkeypatch):
     seen = {}
 
@@ -135,13 +117,8 @@ def test_chat_passes_on_what_it_was_given(folder, capsys, monkeypatch):
     argv = ["chat", "m", "Hi", "--url", "http://x", "--strategy", "cost", "--wait", "2", "--system", "Be."]
     assert main(argv) == 0
     expected = {
-        "model": "m",
-        "prompt": "Hi",
-        "key": "th-1",
-        "strategy": "cost",
-        "wait_s": 2.0,
-        "system": "Be.",
-    }
+        "model": "m", "prompt": "Hi", "key": "th-1", "strategy": "cost", "wait_s": 2.0, "system": "Be.",
+    }  # fmt: skip
     assert seen == expected | {"target": Target("http://x", "http://x"), "config": None, "as_json": False}
     write(folder, GOOD)
     monkeypatch.setattr("sys.stdin", io.StringIO("A long\nprompt"))
@@ -153,27 +130,21 @@ def test_chat_passes_on_what_it_was_given(folder, capsys, monkeypatch):
 
 def test_a_prompt_that_is_no_text(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
-    assert main(["chat", "m", "-", "--url", "http://127.0.0.1:1"]) == 1
-    assert capsys.readouterr().err == "tokenhub: the prompt on standard input is not UTF-8\n"
+    said = fails(capsys, "chat", "m", "-", "--url", "http://127.0.0.1:1")
+    assert said == "tokenhub: the prompt on standard input is not UTF-8\n"
 
 
 @pytest.mark.parametrize("command", ["chat", "bench"])
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1: nothing listens there; "),
-        ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock: there is no such socket; "),
-        ("nonsense", "nonsense is not an address such as "),
-        ("ftp://x", "ftp://x is not an address such as "),
-        ("http://[::1", "http://[::1 is not an address such as "),
-    ],
-)
+@pytest.mark.parametrize(("url", "said"), [
+    ("http://127.0.0.1:1", "no gateway at http://127.0.0.1:1: nothing listens there; "),
+    ("unix:/nowhere/x.sock", "no gateway at unix:/nowhere/x.sock: there is no such socket; "),
+    ("nonsense", "nonsense is not an address such as "),
+    ("ftp://x", "ftp://x is not an address such as "),
+    ("http://[::1", "http://[::1 is not an address such as "),
+])  # fmt: skip
 def test_without_a_gateway(capsys, command, url, said):
-    assert main([command, "m", *(["Hi"] if command == "chat" else []), "--url", url]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"tokenhub: {said}")
-    assert err.count("\n") == 1
+    argv = [command, "m", *(["Hi"] if command == "chat" else []), "--url", url]
+    assert fails(capsys, *argv).startswith(f"tokenhub: {said}")
 
 
 def test_simulate_passes_on_what_it_was_given(monkeypatch):
@@ -184,8 +155,6 @@ def test_simulate_passes_on_what_it_was_given(monkeypatch):
 
 
 # ---------------------------------------------------------------------- what asks a running gateway
-
-
 def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
     seen = []
 
@@ -214,80 +183,35 @@ def test_where_the_admin_api_is_and_what_it_is_asked(folder, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["routes"],
-        ["explain", "m"],
-        ["aliases", "list"],
-        ["aliases", "remove", "a"],
-        ["keys", "list"],
-        ["keys", "create", "--name", "x"],
-        ["usage"],
-        ["usage", "--csv"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("argv", [
+    ["routes"], ["explain", "m"], ["aliases", "list"], ["aliases", "remove", "a"], ["keys", "list"],
+    ["keys", "create", "--name", "x"], ["usage"], ["usage", "--csv"],
+], ids=" ".join)  # fmt: skip
 def test_no_gateway_there(argv, capsys):
     """With --admin no configuration is needed."""
-    assert main([argv[0], "--admin", "http://127.0.0.1:1", *argv[1:]]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
+    err = fails(capsys, argv[0], "--admin", "http://127.0.0.1:1", *argv[1:])
     assert err.startswith("tokenhub: no gateway's admin API at http://127.0.0.1:1: ")
     assert "tokenhub serve" in err
-    assert err.count("\n") == 1
 
 
 # ---------------------------------------------------------------------- the commands as such
-
-
 def test_version(capsys):
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert caught.value.code == 0
     assert capsys.readouterr().out == f"tokenhub {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["serv"],
-        ["serve", "--nonsense"],
-        ["check", "a", "b"],
-        ["chat"],
-        ["chat", "m"],
-        ["chat", "m", "Hi", "--wait", "x"],
-        ["bench", "m", "n"],
-        ["bench", "--requests", "0"],
-        ["bench", "--requests", "5", "--duration", "5s"],
-        ["bench", "--rate", "0"],
-        ["bench", "--rate", "nan"],
-        ["bench", "--endpoint", "speech"],
-        ["bench", "--stream", "--endpoint", "embeddings", "m", "--url", "http://127.0.0.1:1"],
-        ["bench", "--body", "f", "--prompt-bytes", "5"],
-        ["simulate", "--port", "70000"],
-        ["simulate", "--speed", "-1"],
-        ["explain", "a", "b"],
-        ["aliases"],
-        ["aliases", "put", "x"],
-        ["aliases", "set"],
-        ["aliases", "remove"],
-        ["routes", "x"],
-        ["keys"],
-        ["keys", "make"],
-        ["keys", "create"],
-        ["keys", "create", "prod"],
-        ["keys", "show"],
-        ["keys", "edit"],
-        ["keys", "rotate"],
-        ["keys", "revoke"],
-        ["usage", "x"],
-        ["usage", "--csv", "--json"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("argv", [
+    "serv", "serve --nonsense", "check a b", "chat", "chat m", "chat m Hi --wait x", "bench m n",
+    "bench --requests 0", "bench --requests 5 --duration 5s", "bench --rate 0", "bench --rate nan",
+    "bench --endpoint speech", "bench --stream --endpoint embeddings m --url http://127.0.0.1:1",
+    "bench --body f --prompt-bytes 5", "simulate --port 70000", "simulate --speed -1", "explain a b",
+    "aliases", "aliases put x", "aliases set", "aliases remove", "routes x", "keys", "keys make",
+    "keys create", "keys create prod", "keys show", "keys edit", "keys rotate", "keys revoke", "usage x",
+    "usage --csv --json",
+])  # fmt: skip
 def test_wrong_usage(argv, capsys):
-    err = usage_error(capsys, *argv)
+    err = usage_error(capsys, *argv.split())
     assert err.count("\n") == 1
     assert "--help')" in err
 
@@ -301,54 +225,37 @@ def test_alone_it_says_what_there_is(capsys):
         assert f"    {command} " in err
 
 
-def test_what_is_interrupted_ends_without_a_word(monkeypatch, capsys):
-    def interrupted(admin, **how):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(console, "show_routes", interrupted)
-    assert main(["routes", "--admin", "http://127.0.0.1:1"]) == 130
-    assert capsys.readouterr() == ("", "")
-
-
-def test_an_error_is_one_line_that_steers_no_terminal(monkeypatch, capsys):
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (KeyboardInterrupt(), 130, ""),
+    # one line that steers no terminal
+    (CommandError("it said \x1b[2J"), 1, "tokenhub: it said  [2J\n"),
+])  # fmt: skip
+def test_what_is_interrupted_ends_without_a_word_and_what_fails_with_one_line(
+    monkeypatch, capsys, error, code, said
+):
     def failing(admin, **how):
-        raise CommandError("it said \x1b[2J")
+        raise error
 
     monkeypatch.setattr(console, "show_routes", failing)
-    assert main(["routes", "--admin", "http://127.0.0.1:1"]) == 1
-    assert capsys.readouterr().err == "tokenhub: it said  [2J\n"
+    assert main(["routes", "--admin", "http://127.0.0.1:1"]) == code
+    assert capsys.readouterr() == ("", said)
 
 
 COMMANDS = (
-    *(
-        "serve",
-        "check",
-        "models",
-        "simulate",
-        "chat",
-        "bench",
-        "routes",
-        "explain",
-        "aliases",
-        "keys",
-        "usage",
-    ),
-)
+    "serve", "check", "models", "simulate", "chat", "bench", "routes", "explain", "aliases", "keys", "usage",
+)  # fmt: skip
 ACTIONS = {
-    "aliases": ("list", "set", "remove"),
-    "keys": ("create", "list", "show", "edit", "rotate", "revoke"),
-}
+    "aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "rotate", "revoke"),
+}  # fmt: skip
 WITH_HELP = [
-    (),
-    *((command,) for command in COMMANDS),
+    (), *((command,) for command in COMMANDS),
     *((command, action) for command, actions in ACTIONS.items() for action in actions),
-]
+]  # fmt: skip
 
 
 def help_of(capsys, *argv: str) -> str:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match=r"^0$"):
         main([*argv, "--help"])
-    assert caught.value.code == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out
@@ -391,9 +298,6 @@ def test_help_at_any_width(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     for path in WITH_HELP:
         assert "usage: tokenhub" in help_of(capsys, *path)
-
-
-def test_help_lists_the_commands(capsys):
     out = help_of(capsys)
     for command in COMMANDS:
         assert re.search(rf"^\s+{command}\s+\w", out, re.MULTILINE)

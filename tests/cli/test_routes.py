@@ -8,17 +8,9 @@ import json
 
 import pytest
 
+from proxy.cli import routes as routes_module
 from proxy.cli.admin_client import Admin
-from proxy.cli.routes import (
-    USUAL_HEADERS,
-    forwarding_table,
-    list_aliases,
-    remove_alias,
-    routes_table,
-    set_alias,
-    show_explanation,
-    show_routes,
-)
+from proxy.cli.routes import forwarding_table, list_aliases, routes_table, set_alias, show_explanation
 from proxy.cli.tables import BAD, FAINT, GOOD, PLAIN, WARN, plain
 from proxy.config.forwarding import NOT_LISTED, PARAMETER_NOT_LISTED
 from tests.support.admin import failure, out, running
@@ -34,27 +26,19 @@ async def admin(request, tmp_path):
 
 
 # ---------------------------------------------------------------------- routes
-
-
-async def test_routes(admin, capsys):
-    lines = await out(capsys, show_routes, admin)
+async def test_routes_at_rest_and_at_work_and_for_programs(admin, capsys):
+    lines = await out(capsys, routes_module.show_routes, admin)
     assert [line.split()[0] for line in lines] == ["MODEL", "mock/big", "mock/small", "bare/m"]
     assert "no credentials" in lines[3]
     assert lines[1].split()[1:3] == ["-", "ok"]
-
-
-async def test_routes_of_a_gateway_at_work(admin, capsys):
-    await out(capsys, show_explanation, admin, "both")  # makes the rows
-    lines = await out(capsys, show_routes, admin)
-    assert "chat stream" in "".join(lines)
-    assert "100.0%" in lines[1]
-
-
-async def test_routes_for_programs(admin, capsys):
-    found = json.loads("\n".join(await out(capsys, show_routes, admin, as_json=True)))
+    found = json.loads("\n".join(await out(capsys, routes_module.show_routes, admin, as_json=True)))
     assert found.keys() == {"data"}
     assert [*found["data"][0]] == [*(await asyncio.to_thread(admin.rows, "/routes"))[0]]
     assert [row["id"] for row in found["data"]] == ["mock/big", "mock/small", "bare/m"]
+    await out(capsys, show_explanation, admin, "both")  # makes the rows
+    lines = await out(capsys, routes_module.show_routes, admin)
+    assert "chat stream" in "".join(lines)
+    assert "100.0%" in lines[1]
 
 
 def route(**more) -> dict:
@@ -72,8 +56,7 @@ def test_the_cells_of_a_route():
     [cells] = routes_table(
         [route(endpoint=None, stream=None, row={}, state="no credentials", reason="why")]
     ).rows
-    assert cells[1:3] == ("-", "no credentials")
-    assert cells[-1] == "why"
+    assert (cells[1:3], cells[-1]) == (("-", "no credentials"), "why")
 
 
 def test_a_long_error_is_whole_in_a_pipe_and_cut_on_a_terminal():
@@ -94,27 +77,16 @@ def test_model_and_state_are_there_at_any_width(width):
     assert all(len(line) <= width for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("column", "text", "tone"),
-    [
-        (2, "ok", GOOD),
-        (2, "ejected 9 s", BAD),
-        (2, "no credentials", FAINT),
-        (2, "trial", WARN),
-        (2, "cooling down 3 s", WARN),
-        (6, "100.0%", PLAIN),
-        (6, "94.9%", WARN),
-        (6, "12.0%", BAD),
-    ],
-)
+@pytest.mark.parametrize(("column", "text", "tone"), [
+    (2, "ok", GOOD), (2, "ejected 9 s", BAD), (2, "no credentials", FAINT), (2, "trial", WARN),
+    (2, "cooling down 3 s", WARN), (6, "100.0%", PLAIN), (6, "94.9%", WARN), (6, "12.0%", BAD),
+])  # fmt: skip
 def test_tones(column, text, tone):
     assert routes_table([]).columns[column].tone(text) == tone
 
 
 # ---------------------------------------------------------------------- explain
-
-
-async def test_explain(admin, capsys):
+async def test_explain_what_names_a_model_and_what_names_none(admin, capsys):
     lines = await out(capsys, show_explanation, admin, "both", strategy="cost")
     assert lines[0].startswith("both (alias) by cost, chat: ")
     assert lines[1].split() == ["CANDIDATE", "SCORE", "SKIPPED"]
@@ -126,24 +98,18 @@ async def test_explain(admin, capsys):
     lines = await out(capsys, show_explanation, admin, "bare/m")
     assert lines[0] == f"bare/m (pinned) by pinned, chat: {reason}"
     assert not any("→" in line for line in lines)
-
-
-async def test_explain_what_names_no_model(admin, capsys):
     lines = await out(capsys, show_explanation, admin, None, strategy="cost")
     assert lines[0].startswith("no model (auto) by cost, chat: ")
     assert "names no model" in await failure(show_explanation, admin, None)
+    found = json.loads("\n".join(await out(capsys, show_explanation, admin, "both", as_json=True)))
+    assert found["model"] == "both"
+    assert [candidate["id"] for candidate in found["candidates"]] == ["mock/big", "mock/small", "bare/m"]
 
 
 @pytest.mark.parametrize("strategy", ["latency", "availability", "round-robin"])
 async def test_units(admin, capsys, strategy):
     lines = await out(capsys, show_explanation, admin, "both", strategy=strategy, stream=True)
     assert {"latency": " s", "availability": "%", "round-robin": "turns"}[strategy] in lines[2]
-
-
-async def test_explain_for_programs(admin, capsys):
-    found = json.loads("\n".join(await out(capsys, show_explanation, admin, "both", as_json=True)))
-    assert found["model"] == "both"
-    assert [candidate["id"] for candidate in found["candidates"]] == ["mock/big", "mock/small", "bare/m"]
 
 
 async def test_explain_a_body(admin, capsys, tmp_path, monkeypatch):
@@ -170,42 +136,30 @@ async def test_explain_what_cannot_be(admin):
     assert "must be one of cost" in await failure(show_explanation, admin, "both", strategy="fast")
 
 
-async def test_explain_headers(admin, capsys, tmp_path):
+async def test_explain_headers_and_those_that_are_none(admin, capsys, tmp_path):
     file = tmp_path / "h"
     file.write_text("User-Agent: s3cret\n\nX_A: s3cret\n")
     lines = await out(
-        capsys,
-        show_explanation,
-        admin,
-        "both",
-        headers=["X-Team: s3cret", f"@{file}"],
+        capsys, show_explanation, admin, "both", headers=["X-Team: s3cret", f"@{file}"],
         query="beta=1&b=s3cret",
-    )
+    )  # fmt: skip
     at = lines.index("")
     assert lines[at + 1].split("  ")[0] == "HEADER OR PARAMETER"
     rows = [line.split(maxsplit=3) for line in lines[at + 2 :]]
     assert rows == [
-        ["X-Team", "all", "no", NOT_LISTED],
-        ["User-Agent", "all", "yes"],
-        ["X_A", "all", "no", "has a '_', which some servers read as '-'"],
-        ["?beta", "all", "yes"],
+        ["X-Team", "all", "no", NOT_LISTED], ["User-Agent", "all", "yes"],
+        ["X_A", "all", "no", "has a '_', which some servers read as '-'"], ["?beta", "all", "yes"],
         ["?b", "all", "no", PARAMETER_NOT_LISTED],
-    ]
+    ]  # fmt: skip
     assert "s3cret" not in "".join(lines)
-
-
-async def test_explain_the_usual_headers(admin, capsys):
     lines = await out(capsys, show_explanation, admin, "both", headers=[])
     told = {words[0]: words[2] for line in lines[lines.index("") + 2 :] if (words := line.split())}
     assert {told[name] for name in ("User-Agent", "anthropic-beta", "X-Session-Affinity", "traceparent")} == {
         "yes"
     }
     assert {told[name] for name in ("Authorization", "Origin", "session_id", "Cookie")} == {"no"}
-    assert len(told) == len(USUAL_HEADERS)
+    assert len(told) == len(routes_module.USUAL_HEADERS)
     assert "" not in await out(capsys, show_explanation, admin, "both")  # where nobody asks
-
-
-async def test_headers_that_are_none(admin, tmp_path):
     assert "a list of lines" in await failure(show_explanation, admin, "both", headers=["X-Team"])
     said = await failure(show_explanation, admin, "both", headers=["Content-Type: text/html"])
     assert "refused (415)" in said
@@ -215,12 +169,9 @@ async def test_headers_that_are_none(admin, tmp_path):
 def test_providers_that_do_the_same_share_a_row():
     def row(provider: str, passes: bool) -> dict:
         return {
-            "provider": provider,
-            "kind": "header",
-            "name": "X",
-            "passes": passes,
+            "provider": provider, "kind": "header", "name": "X", "passes": passes,
             "reason": None if passes else "w",
-        }
+        }  # fmt: skip
 
     assert forwarding_table([row("a", True)]).rows == [("X", "a", "yes", "")]
     assert forwarding_table([row("a", True), row("b", True)]).rows == [("X", "all", "yes", "")]
@@ -229,9 +180,7 @@ def test_providers_that_do_the_same_share_a_row():
 
 
 # ---------------------------------------------------------------------- aliases
-
-
-async def test_aliases(admin, capsys):
+async def test_aliases_and_those_that_cannot_be(admin, capsys):
     line = await out(capsys, set_alias, admin, "a/b", ["mock/big", "mock/small"], strategy="cost", split=[])
     assert line == ["a/b: mock/big, mock/small"]
     await out(capsys, set_alias, admin, "a/b", [], strategy=None, split=["mock/big=9", "mock/small=1"])
@@ -241,27 +190,22 @@ async def test_aliases(admin, capsys):
     assert lines[2].endswith("  mock/big, mock/small          split mock/big=9, mock/small=1")
     await out(capsys, set_alias, admin, "a/b", ["mock/big"], strategy="", split=[])
     assert admin_row(await asyncio.to_thread(admin.ask, "GET", "/aliases/a%2Fb")) == (["mock/big"], None)
-    assert await out(capsys, remove_alias, admin, "a/b") == ["a/b removed"]
+    assert await out(capsys, routes_module.remove_alias, admin, "a/b") == ["a/b removed"]
     assert len(await out(capsys, list_aliases, admin)) == 2
 
-
-def admin_row(row: dict) -> tuple:
-    return row["models"], row["strategy"]
-
-
-async def test_aliases_for_programs(admin, capsys):
     async def told(command, *args, **how):
         return json.loads("\n".join(await out(capsys, command, admin, *args, as_json=True, **how)))
 
     row = await told(set_alias, "x", ["mock/big"], strategy=None, split=[])
     assert admin_row(row) == (["mock/big"], None)
     assert row in (await told(list_aliases))["data"]
-    assert await told(remove_alias, "x") == {"name": "x", "removed": True}
-
-
-async def test_aliases_that_cannot_be(admin):
-    assert "404" in await failure(remove_alias, admin, "none")
+    assert await told(routes_module.remove_alias, "x") == {"name": "x", "removed": True}
+    assert "404" in await failure(routes_module.remove_alias, admin, "none")
     said = await failure(set_alias, admin, "x", ["mock/bigg"], strategy=None, split=[])
     assert "did you mean 'mock/big'" in said
     for share in ("mock/big", "=1", "mock/big=x"):
         assert "MODEL=WEIGHT" in await failure(set_alias, admin, "x", [], strategy=None, split=[share])
+
+
+def admin_row(row: dict) -> tuple:
+    return row["models"], row["strategy"]

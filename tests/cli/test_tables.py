@@ -6,44 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cli.tables import (
-    BAD,
-    FAINT,
-    HEAD,
-    PLAIN,
-    Column,
-    Table,
-    cells,
-    clean,
-    cut,
-    fit,
-    fold,
-    lay_out,
-    plain,
-)
+from proxy.cli import tables
+from proxy.cli.tables import BAD, FAINT, HEAD, PLAIN, Column, Table, cells, clean, cut, fit, fold, plain
 
-COLUMNS = (
-    Column("NAME"),
-    Column("N", is_number=True, rank=1),
-    Column("LIST", rank=2, least=6),
-    Column("ERROR", rank=3, least=6, is_cut=True, tone=lambda text: BAD),
-)
+COLUMNS = (Column("NAME"), Column("N", is_number=True, rank=1), Column("LIST", rank=2, least=6), Column(
+    "ERROR", rank=3, least=6, is_cut=True, tone=lambda text: BAD,
+))  # fmt: skip
 TABLE = Table(COLUMNS, [("long-name", "1", "aaa,bbb,ccc", "went wrong"), ("b", "22", "", "")])
 
 
-def test_without_a_width_each_row_is_one_line_and_whole():
+def test_without_a_width_or_with_room_each_row_is_one_line_and_whole():
     assert plain(TABLE).splitlines() == [
         "NAME        N  LIST         ERROR",
         "long-name   1  aaa,bbb,ccc  went wrong",
         "b          22",
     ]  # fmt: skip
-
-
-def test_where_there_is_room_it_looks_the_same():
     assert plain(TABLE, 38) == plain(TABLE)
 
 
-def test_what_can_be_folded_or_cut_is():
+def test_what_can_be_folded_or_cut_is_and_then_columns_leave_and_are_named():
     assert plain(TABLE, 30).splitlines() == [
         "NAME        N  LIST    ERROR",
         "long-name   1  aaa,    went w…",
@@ -51,9 +32,6 @@ def test_what_can_be_folded_or_cut_is():
         "               ccc",
         "b          22",
     ]  # fmt: skip
-
-
-def test_then_columns_leave_and_are_named():
     assert plain(TABLE, 22).splitlines() == [
         "NAME        N  LIST",
         "long-name   1  aaa,",
@@ -62,28 +40,19 @@ def test_then_columns_leave_and_are_named():
         "(too narrow for ERROR)",
     ]  # fmt: skip
     assert plain(TABLE, 14).splitlines()[:3] == ["NAME        N", "long-name   1", "b          22"]
-
-
-def test_what_stays_is_folded_in_the_end():
     assert plain(TABLE, 6).splitlines()[:4] == ["NAME", "long-n", "ame", "b"]
     assert plain(TABLE, 1)  # no window is so narrow; it is no fault either
 
 
-def test_a_column_with_nothing_in_it_is_the_first_to_leave():
+def test_a_column_with_nothing_in_it_is_the_first_to_leave_and_tables_of_nothing():
     table = Table(COLUMNS, [("long-name", "1", "", "went wrong")])
     assert plain(table, 25).splitlines() == ["NAME       N  ERROR", "long-name  1  went wrong"]
-
-
-def test_no_rows():
     assert plain(Table(COLUMNS, [])) == "NAME  N  LIST  ERROR"
-
-
-def test_without_titles_there_is_no_head():
     assert plain(Table((Column(""), Column("")), [("a", "1"), ("bb", "2")])) == "a   1\nbb  2"
 
 
 def test_tones():
-    head, first, second = lay_out(Table(COLUMNS, [("x", "-", "y", "bad"), ("x", "1", "", "")]))
+    head, first, second = tables.lay_out(Table(COLUMNS, [("x", "-", "y", "bad"), ("x", "1", "", "")]))
     assert {tone for text, tone in head if text.strip()} == {HEAD}
     assert [tone for text, tone in first if text.strip()] == [PLAIN, FAINT, PLAIN, BAD]
     assert [text for text, _ in second][-1] == "1"
@@ -106,32 +75,19 @@ def test_wide_characters_are_under_each_other():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "width", "found"),
-    [
-        ("abcdef", 6, "abcdef"),
-        ("abcdef", 5, "abcd…"),
-        ("数据数据", 5, "数据…"),
-        ("数据", 2, "…"),
-        ("ab", 1, "…"),
-    ],
-)
+@pytest.mark.parametrize(("text", "width", "found"), [
+    ("abcdef", 6, "abcdef"), ("abcdef", 5, "abcd…"), ("数据数据", 5, "数据…"), ("数据", 2, "…"),
+    ("ab", 1, "…"),
+])  # fmt: skip
 def test_cut(text, width, found):
     assert cut(text, width) == found
 
 
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        ("", 5, [""]),
-        ("one two three", 7, ["one two", "three"]),
-        ("a,b,c", 3, ["a,", "b,c"]),
-        ("abcdefgh", 3, ["abc", "def", "gh"]),
-        ("ab cdefgh", 3, ["ab", "cde", "fgh"]),
-        ("数据数据", 3, ["数", "据", "数", "据"]),
-        ("数", 1, ["数"]),
-    ],
-)
+@pytest.mark.parametrize(("text", "width", "lines"), [
+    ("", 5, [""]), ("one two three", 7, ["one two", "three"]), ("a,b,c", 3, ["a,", "b,c"]),
+    ("abcdefgh", 3, ["abc", "def", "gh"]), ("ab cdefgh", 3, ["ab", "cde", "fgh"]),
+    ("数据数据", 3, ["数", "据", "数", "据"]), ("数", 1, ["数"]),
+])  # fmt: skip
 def test_fold(text, width, lines):
     assert fold(text, width) == lines
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -13,20 +12,12 @@ import pytest
 from proxy.cli import terminal
 from proxy.cli.tables import BAD, PLAIN, Column, Table
 from proxy.cli.terminal import can_redraw, has_colours, print_json, say, show, show_lines, size_of, width_of
+from tests.support.terminal import Stream
 
 TABLE = Table(
     (Column("NAME"), Column("STATE", tone=lambda text: BAD), Column("MORE", rank=1)),
     [("a", "ejected", "x" * 30)],
 )
-
-
-class Stream(io.StringIO):
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__()
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -36,19 +27,11 @@ def plain_environment(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
-@pytest.mark.parametrize(
-    ("is_terminal", "environ", "colours"),
-    [
-        (True, {}, True),
-        (False, {}, False),
-        (True, {"NO_COLOR": "1"}, False),
-        (True, {"NO_COLOR": ""}, True),
-        (False, {"FORCE_COLOR": "1"}, True),
-        (True, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
-        (True, {"TERM": "dumb"}, False),
-        (True, {"TERM": ""}, False),
-    ],
-)
+@pytest.mark.parametrize(("is_terminal", "environ", "colours"), [
+    (True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"NO_COLOR": ""}, True),
+    (False, {"FORCE_COLOR": "1"}, True), (True, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    (True, {"TERM": "dumb"}, False), (True, {"TERM": ""}, False),
+])  # fmt: skip
 def test_colours(monkeypatch, is_terminal, environ, colours):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -63,13 +46,11 @@ def test_what_can_be_drawn_anew(monkeypatch, is_terminal, term, can):
     assert can_redraw(Stream(is_terminal)) is can
 
 
-def test_a_pipe_has_no_width(monkeypatch):
+def test_a_pipe_has_no_width_and_a_terminal_has_a_size(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert width_of(Stream(False)) is None
     assert width_of(Stream(True)) == 20
-
-
-def test_the_size_of_a_terminal(monkeypatch):
+    monkeypatch.delenv("COLUMNS")
     stream = Stream(True)
     assert size_of(stream) == (80, 24)  # it has none to tell
     monkeypatch.setattr(stream, "fileno", lambda: 7)
@@ -87,12 +68,14 @@ def shown(monkeypatch, is_terminal: bool) -> str:
     return stream.getvalue()
 
 
-def test_a_table_in_a_pipe(monkeypatch):
+def test_a_table_in_a_pipe_for_which_rich_is_not_needed(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert shown(monkeypatch, False) == f"NAME  STATE    MORE\na     ejected  {'x' * 30}\n"
+    monkeypatch.setattr(terminal, "console_of", None)
+    assert shown(monkeypatch, False)
 
 
-def test_a_table_on_a_terminal(monkeypatch):
+def test_a_table_on_a_terminal_and_with_colours_in_a_pipe(monkeypatch):
     monkeypatch.setenv("COLUMNS", "24")
     assert shown(monkeypatch, True) == (
         "\x1b[1mNAME\x1b[0m  \x1b[1mSTATE\x1b[0m\na     \x1b[31mejected\x1b[0m\n"
@@ -100,10 +83,7 @@ def test_a_table_on_a_terminal(monkeypatch):
     )
     monkeypatch.setenv("NO_COLOR", "1")
     assert shown(monkeypatch, True) == "NAME  STATE\na     ejected\n(too narrow for MORE)\n"
-
-
-def test_forced_colours_in_a_pipe_change_nothing_else(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")
     text = shown(monkeypatch, False)
     assert "\x1b[31mejected\x1b[0m" in text
@@ -111,21 +91,12 @@ def test_forced_colours_in_a_pipe_change_nothing_else(monkeypatch):
     assert text.count("\n") == 2
 
 
-def test_without_colours_rich_is_not_needed(monkeypatch):
-    monkeypatch.setattr(terminal, "console_of", None)
-    assert shown(monkeypatch, False)
-
-
-def test_documents(capsys):
+def test_documents_and_what_people_want_to_know(capsys):
     print_json({"ü": [1]})
     assert capsys.readouterr().out == '{\n  "ü": [\n    1\n  ]\n}\n'
     print_json({"ü": [1]}, is_line=True)
     out = capsys.readouterr().out
-    assert json.loads(out) == {"ü": [1]}
-    assert out.count("\n") == 1
-
-
-def test_what_people_want_to_know(capsys):
+    assert (json.loads(out), out.count("\n")) == ({"ü": [1]}, 1)
     say("so")
     assert capsys.readouterr() == ("", "tokenhub: so\n")
 

@@ -110,17 +110,14 @@ async def test_a_certificate_that_is_not_trusted(ask, what, option, is_pinned, t
                 await chat("m", "Hi", target=Target(url, url, certificate=str(pinned)))
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (TimeoutError(), "it does not answer in time; see that it runs, or use --x"),
-        (PermissionError(13, "denied"), "this user may not open it; [server] socket_mode says who may"),
-        (OSError(113, "No route to host"), "No route to host; start one with"),
-        (ValueError("odd"), "odd; start one with"),
-        (RuntimeError(), "RuntimeError; start one with"),
-        (BadStatusLine("x"), "the server there does not speak HTTP; write https://"),
-    ],
-)
+@pytest.mark.parametrize(("error", "said"), [
+    (TimeoutError(), "it does not answer in time; see that it runs, or use --x"),
+    (PermissionError(13, "denied"), "this user may not open it; [server] socket_mode says who may"),
+    (OSError(113, "No route to host"), "No route to host; start one with"),
+    (ValueError("odd"), "odd; start one with"),
+    (RuntimeError(), "RuntimeError; start one with"),
+    (BadStatusLine("x"), "the server there does not speak HTTP; write https://"),
+])  # fmt: skip
 def test_other_causes(error, said):
     assert unreachable(error, "gateway", "http://a", "--x").startswith(f"no gateway at http://a: {said}")
 

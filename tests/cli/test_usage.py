@@ -49,10 +49,7 @@ async def test_usage_by_model_is_the_default(terminal, ledger):
 
 async def test_usage_by_what_is_asked(terminal, ledger):
     lines = (await terminal.out("usage", "--by", "day,model", "--since", "2025-11-26")).splitlines()
-    assert [text.split()[:3] for text in lines[1:]] == [
-        ["2025-11-26", "p/small", "1"],
-        ["total", "1", "1"],
-    ]
+    assert [text.split()[:3] for text in lines[1:]] == [["2025-11-26", "p/small", "1"], ["total", "1", "1"]]
     [_, only] = (await terminal.out("usage", "--by", "")).splitlines()
     assert only.split()[0] == "3"
     lines = (await terminal.out("usage", "--by", "key", "--until", "2025-11-26")).splitlines()
@@ -75,10 +72,8 @@ async def test_keys_of_the_same_name_are_told_apart(terminal, folder):
 async def test_usage_for_programs(terminal, ledger):
     rows = await terminal.rows("usage", "--by", "day,key")
     assert [(row["day"], row["key_id"], row["requests"]) for row in rows] == [
-        ("2025-11-25", "key_1", 1),
-        ("2025-11-25", "key_2", 1),
-        ("2025-11-26", None, 1),
-    ]
+        ("2025-11-25", "key_1", 1), ("2025-11-25", "key_2", 1), ("2025-11-26", None, 1),
+    ]  # fmt: skip
     text = await terminal.out("usage", "--csv", "--by", "day,key")
     assert terminal.said == []
     lines = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -88,16 +83,11 @@ async def test_usage_for_programs(terminal, ledger):
 
 
 # ---------------------------------------------------------------------- wrong usage
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("usage --by models", "--by can't be 'models': choose from key, model, provider, day"),
-        ("usage --by day,day", "--by names day more than once"),
-        ("usage --since yesterday", "--since is no day: 'yesterday'"),
-        ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
-    ],
-)
+@pytest.mark.parametrize(("argv", "said"), [
+    ("usage --by models", "--by can't be 'models': choose from key, model, provider, day"),
+    ("usage --by day,day", "--by names day more than once"),
+    ("usage --since yesterday", "--since is no day: 'yesterday'"),
+    ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
+])  # fmt: skip
 def test_wrong_usage(argv, said, capsys, folder):
     check_refused(argv, said, capsys, folder)

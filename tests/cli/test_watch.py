@@ -42,25 +42,19 @@ def run(source: Source, **how) -> int:
     return watch(source.read, draw, title="t", pause=source.pause, **how)
 
 
-def test_a_table_again_and_again(capsys):
+def test_a_table_again_and_again_or_a_document_a_line(capsys):
     source = Source(ONE, TWO)
     assert run(source) == 0
     assert capsys.readouterr().out == "NAME  N\na     1\nNAME  N\na     2\n"
     assert source.pauses == [WATCH_S, WATCH_S]
-
-
-def test_a_document_a_line(capsys):
     assert run(Source(ONE, TWO), as_json=True) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [{"data": ONE}, {"data": TWO}]
 
 
-def test_who_is_not_there_at_first_is_an_error():
+def test_who_is_not_there_at_first_is_an_error_and_later_is_waited_for(capsys):
     with pytest.raises(ConsoleError, match="nobody"):
         run(Source(ConsoleError("nobody")))
-
-
-def test_who_is_not_there_later_is_waited_for_and_said_once(capsys):
     gone = ConsoleError("nobody")
     assert run(Source(ONE, gone, gone, TWO, gone, ONE)) == 0
     out, err = capsys.readouterr()
@@ -76,27 +70,20 @@ def text_of(lines) -> list[str]:
     return ["".join(text for text, _ in line) for line in lines]
 
 
-def test_a_frame():
+def test_a_frame_and_a_low_window_that_shows_what_is_at_work():
     lines = text_of(frame(draw, rows(2), os.terminal_size((30, 10)), "title", ""))
     assert lines == ["title", "NAME  N", "m0    0", "m1    1"]
     lines = text_of(frame(draw, rows(2), os.terminal_size((12, 10)), "a long title", "what is wrong"))
     assert lines[:2] == ["a long title", "what is wro…"]
-
-
-def test_a_low_window_shows_what_is_at_work_and_says_that_there_is_more():
     found = rows(9)
     found[6]["row"] = {"in_flight": 0, "finished": 0}  # only looked at
     found[7]["row"] = {"in_flight": 1, "finished": 0}
     found[8]["ejected_until"] = 1.0
     lines = text_of(frame(draw, found, os.terminal_size((60, 6)), "title", ""))
     assert lines == [
-        "title",
-        "NAME  N",
-        "m7    7",
-        "m8    8",
-        "m0    0",
+        "title", "NAME  N", "m7    7", "m8    8", "m0    0",
         "… 6 more lines, for which this window is too low",
-    ]
+    ]  # fmt: skip
     for height in (1, 2, 3):
         assert len(frame(draw, found, os.terminal_size((60, height)), "title", "trouble")) == height
     exact = frame(draw, found, os.terminal_size((60, 11)), "title", "")

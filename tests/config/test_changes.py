@@ -70,10 +70,8 @@ def test_what_waits_for_a_restart(old, new, name):
 
 def test_tls_waits_for_a_restart_and_other_files_for_it_do_not():
     plain = parse(TEXT)
-    one, other = (
-        parse(TEXT.replace("[server]", f'[server]\ntls_cert = "{name}"\ntls_key = "k"'))
-        for name in ("a", "b")
-    )
+    named = (TEXT.replace("[server]", f'[server]\ntls_cert = "{name}"\ntls_key = "k"') for name in "ab")
+    one, other = map(parse, named)
     for before, after in ((plain, one), (one, plain)):
         assert needs_restart(after, before) == ["server.tls_cert", "server.tls_key"]
         assert changed(before, effective(after, before)) == []

@@ -9,39 +9,34 @@ import pytest
 
 from proxy.config.parse import parse
 from proxy.config.tables import ConfigError
-from tests.support.fakes import RawClient, dead_url
+from tests.support.fakes import RawClient, answers, dead_url
 from tests.support.keys import admin, bearer, make
 from tests.support.keys import check_error as check_key_error
 
 FILE = """
 [routing]
 default_models = {{ {entry} }}
-[providers.a]
-base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-endpoints = ["chat", "responses", "embeddings", "moderations"]
-[providers.b]
-base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-endpoints = ["chat", "embeddings"]
-[models."a/chat"]
-capabilities = ["chat"]
-[models."a/small"]
-capabilities = ["embeddings"]
-[models."b/small"]
-capabilities = ["embeddings"]
-[models."a/large"]
-capabilities = ["embeddings"]
-[models."a/guard"]
-capabilities = ["moderations"]
+[providers]
+a = {{ base_url = "{url}", auth = "none", endpoints = ["chat", "responses", "embeddings", "moderations"] }}
+b = {{ base_url = "{url}", auth = "none", endpoints = ["chat", "embeddings"] }}
+[models]
+"a/chat" = {{ capabilities = ["chat"] }}
+"a/small" = {{ capabilities = ["embeddings"] }}
+"b/small" = {{ capabilities = ["embeddings"] }}
+"a/large" = {{ capabilities = ["embeddings"] }}
+"a/guard" = {{ capabilities = ["moderations"] }}
 [aliases]
 vectors = ["a/small", "b/small"]
 mixed = ["vectors", "a/large"]
 with-chat = ["a/chat", "a/guard"]
 """
-ENTRIES = {
-    "embeddings": "vectors", "moderations": "with-chat", "chat": "auto", "responses": "chat",
-}  # fmt: skip
+
+
+def file(entry: str, url: str = "http://127.0.0.1:1/v1") -> str:
+    return FILE.format(entry=entry, url=url)
+
+
+ENTRIES = {"embeddings": "vectors", "moderations": "with-chat", "chat": "auto", "responses": "chat"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +57,7 @@ ENTRIES = {
 )
 def test_mistakes_are_told_with_their_place(entry, column, message):
     with pytest.raises(ConfigError) as caught:
-        parse(FILE.format(entry=entry))
+        parse(file(entry))
     [mistake] = caught.value.mistakes
     assert (mistake.line, mistake.column) == (3, column)
     assert message in mistake.message
@@ -70,19 +65,15 @@ def test_mistakes_are_told_with_their_place(entry, column, message):
 
 def test_what_may_be_said():
     entry = ", ".join(f'{endpoint} = "{name}"' for endpoint, name in ENTRIES.items())
-    assert dict(parse(FILE.format(entry=entry)).routing.default_models) == ENTRIES
-    assert parse(FILE.format(entry="")).routing.default_models == ()
+    assert dict(parse(file(entry)).routing.default_models) == ENTRIES
+    assert parse(file("")).routing.default_models == ()
 
 
 def test_aliases_in_a_circle_are_told_once():
-    text = FILE.format(entry='chat = "x"').replace("[aliases]", '[aliases]\nx = ["y"]\ny = ["x"]')
+    text = file('chat = "x"').replace("[aliases]", '[aliases]\nx = ["y"]\ny = ["x"]')
     with pytest.raises(ConfigError, match="alias cycle") as caught:
         parse(text)
     assert any("names the unknown model 'x'" in one.message for one in caught.value.mistakes) <= 1
-
-
-def running(provider, entry: str) -> str:
-    return FILE.format(entry=entry).replace("http://127.0.0.1:1/v1", provider.url)
 
 
 async def ask(server, path: str, body: bytes = b'{"input":"x"}', extra: bytes = b""):
@@ -93,7 +84,7 @@ async def ask(server, path: str, body: bytes = b'{"input":"x"}', extra: bytes = 
 
 @pytest.mark.parametrize("sent", [b"{}", b'{"input":"x"}', b' { "input" : "x" , "model" : null } '])
 async def test_the_model_is_put_in(provider, start, sent):
-    server = await start(running(provider, 'embeddings = "vectors", responses = "chat"'))
+    server = await start(file(url=provider.url, entry='embeddings = "vectors", responses = "chat"'))
     status, fields, _ = await ask(server, "embeddings", sent)
     assert status == 200
     assert json.loads(provider.seen[0][1]) == json.loads(sent) | {"model": "small"}
@@ -105,7 +96,7 @@ async def test_the_model_is_put_in(provider, start, sent):
 
 
 async def test_a_strategy_picks_among_the_members_of_the_default(provider, start):
-    server = await start(running(provider, 'embeddings = "vectors", chat = "chat"'))
+    server = await start(file(url=provider.url, entry='embeddings = "vectors", chat = "chat"'))
     seen = set()
     for _ in range(2):
         _, fields, _ = await ask(server, "embeddings", extra=b"X-Inferoute-Strategy: round-robin\r\n")
@@ -120,36 +111,26 @@ async def test_a_strategy_picks_among_the_members_of_the_default(provider, start
 
 
 async def test_without_an_entry_the_only_model_of_an_endpoint_is_taken(provider, start):
-    server = await start(running(provider, ""))
+    server = await start(file(url=provider.url, entry=""))
     assert (await ask(server, "moderations"))[1][b"x-inferoute-model"] == b"a/guard"
-    answer = await ask(server, "embeddings")
-    assert "X-Inferoute-Strategy" not in check_key_error(
-        answer, 400, "invalid_request_error", "model_required", "model"
-    )
+    required = (400, "invalid_request_error", "model_required", "model")
+    assert "X-Inferoute-Strategy" not in check_key_error(await ask(server, "embeddings"), *required)
     answer = await ask(server, "chat/completions")  # one model, but a second one would be another
-    assert "X-Inferoute-Strategy" in check_key_error(
-        answer, 400, "invalid_request_error", "model_required", "model"
-    )
+    assert "X-Inferoute-Strategy" in check_key_error(answer, *required)
     answer = await ask(server, "images/generations")
     check_key_error(answer, 400, "invalid_request_error", "unsupported_endpoint", "model")
-    less = running(provider, "").replace('[models."a/large"]\ncapabilities = ["embeddings"]\n', "")
+    less = file(url=provider.url, entry="").replace('"a/large" = { capabilities = ["embeddings"] }\n', "")
     server = await start(less.replace(', "a/large"', ""))
     seen = {(await ask(server, "embeddings"))[1][b"x-inferoute-model"] for _ in range(8)}
     assert seen <= {b"a/small", b"b/small"}  # one model, at two providers
 
 
 async def test_a_keys_list_binds_the_default_and_is_told_no_name(provider, start):
-    server = await start(running(provider, 'embeddings = "vectors"'))
+    server = await start(file(url=provider.url, entry='embeddings = "vectors"'))
     _, secret = await make(server, models=["a/large", "a/guard"])
-    message = check_key_error(
-        await ask(server, "embeddings", extra=bearer(secret)),
-        403,
-        "permission_error",
-        "model_not_allowed",
-        "model",
-    )
-    assert "vectors" not in message
-    assert "small" not in message
+    answer = await ask(server, "embeddings", extra=bearer(secret))
+    message = check_key_error(answer, 403, "permission_error", "model_not_allowed", "model")
+    assert "vectors" not in message and "small" not in message
     assert (await ask(server, "moderations", extra=bearer(secret)))[0] == 200
     _, secret = await make(server, name="half", models=["b/*"])
     _, fields, _ = await ask(server, "embeddings", extra=bearer(secret))
@@ -157,18 +138,10 @@ async def test_a_keys_list_binds_the_default_and_is_told_no_name(provider, start
 
 
 async def test_the_sdk_leaves_the_model_out(start, provider):
-    body = {"id": "m", "model": "guard", "results": []}
-
-    async def script(call):
-        await call.request()
-        await call.answer(json.dumps(body).encode())
-
-    provider.script = script
-    server = await start(running(provider, ""))
-    address = server.addresses[0]
-    async with openai.AsyncOpenAI(
-        base_url=f"http://{address.host}:{address.port}/v1", api_key="x", max_retries=0
-    ) as client:
+    provider.script = answers(b'{"id":"m","model":"guard","results":[]}')
+    address = (await start(file(url=provider.url, entry=""))).addresses[0]
+    url = f"http://{address.host}:{address.port}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
         assert (await client.moderations.create(input="x")).model == "guard"
         assert json.loads(provider.seen[0][1])["model"] == "guard"
         with pytest.raises(openai.BadRequestError, match="names no model"):
@@ -176,9 +149,7 @@ async def test_the_sdk_leaves_the_model_out(start, provider):
 
 
 async def test_explain_knows_it(start):
-    server = await start(
-        FILE.format(entry='embeddings = "vectors"').replace("http://127.0.0.1:1/v1", dead_url())
-    )
+    server = await start(file('embeddings = "vectors"', dead_url()))
     for body, default in (
         ({"endpoint": "embeddings", "body": {"input": "x"}}, "vectors"),
         ({"endpoint": "moderations", "body": {"input": "x"}}, "a/guard"),

@@ -48,10 +48,8 @@ def test_a_provider_that_changes_nothing_gets_the_heads_own_lines():
 
 def test_what_is_let_through_is_as_it_was_sent():
     head = request(b"X-Team:  A ", b"Accept: a", b"x-TEAM: B", b"X-Other: c")
-    assert passing('pass_headers = ["X-team"]').lines(head) == (
-        [b"Accept: a", b"X-Team:  A ", b"x-TEAM: B"],
-        [b"x-other"],
-    )
+    passed = passing('pass_headers = ["X-team"]').lines(head)
+    assert passed == ([b"Accept: a", b"X-Team:  A ", b"x-TEAM: B"], [b"x-other"])
     assert head.lines == [b"Accept: a"]  # it is shared
 
 
@@ -103,7 +101,7 @@ def test_what_is_said_of_a_header_is_what_becomes_of_it(name, rules):
 
 
 def test_the_reasons():
-    made = passing('headers = { x-a = "1" }\ndrop_headers = ["accept"]\nquery = { q = "1" }')
+    made = passing('headers = { x-a = "1" }\ndrop_headers = ["accept"]')
     for name, reason in (
         (b"user-agent", None),
         (b"x-team", NOT_LISTED),
@@ -120,10 +118,9 @@ def test_the_reasons():
         (b"x-portkey-config", "tells another gateway where to send the operator's key"),
     ):
         assert made.why_no_header(name) == reason, name
-    assert (
-        passing('headers = { accept = "1" }').why_no_header(b"accept")
-        == "is set by 'headers' of the provider"
-    )
+    made = passing('headers = { accept = "1" }')
+    assert made.why_no_header(b"accept") == "is set by 'headers' of the provider"
+    made = passing('query = { q = "1" }')
     for name, reason in (
         (b"beta", None),
         (b"x", PARAMETER_NOT_LISTED),

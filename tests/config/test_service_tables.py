@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.parse import parse
 from proxy.config.settings import FORMER_LOGGERS, LOGGERS
-from tests.support.config import BASE, marked, mistakes_of
+from tests.support.config import BASE, check_mistake
 
 # One « a mistake; the message of the (only) mistake contains the second part.
 MISTAKES = [
@@ -108,10 +108,7 @@ MISTAKES = [
     ("[server]\ncors_origins = [«'a.example']", '(or "*")'),
     # other addresses and names of variables
     ("[state]\npath = «''", "'path' must not be empty"),
-    (
-        "[state]\nredis_url = «'http://x'",
-        "must be an address that starts with redis:// or rediss:// or unix://",
-    ),
+    ("[state]\nredis_url = «'http://x'", "an address that starts with redis:// or rediss:// or unix://"),
     ("[alerts]\nwebhook_url = «'ftp://x'", "starts with http:// or https://"),
     ("[alerts]\nwebhook_url = «'http://[x'", "starts with http:// or https://"),
     ("[traces]\nendpoint = «'grpc://geheim:4317'", "starts with http:// or https://"),
@@ -137,11 +134,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("case", "message"), MISTAKES, ids=[case[-40:] for case, _ in MISTAKES])
 def test_mistake_and_its_place(case: str, message: str) -> None:
-    text, [place] = marked(case)
-    found = mistakes_of(text + "\n" + BASE)
-    assert [(m.line, m.column) for m in found] == [place], found
-    assert message in found[0].message
-    assert "geheim" not in found[0].message  # what may be a secret is never shown
+    check_mistake(case, message)
 
 
 LEVELS = [

@@ -11,25 +11,11 @@ from hypothesis import strategies as st
 from proxy.config import values
 
 GRAMMARS = [
-    values.flag,
-    values.text,
-    values.filled,
-    values.choice(("a", "b"), "letter"),
-    values.whole(0, 9),
-    values.number(0, 1),
-    values.price,
-    values.seconds,
-    values.positive_seconds,
-    values.size,
-    values.positive_size,
-    values.octal_mode,
-    values.listen,
-    values.base_url,
-    values.url(("http",)),
-    values.origin,
-    values.env_name,
-    values.hedge,
-]
+    values.flag, values.text, values.filled, values.choice(("a", "b"), "letter"), values.whole(0, 9),
+    values.number(0, 1), values.price, values.seconds, values.positive_seconds, values.size,
+    values.positive_size, values.octal_mode, values.listen, values.base_url, values.url(("http",)),
+    values.origin, values.env_name, values.hedge,
+]  # fmt: skip
 toml_values = st.one_of(
     st.booleans(),
     st.integers(),
@@ -52,80 +38,47 @@ def test_any_value_is_read_or_refused_with_a_sentence(read: values.Read, value: 
     assert said.startswith(("must ", "has ", "needs "))
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [("1ms", 0.001), ("30s", 30.0), ("1.5m", 90.0), ("24h", 86400.0), ("0s", 0.0), ("5 s", 5.0)],
-)
-def test_seconds(written: str, expected: float) -> None:
-    assert values.seconds(written) == expected
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"), [("1KiB", 1024), ("64MiB", 64 << 20), ("0.5GiB", 512 << 20)]
-)
-def test_size(written: str, expected: int) -> None:
-    assert values.size(written) == expected
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        ("127.0.0.1:8080", ("127.0.0.1", 8080, "")),
-        ("[0:0::1]:0", ("::1", 0, "")),
-        ("LOCALHOST:80", ("localhost", 80, "")),
-        ("unix:/run/x.sock", ("", 0, "/run/x.sock")),
-    ],
-)
-def test_listen(written: str, expected: tuple[str, int, str]) -> None:
-    assert values.listen(written) == expected
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        ("https://api.x.com", ("https://api.x.com", "https", "api.x.com", 443, "")),
-        ("http://API.x.com/v1//", ("http://API.x.com/v1", "http", "api.x.com", 80, "/v1")),
-        ("https://[::1]:8443/a/b", ("https://[::1]:8443/a/b", "https", "::1", 8443, "/a/b")),
-    ],
-)
-def test_base_url(written: str, expected: tuple[str, str, str, int, str]) -> None:
-    assert values.base_url(written) == expected
-
-
 LONG = "a" * 63
+HOSTS = ("a", "a.b.", "_x.y-z", f"{LONG}.{LONG}.{LONG}.b", "1a.0")
+READ = [
+    (values.seconds, {"1ms": 0.001, "30s": 30.0, "1.5m": 90.0, "24h": 86400.0, "0s": 0.0, "5 s": 5.0}),
+    (values.size, {"1KiB": 1024, "64MiB": 64 << 20, "0.5GiB": 512 << 20}),
+    (values.listen, {
+        "127.0.0.1:8080": ("127.0.0.1", 8080, ""), "[0:0::1]:0": ("::1", 0, ""),
+        "LOCALHOST:80": ("localhost", 80, ""), "unix:/run/x.sock": ("", 0, "/run/x.sock"),
+        **{f"{host}:80": (host, 80, "") for host in HOSTS},
+    }),
+    (values.base_url, {
+        "https://api.x.com": ("https://api.x.com", "https", "api.x.com", 443, ""),
+        "http://API.x.com/v1//": ("http://API.x.com/v1", "http", "api.x.com", 80, "/v1"),
+        "https://[::1]:8443/a/b": ("https://[::1]:8443/a/b", "https", "::1", 8443, "/a/b"),
+    }),
+    (values.octal_mode, dict.fromkeys(("660", "0660", "0o660"), 0o660)),
+    (values.is_loopback, {
+        **dict.fromkeys(("127.3.2.1", "::1", "localhost", "a.localhost"), True),
+        **dict.fromkeys(("10.0.0.1", "example.com", "0.0.0.0", "::"), False),
+    }),
+]  # fmt: skip
+CASES = [(read, written, expected) for read, cases in READ for written, expected in cases.items()]
 
 
-@pytest.mark.parametrize("host", ["a", "a.b.", "_x.y-z", f"{LONG}.{LONG}.{LONG}.b", "1a.0"])
-def test_names_of_hosts(host: str) -> None:
-    assert values.listen(f"{host}:80") == (host, 80, "")
+@pytest.mark.parametrize(("read", "written", "expected"), CASES)
+def test_what_is_written_is_read(read: values.Read, written: str, expected: object) -> None:
+    assert read(written) == expected
+    assert isinstance(read(written), type(expected))
 
 
-@pytest.mark.parametrize(
-    "host",
-    # The last one is refused at once, and not after having been cut into labels in every way.
-    [
-        "-a",
-        "a..b",
-        ".a",
-        "a b",
-        "a/b",
-        f"{LONG}a",
-        ".".join([LONG] * 4),
-        "q" * 60 + "." + "é" * 50 + "q" * 80,
-    ],
-)
+NO_HOSTS = [
+    "-a", "a..b", ".a", "a b", "a/b", f"{LONG}a", ".".join([LONG] * 4),
+    # This one is refused at once, and not after having been cut into labels in every way.
+    "q" * 60 + "." + "é" * 50 + "q" * 80,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
 def test_no_names_of_hosts(host: str) -> None:
     with pytest.raises(ValueError, match="host name"):
         values.listen(f"{host}:80")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.3.2.1", True), ("::1", True), ("localhost", True), ("a.localhost", True), ("10.0.0.1", False),
-     ("example.com", False), ("0.0.0.0", False), ("::", False)],
-)  # fmt: skip
-def test_is_loopback(host: str, expected: bool) -> None:
-    assert values.is_loopback(host) is expected
 
 
 def test_nearest_ignores_case_and_gives_the_name_as_it_is() -> None:
@@ -141,10 +94,6 @@ def test_nearest_ignores_case_and_gives_the_name_as_it_is() -> None:
 )  # fmt: skip
 def test_kind(value: object, words: str) -> None:
     assert values.kind(value) == words
-
-
-def test_octal_mode_spellings() -> None:
-    assert [values.octal_mode(mode) for mode in ("660", "0660", "0o660")] == [0o660] * 3
 
 
 def test_origin() -> None:

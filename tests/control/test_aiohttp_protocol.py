@@ -11,11 +11,9 @@ import pytest
 
 from proxy.control import aiohttp_protocol
 from proxy.control.aiohttp_protocol import MAX_PATH_BYTES, MAX_SLASHES, AdminConnections, refuse_target
-from tests.control.admin.test_app import TEXT, ask, check_error
+from tests.support.admin_api import TEXT, WITH_TOKEN, ask, check_error
 from tests.support.cpu import grows_in_proportion
 from tests.support.fakes import RawClient
-
-WITH_TOKEN = TEXT.replace("[admin]", '[admin]\ntoken_env = "T"')
 
 
 class Connection:
@@ -55,20 +53,12 @@ def test_who_gives_way(monkeypatch):
     assert connections.make_room()
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        ("/", None),
-        ("*", None),
-        ("/admin/v1/aliases/" + "a" * (MAX_PATH_BYTES - 18), None),
-        ("/admin/v1/aliases/" + "a" * (MAX_PATH_BYTES - 17), 414),
-        ("/" * MAX_SLASHES, None),
-        ("/" * (MAX_SLASHES + 1), 404),
-        ("/admin/v1/usage?by=" + "/" * 5000, None),
-        ("/?" + "?" * 5000, None),
-        ("http://localhost" + "/" * MAX_SLASHES, 404),
-    ],
-)
+@pytest.mark.parametrize(("target", "status"), [
+    ("/", None), ("*", None), ("/admin/v1/aliases/" + "a" * (MAX_PATH_BYTES - 18), None),
+    ("/admin/v1/aliases/" + "a" * (MAX_PATH_BYTES - 17), 414), ("/" * MAX_SLASHES, None),
+    ("/" * (MAX_SLASHES + 1), 404), ("/admin/v1/usage?by=" + "/" * 5000, None), ("/?" + "?" * 5000, None),
+    ("http://localhost" + "/" * MAX_SLASHES, 404),
+])  # fmt: skip
 def test_targets(target, status):
     error = refuse_target(target)
     assert (error and error.status) == status
@@ -81,14 +71,9 @@ def test_a_target_costs_time_in_proportion_to_its_length():
 
 
 @pytest.mark.parametrize("text", [TEXT, WITH_TOKEN])
-@pytest.mark.parametrize(
-    ("path", "status", "code"),
-    [
-        ("/" * 8000, 414, None),
-        ("/a" * 100, 404, "unknown_path"),
-        ("/metrics" + "/" * 30, 404, "unknown_path"),
-    ],
-)
+@pytest.mark.parametrize(("path", "status", "code"), [
+    ("/" * 8000, 414, None), ("/a" * 100, 404, "unknown_path"), ("/metrics" + "/" * 30, 404, "unknown_path"),
+])  # fmt: skip
 async def test_the_router_never_sees_them(start, monkeypatch, text, path, status, code):
     server = await start(text, T="s3cret")
 

@@ -61,6 +61,11 @@ class Watched:
         assert not self[id].breaker.ejections
 
 
+@pytest.fixture
+def watched():
+    return Watched()
+
+
 def test_nothing_to_tell():
     watched = Watched(key_of(monthly_tokens=100))
     succeed(watched["a/m"], now=watched.now)
@@ -69,10 +74,7 @@ def test_nothing_to_tell():
 
 
 # ---------------------------------------------------------------------- ejections
-
-
-def test_an_ejection_and_the_way_back():
-    watched = Watched()
+def test_an_ejection_and_the_way_back_are_told_also_between_two_looks(watched):
     watched.eject()
     until = moment(UNIX_S + watched["a/m"].breaker.until_s)
     [alert] = watched.look()
@@ -84,9 +86,6 @@ def test_an_ejection_and_the_way_back():
     [alert] = watched.look()
     assert alert == Alert(BACK, "a/m is back: it is no longer ejected.", {"model": "a/m", "provider": "a"})
     assert watched.look() == []
-
-
-def test_what_comes_and_goes_between_two_looks_is_told():
     watched = Watched()
     watched.look()
     watched.eject()
@@ -96,16 +95,14 @@ def test_what_comes_and_goes_between_two_looks_is_told():
     assert ejected.fields["reason"] == "500: answered 500"  # though the breaker has forgotten it
 
 
-def test_before_the_first_look_only_what_still_holds_counts():
-    watched = Watched()
+def test_before_the_first_look_only_what_still_holds_counts(watched):
     watched.eject("a/m")
     watched.eject("a/n")
     watched.bring_back("a/m")
     assert [(alert.event, alert.fields["model"]) for alert in watched.look()] == [(EJECTED, "a/n")]
 
 
-def test_a_failed_trial_is_no_news():
-    watched = Watched()
+def test_a_failed_trial_is_no_news(watched):
     watched.eject()
     assert watched.events() == [EJECTED]
     for _ in range(5):
@@ -115,16 +112,14 @@ def test_a_failed_trial_is_no_news():
         assert watched.events() == []
 
 
-def test_each_deployment_is_a_cause_of_its_own():
-    watched = Watched()
+def test_each_deployment_is_a_cause_of_its_own(watched):
     watched.eject("a/m")
     watched.eject("b/m")
     assert [alert.fields["model"] for alert in watched.look()] == ["a/m", "b/m"]
 
 
-def test_at_most_once_an_hour_and_then_what_is_so():
+def test_at_most_once_an_hour_and_then_what_is_so(watched):
     """It swings: in the end the last that was told is true again."""
-    watched = Watched()
     watched.eject()
     assert watched.events() == [EJECTED]
     watched.bring_back()
@@ -138,9 +133,6 @@ def test_at_most_once_an_hour_and_then_what_is_so():
     assert watched.events() == []
     assert watched.now < back_at + QUIET_S
     assert watched.events(back_at + QUIET_S - watched.now) == [BACK]
-
-
-def test_what_has_passed_by_the_end_of_the_hour_is_not_told():
     watched = Watched()
     watched.eject()
     watched.look()
@@ -151,8 +143,7 @@ def test_what_has_passed_by_the_end_of_the_hour_is_not_told():
     assert watched.events(1.0) == watched.events(2 * QUIET_S) == []
 
 
-def test_a_deployment_that_leaves_is_forgotten_and_one_that_moved_is_back():
-    watched = Watched()
+def test_a_deployment_that_leaves_is_forgotten_and_one_that_moved_is_back(watched):
     watched.eject("a/m")
     watched.eject("b/m")
     assert watched.events() == [EJECTED, EJECTED]
@@ -188,10 +179,7 @@ def test_whatever_happens_each_cause_is_told_once_an_hour_and_the_truth_in_the_e
 
 
 # ---------------------------------------------------------------------- the operator's keys at providers
-
-
-def test_the_first_refusal_of_a_providers_key():
-    watched = Watched()
+def test_the_first_refusal_of_a_providers_key(watched):
     watched.look()
     fail(watched["a/m"], "401", watched.now, what="refused the gateway's key")
     [alert] = watched.look()
@@ -205,16 +193,12 @@ def test_the_first_refusal_of_a_providers_key():
     assert [alert.fields["provider"] for alert in watched.look()] == ["b"]
 
 
-def test_a_refusal_with_a_good_answer_right_after_it():
-    watched = Watched()
+def test_a_refusal_is_told_whatever_follows_it_and_another_one_after_an_hour(watched):
     watched.look()
     fail(watched["a/m"], "401", watched.now + 0.1)
     succeed(watched["a/n"], 0.01, watched.now + 0.2)
     assert not watched["a/m"].key.failures
     assert watched.events() == [REFUSED]
-
-
-def test_a_refusal_is_told_again_after_an_hour_if_there_is_another():
     watched = Watched()
     fail(watched["a/m"], "401", watched.now)
     assert watched.events() == [REFUSED]
@@ -223,8 +207,7 @@ def test_a_refusal_is_told_again_after_an_hour_if_there_is_another():
     assert watched.events() == [REFUSED]
 
 
-def test_other_failures_are_no_refusals():
-    watched = Watched()
+def test_other_failures_are_no_refusals(watched):
     watched.look()
     for outcome in ("403", "429", "500", "connect", "timeout"):
         fail(watched["a/m"], outcome, watched.now)
@@ -232,8 +215,7 @@ def test_other_failures_are_no_refusals():
     assert watched.events() == [EJECTED]  # for the time-out
 
 
-def test_an_old_refusal_is_no_news_for_a_new_webhook():
-    watched = Watched()
+def test_an_old_refusal_is_no_news_for_a_new_webhook(watched):
     fail(watched["a/m"], "401", watched.now)
     succeed(watched["a/m"], 0.01, watched.now + 0.1)
     fail(watched["b/m"], "401", watched.now)
@@ -241,12 +223,9 @@ def test_an_old_refusal_is_no_news_for_a_new_webhook():
 
 
 # ---------------------------------------------------------------------- keys of clients
-
-
-@pytest.mark.parametrize(
-    ("tokens", "told"),
-    [(0, []), (79, []), (80, [80]), (99, [80]), (100, [100]), (150, [100])],
-)
+@pytest.mark.parametrize(("tokens", "told"), [
+    (0, []), (79, []), (80, [80]), (99, [80]), (100, [100]), (150, [100]),
+])  # fmt: skip
 def test_thresholds(tokens, told):
     watched = Watched(key_of(monthly_tokens=100))
     watched.used["key_1"] = Month(tokens, 0, 1.0)
@@ -272,7 +251,7 @@ def test_what_is_told_of_a_key():
     )
 
 
-def test_another_month_begins_anew():
+def test_another_month_begins_anew_and_another_limit_after_the_hour():
     watched = Watched(key_of(monthly_tokens=100))
     watched.used["key_1"] = Month(100, 0, 1.0)
     assert watched.events() == [KEY_LIMIT]
@@ -280,9 +259,6 @@ def test_another_month_begins_anew():
     assert watched.look(QUIET_S) == []
     watched.used["key_1"] = Month(80, 0, 1.0)
     assert [alert.fields["percent"] for alert in watched.look()] == [80]
-
-
-def test_another_limit_begins_anew_after_the_hour():
     watched = Watched(key_of(monthly_tokens=100))
     watched.used["key_1"] = Month(90, 0, 1.0)
     assert watched.events() == [KEY_LIMIT]
@@ -303,15 +279,10 @@ def test_a_key_that_is_of_no_use_any_more_is_no_concern(over):
 
 
 # ---------------------------------------------------------------------- what is sent
-
-
 def test_the_payload():
     alert = Alert(BACK, "a/m is back.", {"model": "a/m", "provider": "a"})
     assert payload(alert, UNIX_S + 0.25, "gw-1", "1.2") == {
-        "event": "deployment_back",
-        "text": "TokenHub at gw-1: a/m is back.",
-        "time": "2026-06-01T12:00:00.250Z",
-        "gateway": {"host": "gw-1", "version": "1.2"},
-        "model": "a/m",
+        "event": "deployment_back", "text": "TokenHub at gw-1: a/m is back.",
+        "time": "2026-06-01T12:00:00.250Z", "gateway": {"host": "gw-1", "version": "1.2"}, "model": "a/m",
         "provider": "a",
-    }
+    }  # fmt: skip

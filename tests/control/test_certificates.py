@@ -37,11 +37,8 @@ def test_what_cant_be_used_is_named(tmp_path, chain, key, complaint):
     assert "\n" not in str(caught.value)
 
 
-def test_a_directory_is_no_certificate(tmp_path):
+def test_a_directory_is_no_certificate_and_a_key_is_shown_nowhere(tmp_path):
     server = ServerConfig(tls_cert=str(tmp_path), tls_key=str(tmp_path))
     with pytest.raises(StartError, match="tls_cert can't be read: Is a directory"):
         read_certificate(server)
-
-
-def test_a_key_is_shown_nowhere():
     assert "PRIVATE" not in repr(Certificate(CHAIN, KEY))

@@ -39,8 +39,7 @@ async def test_the_first_look_is_only_a_beginning(watched):
     [kept] = live.samples
     sample = json.loads(kept.json())
     assert sample["requests_per_s"] > 0
-    assert sample["workers"] == 1
-    assert sample["connections"] == 2
+    assert (sample["workers"], sample["connections"]) == (1, 2)
     assert sample["ready"] is True
     assert sample["simulated"] is False
     assert sample["ttft_ms"]["p50"] > 0
@@ -66,8 +65,7 @@ async def test_older_samples_keep_every_fifth_table(watched):
     for _ in range(12):
         await live.take()
     have = [bool(json.loads(sample.json())["routes"]) for sample in live.samples]
-    assert have == [True, *[False] * 4, True, *[False] * 4, True]
-    assert live.samples.maxlen == KEPT
+    assert (have, live.samples.maxlen) == ([True, *[False] * 4, True, *[False] * 4, True], KEPT)
 
 
 async def test_who_watches_gets_each_sample_until_the_end(watched):

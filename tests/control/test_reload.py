@@ -16,7 +16,7 @@ from proxy.config.tables import ConfigError
 from proxy.control.routes_file import Irreplaceable, RoutesFile, Unreadable
 from proxy.errors import StartError
 from proxy.server.single import Server
-from tests.support.fakes import Call, RawClient, until
+from tests.support.fakes import Call, RawClient, stepped, until
 
 TEXT = """
 [server]
@@ -84,13 +84,7 @@ async def test_a_changed_file_is_in_effect_for_the_next_request(running, caplog)
     assert caplog.text == ""
 
 
-async def test_a_provider_without_a_key_is_told_of_with_the_way_out(running, caplog):
-    running.write("[aliases]", '[providers.bare]\nbase_url = "http://a/v1"\napi_key_env = "BARE"\n[aliases]')
-    await running.check()
-    assert "provider bare has no key: set BARE; it is left out" in caplog.messages
-
-
-async def test_a_line_of_the_log_names_some_changes_of_many(running, caplog):
+async def test_what_the_log_says_of_many_changes_and_of_a_provider_without_a_key(running, caplog):
     caplog.set_level(logging.INFO)
     running.write("a = ", "".join(f'more{number} = ["mock/m"]\n' for number in range(60)) + "a = ")
     changes = await running.reloader.reload()
@@ -98,32 +92,26 @@ async def test_a_line_of_the_log_names_some_changes_of_many(running, caplog):
     [line] = [message for message in caplog.messages if message.startswith("changed: ")]
     assert line.endswith("alias more49 added, and 10 more")
     assert gc.isenabled()
+    running.write("[aliases]", '[providers.bare]\nbase_url = "http://a/v1"\napi_key_env = "BARE"\n[aliases]')
+    await running.check()
+    assert "provider bare has no key: set BARE; it is left out" in caplog.messages
 
 
 async def test_a_stream_goes_on_over_a_reload_that_takes_its_provider_away(running, provider):
     step = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-        await step.wait()
-        await call.send(b"4\r\nlast\r\n0\r\n\r\n")
-        await call.gone()
-
-    provider.script = script
+    provider.script = stepped(step)
     client = await RawClient.connect(running.server)
-    await client.post(b'{"model":"mock/m"}')
+    await client.post(b'{"model":"mock/m","stream":true}')
     await client.head()
-    running.write("mock]", "other]")
-    running.write("mock/m", "other/m")
-    running.write("mock/m", "other/m")
+    for old, new in ("mock]", "other]"), ("mock/m", "other/m"), ("mock/m", "other/m"):
+        running.write(old, new)
     changes = await running.reloader.reload()
     assert changes.changed == [
         "provider other added", "provider mock removed", "model other/m added", "model mock/m removed",
         "alias a changed",
     ]  # fmt: skip
     step.set()
-    assert await Call(client.reader, client.writer, 0).chunks() == b"firstlast"
+    assert (await Call(client.reader, client.writer, 0).chunks()).startswith(b"data: first\n\ndata: [DONE]")
     await client.post(b'{"model":"mock/m"}')
     assert (await client.response())[0] == 404  # on the same connection
 
@@ -162,10 +150,16 @@ async def test_what_needs_a_restart_is_named_until_it_is_restarted(running, capl
     assert len(running.server.addresses) == 1
 
 
-async def test_a_provider_that_is_as_it_was_keeps_its_connections(running, provider):
+async def test_a_provider_that_is_as_it_was_keeps_its_connections_and_its_rows(running, provider):
     assert await running.status("a") == 200
+    before = running.server.gateway.catalog
     running.write("a = ", "b = ")
     await running.reloader.reload()
+    after = running.server.gateway.catalog
+    assert after is not before
+    rows = [catalog.deployments["mock/m"].row("chat", False) for catalog in (before, after)]
+    assert rows[0] is rows[1]
+    assert rows[0].finished_count == 1
     assert await running.status("b") == 200
     assert provider.connections == 1
     running.write('base_url = "', 'headers = { x = "1" }\nbase_url = "')
@@ -179,25 +173,16 @@ async def test_a_rotated_key(running, provider, tmp_path):
     key.write_text("one")
     running.write('api_key_env = "MOCK_KEY"', f'api_key_file = "{key}"')
     await running.check()
-    seen = []
-
-    async def script(call: Call) -> None:
-        while True:
-            head, _ = await call.request()
-            seen.append(head.partition(b"Bearer ")[2].partition(b"\r\n")[0])
-            await call.answer()
-
-    provider.script = script
     assert await running.status("a") == 200
     key.write_text("second\n")
     await running.check()
     assert await running.status("a") == 200
-    assert seen == [b"one", b"second"]
     key.write_text("two words")
     with pytest.raises(StartError, match="provider 'mock'"):
         await running.reloader.reload()
     assert await running.status("a") == 200
-    assert (await running.status("a"), seen[-1]) == (200, b"second")
+    sent = [head.partition(b"Bearer ")[2].partition(b"\r\n")[0] for head, _ in provider.seen]
+    assert sent == [b"one", b"second", b"second"]
 
 
 async def test_a_key_that_everybody_can_read_is_told_of_once(running, caplog):
@@ -223,18 +208,6 @@ async def test_a_key_that_everybody_can_read_is_told_of_once(running, caplog):
         assert told() == [str(one), str(two)]
 
 
-async def test_rows_and_connections_live_on(running):
-    assert await running.status("a") == 200
-    before = running.server.gateway.catalog
-    running.write("a = ", "b = ")
-    await running.reloader.reload()
-    after = running.server.gateway.catalog
-    assert after is not before
-    rows = [catalog.deployments["mock/m"].row("chat", False) for catalog in (before, after)]
-    assert rows[0] is rows[1]
-    assert rows[0].finished_count == 1
-
-
 async def test_the_simulator_comes_and_goes(running, caplog):
     del running.environ["MOCK_KEY"]
     running.write("[aliases]", '[simulator]\nmode = "auto"\n[aliases]')
@@ -257,44 +230,39 @@ async def test_the_simulator_comes_and_goes(running, caplog):
     assert (status, b"x-inferoute-simulated" in fields) == (200, False)
 
 
+def adding(name: str, *models: str):
+    """An edit."""
+    return lambda text: set_alias(text, name, {"models": [*models]})
+
+
 async def test_an_edit_is_written_and_in_effect(running):
-    changes = await running.reloader.edit(lambda text: set_alias(text, "b", {"models": ["mock/m"]}))
+    changes = await running.reloader.edit(adding("b", "mock/m"))
     assert changes.changed == ["alias b added"]
     assert running.path.read_text() == running.text + 'b = ["mock/m"]\n'
     assert await running.status("b") == 200
     # What this process wrote is no change to the watcher, and the next edit builds on it.
     assert not running.reloader._file.has_changed()
     assert not running.reloader._file.has_changed()
-    await running.reloader.edit(lambda text: set_alias(text, "c", {"models": ["b"]}))
+    await running.reloader.edit(adding("c", "b"))
     assert (await running.status("b"), await running.status("c")) == (200, 200)
 
 
-async def test_an_edit_that_is_a_mistake_is_not_written(running):
+async def test_an_edit_that_is_a_mistake_or_of_a_file_that_somebody_changed_is_not_written(running):
     with pytest.raises(ConfigError):
-        await running.reloader.edit(lambda text: set_alias(text, "b", {"models": ["mock/none"]}))
-    assert running.path.read_text() == running.text
-    assert await running.status("b") == 404
-
-
-async def test_an_edit_of_a_file_that_somebody_changed(running):
+        await running.reloader.edit(adding("b", "mock/none"))
+    assert (running.path.read_text(), await running.status("b")) == (running.text, 404)
     running.write("a = ", "theirs = ")
     with pytest.raises(Irreplaceable, match="changed meanwhile"):
-        await running.reloader.edit(lambda text: set_alias(text, "b", {"models": ["mock/m"]}))
-    assert running.path.read_text() == running.text
-    assert await running.status("b") == 404
+        await running.reloader.edit(adding("b", "mock/m"))
+    assert (running.path.read_text(), await running.status("b")) == (running.text, 404)
     await running.reloader.reload()
-    await running.reloader.edit(lambda text: set_alias(text, "b", {"models": ["mock/m"]}))
+    await running.reloader.edit(adding("b", "mock/m"))
     assert (await running.status("theirs"), await running.status("b")) == (200, 200)
 
 
 async def test_edits_at_the_same_time_are_all_kept(running):
     names = [f"n{number}" for number in range(5)]
-    await asyncio.gather(
-        *(
-            running.reloader.edit(lambda text, name=name: set_alias(text, name, {"models": ["a"]}))
-            for name in names
-        )
-    )
+    await asyncio.gather(*(running.reloader.edit(adding(name, "a")) for name in names))
     assert {*names, "a"} == set(running.server.gateway.config.aliases)
     assert all(name in running.path.read_text() for name in names)
 

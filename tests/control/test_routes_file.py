@@ -12,14 +12,8 @@ import pytest
 from proxy.config.parse import parse
 from proxy.config.settings import Listen
 from proxy.config.tables import ConfigError
-from proxy.control.routes_file import (
-    Irreplaceable,
-    RoutesFile,
-    Unreadable,
-    files_beside,
-    is_open_to_all,
-    stamp_of,
-)
+from proxy.control import routes_file
+from proxy.control.routes_file import Irreplaceable, RoutesFile, Unreadable, files_beside, is_open_to_all
 
 TEXT = '[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]\n'
 
@@ -43,13 +37,10 @@ def looks(file: RoutesFile, *others: str) -> list[bool]:
 
 
 # ---------------------------------------------------------------------- reading
-
-
 def test_loading(path):
     file = RoutesFile(path, {"listen": (Listen("127.0.0.1", 7),), "workers": 2})
     config = file.load()
-    assert (config.server.listen, config.server.workers) == ((Listen("127.0.0.1", 7),), 2)
-    assert file.text == TEXT
+    assert (config.server.listen, config.server.workers, file.text) == ((Listen("127.0.0.1", 7),), 2, TEXT)
     assert looks(file) == [False] * 3
 
 
@@ -73,20 +64,19 @@ def test_what_cannot_be_read(tmp_path, kind):
 
 
 # ---------------------------------------------------------------------- watching
-
-
 def test_a_change_is_told_once_and_when_it_has_come_to_rest(file, path):
     path.write_text(TEXT + "# half")
     assert not file.has_changed()
     path.write_text(TEXT + "# half and the rest")
     assert looks(file) == [False, True, False]
-
-
-def test_a_file_that_goes_and_comes(file, path):
     path.unlink()
     assert looks(file) == [False, True, False]
     path.write_text(TEXT)
     assert looks(file) == [False, True, False]
+    stamp = file.replace(TEXT + "# more")
+    assert stamp == routes_file.stamp_of(path)
+    file.saw(stamp)
+    assert looks(file) == [False] * 3
 
 
 def test_a_file_swapped_by_a_link_as_kubernetes_does(tmp_path):
@@ -105,15 +95,12 @@ def test_a_file_swapped_by_a_link_as_kubernetes_does(tmp_path):
     assert looks(file) == [False, True, False]
 
 
-def test_the_files_of_keys_are_watched_too(file, tmp_path):
+def test_the_files_beside_it_are_watched_too(file, tmp_path):
     key = tmp_path / "key"
     key.write_text("one")
     assert looks(file, str(key)) == [False] * 3  # it is new to the watcher, that is all
     key.write_text("other")
     assert looks(file, str(key)) == [False, True, False]
-
-
-def test_the_files_beside_are_those_of_keys_authorities_and_certificates():
     text = TEXT.replace("[providers.a]", '[providers.a]\napi_key_file = "k"\nca_file = "ca"', 1)
     text = text.replace("http:", "https:")
     assert files_beside(parse(text)) == ["k", "ca"]
@@ -121,16 +108,7 @@ def test_the_files_beside_are_those_of_keys_authorities_and_certificates():
     assert files_beside(parse(text)) == ["k", "ca", "c", "t"]
 
 
-def test_what_was_written_here_is_no_change(file, path):
-    stamp = file.replace(TEXT + "# more")
-    assert stamp == stamp_of(path)
-    file.saw(stamp)
-    assert looks(file) == [False] * 3
-
-
 # ---------------------------------------------------------------------- replacing
-
-
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_replacing_keeps_the_mode_and_leaves_nothing_behind(file, path, mode):
     path.chmod(mode)
@@ -187,17 +165,7 @@ def test_a_links_target_is_replaced_and_not_the_link(tmp_path):
     assert os.listdir(tmp_path / "real") == ["r.toml"]
 
 
-def test_somebody_elses_change_is_not_lost(file, path):
-    path.write_text(TEXT + "# theirs")
-    with pytest.raises(Irreplaceable, match="was changed meanwhile"):
-        file.replace("new")
-    assert path.read_text() == TEXT + "# theirs"
-    path.unlink()
-    with pytest.raises(Irreplaceable, match="can't read"):
-        file.replace("new")
-
-
-def test_a_change_while_the_text_goes_to_the_disk_is_not_lost(file, path, monkeypatch):
+def test_somebody_elses_change_is_not_lost_not_even_while_the_text_goes_to_the_disk(file, path, monkeypatch):
     real = os.fsync
 
     def slow(descriptor: int) -> None:
@@ -209,6 +177,13 @@ def test_a_change_while_the_text_goes_to_the_disk_is_not_lost(file, path, monkey
         file.replace(TEXT + "# more")
     assert path.read_text() == "# somebody's\n"
     assert os.listdir(path.parent) == [path.name]
+    path.write_text(TEXT + "# theirs")
+    with pytest.raises(Irreplaceable, match="was changed meanwhile"):
+        file.replace("new")
+    assert path.read_text() == TEXT + "# theirs"
+    path.unlink()
+    with pytest.raises(Irreplaceable, match="can't read"):
+        file.replace("new")
 
 
 def test_a_file_that_cannot_be_replaced_stays_as_it_is(file, path):

@@ -45,27 +45,21 @@ def turns(monkeypatch) -> Turns:
     return Turns()
 
 
-async def test_the_loop_turns_between_steps(turns):
+async def test_the_loop_turns_between_steps_and_between_rows_and_a_fault_comes_out(turns):
     log: list[int] = []
     assert await turns.of(stepped(work(log))) == "result"
     assert (log, turns.count) == ([0, 1, 2], 3)
-
-
-async def test_the_loop_turns_between_rows(turns):
     assert await turns.of(sliced(iter(range(5)))) == [0, 1, 2, 3, 4]
     assert turns.count == 5
     rows = ({"id": number} for number in range(4))
     assert json.loads(b"".join(await turns.of(json_rows(rows)))) == {"data": [{"id": id} for id in range(4)]}
     assert turns.count == 4
     assert b"".join(await json_rows([])) == b'{"data":[]}'
+    with pytest.raises(ValueError, match="no"):
+        await stepped(work([], fault=True))
 
 
 async def test_a_slice_takes_as_much_as_there_is_time_for(monkeypatch, turns):
     monkeypatch.setattr(slices, "SLICE_S", 3600.0)
     assert len(await turns.of(sliced(iter(range(1000))))) == 1000
     assert turns.count == 0
-
-
-async def test_a_fault_comes_out(turns):
-    with pytest.raises(ValueError, match="no"):
-        await stepped(work([], fault=True))

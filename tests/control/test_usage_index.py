@@ -29,6 +29,20 @@ NAMES = {"key_1": "prod"}
 Make = Callable[..., Awaitable["Kept"]]
 
 
+@contextlib.asynccontextmanager
+async def full(made: Kept) -> AsyncIterator[None]:
+    """Nothing can be written meanwhile."""
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
+    yield
+    await made.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+
+
+def stored(made: Kept) -> int:
+    """The requests that were added up."""
+    with contextlib.closing(sqlite3.connect(made.database.path)) as database:
+        return database.execute("SELECT COALESCE(SUM(requests), 0) FROM usage").fetchone()[0]
+
+
 class Kept:
     """UsageIndex on a file, and a writer of the ledger."""
 
@@ -73,61 +87,51 @@ async def kept(tmp_path) -> AsyncIterator[Make]:
         await one.close()
 
 
-async def test_where_the_ledger_is(kept, tmp_path):
-    made = await kept()
-    assert made.usage_index.directory == tmp_path / "t.db-ledger"
-    assert made.usage_index.directory.stat().st_mode & 0o777 == 0o700
+@pytest.fixture
+async def made(kept):
+    return await kept()
 
 
-async def test_a_relative_path_stays_where_it_was(kept, tmp_path, monkeypatch):
+async def test_where_the_ledger_is_and_a_relative_path_stays_where_it_was(kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = await kept("t.db")
+    assert made.usage_index.directory == tmp_path / "t.db-ledger"
+    assert made.usage_index.directory.stat().st_mode & 0o777 == 0o700
     monkeypatch.chdir("/")
     made.write()
     assert await made.requests() == 1
     assert list((tmp_path / "t.db-ledger").iterdir())
 
 
-async def test_whoever_asks_has_all_that_is_written(kept):
-    made = await kept()
+async def test_whoever_asks_has_all_that_is_written(made):
     for number in range(1, 4):
         made.write()
         assert await made.requests() == number
     by, rows = await made.usage_index.usage({"by": "key,model"}, NAMES)
     assert by == ("key", "model")
-    assert rows == [
-        {
-            "key": "prod", "key_id": "key_1", "model": "a/m", "requests": 3, "errors": 0, "input_tokens": 9,
-            "cached_tokens": 0, "cache_write_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0,
-            "usd": 15e-9, "estimated": 0,
-        }
-    ]  # fmt: skip
+    assert rows == [{
+        "key": "prod", "key_id": "key_1", "model": "a/m", "requests": 3, "errors": 0, "input_tokens": 9,
+        "cached_tokens": 0, "cache_write_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0, "usd": 15e-9,
+        "estimated": 0,
+    }]  # fmt: skip
 
 
-async def test_a_question_that_is_none(kept):
-    made = await kept()
-    for query in ({"by": "colour"}, {"since": "soon"}, {"nonsense": "1"}):
-        with pytest.raises(ValueError):
-            await made.usage_index.usage(query, NAMES)
-
-
-async def test_it_is_added_up_meanwhile(kept, monkeypatch):
+async def test_it_is_added_up_meanwhile_and_at_the_end(kept, monkeypatch):
     monkeypatch.setattr(usage_index_module, "INGEST_S", 0.01)
     made = await kept()
     made.usage_index.start()
-    made.write()
+    for count in (1, 2):
+        made.write()
+        await until(lambda count=count: stored(made) == count)
+    monkeypatch.setattr(usage_index_module, "INGEST_S", 3600.0)
+    other = await kept(started_ms=2)
+    other.usage_index.start()
+    other.write()
+    await other.close()
+    assert stored(made) == 3
 
-    def count() -> int:
-        with contextlib.closing(sqlite3.connect(made.database.path)) as database:
-            return database.execute("SELECT COALESCE(SUM(requests), 0) FROM usage").fetchone()[0]
 
-    await until(lambda: count() == 1)
-    made.write()
-    await until(lambda: count() == 2)
-
-
-async def test_what_was_used_is_known_at_the_next_start(kept, tmp_path):
-    made = await kept()
+async def test_what_was_used_is_known_at_the_next_start(made, tmp_path):
     made.write()
     made.write(status=500, input=0, output=0, nusd=None)
     made.write(key=None)
@@ -139,8 +143,7 @@ async def test_what_was_used_is_known_at_the_next_start(kept, tmp_path):
     await again.close()
 
 
-async def test_what_a_killed_process_had_written_counts_at_the_next_start(kept, tmp_path):
-    made = await kept()
+async def test_what_a_killed_process_had_written_counts_at_the_next_start(made, kept, tmp_path):
     for _ in range(3):
         made.write()  # and nobody adds it up
     await made.database.close()
@@ -164,11 +167,11 @@ async def test_files_that_were_added_up_go(kept, monkeypatch):
     made.usage_index.keep_bytes = 700
     for _ in range(20):
         made.write()
-    files = list(made.usage_index.directory.glob("*.jsonl"))
-    assert len(files) > 4
+    files = made.usage_index.directory.glob
+    assert len(list(files("*.jsonl"))) > 4
     assert await made.requests() == 20
     await made.usage_index.catch_up()
-    left = list(made.usage_index.directory.glob("*.jsonl"))
+    left = list(files("*.jsonl"))
     assert 1 <= len(left) < 4
     assert sum(file.stat().st_size for file in left) <= 700
     assert await made.requests() == 20
@@ -189,8 +192,12 @@ async def test_without_a_file_the_ledger_is_only_for_a_while(kept, monkeypatch):
     assert not directory.exists()
 
 
+def no_room(*_: object, **__: object) -> str:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 async def test_no_room_not_even_for_a_while(kept, monkeypatch, caplog):
-    monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    monkeypatch.setattr(tempfile, "mkdtemp", no_room)
     made = await kept(":memory:")
     assert made.usage_index.directory is None
     assert "usage is not counted" in caplog.text
@@ -198,16 +205,9 @@ async def test_no_room_not_even_for_a_while(kept, monkeypatch, caplog):
     assert await made.requests() == 0
 
 
-def fails(*_: object, **__: object) -> str:
-    raise OSError("no")
-
-
-async def test_a_directory_that_a_full_disk_has_no_room_for_is_said(kept, tmp_path, caplog, monkeypatch):
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+async def test_a_directory_that_a_full_disk_has_no_room_for_is_said(kept, caplog, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "mkdir", full)
+        patch.setattr(Path, "mkdir", no_room)
         made = await kept()
         assert "t.db-ledger can't be made" in caplog.text
         made.write()
@@ -225,25 +225,21 @@ async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
     await state.close()
 
 
-async def test_trouble_is_said_once_and_nothing_is_lost(kept, caplog):
-    made = await kept()
+async def test_trouble_is_said_once_and_nothing_is_lost(made, caplog):
     made.write()
-    await made.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
-    for _ in range(3):
-        await made.usage_index.catch_up()
-    assert caplog.text.count("can't be added up") == 1
-    assert "its lines stay" in caplog.text
-    with pytest.raises(
-        sqlite3.OperationalError, match="can't be added up"
-    ):  # no figures rather than old ones
-        await made.requests()
-    await made.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    async with full(made):
+        for _ in range(3):
+            await made.usage_index.catch_up()
+        assert caplog.text.count("can't be added up") == 1
+        assert "its lines stay" in caplog.text
+        # No figures rather than old ones.
+        with pytest.raises(sqlite3.OperationalError, match="can't be added up"):
+            await made.requests()
     assert await made.requests() == 1
-    await made.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
-    made.write()
-    await made.usage_index.catch_up()
-    assert caplog.text.count("can't be added up") == 2  # new trouble
-    await made.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
+    async with full(made):
+        made.write()
+        await made.usage_index.catch_up()
+        assert caplog.text.count("can't be added up") == 2  # new trouble
 
 
 async def test_a_torn_line_is_said_once(kept, caplog):
@@ -257,18 +253,8 @@ async def test_a_torn_line_is_said_once(kept, caplog):
     assert caplog.text.count("has torn lines") == 1
 
 
-async def test_an_end_adds_up_what_is_there(kept):
-    made = await kept()
-    made.usage_index.start()
-    made.write()
-    await made.close()
-    with contextlib.closing(sqlite3.connect(made.database.path)) as database:
-        assert database.execute("SELECT SUM(requests) FROM usage").fetchone() == (1,)
-
-
-async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog):
+async def test_where_totals_cant_be_written_a_month_is_still_whole(made, caplog):
     """What keys may use goes by it: a full disk must not give them their month anew."""
-    made = await kept()
     made.write()
     await made.requests()
     for _ in range(5):
@@ -277,19 +263,16 @@ async def test_where_totals_cant_be_written_a_month_is_still_whole(kept, caplog)
     await made.database.close()
     again = Kept(made.database.path)
     await again.database.open()
-    await again.database.run(lambda database: database.execute("PRAGMA query_only = ON"))
-    used = await again.usage_index.open()
+    async with full(again):
+        used = await again.usage_index.open()
     assert (used["key_1"].tokens, used["key_1"].nusd) == (6 * 7, 6 * 5)
     assert "the ledger can't be added up" in caplog.text
-    await again.database.run(lambda database: database.execute("PRAGMA query_only = OFF"))
-    _, rows = await again.usage_index.usage({}, NAMES)
-    assert sum(row["requests"] for row in rows) == 6
+    assert await again.requests() == 6
     await again.usage_index.close()
     await again.database.close()
 
 
-async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(kept):
-    made = await kept()
+async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(made):
     for _ in range(10):
         made.write()
     async with asyncio.timeout(10):

@@ -83,15 +83,20 @@ def alert(number: int) -> dict[str, Any]:
     return {"text": f"No. {number}", "number": number}
 
 
-async def idle(webhook: Webhook) -> None:
+def sent(answers: aioresponses, url: str = ADDRESS) -> list[int]:
+    return [body["number"] for body in bodies(answers, url)]
+
+
+async def idle(webhook: Webhook, *numbers: int) -> None:
+    """All of these alerts, and those before them, have gone their way."""
+    for number in numbers:
+        webhook.send(alert(number))
     await until(lambda: not webhook._waiting)
 
 
 async def test_alerts_go_out_in_their_order(webhook, answers, caplog):
     answers.post(ADDRESS, status=204, repeat=True)
-    for number in range(3):
-        webhook.send(alert(number))
-    await idle(webhook)
+    await idle(webhook, *range(3))
     assert bodies(answers) == [alert(number) for number in range(3)]
     [call, *_] = answers.requests["POST", URL(ADDRESS)]
     assert call.kwargs["headers"] == {"Content-Type": "application/json"}
@@ -104,10 +109,8 @@ async def test_what_may_pass_is_tried_again_and_nothing_overtakes(webhook, answe
     for _ in range(2):
         answers.post(ADDRESS, status=status)
     answers.post(ADDRESS, repeat=True)
-    webhook.send(alert(1))
-    webhook.send(alert(2))
-    await idle(webhook)
-    assert [body["number"] for body in bodies(answers)] == [1, 1, 1, 2]
+    await idle(webhook, 1, 2)
+    assert sent(answers) == [1, 1, 1, 2]
     assert f"an alert waits: hooks.example.com answered {status}; 9 more attempts" in caplog.messages
     first, second = pauses.seconds
     assert FIRST_PAUSE_S / 2 <= first <= FIRST_PAUSE_S <= second <= 2 * FIRST_PAUSE_S
@@ -117,10 +120,8 @@ async def test_what_may_pass_is_tried_again_and_nothing_overtakes(webhook, answe
 async def test_what_will_not_pass_is_given_up(webhook, answers, pauses, caplog, status):
     answers.post(ADDRESS, status=status, headers={"Location": OTHER})
     answers.post(ADDRESS)
-    webhook.send(alert(1))
-    webhook.send(alert(2))
-    await idle(webhook)
-    assert [body["number"] for body in bodies(answers)] == [1, 2]
+    await idle(webhook, 1, 2)
+    assert sent(answers) == [1, 2]
     assert bodies(answers, OTHER) == []
     assert f"an alert is lost: hooks.example.com answered {status}" in caplog.messages
     assert pauses.seconds == []
@@ -134,8 +135,7 @@ async def test_a_receiver_that_stays_away(webhook, answers, pauses, caplog):
     for error in errors:
         answers.post(ADDRESS, exception=error)
     answers.post(ADDRESS, status=500, repeat=True)
-    webhook.send(alert(1))
-    await idle(webhook)
+    await idle(webhook, 1)
     assert len(bodies(answers)) == ATTEMPTS
     assert len(pauses.seconds) == ATTEMPTS - 1
     for before, seconds in enumerate(pauses.seconds):
@@ -150,8 +150,7 @@ async def test_a_receiver_that_stays_away(webhook, answers, pauses, caplog):
 async def test_a_receiver_that_says_when(webhook, answers, pauses, said, seconds):
     answers.post(ADDRESS, status=429, headers={"Retry-After": said})
     answers.post(ADDRESS)
-    webhook.send(alert(1))
-    await idle(webhook)
+    await idle(webhook, 1)
     [paused] = pauses.seconds
     assert seconds / 2 <= paused <= seconds
 
@@ -198,7 +197,7 @@ async def test_the_queue_is_bounded_and_loses_the_oldest(webhook, answers, caplo
     assert caplog.text.count("an alert is lost: 20 already wait for hooks.example.com") == 2
     taken.set()
     await idle(webhook)
-    assert [body["number"] for body in bodies(answers)] == list(range(2, 22))
+    assert sent(answers) == list(range(2, 22))
 
 
 async def test_the_end_sends_what_waits_without_a_pause(webhook, answers):
@@ -208,7 +207,8 @@ async def test_the_end_sends_what_waits_without_a_pause(webhook, answers):
     webhook.send(alert(2))
     await until(lambda: bodies(answers))
     await webhook.close()
-    assert [body["number"] for body in bodies(answers)] == [1, 1, 2]
+    assert sent(answers) == [1, 1, 2]
+    await webhook.close()
 
 
 async def test_the_end_does_not_wait_for_a_receiver_that_hangs(webhook, provider, caplog, monkeypatch):
@@ -223,10 +223,5 @@ async def test_the_end_does_not_wait_for_a_receiver_that_hangs(webhook, provider
 
 async def test_nobody_listens(webhook, pauses, caplog):
     webhook.use(dead_url() + "/SECRET")
-    webhook.send(alert(1))
-    await idle(webhook)
+    await idle(webhook, 1)
     assert "127.0.0.1 can't be reached (Connection refused)" in caplog.text
-
-
-async def test_nothing_was_sent(webhook):
-    await webhook.close()

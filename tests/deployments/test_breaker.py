@@ -21,10 +21,7 @@ from proxy.deployments.breaker import (
     Breaker,
 )
 
-ANY = 0.7
-
-
-LONGEST, AT_ONCE = 1.0, 0.0
+ANY, LONGEST, AT_ONCE = 0.7, 1.0, 0.0
 
 
 def breaker() -> Breaker:
@@ -47,10 +44,7 @@ def test_failures_in_a_row_eject_and_a_success_between_starts_anew():
         made.succeeded(1.0, 1.0)
     assert [made.failed("500", 1.0, ANY) for _ in range(5)] == [False] * 4 + [True]
     assert (made.is_open, made.state(1.0), made.reason) == (True, OUT, "500")
-
-
-def test_one_that_mostly_fails_is_out_with_the_next():
-    made = breaker()
+    made = breaker()  # one that mostly fails is out with the next
     assert made.failed("500", 1.0, ANY, mostly=True)
     assert made.state(1.0) == OUT
 
@@ -103,10 +97,7 @@ def test_a_failed_trial_doubles_the_time():
     for _ in range(5):
         made.failed("again", now, LONGEST)
     assert made.until_s == now + 10.0  # the ejections before are forgotten
-
-
-def test_a_trial_without_verdict_leaves_the_next_one_to_try():
-    made = ejected()
+    made = ejected()  # without a verdict the next one may try
     made.begin_trial()
     made.end_trial()
     assert made.state(10.0) == DUE
@@ -133,6 +124,17 @@ def test_a_cool_down_is_no_strike_and_ends_by_itself():
     assert not made.is_open
 
 
+def test_a_cool_down_lasts_whatever_comes_and_has_a_limit():
+    made = breaker()
+    made.cool_down(7.0, 1.0, AT_ONCE)
+    made.succeeded(0.0, 2.0)
+    made.succeeded(1.5, 2.0)
+    assert made.state(2.0) == COOLING  # a success meanwhile doesn't end it
+    for asked_s in (1e9, 1.0):  # it is capped, and never shortened
+        made.cool_down(asked_s, 1.0, AT_ONCE)
+        assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
+
+
 def test_after_a_cool_down_others_go_first_for_up_to_as_long_again():
     made = breaker()
     made.cool_down(10.0, 0.0, LONGEST)
@@ -147,11 +149,8 @@ def test_after_a_cool_down_others_go_first_for_up_to_as_long_again():
         made.failed("500", 22.0, LONGEST)
     made.cool_down(10.0, 22.0, LONGEST)
     assert made.state(33.0) == DUE  # a trial is a trial
-
-
-def test_who_says_in_a_moment_means_that():
     made = breaker()
-    made.cool_down(2.0, 0.0, LONGEST)
+    made.cool_down(2.0, 0.0, LONGEST)  # who says in a moment means that
     assert (made.state(1.9), made.state(2.0)) == (COOLING, CLOSED)
 
 
@@ -170,22 +169,6 @@ def test_trials_are_as_rare_as_they_are_dear(took_s, outage_s, span_s):
     made.ejections = 10
     assert made.failed("still", outage_s, LONGEST, took_s=took_s)
     assert made.until_s - (outage_s - took_s) == pytest.approx(span_s, rel=1e-3)
-
-
-def test_a_success_during_a_cool_down_doesnt_end_it():
-    made = breaker()
-    made.cool_down(7.0, 1.0, AT_ONCE)
-    made.succeeded(0.0, 2.0)
-    made.succeeded(1.5, 2.0)
-    assert made.state(2.0) == COOLING
-
-
-def test_a_cool_down_is_capped_and_never_shortened():
-    made = breaker()
-    made.cool_down(1e9, 1.0, AT_ONCE)
-    assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
-    made.cool_down(1.0, 1.0, AT_ONCE)
-    assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
 
 
 def test_a_cool_down_lies_over_an_ejection():
@@ -225,9 +208,8 @@ def test_repr_and_names_of_the_states():
     made = breaker()
     made.begin_trial()
     assert repr(made).endswith(" on trial>")
-    assert [STATES[state] for state in (CLOSED, OUT, DUE, TRIAL, COOLING, EASING)] == [
-        "ok", "ejected", "ejected", "trial", "cooling down", "easing in",
-    ]  # fmt: skip
+    named = [STATES[state] for state in (CLOSED, OUT, DUE, TRIAL, COOLING, EASING)]
+    assert named == ["ok", "ejected", "ejected", "trial", "cooling down", "easing in"]
 
 
 @given(st.integers(0, 5000), st.floats(0.001, 1e6), st.floats(0.001, 1e6), st.floats(0, 1, exclude_max=True))

@@ -36,12 +36,12 @@ def test_who_was_asked_counts_even_if_it_tells_nothing() -> None:
     assert charges.ratios == (0.25, 0.0, 100.0)
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(-0.01, 1e5), st.integers(0, 10**8), st.integers(0, 10**9), st.integers(0, 10**9)),
-        max_size=20,
-    )
+SAMPLES = st.tuples(
+    st.floats(-0.01, 1e5), st.integers(0, 10**8), st.integers(0, 10**9), st.integers(0, 10**9)
 )
+
+
+@given(st.lists(SAMPLES, max_size=20))
 def test_charges_agree_with_plain_sums_and_stay_in_range(samples: list[tuple[float, int, int, int]]) -> None:
     charges = CostEstimate(1e18)  # so slow that nothing fades
     now = 0.0

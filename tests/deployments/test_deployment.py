@@ -11,9 +11,8 @@ from tests.support.deployments import NOW, attempt, deployment, eject, fail, suc
 
 
 def made(endpoints: str = "chat", capabilities: str = "chat", **more: object) -> Deployment:
-    provider = ProviderConfig(
-        "p", "http://p/v1", "http", "p", 80, "/v1", endpoints=frozenset(endpoints.split())
-    )
+    served = frozenset(endpoints.split())
+    provider = ProviderConfig("p", "http://p/v1", "http", "p", 80, "/v1", endpoints=served)
     model = ModelConfig("p/org/m", "p", 'm"1', capabilities=frozenset(capabilities.split()))
     return Deployment(model, provider, usable=True, **more)  # type: ignore[arg-type]
 
@@ -62,24 +61,13 @@ def test_the_breakers_follow_the_configuration():
 
 # own breaker, key -> the state
 OBSTACLES = [
-    ("closed", "closed", CLOSED),
-    ("out", "closed", OUT),
-    ("closed", "out", OUT),
-    ("cooling", "closed", COOLING),
-    ("due", "closed", DUE),
-    ("closed", "due", DUE),
-    ("trial", "closed", TRIAL),
-    ("closed", "trial", TRIAL),
-    ("due", "due", DUE),
-    ("due", "out", OUT),
-    ("out", "due", OUT),
-    ("trial", "out", OUT),
-    ("out", "trial", OUT),
-    ("cooling", "due", COOLING),
-    ("cooling", "out", COOLING),  # which lasts longer here
-    ("trial", "due", TRIAL),
-    ("due", "trial", TRIAL),  # bug: one trial at a time, but this says DUE
-]
+    ("closed", "closed", CLOSED), ("out", "closed", OUT), ("closed", "out", OUT),
+    ("cooling", "closed", COOLING), ("due", "closed", DUE), ("closed", "due", DUE),
+    ("trial", "closed", TRIAL), ("closed", "trial", TRIAL), ("due", "due", DUE),
+    ("due", "out", OUT), ("out", "due", OUT), ("trial", "out", OUT), ("out", "trial", OUT),
+    ("cooling", "due", COOLING), ("cooling", "out", COOLING),  # which lasts longer here
+    ("trial", "due", TRIAL), ("due", "trial", TRIAL),  # bug: one trial at a time, but this says DUE
+]  # fmt: skip
 
 
 def put(breaker, state):
@@ -103,39 +91,36 @@ def test_the_state_is_that_of_the_worse_obstacle(own, key, state):
     assert (one.free_at(NOW) > NOW) == (state in (OUT, COOLING))
 
 
+def health(member: Deployment, now: float) -> tuple[object, object, object]:
+    found = member.health(now)
+    assert found.keys() == {"state", "ejected_until_s", "reason"}
+    return found["state"], found["ejected_until_s"], found["reason"]
+
+
 def test_health_for_people():
     member = deployment("a")
-    assert member.health(NOW) == {"state": "ok", "ejected_until_s": None, "reason": None}
+    assert health(member, NOW) == ("ok", None, None)
     until_s = eject(member)
-    assert member.health(NOW) == {
-        "state": "ejected", "ejected_until_s": pytest.approx(until_s - NOW), "reason": "500",
-    }  # fmt: skip
-    assert member.health(until_s) == {"state": "ejected", "ejected_until_s": 0.0, "reason": "500"}
+    assert health(member, NOW) == ("ejected", pytest.approx(until_s - NOW), "500")
+    assert health(member, until_s) == ("ejected", 0.0, "500")
     attempt(member, until_s)
-    assert member.health(until_s) == {"state": "trial", "ejected_until_s": None, "reason": "500"}
+    assert health(member, until_s) == ("trial", None, "500")
     succeed(member, now=until_s + 1.0)
-    assert member.health(until_s + 1.0)["state"] == "ok"
+    assert health(member, until_s + 1.0) == ("ok", None, None)
 
 
 def test_health_names_what_is_in_the_way():
     member = deployment("a")
     fail(member, "429", retry_after_s=7.0)
-    assert member.health(NOW) == {
-        "state": "cooling down", "ejected_until_s": 7.0, "reason": "the provider sent Retry-After",
-    }  # fmt: skip
-    assert member.health(NOW + 7.0) == {
-        "state": "easing in", "ejected_until_s": None,
-        "reason": "Retry-After has just passed: others go first",
-    }  # fmt: skip
+    assert health(member, NOW) == ("cooling down", 7.0, "the provider sent Retry-After")
+    passed = "Retry-After has just passed: others go first"
+    assert health(member, NOW + 7.0) == ("easing in", None, passed)
     refused = deployment("a")
     for _ in range(3):
         fail(refused, "401")
     assert refused.health(NOW)["reason"] == "the provider refuses the key"
-    assert deployment("a", usable=False).health(NOW) == {
-        "state": "no credentials",
-        "ejected_until_s": None,
-        "reason": "provider a has no key: set api_key_env; it is left out",
-    }  # fmt: skip
+    left_out = "provider a has no key: set api_key_env; it is left out"
+    assert health(deployment("a", usable=False), NOW) == ("no credentials", None, left_out)
 
 
 def test_the_same_deployment_takes_over_rows_and_breaker():

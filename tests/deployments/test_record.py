@@ -19,9 +19,17 @@ RNG = Random(1)
 OUTCOMES = [CONNECT, TIMEOUT, RESET, "error", "500", "503", "529", "408", "429", "401"]
 
 
-def of_one_provider(count: int = 2) -> list[Deployment]:
+def of_one_provider() -> list[Deployment]:
     key = key_breaker(EJECT)
-    return [deployment("a", short=f"m{number}", key=key) for number in range(count)]
+    return [deployment("a", short=short, key=key) for short in ("m0", "m1")]
+
+
+def with_refused_key() -> tuple[Deployment, Deployment, float]:
+    """Two of a provider whose key is out, and when that ends."""
+    first, second = of_one_provider()
+    for _ in range(3):
+        fail(first, "401")
+    return first, second, first.key.until_s
 
 
 @pytest.mark.parametrize("status", range(100, 600))
@@ -54,9 +62,7 @@ def test_times_count_from_when_the_request_is_complete():
     record.first_byte(30.5)
     record.finished(31.0)
     assert record.row.speed.typical_s() == pytest.approx(0.5)
-
-
-def test_an_answer_before_the_request_is_complete_is_no_sample():
+    # An answer before that is no sample.
     record = Record(deployment("a"), "chat", False, 10.0, complete=False)
     record.first_byte(10.001)
     record.finished(10.002)
@@ -129,17 +135,13 @@ def test_who_waited_longer_than_usual_in_vain_tells_that_it_is_slow(way):
 
 @pytest.mark.parametrize("way", [CONNECT, RESET, "500", "429"])
 def test_a_failure_is_no_time(way):
-    member = deployment("a")
+    never_fast, member = deployment("b"), deployment("a")
+    for vain in (way, TIMEOUT):
+        end(attempt(never_fast, NOW - 5.0), vain, NOW)
+    assert never_fast.row("chat", True).speed.typical_s() is None  # no mean to raise
     succeed(member, 1.0)
     end(attempt(member, NOW - 5.0), way, NOW)
     assert member.row("chat", True).speed.typical_s() == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("way", [CONNECT, TIMEOUT])
-def test_a_member_that_was_never_fast_has_no_mean_to_raise(way):
-    member = deployment("a")
-    end(attempt(member, NOW - 5.0), way, NOW)
-    assert member.row("chat", True).speed.typical_s() is None
 
 
 def test_a_time_out_of_a_silent_member_ejects_at_once():
@@ -166,14 +168,8 @@ def test_failures_in_a_row_eject_the_deployment(outcome):
     told = [fail(member, outcome, what="oops") for _ in range(5)]
     assert told == [None] * 4 + ["deployment"]
     assert member.state(NOW) == OUT
-    assert member.breaker.reason == f"{outcome}: oops"
-    assert member.key.failures == 0
-
-
-def test_the_error_is_noted_for_people():
-    member = deployment("a")
-    fail(member, "503", what="answered 503")
-    assert member.row("chat", True).last_error == "503: answered 503"
+    assert (member.breaker.reason, member.key.failures) == (f"{outcome}: oops", 0)
+    assert member.row("chat", True).last_error == f"{outcome}: oops"  # noted for people
     fail(member, CONNECT)
     assert member.row("chat", True).last_error == "connect"
 
@@ -187,10 +183,7 @@ def test_retry_after_is_a_cool_down_and_no_failure(outcome):
     assert [member.state(NOW + s) for s in (0.0, 6.9, 7.0, 14.0)] == [COOLING, COOLING, EASING, CLOSED]
     assert (member.breaker.failures, member.breaker.ejections, row.success.weight) == (0, 0, 0.0)
     assert row.last_error == outcome
-
-
-def test_retry_after_beside_another_failure_is_a_failure():
-    member = deployment("a")
+    member = deployment("a")  # beside another failure that is one
     fail(member, "500", retry_after_s=7.0)
     assert (member.state(NOW), member.breaker.failures) == (CLOSED, 1)
 
@@ -244,25 +237,13 @@ def test_a_403_is_about_a_request_and_never_ejects():
 
 
 def test_a_key_comes_back_by_one_trial():
-    first, second = of_one_provider()
-    for _ in range(3):
-        fail(first, "401")
-    later = first.key.until_s
+    first, second, later = with_refused_key()
     assert (first.state(later), second.state(later)) == (DUE, DUE)
     trial = attempt(second, later)
     assert (first.state(later), second.state(later)) == (TRIAL, TRIAL)
     trial.first_byte(later + 1.0)  # not only when a long stream has ended
     assert (first.state(later + 1.0), first.key.is_open) == (CLOSED, False)
     trial.finished(later + 9.0)
-
-
-def test_a_key_that_is_still_refused_waits_twice_as_long():
-    first, second = of_one_provider()
-    for _ in range(3):
-        fail(first, "401")
-    later = first.key.until_s
-    assert fail(second, "401", later) == "key"
-    assert 10.0 <= first.key.until_s - later <= 20.0
 
 
 def test_a_key_comes_back_also_with_an_answer_to_a_mistake():
@@ -283,9 +264,7 @@ def test_a_key_comes_back_also_with_an_answer_to_a_mistake():
 
 def test_a_member_that_mostly_fails_is_ejected_though_never_five_times_in_a_row():
     member = deployment("a")
-    told = []
-    for kind in "FFFSFFFSFF":
-        told.append(fail(member) if kind == "F" else succeed(member))
+    told = [fail(member) if kind == "F" else succeed(member) for kind in "FFFSFFFSFF"]
     assert told == [None] * 9 + ["deployment"]  # of nine nothing is told
 
 
@@ -320,6 +299,8 @@ def test_a_trial_without_verdict_leaves_the_next_one_to_try(way):
     later = eject(member)
     trial = attempt(member, later)
     assert member.state(later) == TRIAL
+    attempt(member, later).left(later)  # a pinned one: always sent, and it doesn't end the trial
+    assert member.state(later) == TRIAL
     if way == "left":
         trial.left(later + 1.0)
         assert member.state(later + 1.0) == DUE
@@ -327,16 +308,6 @@ def test_a_trial_without_verdict_leaves_the_next_one_to_try(way):
         trial.failed(later + 1.0, "503", RNG, 7.0)
         assert member.state(later + 1.0) == COOLING
         assert member.state(later + 8.0) == DUE
-
-
-def test_who_comes_besides_the_trial_doesnt_end_it():
-    member = deployment("a")
-    later = eject(member)
-    trial = attempt(member, later)
-    attempt(member, later).left(later)  # a pinned one: always sent
-    assert member.state(later) == TRIAL
-    trial.left(later)
-    assert member.state(later) == DUE
 
 
 def test_an_answer_begun_before_the_ejection_proves_nothing():

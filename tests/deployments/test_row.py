@@ -34,13 +34,10 @@ def test_the_life_of_a_good_attempt() -> None:
     row.finished(12.5, True)
     row.charged(12.5, 4000, Usage(1000, 400, 0, 200, 50), 0.25, output_s=2.0)
     seen = row.snapshot(12.5)
-    assert seen["first_byte_s"] == pytest.approx(0.5)
-    assert seen["first_byte_samples"] == 1
+    assert (seen["first_byte_s"], seen["first_byte_samples"]) == (pytest.approx(0.5), 1)
     assert seen["output_tokens_per_s"] == pytest.approx(100.0)
-    assert seen["output_tokens"] == 200
-    assert seen["tokens_per_byte"] == 0.25
-    assert seen["cached_share"] == 0.4
-    assert seen["usd_per_request"] == 0.25
+    assert (seen["output_tokens"], seen["tokens_per_byte"]) == (200, 0.25)
+    assert (seen["cached_share"], seen["usd_per_request"]) == (0.4, 0.25)
     assert seen["age_s"] == 3.5
     assert seen["oldest_waiting_s"] is None
     assert (seen["in_flight"], seen["awaiting"], seen["finished"]) == (0, 0, 1)
@@ -84,16 +81,12 @@ def test_waiting_in_vain_tells_something_only_if_it_was_longer_than_usual(
     assert (row.in_flight, row.awaiting) == (0, 0)
 
 
-def test_waiting_in_vain_where_nothing_was_seen_yet() -> None:
+def test_who_never_waited_tells_no_time() -> None:
+    """Nothing was seen yet; an answer before the request was complete; a second word on the same attempt."""
     row = Row(30.0)
     row.asked("attempt", 1.0)
     row.left_awaiting("attempt", 9.0, patient=True)
     assert row.speed.typical_s() is None
-
-
-def test_who_never_waited_tells_no_time() -> None:
-    """An answer before the request was complete; or a second word on the same attempt."""
-    row = Row(30.0)
     row.first_byte("never asked", 1.0, 0)
     row.left_awaiting("never asked", 9.0, patient=True)
     assert row.speed.typical_s() is None

@@ -60,8 +60,7 @@ def test_settings_are_of_the_configuration_and_not_of_the_past():
 def test_what_was_never_used_stays_so():
     back = Row(30.0)
     restore(back, orjson.loads(orjson.dumps(dump(Row(30.0)))))
-    assert back.used_s == float("-inf")
-    assert back.speed.mean_s == 0.0
+    assert (back.used_s, back.speed.mean_s) == (float("-inf"), 0.0)
     assert back.charges.ratios is None
 
 

@@ -64,9 +64,7 @@ def test_a_record_that_stays_broken_is_passed_over_in_the_end(memory):
 def test_a_record_overwritten_by_a_later_one_is_left_out(memory):
     part = Part(memory, 0)
     tell(part, MAX_SAMPLES + 1)
-    part._whole[shared_memory._WRITTEN] = (
-        MAX_SAMPLES  # as if the reader had looked before the last one counted
-    )
+    part._whole[shared_memory._WRITTEN] = MAX_SAMPLES  # as if read before the last one counted
     found, _ = part.samples(0)
     assert found[0].at == 1.0
 

@@ -169,15 +169,12 @@ def test_on_trial_a_request_that_failed_before_is_no_verdict():
 # ---------------------------------------------------------------------- the success ratio
 
 
-def test_one_request_is_not_counted_again_until_others_fail():
+def test_one_request_is_not_counted_again_until_others_fail_or_two_minutes_are_over():
     recent = Recent()
     assert [recent.counts(A, NOW) for _ in range(5)] == [True, False, False, False, False]
     assert [recent.counts(B, NOW) for _ in range(6)] == [True] * 6
     assert recent.counts(A, NOW + 1.0)
     assert [recent.counts(0, NOW) for _ in range(9)] == [True] * 9
-
-
-def test_what_failed_two_minutes_ago_is_forgotten():
     recent = Recent()
     assert recent.counts(A, NOW)
     assert not recent.counts(A, NOW + 0.9 * RECENT_S)
@@ -187,22 +184,14 @@ def test_what_failed_two_minutes_ago_is_forgotten():
 
 def test_one_bad_body_between_good_ones_ejects_nobody():
     """Never five in a row, but more than half of many: the other way out."""
-    member = deployment("a")
-    for number in range(300):
+    member, worse = deployment("a"), deployment("b")
+    for number, other in enumerate(different(300)):
         now = NOW + number
-        if number % 4:
-            fail(member, "500", now, mark=A)
-        else:
-            succeed(member, now=now)
+        for one, provoked_by in ((member, A), (worse, other)):
+            fail(one, "500", now, mark=provoked_by) if number % 4 else succeed(one, now=now)
         assert member.state(now) == CLOSED
     assert member.row("chat", True).read_success(now) > 0.9
-    worse = deployment("b")
-    for number in range(300):  # so much for that: with real traffic it is out
-        if number % 4:
-            fail(worse, "500", NOW + number, mark=different(number + 1)[-1])
-        else:
-            succeed(worse, now=NOW + number)
-    assert worse.breaker.ejected_count
+    assert worse.breaker.ejected_count  # so much for that: with real traffic it is out
 
 
 @pytest.mark.parametrize("outcome", ["500", "503", "529", "reset", "error", "408", "429"])
@@ -225,10 +214,7 @@ def test_no_history_of_one_request_and_successes_ejects(history, limit):
     now = NOW
     for kind, wait in history:
         now += wait
-        if kind == "a":
-            fail(member, "500", now, mark=A)
-        else:
-            succeed(member, now=now)
+        fail(member, "500", now, mark=A) if kind == "a" else succeed(member, now=now)
     assert member.breaker.ejected_count == 0
 
 
@@ -239,23 +225,20 @@ def keys(count: int) -> list[int]:
     return [mark(f"key_{number}") for number in range(count)]
 
 
-def test_three_keys_confirm_each_other():
+def refused(refusals: Refusals, *marks: int) -> list[int]:
+    """How many strikes each of these makes, none confirmed."""
+    return [refusals.add(one, NOW, is_confirmed=False) for one in marks]
+
+
+def test_three_keys_or_without_keys_three_requests_confirm_each_other():
     refusals = Refusals()
-    assert [refusals.add(one, NOW, is_confirmed=False) for one in keys(3)] == [0, 0, 3]
+    assert refused(refusals, *keys(3)) == [0, 0, 3]
     assert refusals.strikes == 3
-
-
-def test_without_keys_three_different_requests_do():
-    refusals = Refusals()
-    assert [refusals.add(A, NOW, is_confirmed=False) for _ in range(50)] == [0] * 50
-    assert [refusals.add(one, NOW, is_confirmed=False) for one in (B, C)] == [0, 3]
-
-
-def test_a_success_between_begins_anew():
-    refusals = Refusals()
+    assert refused(Refusals(), *[A] * 50, B, C) == [0] * 51 + [3]
+    refusals.clear()
     for _ in range(5):
-        assert [refusals.add(one, NOW, is_confirmed=False) for one in keys(2)] == [0, 0]
-        refusals.clear()
+        assert refused(refusals, *keys(2)) == [0, 0]
+        refusals.clear()  # a success between begins anew
     assert refusals.strikes == 0
 
 
@@ -270,10 +253,9 @@ def test_one_key_makes_one_confirmed_strike_a_minute():
 
 def test_a_confirmed_refusal_is_a_witness_for_the_others():
     refusals = Refusals()
-    first, second, third = keys(3)
+    first, *others = keys(3)
     assert refusals.add(first, NOW, is_confirmed=True) == 1
-    assert refusals.add(second, NOW, is_confirmed=False) == 0
-    assert refusals.add(third, NOW, is_confirmed=False) == 2
+    assert refused(refusals, *others) == [0, 2]
 
 
 def test_a_wrong_key_of_the_operators_is_out_within_two_minutes_of_one_client():

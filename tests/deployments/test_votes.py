@@ -16,8 +16,10 @@ def votes(*samples: tuple[float, int]) -> Votes:
     return made
 
 
-def test_nothing_yet():
+def test_of_nothing_and_of_two():
     assert (votes().typical, votes().upper, votes().count, votes().is_enough) == (0.0, 0.0, 0, False)
+    assert votes((0.25, 1), (0.1, 2)).typical == 0.25  # the dearer one counts
+    assert votes((0.25, 1), (0.5, 2)).typical == 0.5
 
 
 def test_a_key_has_one_vote_however_much_it_sends():
@@ -32,11 +34,6 @@ def test_no_single_key_says_what_others_reserve():
     found = votes(*[(0.25, key) for key in range(9)], *[(1.4, 99)] * 9)
     assert (found.typical, found.upper) == (0.25, 0.25)
     assert votes((0.25, 1), (0.26, 2), *[(1.4, 3)] * 9).upper == 0.26
-
-
-def test_of_two_the_dearer_one_counts():
-    assert votes((0.25, 1), (0.1, 2)).typical == 0.25
-    assert votes((0.25, 1), (0.5, 2)).typical == 0.5
 
 
 @pytest.mark.parametrize("value", [0.0, 1.5e-6, 0.09, 1.6, 5000.0, float("inf"), float("nan")])

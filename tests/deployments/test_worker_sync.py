@@ -21,16 +21,12 @@ from proxy.usage.tokens import Usage
 from tests.support.deployments import facts, picks
 
 TEXT = """
-[providers.a]
-base_url = "http://a/v1"
-[providers.b]
-base_url = "http://b/v1"
-[models."a/m"]
-input_price = 1
-output_price = 1
-[models."b/m"]
-input_price = 2
-output_price = 2
+[providers]
+a = {{ base_url = "http://a/v1" }}
+b = {{ base_url = "http://b/v1" }}
+[models]
+"a/m" = {{ input_price = 1, output_price = 1 }}
+"b/m" = {{ input_price = 2, output_price = 2 }}
 {more}
 """
 
@@ -115,13 +111,19 @@ def test_what_is_merged_is_what_one_process_would_know_from_the_same_samples():
             assert found["own"] == pytest.approx(expected[name]["own"])
 
 
-def test_a_slow_down_seen_by_one_moves_the_others():
+@pytest.fixture
+def taught() -> list[Worker]:
+    """Two workers, which know that a takes 0.3 s and b 0.5 s, and the supervisor first."""
     everyone = machine(2)
-    _, one, two = everyone
     for number in range(60):
         for name, seconds in (("a", 0.3), ("b", 0.5)):
-            one.answer(name, 100.0 + number, seconds)
+            everyone[1].answer(name, 100.0 + number, seconds)
     step(everyone, 161.0)
+    return everyone
+
+
+def test_a_slow_down_seen_by_one_moves_the_others(taught):
+    _, one, two = everyone = taught
     assert two.choice(161.0) == "a"
     for number in range(4):
         one.answer("a", 162.0 + number * 0.01, 3.0)
@@ -131,13 +133,8 @@ def test_a_slow_down_seen_by_one_moves_the_others():
     assert two.row("a").speed.mean_s == one.row("a").speed.mean_s
 
 
-def test_who_hangs_at_one_worker_is_left_by_all():
-    everyone = machine(2)
-    _, one, two = everyone
-    for number in range(60):
-        for name, seconds in (("a", 0.3), ("b", 0.5)):
-            one.answer(name, 100.0 + number, seconds)
-    step(everyone, 161.0)
+def test_who_hangs_at_one_worker_is_left_by_all(taught):
+    _, one, two = everyone = taught
     held = [one.begin("a", 161.0) for _ in range(3)]
     step(everyone, 164.0)
     assert two.choice(164.0) == "b"
@@ -150,8 +147,7 @@ def test_who_hangs_at_one_worker_is_left_by_all():
 
 
 def test_a_member_asked_by_one_is_not_asked_to_learn_by_the_other():
-    everyone = machine(2)
-    _, one, two = everyone
+    _, one, two = everyone = machine(2)
     one.begin("b", 100.0)
     step(everyone, 100.1)
     assert picks(two.pool, facts(now=100.1))["a"] == 400  # the one never asked
@@ -162,8 +158,7 @@ def test_a_member_asked_by_one_is_not_asked_to_learn_by_the_other():
 
 
 def test_failures_at_several_workers_add_up_and_eject_for_all_alike():
-    everyone = machine(2)
-    supervisor, one, two = everyone
+    supervisor, one, two = everyone = machine(2)
     for number in range(5):
         worker = (one, two)[number % 2]
         now = 100.0 + number
@@ -188,8 +183,7 @@ def test_failures_at_several_workers_add_up_and_eject_for_all_alike():
 
 
 def test_a_refused_key_and_a_cool_down_are_everybodys():
-    everyone = machine(2)
-    supervisor, one, two = everyone
+    supervisor, one, two = everyone = machine(2)
     for _ in range(3):
         one.begin("a", 100.0).failed(100.0, "401", Random(1))
     one.begin("b", 100.0).failed(100.0, "429", Random(1), 7.0)
@@ -203,8 +197,7 @@ def test_a_refused_key_and_a_cool_down_are_everybodys():
 
 def test_what_a_request_provokes_is_told_with_its_mark():
     """One bad body at all workers ejects nobody, two of them do, and everybody agrees."""
-    everyone = machine(2)
-    supervisor, one, two = everyone
+    supervisor, one, two = everyone = machine(2)
     marks = [mark_of("key_1", size, 0, 0, None) for size in (10, 20)]
     for number in range(40):
         worker, now = (one, two)[number % 2], 100.0 + number
@@ -224,8 +217,7 @@ def test_what_a_request_provokes_is_told_with_its_mark():
 
 @pytest.mark.parametrize("confirms", ["code", "another member", "keys"])
 def test_confirmed_refusals_are_told_too(confirms):
-    everyone = machine(2)
-    supervisor, one, two = everyone
+    supervisor, one, two = everyone = machine(2)
     for number in range(3):
         worker, now = (one, two)[number % 2], 100.0 + number
         mark = mark_of(f"key_{number if confirms == 'keys' else 0}", 10, 0, 0, None)
@@ -243,8 +235,7 @@ def test_confirmed_refusals_are_told_too(confirms):
 
 
 def test_what_a_clients_own_limit_ended_is_told_as_a_wait_only():
-    everyone = machine(2)
-    _, one, two = everyone
+    _, one, two = everyone = machine(2)
     for number in range(10):
         one.answer("a", 100.0 + number, 0.3)
     for number in range(20):
@@ -253,26 +244,18 @@ def test_what_a_clients_own_limit_ended_is_told_as_a_wait_only():
     row = two.row("a")
     assert (row.success.mean(), row.last_error) == (1.0, None)
     assert two.catalog.deployments["a/m"].breaker.failures == 0
-
-
-def test_waiting_in_vain_is_told():
-    everyone = machine(2)
-    _, one, two = everyone
-    for number in range(10):
-        one.answer("a", 100.0 + number, 0.3)
-    one.begin("a", 120.0).failed(180.0, TIMEOUT, Random(1))
-    step(everyone, 180.1)
+    one.begin("a", 180.0).failed(240.0, TIMEOUT, Random(1))  # waiting in vain is told
+    step(everyone, 240.1)
     assert dump(two.row("a"))["speed"] == pytest.approx(dump(one.row("a"))["speed"])
 
 
 def test_a_new_configuration_keeps_what_is_known_and_who_is_told():
-    everyone = machine(2)
-    _, one, two = everyone
+    _, one, two = everyone = machine(2)
     one.answer("a", 100.0, 0.3)
     step(everyone, 101.0)
     running = one.begin("b", 101.0)
     for worker in everyone:
-        worker.use(catalog(worker.catalog, '[models."a/n"]'))
+        worker.use(catalog(worker.catalog, '"a/n" = {}'))
     one.answer("a", 102.0, 0.3)
     step(everyone, 103.0)
     assert [worker.row("a").speed.count for worker in everyone] == [2.0] * 3
@@ -298,18 +281,13 @@ def test_a_worker_that_starts_later_gets_what_is_known():
     late = catalog()
     assert restore_rows(late.deployments, done(dump_rows(supervisor.catalog.deployments))) == 1
     assert dump(late.deployments["a/m"].row("chat", True)) == dump(supervisor.row("a"))
-    assert (
-        restore_rows(
-            catalog().deployments, {key: {} for key in done(dump_rows(supervisor.catalog.deployments))}
-        )
-        == 0
-    )
+    nothing = {key: {} for key in done(dump_rows(supervisor.catalog.deployments))}
+    assert restore_rows(catalog().deployments, nothing) == 0
     assert restore_rows(catalog().deployments, {1: dump(one.row("a"))}) == 0
 
 
 def test_a_row_that_left_tells_nobody_and_has_its_place_again_when_it_returns():
-    everyone = machine(2)
-    _, one, two = everyone
+    _, one, two = everyone = machine(2)
     part = one.knowledge.part
     assert part is not None
     running = one.begin("a", 100.0)
@@ -336,7 +314,7 @@ def test_where_there_is_no_room_a_worker_goes_by_what_it_learns_itself():
     assert one.knowledge.part is not None
     while one.knowledge.part.add_row(1) >= 0:
         pass
-    more = "".join(f'[models."a/x{number}"]\n' for number in range(2))
+    more = "".join(f'"a/x{number}" = {{}}\n' for number in range(2))
     one.use(catalog(one.catalog, more))
     row = one.catalog.deployments["a/x0"].row("chat", True)
     record = Record(one.catalog.deployments["a/x0"], "chat", True, 100.0)

@@ -5,21 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO, Any, Self
-
-
-def read_request(stream: IO[bytes]) -> dict[str, Any] | None:
-    """The body of the request that a provider of a test's own got; None if there is none."""
-    length = 0
-    while line := stream.readline().strip().lower():
-        if line.startswith(b"content-length:"):
-            length = int(line[15:])
-    return json.loads(stream.read(length)) if length else None
-
+from typing import Self
 
 TOKENHUB = str(Path(sys.executable).with_name("tokenhub"))
 ROOT = Path(__file__).parents[2]
@@ -34,14 +25,14 @@ def environment(**more: str) -> dict[str, str]:
 def run(*args: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run ``tokenhub`` to its end."""
     return subprocess.run(
-        [TOKENHUB, *args],
-        cwd=cwd,
-        env=environment(**environ),
-        capture_output=True,
-        text=True,
-        timeout=20,
+        [TOKENHUB, *args], cwd=cwd, env=environment(**environ), capture_output=True, text=True, timeout=20,
         check=False,
-    )
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def run_unread(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -124,6 +115,14 @@ class Gateway:
         """Its exit code."""
         code = self.process.wait(limit_s)
         self._reader.join(5)
+        return code
+
+    def kill(self) -> int:
+        """End it with SIGKILL, where no context does; its exit code."""
+        self.process.kill()
+        code = self.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
         return code
 
     def __exit__(self, *_: object) -> None:

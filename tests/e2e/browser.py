@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
@@ -18,17 +19,10 @@ from selenium.webdriver.remote.webelement import WebElement
 CHROMIUM = "/usr/bin/chromium"
 DRIVER = "/usr/bin/chromedriver"
 FLAGS = (
-    *(
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    *("--hide-scrollbars", "--lang=en-GB"),
-)
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--hide-scrollbars", "--lang=en-GB",
+)  # fmt: skip
 AUDIT = (Path(__file__).parent / "audit.js").read_text()
 _LIMIT_S = 10.0
 _VIOLATIONS = """
@@ -40,9 +34,10 @@ note("unhandledrejection", (told) => String(told.reason));
 """
 
 
-def is_installed() -> bool:
-    """Whether there is one."""
-    return Path(CHROMIUM).exists() and Path(DRIVER).exists()
+needs_browser = pytest.mark.skipif(
+    not (Path(CHROMIUM).exists() and Path(DRIVER).exists()),
+    reason="no browser: apt-get install chromium chromium-driver",
+)
 
 
 class Browser:

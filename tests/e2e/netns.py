@@ -12,6 +12,7 @@ import fcntl
 import heapq
 import os
 import random
+import select
 import shutil
 import socket
 import struct
@@ -19,6 +20,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,21 +51,8 @@ def why_not() -> str:
 
 def _in_thread(function: Callable[[], T]) -> T:
     """A thread that goes into another network never comes back."""
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(function())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def _call(name: str, *args: int) -> None:
@@ -144,8 +133,6 @@ class Wire(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        import select
-
         poll = select.poll()
         for end in self._ends:
             poll.register(end, select.POLLIN)
@@ -158,9 +145,8 @@ class Wire(threading.Thread):
                         self.lost += 1
                     elif self._rng.random() < self.late:
                         number += 1
-                        heapq.heappush(
-                            self._held, (time.monotonic() + _HELD_S, number, self._ends[end], packet)
-                        )
+                        due = time.monotonic() + _HELD_S
+                        heapq.heappush(self._held, (due, number, self._ends[end], packet))
                     else:
                         os.write(self._ends[end], packet)
             while self._held and self._held[0][0] <= time.monotonic():
@@ -230,10 +216,8 @@ class World:
         folder = self.folder / name
         folder.mkdir()
         made = Gateway(folder, text, "--listen", HERE + ":0", *args, **environ)
-        mounts = "".join(
-            f"mount --bind {self.folder}/{file} /etc/{file}; "
-            for file in ("resolv.conf", "hosts", "nsswitch.conf")
-        )
+        files = ("resolv.conf", "hosts", "nsswitch.conf")
+        mounts = "".join(f"mount --bind {self.folder}/{file} /etc/{file}; " for file in files)
         enter = ["unshare", "--mount", "sh", "-ec", mounts + 'exec "$@"', "sh"]
         self._gateways.append(made)
         made._command[:0] = [*self.here.command, *enter]
@@ -271,16 +255,10 @@ class Names(threading.Thread):
         if addresses is None:
             return b""
         code = 0 if name in self.known else 3  # NXDOMAIN
-        packed = [
-            (28, socket.inet_pton(socket.AF_INET6, address)) if ":" in address
-            else (1, socket.inet_aton(address))
-            for address in addresses
-        ]  # fmt: skip
-        records = [
-            b"\xc0\x0c" + struct.pack("!HHIH", of, 1, 0, len(data)) + data
-            for of, data in packed
-            if of == kind
-        ]
+        families = {28: socket.AF_INET6, 1: socket.AF_INET}  # AAAA and A
+        wanted = [one for one in addresses if (":" in one) == (kind == 28) and kind in families]
+        packed = [socket.inet_pton(families[kind], address) for address in wanted]
+        records = [b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 0, len(data)) + data for data in packed]
         head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(records), 0, 0)
         return head + query[12 : at + 5] + b"".join(records)
 

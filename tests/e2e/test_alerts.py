@@ -2,72 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import threading
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from tests.e2e import Gateway
-from tests.e2e.test_installed import wait_for
-from tests.e2e.test_keys import asking, keys
-from tests.support.fakes import Call, ScriptedProvider
+from tests.e2e.asking import wait_for
+from tests.e2e.background import application, in_thread
+from tests.e2e.one_provider import ANSWER, TEXT, asking, keys, provider_of
+from tests.support.fakes import Call
 
-ANSWER = b'{"choices":[],"usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150}}'
-TEXT = """
-[state]
-path = "t.db"
-[providers.p]
-base_url = "{url}"
-auth = "none"
-[models."p/m"]
-input_price = 1
-output_price = 2
-[routing.eject]
-base = "100ms"
-[alerts]
-webhook_url = "{hook}"
-"""
+MORE = '[routing.eject]\nbase = "100ms"\n[alerts]\nwebhook_url = "{hook}"\n'
 
 
 class World:
-    """A provider whose answers can be changed, and a webhook, in a thread of their own."""
+    """A provider whose answers can be changed, and a webhook."""
+
+    url = hook = ""
 
     def __init__(self) -> None:
         self.status = b"200 OK"
         self.got: list[dict[str, Any]] = []
         self.paths: list[str] = []
 
-    def __enter__(self) -> Self:
-        self._started, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    async def _serve(self) -> None:
-        app = web.Application()
-        app.router.add_post("/hook/{secret}", self._take)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        async with ScriptedProvider() as scripted:
-            scripted.script = self._answer
-            self.url = scripted.url
-            self.hook = f"http://127.0.0.1:{runner.addresses[0][1]}/hook/S3CRET"
-            self._started.set()
-            await asyncio.to_thread(self._ended.wait)
-        await runner.cleanup()
-
-    async def _answer(self, call: Call) -> None:
+    async def answer(self, call: Call) -> None:
         while True:
             await call.request()
             await call.answer(ANSWER, self.status)
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
         self.got.append(await request.json())
         return web.Response()
@@ -75,20 +40,19 @@ class World:
     def told(self, event: str) -> list[dict[str, Any]]:
         return [alert for alert in self.got if alert["event"] == event]
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(20)
-
 
 @pytest.fixture
 def world():
-    with World() as made:
+    made, app = World(), web.Application()
+    app.router.add_post("/hook/{secret}", made.take)
+    with provider_of(made.answer) as made.url, in_thread(application(app)) as address:
+        made.hook = f"{address}/hook/S3CRET"
         yield made
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_happens_at_any_worker_is_told(tmp_path, world, workers):
-    text = TEXT.format(url=world.url, hook=world.hook)
+    text = (TEXT + MORE).format(url=world.url, hook=world.hook)
     with Gateway(tmp_path, text, "--workers", workers) as gateway:
         key = keys(gateway, "create", "--name", "any")
 
@@ -116,14 +80,3 @@ def test_what_happens_at_any_worker_is_told(tmp_path, world, workers):
         wait_for(lambda: "changed: alerts.webhook_url changed" in gateway.log)
     assert "CRET" not in gateway.log
     assert "alerts go to 127.0.0.1" in gateway.log
-
-
-def test_what_waits_at_the_end_still_goes_out(tmp_path, world):
-    """The key is over its limit before the start, which is told once; then the end comes at once."""
-    text = TEXT.format(url=world.url, hook=world.hook)
-    with Gateway(tmp_path, text.replace(world.hook, "")) as gateway:
-        key = keys(gateway, "create", "--name", "prod", "--monthly-tokens", "150")
-        assert asking(gateway, key).status == 200
-    with Gateway(tmp_path, text) as gateway:
-        pass
-    assert [(told["event"], told["percent"]) for told in world.got] == [("key_limit", 100)]

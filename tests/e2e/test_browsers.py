@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.e2e import Gateway
-from tests.e2e.browser import Browser, is_installed
+from tests.e2e.background import application, in_thread
+from tests.e2e.browser import Browser, needs_browser
 from tests.e2e.test_dashboard import config_text, make_key
 
-pytestmark = pytest.mark.skipif(
-    not is_installed(), reason="no browser: apt-get install chromium chromium-driver"
-)
+pytestmark = needs_browser
 # As a chat front end does it: JSON, a key in Authorization, a header of ours, the answer as a stream.
 ASK = """
 const [address, key, model, done] = arguments;
@@ -46,31 +44,17 @@ const [address, key, model, done] = arguments;
 """
 
 
-class Page(http.server.BaseHTTPRequestHandler):
-    """An empty page."""
-
-    def do_GET(self) -> None:
-        body = b"<!doctype html><title>chat</title>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    """Where the page is from."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """Where the page is from, an empty one."""
+
+    async def empty(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>chat</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", empty)
+    with in_thread(application(app)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

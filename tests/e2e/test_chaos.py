@@ -23,12 +23,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import TOKENHUB, Gateway, environment, run
-from tests.e2e.chaoscases import HOLD, SHUTTING_DOWN, Machine, Traffic, body_of, marked
-from tests.e2e.test_installed import wait_for
-from tests.e2e.test_keys import asking, keys, statuses
-from tests.e2e.test_ledger import TEXT, Provider, check, lines, make_key
-from tests.e2e.test_workers import is_running, workers_of
+from tests.e2e import TOKENHUB, Gateway, environment, free_port, run
+from tests.e2e.asking import is_running, processes, stat_of, wait_for, workers_of
+from tests.e2e.clock import Machine
+from tests.e2e.load import HOLD, SHUTTING_DOWN, Traffic, body_of, marked
+from tests.e2e.one_provider import TEXT, asking, check, keys, lines, make_key, provider_of, statuses
 from tests.support.fakes import Call
 
 pytestmark = pytest.mark.long
@@ -38,7 +37,7 @@ LONG_S = 60.0  # for what may take its time on a busy machine
 
 @pytest.fixture
 def folder(tmp_path):
-    with Provider(marked) as url:
+    with provider_of(marked) as url:
         (tmp_path / "gateway.toml").write_text(TEXT.format(url=url) + '[admin]\nlisten = "127.0.0.1:0"\n')
         yield tmp_path
 
@@ -96,9 +95,8 @@ def test_workers_killed_stopped_and_ended_at_random(folder):
 
 
 def _routes(gateway: Gateway) -> str:
-    return run("routes", "--json", "--admin", gateway.admin, cwd=gateway.config.parent).stdout.replace(
-        " ", ""
-    )
+    done = run("routes", "--json", "--admin", gateway.admin, cwd=gateway.config.parent)
+    return done.stdout.replace(" ", "")
 
 
 def _nothing_is_held(gateway: Gateway, key: str) -> None:
@@ -124,8 +122,7 @@ def held(gateway: Gateway, key: str) -> http.client.HTTPConnection:
 def test_after_a_killed_supervisor_another_one_takes_over(folder):
     """Nothing is in its way: not its workers, nor a port, nor a lock."""
     key, finished = make_key(folder), []
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+    listen = f"127.0.0.1:{free_port()}"
     for _ in range(2):
         gateway = Gateway(folder, text_of(folder), "--workers", "2", "--listen", listen).__enter__()
         workers = workers_of(gateway.process.pid)
@@ -133,9 +130,7 @@ def test_after_a_killed_supervisor_another_one_takes_over(folder):
             have_more(traffic)
             gateway.process.kill()
             wait_for(lambda workers=workers: not any(map(is_running, workers)), LONG_S)
-        assert gateway.wait() == -signal.SIGKILL
-        assert gateway.process.stderr is not None
-        gateway.process.stderr.close()
+        assert gateway.kill() == -signal.SIGKILL
         assert traffic.others.keys() <= {SHUTTING_DOWN}, traffic.others
         finished += traffic.finished
     check(folder, finished)
@@ -144,13 +139,8 @@ def test_after_a_killed_supervisor_another_one_takes_over(folder):
 # ---------------------------------------------------------------------- descriptors
 
 
-def limited(count: int) -> tuple[str, ...]:
-    return "prlimit", f"--nofile={count}"
-
-
 def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_gateway_that_was_stopped_blames_nobody(tmp_path):
@@ -164,7 +154,7 @@ def test_a_gateway_that_was_stopped_blames_nobody(tmp_path):
             await asyncio.sleep(0.01)
         await call.answer(b"{}")
 
-    with Provider(script) as url, contextlib.ExitStack() as stack:
+    with provider_of(script) as url, contextlib.ExitStack() as stack:
         text = TEXT.format(url=url) + '[timeouts]\nfirst_byte = "4s"\n'
         gateway = stack.enter_context(Gateway(tmp_path, text, "--workers", "2"))
         serving = workers_of(gateway.process.pid)
@@ -184,7 +174,10 @@ def test_a_gateway_that_was_stopped_blames_nobody(tmp_path):
 
 def test_no_descriptors_are_left(folder):
     key = make_key(folder)
-    with Gateway(folder, text_of(folder), within=limited(64)) as gateway, contextlib.ExitStack() as stack:
+    with (
+        Gateway(folder, text_of(folder), within=("prlimit", "--nofile=64")) as gateway,
+        contextlib.ExitStack() as stack,
+    ):
         # One that works all the while, on a connection that is there.
         old = stack.enter_context(contextlib.closing(held(gateway, key)))
         response = old.getresponse()
@@ -211,19 +204,9 @@ def test_no_descriptors_are_left(folder):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_standard_streams_that_are_closed_are_not_given_to_files(folder, workers):
     address = folder / "g.sock"
-    command = (
-        TOKENHUB,
-        "serve",
-        "--config",
-        "gateway.toml",
-        "--listen",
-        f"unix:{address}",
-        "--workers",
-        workers,
-    )
-    process = subprocess.Popen(
-        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], cwd=folder, env=environment()
-    )
+    command = [TOKENHUB, "serve", "--config", "gateway.toml", "--listen", f"unix:{address}"]
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command, "--workers", workers]
+    process = subprocess.Popen(command, cwd=folder, env=environment())
     try:
         wait_for(lambda: address.exists() or process.poll() is not None, LONG_S)
         assert process.poll() is None
@@ -245,9 +228,8 @@ def locked(folder: Path, mode: str = "NORMAL") -> Iterator[None]:
         f"d.execute('PRAGMA locking_mode = {mode}'); d.execute('BEGIN EXCLUSIVE');"
         "d.execute('DELETE FROM keys WHERE id = 0'); print(flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder / "t.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    command, pipe = [sys.executable, "-c", code, str(folder / "t.db")], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
     assert process.stdin is not None and process.stdout is not None
     assert process.stdout.readline()
     try:
@@ -255,23 +237,6 @@ def locked(folder: Path, mode: str = "NORMAL") -> Iterator[None]:
     finally:
         process.communicate(timeout=20)
         assert process.returncode == 0
-
-
-def test_a_locked_database(folder):
-    key = make_key(folder)
-    with Gateway(folder, text_of(folder)) as gateway:
-        with Traffic(gateway.host_and_port, key, 3) as traffic:
-            have_more(traffic)
-            with locked(folder):
-                wait_for(lambda: "can't be added up" in gateway.log, LONG_S)
-                have_more(traffic)
-                for command in (("keys", "create", "--name", "n"), ("usage",)):
-                    done = run(*command, "--admin", gateway.admin, cwd=folder)
-                    assert (done.returncode, done.stderr[:14]) == (1, "tokenhub: 503:")
-                have_more(traffic)
-        assert not traffic.others, traffic.others
-        assert not traffic.lost
-    check(folder, traffic.finished)
 
 
 def test_a_start_beside_a_locked_database(folder):
@@ -287,37 +252,6 @@ def test_a_start_beside_a_locked_database(folder):
         assert "t.db can't be used: database is locked" in done.stderr
         assert "remove" not in done.stderr
     assert len(lines(folder)) == 2
-
-
-BROKEN = {
-    "garbage": lambda path: path.write_bytes(random.Random(1).randbytes(20_000)),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100]),
-    "later": lambda path: sqlite_do(path, "PRAGMA user_version = 99"),
-    "directory": lambda path: (path.unlink(), path.mkdir()),
-    "other": lambda path: sqlite_do(path, "DROP TABLE keys; CREATE TABLE keys (a TEXT)"),
-}
-
-
-def sqlite_do(path: Path, script: str) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.executescript(script)
-
-
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_database_is_left_as_it_is(folder, how):
-    make_key(folder)
-    path = folder / "t.db"
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    BROKEN[how](path)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    before = path.read_bytes() if path.is_file() else None
-    done = run("serve", "--config", "gateway.toml", "--listen", "127.0.0.1:0", cwd=folder)
-    assert done.returncode == 1
-    assert "t.db" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (path.read_bytes() if path.is_file() else None) == before
 
 
 # ---------------------------------------------------------------------- the disk
@@ -348,10 +282,9 @@ def fill(disk: Path) -> Path:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_full_disk(folder, tmp_path_factory, workers):
     key = make_key(folder)
+    made = Gateway(folder, text_of(folder), "--workers", workers, within=on_a_disk(folder))
     with contextlib.ExitStack() as stack:
-        gateway = stack.enter_context(
-            Gateway(folder, text_of(folder), "--workers", workers, within=on_a_disk(folder))
-        )
+        gateway = stack.enter_context(made)
         inside = os.open(f"/proc/{gateway.process.pid}/root{folder}", os.O_DIRECTORY)
         stack.callback(os.close, inside)
         disk = Path(f"/proc/self/fd/{inside}")
@@ -373,12 +306,8 @@ def test_a_full_disk(folder, tmp_path_factory, workers):
             fill(disk)
             have_more(traffic)
             ballast.unlink()
-            wait_for(
-                lambda: (
-                    gateway.log.count("can be written again") >= gateway.log.count("lines wait in memory")
-                ),
-                LONG_S,
-            )
+            waited = gateway.log.count("lines wait in memory")
+            wait_for(lambda: gateway.log.count("can be written again") >= waited, LONG_S)
             have_more(traffic)
         assert not traffic.others, traffic.others
         assert not traffic.lost
@@ -435,29 +364,11 @@ def test_the_clock_is_turned(folder):
             assert not traffic.lost
         # Three were had in this month, and one more reaches the limit: where the clock was is no gift.
         assert [asking(gateway, month).status for _ in range(3)] == [200, 402, 402]
-    assert all(
-        value >= 0 for line in lines(folder) for value in line.values() if isinstance(value, (int, float))
-    )
+    values = [value for line in lines(folder) for value in line.values()]
+    assert all(value >= 0 for value in values if isinstance(value, (int, float)))
 
 
 # ---------------------------------------------------------------------- signals
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_storm_of_sighup(folder, workers):
-    key = make_key(folder)
-    with Gateway(folder, text_of(folder), "--workers", workers) as gateway:
-        with Traffic(gateway.host_and_port, key, 3) as traffic:
-            have_more(traffic)
-            for _ in range(100):
-                gateway.signal(signal.SIGHUP)
-                time.sleep(0.002)
-            have_more(traffic)
-            gateway.config.write_text(gateway.config.read_text() + '[aliases]\nlate = ["p/m"]\n')
-            gateway.signal(signal.SIGHUP)
-            wait_for(lambda: "late" in _routes(gateway) or "late" in gateway.log, LONG_S)
-        assert not traffic.others
-        assert not traffic.lost
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -466,27 +377,12 @@ def test_sigterm_at_any_moment_of_the_start(folder, workers):
     for _ in range(6):
         process = subprocess.Popen(
             [TOKENHUB, "serve", "--config", "gateway.toml", "--listen", "127.0.0.1:0", "--workers", workers],
-            cwd=folder,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+            cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
         time.sleep(rng.random() * 2.0)
         for _ in range(rng.choice((1, 2))):
             process.terminate()
         said = process.communicate(timeout=60)[1]
         assert process.returncode in (0, -signal.SIGTERM)
         assert "Traceback" not in said
-        wait_for(lambda process=process: not _of_session(process.pid), LONG_S)
-
-
-def _of_session(session: int) -> list[int]:
-    """The processes that are left of one."""
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(name))
-    return found
+        wait_for(lambda process=process: not processes(3, process.pid), LONG_S)

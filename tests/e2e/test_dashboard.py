@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.e2e import ROOT, Gateway
-from tests.e2e.browser import Browser, is_installed
-from tests.e2e.test_installed import close, request
+from tests.e2e import ROOT, Gateway, free_port
+from tests.e2e.asking import ask, fetch
+from tests.e2e.browser import Browser, needs_browser
 from tests.support.keys import expire
 
-pytestmark = pytest.mark.skipif(
-    not is_installed(), reason="no browser: apt-get install chromium chromium-driver"
-)
+pytestmark = needs_browser
 PAGES = ("overview", "routes", "aliases", "keys", "usage", "requests")
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 
 def config_text() -> str:
     """The repository's own, on free ports."""
-    text = (ROOT / "routes.toml").read_text()
-    return text.replace('listen = ["127.0.0.1:8080"]', 'listen = ["127.0.0.1:0"]').replace(
-        "# [admin]  ", '[admin]\nlisten = "127.0.0.1:0"\n# '
-    )
-
-
-NUMBERS = count()
-
-
-def ask(gateway: Gateway, model: str, key: str = "", **headers: str) -> int:
-    """Send a request, to a provider that takes no time; its status."""
-    # What fails only for one body is not blamed on the provider.
-    body = {"model": model, "messages": [{"role": "user", "content": f"hi {next(NUMBERS)}"}], "max_tokens": 5}
-    headers |= {"Authorization": f"Bearer {key}"} if key else {}
-    response = request(gateway, "POST", "/v1/chat/completions", body, x_sim_latency_ms="0", **headers)
-    response.read()
-    close(response)
-    return response.status
+    text = (ROOT / "routes.toml").read_text().replace("127.0.0.1:8080", "127.0.0.1:0")
+    return text.replace("# [admin]  ", '[admin]\nlisten = "127.0.0.1:0"\n# ')
 
 
 def told(gateway: Gateway, path: str) -> list[dict]:
     """The rows of the admin API."""
-    with urllib.request.urlopen(f"{gateway.admin}/admin/v1/{path}", timeout=10) as response:
-        return json.load(response)["data"]
+    return json.loads(fetch(gateway, "GET", f"/admin/v1/{path}", admin=True).body)["data"]
 
 
 def make_key(gateway: Gateway, **settings: object) -> str:
-    sent = urllib.request.Request(
-        f"{gateway.admin}/admin/v1/keys", json.dumps(settings).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(sent, timeout=10) as response:
-        return json.load(response)["key"]
+    return json.loads(fetch(gateway, "POST", "/admin/v1/keys", settings, admin=True).body)["key"]
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +158,8 @@ def test_samples_come_by_themselves(page, gateway):
         return page.run("return document.querySelector('.chart')?.ariaLabel ?? ''")
 
     page.until(lambda: label().startswith("Requests per second: requests "))
-    page.until(
-        lambda: (
-            ask(gateway, "premium", gateway.key)
-            and not label().startswith("Requests per second: requests 0,")
-        )
-    )
+    none = "Requests per second: requests 0,"
+    page.until(lambda: ask(gateway, "premium", gateway.key) and not label().startswith(none))
     page.until(lambda: page.all(".tile-value")[4].text.endswith("ms"))
 
 
@@ -297,13 +267,9 @@ def test_a_key_gets_another_secret(page, gateway):
     assert second.startswith("th-") and second != first
     page.press("Close", "dialog")
     page.says("old secret works until", "tbody tr")
-    assert secret_is_gone(page, second)
-    assert ask(gateway, "premium", first) == ask(gateway, "premium", second) == 200
-
-
-def secret_is_gone(page, secret: str) -> bool:
     page.until(lambda: not page.all("dialog"))
-    return secret not in page.driver.page_source
+    assert second not in page.driver.page_source
+    assert ask(gateway, "premium", first) == ask(gateway, "premium", second) == 200
 
 
 def test_a_name_that_is_taken_is_told_beside_it(page, gateway):
@@ -349,9 +315,8 @@ def test_complaints_stand_beside_what_they_are_about(page, gateway):
     page.fill("Sticky", "user")
     page.fill("Keep-alive", "soon")
     page.press("Save", "dialog")
-    page.says(
-        "unknown model 'openai/gpt-4'; did you mean 'openai/gpt-4o'?", "dialog .line:nth-child(3) .wrong"
-    )
+    complaint = "unknown model 'openai/gpt-4'; did you mean 'openai/gpt-4o'?"
+    page.says(complaint, "dialog .line:nth-child(3) .wrong")
     for name in ("sticky", "keepalive"):
         field = page.one(f"dialog [name={name}]")
         described = field.get_attribute("aria-describedby").split()[-1]
@@ -370,9 +335,8 @@ def test_a_split_is_made_previewed_and_removed(page, gateway):
     page.fill("Name", "ab")
     page.one("dialog label", "A/B split").click()
     page.press("Add member", "dialog")
-    for line, (name, weight) in zip(
-        page.all("dialog .line"), (("gpt-4o", "90"), ("claude-3-haiku", "30")), strict=True
-    ):
+    typed = ("gpt-4o", "90"), ("claude-3-haiku", "30")
+    for line, (name, weight) in zip(page.all("dialog .line"), typed, strict=True):
         member, share = line.find_elements("css selector", "input")
         member.send_keys(name)
         share.send_keys(weight)
@@ -380,10 +344,8 @@ def test_a_split_is_made_previewed_and_removed(page, gateway):
     page.press("Create alias", "dialog")
     page.says("75.0 %", "[aria-label=ab]")
     row = alias(gateway, "ab")
-    assert (row["models"], row["split"]) == (
-        ["gpt-4o", "claude-3-haiku"],
-        {"gpt-4o": 90, "claude-3-haiku": 30},
-    )
+    assert row["models"] == ["gpt-4o", "claude-3-haiku"]
+    assert row["split"] == {"gpt-4o": 90, "claude-3-haiku": 30}
 
     page.press("Preview ab")
     page.says("It would go to openai/gpt-4o (by weight).", "dialog .result")
@@ -412,9 +374,7 @@ def test_a_file_that_somebody_else_has_changed_is_not_overwritten(page, gateway)
 
 
 def test_a_token_is_asked_for_and_kept_in_the_tab(browser, tmp_path):
-    text = config_text().replace(
-        'listen = "127.0.0.1:0"\n# ', 'listen = "127.0.0.1:0"\ntoken_env = "ADMIN"\n# '
-    )
+    text = config_text().replace("[admin]\n", '[admin]\ntoken_env = "ADMIN"\n')
     with Gateway(tmp_path, text, ADMIN="open sesame") as gateway:
         browser.open(gateway.admin, "keys")
         browser.fill("Token", "wrong")
@@ -450,12 +410,6 @@ def test_what_is_ejected_is_said(browser, tmp_path):
         browser.go("routes")
         browser.says("ejected", "tbody .badge.bad")
         browser.says("503", "tbody tr .error-text")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_a_lost_connection_is_said_and_found_again(browser, tmp_path):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import itertools
 import json
 import signal
 import ssl
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ import trustme
 from proxy.relay.upstream.tcp_keepalive import DEAD_S
 from tests.e2e import Gateway
 from tests.e2e.netns import World, flow_of, names, why_not
-from tests.e2e.test_ledger import lines
+from tests.e2e.one_provider import lines
 from tests.support.fakes import DONE, Call, RawClient, ScriptedProvider, answers, chunk, until
 
 pytestmark = pytest.mark.long
@@ -151,11 +149,11 @@ async def admin(world: World, gateway: Gateway, path: str) -> Any:
 
 async def is_idle(world: World, gateway: Gateway) -> None:
     async with asyncio.timeout(LIMIT_S):
-        while any(
-            row["row"]["in_flight"] or row["row"]["awaiting"]
-            for row in (await admin(world, gateway, "/admin/v1/routes"))["data"]
-            if row["row"]
-        ):
+        while True:
+            found = (await admin(world, gateway, "/admin/v1/routes"))["data"]
+            rows = [row["row"] for row in found if row["row"]]
+            if not any(row["in_flight"] or row["awaiting"] for row in rows):
+                return
             await asyncio.sleep(0.05)
 
 
@@ -177,8 +175,7 @@ def last_of(gateway: Gateway, model: str) -> dict[str, Any]:
 
 
 class Noted:
-    """Runs a script for each request, and notes by which connection of the gateway it came: ``flows``, by the
-    request's ``user``."""
+    """Runs a script for each request; ``flows``: the gateway's connections by which a ``user``'s came."""
 
     def __init__(self, script: Callable[[Call], Awaitable[None]]) -> None:
         self.flows: dict[str, list[tuple[str, int]]] = {}
@@ -396,9 +393,8 @@ async def test_lost_and_late_packets_change_nothing(world, far):
             asking = await client(world, gateway)
             for turn in range(2):
                 user = f"{number}-{turn}-" + "x" * 5000
-                await asking.post(
-                    json.dumps({"model": "p/m", "stream": number % 2 == 0, "user": user}).encode()
-                )
+                asked = {"model": "p/m", "stream": number % 2 == 0, "user": user}
+                await asking.post(json.dumps(asked).encode())
                 status, _, body = await asyncio.wait_for(asking.response(), LIMIT_S)
                 expected = b"".join(b"data: %d %b\n\n" % (at, user.encode()) for at in range(20))
                 expected += DONE if number % 2 == 0 else b""
@@ -412,65 +408,7 @@ async def test_lost_and_late_packets_change_nothing(world, far):
             assert [line["status"] for line in lines(gateway.config.parent)] == [200] * 16
 
 
-# ---------------------------------------------------------------------- where nobody is
-
-
-async def test_what_can_be_reached_and_what_can_not(world, far, known):
-    """Refused, no way, forbidden, silent, without a name: 503 with the reason, and another is asked. Of
-    several addresses the one that picks up; one that is silent or can't be reached holds nobody up."""
-    _, at = await far.provider("good", answers(b'{"by":"good"}'))
-    silent, refusing, six = "10.9.1.251", "10.9.1.250", "2001:db8::1"
-    world.wire.cut.add(silent)
-    world.here.ip("route", "add", "unreachable", "10.9.8.0/24")
-    world.here.ip("route", "add", "prohibit", "10.9.7.0/24")
-    reasons = {
-        refusing: "Connection refused",
-        "10.9.8.1": "No route to host",
-        "198.51.100.1": "Network is unreachable",
-        "10.9.7.1": "Permission denied",
-        silent: "no connection within 2 s",
-        "none.test": "Name or service not known",
-        "empty.test": "No address associated with hostname",
-        "dead.test": "Connection refused",  # the first one's reason, and nobody's address
-    }
-    known.update({"empty.test": [], "dead.test": [six, refusing]})
-    reached = {
-        "silent.test": [silent, at],
-        "silents.test": [silent, "10.9.1.252", at],
-        "refused.test": [refusing, at],
-        "vanishing.test": ["fd09::2", at],  # packets there vanish
-        "unreachable.test": [six, at],
-    }
-    known.update(reached)
-    for number, host in enumerate((*reasons, *reached)):
-        far.text += PROVIDER.format(name=f"p{number}", host=host)
-    far.text += "[aliases]\n"
-    for number in range(len(reasons)):
-        far.text += f'a{number} = {{ models = ["p{number}/m", "good/m"], strategy = "round-robin" }}\n'
-    async with both(world, far, connect="2s") as gateways:
-
-        async def fails(scene: Scene, number: int, why: str) -> None:
-            answer = await scene.ask(f"p{number}/m")
-            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
-            said = json.loads(answer[2])["error"]["message"]
-            assert said == f"The provider 'p{number}' could not be reached ({why})."
-            answer = await scene.ask(f"a{number}")
-            assert (answer[0], story_of(answer)) == (200, ["connect", "200"])
-
-        async def works(scene: Scene, number: int) -> None:
-            answer = await scene.ask(f"p{number}/m")
-            assert (answer[0], story_of(answer)) == (200, ["200"]), number
-
-        scenes = [Scene(world, gateway, "u") for gateway in gateways]
-        await asyncio.gather(
-            *(fails(scene, *one) for scene in scenes for one in enumerate(reasons.values())),
-            *(works(scene, len(reasons) + number) for scene in scenes for number in range(len(reached))),
-        )
-        for gateway in gateways:
-            told = 2 * len(reasons)
-            await until(
-                lambda gateway=gateway, told=told: gateway.log.count("could not be reached") == told, LIMIT_S
-            )
+# ---------------------------------------------------------------------- links and names
 
 
 async def test_a_link_that_is_down_and_up_again(world, far):
@@ -506,25 +444,6 @@ async def test_a_link_that_is_down_and_up_again(world, far):
             assert (await Scene(world, gateway, "u").ask("p/m"))[0] == 200
 
 
-# ---------------------------------------------------------------------- names
-
-
-async def test_a_name_that_moves(world, far, known):
-    """The old address is gone: requests find the new one, without a restart."""
-    known["moves.test"] = []
-    old, old_at = await far.provider("p", Noted(answers_once), "moves.test")
-    await far.stands_in("10.9.1.99", answers(b'{"by":"new"}'))
-    known["moves.test"] = [old_at]
-    async with both(world, far, connect="1s") as gateways:
-        scenes = [Scene(world, gateway, "u") for gateway in gateways]
-        for scene in scenes:
-            assert (await scene.ask("p/m"))[2] == b'{"by":"it"}'
-        known["moves.test"] = ["10.9.1.99"]
-        await old.stop()
-        for scene in scenes:
-            assert await scene.answers("p/m") == b'{"by":"new"}'
-
-
 async def test_a_name_server_that_is_silent(world, far, known):
     """Names of which nothing is heard hold up neither other names, nor the operator, nor the end."""
     _, at = await far.provider("good", answers(b'{"by":"good"}'), "good.test")
@@ -553,24 +472,6 @@ async def test_a_name_server_that_is_silent(world, far, known):
 
 # ---------------------------------------------------------------------- certificates
 
-KEY = "sk-of-the-operator"
-DAY = datetime.timedelta(days=1)
-
-
-def tls_of(authority: trustme.CA, name: str = "localhost", **more: Any) -> ssl.SSLContext:
-    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name, **more).configure_cert(made)
-    return made
-
-
-def outdated(authority: trustme.CA) -> ssl.SSLContext:
-    """Speaks nothing newer than TLS 1.0."""
-    made = tls_of(authority)
-    made.set_ciphers("DEFAULT@SECLEVEL=0")
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1
-    return made
-
 
 async def near(gateway: Gateway, model: str) -> Answer:
     """The answer of a gateway in this network."""
@@ -579,81 +480,16 @@ async def near(gateway: Gateway, model: str) -> Answer:
     return await told(asking)
 
 
-async def test_certificates_that_prove_nothing(tmp_path):
-    """No connection, and why; the key is told to nobody who has not shown who he is; another one is asked."""
-    authority, now = trustme.CA(), datetime.datetime.now(datetime.UTC)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    heard: list[bytes] = []
-
-    async def is_deaf(call: Call) -> None:
-        heard.append(await call.reader.read(65536))
-        await call.gone()
-
-    async def speaks_plainly(call: Call) -> None:
-        heard.append(await call.reader.read(65536))
-        await call.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-
-    expired = {"not_before": now - 2 * DAY, "not_after": now - DAY}
-    secured = {
-        "named": (tls_of(authority, "other.internal"), "TLS: the certificate is for another name"),
-        "expired": (tls_of(authority, **expired), "TLS: certificate has expired"),
-        "early": (tls_of(authority, not_before=now + DAY), "TLS: certificate is not yet valid"),
-        "stranger": (tls_of(trustme.CA()), "TLS: unable to get local issuer certificate"),
-        "outdated": (outdated(authority), "the connection was closed"),
-        "good": (tls_of(authority), ""),
-    }
-    plain = {
-        "deaf": (is_deaf, "no connection within 1 s"),
-        "plain": (speaks_plainly, "TLS: WRONG_VERSION_NUMBER"),
-    }
-    text, whys, providers = TEXT.format(connect="1s"), {}, {}
-    async with contextlib.AsyncExitStack() as stack:
-        for name in (*secured, *plain):
-            tls, why = secured.get(name, (None, ""))
-            scripted = providers[name] = await stack.enter_async_context(ScriptedProvider(tls))
-            scripted.script, whys[name] = plain.get(name, (answers(b'{"by":"good"}'), why))
-            text += (
-                f'[providers.{name}]\nbase_url = "https://localhost:{scripted.port}/v1"\n'
-                f'api_key_env = "KEY"\nca_file = "{tmp_path}/ca.pem"\n[models."{name}/m"]\n'
-            )
-        del whys["good"]
-        text += "[aliases]\n"
-        for name in whys:
-            text += f'a-{name} = {{ models = ["{name}/m", "good/m"], strategy = "round-robin" }}\n'
-        gateways = []
-        for count in "12":
-            (tmp_path / count).mkdir()
-            gateways.append(Gateway(tmp_path / count, text, "--workers", count, KEY=KEY))
-        await stack.enter_async_context(running(*gateways))
-
-        async def check(gateway: Gateway, name: str) -> None:
-            answer = await near(gateway, f"{name}/m")
-            assert (code_of(answer), story_of(answer)) == ((503, "provider_unreachable"), ["connect"])
-            said = json.loads(answer[2])["error"]["message"]
-            assert said == f"The provider '{name}' could not be reached ({whys[name]})."
-            answer = await near(gateway, f"a-{name}")
-            assert (answer[0], story_of(answer)) == (200, ["connect", "200"])
-
-        await asyncio.gather(*(check(gateway, name) for gateway in gateways for name in whys))
-        for name in whys:
-            assert not providers[name].seen
-        assert len(heard) == 8
-        for told_to in (heard, [gateway.log.encode() for gateway in gateways]):
-            assert not any(KEY.encode() in one for one in told_to)
-        assert KEY.encode() in providers["good"].seen[0][0]
-
-
 async def test_authorities_that_are_rotated(tmp_path):
     """The provider has a certificate of a new authority: its file is all that has to be changed."""
     old, new = trustme.CA(), trustme.CA()
     old.cert_pem.write_to_path(tmp_path / "ca.pem")
-    tls = tls_of(old)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    old.issue_cert("localhost").configure_cert(tls)
     async with ScriptedProvider(tls) as provider:
         provider.script = answers(b"{}", extra=b"Connection: close\r\n")
         text = TEXT.format(connect="5s") + PROVIDER.format(name="p", host=f"localhost:{provider.port}")
-        text = text.replace("http:", "https:").replace(
-            'auth = "none"', 'auth = "none"\nca_file = "../ca.pem"'
-        )
+        text = text.replace("http:", "https:").replace("auth = ", 'ca_file = "../ca.pem"\nauth = ')
         gateways = []
         for count in "12":
             (tmp_path / count).mkdir()

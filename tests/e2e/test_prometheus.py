@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -16,9 +15,9 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.e2e import Gateway
-from tests.e2e.test_installed import wait_for
-from tests.e2e.test_ledger import USD, Provider
+from tests.e2e import Gateway, free_port
+from tests.e2e.asking import ask, fetch, wait_for
+from tests.e2e.one_provider import USD, provider_of
 from tests.support.deploy import DEPLOY, metrics_of, needs_prometheus, promtool, queries, read_yaml, rules
 
 pytestmark = needs_prometheus
@@ -30,27 +29,18 @@ listen = "127.0.0.1:{admin}"
 token_env = "TOKENHUB_ADMIN_TOKEN"
 [state]
 path = "t.db"
-[providers.p]
-base_url = "{url}"
-auth = "none"
-[providers.dead]
-base_url = "http://127.0.0.1:{dead}/v1"
-auth = "none"
-[models."p/m"]
-input_price = 1
-output_price = 2
-[models."dead/m"]
+[providers]
+p = {{ base_url = "{url}", auth = "none" }}
+dead = {{ base_url = "http://127.0.0.1:{dead}/v1", auth = "none" }}
+[models]
+"p/m" = {{ input_price = 1, output_price = 2 }}
+"dead/m" = {{}}
 """
 GOOD, FAILED, UNKNOWN = 60, 7, 3
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
-def fetch(url: str, **headers: str) -> bytes:
-    with closing(urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10)) as answer:
+def read(url: str) -> bytes:
+    with closing(urllib.request.urlopen(url, timeout=10)) as answer:
         return answer.read()
 
 
@@ -89,14 +79,14 @@ class Prometheus:
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, (self._folder / "prometheus.log").read_text()
         try:
-            return bool(fetch(f"{self.url}/-/ready"))
+            return bool(read(f"{self.url}/-/ready"))
         except OSError:
             return False
 
     def ask(self, path: str, **query: str) -> Any:
         """The data of an answer of its API."""
         try:
-            answer = json.loads(fetch(f"{self.url}/api/v1/{path}?{urlencode(query)}"))
+            answer = json.loads(read(f"{self.url}/api/v1/{path}?{urlencode(query)}"))
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from None
         assert answer["status"] == "success", answer
@@ -123,30 +113,19 @@ class Scene(NamedTuple):
     exposed: str  # what /metrics said in the end
 
 
-def ask(gateway: Gateway, key: str, model: str) -> int:
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"{gateway.address}/v1/chat/completions", body, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            answer.read()
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("prometheus")
     admin = free_port()
-    with Provider() as url:
+    with provider_of() as url:
         text = TEXT.format(admin=admin, url=url, dead=free_port())
         with (
             Gateway(folder, text, "--workers", "2", TOKENHUB_ADMIN_TOKEN=TOKEN) as gateway,
             Prometheus(folder, f"127.0.0.1:{admin}") as prometheus,
         ):
-            key = make_key(gateway, name="app", monthly_usd=0.02, monthly_tokens=9_000_000)
+            operator = {"admin": True, "Authorization": f"Bearer {TOKEN}"}
+            settings = {"name": "app", "monthly_usd": 0.02, "monthly_tokens": 9_000_000}
+            key = json.loads(fetch(gateway, "POST", "/admin/v1/keys", settings, **operator).body)["key"]
 
             def send(good: int, failed: int, unknown: int) -> None:
                 for model, status, count in (
@@ -154,7 +133,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                     ("dead/m", 503, failed),
                     ("x", 404, unknown),
                 ):
-                    assert {ask(gateway, key, model) for _ in range(count)} <= {status}
+                    assert {ask(gateway, model, key) for _ in range(count)} <= {status}
 
             def has(total: int) -> bool:
                 return prometheus.value("sum(tokenhub_requests_total)") == total
@@ -165,23 +144,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             send(GOOD - 1, FAILED - 1, UNKNOWN)
             wait_for(lambda: has(GOOD + FAILED + UNKNOWN), 20)
             wait_for(lambda: prometheus.value("job:tokenhub_errors:ratio_rate5m") is not None, 20)
-            exposed = fetch(f"{gateway.admin}/metrics", Authorization=f"Bearer {TOKEN}").decode()
-            yield Scene(prometheus, exposed)
-
-
-def make_key(gateway: Gateway, **settings: object) -> str:
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    url = f"{gateway.admin}/admin/v1/keys"
-    request = urllib.request.Request(url, json.dumps(settings).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return str(json.loads(answer.read())["key"])
+            yield Scene(prometheus, fetch(gateway, "GET", "/metrics", **operator).body.decode())
 
 
 def test_without_the_token_there_are_no_metrics(scene):
     [target] = scene.prometheus.ask("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        fetch(target["scrapeUrl"])
+        read(target["scrapeUrl"])
     caught.value.close()
     assert caught.value.code == 401
 
@@ -229,9 +199,8 @@ def test_the_rules_find_their_series(scene):
     assert errors == pytest.approx((FAILED - 1) / (GOOD - 1 + FAILED - 1), abs=0.03)  # by when each was seen
     for name in ("tokenhub_overhead_seconds", "tokenhub_event_loop_lag_seconds"):
         assert 0 < prometheus.value(f"instance:{name}:p99_rate5m") < 1
-    assert (
-        prometheus.value('model:gen_ai_server_time_to_first_token:p95_rate10m{gen_ai_provider_name="p"}') > 0
-    )
+    p95 = 'model:gen_ai_server_time_to_first_token:p95_rate10m{gen_ai_provider_name="p"}'
+    assert prometheus.value(p95) > 0
     wait_for(lambda: states(prometheus)["TokenHubProviderEjected"] != "inactive")
     told = states(prometheus)
     assert told["TokenHubProviderEjected"] == "pending"  # for two minutes

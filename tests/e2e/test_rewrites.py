@@ -7,8 +7,6 @@ how the file is read.
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import random
 import re
@@ -21,8 +19,8 @@ import pytest
 
 from proxy.server.control_plane import WATCH_S
 from tests.e2e import Gateway
-from tests.e2e.test_installed import stream, wait_for
-from tests.e2e.test_workers import Load, is_whole, status, workers_of
+from tests.e2e.asking import fetch, is_whole, stream, wait_for, workers_of
+from tests.e2e.load import Load
 
 pytestmark = pytest.mark.long
 
@@ -63,7 +61,8 @@ class Writer:
     def write(self) -> None:
         ways = (
             self.renamed, self.in_place, self.in_pieces, self.linked, self.locked,
-            self.torn, self.nonsense, self.mistake, self.binary, self.deleted, self.folder,
+            self.torn, lambda: self.path.write_text(self.text() + "[[["), self.mistake,
+            lambda: self.path.write_bytes(b"\xff\xfe" * 50), self.deleted, self.folder,
         )  # fmt: skip
         self.clear()
         self._rng.choice(ways)()
@@ -95,9 +94,6 @@ class Writer:
         text = self.text()
         self.path.write_text(text[: self._rng.randrange(len(text) - 10)])
 
-    def nonsense(self) -> None:
-        self.path.write_text(self.text() + "[[[")
-
     def mistake(self, name: str = "no_such_setting") -> None:
         self.path.write_text(self.text() + f'{name} = "x"\n')
 
@@ -121,23 +117,13 @@ class Writer:
         self.path.chmod(0)
 
     def folder(self) -> None:
-        self.path.unlink(missing_ok=True)
+        self.deleted()
         self.path.mkdir()
-
-    def binary(self) -> None:
-        self.path.write_bytes(b"\xff\xfe" * 50)
 
 
 def edit(gateway: Gateway, name: str) -> int:
     """Set an alias by the admin API; the status."""
-    host, _, port = gateway.admin.rpartition("//")[2].rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
-    connection.request("PUT", f"/admin/v1/aliases/{name}", json.dumps({"models": ["p/m"]}),
-                       {"Content-Type": "application/json"})  # fmt: skip
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer.status
+    return fetch(gateway, "PUT", f"/admin/v1/aliases/{name}", {"models": ["p/m"]}, admin=True).status
 
 
 def open_files(pids: list[int]) -> int:
@@ -151,7 +137,7 @@ def memory_kib(pids: list[int]) -> int:
 
 def is_live(gateway: Gateway, name: str) -> bool:
     """In every worker, as far as chance tells: each request is on a connection of its own."""
-    return {status(gateway, "GET", f"/v1/models/{name}") for _ in range(8)} == {200}
+    return {fetch(gateway, "GET", f"/v1/models/{name}").status for _ in range(8)} == {200}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -183,7 +169,7 @@ def test_a_file_that_is_rewritten_again_and_again(tmp_path, workers):
             writer.renamed()
             wait_for(lambda: is_live(gateway, f"n{writer.valid}"), 30)
             # The second where many were asked for that are not there.
-            assert {status(gateway, "GET", "/v1/models/n0") for _ in range(8)} <= {404, 429}
+            assert {fetch(gateway, "GET", "/v1/models/n0").status for _ in range(8)} <= {404, 429}
             assert edit(gateway, "last") == 201
             assert is_live(gateway, "last")
             assert is_live(gateway, f"n{writer.valid}")
@@ -191,7 +177,7 @@ def test_a_file_that_is_rewritten_again_and_again(tmp_path, workers):
             wait_for(lambda: open_files(pids) < files + 16)
             assert memory_kib(pids) - memory < 16 << 10
             print(f"{memory} KiB, then {memory_kib(pids)}; {files} files, then {open_files(pids)}")
-        assert set(load.outcomes) == {200}
+        assert (set(load.outcomes), load.lost) == ({200}, 0)
         assert is_whole(running)
         assert set(edits) <= {200, 201, 409}
         assert 409 in edits

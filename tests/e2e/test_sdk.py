@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-import socketserver
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import openai
 import pytest
 
-from tests.e2e import ROOT, Gateway, read_request
+from tests.e2e import ROOT, Gateway, free_port
+from tests.e2e.asking import NUMBERS
+from tests.e2e.background import in_thread, scripted
+from tests.support.fakes import DONE, EVENT_STREAM, Call, ScriptedProvider, chunk
 
 QUICK = {"x-sim-latency-ms": "0", "x-sim-delay-ms": "0"}
 HI = [{"role": "user", "content": "Say hi."}]
@@ -38,9 +41,8 @@ def client(gateway) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 async def aclient(gateway):
-    async with openai.AsyncOpenAI(
-        base_url=gateway.address + "/v1", api_key="any", max_retries=0, default_headers=QUICK
-    ) as made:
+    options = {"api_key": "any", "max_retries": 0, "default_headers": QUICK}
+    async with openai.AsyncOpenAI(base_url=gateway.address + "/v1", **options) as made:
         yield made
 
 
@@ -52,34 +54,27 @@ def sync_client(gateway: Gateway, **options) -> openai.OpenAI:
 # ---------------------------------------------------------------------- what works
 
 
-def test_chat(client):
-    answer = client.chat.completions.create(model="openai/gpt-4o", messages=HI)
+def test_the_raw_answer_tells_its_route(client):
+    raw = client.chat.completions.with_raw_response.create(model="openai/gpt-4o", messages=HI)
+    for name, text in (
+        ("Provider", "openai"), ("Model", "openai/gpt-4o"), ("Strategy", "pinned"), ("Simulated", "1"),
+    ):  # fmt: skip
+        assert raw.headers[f"X-Inferoute-{name}"] == text
+    assert re.fullmatch(r"openai:200:\d+ms", raw.headers["X-Inferoute-Attempts"])
+    assert raw.headers["X-Inferoute-Request-Id"].startswith("req_")
+    answer = raw.parse()
     assert answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_the_raw_answer_tells_its_route(client):
-    raw = client.chat.completions.with_raw_response.create(model="openai/gpt-4o", messages=HI)
-    assert raw.headers["X-Inferoute-Provider"] == "openai"
-    assert raw.headers["X-Inferoute-Model"] == "openai/gpt-4o"
-    assert raw.headers["X-Inferoute-Strategy"] == "pinned"
-    assert raw.headers["X-Inferoute-Attempts"].startswith("openai:200:")
-    assert raw.headers["X-Inferoute-Attempts"].endswith("ms")
-    assert raw.headers["X-Inferoute-Request-Id"].startswith("req_")
-    assert raw.headers["X-Inferoute-Simulated"] == "1"
-    assert raw.parse().choices
-
-
 def test_a_stream_with_its_usage(client):
-    stream = client.chat.completions.create(
-        model="openai/gpt-4o-mini",
-        messages=HI,
-        stream=True,
-        stream_options={"include_usage": True},
-        extra_headers={"x-sim-chunks": "20"},
-    )
-    chunks = list(stream)
+    asked = {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "extra_headers": {"x-sim-chunks": "20"},
+    }
+    chunks = list(client.chat.completions.create(model="openai/gpt-4o-mini", messages=HI, **asked))
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert chunks[-1].usage.completion_tokens == 20
 
@@ -97,41 +92,19 @@ def test_a_stream_left_early_is_fine(client):
     assert client.chat.completions.create(model="openai/gpt-4o", messages=HI).choices
 
 
-async def test_chat_async(aclient):
+async def test_async(aclient):
     answer = await aclient.chat.completions.create(model="openai/gpt-4o", messages=HI)
     assert answer.choices[0].message.content
     stream = await aclient.chat.completions.create(model="gpt-4o", messages=HI, stream=True)
-    text = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
-    assert "".join(text)
-
-
-def test_completions(client):
-    answer = client.completions.create(model="openai/gpt-4o-mini", prompt="Once", max_tokens=5)
-    assert answer.choices[0].text
-    assert answer.usage.completion_tokens <= 5
-    parts = list(client.completions.create(model="openai/gpt-4o-mini", prompt="Once", stream=True))
-    assert any(part.choices and part.choices[0].text for part in parts)
-
-
-@pytest.mark.parametrize(("size", "dimensions"), [("small", 1536), ("large", 3072)])
-@pytest.mark.parametrize("prefix", ["openai/", ""])
-def test_embeddings(client, size, dimensions, prefix):
-    answer = client.embeddings.create(model=f"{prefix}text-embedding-3-{size}", input=["a", "b"])
-    assert [len(row.embedding) for row in answer.data] == [dimensions, dimensions]
-    assert answer.usage.total_tokens > 0
-
-
-async def test_embeddings_async(aclient):
+    assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
     answer = await aclient.embeddings.create(model="text-embedding-3-small", input="a")
     assert len(answer.data[0].embedding) == 1536
-
-
-def test_responses(client):
-    answer = client.responses.create(model="openai/gpt-4o", input="Say hi.")
-    assert answer.output_text
-    assert answer.usage.output_tokens > 0
-    events = list(client.responses.create(model="openai/gpt-4o", input="Say hi.", stream=True))
-    assert events[-1].type == "response.completed"
+    assert "openai/gpt-4o" in [model.id async for model in aclient.models.list()]
+    assert (await aclient.models.retrieve("openai/gpt-4o")).id == "openai/gpt-4o"
+    with pytest.raises(openai.NotFoundError):
+        await aclient.chat.completions.create(model="nobody/knows", messages=HI, stream=True)
+    with pytest.raises(openai.BadRequestError):
+        await aclient.embeddings.create(model="auto", input="a")
 
 
 def test_models(client):
@@ -144,17 +117,9 @@ def test_models(client):
         client.models.retrieve("openai/gpt-5o")
 
 
-async def test_models_async(aclient):
-    assert "openai/gpt-4o" in [model.id async for model in aclient.models.list()]
-    assert (await aclient.models.retrieve("openai/gpt-4o")).id == "openai/gpt-4o"
-
-
 def served(client: openai.OpenAI, model: str, **headers: str) -> tuple[str, str]:
-    raw = client.chat.completions.with_raw_response.create(
-        model=model,
-        messages=HI,
-        extra_headers={name.replace("_", "-"): text for name, text in headers.items()},
-    )
+    lines = {name.replace("_", "-"): text for name, text in headers.items()}
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=HI, extra_headers=lines)
     return raw.headers["X-Inferoute-Model"], raw.headers["X-Inferoute-Strategy"]
 
 
@@ -177,24 +142,16 @@ def test_the_four_tiers(client, alias, members):
 
 def test_short_names_and_auto(client):
     assert served(client, "gpt-4o")[0] == "openai/gpt-4o"
+    assert served(client.with_options(base_url=str(client.base_url)[:-3]), "balanced")  # the path without v1
     for strategy in ("cost", "latency", "availability", "round-robin"):
         assert served(client, "auto", X_Inferoute_Strategy=strategy)[1] == strategy
 
 
 def test_no_model_but_a_strategy(client):
     """The SDK insists on a model, so its plain call is used."""
-    answer = client.post(
-        "/chat/completions",
-        body={"messages": HI},
-        options={"headers": {"X-Inferoute-Strategy": "cost"}},
-        cast_to=object,
-    )
+    options = {"headers": {"X-Inferoute-Strategy": "cost"}}
+    answer = client.post("/chat/completions", body={"messages": HI}, options=options, cast_to=object)
     assert answer["choices"]
-
-
-def test_the_path_without_its_version(gateway):
-    with sync_client(gateway).with_options(base_url=gateway.address) as client:
-        assert client.chat.completions.create(model="balanced", messages=HI).choices
 
 
 # ---------------------------------------------------------------------- the client's mistakes
@@ -238,65 +195,40 @@ def test_bad_requests(client, body, headers, code, words):
     assert words in caught.value.message
 
 
-@pytest.mark.parametrize("model", ["auto", "premium"])
-def test_embeddings_of_mixed_models(client, model):
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.embeddings.create(model=model, input="a")
-    assert caught.value.param == "model"
+def chat(client: openai.OpenAI, model: str = "openai/gpt-4o", **more: Any) -> Any:
+    return client.chat.completions.create(model=model, **{"messages": HI} | more)
 
 
-def test_embeddings_of_a_chat_model(client):
-    with pytest.raises(openai.BadRequestError, match="serves: chat") as caught:
-        client.embeddings.create(model="openai/gpt-4o", input="a")
-    check(caught.value, 400, "unsupported_endpoint")
+LONG = [{"role": "user", "content": "x" * 2_000_000}]
 
 
 @pytest.mark.parametrize(
-    ("model", "nearest"), [("openai/gpt-4", "openai/gpt-4o"), ("Premium", "premium"), ("gpt4o", "gpt-4o")]
-)
-def test_an_unknown_model(client, model, nearest):
-    with pytest.raises(openai.NotFoundError, match=f"Did you mean '{nearest}'") as caught:
-        client.chat.completions.create(model=model, messages=HI)
-    check(caught.value, 404, "model_not_found", "not_found_error")
-    assert caught.value.param == "model"
-
-
-async def test_an_unknown_model_async(aclient):
-    with pytest.raises(openai.NotFoundError):
-        await aclient.chat.completions.create(model="nobody/knows", messages=HI, stream=True)
-    with pytest.raises(openai.BadRequestError):
-        await aclient.embeddings.create(model="auto", input="a")
-
-
-def test_an_unknown_path(client):
-    with pytest.raises(openai.NotFoundError) as caught:
-        client.files.list()
-    check(caught.value, 404, "unknown_path", "not_found_error")
-    with pytest.raises(openai.NotFoundError):
-        client.images.edit(image=b"png", prompt="x", model="gpt-image-1")
-
-
-def test_a_wrong_method(client):
-    with pytest.raises(openai.APIStatusError) as caught:
-        client.get("/chat/completions", cast_to=object)
-    check(caught.value, 405, "method_not_allowed")
-    assert caught.value.response.headers["Allow"] == "POST"
-
-
-def test_a_body_too_large(client):
-    with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(
-            model="openai/gpt-4o", messages=[{"role": "user", "content": "x" * 2_000_000}]
-        )
-    check(caught.value, 413, "body_too_large")
-
-
-def test_a_head_too_large(client):
-    with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(
-            model="openai/gpt-4o", messages=HI, extra_headers={"x-big": "y" * 40_000}
-        )
-    check(caught.value, 431, "bad_head" if caught.value.code else None)
+    ("ask", "status", "code", "words"),
+    [
+        (lambda c: chat(c, "openai/gpt-4"), 404, "model_not_found", "Did you mean 'openai/gpt-4o'"),
+        (lambda c: chat(c, "Premium"), 404, "model_not_found", "Did you mean 'premium'"),
+        (lambda c: chat(c, "gpt4o"), 404, "model_not_found", "Did you mean 'gpt-4o'"),
+        (lambda c: c.embeddings.create(model="openai/gpt-4o", input="a"), 400, "unsupported_endpoint",
+         "serves: chat"),
+        (lambda c: c.embeddings.create(model="auto", input="a"), 400, "", ""),
+        (lambda c: c.embeddings.create(model="premium", input="a"), 400, "", ""),
+        (lambda c: c.files.list(), 404, "unknown_path", ""),
+        (lambda c: c.images.edit(image=b"png", prompt="x", model="gpt-image-1"), 404, "unknown_path", ""),
+        (lambda c: c.get("/chat/completions", cast_to=object), 405, "method_not_allowed", ""),
+        (lambda c: chat(c, messages=LONG), 413, "body_too_large", ""),
+        (lambda c: chat(c, extra_headers={"x-big": "y" * 40_000}), 431, "bad_head", ""),
+    ],
+)  # fmt: skip
+def test_mistakes_of_the_client(client, ask: Callable[[openai.OpenAI], Any], status, code, words):
+    kinds = {400: openai.BadRequestError, 404: openai.NotFoundError}
+    with pytest.raises(kinds.get(status, openai.APIStatusError), match=words or None) as caught:
+        ask(client)
+    error = caught.value
+    type = "not_found_error" if status == 404 else "invalid_request_error"
+    check(error, status, code if code and error.code else error.code, type)
+    if code in ("model_not_found", ""):
+        assert error.param == "model"
+    assert error.response.headers.get("Allow") == ("POST" if status == 405 else None)
 
 
 def test_a_body_that_is_too_slow(client):
@@ -322,106 +254,61 @@ def test_a_body_without_its_length(gateway):
 # ---------------------------------------------------------------------- the provider's faults
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, openai.BadRequestError),
-        (403, openai.PermissionDeniedError),
-        (404, openai.NotFoundError),
-        (422, openai.UnprocessableEntityError),
-        (429, openai.RateLimitError),
-        (500, openai.InternalServerError),
-        (503, openai.InternalServerError),
-    ],
+DELTA = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":'
+    b'[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 )
-def test_a_providers_own_error_passes(client, status, kind):
-    with pytest.raises(kind) as caught:
-        client.chat.completions.create(
-            model="openai/gpt-4o",
-            messages=HI,
-            extra_headers={"x-sim-status": str(status), "x-sim-retry-after": "3"},
-        )
-    assert caught.value.status_code == status
-    assert caught.value.response.headers["retry-after"] == "3"
-    assert caught.value.response.headers["X-Inferoute-Attempts"].startswith(f"openai:{status}:")
-    assert "x-should-retry" not in caught.value.response.headers
+ANSWER = (
+    b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
+    b'"finish_reason":"stop","message":{"role":"assistant","content":"hi"}}]}'
+)
+OVERLOADED = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
+# What a provider says before it closes the connection; "silent" says nothing, and waits.
+FAULTS = {
+    "silent": b"",
+    "closes": b"",
+    "garbage": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "short": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
+    "limited": b"HTTP/1.1 429 Too Many\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\n{}",
+    "fails": b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
+    "disguised": EVENT_STREAM + chunk(OVERLOADED) + b"0\r\n\r\n",
+}
 
 
-def test_a_refused_operators_key_is_not_the_clients(client):
-    with pytest.raises(openai.InternalServerError) as caught:
-        client.chat.completions.create(
-            model="openai/gpt-4o", messages=HI, extra_headers={"x-sim-status": "401"}
-        )
-    check(caught.value, 502, "provider_auth_failed", "provider_error")
-    assert "Simulated" not in caught.value.message
-
-
-class FaultyProvider(socketserver.ThreadingTCPServer):
-    """A provider that does what the model is called."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FaultyCall)
-        self.requests: list[str] = []
-        self.over = threading.Event()
-
-
-class FaultyCall(socketserver.StreamRequestHandler):
-    server: FaultyProvider
-
-    def handle(self) -> None:
-        found = read_request(self.rfile)
-        if found is None:
-            return
-        what = found["model"]
-        self.server.requests.append(what)
-        answers = {
-            "closes": b"",
-            "garbage": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-            "short": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
-            "between": EVENTS + chunk(DELTA),
-            "within": EVENTS + chunk(DELTA) + chunk(DELTA[:20]),
-            "torn": EVENTS + chunk(DELTA) + chunk(DELTA)[:30],
-            "limited": b"HTTP/1.1 429 Too Many\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\n{}",
-        }
-        if what == "silent":
-            self.server.over.wait(10)
-        else:
-            self.wfile.write(answers[what])
-
-
-EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-DELTA = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'  # noqa: E501
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+async def faulty_script(call: Call) -> None:
+    """Does what the model is called."""
+    _, body = await call.request()
+    asked = json.loads(body)
+    if asked["model"] != "good":
+        await call.send(FAULTS[asked["model"]])
+    elif asked.get("stream"):
+        await call.stream(DELTA, DONE)
+    else:
+        await call.answer(ANSWER)
+    if asked["model"] == "silent":
+        await call.gone()
 
 
 @pytest.fixture(scope="module")
-def faulty() -> Iterator[FaultyProvider]:
-    with FaultyProvider() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
+def faulty() -> Iterator[ScriptedProvider]:
+    with in_thread(scripted(faulty_script)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def broken_gateway(faulty, tmp_path_factory) -> Iterator[Gateway]:
-    names = ("closes", "garbage", "short", "between", "within", "torn", "limited", "silent")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        dead_port = taken.getsockname()[1]
     text = (
-        f'[providers.faulty]\nbase_url = "http://127.0.0.1:{faulty.server_address[1]}/v1"\nauth = "none"\n'
-        f'[providers.down]\nbase_url = "http://127.0.0.1:{dead_port}/v1"\nauth = "none"\n'
+        f'[providers.faulty]\nbase_url = "{faulty.url}"\nauth = "none"\n'
+        f'[providers.good]\nbase_url = "{faulty.url}"\nauth = "none"\n'
+        f'[providers.down]\nbase_url = "http://127.0.0.1:{free_port()}/v1"\nauth = "none"\n'
         '[providers.keyless]\nbase_url = "http://127.0.0.1:1/v1"\napi_key_env = "NO_SUCH_KEY"\n'
-        '[models."down/m"]\n[models."keyless/m"]\n' + "".join(f'[models."faulty/{name}"]\n' for name in names)
+        '[models."down/m"]\n[models."keyless/m"]\n[models."good/good"]\n'
+        + "".join(f'[models."faulty/{name}"]\n' for name in FAULTS)
+        + '[aliases]\nnone = { models = ["faulty/fails", "faulty/closes"], strategy = "round-robin" }\n'
     )
+    for name in FAULTS:
+        members = f'["faulty/{name}", "good/good"]'
+        text += f'after-{name} = {{ models = {members}, strategy = "round-robin", peek = true }}\n'
     with Gateway(tmp_path_factory.mktemp("broken"), text) as running:
         yield running
 
@@ -446,23 +333,6 @@ def test_a_provider_that_gives_no_answer(broken_gateway, model, status, code, st
     assert f"'{model.partition('/')[0]}'" in caught.value.message
 
 
-@pytest.mark.parametrize("model", ["between", "within", "torn"])
-def test_a_stream_that_breaks_off_raises(broken_gateway, model):
-    got = []
-    with sync_client(broken_gateway) as client:
-        stream = client.chat.completions.create(model=f"faulty/{model}", messages=HI, stream=True)
-        with pytest.raises(Exception) as caught:
-            got.extend(event.choices[0].delta.content for event in stream)
-    assert got == ["hi"]
-    if model == "between":
-        assert isinstance(caught.value, openai.APIError)
-        assert (caught.value.type, caught.value.code) == ("provider_error", "provider_broke_off")
-    else:  # the transport's own, whichever httpx the SDK comes with
-        assert (
-            isinstance(caught.value, openai.APIError) or type(caught.value).__name__ == "RemoteProtocolError"
-        )
-
-
 def test_an_answer_that_breaks_off_raises(broken_gateway):
     with sync_client(broken_gateway) as client, pytest.raises(Exception) as caught:
         client.chat.completions.create(model="faulty/short", messages=HI)
@@ -471,10 +341,10 @@ def test_an_answer_that_breaks_off_raises(broken_gateway):
 
 @pytest.mark.parametrize(("model", "requests"), [("limited", 2), ("closes", 2)])
 def test_the_sdk_retries_what_may_succeed(broken_gateway, faulty, model, requests):
-    faulty.requests.clear()
+    faulty.seen.clear()
     with sync_client(broken_gateway, max_retries=1) as client, pytest.raises(openai.APIStatusError):
         client.chat.completions.create(model=f"faulty/{model}", messages=HI)
-    assert len(faulty.requests) == requests
+    assert len(faulty.seen) == requests
 
 
 def test_the_sdk_does_not_retry_what_can_not(gateway):
@@ -489,3 +359,44 @@ def test_the_sdk_does_not_retry_what_can_not(gateway):
     with counting, pytest.raises(openai.NotFoundError):
         counting.chat.completions.create(model="nobody/knows", messages=HI)
     assert len(ids) == 1
+
+
+# ---------------------------------------------------------------------- what the gateway makes up for
+
+
+def story(headers: Any) -> str:
+    """The attempts, without their times and the kept connections that had closed."""
+    return re.sub(r"\w+:redial:\d+ms, |:\d+ms", "", headers["X-Inferoute-Attempts"])
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "stream", "attempts"),
+    [
+        ("after-fails", {}, False, "faulty:500, good:200"),
+        ("after-fails", {}, True, "faulty:500, good:200"),
+        ("after-closes", {}, False, "faulty:reset, good:200"),
+        ("after-disguised", {}, True, "faulty:error, good:200"),
+        ("after-silent", {"X-Inferoute-Timeout": "0.2"}, False, "faulty:timeout, good:200"),
+        ("down/m", {"X-Inferoute-Fallback": "good/good"}, False, "down:connect, good:200"),
+    ],
+)
+async def test_another_member_answers(broken_gateway, model, headers, stream, attempts):
+    url = broken_gateway.address + "/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as client:
+        for _ in range(2):  # of two in turn, one begins with the faulty one
+            raw = await client.chat.completions.with_raw_response.create(
+                model=model, messages=HI, stream=stream, user=f"u{next(NUMBERS)}", extra_headers=headers
+            )
+            if story(raw.headers) != "good:200":
+                break
+        answer = raw.parse()
+        parts = [part.choices[0].delta.content async for part in answer] if stream else None
+    assert (story(raw.headers), raw.headers["X-Inferoute-Provider"]) == (attempts, "good")
+    assert "".join(parts or [answer.choices[0].message.content]) == "hi"
+
+
+def test_where_all_fail_the_sdk_is_told_of_each(broken_gateway):
+    with sync_client(broken_gateway) as client, pytest.raises(openai.InternalServerError) as caught:
+        chat(client, "none")
+    check(caught.value, 503, "all_attempts_failed", "provider_error")
+    assert set(story(caught.value.response.headers).split(", ")) == {"faulty:500", "faulty:reset"}

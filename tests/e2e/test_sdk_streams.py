@@ -7,11 +7,9 @@ its message too early), and what it would wait for in vain.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
-import socket
-import socketserver
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +21,9 @@ import openai
 import pytest
 
 from tests.e2e import Gateway, environment
+from tests.e2e.background import in_thread, scripted
 from tests.readers import install
+from tests.support.fakes import DONE, Call, chunk
 
 HERE = Path(__file__).parent
 HI: Any = [{"role": "user", "content": "Say hi."}]
@@ -54,14 +54,8 @@ def completion(text: str, reason: str | None) -> bytes:
 
 
 def response(status: str) -> dict[str, Any]:
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 7,
-        "status": status,
-        "model": "m",
-        "output": [],
-    }
+    facts = {"id": "resp_1", "object": "response", "created_at": 7, "model": "m", "output": []}
+    return facts | {"status": status}
 
 
 MESSAGE = {
@@ -72,9 +66,9 @@ MESSAGE = {
 STREAMS = {
     "/v1/chat/completions": (
         [chat({"role": "assistant", "content": "hi"}, None)],
-        [chat({}, "stop"), b"data: [DONE]\n\n"],
+        [chat({}, "stop"), DONE],
     ),
-    "/v1/completions": ([completion("hi", None)], [completion("", "stop"), b"data: [DONE]\n\n"]),
+    "/v1/completions": ([completion("hi", None)], [completion("", "stop"), DONE]),
     "/v1/responses": (
         [
             event("response.created", sequence_number=0, response=response("in_progress")),
@@ -97,76 +91,52 @@ STREAMS = {
         ],
     ),
 }  # fmt: skip
-EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-RESET = struct.pack("ii", 1, 0)
 
 
-def chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
-
-
-class Provider(socketserver.ThreadingTCPServer):
+class Provider:
     """Does what the model is called, once its client has the first text: ``/go`` says that it has."""
 
-    daemon_threads = True
-    allow_reuse_address = True
+    url = root = ""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Call)
         self.seen = threading.Semaphore(0)
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Call(socketserver.StreamRequestHandler):
-    server: Provider
-
-    def handle(self) -> None:
-        words = self.rfile.readline().split()
-        if not words:
+    async def __call__(self, call: Call) -> None:
+        head, body = await call.request()
+        path = head.split(b" ")[1].decode()
+        if path == "/go":
+            self.seen.release()
+            await call.send(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             return
-        length = 0
-        while line := self.rfile.readline().strip().lower():
-            if line.startswith(b"content-length:"):
-                length = int(line[15:])
-        if words[1] == b"/go":
-            self.server.seen.release()
-            self.wfile.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            return
-        kind = json.loads(self.rfile.read(length))["model"]
-        first, last = STREAMS[words[1].decode()]
-        self.wfile.write(EVENTS + b"".join(map(chunk, first)))
+        kind = json.loads(body)["model"]
+        first, last = STREAMS[path]
+        await call.stream(*first, end=False)
         if kind == "idle":
-            self.rfile.read()  # until the gateway gives it up
+            await call.gone()  # until the gateway gives it up
             return
-        assert self.server.seen.acquire(timeout=WAIT_S)
+        assert await asyncio.to_thread(self.seen.acquire, timeout=WAIT_S)
         if kind == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.connection.close()
+            call.reset()
         elif kind == "half":
-            self.wfile.write(chunk(last[0][: len(last[0]) // 2]))
+            await call.send(chunk(last[0][: len(last[0]) // 2]))
         elif kind == "clean":
-            self.wfile.write(b"0\r\n\r\n")
+            await call.send(b"0\r\n\r\n")
         else:
-            self.wfile.write(b"".join(map(chunk, last)) + b"0\r\n\r\n")
+            await call.send(b"".join(map(chunk, last)) + b"0\r\n\r\n")
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
-    with Provider() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    made = Provider()
+    with in_thread(scripted(made)) as server:
+        made.url, made.root = server.url, server.url.removesuffix("/v1")
+        yield made
 
 
 @pytest.fixture(scope="module")
 def gateway(provider, tmp_path_factory) -> Iterator[Gateway]:
     text = (
-        f'[timeouts]\nidle = "400ms"\n[providers.p]\nbase_url = "{provider.address}/v1"\nauth = "none"\n'
+        f'[timeouts]\nidle = "400ms"\n[providers.p]\nbase_url = "{provider.url}"\nauth = "none"\n'
         f"endpoints = {json.dumps(ENDPOINTS)}\n" + "".join(f'[models."p/{kind}"]\n' for kind in KINDS)
     )
     with Gateway(tmp_path_factory.mktemp("gateway"), text) as running:
@@ -207,28 +177,6 @@ def check(kind: str, ours: Outcome, direct: Outcome | None) -> None:
 # ---------------------------------------------------------------------- Python
 
 
-def ask_chat(client: Any, model: str) -> Iterator[str]:
-    for part in client.chat.completions.create(model=model, messages=HI, stream=True):
-        yield part.choices[0].delta.content or ""
-
-
-def ask_completions(client: Any, model: str) -> Iterator[str]:
-    for part in client.completions.create(model=model, prompt="Say hi.", stream=True):
-        yield part.choices[0].text
-
-
-def ask_responses(client: Any, model: str) -> Iterator[str]:
-    for found in client.responses.create(model=model, input="Say hi.", stream=True):
-        if found.type == "response.output_text.delta":
-            yield found.delta
-
-
-def ask_messages(client: Any, model: str) -> Iterator[str]:
-    for found in client.messages.create(model=model, max_tokens=9, messages=HI, stream=True):
-        if found.type == "content_block_delta":
-            yield found.delta.text
-
-
 def chat_helper(client: Any, model: str) -> Iterator[str]:
     with client.chat.completions.stream(model=model, messages=HI) as stream:
         for found in stream:
@@ -243,14 +191,25 @@ def messages_helper(client: Any, model: str) -> Iterator[str]:
         assert stream.get_final_message().stop_reason == "end_turn"
 
 
-ASKED: dict[str, Callable[[Any, str], Iterator[str]]] = {
-    "chat": ask_chat,
-    "completions": ask_completions,
-    "responses": ask_responses,
-    "messages": ask_messages,
-    "chat helper": chat_helper,
-    "messages helper": messages_helper,
-}
+# How a stream is begun, and the text of one of its events; helpers are asked in another way.
+WAYS: dict[str, tuple[Callable[[Any], Any], dict[str, Any], Callable[[Any], str]]] = {
+    "chat": (lambda sdk: sdk.chat.completions, {"messages": HI}, lambda e: e.choices[0].delta.content),
+    "completions": (lambda sdk: sdk.completions, {"prompt": "Say hi."}, lambda e: e.choices[0].text),
+    "responses": (lambda sdk: sdk.responses, {"input": "Say hi."},
+                  lambda e: e.delta if e.type == "response.output_text.delta" else ""),
+    "messages": (lambda sdk: sdk.messages, {"max_tokens": 9, "messages": HI},
+                 lambda e: e.delta.text if e.type == "content_block_delta" else ""),
+}  # fmt: skip
+HELPERS = {"chat helper": chat_helper, "messages helper": messages_helper}
+
+
+def texts(way: str, client: Any, model: str) -> Iterator[str]:
+    if way in HELPERS:
+        yield from HELPERS[way](client, model)
+        return
+    begin, said, text_of = WAYS[way]
+    for event in begin(client).create(model=model, stream=True, **said):
+        yield text_of(event) or ""
 
 
 def client_of(way: str, address: str) -> Any:
@@ -263,7 +222,7 @@ def outcome(provider: Provider, way: str, address: str, model: str) -> Outcome:
     got = ""
     with client_of(way, address) as client:
         try:
-            for text in ASKED[way](client, model):
+            for text in texts(way, client, model):
                 if text and not got:
                     provider.seen.release()
                 got += text
@@ -280,12 +239,11 @@ def outcome(provider: Provider, way: str, address: str, model: str) -> Outcome:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", ASKED)
+@pytest.mark.parametrize("way", [*WAYS, *HELPERS])
 def test_python(provider, gateway, way, kind):
-    is_silent = kind == "clean" and way.endswith(
-        "helper"
-    )  # helpers may miss what isn't there, each in its way
-    direct = None if kind == "idle" or is_silent else outcome(provider, way, provider.address, kind)
+    # Helpers may miss what isn't there, each in its way.
+    is_silent = kind == "clean" and way.endswith("helper")
+    direct = None if kind == "idle" or is_silent else outcome(provider, way, provider.root, kind)
     check(kind, outcome(provider, way, gateway.address, f"p/{kind}"), direct)
 
 
@@ -302,21 +260,14 @@ def in_node(provider, gateway) -> dict[str, Outcome]:
         {"id": f"{endpoint} {kind} {where}", "endpoint": endpoint, "address": address, "model": before + kind}
         for endpoint in ENDPOINTS
         for kind in KINDS
-        for where, address, before in (
-            ("direct", provider.address, ""),
-            ("gateway", gateway.address, "p/"),
-        )
+        for where, address, before in (("direct", provider.root, ""), ("gateway", gateway.address, "p/"))
         if (kind, where) != ("idle", "direct")
     ]
     done = subprocess.run(
-        ["node", str(HERE / "sdks" / "streams.mjs")],
-        input=json.dumps({"provider": provider.address, "cases": cases}),
-        env=environment(SDKS=str(modules)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        ["node", str(HERE / "sdks" / "streams.mjs")], env=environment(SDKS=str(modules)),
+        input=json.dumps({"provider": provider.root, "cases": cases}), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = {}
     for line in done.stdout.splitlines():

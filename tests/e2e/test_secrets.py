@@ -4,7 +4,6 @@ no core of a process that crashes, and in no file that others can read.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import json
@@ -12,16 +11,15 @@ import os
 import resource
 import signal
 import stat
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import Gateway, run
-from tests.e2e.test_installed import wait_for
-from tests.e2e.test_workers import workers_of
-from tests.support.fakes import Script, ScriptedProvider, answers
+from tests.e2e.asking import CHAT, fetch, wait_for, workers_of
+from tests.e2e.background import in_thread, scripted
+from tests.support.fakes import answers
 
 KEY_A, KEY_B, TOKEN, HOOK = "sk-alpha-0123456789", "sk-beta-9876543210", "s3cret-admin-token", "h00k-secret"
 COLLECTOR, HEADER, COOKIE, PROMPT = "c0llector-token", "h3ader-secret", "c00kie", "PR0MPT"
@@ -43,20 +41,12 @@ enabled = true
 endpoint = "{collector}"
 [log]
 level = "debug"
-[providers.a]
-base_url = "{a}"
-api_key_env = "A_SECRET"
-headers = {{ "x-team" = "{header}" }}
-[providers.b]
-base_url = "{b}"
-auth = "x-api-key"
-api_key_file = "b.key"
-[models."a/m"]
-input_price = 1
-output_price = 1
-[models."b/m"]
-input_price = 100
-output_price = 100
+[providers]
+a = {{ base_url = "{a}", api_key_env = "A_SECRET", headers = {{ "x-team" = "{header}" }} }}
+b = {{ base_url = "{b}", auth = "x-api-key", api_key_file = "b.key" }}
+[models]
+"a/m" = {{ input_price = 1, output_price = 1 }}
+"b/m" = {{ input_price = 100, output_price = 100 }}
 [aliases]
 two = {{ models = ["a/m", "b/m"], strategy = "cost" }}
 """
@@ -68,62 +58,29 @@ ENVIRONMENT = {
 }
 
 
-class Providers:
-    """Some of them, in a thread; each notes what it gets."""
-
-    def __init__(self, *scripts: Script) -> None:
-        self._scripts = scripts
-        self.made: list[ScriptedProvider] = []
-
-    def __enter__(self) -> list[ScriptedProvider]:
-        self._started, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        assert self._started.wait(20)
-        return self.made
-
-    async def _serve(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            for script in self._scripts:
-                self.made.append(await stack.enter_async_context(ScriptedProvider()))
-                self.made[-1].script = script
-            self._started.set()
-            await asyncio.to_thread(self._ended.wait)
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(20)
-
-
-def gateway_of(folder: Path, workers: int, a: str, b: str, collector: str) -> Gateway:
+def gateway_of(
+    folder: Path, workers: int, a: str, b: str, collector: str, *args: str, first: str = ":", **environ: str
+) -> Gateway:
+    """:param first: what the shell does that starts it."""
     (folder / "b.key").write_text(KEY_B + "\n")
     (folder / "b.key").chmod(0o600)
     text = TEXT.format(workers=workers, a=a, b=b, collector=collector, hook=HOOK, header=HEADER)
-    return Gateway(folder, text, **ENVIRONMENT)
+    within = ("sh", "-ec", f'{first}; exec "$@"', "sh")
+    return Gateway(folder, text, *args, within=within, **ENVIRONMENT, **environ)
 
 
-def admin(
-    gateway: Gateway, method: str, path: str, body: object = None, accept: str = "*/*"
-) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(gateway.admin.rpartition("//")[2], timeout=60)
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "Accept": accept}
-    connection.request(method, path, None if body is None else json.dumps(body), headers)
-    response = connection.getresponse()
-    text = repr(response.getheaders()) + response.read().decode()
-    connection.close()
-    return response.status, text
+def shown(answer: http.client.HTTPResponse) -> tuple[int, str]:
+    """The status, and all that can be read of it but the answer of the provider."""
+    return answer.status, repr(answer.getheaders()) + answer.body.replace(USAGE, b"").decode()
+
+
+def admin(gateway: Gateway, method: str, path: str, body: object = None, **more: str) -> tuple[int, str]:
+    return shown(fetch(gateway, method, path, body, admin=True, Authorization=f"Bearer {TOKEN}", **more))
 
 
 def ask(gateway: Gateway, key: str, model: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(*gateway.host_and_port, timeout=60)
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", "Cookie": COOKIE}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-    response = connection.getresponse()
-    answer = response.read()
-    text = repr(response.getheaders()) + ("" if answer == USAGE else answer.decode())
-    connection.close()
-    return response.status, text
+    return shown(fetch(gateway, "POST", CHAT, body, Authorization=f"Bearer {key}", Cookie=COOKIE))
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -134,7 +91,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 def test_secrets_are_nowhere_but_where_they_belong(tmp_path, workers):
     """With everything on: failover, a ledger, traces, alerts, the log at its most talkative."""
     scripts = answers(b"{}", b"401 Look"), answers(USAGE), answers(b"")
-    with Providers(*scripts) as (a, b, collector):
+    with contextlib.ExitStack() as stack:
+        a, b, collector = (stack.enter_context(in_thread(scripted(script))) for script in scripts)
         with gateway_of(tmp_path, workers, a.url, b.url, collector.url.removesuffix("/v1")) as gateway:
             made = run(
                 "keys", "create", "--name", "k", "--admin", gateway.admin, "--config", str(gateway.config),
@@ -154,7 +112,7 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path, workers):
                 "openapi.json",
             ]
             told += [admin(gateway, "GET", f"/admin/v1/{page}") for page in pages]
-            told += [admin(gateway, "GET", "/admin/v1/usage?by=key", accept="text/csv")]
+            told += [admin(gateway, "GET", "/admin/v1/usage?by=key", Accept="text/csv")]
             told += [admin(gateway, "GET", path) for path in ("/", "/metrics", "/healthz")]
             told += [admin(gateway, "POST", "/admin/v1/explain", {"body": {"model": "two"}})]
             told += [admin(gateway, "POST", "/admin/v1/reload", {})]
@@ -168,13 +126,9 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path, workers):
             run("usage", "--by", "key", *more, "--config", str(gateway.config), cwd=tmp_path).stdout
             for more in ((), ("--csv",))
         ]
-        seen = {
-            p: b"".join(head + body for head, body in p.seen).decode("latin-1") for p in (a, b, collector)
-        }
+        seen = {p: b"".join(map(b"".join, p.seen)).decode("latin-1") for p in (a, b, collector)}
     given = ("b.key", "gateway.toml")
-    written = [
-        path.read_bytes().decode("latin-1") for path in files_below(tmp_path) if path.name not in given
-    ]
+    written = [path.read_text("latin-1") for path in files_below(tmp_path) if path.name not in given]
     everywhere = [gateway.log, *arguments, *inherited, *printed, *written, *(text for _, text in told)]
     assert len(gateway.log) > 1000 and len(written) >= 2
     for secret in (KEY_A, KEY_B, key, TOKEN, HOOK, HEADER, COOKIE, PROMPT, "C0MPLETION"):
@@ -185,31 +139,12 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path, workers):
             assert (secret in text) == (secret in own[provider]), secret
 
 
-@contextlib.contextmanager
-def begun(gateway: Gateway, set_up: Callable[[], Callable[[], object]]) -> Iterator[None]:
-    """The gateway runs; what ``set_up`` changes of this process is its to inherit, and is then undone."""
-    with contextlib.ExitStack() as stack:
-        undo = set_up()
-        try:
-            stack.enter_context(gateway)
-        finally:
-            undo()
-        yield
-
-
-def allow_cores() -> Callable[[], object]:
-    before = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
-    return lambda: resource.setrlimit(resource.RLIMIT_CORE, before)
-
-
 def test_a_crash_tells_nothing(tmp_path):
     """Cores are allowed where it is started; PYTHONFAULTHANDLER is the most that Python says of a crash."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    with Providers(answers(USAGE)) as (a,):
-        gateway = gateway_of(tmp_path, 2, a.url, a.url, a.url)
-        gateway._environ["PYTHONFAULTHANDLER"] = "1"
-        with begun(gateway, allow_cores):
+    with in_thread(scripted(answers(USAGE))) as a:
+        more = {"first": 'ulimit -S -c "$(ulimit -H -c)"', "PYTHONFAULTHANDLER": "1"}
+        with gateway_of(tmp_path, 2, a.url, a.url, a.url, **more) as gateway:
             workers = workers_of(gateway.process.pid)
             for pid in (gateway.process.pid, *workers):
                 # With 0 a core would still be handed to a program, where the system is set so.
@@ -227,21 +162,15 @@ def test_a_crash_tells_nothing(tmp_path):
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 def test_what_is_written_is_for_its_owner(tmp_path, mask):
     """Whatever the umask: keys' hashes, who used what, and the configuration, which keeps the mode it has."""
-
-    def set_mask() -> Callable[[], object]:
-        before = os.umask(mask)
-        return lambda: os.umask(before)
-
-    address = tmp_path / "gateway.sock"
-    with Providers(answers(USAGE)) as (a,):
-        gateway = gateway_of(tmp_path, 2, a.url, a.url, a.url)
-        gateway._command[2:2] = ["--listen", f"unix:{address}"]
-        gateway.config.chmod(0o640)
-        with begun(gateway, set_mask):
+    listen = ("--listen", f"unix:{tmp_path}/gateway.sock", "--listen", "127.0.0.1:0")
+    with in_thread(scripted(answers(USAGE))) as a:
+        made = gateway_of(tmp_path, 2, a.url, a.url, a.url, *listen, first=f"umask {mask:03o}")
+        made.config.chmod(0o640)
+        with made as gateway:
             assert admin(gateway, "PUT", "/admin/v1/aliases/one", {"models": ["a/m"]})[0] == 201
             wait_for(lambda: gateway.address.startswith("http"))
-            _, made = admin(gateway, "POST", "/admin/v1/keys", {"name": "k"})
-            key = json.loads(made[made.index("{") :])["key"]
+            _, told = admin(gateway, "POST", "/admin/v1/keys", {"name": "k"})
+            key = json.loads(told[told.index("{") :])["key"]
             assert ask(gateway, key, "one")[0] == 200
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     assert "one =" in gateway.config.read_text()

@@ -24,7 +24,7 @@ import pytest
 
 from tests.cli.test_main import ACTIONS, COMMANDS, examples
 from tests.e2e import ROOT, TOKENHUB, Gateway, environment, run, run_unread
-from tests.e2e.test_installed import wait_for
+from tests.e2e.asking import stat_of, wait_for
 
 ENTER, LEAVE, SHOW_CURSOR, HIDE_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h", "\x1b[?25l"
 # A process that has the terminal as its own, so that ^C and ^Z do what they do; and SIGINT is not ignored.
@@ -87,6 +87,11 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
         return self.process.wait(limit_s)
 
+    def interrupted(self) -> int:
+        """Its exit code after Ctrl-C."""
+        self.type("\x03")
+        return self.wait()
+
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -148,9 +153,8 @@ def test_examples_do_what_they_say(tmp_path):
 
 def run_examples(folder: Path) -> None:
     # Keys last: where there is one, the requests of the others need it.
-    paths = [
-        [command] for command in COMMANDS if command not in ("serve", "simulate", "keys", "aliases", "usage")
-    ]
+    later = ("serve", "simulate", "keys", "aliases", "usage")
+    paths = [[command] for command in COMMANDS if command not in later]
     paths += [[command, action] for command, actions in ACTIONS.items() for action in actions]
     paths += [["aliases"], ["usage"]]
     count = 0
@@ -160,15 +164,9 @@ def run_examples(folder: Path) -> None:
                 continue
             argv = [QUICKER.get(word, word) if path == ["bench"] else word for word in example]
             done = subprocess.run(
-                [TOKENHUB, *argv],
-                cwd=folder,
-                env=environment(),
-                input="What is this?",
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+                [TOKENHUB, *argv], cwd=folder, env=environment(), input="What is this?", capture_output=True,
+                text=True, timeout=60, check=False,
+            )  # fmt: skip
             assert done.returncode == 0, (argv, done.stdout, done.stderr)
             assert done.stdout.strip(), argv
             assert "Traceback" not in done.stderr
@@ -218,15 +216,6 @@ def test_colours_are_for_terminals_that_have_them(folder):
     assert columns == [line.split()[0] for line in bare(coloured).splitlines()]
 
 
-def test_a_pipe_gets_all_of_it(folder):
-    done = run("models", cwd=folder, COLUMNS="20")
-    assert done.stdout == run("models", cwd=folder, COLUMNS="300").stdout
-    assert "\x1b" not in done.stdout
-    forced = run("models", cwd=folder, COLUMNS="20", FORCE_COLOR="1", TERM="xterm").stdout
-    assert "\x1b[1m" in forced
-    assert bare(forced) == done.stdout
-
-
 # ---------------------------------------------------------------------- routes --watch
 
 
@@ -239,8 +228,7 @@ def test_watching_leaves_the_terminal_as_it_was(folder, end):
         assert ENTER in terminal.text
         assert not is_as_before(terminal.text)
         if end == "ctrl-c":
-            terminal.type("\x03")
-            assert terminal.wait() == 0
+            assert terminal.interrupted() == 0
         else:
             terminal.process.send_signal(signal.Signals[end])
             assert terminal.wait() == 128 + signal.Signals[end]
@@ -260,8 +248,7 @@ def test_a_window_of_another_size_is_drawn_anew(folder):
             frame = terminal.text[terminal.text.index("\x1b[H", since) :]
             shown = bare(frame).split("\r\n")
             assert all(len(line) <= columns for line in shown[:lines]), frame
-        terminal.type("\x03")
-        assert terminal.wait() == 0
+        assert terminal.interrupted() == 0
     assert is_as_before(terminal.text)
 
 
@@ -270,19 +257,13 @@ def test_it_can_be_suspended(folder):
         terminal.until("IN FLIGHT")
         terminal.type("\x1a")
         pid = terminal.process.pid
-
-        def is_stopped() -> bool:
-            terminal.read()
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-        wait_for(is_stopped)
+        wait_for(lambda: terminal.read() and stat_of(pid)[0] == "T")
         wait_for(lambda: terminal.read() and is_as_before(terminal.text))
         since = len(terminal.text)
         os.kill(pid, signal.SIGCONT)
         terminal.until(re.escape(ENTER), since)
         terminal.until("IN FLIGHT", since)
-        terminal.type("\x03")
-        assert terminal.wait() == 0
+        assert terminal.interrupted() == 0
     assert is_as_before(terminal.text)
 
 
@@ -302,29 +283,15 @@ def test_a_gateway_that_is_restarted_while_it_is_watched(tmp_path):
         deadline = time.monotonic() + 20
         while "as it was before" in terminal.text[since:] or "IN FLIGHT" not in terminal.text[since:]:
             since = max(since, terminal.text.rfind("\x1b[H"))
-            terminal.read()
-            assert time.monotonic() < deadline
-        terminal.type("\x03")
-        assert terminal.wait() == 0
+            assert terminal.read() and time.monotonic() < deadline
+        assert terminal.interrupted() == 0
 
 
 def test_watching_where_nothing_can_be_drawn_anew(folder):
     with Terminal("routes", "--watch", cwd=folder, TERM="dumb") as terminal:
         terminal.until("(?s)MODEL.*MODEL")
-        terminal.type("\x03")
-        assert terminal.wait() == 0
+        assert terminal.interrupted() == 0
     assert "\x1b" not in terminal.text
-
-
-def test_documents_one_a_line(folder):
-    command = ["env", "--default-signal=INT", TOKENHUB, "routes", "--watch", "--json"]
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        for _ in range(2):
-            assert "openai/gpt-4o" in [row["id"] for row in json.loads(process.stdout.readline())["data"]]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
 
 
 # ---------------------------------------------------------------------- bench and chat
@@ -340,37 +307,19 @@ def test_bench_at_a_terminal(folder):
     assert "P50" in last
 
 
-def test_bench_in_a_pipe_says_nothing_meanwhile(folder):
-    done = run("bench", "gpt-4o-mini", "--requests", "3", "--stream", cwd=folder)
-    assert done.returncode == 0
-    assert "first text" in done.stdout
-    assert done.stderr.count("\n") == 1
-    assert "\r" not in done.stderr + done.stdout
-    assert "\x1b" not in done.stderr + done.stdout
-
-
-def test_bench_ended_early(folder):
-    with Terminal("bench", "gpt-4o-mini", "--duration", "1h", "--concurrency", "2", cwd=folder) as terminal:
-        terminal.until(r" [1-9]\d*  [\d.]+/s  0 failed")
-        terminal.type("\x03")
-        assert terminal.wait() == 130
-    assert "ended early; 2 requests were under way and don't count" in terminal.text
-    assert "Traceback" not in terminal.text
-
-
-def test_bench_with_failures(folder):
-    done = run("bench", "nobody", "--requests", "3", "--json", cwd=folder)
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["failed"], found["interrupted"]) == (1, 3, False)
-    assert found["failures"][0]["reason"] == "404 model_not_found"
-
-
-def test_chat_interrupted(folder):
-    with Terminal("chat", "gpt-4o-mini", "Tell me all", cwd=folder) as terminal:
-        terminal.until("This is")
-        terminal.type("\x03")
-        assert terminal.wait() == 130
-    assert terminal.text.endswith("\r\n")
+@pytest.mark.parametrize(
+    ("command", "meanwhile", "end"),
+    [
+        ("bench gpt-4o-mini --duration 1h --concurrency 2", r" [1-9]\d*  [\d.]+/s  0 failed",
+         "ended early; 2 requests were under way and don't count"),
+        ("chat gpt-4o-mini Tell", "This is", "\r\n"),
+    ],
+)  # fmt: skip
+def test_what_is_interrupted_says_so(folder, command, meanwhile, end):
+    with Terminal(*command.split(), cwd=folder) as terminal:
+        terminal.until(meanwhile)
+        assert terminal.interrupted() == 130
+    assert end in terminal.text and terminal.text.endswith("\n")
     assert "Traceback" not in terminal.text
 
 
@@ -381,23 +330,10 @@ def test_chat_interrupted(folder):
     ("command", "code", "said"),
     [
         ("routes --admin http://127.0.0.1:1", 1, "no gateway's admin API at"),
-        ("routes --admin ftp://x", 1, "is not an address such as"),
-        ("chat m Hi --url http://127.0.0.1:1", 1, "no gateway at"),
-        ("chat m Hi --url nonsense", 1, "is not an address such as"),
         ("chat nobody Hi", 1, "404: The model 'nobody' does not exist"),
-        ("chat gpt-4o-mini Hi --strategy fast", 1, "400: "),
-        ("bench --url http://127.0.0.1:1", 1, "no gateway at"),
-        ("bench --body /nowhere", 1, "can't read /nowhere"),
         ("explain balancd", 1, "Did you mean 'balanced'"),
-        ("explain m --body /nowhere", 1, "can't read /nowhere"),
-        ("aliases remove nothing", 1, "There is no alias 'nothing'"),
-        ("aliases set x nobody", 1, "unknown"),
-        ("keys show nobody", 1, "There is no key 'nobody'"),
         ("models --config /nowhere", 1, "can't read /nowhere"),
-        ("check /nowhere", 1, "can't read /nowhere"),
         ("rutes", 2, "did you mean 'routes'"),
-        ("bench --rate x", 2, "--rate: must be a number"),
-        ("chat gpt-4o-mini", 2, "required: PROMPT"),
     ],
 )
 def test_one_line_with_the_way_out_and_no_traceback(folder, command, code, said):

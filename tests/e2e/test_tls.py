@@ -14,8 +14,8 @@ import openai
 import pytest
 import trustme
 
-from tests.e2e import Gateway, run
-from tests.e2e.test_installed import text, wait_for
+from tests.e2e import Gateway, free_port, run
+from tests.e2e.asking import text, wait_for
 
 TLS = 'tls_cert = "c.pem"\ntls_key = "k.pem"'
 BODY = {"model": "p/m", "messages": [{"role": "user", "content": "hi"}]}
@@ -65,32 +65,13 @@ def shown(gateway: Gateway, files: Files) -> bytes:
         return secured.getpeercert(binary_form=True)
 
 
-def test_the_official_sdk(gateway, files):
-    client = openai.OpenAI(
-        base_url=gateway.address + "/v1",
-        api_key="x",
-        default_headers={"x-sim-latency-ms": "0", "x-sim-delay-ms": "0"},
-        http_client=openai.DefaultHttpxClient(verify=files.context),
-    )
-    with client:
-        answer = client.chat.completions.create(**BODY)
-        assert answer.choices[0].message.content
-        for _ in range(3):
-            events = list(client.chat.completions.create(**BODY, stream=True))
-            assert events[-1].choices[0].finish_reason == "stop"
-        assert "p/m" in [model.id for model in client.models.list()]
-        with pytest.raises(openai.NotFoundError):
-            client.chat.completions.create(**{**BODY, "model": "none"})
-
-
 def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return run("chat", "p/m", "Hi", "--config", "gateway.toml", *args, cwd=folder)
 
 
 def test_our_own_client(tmp_path, files):
     """It goes by the file of this machine, and takes its certificate and no other, by whatever name."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with Gateway(tmp_path, text(f'listen = ["127.0.0.1:{port}"]\n{TLS}'), "--listen", f"127.0.0.1:{port}"):
         answer = ask(tmp_path)
         assert answer.returncode == 0, answer.stderr
@@ -159,37 +140,3 @@ def test_a_new_certificate_by_sighup_reaches_all_workers(gateway, files):
     wait_for(lambda: "the configuration stays as it was" in gateway.log)
     wait_for(lambda: "tls_cert c.pem holds no certificate in PEM" in gateway.log)
     assert {shown(gateway, files) for _ in range(10)} == {new}
-
-
-def test_a_running_stream_is_drained(gateway, files):
-    with openai.DefaultHttpxClient(verify=files.context) as client:
-        body = {**BODY, "stream": True}
-        url = gateway.address + "/v1/chat/completions"
-        with client.stream("POST", url, json=body, headers=SLOW) as stream:
-            lines = stream.iter_lines()
-            assert next(lines).startswith("data: ")
-            gateway.signal(signal.SIGTERM)
-            wait_for(lambda: "draining" in gateway.log)
-            assert [line for line in lines if line][-1] == "data: [DONE]"
-        assert gateway.wait() == 0
-
-
-def remove_the_certificate(files: Files) -> str:
-    (files.folder / "c.pem").unlink()
-    return "tls_cert can't be read: No such file or directory: c.pem"
-
-
-def exchange_the_key(files: Files) -> str:
-    trustme.CA().issue_cert("x").private_key_pem.write_to_path(files.folder / "k.pem")
-    return "tls_key k.pem is not the key of the certificate in tls_cert c.pem"
-
-
-@pytest.mark.parametrize("spoil", [remove_the_certificate, exchange_the_key])
-def test_a_start_that_cant_be(tmp_path, files, spoil):
-    complaint = spoil(files)
-    (tmp_path / "routes.toml").write_text(text(TLS))
-    for workers in ("1", "2"):
-        done = run("serve", "--listen", "127.0.0.1:0", "--workers", workers, cwd=tmp_path)
-        assert done.returncode == 1
-        assert complaint in done.stderr
-        assert "Traceback" not in done.stderr

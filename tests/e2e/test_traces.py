@@ -17,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from proxy import __version__
 from proxy.config.settings import Listen
 from tests.e2e import Gateway, run
-from tests.support.fakes import Call, RawClient, answers, chunk, dead_url, streams, until
+from tests.e2e.background import application
+from tests.support.fakes import RawClient, answers, until
 from tests.support.traces import PARENT_ID, STATE, TRACE_ID, told, traceparent
 
 SERVER, CLIENT, ERROR = 2, 3, 2
@@ -25,29 +26,22 @@ TEXT = """
 {tables}
 [state]
 path = ":memory:"
-[providers.a]
-base_url = "{a}"
-auth = "none"
-[providers.b]
-base_url = "{b}"
-auth = "none"
-[models."a/m"]
-input_price = 1
-output_price = 2
-[models."b/m"]
-input_price = 100
-output_price = 200
+[providers]
+a = {{ base_url = "{a}", auth = "none" }}
+b = {{ base_url = "{b}", auth = "none" }}
+[models]
+"a/m" = {{ input_price = 1, output_price = 2 }}
+"b/m" = {{ input_price = 100, output_price = 200 }}
 [aliases]
 two = {{ models = ["a/m", "b/m"], strategy = "cost" }}
 """
 ON = "[traces]\nenabled = true"
 USED = b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 
 
 class Span(NamedTuple):
-    """A span as it came."""
+    """A span as it came; ``error`` are the status's words, None if it is no error."""
 
     name: str
     kind: int
@@ -56,7 +50,7 @@ class Span(NamedTuple):
     parent: str
     began: int
     ended: int
-    error: str | None  # the status's words; None: it is no error
+    error: str | None
     says: dict[str, Any]
     process: dict[str, Any]
 
@@ -68,23 +62,13 @@ def values(attributes: Any) -> dict[str, Any]:
 class Collector:
     """An OTLP collector: every batch is taken, and taken apart."""
 
+    url = ""
+
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.headers: list[dict[str, str]] = []
 
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[Collector]:
-        app = web.Application()
-        app.router.add_post("/v1/traces", self._take)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield self
-        await runner.cleanup()
-
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/x-protobuf"
         self.headers.append(dict(request.headers))
         batch = ExportTraceServiceRequest.FromString(await request.read())
@@ -116,8 +100,10 @@ class Collector:
 
 @pytest.fixture
 async def collector():
-    async with Collector().run() as running:
-        yield running
+    made, app = Collector(), web.Application()
+    app.router.add_post("/v1/traces", made.take)
+    async with application(app) as made.url:
+        yield made
 
 
 @asynccontextmanager
@@ -134,12 +120,8 @@ async def serving(
         await asyncio.to_thread(gateway.__exit__)
 
 
-async def connect(gateway: Gateway) -> RawClient:
-    return await RawClient.to(Listen(*gateway.host_and_port))
-
-
 async def ask(gateway: Gateway, body: bytes, *headers: str) -> tuple[int, dict[bytes, bytes], bytes]:
-    client = await connect(gateway)
+    client = await RawClient.to(Listen(*gateway.host_and_port))
     await client.post(body, extra="".join(f"{line}\r\n" for line in headers).encode())
     reply = await client.response()
     client.close()
@@ -185,9 +167,8 @@ async def test_a_failover_within_the_clients_trace(tmp_path, provider, other, co
 async def test_each_worker_sends_its_own(tmp_path, provider, other, collector):
     provider.script = answers(USED)
     tables = f'{ON}\nendpoint = "{collector.url}"'
-    async with serving(
-        tmp_path, provider.url, other.url, "--workers", "2", tables=tables, OTEL_SERVICE_NAME="edge"
-    ) as gateway:
+    more = {"tables": tables, "OTEL_SERVICE_NAME": "edge"}
+    async with serving(tmp_path, provider.url, other.url, "--workers", "2", **more) as gateway:
         seen: dict[int, dict[str, Any]] = {}
         async with asyncio.timeout(20):
             while len(seen) < 2:  # which worker gets a connection is the system's choice
@@ -200,66 +181,16 @@ async def test_each_worker_sends_its_own(tmp_path, provider, other, collector):
     assert one["service.instance.id"] != two["service.instance.id"]
 
 
-@WORKERS
-async def test_streams_and_a_client_that_leaves(tmp_path, provider, other, collector, workers):
-    provider.script = streams(EVENT, b"data: [DONE]\n\n")
-
-    async def endless(call: Call) -> None:
-        await call.request()
-        await call.stream(EVENT, end=False)
-        await call.gone()
-
-    other.script = endless
-    body = b'{"model":"%b","stream":true}'
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-    async with serving(tmp_path, provider.url, other.url, "--workers", workers, **environ) as gateway:
-        assert (await ask(gateway, body % b"a/m"))[0] == 200
-        request, [attempt] = await collector.tree()
-        assert request.parent == ""
-        assert request.says["gen_ai.request.stream"] is True
-        assert 0 < attempt.says["gen_ai.response.time_to_first_chunk"] < 10
-        client = await connect(gateway)
-        await client.post(body % b"b/m")
-        await client.reader.readuntil(chunk(EVENT))
-        client.close()
-        request, [attempt] = await collector.tree()
-        assert request.says["tokenhub.client_left"] is True
-        assert attempt.says["tokenhub.outcome"] == "left"
-        assert (request.error, attempt.error) == (None, None)
-
-
 async def test_a_flag_that_says_no_is_obeyed(tmp_path, provider, other, collector):
     provider.script = answers(USED)
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
     async with serving(tmp_path, provider.url, other.url, **environ) as gateway:
-        assert (await ask(gateway, b'{"model":"a/m"}', traceparent(flags=0)))[0] == 200
-        assert (await ask(gateway, b'{"model":"a/m"}', traceparent(flags=1)))[0] == 200
+        for flags in (0, 1):
+            assert (await ask(gateway, b'{"model":"a/m"}', traceparent(flags=flags)))[0] == 200
         request, _ = await collector.tree()
     assert request.parent == f"{PARENT_ID:016x}"
     assert not collector.spans
     assert [told(head)[0][-2:] for head, _ in provider.seen] == ["00", "01"]
-
-
-@WORKERS
-async def test_the_last_spans_come_with_the_end(tmp_path, provider, other, collector, workers):
-    provider.script = answers(USED)
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
-    async with serving(tmp_path, provider.url, other.url, "--workers", workers, **environ) as gateway:
-        assert (await ask(gateway, b'{"model":"a/m"}'))[0] == 200
-        assert not collector.spans
-    assert len(collector.spans) == 2
-
-
-@WORKERS
-async def test_a_collector_that_is_away_costs_nothing(tmp_path, provider, other, workers):
-    provider.script = answers(USED)
-    tables = f'{ON}\nendpoint = "{dead_url().removesuffix("/v1")}"'
-    async with serving(tmp_path, provider.url, other.url, "--workers", workers, tables=tables) as gateway:
-        for _ in range(20):
-            assert (await ask(gateway, b'{"model":"a/m"}'))[0] == 200
-        stopped_at = time.monotonic()
-    assert time.monotonic() - stopped_at < 10  # of which two seconds are for the collector
-    assert "did not take the last spans within 2 s" in gateway.log
 
 
 @WORKERS

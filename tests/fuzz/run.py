@@ -90,13 +90,9 @@ def _run(name: str, folder: Path, *arguments: str) -> str:
     again.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     again.chmod(0o700)
     done = subprocess.run(
-        [*command, *limits, *arguments],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        cwd=ROOT,
+        [*command, *limits, *arguments], capture_output=True, text=True, errors="replace", cwd=ROOT,
         check=False,
-    )
+    )  # fmt: skip
     return f"{done.stdout}{done.stderr}\nexit code {done.returncode}"
 
 

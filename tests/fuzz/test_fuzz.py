@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import source
-from tests.fuzz.source import TARGETS, Llhttp, corpus_of, crashes_of, load, pieces
+from tests.fuzz.source import TARGETS, corpus_of, crashes_of, load, pieces
+from tests.support.oracles import Llhttp
 
 ROOT = Path(__file__).parents[2]
 each_target = pytest.mark.parametrize("name", TARGETS)
@@ -55,7 +56,7 @@ def test_hypothesis_on_the_target(name):
     target = load(name)
 
     @given(mutations([*target.SEEDS, *corpus_of(name)]))
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=60, derandomize=True, database=None)
     def run(data):
         target.test_one(data)
 

@@ -99,8 +99,10 @@ class Transport:
     def can_write_eof(self) -> bool:
         return True
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def nothing(self, **_: int) -> None:
         pass
+
+    set_write_buffer_limits = pause_reading = resume_reading = nothing
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -113,12 +115,6 @@ class Transport:
 
     def is_closing(self) -> bool:
         return self.is_over
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
 
     def close(self) -> None:
         if not self.is_over:

@@ -40,15 +40,10 @@ def results(**targets: list[float]) -> dict[str, Any]:
 
 
 def test_median_is_taken_figure_by_figure() -> None:
-    runs = [
-        {"x": 3, "bound": "proxy", "why": ""},
-        {"x": 1, "bound": "both", "why": "late"},
-        {"x": 2, "bound": "proxy", "why": ""},
-    ]
+    figures = (3, "proxy", ""), (1, "both", "late"), (2, "proxy", "")
+    runs = [{"x": x, "bound": bound, "why": why} for x, bound, why in figures]
     assert median(runs) == {"x": 2, "bound": "proxy", "why": "late"}
-
-
-def test_a_figure_that_a_run_lacks_has_no_median() -> None:
+    # A figure that a run lacks has none.
     assert median([{"x": 1, "y": None}, {"x": 2}]) == {"x": 1.5}
 
 
@@ -100,9 +95,6 @@ def test_report_says_what_was_measured_and_what_failed() -> None:
     assert "- **gone**: not installed" in text
     assert "## Streams" not in text
     assert "Other processes" not in text
-
-
-def test_report_names_runs_that_others_disturbed() -> None:
     made = results(mine=[10.0, 20.0])
     made["targets"]["mine"]["scenarios"]["r500"]["runs"][1]["cpu_load_other"] = 35.0
     assert "Other processes took over 20% of a CPU in a run of: mine (r500)." in report(made)

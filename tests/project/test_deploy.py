@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -29,10 +28,9 @@ from packaging.utils import canonicalize_name
 from proxy import __version__
 from proxy.config.parse import parse, without_effect
 from proxy.config.settings import Config
-from tests.e2e import TOKENHUB, Gateway, environment, run
-from tests.e2e.test_installed import request, status, text, wait_for
-from tests.e2e.test_ledger import TEXT, Provider
-from tests.e2e.test_workers import workers_of
+from tests.e2e import TOKENHUB, Gateway, environment, free_port, run
+from tests.e2e.asking import ask, fetch, text, wait_for, workers_of
+from tests.e2e.one_provider import TEXT, provider_of
 from tests.support.deploy import DEPLOY, ROOT, dashboard, needs_prometheus, promtool, read_yaml, rules
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -46,9 +44,12 @@ def config_of(path: Path) -> Config:
     return parse(path.read_text(), str(path))
 
 
-def needs(*programs: str) -> pytest.MarkDecorator:
-    missing = [program for program in programs if not shutil.which(program)]
-    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(program), reason=f"not installed: {program}")
+
+
+def said(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
 
 
 # ---------------------------------------------------------------------- the sample configurations
@@ -99,9 +100,8 @@ def test_the_image_is_that_of_one_base_and_nobody_is_root():
     assert re.fullmatch(r"BASE=python:3\.1[123]-slim-(bookworm|trixie)", base)
     assert (build[0][1], final[0][1]) == ("${BASE} AS build", "${BASE}")
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", only(final, "USER"))
-    assert only(final, "STOPSIGNAL") == "SIGTERM"
-    assert json.loads(only(final, "ENTRYPOINT")) == ["tokenhub"]
-    assert json.loads(only(final, "CMD")) == ["serve"]
+    told = [only(final, name) for name in ("STOPSIGNAL", "ENTRYPOINT", "CMD")]
+    assert told == ["SIGTERM", '["tokenhub"]', '["serve"]']
     assert f"VERSION={__version__}" in [rest for name, rest in final if name == "ARG"]
 
 
@@ -125,17 +125,14 @@ def test_what_is_copied_is_all_that_the_builder_gets():
     for name, rest in (step for stage in steps() for step in stage):
         if name == "COPY" and not rest.startswith("--from"):
             copied.update(rest.split()[:-1])
-    everything, *rest = [
-        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] != "#"
-    ]
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    everything, *rest = [line for line in lines if line[:1] != "#"]
     allowed = {line[1:] for line in rest if line.startswith("!")}
     assert everything == "*"
     assert {line for line in rest if not line.startswith("!")} == {"**/__pycache__", "**/*.so"}
     assert all((ROOT / path).exists() for path in copied)
-    assert {
-        path for path in copied if not any(path == a or path.startswith(f"{a}/") for a in allowed)
-    } == set()
-    assert {a for a in allowed if not any(path == a or path.startswith(f"{a}/") for path in copied)} == set()
+    pairs = {(path, a) for path in copied for a in allowed if path == a or path.startswith(f"{a}/")}
+    assert ({path for path, _ in pairs}, {a for _, a in pairs}) == (copied, allowed)
 
 
 def pins(path: Path) -> dict[str, Requirement]:
@@ -181,8 +178,7 @@ def test_the_versions_in_the_image_are_whole_and_in_range():
 
 
 def test_the_dockerfile_passes_its_linter():
-    hadolint = Path(TOKENHUB).with_name("hadolint")
-    done = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = said(Path(TOKENHUB).with_name("hadolint"), DOCKER / "Dockerfile")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -218,11 +214,9 @@ class Container:
     pid: int = 0
 
     def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-n", "-m", "-U", "--preserve-credentials", *command],
-            env=environment(TOKENHUB_ADMIN_TOKEN="s3cret", TOKENHUB_CONFIG=str(SAMPLES[0])),
-            cwd="/", capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        enter = ("nsenter", "-t", str(self.pid), "-n", "-m", "-U", "--preserve-credentials")
+        environ = environment(TOKENHUB_ADMIN_TOKEN="s3cret", TOKENHUB_CONFIG=str(SAMPLES[0]))
+        return said(*enter, *command, env=environ, cwd="/")
 
 
 @pytest.fixture
@@ -233,11 +227,9 @@ def container(tmp_path) -> Iterator[Container]:
     serve = [TOKENHUB, "serve", "--config", str(SAMPLES[0]), "--workers", "2"]
     with log.open("w") as file:
         outer = subprocess.Popen(
-            ["unshare", "-mpnf", "--kill-child", "sh", "-ec", _CONTAINED, *serve],
+            ["unshare", "-mpnf", "--kill-child", "sh", "-ec", _CONTAINED, *serve], stderr=file, text=True,
             env=environment(TOKENHUB_ADMIN_TOKEN="s3cret", OPENAI_API_KEY="sk-x"),
-            stderr=file,
-            text=True,
-        )
+        )  # fmt: skip
     try:
         wait_for(lambda: outer.poll() is not None or "listening on" in log.read_text(), 30)
         if outer.poll() is not None and "Operation not permitted" in log.read_text():
@@ -321,20 +313,14 @@ def test_compose_and_what_it_mounts_fit_together(compose):
 
 # ---------------------------------------------------------------------- Kubernetes
 
-MANIFESTS = [
-    path
-    for path in sorted(KUBERNETES.rglob("*.yaml"))
-    if path.name not in ("kustomization.yaml", "podmonitor.yaml")  # of others than Kubernetes itself
-]
+OF_OTHERS = ("kustomization.yaml", "podmonitor.yaml")  # than Kubernetes itself
+MANIFESTS = [path for path in sorted(KUBERNETES.rglob("*.yaml")) if path.name not in OF_OTHERS]
 
 
 def documents(folder: str) -> dict[str, Any]:
     """The manifests of a folder by kind."""
-    return {
-        document["kind"]: document
-        for path in sorted((KUBERNETES / folder).glob("*.yaml"))
-        for document in read_yaml(path)
-    }
+    paths = sorted((KUBERNETES / folder).glob("*.yaml"))
+    return {document["kind"]: document for path in paths for document in read_yaml(path)}
 
 
 def pod_of(folder: str) -> dict[str, Any]:
@@ -360,18 +346,20 @@ def test_what_kustomize_makes_is_as_the_schemas_have_it(folder):
     made = built(folder)
     for document in made:
         kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
-    [config] = [document for document in made if document["kind"] == "ConfigMap"]
+    config, deployment = (of_kind(made, kind) for kind in ("ConfigMap", "Deployment"))
     source = KUBERNETES / ("gateway" if folder == "single" else folder) / "routes.toml"
     assert config["data"] == {"routes.toml": source.read_text()}
-    [deployment] = [document for document in made if document["kind"] == "Deployment"]
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     assert {"name": "routes", "configMap": {"name": config["metadata"]["name"]}} in volumes
 
 
+def of_kind(documents: list[Any], kind: str) -> Any:
+    [found] = [document for document in documents if document["kind"] == kind]
+    return found
+
+
 def built(folder: str) -> list[Any]:
-    done = subprocess.run(
-        ["kubectl", "kustomize", KUBERNETES / folder], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = said("kubectl", "kustomize", KUBERNETES / folder)
     assert done.returncode == 0, done.stderr
     return read_yaml(done.stdout)
 
@@ -396,13 +384,12 @@ def test_a_pod_is_confined_and_given_the_time_it_needs(folder):
     server = config.server
     assert pod["terminationGracePeriodSeconds"] >= server.lame_duck_s + server.drain_timeout_s + 10
     assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == int(only(steps()[-1], "USER").partition(":")[0])
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    context = pod["securityContext"]
+    assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    assert context["runAsUser"] == int(only(steps()[-1], "USER").partition(":")[0])
     for container in (*pod["containers"], *pod["initContainers"]):
         confined = container["securityContext"]
-        assert confined["readOnlyRootFilesystem"] is True
-        assert confined["allowPrivilegeEscalation"] is False
+        assert (confined["readOnlyRootFilesystem"], confined["allowPrivilegeEscalation"]) == (True, False)
         assert confined["capabilities"] == {"drop": ["ALL"]}
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
@@ -416,21 +403,21 @@ def test_what_a_pod_mounts_is_what_its_configuration_reads(folder):
     assert variables["TOKENHUB_CONFIG"]["value"] == "/etc/tokenhub/routes.toml"
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    said = (KUBERNETES / folder / "kustomization.yaml").read_text()
+    text = (KUBERNETES / folder / "kustomization.yaml").read_text()
     [generated] = read_yaml(KUBERNETES / folder / "kustomization.yaml")[0]["configMapGenerator"]
     assert volumes[mounts["/etc/tokenhub"]]["configMap"] == {"name": generated["name"]}
     for provider in config.providers.values():
         path = Path(provider.api_key_file)
         secret = volumes[mounts[str(path.parent)]]["secret"]["secretName"]
         # The command that makes it is there to be copied.
-        assert re.search(rf"create secret generic {secret} .*--from-file={path.name}=", said)
+        assert re.search(rf"create secret generic {secret} .*--from-file={path.name}=", text)
     secrets = {volume["secret"]["secretName"] for volume in volumes.values() if "secret" in volume}
     if config.admin.token_env:
         secret = variables[config.admin.token_env]["valueFrom"]["secretKeyRef"]
-        assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in said
+        assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in text
         secrets.add(secret["name"])
-    assert set(re.findall(r"create secret generic (\S+)", said)) == secrets
-    assert not re.search(r"\bsk-|th-\w{20}", said)
+    assert set(re.findall(r"create secret generic (\S+)", text)) == secrets
+    assert not re.search(r"\bsk-|th-\w{20}", text)
 
 
 def test_the_gateways_parts_go_by_the_same_names_and_ports():
@@ -441,10 +428,8 @@ def test_the_gateways_parts_go_by_the_same_names_and_ports():
     assert ports == {"http": config.server.listen[0].port, "admin": config.admin.listen.port}
     assert found["Service"]["spec"]["ports"][0]["targetPort"] == "http"
     assert found["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == "admin"
-    assert [rule["ports"] for rule in found["NetworkPolicy"]["spec"]["ingress"]] == [
-        [{"port": "http"}],
-        [{"port": "admin"}],
-    ]
+    let_in = [rule["ports"] for rule in found["NetworkPolicy"]["spec"]["ingress"]]
+    assert let_in == [[{"port": "http"}], [{"port": "admin"}]]
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
         found["Deployment"]["spec"]["selector"]["matchLabels"],
@@ -466,17 +451,12 @@ def test_the_gateways_parts_go_by_the_same_names_and_ports():
 
 def test_probes_ask_what_the_gateway_answers(tmp_path):
     gateway, sidecar = gateway_of(pod_of("gateway")), gateway_of(pod_of("sidecar"))
-    paths = {gateway[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
-    assert {gateway[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness", "readiness")} == {
-        "http"
-    }
+    asked = [gateway[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    paths, ports = {one["path"] for one in asked}, {one["port"] for one in asked}
+    assert ports == {"http"}
     assert paths == {"/healthz", "/readyz"}
     with Gateway(tmp_path, text()) as running:
-        for path in paths:
-            answer = request(running, "GET", path)
-            assert answer.status == 200
-            answer.connection.close()
-            answer.close()
+        assert {fetch(running, "GET", path).status for path in paths} == {200}
     # Nobody but the pod reaches a sidecar, the kubelet neither.
     command = sidecar["livenessProbe"]["exec"]["command"]
     assert sidecar["startupProbe"]["exec"]["command"] == command
@@ -487,34 +467,25 @@ def test_probes_ask_what_the_gateway_answers(tmp_path):
 def test_keys_that_are_made_beforehand_open_each_pod(tmp_path):
     """The commands of kustomization.yaml, and of the init container."""
     config = (KUBERNETES / "gateway/routes.toml").read_text()
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-    (tmp_path / "routes.toml").write_text(config.replace('"0.0.0.0:8081"', f'"127.0.0.1:{port}"'))
+    (tmp_path / "routes.toml").write_text(config.replace('"0.0.0.0:8081"', f'"127.0.0.1:{free_port()}"'))
     made = run("keys", "create", "--config", "routes.toml", "--name", "my-app", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"routes.toml", "tokenhub.db"}
     [init] = pod_of("gateway")["initContainers"]
     assert [mount["mountPath"] for mount in init["volumeMounts"]] == ["/keys", "/var/lib/tokenhub"]
     pods = [tmp_path / "a", tmp_path / "b"]
-    with Provider() as url:
+    with provider_of() as url:
         for pod in pods:
             pod.mkdir()
-            command = (
-                init["command"][-1].replace("/keys/", f"{tmp_path}/").replace("/var/lib/tokenhub/", f"{pod}/")
-            )
+            command = init["command"][-1].replace("/keys/", f"{tmp_path}/")
+            command = command.replace("/var/lib/tokenhub/", f"{pod}/")
             for _ in range(2):  # the second time it is there
                 subprocess.run([*init["command"][:-1], command], check=True, timeout=10)
             assert (pod / "tokenhub.db").stat().st_mode & 0o777 == 0o600
             settings = TEXT.format(url=url).replace("t.db", "tokenhub.db")
             with Gateway(pod, settings) as gateway:
-                assert status(gateway, "p/m") == 401
-                key = made.stdout.strip()
-                answer = request(
-                    gateway, "POST", "/v1/chat/completions", {"model": "p/m"}, Authorization=f"Bearer {key}"
-                )
-                assert answer.status == 200
-                answer.connection.close()
-                answer.close()
+                assert ask(gateway) == 401
+                assert ask(gateway, key=made.stdout.strip()) == 200
 
 
 # ---------------------------------------------------------------------- systemd
@@ -532,20 +503,13 @@ def unit(tmp_path) -> Path:
 
 @needs("systemd-analyze")
 def test_systemd_reads_the_unit_without_a_word(unit):
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = said("systemd-analyze", "verify", "--man=no", unit)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @needs("systemd-analyze")
 def test_the_unit_is_hardly_exposed(unit):
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", unit]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = said("systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", unit)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -598,10 +562,8 @@ def test_the_dashboard_can_be_provisioned():
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]
-        cells = {
-            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
-        }  # a dashboard is 24 wide
-        assert max(x for x, _ in cells) < 24
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert max(x for x, _ in cells) < 24  # a dashboard is 24 wide
         assert not cells & taken, panel["title"]
         taken |= cells
         for holder in (panel, *panel.get("targets", ())) if panel["type"] != "row" else ():

@@ -13,17 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from proxy.access.cors import cors_of
+from proxy.config import settings
 from proxy.config.parse import parse
-from proxy.config.settings import (
-    AdminConfig,
-    AlertsConfig,
-    AuthConfig,
-    Config,
-    Listen,
-    ServerConfig,
-    SimulatorConfig,
-    StateConfig,
-)
+from proxy.config.settings import Config, Listen
 from proxy.server.single import Server
 from tests.support.fakes import Call, RawClient, ScriptedProvider
 
@@ -48,10 +40,9 @@ def shown() -> list[Shown]:
     for path in sorted([*ROOT.rglob("*.toml"), *ROOT.rglob("*.md")]):
         name = str(path.relative_to(ROOT))
         text = path.read_text()
-        if HOST not in text or name.startswith((*skipped, "tests/", "benchmarks/")):
+        # docs/routes.md is made of docs/settings.toml.
+        if HOST not in text or name.startswith((*skipped, "tests/", "benchmarks/", "docs/settings.toml")):
             continue
-        if name == "docs/settings.toml":
-            continue  # docs/routes.md is made of it
         if path.suffix == ".toml":
             found.append(Shown(name, text, True))
         for number, block in enumerate(re.findall(r"^```toml( complete)?\n(.*?)^```", text, re.M | re.S)):
@@ -76,24 +67,19 @@ def here(config: Config, url: str) -> tuple[Config, str]:
     """The same where this test can run it, with Anthropic at ``url``; and one of its models."""
     [provider] = [p for p in config.providers.values() if p.host == HOST]
     port = int(url.rpartition(":")[2].partition("/")[0])
-    made = dataclasses.replace(
-        provider, scheme="http", host="127.0.0.1", port=port, api_key_env="K", api_key_file=""
-    )
+    where = {"scheme": "http", "host": "127.0.0.1", "port": port}
+    made = dataclasses.replace(provider, **where, api_key_env="K", api_key_file="")
     others = {
         name: dataclasses.replace(p, api_key_env="NONE" if p.needs_key else "", api_key_file="")
         for name, p in config.providers.items()
     }
     models = [model for model in config.models.values() if model.provider == provider.name]
     return dataclasses.replace(
-        config,
-        server=ServerConfig(listen=(Listen("127.0.0.1", 0),)),
-        admin=AdminConfig(listen=None),
-        auth=AuthConfig(required=False),
-        state=StateConfig(path=":memory:"),
-        alerts=AlertsConfig(),
-        simulator=SimulatorConfig(),
-        providers={**others, provider.name: made},
-    ), models[0].id
+        config, server=settings.ServerConfig(listen=(Listen("127.0.0.1", 0),)),
+        admin=settings.AdminConfig(listen=None), auth=settings.AuthConfig(required=False),
+        state=settings.StateConfig(path=":memory:"), alerts=settings.AlertsConfig(),
+        simulator=settings.SimulatorConfig(), providers={**others, provider.name: made},
+    ), models[0].id  # fmt: skip
 
 
 def refusal(message: str) -> bytes:
@@ -111,9 +97,8 @@ def verdict(head: bytes) -> tuple[bytes, bytes]:
     if given["content-type"] != "application/json":
         return b"415 Unsupported Media Type", refusal("content-type")
     if "origin" in given and "anthropic-dangerous-direct-browser-access" not in given:
-        return b"401 Unauthorized", refusal(
-            "CORS requests must set 'anthropic-dangerous-direct-browser-access'"
-        )
+        why = "CORS requests must set 'anthropic-dangerous-direct-browser-access'"
+        return b"401 Unauthorized", refusal(why)
     if "authorization" in given and "x-api-key" in given:
         return b"401 Unauthorized", refusal("two credentials")
     if path == "/v1/chat/completions":
@@ -183,11 +168,9 @@ async def test_a_real_key_works_at_each_endpoint(one, server, path, extra):
 async def test_a_clients_origin_does_not_have_the_key_refused(one, provider, server):
     """Three refusals of the key take all models of a provider out, for everybody."""
     running, model = server
-    page = (
-        b"Referer: https://chat.example.com/\r\nSec-Fetch-Mode: cors\r\nOrigin: https://chat.example.com\r\n"
-    )
+    page = b"Referer: https://a.example/\r\nSec-Fetch-Mode: cors\r\nOrigin: https://a.example\r\n"
     assert (await ask(running, b"/v1/messages", model, page + VERSION))[0] == 403  # nobody let it call
-    running.gateway.cors = cors_of(("https://chat.example.com",))
+    running.gateway.cors = cors_of(("https://a.example",))
     for path in (b"/v1/messages", b"/v1/chat/completions") * 2:
         assert (await ask(running, path, model, page + VERSION))[0] == 200
     assert len(provider.seen) == 4

@@ -41,23 +41,25 @@ EXPECTED = Expected(1, 200, (11, 6), None)
 # ---------------------------------------------------------------------- plans
 
 
-def number_of(fate: str, kind: str, provider: str = "f") -> int:
+def planned(number: int, kind: str, provider: str = "f", seed: int = 1) -> plans.Plan:
+    return plans.plan(seed, number, provider, kind, SLOW_S)
+
+
+def number_of(fate: str, kind: str) -> int:
     """A request that meets this fate."""
-    numbers = (n for n in range(1, 5000) if plans.plan(1, n, provider, kind, SLOW_S).fate == fate)
-    return next(numbers)
+    return next(number for number in range(1, 5000) if planned(number, kind).fate == fate)
 
 
 @pytest.mark.parametrize("kind", ["plain", "slow"])
 def test_every_fate_is_met_and_by_the_same_number_each_time(kind):
     fates = {"good", *plans.BEFORE, *plans.WITHIN} | ({plans.TOLD} if kind == "slow" else set())
-    drawn = [plans.plan(1, number, "f", kind, SLOW_S) for number in range(5000)]
+    drawn, again, other = ([planned(number, kind, seed=seed) for number in range(5000)] for seed in (1, 1, 2))
     assert {one.fate for one in drawn} == fates
-    assert drawn == [plans.plan(1, number, "f", kind, SLOW_S) for number in range(5000)]
-    assert drawn != [plans.plan(2, number, "f", kind, SLOW_S) for number in range(5000)]
+    assert drawn == again != other
 
 
 def test_slow_streams_are_as_long_as_they_are_to_be():
-    drawn = [plans.plan(1, number, "a", "slow", SLOW_S) for number in range(500)]
+    drawn = [planned(number, "slow", "a") for number in range(500)]
     took_s = [one.events * one.gap_s for one in drawn]
     assert 8 < min(took_s) < 20
     assert 100 < max(took_s) <= 120
@@ -75,58 +77,49 @@ def line(**more: object) -> bytes:
     return json.dumps(LINE | more).encode()
 
 
-@pytest.mark.parametrize("first", ["the answer", "the line"])
-def test_a_line_for_each_request(books, first):
-    acts: list[Callable[[], None]] = [lambda: books.expect(ID, EXPECTED), lambda: books.take(line())]
-    for act in acts if first == "the answer" else reversed(acts):
-        act()
-    assert books.close({1}) == (0, 0)
-    assert (books.fault_count, books.provided) == (0, [1, 11, 6])
-
-
-def test_a_lost_line(books):
+def answer(books: Books) -> None:
     books.expect(ID, EXPECTED)
-    assert books.close({1}) == (1, 0)
-    assert "no line" in books.faults[0]
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_doubled_line(books, is_known):
-    if is_known:
-        books.expect(ID, EXPECTED)
+def entry(books: Books) -> None:
     books.take(line())
-    books.take(line())
-    if not is_known:
-        books.expect(ID, EXPECTED)
-    assert books.doubled == 1
-    assert books.close({1}) == (0, 0)
 
 
-def test_a_line_that_nobody_knows(books):
-    books.take(line())
-    assert books.close(set()) == (0, 1)
-
-
-def test_who_left_early_may_have_a_line(books):
+def left(books: Books) -> None:
     books.expect_maybe(1)
-    assert books.close(set()) == (0, 0)
-    books.take(line())
-    assert books.close(set()) == (0, 0)
 
 
-def test_who_left_early_has_a_line_if_the_provider_read_the_request(books):
-    books.expect_maybe(1)
-    assert books.close({1}) == (1, 0)
-    books.take(line())
-    assert books.close({1}) == (0, 0)
-
-
-def test_a_line_of_what_was_refused(books):
+def refused(books: Books) -> None:
     books.expect_none(ID)
-    assert books.close(set()) == (0, 0)
-    books.expect_maybe(1)  # which would explain it
-    books.take(line())
-    assert books.close(set()) == (0, 1)
+
+
+# What comes, in its order; whether the provider read the request; lost and surplus lines, and doubled ones.
+@pytest.mark.parametrize(
+    ("acts", "was_read", "lost", "surplus", "doubled"),
+    [
+        ([answer, entry], True, 0, 0, 0),
+        ([entry, answer], True, 0, 0, 0),
+        ([answer], True, 1, 0, 0),
+        ([answer, entry, entry], True, 0, 0, 1),
+        ([entry, entry, answer], True, 0, 0, 1),
+        ([entry], False, 0, 1, 0),  # nobody knows it
+        ([left], False, 0, 0, 0),  # who left early may have a line,
+        ([left, entry], False, 0, 0, 0),
+        ([left], True, 1, 0, 0),  # and has one if the provider read the request
+        ([left, entry], True, 0, 0, 0),
+        ([refused], False, 0, 0, 0),
+        ([refused, left, entry], False, 0, 1, 0),  # though leaving would explain it
+    ],
+)
+def test_a_line_for_each_request(books, acts, was_read, lost, surplus, doubled):
+    for act in acts:
+        act(books)
+    assert books.close({1} if was_read else set()) == (lost, surplus)
+    assert books.doubled == doubled
+    if [*map(acts.count, (answer, entry))] == [1, 1]:
+        assert (books.fault_count, books.provided) == (0, [1, 11, 6])
+    if lost and answer in acts:
+        assert "no line" in books.faults[0]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +129,8 @@ def test_a_line_that_says_something_else(books, wrong):
     books.expect(ID, EXPECTED)
     books.take(line(**wrong))
     assert books.fault_count == 1
-
-
-def test_what_is_no_line(books):
-    books.take(line()[:-9])
-    assert books.fault_count == 1
+    books.take(line()[:-9])  # that is no line
+    assert books.fault_count == 2
 
 
 def test_files_are_read_on_from_where_they_were(books):
@@ -206,9 +196,10 @@ def test_percentiles_of_a_histogram():
     assert percentile({}, 0.5) == 0.0
 
 
-def growth(
-    minutes: float, rss_kib: Callable[[float], float], fds: Callable[[float], float], *, tls: bool = False
-) -> list[str]:
+Course = Callable[[float], float]
+
+
+def growth(minutes: float, rss_kib: Course, fds: Course, *, tls: bool = False) -> list[str]:
     """Which bars a run fails whose two processes went like this, by the minute."""
     soak = Soak(argparse.Namespace(minutes=minutes, streams=100, workers=2, seed=1, tls=tls), Path())
     rng = Random(1)
@@ -216,9 +207,8 @@ def growth(
         at_s, shift = minutes * 60 * step / 600, 100 * step  # streams go over from one to the other
         both = fds(at_s / 60) / 2
         for pid, count in ((1, both + shift), (2, both - shift)):
-            kib = rss_kib(at_s / 60) + rng.gauss(0, 300)
-            sample = Sample(at_s, kib, int(count + rng.gauss(0, 20)), 0, 0.0)
-            soak.samples.setdefault(pid, []).append(sample)
+            kib, files = rss_kib(at_s / 60) + rng.gauss(0, 300), int(count + rng.gauss(0, 20))
+            soak.samples.setdefault(pid, []).append(Sample(at_s, kib, files, 0, 0.0))
     rows = soak._hold_growth()
     assert [row["process"] for row in rows] == ["governs", "serves 1"]
     return [re.sub(r" [+-]?[0-9.]+( ± [0-9.]+)?\b", "", bar) for bar in soak.failed]
@@ -286,7 +276,7 @@ def verdict(data: bytes, number: int, kind: str, *, pinned: bool = True, whole: 
     """The judgement; "wrong: …" where it is that."""
     answer = came(data, number, whole=whole)
     try:
-        return judge(answer, number, kind, plans.plan(1, number, "f", kind, SLOW_S), pinned=pinned)
+        return judge(answer, number, kind, planned(number, kind), pinned=pinned)
     except Wrong as fault:
         return f"wrong: {fault}"
 
@@ -297,7 +287,7 @@ def stream_of(number: int, count: int) -> list[bytes]:
 
 def test_whole_answers():
     number = number_of("good", "plain")
-    body = plans.answer(number, "f", "plain", plans.plan(1, number, "f", "plain", SLOW_S))
+    body = plans.answer(number, "f", "plain", planned(number, "plain"))
     assert verdict(plain(body), number, "plain") == "whole"
     assert "cut, though" in verdict(plain(body)[:-1], number, "plain", whole=False)
     assert "status 500" in verdict(plain(body, b"500 Oops"), number, "plain")
@@ -308,22 +298,24 @@ def test_whole_answers():
 
 def test_whole_streams():
     number = number_of("good", "quick")
-    planned = plans.plan(1, number, "f", "quick", SLOW_S)
-    numbered, last = stream_of(number, planned.events), [plans.last_events(number, planned), plans.DONE]
+    plan = planned(number, "quick")
+    numbered, last = stream_of(number, plan.events), [plans.last_events(number, plan), plans.DONE]
     assert verdict(events([*numbered, *last]), number, "quick") == "whole"
-    assert "is missing or out of order" in verdict(events([*numbered[1:], *last]), number, "quick")
-    assert "events" in verdict(events([*numbered[:-1], *last]), number, "quick")
-    assert "behind the last" in verdict(events([*last, *numbered]), number, "quick")
-    assert "ends with" in verdict(events([*numbered, last[0]]), number, "quick")
-    assert "usage" in verdict(events([*numbered, last[1]]), number, "quick")
+    for sent, why in (
+        ([*numbered[1:], *last], "is missing or out of order"),
+        ([*numbered[:-1], *last], "events"),
+        ([*last, *numbered], "behind the last"),
+        ([*numbered, last[0]], "ends with"),
+        ([*numbered, last[1]], "usage"),
+        ([*numbered, *stream_of(number + 1, 1), *last], "of another request"),
+    ):
+        assert why in verdict(events(sent), number, "quick")
     assert "cut, though" in verdict(events([*numbered, *last], end=False), number, "quick", whole=False)
-    foreign = stream_of(number + 1, 1)
-    assert "of another request" in verdict(events([*numbered, *foreign, *last]), number, "quick")
 
 
 def test_streams_that_break_off():
     number = number_of("cut_within", "quick")
-    numbered = stream_of(number, plans.plan(1, number, "f", "quick", SLOW_S).at)
+    numbered = stream_of(number, planned(number, "quick").at)
     told = b'data: {"error":{"code":"provider_broke_off"}}\n\n'
     assert verdict(events(numbered, end=False), number, "quick", whole=False) == "cut"
     assert verdict(events([*numbered, told]), number, "quick") == "told within"
@@ -358,7 +350,7 @@ def test_a_provider_that_was_starved_explains_what_is_late():
     number = number_of("good", "plain")
     answer = came(ours(504, "provider_timeout"), number)
     with pytest.raises(Late):
-        judge(answer, number, "plain", plans.plan(1, number, "f", "plain", SLOW_S), pinned=True)
+        judge(answer, number, "plain", planned(number, "plain"), pinned=True)
     assert is_explained(100.0, [(80.0, 93.0)])
     assert is_explained(100.0, [(1.0, 2.0), (95.0, 101.0)])
     assert not is_explained(100.0, [(80.0, 87.0), (101.0, 110.0)])
@@ -468,23 +460,19 @@ def test_what_hangs_says_where():
         for task in tasks:
             task.cancel()
 
+    async def in_time() -> None:
+        patient.begin("the end", 60.0)
+
+    patient = Watch(told.append)
+    with patient.running():
+        asyncio.run(in_time())
+    assert told == []
     watch = Watch(lambda text: (told.append(text), has_told.set()))
     with watch.running():
         asyncio.run(run())
     [text] = told
     assert text.startswith("waited 0 s for the end of the world\n  main thread: ")
     assert re.search(r"\n  3 tasks: .*waits_for_ever:\d+ > Event.wait:\d+(\n|$)", text)
-
-
-def test_what_ends_in_time_is_not_told():
-    async def run() -> None:
-        watch.begin("the end", 60.0)
-
-    told: list[str] = []
-    watch = Watch(told.append)
-    with watch.running():
-        asyncio.run(run())
-    assert told == []
 
 
 def test_a_soak_that_hangs_ends_with_all_that_it_has_started(tmp_path):
@@ -509,10 +497,7 @@ def test_a_soak_that_hangs_ends_with_all_that_it_has_started(tmp_path):
 # ---------------------------------------------------------------------- a run
 
 
-@pytest.mark.parametrize(
-    ("streams", "seconds", "workers", "tls"),
-    [(2000, 30, 2, False), (100, 5, 1, True)],
-)
+@pytest.mark.parametrize(("streams", "seconds", "workers", "tls"), [(2000, 30, 2, False), (100, 5, 1, True)])
 @pytest.mark.long
 def test_a_short_run(tmp_path, streams, seconds, workers, tls):
     """Of growth only a flood is a bar here: in so short a time all memory is new. All other bars hold."""
@@ -525,25 +510,22 @@ def test_a_short_run(tmp_path, streams, seconds, workers, tls):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(report.read_text())
-    assert told["failed"] == []
-    assert told["wrong"] == {}
+    assert (told["failed"], told["wrong"]) == ([], {})
     ledger = told["ledger"]
-    assert (ledger["lost"], ledger["doubled"], ledger["surplus"], ledger["faults"]) == (0, 0, 0, [])
+    assert [ledger[name] for name in ("lost", "doubled", "surplus", "faults")] == [0, 0, 0, []]
     assert ledger["lines"] > 200
     assert told["became"]["whole"] > 100
     processes = told["processes"]
     assert len(processes) == (1 if workers == 1 else workers + 1)
-    assert all(
-        {"rss_kib_per_min", "rss_kib_error", "fds_per_min", "fds_error"} <= set(one) for one in processes
-    )
+    figures = {"rss_kib_per_min", "rss_kib_error", "fds_per_min", "fds_error"}
+    assert all(figures <= set(one) for one in processes)
     assert set(told["lag_ms"]) == {"p50", "p99", "p99.9"}
     assert f"{told['requests']:,} requests" in done.stdout
 
 
 def test_too_few_descriptors_are_said_before_anything_starts(tmp_path):
     command = f"ulimit -n 1000 && exec {sys.executable} {ROOT / 'benchmarks/soak'} --streams 2000"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = ["bash", "-c", command]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr == "2000 streams need 4600 descriptors: say ulimit -Hn 4600, or fewer --streams\n"

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tests.readers.oracle import UPSTREAM_MODEL, faults, seen_in
-from tests.readers.programs.reading import WORDS, reading
+from tests.readers.programs.reading import first_of_each, reading
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
     "json.loads(bytes)": json.loads,  # guesses UTF-16 and UTF-32
@@ -34,13 +34,8 @@ with contextlib.suppress(ImportError):
 with contextlib.suppress(ImportError):
     import simdjson
 
-    def _first_of_each(body: bytes) -> Any:
-        found = simdjson.Parser().parse(body)
-        known = set(found.keys())
-        return {key: found[key] for key in ("model", "stream", *WORDS) if key in known}
-
     PARSERS["simdjson"] = lambda body: simdjson.Parser().parse(body, True)
-    PARSERS["simdjson, the first of several keys"] = _first_of_each
+    PARSERS["simdjson, the first of several keys"] = lambda body: first_of_each(simdjson.Parser().parse(body))
 
 
 def disagreements(body: bytes, *, limited: bool = True) -> list[str]:

@@ -33,28 +33,17 @@ def litellm() -> list[str]:
         }
         for name in ("cheap", "dear")
     ]
-    settings = json.dumps(
-        {
-            "model_list": listed,
-            "litellm_settings": {"num_retries": 0},
-            "router_settings": {"num_retries": 0, "disable_cooldowns": True},
-            "general_settings": {"master_key": MASTER_KEY},
-        }
-    )
+    settings = json.dumps({
+        "model_list": listed, "litellm_settings": {"num_retries": 0},
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
+        "general_settings": {"master_key": MASTER_KEY},
+    })  # fmt: skip
     start = f"PYTHONPATH={folder}"
     script = str(PROGRAMS / "litellm_server.py")
     return [
-        "env",
-        start,
-        "LITELLM_LOCAL_MODEL_COST_MAP=True",
-        "NO_PROXY=*",
-        install.sys.executable,
-        "-S",
-        "-B",
-        script,
-        "{port}",
-        settings,
-    ]
+        "env", start, "LITELLM_LOCAL_MODEL_COST_MAP=True", "NO_PROXY=*", install.sys.executable, "-S", "-B",
+        script, "{port}", settings,
+    ]  # fmt: skip
 
 
 def portkey() -> list[str]:
@@ -65,26 +54,21 @@ def portkey() -> list[str]:
 
 MORE = [
     Reader(
-        "go",
-        ("go",),
+        "go", ("go",),
         lambda: [compiled("go_reader.go", "go", "build", "-o", "{folder}/reader", "{source}")()],
         settings=FOLDS,
     ),
     Reader("java", ("java", "javac", *(str(JARS / jar) for jar in JAVA)), java),
     Reader("php", ("php",), lambda: ["php", str(PROGRAMS / "php_reader.php")]),
     Reader(
-        "nlohmann",
-        ("g++", "/usr/include/nlohmann/json.hpp"),
+        "nlohmann", ("g++", "/usr/include/nlohmann/json.hpp"),
         lambda: [compiled("nlohmann_reader.cpp", "g++", "-O1", "-o", "{folder}/reader", "{source}")()],
     ),
     Reader("litellm", (), litellm, is_gateway=True, auth='api_key_env = "MASTER_KEY"'),
     Reader(
-        "portkey",
-        ("node", "npm"),
-        portkey,
-        is_gateway=True,
+        "portkey", ("node", "npm"), portkey, is_gateway=True,
         settings='headers = { x-portkey-provider = "openai", x-portkey-custom-host = "{url}" }',
     ),
-]
+]  # fmt: skip
 WANTED = os.environ.get("TOKENHUB_READERS", "")
 ASKED_FOR = [*READERS, *MORE] if WANTED == "all" else MORE if WANTED == "more" else READERS

@@ -107,24 +107,19 @@ def cjson(*words: str) -> Callable[[], list[str]]:
 FOLDS = "case_insensitive_keys = true"
 CJSON = ("gcc", "/usr/include/cjson/cJSON.h")
 READERS = [
-    python_server("aiohttp", "aiohttp"),
-    python_server("fastapi model", "fastapi", "/model"),
-    python_server("fastapi query", "fastapi", "/query"),
-    python_server("fastapi json", "fastapi", "/json"),
+    python_server("aiohttp", "aiohttp"), python_server("fastapi model", "fastapi", "/model"),
+    python_server("fastapi query", "fastapi", "/query"), python_server("fastapi json", "fastapi", "/json"),
     python_server("flask", "flask")._replace(ports=2),
     python_server("flask wsgiref", "flask")._replace(ports=2, port=1, takes_chunks=False),
     *(express(version, path) for version in (5, 4) for path in ("/usual", "/any", "/text")),
     Reader("parsers", (), program("parsers.py", lambda: install.python("parsers"))),
     Reader(
-        "parsers folding",
-        (),
-        program("parsers.py", lambda: install.python("parsers"), "folding"),
+        "parsers folding", (), program("parsers.py", lambda: install.python("parsers"), "folding"),
         settings=FOLDS,
     ),
     Reader("ruby", ("ruby",), lambda: ["ruby", str(PROGRAMS / "ruby_reader.rb")]),
-    Reader("cjson", CJSON, cjson()),
-    Reader("cjson folding", CJSON, cjson("folding"), settings=FOLDS),
-]
+    Reader("cjson", CJSON, cjson()), Reader("cjson folding", CJSON, cjson("folding"), settings=FOLDS),
+]  # fmt: skip
 
 
 # ---------------------------------------------------------------------- run
@@ -229,13 +224,11 @@ async def gateway_of_others(reader: Reader, command: list[str]) -> AsyncIterator
             yield Running(f"http://127.0.0.1:{port}{reader.path}/v1", readings, provider.url)
 
 
-ANSWER = json.dumps(
-    {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
-).encode()  # fmt: skip
+ANSWER = json.dumps({
+    "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}).encode()  # fmt: skip
 EVENT = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n'
 
 

@@ -16,52 +16,15 @@ from tests.support.json_texts import bodies, values, white
 
 # What is put between strings: bytes that are nothing to JSON, and beginnings of what lenient parsers take.
 ODD = [
-    b"\x00",
-    b"\x01",
-    b"\x0b",
-    b"\x0c",
-    b"\x1f",
-    b"\x7f",
-    b"\xa0",
-    b"\xc2\x85",
-    b"\xef\xbb\xbf",
-    b"\xff\xfe",
-    b"\xe2\x80\xa8",
-    b'/*"*/',
-    b'//"\n',
-    b'#"\n',
-    b"/**/",
-    b"'",
-    b"'\"'",
-    b"`",
-    b"\\",
-    b"\\u0022",
-    b'"',
-    b",",
-    b":",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b"}{",
-    b"NaN",
-    b"1",
-    b'"model":"dear"',
-    b'"max_tokens":5000',
+    b"\x00", b"\x01", b"\x0b", b"\x0c", b"\x1f", b"\x7f", b"\xa0", b"\xc2\x85", b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\xe2\x80\xa8", b'/*"*/', b'//"\n', b'#"\n', b"/**/", b"'", b"'\"'", b"`", b"\\", b"\\u0022", b'"', b",",
+    b":", b"{", b"}", b"[", b"]", b"}{", b"NaN", b"1", b'"model":"dear"', b'"max_tokens":5000',
     b'"stream":true',
-]
+]  # fmt: skip
 WORDS = ("model", "max_tokens", "n", "stream", "max_completion_tokens")
 ENCODINGS = (
-    "utf-16-le",
-    "utf-16-be",
-    "utf-32-le",
-    "utf-32-be",
-    "utf-16",
-    "utf-32",
-    "utf-8-sig",
-    "utf-7",
-    "cp037",
-)
+    "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-8-sig", "utf-7", "cp037",
+)  # fmt: skip
 
 
 def outside(body: bytes) -> list[int]:
@@ -84,12 +47,9 @@ def spelled(draw, word: str) -> bytes:
         how = draw(st.sampled_from(["", "", "", "", "", "u", "x", "\\", "case", "o", "wide"]))
         code = ord(letter)
         forms = {
-            "u": f"\\u{code:04x}",
-            "x": f"\\x{code:02x}",
-            "\\": f"\\{letter}",
-            "case": letter.upper(),
+            "u": f"\\u{code:04x}", "x": f"\\x{code:02x}", "\\": f"\\{letter}", "case": letter.upper(),
             "o": f"\\{code:o}",
-        }
+        }  # fmt: skip
         letters.append(chr(code + 0xFEE0) if how == "wide" else forms.get(how, letter))
     at = draw(st.integers(0, len(letters)))
     letters.insert(
@@ -128,13 +88,13 @@ def spoiled(draw) -> bytes:
 
 
 @given(spoiled())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_spoiled_bodies_say_one_thing(body):
     assert not disagreements(body), body
 
 
 @given(bodies(models=1), st.sampled_from(ENCODINGS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bodies_in_other_encodings_say_one_thing(body, encoding):
     other = body.decode("utf-8", "surrogatepass").encode(encoding, "replace")
     for text in (other, CHEAP.join((b"{", b",")) + other, b'{"x":"' + other + b'",' + CHEAP + b"}"):
@@ -143,7 +103,7 @@ def test_bodies_in_other_encodings_say_one_thing(body, encoding):
 
 @given(st.sampled_from(["utf-16-le", "utf-16-be"]), st.text(max_size=8), st.sampled_from(WORDS))
 @example("utf-16-le", "", "model")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_wide_texts_say_one_thing(encoding, text, word):
     secret = f'"{word}":"dear","y":{json.dumps(text)}'
     assert not disagreements(wide(encoding, secret))

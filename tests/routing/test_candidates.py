@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.deployments.deployment import key_breaker
 from proxy.routing.candidates import Facts, are_cooling, candidates, cooling_left_s, is_one_due, rows, why_not
 from proxy.routing.pool import Pool
 from proxy.usage.tokens import Usage
-from tests.support.deployments import EJECT, NOW, attempt, deployment, eject, facts, fail, pool_of
+from tests.support.deployments import NOW, attempt, deployment, eject, facts, fail, pool_of
 
 
 def trio(**of_b: object) -> Pool:
@@ -25,11 +24,6 @@ def cool(pool: Pool, *seconds: float) -> None:
     for member, wait_s in zip(pool.members, seconds, strict=True):
         if wait_s:
             fail(member, "429", retry_after_s=wait_s)
-
-
-def test_all_is_well():
-    pool = trio()
-    assert candidates(pool, facts()) is pool.indices
 
 
 def test_the_checks_go_from_certain_failure_to_possible_success():
@@ -57,9 +51,8 @@ def test_the_checks_go_from_certain_failure_to_possible_success():
     ],
 )
 def test_capabilities(request_, able):
-    pool = pool_of(
-        "latency", deployment("a", "vision"), deployment("b", "tools"), deployment("c", "vision", "tools")
-    )
+    members = deployment("a", "vision"), deployment("b", "tools"), deployment("c", "vision", "tools")
+    pool = pool_of("latency", *members)
     assert list(candidates(pool, facts(**request_))) == able
 
 
@@ -98,6 +91,7 @@ def test_nobody_has_a_key():
 
 def test_who_was_tried_is_not_asked_again():
     pool = trio()
+    assert candidates(pool, facts()) is pool.indices
     a, b, c = pool.members
     assert candidates(pool, facts(), [b]) == [0, 2]
     assert candidates(pool, facts(), [a, c]) == [1]
@@ -178,23 +172,11 @@ def test_some_cooling_and_the_others_ejected_fails_open():
     assert cooling_left_s(pool, NOW) == 5.0
 
 
-def test_a_refused_key_takes_all_deployments_of_its_provider_out():
-    key = key_breaker(EJECT)
-    same = [deployment("a", short=short, key=key) for short in "mn"]
-    pool = pool_of("latency", *same, deployment("b"))
-    for _ in range(3):
-        fail(same[0], "401")
-    assert candidates(pool, facts()) == [2]
-
-
 def test_who_cools_down_among_the_keyless():
     pool = trio(usable=False)
     cool(pool, 5.0, 0, 9.0)
     assert are_cooling(pool, NOW)  # of those that could be asked
     assert cooling_left_s(pool, NOW) == 5.0
-
-
-def test_nobody_cools_down_where_nobody_has_a_key():
     pool = pool_of("latency", deployment("a", usable=False))
     assert cooling_left_s(pool, NOW) == 0.0
     # bug: a chain that ends in such a pool answers 429 "asks for patience"
@@ -236,9 +218,6 @@ def test_why_not_during_a_trial():
     assert [why(pool, index, due) for index in (0, 2)] == ["another is on trial"] * 2
     attempt(pool.members[1], until_s)
     assert why(pool, 1, due) == "trial: 500"
-
-
-def test_why_not_of_the_tried_or_second_best():
     assert why(trio(), 1, facts()) == "another is the last resort"
 
 
@@ -247,9 +226,8 @@ healths = st.sampled_from(["ok", "out", "due", "trial", "cooling", "keyless"])
 
 @given(st.lists(healths, min_size=1, max_size=6), st.data())
 def test_whatever_the_health_the_rules_hold(states, data):
-    pool = pool_of(
-        "latency", *(deployment(f"m{i}", usable=state != "keyless") for i, state in enumerate(states))
-    )
+    members = [deployment(f"m{i}", usable=state != "keyless") for i, state in enumerate(states)]
+    pool = pool_of("latency", *members)
     for member, state in zip(pool.members, states, strict=True):
         if state == "cooling":
             fail(member, "429", retry_after_s=60.0)
@@ -258,11 +236,8 @@ def test_whatever_the_health_the_rules_hold(states, data):
         if state == "trial":
             attempt(member)
     tried = data.draw(st.lists(st.sampled_from(pool.members), unique=True))
-    left = [
-        (index, state)
-        for index, state in enumerate(states)
-        if pool.members[index] not in tried and state != "keyless"
-    ]
+    usable = [(index, state) for index, state in enumerate(states) if state != "keyless"]
+    left = [(index, state) for index, state in usable if pool.members[index] not in tried]
     found = list(candidates(pool, facts(), tried))
     chosen = [states[index] for index in found]
     by = {state: [index for index, of in left if of == state] for state in states}

@@ -24,9 +24,8 @@ def priced(name: str, *prices: float | None, capabilities: tuple[str, ...] = ())
 
 
 def test_a_member_without_price_is_the_last_choice() -> None:
-    dear, half, free, none = (
-        priced("dear", 900.0, 900.0), priced("half", 0.1), priced("free", 0.0, 0.0), priced("none")
-    )  # fmt: skip
+    dear, half = priced("dear", 900.0, 900.0), priced("half", 0.1)
+    free, none = priced("free", 0.0, 0.0), priced("none")
     assert picks(pool_of("cost", dear, none, half), facts()) == {"dear": 400}
     assert picks(pool_of("cost", dear, none, half, free), facts()) == {"free": 400}
     assert set(picks(pool_of("cost", none, half), facts())) == {"none", "half"}

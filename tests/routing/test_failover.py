@@ -23,9 +23,7 @@ def test_the_story():
     ]
     assert story(failures) == "openai:503:412ms, anthropic:timeout:60000ms, zoë:connect:0ms".encode()
     assert story([]) == b""
-
-
-def test_a_redial_stands_before_its_attempt():
+    # A redial stands before its attempt.
     failures = [Failure("a", "reset", "gave no valid answer", 0.4, 0.003), Failure("b", "500", "x", 0.1, 0.0)]
     assert story(failures) == b"a:redial:3ms, a:reset:400ms, b:redial:0ms, b:500:100ms"
 
@@ -46,9 +44,9 @@ def chain(pool: Pool, *fallbacks: Pool, limit: int = 3) -> Failover:
 
 
 def follow(
-    made: Failover, budget: RetryBudget | None = None, now: float = NOW, *, stay: bool = False
+    made: Failover, budget: RetryBudget | None = None, now: float = NOW, **more: bool
 ) -> Deployment | None:
-    return made.next(lambda pool: facts(now=now), budget or RetryBudget(0.2), Random(1), now, stay=stay)
+    return made.next(lambda pool: facts(now=now), budget or RetryBudget(0.2), Random(1), now, **more)
 
 
 def follow_all(made: Failover) -> list[str]:
@@ -58,13 +56,10 @@ def follow_all(made: Failover) -> list[str]:
     return ids(found)
 
 
-def test_all_members_of_a_pool_in_turn_each_once():
-    assert sorted(follow_all(chain(alias("a", "b", "c")))) == ["b/m", "c/m"]
-
-
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
 def test_a_pool_gives_so_many_attempts(limit):
-    assert len(follow_all(chain(alias(*"abcde"), limit=limit))) == min(limit, 5) - 1
+    found = follow_all(chain(alias(*"abcde"), limit=limit))
+    assert len(found) == len(set(found) - {"a/m"}) == min(limit, 5) - 1
 
 
 def test_fallbacks_come_after_the_pool_in_their_order_and_each_is_a_pool_of_its_own():
@@ -75,12 +70,9 @@ def test_fallbacks_come_after_the_pool_in_their_order_and_each_is_a_pool_of_its_
     assert len(set(found)) == 5
 
 
-def test_a_pinned_name_alone_has_nothing_to_follow():
+def test_no_failover_within_a_pinned_name_and_a_pool_that_may_not():
     assert follow_all(chain(pinned("a"))) == []
     assert follow_all(chain(pinned("a"), pinned("b"))) == ["b/m"]
-
-
-def test_no_failover_within_a_pool_that_may_not():
     made = chain(alias("a", "b", can_fail_over=False), alias("c", "d", can_fail_over=False))
     assert len(follow_all(made)) == 1
     assert made.pool.members[0].id == "c/m"
@@ -170,14 +162,9 @@ def test_all_failures_as_one_sentence():
 
 
 FATES = st.sampled_from(["ok", "out", "cooling", "keyless", "passthrough"])
-POOLS = st.lists(
-    st.tuples(
-        st.sampled_from(["latency", "cost", "availability", "round-robin"]),
-        st.lists(st.integers(0, 7), min_size=1, max_size=5, unique=True),
-    ),
-    min_size=1,
-    max_size=5,
-)
+STRATEGY = st.sampled_from(["latency", "cost", "availability", "round-robin"])
+NUMBERS = st.lists(st.integers(0, 7), min_size=1, max_size=5, unique=True)
+POOLS = st.lists(st.tuples(STRATEGY, NUMBERS), min_size=1, max_size=5)
 
 
 @given(POOLS, st.dictionaries(st.integers(0, 7), FATES), st.integers(1, 4), st.integers(0, 99))

@@ -85,13 +85,10 @@ def test_the_dearest_that_a_request_may_cause():
 @pytest.mark.parametrize(
     ("endpoint", "said", "most"),
     [
-        ("images", None, 6540),
-        ("images", 9, 9),
-        ("speech", 9, 9),
-        ("speech", None, 10**6),
+        ("images", None, 6540), ("images", 9, 9), ("speech", 9, 9), ("speech", None, 10**6),
         ("embeddings", 9, 0),
     ],
-)
+)  # fmt: skip
 def test_the_most_of_what_is_no_text(endpoint, said, most):
     member = deployment("a", endpoint, max_output_tokens=said, context_window=5)
     assert pool_of("cost", member, endpoint=endpoint).most_output == most

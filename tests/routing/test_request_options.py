@@ -13,11 +13,8 @@ def head(*lines: bytes):
     return read_request_head(b"\r\n".join((b"POST / HTTP/1.1", b"Host: g", *lines)))
 
 
-def test_nothing_said():
+def test_what_can_be_said_and_nothing():
     assert read_options(head()) == Options(None, None)
-
-
-def test_what_can_be_said():
     asked = head(b"X-Inferoute-Strategy: cost", b"x-inferoute-timeout: 2.5", b"X-Inferoute-Other: x")
     assert read_options(asked) == Options("cost", 2.5)
     assert read_options(head(b"Content-Encoding: identity", b"Expect: 100-continue")) == Options()

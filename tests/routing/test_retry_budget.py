@@ -10,10 +10,15 @@ from proxy.routing.retry_budget import FLOOR, TAU_S, RetryBudget, Share
 
 
 def spend(budget: RetryBudget, now: float) -> int:
-    taken = 0
-    while budget.take(now):
-        taken += 1
-    return taken
+    return sum(budget.take(now) for _ in range(1000))
+
+
+def full(*shares: Share | None, share: float = 0.2) -> RetryBudget:
+    """One that has counted a hundred requests at 50 s, for each of these."""
+    budget = RetryBudget(share)
+    for own in (*shares,) * 100:
+        budget.count_request(50.0, own)
+    return budget
 
 
 def test_a_burst_out_of_quiet_has_the_floor():
@@ -27,16 +32,11 @@ def test_a_burst_out_of_quiet_has_the_floor():
 
 @pytest.mark.parametrize(("share", "further"), [(0.0, 10), (0.2, 30), (1.0, 110)])
 def test_traffic_allows_a_share_of_itself(share, further):
-    budget = RetryBudget(share)
-    for _ in range(100):
-        budget.count_request(50.0)
-    assert spend(budget, 50.0) == further
+    assert spend(full(None, share=share), 50.0) == further
 
 
 def test_what_follows_a_clients_own_limit_is_not_paid_by_others():
-    budget = RetryBudget(0.2)
-    for _ in range(100):
-        budget.count_request(50.0)
+    budget = full(None)
     assert sum(budget.take(50.0, is_clients=True) for _ in range(1000)) == 30
     assert not budget.is_left(50.0, is_clients=True)
     assert spend(budget, 50.0) == 30
@@ -79,17 +79,14 @@ def spend_as(budget: RetryBudget, own: Share | None, now: float, *, is_clients: 
 
 
 def test_a_key_that_asks_alone_has_all_of_it():
-    budget, own = RetryBudget(0.2), Share()
-    for _ in range(100):
-        budget.count_request(50.0, own)
-    assert spend_as(budget, own, 50.0) == 30
+    own = Share()
+    assert spend_as(full(own), own, 50.0) == 30
 
 
 @pytest.mark.parametrize("is_clients", [False, True])
 def test_a_key_leaves_others_what_they_brought_and_half_of_the_floor(is_clients):
-    budget, greedy, other = RetryBudget(0.2), Share(), Share()
-    for _ in range(100):
-        budget.count_request(50.0, greedy)
+    greedy, other = Share(), Share()
+    budget = full(greedy)
     for _ in range(20):
         budget.count_request(50.0, other)
     # 20 of its own, and half of 10 + 4.

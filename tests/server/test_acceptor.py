@@ -74,14 +74,11 @@ async def test_while_turns_are_long_more_are_accepted_in_each(listener):
     await until(lambda: repr(listener) == f"<Acceptor descriptors={DESCRIPTORS}>")
 
 
-async def test_short_turns_change_nothing(listener):
+async def test_short_turns_change_nothing_and_it_can_be_closed_while_it_opens(listener):
     for at in range(100):
         listener.adapt(LONG_S, float(at))
     await asyncio.sleep(0)
     assert repr(listener) == "<Acceptor descriptors=1>"
-
-
-async def test_it_can_be_closed_while_it_opens(listener):
     listener.adapt(1.0, 5.0)
     await asyncio.sleep(0)
     listener.close()

@@ -29,32 +29,26 @@ def kernel(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize(
-    ("group", "files", "cores"),
-    [
-        ("", {}, 8),
-        ("0::/", {}, 8),
-        ("0::/", {"cpu_max": "max 100000\n"}, 8),
-        ("0::/", {"cpu_max": "200000 100000\n"}, 2),
-        ("0::/", {"cpu_max": "350000 100000\n"}, 3),
-        ("0::/", {"cpu_max": "50000 100000\n"}, 1),
-        ("0::/", {"cpu_max": "1600000 100000\n"}, 8),
-        ("0::/", {"cpu_max": "nonsense"}, 8),
-        ("0::/", {"cpu_max": "100000 0\n"}, 8),
-        ("0::/a/b", {"a__b__cpu_max": "max 100000\n", "a__cpu_max": "400000 100000\n"}, 4),
-        ("0::/a/b", {"a__b__cpu_max": "300000 100000\n", "a__cpu_max": "400000 100000\n"}, 3),
-        ("", {"cpu__cpu_cfs_quota_us": "250000\n", "cpu__cpu_cfs_period_us": "100000\n"}, 2),
-        ("", {"cpu__cpu_cfs_quota_us": "-1\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
-        ("", {"cpu__cpu_cfs_quota_us": "x\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
-    ],
-)
+@pytest.mark.parametrize(("group", "files", "cores"), [
+    ("", {}, 8),
+    ("0::/", {}, 8),
+    ("0::/", {"cpu_max": "max 100000\n"}, 8),
+    ("0::/", {"cpu_max": "200000 100000\n"}, 2),
+    ("0::/", {"cpu_max": "350000 100000\n"}, 3),
+    ("0::/", {"cpu_max": "50000 100000\n"}, 1),
+    ("0::/", {"cpu_max": "1600000 100000\n"}, 8),
+    ("0::/", {"cpu_max": "nonsense"}, 8),
+    ("0::/", {"cpu_max": "100000 0\n"}, 8),
+    ("0::/a/b", {"a__b__cpu_max": "max 100000\n", "a__cpu_max": "400000 100000\n"}, 4),
+    ("0::/a/b", {"a__b__cpu_max": "300000 100000\n", "a__cpu_max": "400000 100000\n"}, 3),
+    ("", {"cpu__cpu_cfs_quota_us": "250000\n", "cpu__cpu_cfs_period_us": "100000\n"}, 2),
+    ("", {"cpu__cpu_cfs_quota_us": "-1\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
+    ("", {"cpu__cpu_cfs_quota_us": "x\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
+])  # fmt: skip
 def test_by_quota(kernel, group, files, cores):
     assert usable_cores(*kernel(group, **files)) == cores
 
 
-def test_by_affinity_and_without_any_control_group(tmp_path):
+def test_by_affinity_without_any_control_group_and_here(tmp_path):
     assert usable_cores(tmp_path / "none", tmp_path / "none") == MINE
-
-
-def test_here():
     assert 1 <= usable_cores() <= MINE

@@ -44,9 +44,8 @@ async def two(provider):
     for index in range(2):
         catalog = Catalog(config, prepared.usable, 0)
         plane = DataPlane(
-            config, catalog, prepared.providers,
-            keyring=Keyring(), accounts=Accounts(accounts, 2, index), ledger=Ledger(None),
-            knowledge=WorkerSync(memory, 2, index),
+            config, catalog, prepared.providers, keyring=Keyring(), accounts=Accounts(accounts, 2, index),
+            ledger=Ledger(None), knowledge=WorkerSync(memory, 2, index),
         )  # fmt: skip
         await plane.start()
         [[sock]], plane.address = await listen_on(Listen("127.0.0.1", 0), 0o600)
@@ -67,12 +66,18 @@ def finished(plane: DataPlane) -> int:
     return plane.gateway.catalog.deployments["a/m"].row("chat", False).snapshot(0.0)["finished"]
 
 
-async def test_what_one_learns_the_other_knows(two):
+async def test_what_one_learns_the_other_knows_and_probes_are_answered(two):
     one, other = two
     assert (await ask(one))[1] == 200
     await until(lambda: finished(other) == 1)
     assert (await ask(other))[1] == 200
     await until(lambda: finished(one) == finished(other) == 2)
+    client = await RawClient.to(two[0].address)
+    await client.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
+    await asyncio.wait_for(two[0].drain(), 5)
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.to(two[0].address)
 
 
 async def test_connections_are_limited_together(two):
@@ -118,15 +123,6 @@ async def test_clients_that_vanish_are_noticed_as_the_configuration_says(two):
         config = parse(f'{text}[timeouts]\nclient_write = "{given_s}s"\n')
         plane.gateway.adopt(config, plane.gateway.catalog, plane.gateway.providers)
         await until(lambda taken_s=taken_s: limit_s() == taken_s)
-
-
-async def test_anything_but_a_proxied_request_is_answered_too(two):
-    client = await RawClient.to(two[0].address)
-    await client.send(b"GET /readyz HTTP/1.1\r\nHost: g\r\n\r\n")
-    assert (await client.response())[0] == 200
-    await asyncio.wait_for(two[0].drain(), 5)
-    with pytest.raises(ConnectionRefusedError):
-        await RawClient.to(two[0].address)
 
 
 @pytest.mark.interpreted

@@ -49,13 +49,19 @@ def is_held(shared: int, slot: int) -> bool:
     return False
 
 
-def test_one_is_held_and_the_others_are_not(shared):
+def test_one_is_held_and_the_others_are_not_until_it_is_released(shared):
     with holder(shared, 5) as process:
         assert [is_held(shared, slot) for slot in (4, 5, 6)] == [False, True, False]
         FileLock(shared).acquire(6)  # doesn't wait
         FileLock(shared).release(6)
         process.communicate()
     assert not is_held(shared, 5)
+    lock = FileLock(shared)
+    for _ in range(3):
+        lock.acquire(1)
+        lock.release(1)
+    with holder(shared, 1) as process:  # which would not come to say so
+        process.communicate()
 
 
 @pytest.mark.parametrize("slot", [0, 16_383])  # beyond the end of the file, too
@@ -65,13 +71,4 @@ def test_it_frees_itself_when_its_holder_is_killed(shared, slot):
         process.kill()
         FileLock(shared).acquire(slot)  # waits until the system has buried it, and no longer
         FileLock(shared).release(slot)
-        process.communicate()
-
-
-def test_a_released_one_is_anybodys(shared):
-    lock = FileLock(shared)
-    for _ in range(3):
-        lock.acquire(1)
-        lock.release(1)
-    with holder(shared, 1) as process:  # which would not come to say so
         process.communicate()

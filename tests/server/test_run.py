@@ -13,6 +13,7 @@ import pytest
 from proxy.config.parse import parse
 from proxy.errors import StartError
 from proxy.server import run
+from tests.support.fakes import until
 
 TEXT = '[server]\nworkers = {workers}\n[providers.a]\nbase_url = "http://a/v1"\n[models."a/m"]'
 
@@ -72,53 +73,46 @@ def said(monkeypatch):
 
 async def serving(workers: int = 1) -> asyncio.Task[int]:
     task = asyncio.get_running_loop().create_task(run._serve(parse(TEXT.format(workers=workers)), None))
-    async with asyncio.timeout(5):
-        while "start" not in Part.said:
-            await asyncio.sleep(0.001)
+    await until(lambda: "start" in Part.said)
     await asyncio.sleep(0.01)
     return task
 
 
+async def ended(task: asyncio.Task[int], *signals: signal.Signals) -> int:
+    """Its result, after these signals."""
+    for number in signals:
+        os.kill(os.getpid(), number)
+    return await asyncio.wait_for(task, 5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains(said, number):
-    task = await serving()
-    os.kill(os.getpid(), number)
-    assert await asyncio.wait_for(task, 5) == 0
-    assert said == ["start", "drain", "drained", "close"]
-    assert Part.told == ["READY=1", "STOPPING=1"]
+    assert await ended(await serving(), number) == 0
+    assert (said, Part.told) == (["start", "drain", "drained", "close"], ["READY=1", "STOPPING=1"])
 
 
 async def test_a_second_signal_ends_at_once(said, monkeypatch):
     monkeypatch.setattr(Part, "drain_s", 3600.0)
     task = await serving()
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(5):
-        while "drain" not in said:
-            await asyncio.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(task, 5) == 0
+    await until(lambda: "drain" in said)
+    assert await ended(task, signal.SIGTERM) == 0
     assert said == ["start", "drain", "close"]
 
 
 async def test_hangup_reloads_and_systemd_hears_of_it(said):
     task = await serving()
     os.kill(os.getpid(), signal.SIGHUP)
-    async with asyncio.timeout(5):
-        while "reload SIGHUP" not in said:
-            await asyncio.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(task, 5) == 0
+    await until(lambda: "reload SIGHUP" in said)
+    assert await ended(task, signal.SIGTERM) == 0
     assert Part.told == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
 
 
 async def test_a_signal_while_it_starts_ends_it(said, monkeypatch):
     monkeypatch.setattr(Part, "start_s", 3600.0)
-    task = await serving()
-    os.kill(os.getpid(), signal.SIGHUP)  # the file has just been read
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(task, 5) == 0
-    assert said == ["start", "close"]
-    assert Part.told == []
+    # When it is hung up the file has just been read.
+    assert await ended(await serving(), signal.SIGHUP, signal.SIGTERM) == 0
+    assert (said, Part.told) == (["start", "close"], [])
 
 
 async def test_a_start_that_fails_is_told_and_undone(said, monkeypatch):
@@ -133,15 +127,13 @@ async def test_a_start_that_fails_is_told_and_undone(said, monkeypatch):
 )
 async def test_how_many_workers(said, monkeypatch, workers, cores, first):
     monkeypatch.setattr(run, "usable_cores", lambda: cores)
-    task = await serving(workers)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(task, 5) == 0
+    assert await ended(await serving(workers), signal.SIGTERM) == 0
     assert said[0] == first
 
 
 async def test_workers_that_cant_go_on_end_it(said, caplog):
     task = await serving(2)
     Supervising.last.failed.set_result("all died")
-    assert await asyncio.wait_for(task, 5) == 1
+    assert await ended(task) == 1
     assert "giving up: all died" in caplog.text
     assert said == ["2 workers", "start", "close"]

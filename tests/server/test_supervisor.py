@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from proxy.server import supervisor as supervisor_module
-from tests.support.fakes import Call, RawClient, stepped, until
+from tests.support.fakes import Call, RawClient, answers, stepped, until
 from tests.support.supervised import Running, children
 
 NUMBERS = count()  # what fails only for one body is not blamed on the provider
@@ -28,10 +28,22 @@ async def ask(client: RawClient, model: bytes = b"two", stream: bool = False) ->
 async def is_whole(client: RawClient) -> bool:
     """Whether the answer that is under way comes to its end."""
     try:
-        await client.reader.readuntil(b"\r\n0\r\n\r\n")
+        return bool(await client.reader.readuntil(b"\r\n0\r\n\r\n"))
     except (asyncio.IncompleteReadError, ConnectionError):
         return False
-    return True
+
+
+async def streaming(running: Running) -> list[RawClient]:
+    """A client at each worker whose stream has begun."""
+    clients = await running.one_each()
+    for client in clients:
+        await client.post(b'{"model":"a/m","stream":true}')
+        await client.head()
+    return clients
+
+
+async def replaced(running: Running, *pids: int) -> None:
+    await until(lambda: len(running.pids) == 2 and not {*pids} & {*running.pids}, 20)
 
 
 def paced(seconds: dict[str, float]):
@@ -46,7 +58,7 @@ def paced(seconds: dict[str, float]):
     return script
 
 
-async def test_the_children_are_exactly_the_workers(running):
+async def test_the_children_are_exactly_the_workers_and_connections_are_spread(running):
     assert children() == set(running.pids)
     for client in await running.one_each():
         assert (await ask(client, b"a/m"))[0] == 200
@@ -57,6 +69,13 @@ async def test_the_children_are_exactly_the_workers(running):
     assert len(await running.supervisor.requests({"limit": "1"})) == 1
     with pytest.raises(ValueError, match="'limit' must be"):
         await running.supervisor.requests({"limit": "many"})
+    clients = [await RawClient.connect(running) for _ in range(200)]
+    whose: Counter[bytes] = Counter()
+    for client in clients:
+        await client.post(b'{"model":"none"}')
+        whose[(await client.response())[1][b"x-inferoute-request-id"][:-8]] += 1
+    assert len(whose) == 2
+    assert min(whose.values()) >= 65  # a hash decides: 20 % off once in 200 times, 35 % never
 
 
 async def test_a_slow_down_seen_by_one_worker_moves_the_other_within_100_ms(running, provider, other):
@@ -77,12 +96,7 @@ async def test_a_slow_down_seen_by_one_worker_moves_the_other_within_100_ms(runn
 
 
 async def test_failures_at_both_workers_eject_and_the_supervisor_says_so(running, provider, caplog):
-    async def script(call: Call) -> None:
-        while True:
-            await call.request()
-            await call.answer(b"{}", b"500 No")
-
-    provider.script = script
+    provider.script = answers(status=b"500 No")
     one, two = await running.one_each()
     for client in (one, two, one, two, one):
         assert (await ask(client, b"a/m"))[0] == 500
@@ -109,15 +123,12 @@ async def test_a_change_reaches_every_worker_before_it_is_told(running):
 async def test_a_killed_worker_loses_its_own_requests_only_and_is_replaced(running, provider, caplog):
     step = asyncio.Event()
     provider.script = stepped(step)
-    clients = await running.one_each()
-    for client in clients:
-        await client.post(b'{"model":"a/m","stream":true}')
-        await client.head()
+    clients = await streaming(running)
     await until(lambda: running.row("a", True).snapshot(0.0)["in_flight"] == 2)
     before = running.pids
     os.kill(before[0], signal.SIGKILL)
     await until(lambda: running.row("a", True).snapshot(0.0)["in_flight"] == 1)  # what it had is cleared
-    await until(lambda: len(running.pids) == 2 and before[0] not in running.pids, 15)
+    await replaced(running, before[0])
     step.set()
     ends = [await is_whole(client) for client in clients]
     assert sorted(ends) == [False, True]
@@ -143,29 +154,16 @@ async def test_a_new_worker_knows_what_the_others_do(running, provider, other):
     old = running.pids
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    await until(lambda: len(running.pids) == 2 and not set(old) & set(running.pids), 20)
+    await replaced(running, *old)
     one, two = await running.one_each()
     assert [(await ask(client))[1] for client in (one, two)] == [b"a", b"a"]
     assert running.row("b").snapshot(0.0)["finished"] <= 3  # not asked anew by each
 
 
-async def test_connections_are_spread(running):
-    clients = [await RawClient.connect(running) for _ in range(200)]
-    whose: Counter[bytes] = Counter()
-    for client in clients:
-        await client.post(b'{"model":"none"}')
-        whose[(await client.response())[1][b"x-inferoute-request-id"][:-8]] += 1
-    assert len(whose) == 2
-    assert min(whose.values()) >= 65  # a hash decides: 20 % off once in 200 times, 35 % never
-
-
 async def test_drain_lets_streams_finish_and_then_ends_all(running, provider):
     step = asyncio.Event()
     provider.script = stepped(step)
-    clients = await running.one_each()
-    for client in clients:
-        await client.post(b'{"model":"a/m","stream":true}')
-        await client.head()
+    clients = await streaming(running)
     drain = asyncio.get_running_loop().create_task(running.supervisor.drain())
 
     async def refused() -> bool:
@@ -193,32 +191,25 @@ async def test_a_worker_that_doesnt_reply_is_killed_and_replaced(running, monkey
     running.path.write_text(running.path.read_text() + 'late = ["a/m"]\n')
     await running.supervisor._control.reloader.reload()
     assert "worker 0 can't apply the new configuration (no reply" in caplog.text
-    await until(lambda: len(running.pids) == 2 and old not in running.pids, 15)
+    await replaced(running, old)
     for client in await running.one_each():
         assert (await ask(client, b"late"))[0] == 200
 
 
-async def test_a_restart_is_warm(running, tmp_path, provider, other):
-    one, two = await running.one_each()
-    for client in (one, two):
+async def test_a_restart_is_warm_and_what_was_learned_last_is_kept(running, tmp_path, provider, other):
+    for client in await running.one_each():
         await ask(client, b"a/m")
     await until(lambda: running.row("a").speed.count == 2.0)
     await running.supervisor.close()
-    again = Running(tmp_path, provider.url, other.url)
-    await again.supervisor.start()
-    assert again.row("a").speed.count == 2.0
-    await again.supervisor.close()
-
-
-async def test_what_was_learned_last_is_kept(running, tmp_path, provider, other):
-    [one, _] = await running.one_each()
-    await ask(one, b"a/m")
-    await running.supervisor.drain()
-    await running.supervisor.close()
-    again = Running(tmp_path, provider.url, other.url)
-    await again.supervisor.start()
-    assert again.row("a").snapshot(0.0)["finished"] == 1
-    await again.supervisor.close()
+    second, third = (Running(tmp_path, provider.url, other.url) for _ in range(2))
+    await second.supervisor.start()
+    assert second.row("a").speed.count == 2.0
+    await ask((await second.one_each())[0], b"a/m")
+    await second.supervisor.drain()
+    await second.supervisor.close()
+    await third.supervisor.start()
+    assert third.row("a").snapshot(0.0)["finished"] == 3
+    await third.supervisor.close()
 
 
 async def test_counts_of_all_workers_outlive_them(running):
@@ -239,6 +230,6 @@ async def test_counts_of_all_workers_outlive_them(running):
     assert before >= 4  # those that told which worker is which are counted as well
     pids = running.pids
     os.kill(pids[0], signal.SIGKILL)
-    await until(lambda: pids[0] not in running.pids and len(running.pids) == 2, 20)
+    await replaced(running, pids[0])
     assert await served() == 2
     assert (await supervisor.count(True)).totals["all",][0] == before

@@ -29,12 +29,11 @@ def test_what_is_told(systemd):
     assert systemd.recv(100) == b"STOPPING=1"
 
 
-def test_elsewhere_nothing_is_told(monkeypatch, caplog):
+def test_elsewhere_nothing_is_told_and_a_systemd_that_is_gone_is_no_reason_to_stop(
+    monkeypatch, caplog, tmp_path
+):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify.ready()
     assert not caplog.text
-
-
-def test_a_systemd_that_is_gone_is_no_reason_to_stop(tmp_path, caplog):
     notify.notify("READY=1", str(tmp_path / "nobody"))
     assert "systemd can't be notified of READY=1" in caplog.text

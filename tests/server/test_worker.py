@@ -17,17 +17,9 @@ from proxy.config.parse import parse
 from proxy.config.settings import Listen
 from proxy.control.key_store import Keyring
 from proxy.deployments.worker_sync import memory_bytes
+from proxy.server import messages
 from proxy.server.listeners import listen_on
-from proxy.server.messages import (
-    ApplyConfig,
-    ApplyKeys,
-    Channel,
-    Drain,
-    GetRecent,
-    Reply,
-    Start,
-    WorkerConfig,
-)
+from proxy.server.messages import ApplyConfig, ApplyKeys, Channel, Drain, GetRecent, Reply, WorkerConfig
 from tests.support.fakes import RawClient, stepped
 
 TEXT = """
@@ -41,6 +33,7 @@ base_url = "{url}"
 
 
 SECRET = b"th-" + b"s" * 43
+BROKEN = '[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]'
 
 
 class Life:
@@ -66,7 +59,7 @@ class Life:
         self.channel = await Channel.open(ours)
 
     async def start(self, worker_config: WorkerConfig | None = None, keyring: Keyring = Keyring()) -> Reply:  # noqa: B008
-        message = Start(
+        message = messages.Start(
             worker_config or self.worker_config, 0, 1, (self.sock.fileno(),), self.memory, self.accounts,
             None, keyring, 7, {}, (0,),
         )  # fmt: skip
@@ -101,9 +94,9 @@ async def worker(provider):
         await life.process.communicate()
 
 
-async def status(worker: Life, model: bytes = b"a/m") -> int:
+async def status(worker: Life, model: bytes = b"a/m", secret: bytes = b"none") -> int:
     client = await RawClient.to(worker.address)
-    await client.post(b'{"model":"%b"}' % model)
+    await client.post(b'{"model":"%b"}' % model, extra=b"Authorization: Bearer %b\r\n" % secret)
     found = (await client.response())[0]
     client.close()
     return found
@@ -119,21 +112,16 @@ async def test_it_serves_takes_on_tells_and_drains(worker, provider):
     assert b"Authorization: Bearer changed" in provider.seen[1][0]
     told = await worker.call(GetRecent({"limit": "2"}))
     assert [row["status"] for row in told.value] == [200, 404]
+    for number in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends is the supervisor's business
+        worker.process.send_signal(number)
+    assert await status(worker) == 200
     await worker.channel.send(Drain())
     code, log = await worker.end()
     assert (code, "Traceback" in log) == (0, False)
 
 
-async def test_a_configuration_that_cant_be_used_is_answered(worker):
-    assert await worker.start() == Reply()
-    broken = worker.changed('[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]')
-    assert "ca_file of provider 'b'" in (await worker.call(ApplyConfig(broken))).error
-    assert await status(worker) == 200  # it goes on; what becomes of it is the supervisor's business
-
-
 async def test_one_that_cant_start_says_why(worker):
-    broken = worker.changed('[providers.b]\nbase_url = "https://b/v1"\nca_file = "/nowhere"\n[models."b/m"]')
-    assert "ca_file of provider 'b'" in (await worker.start(broken)).error
+    assert "ca_file of provider 'b'" in (await worker.start(worker.changed(BROKEN))).error
     assert (await worker.end())[0] == 1
 
 
@@ -173,23 +161,14 @@ async def test_a_supervisor_that_dies_before_its_answer_is_gone_too(worker):
     assert "the supervisor has died: draining" in log
 
 
-async def test_what_a_terminal_sends_is_the_supervisors_business(worker):
-    assert await worker.start() == Reply()
-    for number in (signal.SIGINT, signal.SIGHUP):
-        worker.process.send_signal(number)
-    assert await status(worker) == 200
-
-
 async def test_keys_are_taken_on_for_the_next_request(worker):
     key = Key("key_1", "x", digest_of(SECRET), 1, rpm=1)
     assert await worker.start(keyring=Keyring(((key, 0),), is_open=False)) == Reply()
-    client = await RawClient.to(worker.address)
-    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
-    assert (await client.response())[0] == 200
-    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
-    assert (await client.response())[0] == 429
+    assert [await status(worker, secret=SECRET) for _ in range(2)] == [200, 429]
+    # A configuration that can't be used is answered; what becomes of it is the supervisor's business.
+    refused = await worker.call(ApplyConfig(worker.changed(BROKEN)))
+    assert "ca_file of provider 'b'" in refused.error
     assert await worker.call(ApplyKeys(Keyring((), is_open=False))) == Reply()
-    await client.post(b'{"model":"a/m"}', extra=b"Authorization: Bearer %b\r\n" % SECRET)
-    assert (await client.response())[0] == 401
+    assert await status(worker, secret=SECRET) == 401
     await worker.channel.send(Drain())
     await worker.end()

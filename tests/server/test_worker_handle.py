@@ -28,7 +28,7 @@ async def pair():
     await handle.close()
 
 
-async def test_answers_come_in_the_order_of_the_orders(pair):
+async def test_answers_come_in_the_order_of_the_orders_and_death_is_one_too(pair):
     handle, worker = pair
     first, second = asyncio.create_task(handle.call(Drain())), asyncio.create_task(handle.call(Count(True)))
     assert isinstance(await worker.receive(), Drain)
@@ -36,10 +36,6 @@ async def test_answers_come_in_the_order_of_the_orders(pair):
     await worker.send(Reply(1))
     await worker.send(Reply(2))
     assert ((await first).value, (await second).value) == (1, 2)
-
-
-async def test_death_is_an_answer_too(pair):
-    handle, worker = pair
     asked = asyncio.create_task(handle.call(Drain()))
     await worker.receive()
     worker.close()
@@ -47,7 +43,7 @@ async def test_death_is_an_answer_too(pair):
     assert (await handle.call(Drain())).error == "it has died"
 
 
-async def test_what_it_counted(pair):
+async def test_what_it_counted_is_kept_while_it_is_silent(pair, monkeypatch):
     handle, worker = pair
     counted = Counted({("all",): (1, 0, 0, 0, 0)}, {})
     counting = asyncio.create_task(handle.count(True))
@@ -56,14 +52,9 @@ async def test_what_it_counted(pair):
     await counting
     assert handle.counted[True] == counted
     assert handle.counted[False] == Counted({}, {})
-
-
-async def test_one_that_is_silent_keeps_what_it_said_last(pair, monkeypatch):
-    handle, worker = pair
     monkeypatch.setattr(handle_module, "_COUNT_S", 0.01)
-    handle.counted[True] = before = Counted({("all",): (1, 0, 0, 0, 0)}, {})
     await handle.count(True)
-    assert handle.counted[True] is before
+    assert handle.counted[True] == counted
     # Its answer to that comes late, and is not taken for the answer to the next order.
     next_one = asyncio.create_task(handle.call(Drain()))
     await worker.receive()

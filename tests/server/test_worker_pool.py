@@ -19,14 +19,11 @@ from tests.support.fakes import until
 from tests.support.supervised import Running, children
 
 
-async def test_a_worker_ended_by_hand_is_replaced_when_it_has_drained(running):
+async def test_a_worker_ended_by_hand_is_replaced_and_close_ends_what_doesnt_want_to_end(running):
     old = running.pids[1]
     os.kill(old, signal.SIGTERM)
     await until(lambda: len(running.pids) == 2 and old not in running.pids, 15)
     assert not running.supervisor.pool._is_stopping
-
-
-async def test_close_ends_what_doesnt_want_to_end(running):
     os.kill(running.pids[0], signal.SIGSTOP)
     await asyncio.wait_for(running.supervisor.close(), 10)
     assert not children()

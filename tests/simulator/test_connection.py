@@ -207,9 +207,7 @@ def test_a_paced_stream_goes_on_after_a_pause_at_its_timer():
     wire.connection.resume_writing()
     assert len(wire.transport.written) == count + 4  # delta, finish, [DONE], last chunk
     assert wire.active == 0
-
-
-def test_resuming_while_the_head_is_not_due_changes_nothing():
+    # While the head is not due, resuming changes nothing.
     wire = Wire()
     wire.feed(post(x_sim_latency_ms="10"))
     wire.connection.pause_writing()
@@ -249,19 +247,12 @@ def test_expect_100_continue():
     head, _, body = post(expect="100-continue").partition(b"\r\n\r\n")
     assert wire.feed(head + b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert b"200 OK" in wire.feed(body)
-
-
-def test_expect_behind_a_pending_request_waits_its_turn():
-    wire = Wire()
-    head, _, body = post(expect="100-continue").partition(b"\r\n\r\n")
+    wire = Wire()  # behind a pending request it waits its turn
     assert wire.feed(post(x_sim_latency_ms="5") + head + b"\r\n\r\n") == b""
     wire.loop.step()
     assert wire.transport.data.endswith(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert wire.feed(body).count(b"200 OK") == 2
-
-
-def test_expect_with_the_body_at_once_needs_no_interim_answer():
-    wire = Wire()
+    wire = Wire()  # with the body at once it needs no interim answer
     assert b"100 Continue" not in wire.feed(post(x_sim_latency_ms="5") + post(expect="100-continue"))
     wire.loop.step()
     assert b"100 Continue" not in wire.transport.data
@@ -274,10 +265,7 @@ def test_http_1_0_gets_a_stream_without_chunks_and_a_close():
     assert b"\r\nconnection: close\r\n" in data
     assert data.endswith(b"data: [DONE]\n\n")
     assert wire.transport.closing
-
-
-def test_http_1_0_keep_alive_is_confirmed():
-    wire = Wire()
+    wire = Wire()  # elsewhere keep-alive is confirmed
     assert b"\r\nconnection: keep-alive\r\n" in wire.feed(post(version=b"1.0", connection="keep-alive"))
     assert not wire.transport.closing
 

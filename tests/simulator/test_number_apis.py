@@ -47,18 +47,11 @@ def test_inputs(value, tokens):
 @pytest.mark.parametrize(
     "body",
     [
-        {},
-        {"input": ""},
-        {"input": []},
-        {"input": [[]]},
-        {"input": [1, "a"]},
-        {"input": ["a", 1]},
-        {"input": 5},
-        {"input": ["a"] * 2049},
-        {"input": "a", "dimensions": 1537},
+        {}, {"input": ""}, {"input": []}, {"input": [[]]}, {"input": [1, "a"]}, {"input": ["a", 1]},
+        {"input": 5}, {"input": ["a"] * 2049}, {"input": "a", "dimensions": 1537},
         {"input": "a", "encoding_format": "int8"},
     ],
-)
+)  # fmt: skip
 def test_bad_inputs(body):
     with pytest.raises(BadRequest):
         embed(**body)

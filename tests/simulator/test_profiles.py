@@ -30,9 +30,6 @@ JSON = st.recursive(
 )
 def test_the_longest_prefix_names_the_profile(name, prefix):
     assert models.profile_of(name) is models.PROFILES[prefix]
-
-
-def test_an_unknown_model_has_the_default_profile():
     assert models.profile_of("nobody-knows") is models.DEFAULT
 
 

@@ -17,6 +17,7 @@ import uvloop
 
 from proxy.simulator.connection import Request
 from proxy.simulator.server import Controls, Simulator, main_simulate
+from tests.support.fakes import until
 
 HELLO = [{"role": "user", "content": "What is a gateway?"}]
 
@@ -33,27 +34,31 @@ async def sim():
 
 @pytest.fixture
 async def client(sim):
-    async with openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{sim.port}/v1", api_key="x", max_retries=0
-    ) as client:
+    url = f"http://127.0.0.1:{sim.port}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
         yield client
+
+
+@contextlib.asynccontextmanager
+async def connected(port, *, path=None, limit=1 << 20):
+    """A connection to the simulator; it is closed in the end."""
+    if path:
+        reader, writer = await asyncio.open_unix_connection(path)
+    else:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=limit)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def ask(port, data):
     """Send bytes, read to the end of the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
-
-
-async def until(condition):
-    """Let the loop run until something has happened; no clock but the one that ends a broken test."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
+    async with connected(port) as (reader, writer):
+        writer.write(data)
+        return await reader.read()
 
 
 def request(path="/v1/chat/completions", body=b"", method="POST", *lines):
@@ -90,8 +95,7 @@ async def test_chat_stream(client):
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert "".join(pieces).startswith("This is a simulated answer")
-    assert chunks[-2].choices[0].finish_reason == "stop"
-    assert chunks[-1].choices == []
+    assert (chunks[-2].choices[0].finish_reason, chunks[-1].choices) == ("stop", [])
     assert chunks[-1].usage.completion_tokens == len(pieces)
     assert len({chunk.id for chunk in chunks}) == 1
 
@@ -108,10 +112,8 @@ async def test_stream_and_plain_say_the_same(client, sim):
 
 
 async def test_forced_tool(client):
-    tool = {
-        "type": "function",
-        "function": {"name": "look", "parameters": {"properties": {"city": {"type": "string"}}}},
-    }
+    look = {"name": "look", "parameters": {"properties": {"city": {"type": "string"}}}}
+    tool = {"type": "function", "function": look}
     forced = {"type": "function", "function": {"name": "look"}}
     kwargs = {"model": "gpt-4o", "messages": HELLO, "tools": [tool]}
     plain = await client.chat.completions.create(**kwargs, tool_choice=forced)
@@ -132,18 +134,13 @@ async def test_completions(client):
         model="m", prompt=[1, 2, 3], stream=True, stream_options={"include_usage": True}
     )
     chunks = [chunk async for chunk in stream]
-    assert (
-        len([c for c in chunks if c.choices and c.choices[0].text])
-        == 16
-        == chunks[-1].usage.completion_tokens
-    )
-    assert chunks[-1].usage.prompt_tokens == 3
+    assert len([c for c in chunks if c.choices and c.choices[0].text]) == 16
+    assert (chunks[-1].usage.completion_tokens, chunks[-1].usage.prompt_tokens) == (16, 3)
 
 
-@pytest.mark.parametrize(
-    ("model", "size"), [("text-embedding-3-small", 1536), ("text-embedding-3-large", 3072)]
-)
-async def test_embeddings(client, model, size):
+@pytest.mark.parametrize(("kind", "size"), [("small", 1536), ("large", 3072)])
+async def test_embeddings(client, kind, size):
+    model = f"text-embedding-3-{kind}"
     packed = await client.embeddings.create(model=model, input=["one", "two"])  # the SDK asks for base64
     plain = await client.embeddings.create(model=model, input="one", encoding_format="float")
     first = packed.data[0].embedding
@@ -165,8 +162,7 @@ async def test_responses(client):
     stream = await client.responses.create(model="gpt-4o", input="Hi", max_output_tokens=9, stream=True)
     events = [event async for event in stream]
     assert [event.sequence_number for event in events] == list(range(len(events)))
-    assert events[0].type == "response.created"
-    assert events[-1].type == "response.incomplete"
+    assert (events[0].type, events[-1].type) == ("response.created", "response.incomplete")
     final = events[-1].response
     assert final.status == "incomplete"
     assert final.incomplete_details.reason == "max_output_tokens"
@@ -185,37 +181,23 @@ async def test_moderations_and_models(client):
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (400, openai.BadRequestError),
-        (401, openai.AuthenticationError),
-        (403, openai.PermissionDeniedError),
-        (404, openai.NotFoundError),
-        (429, openai.RateLimitError),
-        (500, openai.InternalServerError),
+        (400, openai.BadRequestError), (401, openai.AuthenticationError), (403, openai.PermissionDeniedError),
+        (404, openai.NotFoundError), (429, openai.RateLimitError), (500, openai.InternalServerError),
         (529, openai.InternalServerError),
     ],
-)
+)  # fmt: skip
 async def test_a_status_on_demand_becomes_the_sdks_exception(client, status, error):
+    headers = {"x-sim-status": str(status)}
     with pytest.raises(error) as caught:
-        await client.chat.completions.create(
-            model="gpt-4o", messages=HELLO, extra_headers={"x-sim-status": str(status)}
-        )
+        await client.chat.completions.create(model="gpt-4o", messages=HELLO, extra_headers=headers)
     assert caught.value.status_code == status
     assert caught.value.body["type"]
     assert caught.value.response.headers.get("retry-after") == ("1" if status == 429 else None)
 
 
 def test_the_blocking_sdk_against_a_simulator_of_its_own_process():
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from proxy.simulator.server import main_simulate\n"
-            "raise SystemExit(main_simulate('127.0.0.1', 0, 0, 0.0))",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    code = "from proxy.simulator.server import main_simulate as run; exit(run('127.0.0.1', 0, 0, 0.0))"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         url = process.stderr.readline().split()[1]
         with openai.OpenAI(base_url=url, api_key="x") as client:
             stream = client.chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
@@ -261,8 +243,7 @@ async def test_mistakes(sim, path, method, body, status, code):
     answer = await ask(sim.port, request(path, body, method, "connection: close"))
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     error = body_of(answer)["error"]
-    assert error["type"] == "invalid_request_error"
-    assert error["code"] == code
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
     assert (b"\r\nallow: POST\r\n" in answer) == (status == 405)
 
 
@@ -283,9 +264,8 @@ async def test_pipelined_on_a_real_socket(sim):
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "99999999999"])
 @pytest.mark.parametrize("name", ["latency-ms", "delay-ms", "chunks", "status", "retry-after"])
 async def test_bad_controls_are_refused(sim, name, value):
-    answer = await ask(sim.port, request(body={}, method="POST", path="/v1/embeddings").replace(
-        b"host: x", f"connection: close\r\nx-sim-{name}: {value}".encode()
-    ))  # fmt: skip
+    lines = ("connection: close", f"x-sim-{name}: {value}")
+    answer = await ask(sim.port, request("/v1/embeddings", {}, "POST", *lines))
     assert body_of(answer)["error"]["param"] == f"x-sim-{name}"
 
 
@@ -297,46 +277,41 @@ def test_controls():
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_leaves_nothing_behind(sim, stream):
     body = {"model": "gpt-4o", "messages": HELLO, "stream": stream}
-    reader, writer = await asyncio.open_connection("127.0.0.1", sim.port)
     delay = "x-sim-delay-ms: 3600000" if stream else "x-sim-latency-ms: 3600000"
-    writer.write(request("/v1/chat/completions", body, "POST", delay))
-    if stream:
-        await reader.readuntil(b'"content":"This"')
-    else:
-        await until(lambda: sim.snapshot()["active"])
-    writer.close()
-    await writer.wait_closed()
+    async with connected(sim.port) as (reader, writer):
+        writer.write(request("/v1/chat/completions", body, "POST", delay))
+        if stream:
+            await reader.readuntil(b'"content":"This"')
+        else:
+            await until(lambda: sim.snapshot()["active"])
     await until(lambda: sim.snapshot()["aborted"])
     assert sim.snapshot()["active"] == 0
 
 
 async def test_a_client_that_does_not_read_holds_the_stream(sim):
     body = {"model": "gpt-4o", "messages": HELLO, "stream": True}
-    reader, writer = await asyncio.open_connection("127.0.0.1", sim.port, limit=1024)
-    writer.write(request("/v1/chat/completions", body, "POST", "x-sim-chunks: 100000", "connection: close"))
-    await reader.readexactly(10)
-    await until(lambda: "paused=True" in repr(sim.connections))
-    assert sim.snapshot()["active"] == 1
-    rest = await reader.read()
+    lines = ("x-sim-chunks: 100000", "connection: close")
+    async with connected(sim.port, limit=1024) as (reader, writer):
+        writer.write(request("/v1/chat/completions", body, "POST", *lines))
+        await reader.readexactly(10)
+        await until(lambda: "paused=True" in repr(sim.connections))
+        assert sim.snapshot()["active"] == 1
+        rest = await reader.read()
     assert rest.count(b'"delta":{"content":') == 100_000
     assert rest.endswith(b"0\r\n\r\n")
-    writer.close()
-    await writer.wait_closed()
 
 
 async def test_close_cuts_what_is_under_way_and_frees_the_port():
     sim = Simulator(speed=0)
     port = await sim.start()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        request(body={"model": "m", "messages": HELLO}).replace(b"host", b"x-sim-latency-ms: 60000\r\nhost")
-    )
-    await until(lambda: sim.snapshot()["active"])
-    await sim.close()
-    await sim.close()
-    with contextlib.suppress(ConnectionResetError):
-        assert await reader.read() == b""
-    writer.close()
+    body = {"model": "m", "messages": HELLO}
+    async with connected(port) as (reader, writer):
+        writer.write(request("/v1/chat/completions", body, "POST", "x-sim-latency-ms: 60000"))
+        await until(lambda: sim.snapshot()["active"])
+        await sim.close()
+        await sim.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
     assert sim.snapshot() == {"requests": 1, "streams": 0, "active": 0, "aborted": 1, "connections": 0}
     assert "'aborted': 1" in repr(sim)
     again = Simulator(speed=0)
@@ -348,10 +323,9 @@ async def test_unix_socket(tmp_path):
     sim = Simulator(speed=0)
     path = str(tmp_path / "s")
     assert await sim.start(path=path) == 0
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(request("/v1/models", b"", "GET", "connection: close"))
-    assert b"200 OK" in await reader.read()
-    writer.close()
+    async with connected(0, path=path) as (reader, writer):
+        writer.write(request("/v1/models", b"", "GET", "connection: close"))
+        assert b"200 OK" in await reader.read()
     await sim.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -384,12 +358,8 @@ def test_on_uvloop():
     async def main():
         sim = Simulator(speed=0)
         port = await sim.start()
-        body = {
-            "model": "text-embedding-3-small",
-            "input": [1, 2],
-            "encoding_format": "base64",
-            "dimensions": 4,
-        }
+        asked = {"model": "text-embedding-3-small", "input": [1, 2]}
+        body = asked | {"encoding_format": "base64", "dimensions": 4}
         answer = body_of(await ask(port, request("/embeddings", body, "POST", "connection: close")))
         await sim.close()
         assert sim.snapshot()["connections"] == 0

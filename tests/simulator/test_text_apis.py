@@ -13,16 +13,11 @@ from proxy.simulator import text_apis
 from proxy.simulator.turns import Context
 
 HELLO = [{"role": "user", "content": "hello"}]
+NAMES = st.sampled_from(["type", "function", "name", "text", "content"])
+WORDS = st.sampled_from(["required", "function"])
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.text(max_size=5)
-    | st.sampled_from(["required", "function"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["type", "function", "name", "text", "content"]), inner, max_size=4)
-    ),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=8,
 )
 KEYS = [
@@ -30,18 +25,18 @@ KEYS = [
     "tool_choice", "instructions", "system",
 ]  # fmt: skip
 HANDLERS = [
-    text_apis.chat,
-    text_apis.completions,
-    text_apis.responses,
-    text_apis.messages,
-    text_apis.count_tokens,
-    text_apis.compact,
-    text_apis.input_tokens,
-]
+    text_apis.chat, text_apis.completions, text_apis.responses, text_apis.messages, text_apis.count_tokens,
+    text_apis.compact, text_apis.input_tokens,
+]  # fmt: skip
 
 
 def answer(handler, body, seed=1):
     return handler({"model": "gpt-4o"} | body, Context(random.Random(seed), 1_700_000_000))
+
+
+def said(handler, body, seed=1):
+    """A whole answer, parsed."""
+    return orjson.loads(answer(handler, body, seed).body)
 
 
 def events(reply):
@@ -58,7 +53,7 @@ def test_usage_comes_only_when_asked_for_and_is_null_before():
     *chunks, last, done = events(answer(text_apis.chat, asked))
     assert done == b"[DONE]"
     assert all(chunk["usage"] is None for chunk in chunks)
-    assert last["usage"] == orjson.loads(answer(text_apis.chat, {"messages": HELLO}).body)["usage"]
+    assert last["usage"] == said(text_apis.chat, {"messages": HELLO})["usage"]
 
 
 @pytest.mark.parametrize("handler", [text_apis.chat, text_apis.responses, text_apis.messages])
@@ -85,15 +80,15 @@ def test_forced_tools():
     }  # fmt: skip
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     body = {"messages": HELLO, "tools": tools, "tool_choice": "required"}
-    choice = orjson.loads(answer(text_apis.chat, body).body)["choices"][0]
+    choice = said(text_apis.chat, body)["choices"][0]
     assert choice["message"]["content"] is None
     arguments = orjson.loads(choice["message"]["tool_calls"][0]["function"]["arguments"])
     assert arguments == {
         "n": 1, "x": 1.5, "b": True, "l": [], "o": {}, "e": "first", "s": "simulated", "odd": "simulated",
         "several": "simulated",
     }  # fmt: skip
-    unforced = answer(text_apis.chat, body | {"tool_choice": "auto"})
-    assert orjson.loads(unforced.body)["choices"][0]["finish_reason"] == "stop"
+    unforced = said(text_apis.chat, body | {"tool_choice": "auto"})
+    assert unforced["choices"][0]["finish_reason"] == "stop"
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "g"}}, {}])
@@ -108,14 +103,14 @@ def test_messages_need_max_tokens_and_report_cached_tokens_apart():
         answer(text_apis.messages, {"messages": HELLO})
     assert caught.value.param == "max_tokens"
     body = {"messages": [{"content": "x" * 40_000}], "max_tokens": 5, "system": "s" * 400, "tools": [{}]}
-    usages = [orjson.loads(answer(text_apis.messages, body, seed).body)["usage"] for seed in range(20)]
+    usages = [said(text_apis.messages, body, seed)["usage"] for seed in range(20)]
     assert {u["input_tokens"] + u["cache_read_input_tokens"] for u in usages} == {10_108}
     assert any(u["cache_read_input_tokens"] for u in usages)
 
 
 def test_messages_speak_anthropic():
     body = {"messages": HELLO, "max_tokens": 3}
-    plain = orjson.loads(answer(text_apis.messages, body).body)
+    plain = said(text_apis.messages, body)
     assert plain["content"] == [{"type": "text", "text": "This is a"}]
     assert plain["stop_reason"] == "max_tokens"
     stream = events(answer(text_apis.messages, body | {"stream": True}))
@@ -124,26 +119,22 @@ def test_messages_speak_anthropic():
         "message_delta", "message_stop",
     ]  # fmt: skip
     assert stream[-2]["usage"] == plain["usage"]
-    counted = orjson.loads(answer(text_apis.count_tokens, {"messages": HELLO}).body)
+    counted = said(text_apis.count_tokens, {"messages": HELLO})
     assert counted == {"input_tokens": plain["usage"]["input_tokens"]}
 
 
 def test_responses_are_compacted_and_counted():
     body = {"input": HELLO, "instructions": "Be short."}
-    plain = orjson.loads(answer(text_apis.responses, body).body)
-    compacted = orjson.loads(answer(text_apis.compact, body).body)
+    plain = said(text_apis.responses, body)
+    compacted = said(text_apis.compact, body)
     assert (compacted["object"], compacted["usage"]) == ("response.compaction", plain["usage"])
-    counted = orjson.loads(answer(text_apis.input_tokens, body).body)
+    counted = said(text_apis.input_tokens, body)
     assert counted == {"object": "response.input_tokens", "input_tokens": plain["usage"]["input_tokens"]}
 
 
 def test_completions_default_to_16_tokens():
-    reply = orjson.loads(answer(text_apis.completions, {"prompt": ["a", "b"]}).body)
-    assert reply["usage"]["completion_tokens"] == 16
-    assert (
-        orjson.loads(answer(text_apis.completions, {"prompt": [[1, 2], [3]]}).body)["usage"]["prompt_tokens"]
-        == 3
-    )
+    assert said(text_apis.completions, {"prompt": ["a", "b"]})["usage"]["completion_tokens"] == 16
+    assert said(text_apis.completions, {"prompt": [[1, 2], [3]]})["usage"]["prompt_tokens"] == 3
 
 
 @settings(max_examples=300)

@@ -17,12 +17,9 @@ def turn(limit=None, model="gpt-4o", prompt=10, chunks=None, **more):
     return take_turn(Context(random.Random(3), 1_700_000_000, chunks), model, prompt, limit, **more)
 
 
-def test_events():
+def test_events_and_what_only_orjson_refuses():
     assert event(b"{}") == b"data: {}\n\n"
     assert event(b"{}", "ping") == b"event: ping\ndata: {}\n\n"
-
-
-def test_what_only_orjson_refuses_is_json():
     assert parse_body(b'{"a":1E400}') == {"a": float("inf")}
     assert dumps(parse_body(b'{"a":"\\ud800"}')) == b'{"a": "\\ud800"}'
 
@@ -72,13 +69,9 @@ def test_hidden_reasoning_counts_against_the_limit_and_takes_its_time():
     cut = turn(50, model="o3")
     assert (cut.reasoning_tokens, cut.pieces, cut.finish) == (50, [], "length")
     usage = free.usage()
-    assert (
-        usage["completion_tokens"]
-        == len(free.pieces) + usage["completion_tokens_details"]["reasoning_tokens"]
-    )
-
-
-def test_a_long_prompt_waits_longer():
+    hidden = usage["completion_tokens_details"]["reasoning_tokens"]
+    assert usage["completion_tokens"] == len(free.pieces) + hidden
+    # A long prompt waits longer.
     assert turn(prompt=100_000).first_s == pytest.approx(turn(prompt=0).first_s + 5)
 
 

@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -32,84 +33,85 @@ def learned() -> dict:
     return dump(row, 1e9)
 
 
-async def saved(path: str, rows: dict) -> None:
-    state = Database(path)
+@contextlib.asynccontextmanager
+async def opened(path: Path | str) -> AsyncIterator[Database]:
+    state = Database(str(path))
     await state.open()
-    await state.save(rows)
-    await state.close()
+    try:
+        yield state
+    finally:
+        await state.close()
 
 
-async def test_what_is_saved_is_there_at_the_next_start(tmp_path):
-    path = str(tmp_path / "t.db")
+async def saved(path: Path, rows: dict) -> None:
+    async with opened(path) as state:
+        await state.save(rows)
+
+
+async def rows_of(path: Path) -> dict:
+    """As the next start finds them."""
+    async with opened(path) as state:
+        return await state.rows()
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "t.db"
+
+
+async def test_what_is_saved_is_there_at_the_next_start(path):
     await saved(path, {1: learned(), 2**64 - 1: learned()})
-    state = Database(path)
-    await state.open()
-    found = await state.rows()
-    assert state.is_kept
-    assert set(found) == {1, 2**64 - 1}
-    restore(Row(30.0), found[1], -1e9)
-    await state.save({1: {"newer": 1}})
-    await state.close()
+    async with opened(path) as state:
+        found = await state.rows()
+        assert state.is_kept
+        assert set(found) == {1, 2**64 - 1}
+        restore(Row(30.0), found[1], -1e9)
+        await state.save({1: {"newer": 1}})
     assert not state.is_kept
-    state = Database(path)
-    await state.open()
-    assert (await state.rows())[1] == {"newer": 1}
-    await state.close()
+    assert (await rows_of(path))[1] == {"newer": 1}
+    assert path.stat().st_mode & 0o777 == 0o600  # others may not read it
 
 
 async def test_memory_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state = Database(":memory:")
-    await state.open()
-    assert await state.rows() == {}
-    assert not state.is_kept
-    await state.save({1: {}})
-    assert await state.rows() == {}
-    await state.close()
+    async with opened(":memory:") as state:
+        assert await state.rows() == {}
+        assert not state.is_kept
+        await state.save({1: {}})
+        assert await state.rows() == {}
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_nobody_used_for_a_month_goes(tmp_path, monkeypatch):
-    path = str(tmp_path / "t.db")
+async def test_what_nobody_used_for_a_month_goes(path, monkeypatch):
     await saved(path, {1: {}})
     month_s = state_module._KEPT_S
     monkeypatch.setattr(state_module, "_KEPT_S", -5.0)  # as if it were later by that
-    state = Database(path)
-    await state.open()
-    assert await state.rows() == {}
-    await state.save({2: {}})
-    monkeypatch.setattr(state_module, "_KEPT_S", month_s)
-    assert await state.rows() == {2: {}}  # the other one is not there any more
-    await state.close()
+    async with opened(path) as state:
+        assert await state.rows() == {}
+        await state.save({2: {}})
+        monkeypatch.setattr(state_module, "_KEPT_S", month_s)
+        assert await state.rows() == {2: {}}  # the other one is not there any more
     assert month_s > 24 * 3600
 
 
-def broken(path) -> None:
-    path.write_bytes(b"no database at all, whatever its name may say" * 100)
+def execute(path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
 
 
-def of_a_later_version(path) -> None:
-    with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA user_version = {VERSION + 1}")
-    database.close()
-
-
-def no_json(path) -> None:
-    asyncio.run(saved(str(path), {1: {}}))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE live_rows SET state = 'x'")
-    database.close()
-
-
-def a_directory(path) -> None:
-    path.mkdir()
-
-
-@pytest.mark.parametrize("spoil", [broken, of_a_later_version, a_directory])
-async def test_a_file_that_cant_be_used_is_refused_and_left_alone(tmp_path, spoil):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"no database at all, whatever its name may say" * 100),
+        lambda path: execute(path, f"PRAGMA user_version = {VERSION + 1}"),
+        Path.mkdir,
+        lambda path: (connect(str(path)).close(), os.truncate(path, path.stat().st_size // 2 + 100)),
+    ],
+    ids=["broken", "of a later version", "a directory", "truncated"],
+)
+async def test_a_file_that_cant_be_used_is_refused_and_left_alone(path, spoil):
     """It may hold keys: nobody is to be let in for want of them."""
-    path = tmp_path / "t.db"
-    await asyncio.to_thread(spoil, path)
+    spoil(path)
     before = path.read_bytes() if path.is_file() else None
     state = Database(str(path))
     with pytest.raises(StateError):
@@ -120,16 +122,14 @@ async def test_a_file_that_cant_be_used_is_refused_and_left_alone(tmp_path, spoi
         assert path.read_bytes() == before
 
 
-async def test_rows_that_cant_be_read_are_said_and_done_without(tmp_path, caplog):
-    path = tmp_path / "t.db"
-    await asyncio.to_thread(no_json, path)
-    state = Database(str(path))
-    await state.open()
-    assert await state.rows() == {}
-    assert "can't be read" in caplog.text
-    await state.save({1: {"a": 1}})
-    assert await state.rows() == {1: {"a": 1}}
-    await state.close()
+async def test_rows_that_cant_be_read_are_said_and_done_without(path, caplog):
+    await saved(path, {1: {}})
+    execute(path, "UPDATE live_rows SET state = 'x'")  # no JSON
+    async with opened(path) as state:
+        assert await state.rows() == {}
+        assert "can't be read" in caplog.text
+        await state.save({1: {"a": 1}})
+        assert await state.rows() == {1: {"a": 1}}
 
 
 @contextlib.contextmanager
@@ -164,54 +164,31 @@ def make_as_nobody(path: Path) -> None:
     connect(str(path)).close()
 
 
-def unmounted(path: Path) -> None:
-    """The disk is not there: nor is its directory."""
-
-
-def a_file_instead(path: Path) -> None:
-    path.parent.write_text("x")
-
-
-def not_to_be_entered(path: Path) -> None:
-    make_as_nobody(path)
-    path.parent.chmod(0)
-
-
-def hidden_further_up(path: Path) -> None:
-    make_as_nobody(path)
-    path.parent.parent.chmod(0)
-
-
-def not_to_be_written(path: Path) -> None:
-    make_as_nobody(path)
-    path.parent.chmod(0o555)
-
-
-def not_to_be_written_yet_empty(path: Path) -> None:
-    path.parent.mkdir()
-    path.parent.chmod(0o555)
-
-
-def a_file_of_others(path: Path) -> None:
-    make_as_nobody(path)
-    path.chmod(0o444)
-
-
 def a_link_to_nowhere(path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(path.parent.parent / "volume" / "t.db")
 
 
+def of_mode(mode: int, of: Callable[[Path], Path]) -> Callable[[Path], None]:
+    """A database was made there; then the mode of the path that ``of`` gives is changed."""
+
+    def spoil(path: Path) -> None:
+        make_as_nobody(path)
+        of(path).chmod(mode)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "why", "way_out"),
     [
-        (unmounted, "state does not exist", "mkdir -p"),
-        (a_file_instead, "state is no directory", "remove or rename"),
-        (not_to_be_entered, "may not enter its directory", "chown"),
-        (hidden_further_up, "may not enter its directory", "chown"),
-        (not_to_be_written, "may not write to its directory", "chown"),
-        (not_to_be_written_yet_empty, "may not write to its directory", "chown"),
-        (a_file_of_others, "may not read and write it", "chown"),
+        (lambda path: None, "state does not exist", "mkdir -p"),  # such as a disk that is not mounted
+        (lambda path: path.parent.write_text("x"), "state is no directory", "remove or rename"),
+        (of_mode(0, lambda path: path.parent), "may not enter its directory", "chown"),
+        (of_mode(0, lambda path: path.parent.parent), "may not enter its directory", "chown"),
+        (of_mode(0o555, lambda path: path.parent), "may not write to its directory", "chown"),
+        (lambda path: path.parent.mkdir(0o555), "may not write to its directory", "chown"),
+        (of_mode(0o444, lambda path: path), "may not read and write it", "chown"),
         (a_link_to_nowhere, "volume does not exist", "mount"),
     ],
 )
@@ -247,21 +224,14 @@ def test_a_ledger_that_cant_be_written_is_as_bad_as_the_file(open_folder):
 
 
 def test_a_full_disk_has_no_room_for_the_ledgers_directory_and_does_not_stop_the_start(
-    tmp_path, monkeypatch, caplog
+    path, monkeypatch, caplog
 ):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    make_ledger(str(tmp_path / "t.db"))
+    make_ledger(str(path))
     assert "No space left on device" in caplog.text
-
-
-async def test_others_may_not_read_it(tmp_path):
-    state = Database(str(tmp_path / "t.db"))
-    await state.open()
-    assert (tmp_path / "t.db").stat().st_mode & 0o777 == 0o600
-    await state.close()
 
 
 async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_path):
@@ -285,56 +255,44 @@ async def test_work_that_nobody_waits_for_any_more_is_still_the_only_one(tmp_pat
         await task
 
 
-async def test_a_locked_file_is_said_and_tried_again(tmp_path, caplog, monkeypatch):
+async def test_a_locked_file_is_said_and_tried_again(path, caplog, monkeypatch):
     monkeypatch.setattr(state_module, "BUSY_MS", 10)
-    path = str(tmp_path / "t.db")
-    state = Database(path)
-    await state.open()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    assert await state.rows() == {}  # what is read needs nobody's leave
-    begun = time.monotonic()
-    await state.save({1: {"a": 1}})
-    assert time.monotonic() - begun < 2.0
-    assert "can't be written" in caplog.text
-    assert "can't be read" not in caplog.text
-    other.execute("ROLLBACK")
-    other.close()
-    await state.save({1: {"a": 2}})
-    await state.close()
-    state = Database(path)
-    await state.open()
-    assert await state.rows() == {1: {"a": 2}}
-    await state.close()
+    async with opened(path) as state:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert await state.rows() == {}  # what is read needs nobody's leave
+            begun = time.monotonic()
+            await state.save({1: {"a": 1}})
+            assert time.monotonic() - begun < 2.0
+            assert "can't be written" in caplog.text
+            assert "can't be read" not in caplog.text
+            other.execute("ROLLBACK")
+        await state.save({1: {"a": 2}})
+    assert await rows_of(path) == {1: {"a": 2}}
 
 
-async def test_saves_at_the_same_time_take_turns(tmp_path):
-    state = Database(str(tmp_path / "t.db"))
+async def test_saves_at_the_same_time_take_turns(path):
+    state = Database(str(path))
     await state.open()
     await asyncio.gather(*(state.save({1: {"n": number}}) for number in range(20)), state.close())
-    state = Database(str(tmp_path / "t.db"))
-    await state.open()
-    assert set(await state.rows()) <= {1}
-    await state.close()
+    assert set(await rows_of(path)) <= {1}
 
 
-def test_a_file_that_is_there_is_opened_without_writing_to_it(tmp_path):
+def test_a_file_that_is_there_is_opened_without_writing_to_it(path):
     """A full disk takes nothing, and must not keep a gateway with all its keys from starting."""
-    path = str(tmp_path / "t.db")
-    connect(path).close()
-    before = (tmp_path / "t.db").read_bytes()
-    with contextlib.closing(connect(path)) as database:
+    connect(str(path)).close()
+    before = path.read_bytes()
+    with contextlib.closing(connect(str(path))) as database:
         assert database.total_changes == 0
-        log = tmp_path / "t.db-wal"
+        log = path.with_name("t.db-wal")
         assert not log.exists() or log.stat().st_size == 0
-    assert (tmp_path / "t.db").read_bytes() == before
+    assert path.read_bytes() == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
 @pytest.mark.parametrize("kind", ["file", "link", "-wal", "-ledger"])
-def test_what_somebody_else_put_where_everybody_writes_is_not_used(tmp_path, kind):
+def test_what_somebody_else_put_where_everybody_writes_is_not_used(tmp_path, path, kind):
     """It may hold keys of his own, or lead to a file that he wants written to."""
-    path = tmp_path / "t.db"
     other = tmp_path / "target"
     if kind == "file":
         connect(str(path)).close()
@@ -355,7 +313,7 @@ def test_what_somebody_else_put_where_everybody_writes_is_not_used(tmp_path, kin
         connect(str(path)).close()
 
 
-def test_a_file_of_ours_is_used_wherever_it_is(tmp_path):
+def test_a_file_of_ours_is_used_wherever_it_is(tmp_path, path):
     tmp_path.chmod(0o1777)
     for _ in range(2):
-        connect(str(tmp_path / "t.db")).close()
+        connect(str(path)).close()

@@ -68,21 +68,21 @@ def test_a_new_key_is_known_by_nobody_else():
             make_key(settings, 0.0)
 
 
-def test_what_is_stored_is_there_again(database):
+def test_what_is_stored_is_there_again_the_oldest_first(database):
     bare = key_of("key_bare", b"x")
     for key in (FULL, bare):
         store_key(database, key)
     assert load_keys(database) == [bare, FULL]
+    again = dataclasses.replace(FULL, id="key_again")
+    store_key(database, again)
+    assert load_keys(database) == [again, bare]  # the hash is who it is
     changed = dataclasses.replace(FULL, models=None, rpm=None, revoked=None, name="other")
     store_key(database, changed)
     assert load_keys(database) == [bare, changed]
-
-
-def test_the_oldest_comes_first(database):
-    keys = [dataclasses.replace(key_of(f"key_{i}", b"%d" % i), created=10 - i) for i in range(5)]
-    for key in keys:
+    older = [dataclasses.replace(key_of(f"key_{i}", b"%d" % i), created=-i) for i in range(1, 5)]
+    for key in older:
         store_key(database, key)
-    assert load_keys(database) == keys[::-1]
+    assert load_keys(database) == [*older[::-1], bare, changed]
 
 
 def test_only_the_hash_is_in_the_file(path, database):
@@ -118,12 +118,6 @@ def test_others_writing_is_noticed(path, database):
     assert [key.id for key in load_keys(database)] == ["key_2", "key_full"]
 
 
-def test_two_keys_of_one_hash_cant_be(database):
-    store_key(database, FULL)
-    store_key(database, dataclasses.replace(FULL, id="key_again"))
-    assert [key.id for key in load_keys(database)] == ["key_again"]  # the hash is who it is
-
-
 def test_keys_by_id_or_name():
     revoked = key_of("key_1", name="prod", revoked=5)
     current = key_of("key_2", name="prod")
@@ -132,9 +126,8 @@ def test_keys_by_id_or_name():
     keys = [revoked, current, *twins, *old, key_of("key_7", name="key_1")]
     assert find_key(keys, "key_1", 3.0) is revoked  # an id goes before a name
     assert find_key(keys, "prod", 3.0) is current
-    with pytest.raises(
-        UnknownKey, match=r"^There are 2 keys called 'twin': name one by its id \(key_3, key_4\)"
-    ):
+    twice = r"^There are 2 keys called 'twin': name one by its id \(key_3, key_4\)"
+    with pytest.raises(UnknownKey, match=twice):
         find_key(keys, "twin", 3.0)
     with pytest.raises(UnknownKey, match="There are 2 keys called 'old'"):
         find_key(keys, "old", 3.0)
@@ -183,12 +176,10 @@ def test_a_name_is_of_one_key_in_use(database):
         "('tokenhub keys rotate key_1'); another key needs another name."
     )
     assert [key.id for key in load_keys(database)] == ["key_1"]
-    for id, name in (
-        ("key_3", "Prod"),
-        ("key_4", "prod "),
-        ("key_5", "prød"),
-    ):  # names are compared as they are
+    for id, name in (("key_3", "Prod"), ("key_4", "prod "), ("key_5", "prød")):  # compared as they are
         store_key(database, named(id, name))
+    database.execute("INSERT INTO keys VALUES ('key_odd', x'00', 1, 'nonsense')")  # which takes no name
+    store_key(database, named("key_6", "late"))
 
 
 @pytest.mark.parametrize("over", [{"revoked": 1}, {"expires": 1}])
@@ -236,11 +227,6 @@ def test_keys_of_one_name_from_before_can_be_worked_with(tmp_path):
         assert shared_names(load_keys(database), NOW) == {}
 
 
-def test_a_row_that_cant_be_read_takes_no_name(database):
-    database.execute("INSERT INTO keys VALUES ('key_odd', x'00', 1, 'nonsense')")
-    store_key(database, named("key_1"))
-
-
 # ---------------------------------------------------------------------- rotations
 
 
@@ -250,13 +236,11 @@ def test_a_rotation_is_the_same_key_with_another_secret(database):
     secret, digest = make_secret()
     assert FORM.fullmatch(secret) and digest == digest_of(secret.encode())
     after = rotate_key(database, "key_1", digest, 3600, 100.9)
-    assert after == dataclasses.replace(
-        before, digest=digest, rotated=100, old_digest=before.digest, old_until=3700
-    )
+    old = {"old_digest": before.digest, "old_until": 3700}
+    assert after == dataclasses.replace(before, digest=digest, rotated=100, **old)
     assert load_keys(database) == [after]
-    again = rotate_key(
-        database, "key_1", b"third", 0, 200.0
-    )  # the first secret is gone: two are live at most
+    # The first secret is gone: two are live at most.
+    again = rotate_key(database, "key_1", b"third", 0, 200.0)
     assert (again.digest, again.old_digest, again.old_until) == (b"third", digest, 200)
     assert load_keys(database) == [again]
 
@@ -264,10 +248,8 @@ def test_a_rotation_is_the_same_key_with_another_secret(database):
 def test_a_key_that_is_over_is_not_rotated(database):
     store_key(database, named("key_1", "a", revoked=5))
     store_key(database, named("key_2", "b", expires=5))
-    for id, said in (
-        ("key_1", "key_1 was revoked"),
-        ("key_2", "key_2 has expired: give it another 'expires'"),
-    ):
+    expired = "key_2 has expired: give it another 'expires'"
+    for id, said in (("key_1", "key_1 was revoked"), ("key_2", expired)):
         with pytest.raises(KeySettingsError, match=said):
             rotate_key(database, id, b"new", 0, NOW)
     with pytest.raises(UnknownKey):

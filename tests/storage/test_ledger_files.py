@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -29,6 +30,11 @@ START = 1764041226123
 
 def line(number: int, size: int = 0) -> bytes:
     return orjson.dumps({"id": number, "t": AT, "key": f"key_{number}", "input": 1, "x": "x" * size}) + b"\n"
+
+
+def write(ledger: Ledger, *numbers: int) -> None:
+    for number in numbers:
+        ledger.write(line(number))
 
 
 def files(directory: Path) -> list[Path]:
@@ -96,9 +102,7 @@ def test_one_write_a_line(ledger, directory, disk):
     for number in range(10):
         ledger.write(line(number))
         assert disk.writes == number + 1
-        assert whole_lines(directory)[-1] == line(
-            number
-        )  # it is there at once, whatever becomes of the process
+        assert whole_lines(directory)[-1] == line(number)  # at once, whatever becomes of the process
     assert whole_lines(directory) == [line(number) for number in range(10)]
     [file] = files(directory)
     assert file.name == f"{START}-003-000000.jsonl"
@@ -117,7 +121,7 @@ def test_lines_together_are_one_write(ledger, directory, disk):
 
 
 @given(room=st.integers(0, 700), more=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_disk_that_fills_up_within_lines_together(room, more):
     """Wherever it ends: each line is there once when there is room again, in order."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -129,8 +133,7 @@ def test_a_disk_that_fills_up_within_lines_together(room, more):
         disk.room = room
         ledger.write(b"".join(map(line, range(1, 6))))
         assert ledger.waiting == max(0, 5 - room // size)
-        for number in range(6, 6 + more):
-            ledger.write(line(number))
+        write(ledger, *range(6, 6 + more))
         disk.room = None
         ledger.tick(10.0)
         assert ledger.waiting == 0
@@ -139,18 +142,16 @@ def test_a_disk_that_fills_up_within_lines_together(room, more):
         ledger.close()
 
 
-def test_nothing_is_made_before_the_first_line(ledger, directory):
-    ledger.tick(0.0)
-    assert not directory.exists()
-
-
-def test_no_directory_no_ledger(tmp_path, monkeypatch):
+def test_nothing_is_made_before_the_first_line_or_without_a_directory(
+    ledger, directory, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    ledger = Ledger(None)
-    ledger.write(line(1))
     ledger.tick(0.0)
-    ledger.close()
-    assert ledger.waiting == 0
+    none = Ledger(None)
+    none.write(line(1))
+    none.tick(0.0)
+    none.close()
+    assert none.waiting == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,8 +189,7 @@ def test_a_full_disk(ledger, directory, disk, room, caplog):
     caplog.set_level(logging.INFO, "tokenhub.ledger")
     ledger.write(line(1))
     disk.room = room
-    for number in (2, 3, 4):
-        ledger.write(line(number))
+    write(ledger, 2, 3, 4)
     assert ledger.waiting == 3
     assert caplog.text.count("lines wait in memory and are written later") == 1
     assert ("No space left" in caplog.text) == (room == 0)
@@ -207,16 +207,13 @@ def test_a_full_disk(ledger, directory, disk, room, caplog):
     ledger.write(line(6))
     assert whole_lines(directory) == [line(number) for number in range(1, 7)]
     assert len(files(directory)) == 1
-    assert ingested(directory) == (
-        Ingested(6, 0, 0, sum(file.stat().st_size for file in files(directory))),
-        {f"key_{number}": 1 for number in range(1, 7)},
-    )
+    size = sum(file.stat().st_size for file in files(directory))
+    assert ingested(directory) == (Ingested(6, 0, 0, size), {f"key_{number}": 1 for number in range(1, 7)})
 
 
 def test_room_that_comes_byte_by_byte(ledger, directory, disk):
     disk.room = 0
-    for number in range(3):
-        ledger.write(line(number))
+    write(ledger, 0, 1, 2)
     now = 0.0
     while ledger.waiting:
         disk.room += 7
@@ -238,8 +235,7 @@ def test_a_reminder_comes_once_a_minute(ledger, disk, caplog):
 def test_memory_for_what_waits_has_an_end(ledger, directory, disk, monkeypatch, caplog):
     monkeypatch.setattr(ledger_module, "WAITING_BYTES", 3 * len(line(1)))
     disk.room = 0
-    for number in range(8):
-        ledger.write(line(number))
+    write(ledger, *range(8))
     assert ledger.waiting == 3
     ledger.tick(1.0)
     assert "(No space left on device): 3 lines wait, 5 are lost" in caplog.text
@@ -258,8 +254,7 @@ def test_memory_for_what_waits_has_an_end(ledger, directory, disk, monkeypatch, 
 
 def test_an_end_while_lines_wait(ledger, directory, disk, caplog):
     disk.room = 0
-    for number in range(3):
-        ledger.write(line(number))
+    write(ledger, 0, 1, 2)
     disk.room = len(line(0)) + 5
     ledger.close()
     assert whole_lines(directory) == [line(0)]
@@ -317,24 +312,16 @@ def test_a_directory_that_cant_be_made(tmp_path, caplog):
 # ---------------------------------------------------------------------- whatever happens
 
 
-_EVENTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("write"), st.integers(0, 60)),
-        st.tuples(st.just("write"), st.integers(0, 60)),
-        st.tuples(st.just("room"), st.none() | st.integers(0, 150)),
-        st.tuples(st.just("tick"), st.floats(0, 3)),
-    ),
-    max_size=40,
-)
+_WRITE = st.tuples(st.just("write"), st.integers(0, 60))
+_ROOM = st.tuples(st.just("room"), st.none() | st.integers(0, 150))
+_TICK = st.tuples(st.just("tick"), st.floats(0, 3))
+_EVENTS = st.lists(st.one_of(_WRITE, _WRITE, _ROOM, _TICK), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_EVENTS, st.sampled_from([100, 300, 10_000]))
 def test_every_line_once_and_in_order(events, file_bytes):
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         directory = Path(folder) / "ledger"
         ledger = Ledger(directory, 0, START)
         disk = Disk(ledger)
@@ -363,29 +350,6 @@ def test_every_line_once_and_in_order(events, file_bytes):
 
 # ---------------------------------------------------------------------- in a process of its own
 
-FULL = """
-import resource, sys
-from pathlib import Path
-from proxy.storage.ledger_files import Ledger
-directory, limit = Path(sys.argv[1]), int(sys.argv[2])
-def may_have(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-ledger = Ledger(directory, 0, 1764041226123)
-def write(number):
-    ledger.write(b'{"t":1764041226.5,"key":"key_%d","input":1,"x":"%b"}\\n' % (number, b"x" * 50))
-may_have(limit)
-for number in range(20):
-    write(number)
-assert ledger.waiting, "it was not full"
-ledger.tick(1.0)
-waiting = ledger.waiting
-may_have(resource.RLIM_INFINITY)
-write(20)
-assert ledger.waiting == waiting + 1
-ledger.tick(2.0)
-assert not ledger.waiting
-write(21)
-"""
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -400,8 +364,21 @@ while True:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 300, 333, 1000])
-def test_a_file_that_the_system_lets_grow_no_further(directory, limit):
-    subprocess.run([sys.executable, "-c", FULL, str(directory), str(limit)], check=True, capture_output=True)
+def test_a_file_that_the_system_lets_grow_no_further(ledger, directory, limit):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        write(ledger, *range(20))
+        assert ledger.waiting, "it was not full"
+        ledger.tick(1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    waiting = ledger.waiting
+    write(ledger, 20)
+    assert ledger.waiting == waiting + 1
+    ledger.tick(2.0)
+    assert not ledger.waiting
+    write(ledger, 21)
     found, counts = ingested(directory)
     assert (found.lines, found.torn) == (22, 0)
     assert counts == {f"key_{number}": 1 for number in range(22)}

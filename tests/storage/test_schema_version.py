@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -51,10 +52,8 @@ def test_it_is_moved_once_and_a_copy_is_kept(path):
     for _ in range(2):
         connect(str(path), said.append).close()
     kept = path.with_name("t.db.v2")
-    text = (
-        f"the state database {path} was moved from version 2 to version 3; {kept} is a copy of it as it was"
-    )
-    assert said == [text]
+    where = f"the state database {path} was moved from version 2 to version 3"
+    assert said == [f"{where}; {kept} is a copy of it as it was"]
     assert (version(path), version(kept)) == (3, 2)
     assert names(kept) == names(path) == ["a"]
     assert os.stat(kept).st_mode & 0o777 == 0o600
@@ -105,15 +104,12 @@ def test_several_that_move_it_at_once_make_one_copy(path):
     said: list[str] = []
     starts = threading.Barrier(4)
 
-    def run() -> None:
+    def run(_: int) -> None:
         starts.wait()
         connect(str(path), said.append).close()
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
     assert len(said) == 1
     assert sorted(name for name in folder(path) if ".v" in name) == ["t.db.v2"]
 
@@ -186,14 +182,16 @@ def test_nothing_there_or_in_it_is_no_damage(path):
     assert not path.exists()
     path.touch()
     assert check_file(str(path)) == 0
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StateError, match="not a database"):
+        check_file(str(path))
 
 
 def test_damage_is_found_without_changing_anything(path):
     connect(str(path)).close()
     with closing(sqlite3.connect(path)) as database:
-        database.executemany(
-            "INSERT INTO live_rows VALUES (?, 1.0, ?)", [(str(n), "x" * 500) for n in range(99)]
-        )
+        rows = [(str(n), "x" * 500) for n in range(99)]
+        database.executemany("INSERT INTO live_rows VALUES (?, 1.0, ?)", rows)
         database.commit()
         [size] = database.execute("PRAGMA page_size").fetchone()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -205,12 +203,6 @@ def test_damage_is_found_without_changing_anything(path):
     with pytest.raises(StateError):
         check_file(str(path))
     assert folder(path) == before
-
-
-def test_what_is_no_database_is_said(path):
-    path.write_bytes(b"no database" * 1000)
-    with pytest.raises(StateError, match="not a database"):
-        check_file(str(path))
 
 
 def test_a_key_that_cant_be_read_is_said(path):

@@ -34,3 +34,12 @@ def marked(text: str) -> tuple[str, list[tuple[int, int]]]:
         text = text[:offset] + text[offset + 1 :]
         places.append((text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)))
     return text, places
+
+
+def check_mistake(case: str, message: str) -> None:
+    """The only mistake of a file stands at its « mark; the message contains this."""
+    text, [place] = marked(case)
+    found = mistakes_of(text + "\n" + BASE)
+    assert [(m.line, m.column) for m in found] == [place], found
+    assert message in found[0].message
+    assert "geheim" not in found[0].message  # what may be a secret is never shown

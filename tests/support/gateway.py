@@ -26,3 +26,12 @@ def gateway(text: str, simulated: bool = False) -> Gateway:
     }
     catalog = Catalog(config, dict.fromkeys(providers, True), 0)
     return Gateway(config, catalog, providers, random.Random(0))
+
+
+def mock_text(url: str, server: str = "", provider: str = "", more: str = "") -> str:
+    """A configuration with one provider, ``mock``, of one model, ``mock/m``."""
+    listen = "" if "listen" in server else 'listen = ["127.0.0.1:0"]\n'
+    return (
+        f'[server]\n{listen}{server}\n[providers.mock]\nbase_url = "{url}"\napi_key_env = "MOCK_KEY"\n'
+        f'{provider}\n[models."mock/m"]\n{more}\n'
+    )

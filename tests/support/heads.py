@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httptools
 from hypothesis import strategies as st
 
 from proxy.relay.upstream.known_head import KnownHead, read_known_head
@@ -123,39 +122,6 @@ response_heads = heads(
         st.sampled_from([" OK", " ", "", " Not Found"]),
     ).map(str.encode)
 )
-
-
-class Reader:
-    """llhttp, strict: the oracle. ``accepted``: it took the whole head."""
-
-    def __init__(self, parser_class: Any, head: bytes) -> None:
-        self.accepted = False
-        self.target = self.reason = self.body = b""
-        self.complete = False
-        self.lines: list[tuple[bytes, bytes]] = []
-        self.parser = parser_class(self)
-        try:
-            self.parser.feed_data(head)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.error = error
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-
-    def on_status(self, reason: bytes) -> None:
-        self.reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value.strip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        self.accepted = True
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.complete = True
 
 
 def pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -316,6 +316,8 @@ OWN: dict[str, tuple[bytes, int]] = {
     "TRACE": (get(PATH, method=b"TRACE"), 405),
     "CONNECT with a path": (get(PATH, method=b"CONNECT"), 405),
     "star": (get(b"*", method=b"OPTIONS"), 404),
+    "PRI star": (get(b"*", method=b"PRI"), 404),
+    "an Expect that is not known, to read": (get(b"/healthz", b"Expect: tea"), 417),
     "POST star": (first(b"POST * HTTP/1.1"), 404),
     "no path in an absolute target": (first(b"POST http://g HTTP/1.1"), 405),
     "two slashes first": (first(b"POST //v1/chat/completions HTTP/1.1"), 404),

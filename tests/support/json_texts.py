@@ -56,6 +56,10 @@ def pieces_of(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[a:b] for a, b in pairwise(edges)]
 
 
+def bytewise(body: bytes) -> list[bytes]:
+    return [body[at : at + 1] for at in range(len(body))]
+
+
 def scan(pieces: list[bytes]) -> ModelSpan | None:
     scanner = ModelScanner()
     for i, piece in enumerate(pieces):

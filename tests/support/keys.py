@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from proxy.access.grants import Grant, KeyTable
 from proxy.access.key import Key, digest_of
 from proxy.access.limits import Account, Accounts, memory_bytes
 from proxy.access.permits import Month
+from proxy.errors import GatewayError
 from proxy.routing.catalog import Catalog
 from proxy.server.single import Server
 from proxy.storage import database as state
 from proxy.storage import key_table, ledger_ingest
-from tests.support.fakes import RawClient
+from tests.support.fakes import RawClient, ScriptedProvider
 
 SECRET = b"th-" + b"s" * 43
 # A Monday noon, in UTC: 2026-06-01 12:00.
@@ -94,6 +96,17 @@ def table_of(*keys: Key, is_open: bool = False) -> KeyTable:
     return KeyTable([(key, slot) for slot, key in enumerate(keys)], accounts_of(), is_open=is_open)
 
 
+async def opened(
+    start: Callable[[str], Awaitable[Server]], provider: ScriptedProvider, more: str = ""
+) -> tuple[Server, RawClient]:
+    """A gateway in front of a provider, and a client of it.
+
+    :param more: what follows in its configuration.
+    """
+    server = await start(CONFIG.format(url=provider.url, more=more))
+    return server, await RawClient.connect(server)
+
+
 def bearer(secret: bytes) -> bytes:
     return b"Authorization: Bearer %b\r\n" % secret
 
@@ -123,6 +136,10 @@ async def ask(
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     await client.post(body, extra=extra + (bearer(secret) if secret else b""))
     return await client.response()
+
+
+def kind_of(error: GatewayError) -> tuple[int, str, str, str | None]:
+    return error.status, error.type, error.code, error.param
 
 
 def check_error(

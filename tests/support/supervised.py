@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from proxy.config.settings import Listen
 from proxy.control.routes_file import RoutesFile
 from proxy.server.supervisor import Supervisor
 from tests.support.fakes import RawClient
@@ -34,12 +35,16 @@ two = ["a/m", "b/m"]  # a comment
 class Running:
     """A supervisor with two workers, started from a file."""
 
-    def __init__(self, folder: Path, a: str, b: str) -> None:
+    def __init__(self, folder: Path, a: str, b: str, text: str = TEXT) -> None:
         self.path = folder / "routes.toml"
-        self.path.write_text(TEXT.format(folder=folder, a=a, b=b))
+        self.path.write_text(text.format(folder=folder, a=a, b=b))
         file = RoutesFile(self.path)
         self.supervisor = Supervisor(file.load(), {}, file, 2)
         self.addresses = self.supervisor.addresses
+
+    @property
+    def admin_address(self) -> Listen | None:
+        return self.supervisor.admin_address
 
     @property
     def pids(self) -> list[int]:

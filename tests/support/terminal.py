@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,6 +34,17 @@ auth = "none"
 [aliases]
 best = ["p/big"]
 """
+
+
+class Stream(io.StringIO):
+    """What is printed to; a terminal, or none."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
 
 
 class Terminal:

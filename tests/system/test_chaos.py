@@ -49,8 +49,13 @@ class Chaos:
                 await call.answer(b'{"error":{"message":"early"}}', b"503 Busy")
                 await call.gone()
                 return
-            _, body = await call.request()
-            await getattr(self, fate)(call, json.loads(body))
+            body = json.loads((await call.request())[1])
+            if fate in STATUSES:
+                await call.answer(
+                    self.said(body), STATUSES[fate], b"retry-after-ms: 20\r\n" * (fate == "busy")
+                )
+            else:
+                await getattr(self, fate)(call, body)
 
     def said(self, body: dict) -> bytes:
         return json.dumps({"by": self.name, "to": body["id"]}).encode()
@@ -71,15 +76,6 @@ class Chaos:
             await self.pause()
             await call.send(whole[cut:])
         await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
-
-    async def fails(self, call: Call, body: dict) -> None:
-        await call.answer(self.said(body), b"500 Oops")
-
-    async def is_busy(self, call: Call, body: dict) -> None:
-        await call.answer(self.said(body), b"429 Slow", b"retry-after-ms: 20\r\n")
-
-    async def blames_the_client(self, call: Call, body: dict) -> None:
-        await call.answer(self.said(body), b"404 None")
 
     async def closes(self, call: Call, body: dict) -> None:
         raise ConnectionError
@@ -119,7 +115,13 @@ class Chaos:
         await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
-FATES = ["early", "good", *(name for name in vars(Chaos) if name not in ("pause", "said") and name[0] != "_")]
+STATUSES = {"fails": b"500 Oops", "busy": b"429 Slow", "blames the client": b"404 None"}
+FATES = [
+    "early",
+    "good",
+    *STATUSES,
+    *(name for name in vars(Chaos) if name not in ("pause", "said") and name[0] != "_"),
+]
 
 
 async def one(server, number: int, rng: Random) -> str:
@@ -132,18 +134,13 @@ async def one(server, number: int, rng: Random) -> str:
     extra = b"X-Inferoute-Timeout: 0.05\r\n"
     if rng.random() < 0.4:
         extra += b"X-Inferoute-Fallback: %b\r\n" % rng.choice([b"b/m", b"a/n, b/n", b"hedged", b"two, n"])
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\n%b" % extra
     if rng.random() < 0.3:
-        head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n%b\r\n" % extra
-        )
-        pieces = [head, *(chunk(body[at : at + 900]) for at in range(0, len(body), 900)), b"0\r\n\r\n"]
+        chunks = (chunk(body[at : at + 900]) for at in range(0, len(body), 900))
+        pieces = [head + b"Transfer-Encoding: chunked\r\n\r\n", *chunks, b"0\r\n\r\n"]
     else:
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n%b\r\n" % (
-            len(body),
-            extra,
-        )
         cut = rng.randrange(len(body))
-        pieces = [head + body[:cut], body[cut:]]
+        pieces = [head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:cut], body[cut:]]
     client = await RawClient.connect(server)
     leaves_after = rng.random() * 0.03 if rng.random() < 0.3 else 5.0
     try:

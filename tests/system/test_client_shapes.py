@@ -11,8 +11,9 @@ import openai
 import pytest
 
 from proxy.simulator.server import Simulator
-from tests.support.fakes import RawClient, dead_url, post
+from tests.support.fakes import RawClient, answers, dead_url, hangs, post
 from tests.support.keys import admin, make
+from tests.support.scripts import answer, says
 
 CONFIG = """
 [timeouts]
@@ -31,6 +32,12 @@ output_price = 2
 [models."a/other"]
 """
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture(name="server")
+async def _server(start):
+    """A gateway whose provider is not there."""
+    return await start(CONFIG.format(url=dead_url()))
 
 
 @pytest.fixture
@@ -85,8 +92,7 @@ def check(error: Any, kind: type[Exception], type: str, code: str | None) -> Non
 # ---------------------------------------------------------------------- errors, as Anthropic's SDK has them
 
 
-async def test_an_unknown_model(start):
-    server = await start(CONFIG.format(url=dead_url()))
+async def test_an_unknown_model(server):
     error = await refusal(server, model="claude-none")
     check(error, anthropic.NotFoundError, "not_found_error", "model_not_found")
     assert error.body["error"]["param"] == "model"
@@ -98,20 +104,17 @@ async def test_a_model_without_the_endpoint(start):
     check(error, anthropic.BadRequestError, "invalid_request_error", "unsupported_endpoint")
 
 
-async def test_a_body_that_is_too_large(start):
-    error = await refusal(await start(CONFIG.format(url=dead_url())), text="x" * 3000)
+async def test_a_body_that_is_too_large(server):
+    error = await refusal(server, text="x" * 3000)
     check(error, anthropic.ContentTooLargeError, "request_too_large", "body_too_large")
 
 
-async def test_refusals_of_a_key(start):
-    server = await start(CONFIG.format(url=dead_url()))
+async def test_refusals_of_a_key(server):
     _, secret = await make(server, models=["a/other"], rpm=2)
     check(
-        await refusal(server, "th-x"),
-        anthropic.AuthenticationError,
-        "authentication_error",
+        await refusal(server, "th-x"), anthropic.AuthenticationError, "authentication_error",
         "invalid_api_key",
-    )
+    )  # fmt: skip
     for _ in range(2):
         error = await refusal(server, secret.decode())
         check(error, anthropic.PermissionDeniedError, "permission_error", "model_not_allowed")
@@ -133,48 +136,35 @@ async def test_a_month_that_is_used_up_and_an_answer_that_is_too_long(start, sim
     check(error, anthropic.UnprocessableEntityError, "invalid_request_error", "max_tokens_exceeded")
 
 
-async def test_attempts_that_fail(provider, start):
-    async def silent(call):
-        await call.request()
-        await call.gone()
-
-    async def odd(call):
-        await call.request()
-        await call.send(b"nonsense\r\n\r\n")
-        await call.gone()
-
+async def test_attempts_that_fail(provider, start, server):
+    error = await refusal(server)
+    check(error, anthropic.ServiceUnavailableError, "api_error", "provider_unreachable")
     server = await start(CONFIG.format(url=provider.url))
     for script, kind, type, code in (
-        (silent, anthropic.GatewayTimeoutError, "timeout_error", "provider_timeout"),
-        (odd, anthropic.InternalServerError, "api_error", "provider_bad_answer"),
+        (hangs, anthropic.GatewayTimeoutError, "timeout_error", "provider_timeout"),
+        (says(b"nonsense\r\n\r\n"), anthropic.InternalServerError, "api_error", "provider_bad_answer"),
     ):
         provider.script = script
         error = await refusal(server)
         check(error, kind, type, code)
         assert error.response.headers["x-inferoute-provider"] == "a"
-    server = await start(CONFIG.format(url=dead_url()))
-    error = await refusal(server)
-    check(error, anthropic.ServiceUnavailableError, "api_error", "provider_unreachable")
 
 
 @pytest.mark.interpreted
-async def test_overload(start, monkeypatch):
-    server = await start(CONFIG.format(url=dead_url()))
+async def test_overload(server, monkeypatch):
     monkeypatch.setattr(server.gateway, "overload", SimpleNamespace(is_on=True, turns_away=lambda _: True))
     error = await refusal(server)
     check(error, anthropic.ServiceUnavailableError, "overloaded_error", "overloaded")
 
 
-async def test_counting_tokens(start):
-    server = await start(CONFIG.format(url=dead_url()))
+async def test_counting_tokens(server):
     async with claude(server) as client:
         with pytest.raises(anthropic.NotFoundError) as caught:
             await client.messages.count_tokens(model="none", messages=HI)
     check(caught.value, anthropic.NotFoundError, "not_found_error", "model_not_found")
 
 
-async def test_paths_below_messages_and_a_base_url_with_a_version(start):
-    server = await start(CONFIG.format(url=dead_url()))
+async def test_paths_below_messages_and_a_base_url_with_a_version(server):
     async with claude(server) as client:
         with pytest.raises(anthropic.NotFoundError) as caught:
             await client.messages.batches.list()
@@ -202,9 +192,7 @@ async def test_paths_below_messages_and_a_base_url_with_a_version(start):
     ],
     ids=["length", "line", "absolute", "large", "slow", "unframed", "method", "body", "chunks"],
 )
-async def test_errors_of_heads_and_framing(start, path, head, status):
-    server = await start(CONFIG.format(url=dead_url()))
-    client = await RawClient.connect(server)
+async def test_errors_of_heads_and_framing(client, path, head, status):
     await client.send(head.replace(b"%b", path))
     got, fields, body = await client.response()
     said = json.loads(body)
@@ -220,23 +208,17 @@ async def test_errors_of_heads_and_framing(start, path, head, status):
         b"POST /v1/messagesX HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nbad header\r\n\r\n",
         b"POST /v1/responses HTTP/1.1\r\nHost: g\r\nanthropic-version: 1\r\nContent-Length: 2\r\n\r\n{}",
-        b"GET /v1/models/none HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"nonsense\r\n\r\n",
-        b"\x00\r\n\r\n",
+        b"GET /v1/models/none HTTP/1.1\r\nHost: g\r\n\r\n", b"nonsense\r\n\r\n", b"\x00\r\n\r\n",
     ],
-)
-async def test_elsewhere_errors_are_openais(start, head):
-    server = await start(CONFIG.format(url=dead_url()))
-    client = await RawClient.connect(server)
+)  # fmt: skip
+async def test_elsewhere_errors_are_openais(client, head):
     await client.send(head)
     _, fields, body = await client.response()
     assert json.loads(body).keys() == {"error"}
     assert b"request-id" not in fields
 
 
-async def test_the_shape_is_that_of_each_request_on_a_connection(start):
-    server = await start(CONFIG.format(url=dead_url()))
-    client = await RawClient.connect(server)
+async def test_the_shape_is_that_of_each_request_on_a_connection(client):
     for path, shape in ((b"/v1/messages", 3), (b"/v1/chat/completions", 1), (b"/v1/messages", 3)):
         await client.send(post(b'{"model":"none"}', path))
         status, _, body = await client.response()
@@ -245,16 +227,9 @@ async def test_the_shape_is_that_of_each_request_on_a_connection(start):
 
 @pytest.mark.parametrize(("extra", "told"), [(b"", None), (b"Request-Id: req_theirs\r\n", "req_theirs")])
 async def test_passed_answers_have_a_request_id(provider, start, extra, told):
-    body = (
-        b'{"id":"m","type":"message","role":"assistant","model":"x","content":[],"usage":{"input_tokens":1}}'
-    )
-
-    async def script(call):
-        while True:
-            await call.request()
-            await call.answer(body, extra=extra)
-
-    provider.script = script
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": []}
+    body = json.dumps(message | {"usage": {"input_tokens": 1}}).encode()
+    provider.script = answers(body, extra=extra)
     server = await start(CONFIG.format(url=provider.url))
     async with claude(server) as client:
         for _ in range(2):
@@ -267,11 +242,9 @@ async def test_passed_answers_have_a_request_id(provider, start, extra, told):
 
 
 async def test_a_providers_error_passes_as_it_is(provider, start):
-    async def script(call):
-        await call.request()
-        await call.answer(b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', b"529 Busy")
-
-    provider.script = script
+    provider.script = says(
+        answer(b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', b"529 Busy")
+    )
     error = await refusal(await start(CONFIG.format(url=provider.url)))
     assert isinstance(error, anthropic.OverloadedError)
     assert error.request_id == error.response.headers["x-inferoute-request-id"]
@@ -316,9 +289,7 @@ async def test_counting_input_tokens_is_free(start, simulated):
 
 @pytest.mark.parametrize("path", ["/v1/responses/compact", "/responses/input_tokens"])
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD"])
-async def test_they_are_posts(start, path, method):
-    server = await start(CONFIG.format(url=dead_url()))
-    client = await RawClient.connect(server)
+async def test_they_are_posts(client, path, method):
     await client.send(f"{method} {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n".encode())
     answer = await client.rest()
     assert answer.startswith(b"HTTP/1.1 405 ")

@@ -35,6 +35,11 @@ def config(provider: ScriptedProvider, server: str = "", more: str = "") -> str:
     )
 
 
+@pytest.fixture(name="server")
+async def _server(provider, start):
+    return await start(config(provider), MOCK_KEY="k")
+
+
 async def send(client: RawClient, data: bytes, slowly: bool) -> None:
     """``slowly``: each byte is a read of its own. A gateway that has closed already is no fault here."""
     try:
@@ -57,9 +62,8 @@ def answers(received: bytes) -> list[int]:
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["whole", "byte by byte"])
 @pytest.mark.parametrize("group", cases.REFUSED)
-async def test_what_is_refused(provider, start, group, slowly):
+async def test_what_is_refused(provider, server, group, slowly):
     """One error, then the end: a good request behind it is not answered, and no provider gets any."""
-    server = await start(config(provider), MOCK_KEY="k")
     for name, sent in cases.REFUSED[group].items():
         client = await RawClient.connect(server)
         await send(client, sent + GOOD, slowly and len(sent) < 1000)
@@ -74,9 +78,8 @@ async def test_what_is_refused(provider, start, group, slowly):
 
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["whole", "byte by byte"])
-async def test_what_is_taken(provider, start, slowly):
+async def test_what_is_taken(provider, server, slowly):
     """What a provider gets is the same, in whatever pieces it came, and a second request behind it too."""
-    server = await start(config(provider), MOCK_KEY="k")
     for name, (sent, expected) in cases.TAKEN.items():
         client = await RawClient.connect(server)
         closes = b" HTTP/1.0\r\n" in sent
@@ -104,10 +107,8 @@ async def test_what_is_taken(provider, start, slowly):
         b"Content-Type:\r\n",
     ],
 )
-async def test_a_body_that_is_not_said_to_be_json(provider, start, lines):
+async def test_a_body_that_is_not_said_to_be_json(provider, client, lines):
     """The connection is kept, and nothing of it reaches a provider."""
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     bad = cases.field(*lines.split(b"\r\n")[:-1])
     for _ in range(2):  # a head that comes again too
         await client.send(bad)
@@ -123,12 +124,11 @@ async def test_a_body_that_is_not_said_to_be_json(provider, start, lines):
     assert (await asyncio.wait_for(client.response(), 10))[0] == 200
 
 
-async def test_what_is_answered_here(provider, start, caplog):
+async def test_what_is_answered_here(provider, server, caplog):
     """One answer; what stands behind it is a request only where all agree that it is one.
 
     And none is a way to fill the log.
     """
-    server = await start(config(provider), MOCK_KEY="k")
     kept = set()
     for name, (sent, status) in cases.OWN.items():
         client = await RawClient.connect(server)
@@ -149,12 +149,7 @@ async def test_what_is_answered_here(provider, start, caplog):
         provider.seen.clear()
         assert not caplog.records, name
     assert {"two slashes", "NUL, escaped", "a model with dots", "1.0 that wants to be kept"} < kept
-    assert not kept & {
-        "GET with a body",
-        "WebSocket",
-        "h2c",
-        "CONNECT with a path",
-    }
+    assert not kept & {"GET with a body", "WebSocket", "h2c", "CONNECT with a path"}
 
 
 @pytest.mark.parametrize(
@@ -162,18 +157,14 @@ async def test_what_is_answered_here(provider, start, caplog):
     [(b"Expect: tea",), (b"Expect: 100-continue, tea",), (b"Expect: 100-continue",) * 2, (b"Expect: 100",),
      (b"Expect: 100-continue\xa0",)],
 )  # fmt: skip
-async def test_an_expectation_that_is_not_met(provider, start, lines):
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
+async def test_an_expectation_that_is_not_met(provider, client, lines):
     await client.send(cases.field(*lines) + GOOD)
     assert answers(await asyncio.wait_for(client.rest(), 10)) == [417]
     assert provider.connections == 0
 
 
-async def test_an_expectation_in_http_1_0_is_not_there(provider, start):
+async def test_an_expectation_in_http_1_0_is_not_there(server, client):
     """RFC 9110 section 10.1.1: an answer of 100 would be taken for the answer."""
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     sent = cases.TAKEN["Expect in 1.0"][0]
     at = len(sent) - len(cases.BODY)
     await client.send(sent[:at])
@@ -238,10 +229,8 @@ async def test_what_has_its_answer_counts_until_it_has_ended(provider, start, mo
     assert (door._inside, door._count) == ({}, {})
 
 
-async def test_what_has_its_answer_has_an_end(provider, start, monkeypatch):
+async def test_what_has_its_answer_has_an_end(server, client, monkeypatch):
     monkeypatch.setattr("proxy.relay.downstream.client_flow._LINGER_S", 0.1)
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
     assert (await client.response())[0] == 200
     assert await asyncio.wait_for(client.rest(), 10) == b""
@@ -288,20 +277,7 @@ async def test_a_body_that_drips_for_ever(provider, start, monkeypatch, framing)
     assert provider.connections == 0
 
 
-async def test_a_flood_of_tiny_chunks(provider, start):
-    """Each byte a chunk with an extension: nothing of it is kept but the byte."""
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    body = cases.BODY + b" " * 20_000
-    wire = b"".join(b"1;%b\r\n%c\r\n" % (b"x" * 100, byte) for byte in body)
-    await client.send(cases.chunks(wire + b"0\r\n\r\n") + GOOD)
-    assert (await client.response())[2] == cases.SENT + b" " * 20_000
-    assert (await client.response())[2] == cases.SENT
-
-
-async def test_a_pipeline_of_many_tiny_requests(provider, start):
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
+async def test_a_pipeline_of_many_tiny_requests(provider, client):
     wrong = cases.request(b"Content-Length: 2", body=b"{}")
     sending = asyncio.create_task(client.send((GOOD + wrong) * 300))
     for number in range(300):
@@ -321,37 +297,46 @@ def admin_request(first: bytes, *lines: bytes, body: bytes = b"") -> bytes:
     return cases.request(*lines, first=first, host=ADMIN, body=body)
 
 
+async def to_admin(server, sent: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
+    """One request to the admin listener, on a connection of its own."""
+    client = await RawClient.to(server.admin_address)
+    await client.send(sent)
+    answer = await asyncio.wait_for(client.response(), 10)
+    client.close()
+    return answer
+
+
 SMUGGLED = admin_request(b"DELETE /admin/v1/aliases/mine HTTP/1.1")
 RELOAD = b"POST /admin/v1/reload HTTP/1.1"
 JSON = b"Content-Type: application/json"
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    "sent",
     [
-        (admin_request(RELOAD, JSON, b"Content-Length: 4", cases.CHUNKED, body=b"0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, cases.CHUNKED, b"Content-Length: 4", body=b"0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, b"Content-Length: 2", b"Content-Length: 0", body=b"{}"), 400),
-        (admin_request(RELOAD, JSON, b"Content-Length : 2", body=b"{}"), 400),
-        (admin_request(RELOAD, JSON, b"Content-Length: +2", body=b"{}"), 400),
-        (admin_request(RELOAD, JSON, b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, cases.CHUNKED, body=b"0x2\r\n{}\r\n0\r\n\r\n"), 400),
-        (admin_request(RELOAD, JSON, cases.CHUNKED, body=b"2\n{}\n0\n\n"), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\nY: b"), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\0"), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X : a"), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", *[b"X: a"] * 300), 400),
-        (admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: " + b"a" * 2 * MAX_LINE_BYTES), 400),
+        admin_request(RELOAD, JSON, b"Content-Length: 4", cases.CHUNKED, body=b"0\r\n\r\n"),
+        admin_request(RELOAD, JSON, cases.CHUNKED, b"Content-Length: 4", body=b"0\r\n\r\n"),
+        admin_request(RELOAD, JSON, b"Content-Length: 2", b"Content-Length: 0", body=b"{}"),
+        admin_request(RELOAD, JSON, b"Content-Length : 2", body=b"{}"),
+        admin_request(RELOAD, JSON, b"Content-Length: +2", body=b"{}"),
+        admin_request(RELOAD, JSON, b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
+        admin_request(RELOAD, JSON, b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"),
+        admin_request(RELOAD, JSON, b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"),
+        admin_request(RELOAD, JSON, cases.CHUNKED, body=b"0x2\r\n{}\r\n0\r\n\r\n"),
+        admin_request(RELOAD, JSON, cases.CHUNKED, body=b"2\n{}\n0\n\n"),
+        admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\nY: b"),
+        admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: a\0"),
+        admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X : a"),
+        admin_request(b"GET /admin/v1/routes HTTP/1.1", *[b"X: a"] * 300),
+        admin_request(b"GET /admin/v1/routes HTTP/1.1", b"X: " + b"a" * 2 * MAX_LINE_BYTES),
     ],
 )
-async def test_nothing_is_smuggled_to_the_admin_api(provider, start, sent, status):
+async def test_nothing_is_smuggled_to_the_admin_api(provider, start, sent):
     server = await start(config(provider, more='[aliases]\nmine = ["mock/m"]'), MOCK_KEY="k")
     client = await RawClient.to(server.admin_address)
     await send(client, sent + SMUGGLED, False)
     received = await asyncio.wait_for(client.rest(), 10)
-    assert answers(received) == [status]
+    assert answers(received) == [400]
     assert "mine" in server.gateway.config.aliases
 
 
@@ -379,31 +364,25 @@ async def watching(server) -> RawClient:
     return client
 
 
-async def test_connections_to_the_admin_listener_are_limited(provider, start, monkeypatch):
+async def test_connections_to_the_admin_listener_are_limited(server, monkeypatch):
     monkeypatch.setattr("proxy.control.aiohttp_protocol.MAX_CONNECTIONS", 2)
-    server = await start(config(provider), MOCK_KEY="k")
     clients = [await watching(server) for _ in range(2)]
     assert "Too many" in await overloaded(await RawClient.to(server.admin_address))
     clients.pop().close()
     async with asyncio.timeout(10):
         while True:
-            client = await RawClient.to(server.admin_address)
-            await client.send(admin_request(b"GET /healthz HTTP/1.1"))
-            if (await client.response())[0] == 200:
+            if (await to_admin(server, admin_request(b"GET /healthz HTTP/1.1")))[0] == 200:
                 break
 
 
-async def test_connections_without_a_request_lock_nobody_out_of_the_admin_listener(provider, start):
-    server = await start(config(provider), MOCK_KEY="k")
+async def test_connections_without_a_request_lock_nobody_out_of_the_admin_listener(server):
     busy = await watching(server)
     begun = await RawClient.to(server.admin_address)
     await begun.send(b"GET /hea")
     idle = [await RawClient.to(server.admin_address) for _ in range(MAX_CONNECTIONS)]
     for path in (b"/healthz", b"/metrics", b"/admin/v1/routes"):
         for _ in range(2):
-            client = await RawClient.to(server.admin_address)
-            await client.send(admin_request(b"GET %b HTTP/1.1" % path))
-            assert (await asyncio.wait_for(client.response(), 10))[0] == 200
+            assert (await to_admin(server, admin_request(b"GET %b HTTP/1.1" % path)))[0] == 200
     # Those that came first, and of those that have sent nothing.
     assert [await asyncio.wait_for(one.rest(), 10) for one in idle[:6]] == [b""] * 6
     await begun.send(b"lthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -420,10 +399,9 @@ async def test_a_head_that_never_comes_to_the_admin_listener(provider, start, se
     assert await asyncio.wait_for(client.rest(), 10) == b""
 
 
-async def test_a_body_that_never_comes_to_the_admin_listener(provider, start, monkeypatch):
+async def test_a_body_that_never_comes_to_the_admin_listener(server, monkeypatch):
     monkeypatch.setattr("proxy.control.admin.inputs.MAX_BODY_S", 0.1)
     monkeypatch.setattr("proxy.control.aiohttp_protocol.LINGER_S", 0.1)
-    server = await start(config(provider), MOCK_KEY="k")
     client = await RawClient.to(server.admin_address)
     await client.send(
         admin_request(b"POST /admin/v1/explain HTTP/1.1", JSON, b"Content-Length: 100", body=b"{")
@@ -433,12 +411,10 @@ async def test_a_body_that_never_comes_to_the_admin_listener(provider, start, mo
     assert await asyncio.wait_for(client.rest(), 10) == b""
 
 
-async def test_what_is_explained_is_no_reason_to_hold_up_requests(provider, start):
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.to(server.admin_address)
+async def test_what_is_explained_is_no_reason_to_hold_up_requests(server):
     length = b"Content-Length: %d" % (MAX_EXPLAINED_BYTES + 1)
-    await client.send(admin_request(b"POST /admin/v1/explain HTTP/1.1", JSON, length))
-    status, _, body = await asyncio.wait_for(client.response(), 10)
+    sent = admin_request(b"POST /admin/v1/explain HTTP/1.1", JSON, length)
+    status, _, body = await to_admin(server, sent)
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (413, "body_too_large")
     assert "4 MiB" in error["message"]
@@ -457,10 +433,8 @@ def sends(data: bytes) -> Script:
 
 
 @pytest.mark.parametrize("name", cases.NO_ANSWERS)
-async def test_what_is_no_answer(provider, start, name):
+async def test_what_is_no_answer(provider, client, name):
     provider.script = sends(cases.NO_ANSWERS[name])
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     await client.send(GOOD)
     head = await asyncio.wait_for(client.head(), 10)
     received = head + await client.reader.readexactly(
@@ -473,11 +447,9 @@ async def test_what_is_no_answer(provider, start, name):
 
 
 @pytest.mark.parametrize("name", cases.PASSES)
-async def test_what_of_an_answer_passes(provider, start, name):
+async def test_what_of_an_answer_passes(provider, client, name):
     lines, expected = cases.PASSES[name]
     provider.script = sends(cases.answer(*lines, b"Content-Length: 2"))
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     await client.send(GOOD)
     head = await asyncio.wait_for(client.head(), 10)
     ours = (b"Content-Type", b"Content-Length", b"X-Inferoute-")
@@ -488,26 +460,11 @@ async def test_what_of_an_answer_passes(provider, start, name):
     client.close()
 
 
-@pytest.mark.parametrize("sent", [b"{}EVIL", b"{}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
-async def test_what_stands_behind_an_answer_is_nobodys(provider, start, sent):
-    """Else it would be the answer to another client's request."""
-    provider.script = sends(cases.answer(b"Content-Length: 2", body=sent))
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    for number in range(3):
-        await client.send(GOOD)
-        status, _, body = await asyncio.wait_for(client.response(), 10)
-        assert (status, body, provider.connections) == (200, b"{}", number + 1)
-    client.close()
-
-
 # ---------------------------------------------------------------------- names
 
 
-async def test_names_of_clients_make_no_lines(provider, start, caplog):
+async def test_names_of_clients_make_no_lines(server, client, caplog):
     """Whatever a client calls a model: one answer in its envelope, and nothing of it outside of JSON."""
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
     for name in cases.NAMES:
         body = orjson.dumps({"model": name})
         await client.send(cases.request(b"Content-Length: %d" % len(body), body=body))
@@ -521,14 +478,11 @@ async def test_names_of_clients_make_no_lines(provider, start, caplog):
         }, name  # fmt: skip
     await client.send(cases.request(b"Content-Length: %d" % len(cases.HALF), body=cases.HALF))
     assert (await client.response())[0] in (400, 404)
-    admin = await RawClient.to(server.admin_address)
-    await admin.send(admin_request(b"GET /admin/v1/requests?limit=100 HTTP/1.1"))
-    rows = json.loads((await admin.response())[2])["data"]
-    assert [row["model_requested"] for row in rows[::-1]][: len(cases.NAMES)] == [
-        n[:200] for n in cases.NAMES
-    ]
-    await admin.send(admin_request(b"GET /metrics HTTP/1.1"))
-    metrics = (await admin.response())[2]
+    listed = await to_admin(server, admin_request(b"GET /admin/v1/requests?limit=100 HTTP/1.1"))
+    rows = json.loads(listed[2])["data"]
+    names = [row["model_requested"] for row in rows[::-1]]
+    assert names[: len(cases.NAMES)] == [name[:200] for name in cases.NAMES]
+    metrics = (await to_admin(server, admin_request(b"GET /metrics HTTP/1.1")))[2]
     assert b"evil" not in metrics
     assert b"SUM" not in metrics
     assert not caplog.records
@@ -538,9 +492,7 @@ async def test_names_of_clients_make_no_lines(provider, start, caplog):
 @pytest.mark.parametrize(
     "value", [b"\xff\xfe", b"=1+1", b"a,\xc3\xa9", b"<b>", b"nan", b"1e999", b"a" * 9000]
 )
-async def test_values_of_our_headers_make_no_lines(provider, start, header, value):
-    server = await start(config(provider), MOCK_KEY="k")
-    client = await RawClient.connect(server)
+async def test_values_of_our_headers_make_no_lines(client, header, value):
     await client.send(cases.field(header + b": " + value) + GOOD)
     status, fields, answer = await client.response()
     assert status in (400, 404)
@@ -565,15 +517,14 @@ async def test_names_of_keys_are_no_formulas_and_no_labels(provider, start, tmp_
     for secret in made.values():
         await client.send(cases.field(b"Authorization: Bearer " + secret))
         assert (await client.response())[0] == 200
-    admin = await RawClient.to(server.admin_address)
-    await admin.send(admin_request(b"GET /metrics HTTP/1.1"))
-    families = [*text_string_to_metric_families((await admin.response())[2].decode())]
+    metrics = (await to_admin(server, admin_request(b"GET /metrics HTTP/1.1")))[2].decode()
+    families = [*text_string_to_metric_families(metrics)]
     labels = {value for family in families for sample in family.samples for value in sample.labels.values()}
     assert labels >= made.keys()
 
     async def cells() -> list[str]:
-        await admin.send(admin_request(b"GET /admin/v1/usage?by=key&format=csv HTTP/1.1"))
-        return [row[0] for row in csv.reader(io.StringIO((await admin.response())[2].decode()))][1:]
+        sent = admin_request(b"GET /admin/v1/usage?by=key&format=csv HTTP/1.1")
+        return [row[0] for row in csv.reader(io.StringIO((await to_admin(server, sent))[2].decode()))][1:]
 
     async with asyncio.timeout(10):
         while len(await cells()) < len(made):  # the books are written beside it

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from proxy.control.routes_file import RoutesFile
+from proxy.relay.downstream.connection import ClientConnection
 from proxy.server import listeners
 from proxy.server.single import Server
 from tests.support.fakes import (
@@ -29,6 +30,7 @@ from tests.support.fakes import (
     streams,
     until,
 )
+from tests.support.scripts import Plays, begun, head
 
 TEXT = """
 [server]
@@ -103,12 +105,39 @@ class Secured:
         """A connection without a handshake."""
         return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
 
-    def blocking(self) -> ssl.SSLSocket:
-        """A client that is not of this event loop."""
-        raw = socket.create_connection(("127.0.0.1", self.port), 10)
-        wrap = self.issuer.client.wrap_socket
-        self.clients.append(wrap(raw, server_hostname="localhost", suppress_ragged_eofs=False))
+    async def blocking(self, request: bytes = post(BODY)) -> ssl.SSLSocket:
+        """A client that is not of this event loop, and has sent a request."""
+
+        def connect() -> None:
+            raw = socket.create_connection(("127.0.0.1", self.port), 10)
+            wrap = self.issuer.client.wrap_socket
+            self.clients.append(wrap(raw, server_hostname="localhost", suppress_ragged_eofs=False))
+            self.clients[-1].sendall(request)
+
+        await asyncio.to_thread(connect)
         return self.clients[-1]
+
+    async def connection(self) -> ClientConnection:
+        """The only one, as the gateway has it."""
+        await until(lambda: self.connections)
+        [found] = self.server.gateway.connections
+        return found
+
+
+async def read(client: ssl.SSLSocket, end: bytes | None = None) -> int:
+    """Read until these bytes have come, or None: until the connection closes; returns how many it were."""
+
+    def run() -> int:
+        got, tail = 0, b""
+        while end is None or end not in tail:
+            data = client.recv(1 << 20)
+            if not data and end is None:
+                break
+            assert data
+            got, tail = got + len(data), tail[-16:] + data
+        return got
+
+    return await asyncio.to_thread(run)
 
 
 @pytest.fixture
@@ -130,6 +159,16 @@ async def secured(issuer, provider):
         await one.server.close()
 
 
+@pytest.fixture
+async def gateway(secured):
+    return await secured()
+
+
+@pytest.fixture(name="client")
+async def _client(gateway):
+    return await gateway.connect()
+
+
 def certificate(client: RawClient) -> bytes:
     """What the other side has shown."""
     return client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -138,37 +177,38 @@ def certificate(client: RawClient) -> bytes:
 # ---------------------------------------------------------------------- what a plain listener does too
 
 
-async def test_requests_on_a_connection_that_is_kept(secured, provider):
-    gateway = await secured()
-    client = await gateway.connect()
+async def test_requests_on_a_connection_that_is_kept(gateway, client):
     assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() is None  # it did not ask
     for number in range(20):
         body = b'{"model":"mock/m","n":%d}' % number
         await client.post(body)
         assert (await client.response())[2] == body.replace(b"mock/m", b"m")
+    for path, status in ((b"/v1/models", 200), (b"/healthz", 200), (b"/none", 404)):  # answered here
+        await client.send(post(BODY) + b"GET %b HTTP/1.1\r\nHost: g\r\n\r\n" % path)  # pipelined
+        assert (await client.response())[0] == 200
+        got, _, body = await client.response()
+        assert got == status
+        assert json.loads(body)
     assert gateway.connections == 1
-    await client.send(post(BODY) * 3)  # pipelined
+    await client.send(post(BODY) * 3)
     assert [(await client.response())[0] for _ in range(3)] == [200] * 3
 
 
-async def test_http_1_1_is_what_is_spoken(secured, issuer):
-    gateway = await secured()
+async def test_http_1_1_is_what_is_spoken(gateway, issuer):
     issuer.client.set_alpn_protocols(["h2", "http/1.1"])
     client = await gateway.connect()
     assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_versions_that_are_spoken(secured, issuer, version):
-    gateway = await secured()
+async def test_versions_that_are_spoken(gateway, issuer, version):
     issuer.client.minimum_version = issuer.client.maximum_version = version
     client = await gateway.connect()
     await client.post(BODY)
     assert (await client.response())[0] == 200
 
 
-async def test_old_versions_are_refused(secured, issuer):
-    gateway = await secured()
+async def test_old_versions_are_refused(gateway, issuer):
     context = issuer.client
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -177,31 +217,15 @@ async def test_old_versions_are_refused(secured, issuer):
         await gateway.connect(context)
 
 
-async def test_what_is_answered_here(secured):
-    gateway = await secured()
-    client = await gateway.connect()
-    for path, status in ((b"/v1/models", 200), (b"/healthz", 200), (b"/none", 404)):
-        await client.post(BODY)
-        assert (await client.response())[0] == 200
-        await client.send(b"GET %b HTTP/1.1\r\nHost: g\r\n\r\n" % path)
-        got, _, body = await client.response()
-        assert got == status
-        assert json.loads(body)
-    assert gateway.connections == 1
-
-
-async def test_a_unix_socket_stays_plain(secured):
-    gateway = await secured()
+async def test_a_unix_socket_stays_plain(gateway):
     client = await RawClient.connect(gateway.server, 1)
     await client.post(BODY)
     assert (await client.response())[0] == 200
 
 
-async def test_a_stream_comes_as_it_is_made(secured, provider):
-    gateway = await secured()
+async def test_a_stream_comes_as_it_is_made(client, provider):
     step = asyncio.Event()
     provider.script = stepped(step)
-    client = await gateway.connect()
     await client.post(BODY)
     await client.head()
     assert await client.reader.readuntil(b"first\n\n\r\n")
@@ -211,19 +235,14 @@ async def test_a_stream_comes_as_it_is_made(secured, provider):
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_body_of_2_mb_both_ways(secured, provider, framing):
-    gateway = await secured()
-    text = b"x" * (2 << 20)
-    body = b'{"model":"mock/m","text":"%b"}' % text
-    client = await gateway.connect()
+async def test_a_body_of_2_mb_both_ways(client, framing):
+    body = b'{"model":"mock/m","text":"%b"}' % (b"x" * (2 << 20))
     if framing == "length":
         await client.post(body)
     else:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
-        await client.send(
-            head + b"".join(chunk(body[at : at + 70_000]) for at in range(0, len(body), 70_000))
-        )
-        await client.send(b"0\r\n\r\n")
+        chunks = [chunk(body[at : at + 70_000]) for at in range(0, len(body), 70_000)]
+        await client.send(head + b"".join(chunks) + b"0\r\n\r\n")
     status, _, answer = await client.response()
     assert (status, answer) == (200, body.replace(b"mock/m", b"m"))
 
@@ -232,25 +251,10 @@ async def test_a_body_of_2_mb_both_ways(secured, provider, framing):
 
 
 @pytest.mark.parametrize("how", ["close_notify", "FIN", "RST"])
-async def test_a_client_that_leaves_in_mid_stream_is_noticed(secured, provider, how):
-    gateway = await secured()
-    gone = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(b"data: first\n\n", end=False)
-        await call.gone()
-        gone.set()
-
-    provider.script = script
-    client = await asyncio.to_thread(gateway.blocking)
-
-    def ask() -> None:
-        client.sendall(post(BODY))
-        while b"first" not in client.recv(65536):
-            pass
-
-    await asyncio.to_thread(ask)
+async def test_a_client_that_leaves_in_mid_stream_is_noticed(gateway, provider, how):
+    provider.script = Plays(begun(b"data: first\n\n"))
+    client = await gateway.blocking()
+    await read(client, b"first")
     if how == "close_notify":
         client.settimeout(0)
         with pytest.raises(ssl.SSLWantReadError):  # ours is out, the gateway's still to come
@@ -260,13 +264,12 @@ async def test_a_client_that_leaves_in_mid_stream_is_noticed(secured, provider, 
     else:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(provider.script.left.wait(), 5)
     await until(lambda: not gateway.connections)
 
 
-async def test_a_slow_reader_holds_the_provider_back(secured, provider):
+async def test_a_slow_reader_holds_the_provider_back(gateway, provider):
     """What is on its way is bounded: sockets, and the water marks of both sides."""
-    gateway = await secured()
     written = 0
     piece = chunk(b"data: " + b"x" * 16_000 + b"\n\n")
 
@@ -280,9 +283,8 @@ async def test_a_slow_reader_holds_the_provider_back(secured, provider):
         await call.send(b"0\r\n\r\n")
 
     provider.script = script
-    client = await asyncio.to_thread(gateway.blocking)
-    await asyncio.to_thread(client.sendall, post(BODY))
-    [connection] = await connections(gateway)
+    client = await gateway.blocking()
+    connection = await gateway.connection()
     await until(lambda: connection.is_full)
     before = -1
     while written != before:  # until nothing moves any more
@@ -290,50 +292,22 @@ async def test_a_slow_reader_holds_the_provider_back(secured, provider):
         await asyncio.sleep(0.2)
     assert written < 24 << 20
     assert connection.transport.get_write_buffer_size() < 1 << 20
-
-    def read_all() -> int:
-        got, tail = 0, b""
-        while not tail.endswith(b"\r\n0\r\n\r\n"):
-            data = client.recv(1 << 20)
-            assert data
-            got, tail = got + len(data), (tail + data)[-16:]
-        return got
-
-    assert await asyncio.to_thread(read_all) >= 64 << 20
+    assert await read(client, b"\r\n0\r\n\r\n") >= 64 << 20
 
 
-async def connections(gateway: Secured) -> list:
-    await until(lambda: gateway.connections)
-    return list(gateway.server.gateway.connections)
-
-
-async def test_a_close_waits_for_a_slow_reader_to_have_it_all(secured, provider):
-    gateway = await secured()
+async def test_a_close_waits_for_a_slow_reader_to_have_it_all(gateway, provider):
     provider.script = answers(b'{"text":"%b"}' % (b"x" * (12 << 20)))
-    client = await asyncio.to_thread(gateway.blocking)
-    await asyncio.to_thread(client.sendall, post(BODY, extra=b"Connection: close\r\n"))
-    [connection] = await connections(gateway)
+    client = await gateway.blocking(post(BODY, extra=b"Connection: close\r\n"))
+    connection = await gateway.connection()
     await until(lambda: connection.is_full)
-
-    def read_all() -> int:
-        got = 0
-        while data := client.recv(1 << 20):
-            got += len(data)
-        return got
-
-    assert await asyncio.to_thread(read_all) > 12 << 20
+    assert await read(client) > 12 << 20
 
 
 async def test_an_idle_client_that_reads_nothing_holds_up_no_drain(secured):
     """A pool of connections looks at one only when it needs it: our close_notify gets no answer."""
     gateway = await secured('drain_timeout = "20s"')
-    client = await asyncio.to_thread(gateway.blocking)
-
-    def ask() -> None:
-        client.sendall(post(BODY))
-        assert client.recv(65536).startswith(b"HTTP/1.1 200")
-
-    await asyncio.to_thread(ask)
+    client = await gateway.blocking()
+    await read(client, b"HTTP/1.1 200")
     begun = time.monotonic()
     await gateway.server.drain()
     assert time.monotonic() - begun < 10.0
@@ -341,27 +315,16 @@ async def test_an_idle_client_that_reads_nothing_holds_up_no_drain(secured):
     assert await asyncio.to_thread(client.recv, 10) == b""  # a clean end
 
 
-async def test_a_refused_upload_still_gets_its_answer(secured):
+async def test_a_refused_upload_still_gets_its_answer(gateway):
     """Closed at once, what the client has still sent would make a reset of it, and destroy the answer."""
-    gateway = await secured()
-    client = await asyncio.to_thread(gateway.blocking)
-    whole = 16 << 20
-
-    def upload() -> bytes:
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % whole)
-        for _ in range(whole >> 16):
-            client.sendall(b"x" * (1 << 16))
-        return client.recv(65536)
-
-    assert (await asyncio.to_thread(upload)).startswith(b"HTTP/1.1 413 ")
+    client = await gateway.blocking(post(b"x" * (16 << 20)))
+    assert (await asyncio.to_thread(client.recv, 65536)).startswith(b"HTTP/1.1 413 ")
     client.close()
     await until(lambda: not gateway.connections)
 
 
 @pytest.mark.parametrize("body", [BODY, b'{"model":"none"}'])
-async def test_a_connection_that_is_not_kept_is_closed_at_once(secured, body):
-    gateway = await secured()
-    client = await gateway.connect()
+async def test_a_connection_that_is_not_kept_is_closed_at_once(client, body):
     begun = time.monotonic()
     await client.post(body, extra=b"Connection: close\r\n")
     await client.response()
@@ -369,24 +332,13 @@ async def test_a_connection_that_is_not_kept_is_closed_at_once(secured, body):
     assert time.monotonic() - begun < 1.5
 
 
-async def test_an_answer_that_breaks_off_does_not_end_cleanly(secured, provider):
+async def test_an_answer_that_breaks_off_does_not_end_cleanly(gateway, provider):
     """Without a length of its own, a close_notify would make a whole answer of it."""
-    gateway = await secured()
     step = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b'{"a":'))
-        await step.wait()
-        call.reset()
-
-    provider.script = script
-    client = await asyncio.to_thread(gateway.blocking)
-    request = post(BODY).replace(b"HTTP/1.1", b"HTTP/1.0")  # which knows no chunks
-    await asyncio.to_thread(client.sendall, request)
-    got = b""
-    while b'{"a":' not in got:
-        got += await asyncio.to_thread(client.recv, 65536)
+    provider.script = Plays(head(b"Transfer-Encoding: chunked") + chunk(b'{"a":'), step, then="resets")
+    # HTTP/1.0 knows no chunks.
+    client = await gateway.blocking(post(BODY).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    await read(client, b'{"a":')
     step.set()
     beside = socket.socket(fileno=os.dup(client.fileno()))  # without TLS, to see what really came
     beside.settimeout(5)
@@ -404,8 +356,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("sent", PLAIN)
-async def test_plain_http_to_the_tls_port(secured, caplog, sent):
-    gateway = await secured()
+async def test_plain_http_to_the_tls_port(gateway, caplog, sent):
     for _ in range(3):
         client = await gateway.plain()
         await client.send(sent)
@@ -423,8 +374,7 @@ async def test_plain_http_to_the_tls_port(secured, caplog, sent):
     ]
 
 
-async def test_plain_http_in_pieces_to_the_tls_port(secured):
-    gateway = await secured()
+async def test_plain_http_in_pieces_to_the_tls_port(gateway):
     client = await gateway.plain()
     for byte in b"GET / HTTP/1.1\r\n":
         await client.send(bytes([byte]))
@@ -446,8 +396,7 @@ async def test_plain_http_is_cut_where_a_handshake_would_be(secured, monkeypatch
     await until(lambda: not gateway.handshakes)
 
 
-async def test_what_is_neither_is_closed(secured, caplog):
-    gateway = await secured()
+async def test_what_is_neither_is_closed(gateway, caplog):
     for sent in (b"\0" * 100, b"SSH-2.0-x\r\n", b"OPTIONS / HTTP/1.1\r\nHost: g\r\n\r\n"):
         client = await gateway.plain()
         await client.send(sent)
@@ -493,8 +442,7 @@ async def test_too_many_connections_are_told_so(secured):
     assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
 
 
-async def test_a_drain_leaves_no_handshake_behind(secured):
-    gateway = await secured()
+async def test_a_drain_leaves_no_handshake_behind(gateway):
     client = await gateway.plain()
     await until(lambda: gateway.handshakes == 1)
     await gateway.server.drain()
@@ -505,8 +453,7 @@ async def test_a_drain_leaves_no_handshake_behind(secured):
 # ---------------------------------------------------------------------- the certificate changes
 
 
-async def test_a_new_certificate_is_for_new_connections(secured, issuer, caplog):
-    gateway = await secured()
+async def test_a_new_certificate_is_for_new_connections(gateway, issuer, caplog):
     reloader = gateway.server.reloader
     old = await gateway.connect()
     issuer.issue()
@@ -523,8 +470,7 @@ async def test_a_new_certificate_is_for_new_connections(secured, issuer, caplog)
     assert not changes
 
 
-async def test_other_files_for_the_certificate(secured, issuer):
-    gateway = await secured()
+async def test_other_files_for_the_certificate(gateway, issuer):
     before = certificate(await gateway.connect())
     path = issuer.folder / "routes.toml"
     path.write_text(path.read_text().replace("c.pem", "c2.pem").replace("k.pem", "k2.pem"))
@@ -540,8 +486,7 @@ async def test_other_files_for_the_certificate(secured, issuer):
 
 
 @pytest.mark.parametrize("kind", ["cut", "other key", "gone"])
-async def test_a_broken_certificate_keeps_the_old_one(secured, issuer, caplog, kind):
-    gateway = await secured()
+async def test_a_broken_certificate_keeps_the_old_one(gateway, issuer, caplog, kind):
     before = certificate(await gateway.connect())
     key = (issuer.folder / "k.pem").read_bytes()
     if kind == "cut":
@@ -562,8 +507,7 @@ async def test_a_broken_certificate_keeps_the_old_one(secured, issuer, caplog, k
     assert certificate(await gateway.connect()) != before
 
 
-async def test_tls_or_not_is_decided_at_the_start(secured, issuer, provider):
-    gateway = await secured()
+async def test_tls_or_not_is_decided_at_the_start(gateway, issuer, provider):
     path = issuer.folder / "routes.toml"
     path.write_text(path.read_text().replace("\ntls_", "\n# tls_"))
     changes = await gateway.server.reloader.reload()
@@ -572,8 +516,7 @@ async def test_tls_or_not_is_decided_at_the_start(secured, issuer, provider):
     assert (await client.response())[0] == 200
 
 
-async def test_a_stream_of_many_events_over_tls_is_whole(secured, provider):
-    gateway = await secured()
+async def test_a_stream_of_many_events_over_tls_is_whole(gateway, provider):
     events = [*(b"data: %d\n\n" % number for number in range(2000)), DONE]
     provider.script = streams(*events)
     clients = [await gateway.connect() for _ in range(5)]

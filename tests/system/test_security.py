@@ -39,8 +39,10 @@ from proxy.server.single import Server
 from proxy.wire.header_lines import may_pass
 from proxy.wire.request_head import read_request_head
 from tests.e2e import environment
-from tests.support.fakes import Call, RawClient, ScriptedProvider, answers, dead_url, hangs, post, until
+from tests.support import two_providers
+from tests.support.fakes import RawClient, ScriptedProvider, answers, dead_url, hangs, post, until
 from tests.support.keys import admin, bearer, key_of, make, table_of
+from tests.support.scripts import Plays, answer, says
 from tests.support.two_providers import ask
 from tests.wire.test_header_lines import IDENTITY, STEERING
 
@@ -50,26 +52,8 @@ KEY_A, KEY_B = "sk-alpha-0123456789", "sk-beta-9876543210"
 
 def config(a: ScriptedProvider | str, b: ScriptedProvider | str, more: str = "", a_more: str = "") -> str:
     """Two providers with a key each, behind one name; ``a`` is asked first."""
-    a, b = (p if isinstance(p, str) else p.url for p in (a, b))
-    return f"""
-[providers.a]
-base_url = "{a}"
-api_key_env = "KEY_A"
-{a_more}
-[providers.b]
-base_url = "{b}"
-api_key_env = "KEY_B"
-auth = "x-api-key"
-[models."a/m"]
-input_price = 1
-output_price = 1
-[models."b/m"]
-input_price = 100
-output_price = 100
-[aliases]
-two = {{ models = ["a/m", "b/m"], strategy = "cost" }}
-{more}
-"""
+    text = two_providers.config(a, b, a_more=f'api_key_env = "KEY_A"\n{a_more}', more=more)
+    return text.replace(two_providers.NO_KEY, 'api_key_env = "KEY_B"\nauth = "x-api-key"')
 
 
 KEYS = {"KEY_A": KEY_A, "KEY_B": KEY_B}
@@ -81,6 +65,11 @@ async def canary():
     async with ScriptedProvider() as scripted:
         yield scripted
         assert scripted.connections == 0
+
+
+@pytest.fixture(name="server")
+async def _server(provider, canary, start):
+    return await start(config(provider, canary), **KEYS)
 
 
 # ---------------------------------------------------------------------- a request can't choose where it goes
@@ -117,10 +106,8 @@ def where(seen: list[tuple[bytes, bytes]]) -> set[tuple[bytes, bytes]]:
     }
 
 
-async def test_no_header_chooses_the_upstream(provider, start, canary):
+async def test_no_header_chooses_the_upstream(provider, client, canary):
     provider.script = answers()
-    server = await start(config(provider, canary), **KEYS)
-    client = await RawClient.connect(server)
     for attack in attacks(canary.port):
         for name in HEADERS:
             await client.post(b'{"model":"a/m"}', extra=b"%b: %b\r\n" % (name.encode(), attack))
@@ -143,9 +130,8 @@ def targets(port: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("method", [b"POST", b"GET", b"CONNECT", b"OPTIONS"])
-async def test_no_target_and_no_host_chooses_the_upstream(provider, start, canary, method):
+async def test_no_target_and_no_host_chooses_the_upstream(provider, server, canary, method):
     provider.script = answers()
-    server = await start(config(provider, canary), **KEYS)
     body = b'{"model":"a/m"}'
     hosts = [b"gateway", *attacks(canary.port)]
     heads = [(target, b"gateway") for target in targets(canary.port)]
@@ -166,9 +152,8 @@ async def test_no_target_and_no_host_chooses_the_upstream(provider, start, canar
     assert bool(provider.seen) == (method == b"POST")  # some got through, else nothing was tried
 
 
-async def test_no_model_is_an_address(provider, start, canary):
+async def test_no_model_is_an_address(provider, server, canary):
     provider.script = answers()
-    server = await start(config(provider, canary), **KEYS)
     _, secret = await make(server)
     key = "x-api-key: " + secret.decode()  # so that each refusal is told in full
     for attack in attacks(canary.port):
@@ -225,11 +210,8 @@ async def test_the_base_path_stays_in_front(provider, start, base):
     for path in ("/v1/chat/completions?after=/../../admin", "/chat/completions?b=1&beta=%2e%2e"):
         assert (await ask(server, "a/m", path=path.encode())).status == 200
     for path in (
-        "/v1/../admin",
-        "/v1/chat/completions/../../admin",
-        "/v1//chat/completions",
-        "/v1/chat%2Fcompletions",
-    ):
+        "/v1/../admin", "/v1/chat/completions/../../admin", "/v1//chat/completions", "/v1/chat%2Fcompletions",
+    ):  # fmt: skip
         assert (await ask(server, "a/m", path=path.encode())).status in (404, 405)
     lines = [head.split(b"\r\n")[0].decode() for head, _ in provider.seen]
     assert lines == [
@@ -279,19 +261,12 @@ async def test_the_official_sdk_takes_its_key_nowhere_else(provider, start, cana
 
 
 @pytest.mark.parametrize("upgrade", [b"websocket", b"h2c", b"TLS/1.0"])
-async def test_no_provider_turns_a_connection_into_another(provider, start, canary, upgrade):
+async def test_no_provider_turns_a_connection_into_another(provider, server, canary, upgrade):
     """What would follow a 101 are bytes that nobody reads as HTTP."""
 
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\nraw bytes"
-            % upgrade
-        )
-        await call.gone()
-
-    provider.script = script
-    server = await start(config(provider, canary), **KEYS)
+    provider.script = Plays(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\nraw bytes" % upgrade
+    )
     asked = (
         f"Connection: Upgrade, X-Secret\r\nUpgrade: {upgrade.decode()}",
         "X-Secret: 1",
@@ -361,11 +336,7 @@ async def test_each_provider_gets_its_own_key_and_no_other(provider, other, star
 
 
 async def test_a_hedge_and_a_redial_carry_no_foreign_key(provider, other, start):
-    async def once(call: Call) -> None:
-        await call.request()
-        await call.answer()
-
-    provider.script = once  # the kept connection is closed: the next request is dialled anew
+    provider.script = says(answer())
     other.script = answers()
     alias = 'fast = { models = ["a/m", "b/m"], strategy = "cost", hedge = "1ms" }'
     server, secret = await started(start, config(provider, other, alias))
@@ -438,15 +409,8 @@ def test_no_repr_tells_a_secret():
     head = read_request_head(post(b"{}", extra=WAYS["all"] % b"th-S3CRET").partition(b"\r\n\r\n")[0])
     provider = prepared.providers["a"]
     for value in (
-        parsed,
-        worker_config,
-        start,
-        ApplyConfig(worker_config),
-        prepared,
-        provider,
-        provider.pool,
-        head,
-    ):
+        parsed, worker_config, start, ApplyConfig(worker_config), prepared, provider, provider.pool, head,
+    ):  # fmt: skip
         text = repr(value)
         for secret in ("S3CRET", KEY_A, KEY_B, OWN.decode()):
             assert secret not in text, type(value)
@@ -464,10 +428,8 @@ async def test_the_admin_api_makes_no_connection(provider, start, canary):
         status, _ = await admin(server, "POST", "/explain", {"body": body})
         assert status in (200, 404), model
     for settings in (
-        {"models": [url]},
-        {"models": ["a/m"], "base_url": url},
-        {"models": ["a/m"], "sticky": url},
-    ):
+        {"models": [url]}, {"models": ["a/m"], "base_url": url}, {"models": ["a/m"], "sticky": url},
+    ):  # fmt: skip
         status, _ = await admin(server, "PUT", "/aliases/x", settings)
         assert status in (409, 422), settings  # 409: this gateway has no file
     for path in ("/providers", "/alerts", "/webhook", f"/proxy/{url}", f"/routes?url={url}"):
@@ -506,20 +468,13 @@ async def test_no_client_and_no_provider_forges_a_line(provider, other, start, c
     caplog.set_level(logging.DEBUG)
     server, secret = await started(start, config(provider, other))
     wire = NASTY.encode("utf-8", "surrogatepass")
-    for answer in (
-        wire + b"\r\n\r\n",
-        b"HTTP/1.1 " + wire + b"\r\n\r\n",
+    for said in (
+        wire + b"\r\n\r\n", b"HTTP/1.1 " + wire + b"\r\n\r\n",
         b"HTTP/1.1 500 \x9b2J\xc2\x9b\r\n" + wire + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: \x1b[2J\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX\x1b[2J: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \x1b[2J\r\n\r\n", b"HTTP/1.1 200 OK\r\nX\x1b[2J: 1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + wire,
-    ):
-
-        async def script(call: Call, answer: bytes = answer) -> None:
-            await call.request()
-            await call.send(answer)
-
-        provider.script = script
+    ):  # fmt: skip
+        provider.script = says(said)
         client = await RawClient.connect(server)
         await client.post(b'{"model":"a/m"}', extra=bearer(secret) + b"Connection: close\r\n")
         await client.rest()

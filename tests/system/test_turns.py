@@ -27,7 +27,7 @@ from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.exchange.request_body import RequestBody
 from proxy.routing.catalog import Catalog
 from proxy.usage.response_usage import read_events, read_plain
-from proxy.wire.decompress import MAX_PIECE_BYTES, SLICE_BYTES, Decoder
+from proxy.wire.decompress import SLICE_BYTES, Decoder
 from proxy.wire.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.wire.header_lines import HeadError
 from proxy.wire.include_usage import UsageFilter
@@ -57,15 +57,13 @@ PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}},
 
 
 @cases(
-    urls=lambda n: b'"url":0,' * n,
-    names=lambda n: b'"image_url":0,' * n,
+    urls=lambda n: b'"url":0,' * n, names=lambda n: b'"image_url":0,' * n,
     escapes=lambda n: b'"\\u0041aaaa":0,' * n,
     files=lambda n: b'"a":{%b"file_id":"x"},' % (b'"b":"c",' * 60) * (n // 60),
-    sources=lambda n: b'"source":{"a":"b"},' * n,
-    quotes=lambda n: b'"a":"%b",' % (b'\\"' * n),
+    sources=lambda n: b'"source":{"a":"b"},' * n, quotes=lambda n: b'"a":"%b",' % (b'\\"' * n),
     pictures=lambda n: b'"a":[%b0],' % (PICTURE * (n // 100)),
     pictures_and_brackets=lambda n: b'"a":[%b%b0],' % (PICTURE, b"[]," * n),
-)
+)  # fmt: skip
 @pytest.mark.parametrize("size", [READ_BYTES, 2000])
 def test_bodies(make, size):
     def cut(n: int) -> list[bytes]:
@@ -151,12 +149,6 @@ def test_what_holds_nothing_is_given_up():
     assert fed < 80_000
 
 
-def test_a_slice_unfolds_to_a_bounded_size():
-    decoder = Decoder(is_gzip=True)
-    decoder.feed(gzip.compress(bytes(MAX_PIECE_BYTES + 1)))
-    assert decoder.failed
-
-
 def answer_of(*lines: bytes, takes_usage_out: bool = False) -> Answer:
     head = read_response_head(b"\r\n".join((b"HTTP/1.1 200 OK", *lines)))
     body: Body = ChunkedBody() if head.chunked else LengthBody(head.length or 0)
@@ -174,19 +166,16 @@ def read_answer(answer: Answer, data: bytes, size: int, endpoint: str) -> None:
 
 
 @cases(
-    usages=lambda n: b'"usage",' * n,
-    usage_objects=lambda n: b'{"usage":{"a":1}},' * n,
-    brackets=lambda n: b'{"usage":' + b"[" * n,
-    events=lambda n: b"data: 1\n\n" * n,
+    usages=lambda n: b'"usage",' * n, usage_objects=lambda n: b'{"usage":{"a":1}},' * n,
+    brackets=lambda n: b'{"usage":' + b"[" * n, events=lambda n: b"data: 1\n\n" * n,
     usage_events=lambda n: b'data: {"choices":[{}],"usage":null}\n\n' * n,
     events_with_cr=lambda n: b'data: {"choices":[{}],"usage":null}\r\r' * n,
     one_event=lambda n: b'data: {"a":"' + b"x" * n,
     lines=lambda n: b'data: {"usage":1}\n' + b"data: 1\n" * n + b"\n",
     half_characters=lambda n: b'data: {"a":"\\ud800","usage":null,' + b'"b":1,' * n + b'"c":1}\n\n',
-    lists=lambda n: b'data: {"usage":null,"a":[' + b"[]," * n + b"0]}\n\n",
-    empty_lines=lambda n: b"\n" * n,
+    lists=lambda n: b'data: {"usage":null,"a":[' + b"[]," * n + b"0]}\n\n", empty_lines=lambda n: b"\n" * n,
     keys=lambda n: b'data: {"usage":null' + b',"error":null' * n + b"}\n\n",
-)
+)  # fmt: skip
 @pytest.mark.parametrize(("kind", "takes_usage_out"), [("json", False), ("stream", False), ("stream", True)])
 def test_answers(make, kind, takes_usage_out):
     line = b"Content-Type: " + (b"text/event-stream" if kind == "stream" else b"application/json")
@@ -213,10 +202,7 @@ def test_chunks(make, size):
     assert_in_proportion(make, work, 2000)
 
 
-@cases(
-    held=lambda n: b'data: {"a":"' + b"x" * (n % 60_000),
-    cut=lambda n: b"data: {}\n" * (n // 9),
-)
+@cases(held=lambda n: b'data: {"a":"' + b"x" * (n % 60_000), cut=lambda n: b"data: {}\n" * (n // 9))
 def test_a_stream_in_tiny_pieces(make):
     def work(data: bytes) -> None:
         one = UsageFilter()
@@ -248,15 +234,11 @@ def test_heads_of_answers(make):
 
 
 @cases(
-    number=lambda n: b"1" * n,
-    comments=lambda n: b"(" * n,
-    closed=lambda n: b")" * n,
-    commas=lambda n: b", -" * n,
-    dates=lambda n: b"Mon, 1 " * n,
-    colons=lambda n: b"Mon, 01 Jan 2024 00" + b":00" * n,
-    quotes=lambda n: b'"' * n,
+    number=lambda n: b"1" * n, comments=lambda n: b"(" * n, closed=lambda n: b")" * n,
+    commas=lambda n: b", -" * n, dates=lambda n: b"Mon, 1 " * n,
+    colons=lambda n: b"Mon, 01 Jan 2024 00" + b":00" * n, quotes=lambda n: b'"' * n,
     white=lambda n: b" " * n + b"x",
-)
+)  # fmt: skip
 @pytest.mark.parametrize("name", [b"Retry-After", b"retry-after-ms", b"Date"])
 def test_patience(make, name):
     def work(value: bytes) -> None:
@@ -345,12 +327,10 @@ def test_an_explanation_where_a_member_is_out(sick):
 @cases(
     lists=lambda n: b"[]," * n + b"0",
     brackets=lambda n: (b"[" * 900 + b"]" * 900 + b",") * (n // 900) + b"0",
-    text=lambda n: b'"' + b"x" * n + b'"',
-    quotes=lambda n: b'"' + b'\\"' * n + b'"',
-    strings=lambda n: b'"",' * n + b"0",
-    objects=lambda n: b'{"model":1},' * n + b"0",
+    text=lambda n: b'"' + b"x" * n + b'"', quotes=lambda n: b'"' + b'\\"' * n + b'"',
+    strings=lambda n: b'"",' * n + b"0", objects=lambda n: b'{"model":1},' * n + b"0",
     white=lambda n: b" " * n + b"0",
-)
+)  # fmt: skip
 def test_bodies_to_be_explained(make):
     catalog = Catalog(parse(text_of(2)), {"p": True}, 0)
 

@@ -11,27 +11,15 @@ from hypothesis import strategies as st
 from proxy.config.parse import parse
 from proxy.control.steps import done
 from proxy.routing.catalog import Catalog
-from proxy.usage.counters import (
-    DURATION_S,
-    LAG_US,
-    OVERHEAD_US,
-    STATUSES,
-    TOKENS,
-    Counters,
-    Histogram,
-    Sums,
-    add_up,
-    counted_as,
-    is_error,
-    label_of,
-)
+from proxy.usage import counters as counters_module
+from proxy.usage.counters import LAG_US, OVERHEAD_US, Counters, Histogram, Sums, counted_as, label_of
 from proxy.usage.tokens import Usage
 from proxy.wire.error_response import REASONS
-from tests.support.fakes import Call, RawClient, dead_url, hangs
-from tests.support.keys import BODY, CONFIG, admin, bearer, make
+from tests.support.fakes import Call, dead_url, hangs
+from tests.support.keys import BODY, admin, ask, make, opened
 
 
-@pytest.mark.parametrize("bounds", [DURATION_S, TOKENS, OVERHEAD_US, LAG_US])
+@pytest.mark.parametrize("bounds", [counters_module.DURATION_S, counters_module.TOKENS, OVERHEAD_US, LAG_US])
 def test_bounds_ascend(bounds):
     assert bounds == sorted(set(bounds))
 
@@ -59,7 +47,7 @@ def test_merged_histograms():
 
 def test_sums_of_several_workers():
     into: Sums = {("a",): (1, 2), ("b", "x"): (5,)}
-    add_up(into, {("a",): (10, 20), ("c",): (7,)})
+    counters_module.add_up(into, {("a",): (10, 20), ("c",): (7,)})
     assert into == {("a",): (11, 22), ("b", "x"): (5,), ("c",): (7,)}
 
 
@@ -82,11 +70,9 @@ def test_what_is_read_in_brief_is_what_is_read_in_full():
     full, brief = done(counters.read()), done(counters.brief())
     rows = {labels[1:]: numbers for labels, numbers in full.items() if labels[0] == "used"}
     assert rows == {
-        ("p", "p/m", "", "200"): (3, 10, 4, 20, 5, 7),
-        ("p", "p/m", "key_1", "200"): (2, 10, 4, 20, 5, 7),
-        ("p", "p/m", "key_1", "429"): (1, 10, 4, 20, 5, 7),
-        ("", "", "", "400"): (1, 0, 0, 0, 0, 0),
-    }
+        ("p", "p/m", "", "200"): (3, 10, 4, 20, 5, 7), ("p", "p/m", "key_1", "200"): (2, 10, 4, 20, 5, 7),
+        ("p", "p/m", "key_1", "429"): (1, 10, 4, 20, 5, 7), ("", "", "", "400"): (1, 0, 0, 0, 0, 0),
+    }  # fmt: skip
     assert brief["all",] == (7, 2, 30, 60, 21)
     assert brief["first_byte",][-1] == 40
     assert full["first_byte", "p", "p/m", "chat"][-1] == 10
@@ -95,14 +81,11 @@ def test_what_is_read_in_brief_is_what_is_read_in_full():
     assert full["output", "p", "p/m", "embeddings"][-1] == 0
 
 
-@pytest.mark.parametrize(
-    ("status", "label"),
-    [
-        *((status, str(status)) for status in (101, 200, 418, 499, 529)),
-        *((207, "2xx"), (299, "2xx"), (310, "3xx"), (498, "4xx"), (530, "5xx"), (599, "5xx")),
-        *((status, "other") for status in (600, 999, 1000, 0, -1)),
-    ],
-)
+@pytest.mark.parametrize(("status", "label"), [
+    *((status, str(status)) for status in (101, 200, 418, 499, 529)),
+    *((207, "2xx"), (299, "2xx"), (310, "3xx"), (498, "4xx"), (530, "5xx"), (599, "5xx")),
+    *((status, "other") for status in (600, 999, 1000, 0, -1)),
+])  # fmt: skip
 def test_the_label_of_a_status(status, label):
     assert label_of(status) == label
     assert counted_as(counted_as(status)) == counted_as(status)
@@ -111,14 +94,22 @@ def test_the_label_of_a_status(status, label):
 
 def test_a_status_that_stands_for_others_is_an_error_where_they_are():
     for status in range(200, 1000):
-        assert is_error(label_of(status)) == (status >= 400) == (counted_as(status) >= 400)
+        assert counters_module.is_error(label_of(status)) == (status >= 400) == (counted_as(status) >= 400)
 
 
 def test_what_the_gateway_itself_answers_is_counted_by_its_number():
-    assert set(REASONS) <= STATUSES
+    assert set(REASONS) <= counters_module.STATUSES
 
 
 # ---------------------------------------------------------------------- in a gateway
+
+
+def totals_of(server) -> Sums:
+    return done(server.gateway.count(False)).totals
+
+
+def used_of(server) -> Sums:
+    return {labels[1:]: numbers for labels, numbers in totals_of(server).items() if labels[0] == "used"}
 
 
 async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
@@ -130,25 +121,17 @@ async def test_a_provider_of_many_statuses_makes_few_counters(provider, start):
             await call.answer(b"{}", b"%d Odd" % status)
 
     provider.script = script
-    server = await start(
-        CONFIG.format(url=provider.url, more="[routing.eject]\nconsecutive_failures = 1000\nerror_rate = 1.0")
-    )
-    client = await RawClient.connect(server)
+    more = "[routing.eject]\nconsecutive_failures = 1000\nerror_rate = 1.0"
+    server, client = await opened(start, provider, more)
     for status in statuses:
-        await client.post(BODY)
-        assert (await client.response())[0] == status
-    totals = done(server.gateway.count(False)).totals
+        assert (await ask(client))[0] == status
+    totals = totals_of(server)
     kinds = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "used"}
     assert kinds == {"206": 1, "2xx": 94, "431": 1, "451": 1, "499": 1, "4xx": 67, "5xx": 70, "other": 100}
     reasons = {labels[-1]: n for labels, (n, *_) in totals.items() if labels[0] == "failures"}
     assert set(reasons) <= {"5xx", "other", "4xx"}
     told = [told for pool in server.gateway.catalog._pools.values() for told in pool.prefixes.values()]
     assert sum(len(one.by_key) for one in told) == len(kinds)
-
-
-def used_of(server) -> dict[tuple[str, ...], tuple[int, ...]]:
-    totals = done(server.gateway.count(False)).totals
-    return {labels[1:]: numbers for labels, numbers in totals.items() if labels[0] == "used"}
 
 
 async def test_requests_and_what_they_used(provider, start):
@@ -165,26 +148,20 @@ async def test_requests_and_what_they_used(provider, start):
         await call.answer(b"{}", b"418 No")
 
     provider.script = script
-    server = await start(CONFIG.format(url=provider.url, more=""))
+    server, client = await opened(start, provider)
     id, secret = await make(server)
-    client = await RawClient.connect(server)
-    for _ in range(2):
-        await client.post(BODY, extra=bearer(secret))
-        assert (await client.response())[0] == 200
-    await client.post(BODY)
-    assert (await client.response())[0] == 401
-    await client.post(b'{"model":"none"}', extra=bearer(secret))
-    assert (await client.response())[0] == 404
-    await client.post(BODY, extra=bearer(secret))
-    assert (await client.response())[0] == 418
+    for key, body, status in (
+        (secret, BODY, 200), (secret, BODY, 200), (b"", BODY, 401), (secret, b'{"model":"none"}', 404),
+        (secret, BODY, 418),
+    ):  # fmt: skip
+        assert (await ask(client, key, body))[0] == status
     nusd = 2 * (40 * 1000 + 60 * 2000)
+    others = ("mock", "mock/m", id, "418"), ("", "", "", "401"), ("", "", id, "404")
     assert used_of(server) == {
         ("mock", "mock/m", id, "200"): (2, 80, 20, 120, 40, nusd),
-        ("mock", "mock/m", id, "418"): (1, 0, 0, 0, 0, 0),
-        ("", "", "", "401"): (1, 0, 0, 0, 0, 0),
-        ("", "", id, "404"): (1, 0, 0, 0, 0, 0),
+        **dict.fromkeys(others, (1, 0, 0, 0, 0, 0)),
     }
-    totals = done(server.gateway.count(False)).totals
+    totals = totals_of(server)
     assert sum(totals["first_byte", "mock", "mock/m", "chat"][:-1]) == 2  # good answers only
     assert totals["input", "mock", "mock/m", "chat"][-1] == 80
     assert sum(totals["overhead",][:-1]) == 3  # those that were sent
@@ -193,50 +170,42 @@ async def test_requests_and_what_they_used(provider, start):
 
 
 async def test_what_is_no_request_is_counted_too(start, provider):
-    server = await start(CONFIG.format(url=provider.url, more=""))
-    client = await RawClient.connect(server)
+    server, client = await opened(start, provider)
     await client.send(b"POST /v1/chat/completions HTTP/1.1\r\n\r\n")
     assert (await client.response())[0] == 400
     assert used_of(server) == {("", "", "", "400"): (1, 0, 0, 0, 0, 0)}
 
 
+def another(name: str, url: str, models: str) -> str:
+    """Another provider, and the alias ``both``."""
+    provider = f'[providers.{name}]\nbase_url = "{url}"\nauth = "none"\n[models."{name}/m"]\n'
+    return provider + f"[aliases]\nboth = {{ models = {models} }}\n"
+
+
 async def test_failures_and_further_attempts(provider, start):
-    more = (
-        f'[providers.dead]\nbase_url = "{dead_url()}"\nauth = "none"\n[models."dead/m"]\n'
-        '[aliases]\nboth = { models = ["dead/m", "mock/m"], strategy = "round-robin" }\n'
-    )
-    server = await start(CONFIG.format(url=provider.url, more=more))
-    client = await RawClient.connect(server)
+    more = another("dead", dead_url(), '["dead/m", "mock/m"], strategy = "round-robin"')
+    server, client = await opened(start, provider, more)
     for _ in range(2):
-        await client.post(b'{"model":"both"}')
-        assert (await client.response())[0] == 200
-    await client.post(b'{"model":"dead/m"}', extra=b"X-Inferoute-Fallback: mock/m\r\n")
-    assert (await client.response())[0] == 200
-    totals = done(server.gateway.count(False)).totals
+        assert (await ask(client, body=b'{"model":"both"}'))[0] == 200
+    fallback = b"X-Inferoute-Fallback: mock/m\r\n"
+    assert (await ask(client, body=b'{"model":"dead/m"}', extra=fallback))[0] == 200
+    totals = totals_of(server)
     assert totals["failures", "dead", "dead/m", "connect"] == (2,)
     assert totals["further",] == (1, 1, 0, 0)
 
 
 async def test_a_hedge(provider, other, start):
     provider.script = hangs
-    more = (
-        f'[providers.b]\nbase_url = "{other.url}"\nauth = "none"\n[models."b/m"]\n'
-        '[aliases]\nboth = { models = ["mock/m", "b/m"], strategy = "round-robin", hedge = "10ms" }\n'
-    )
-    server = await start(CONFIG.format(url=provider.url, more=more))
-    client = await RawClient.connect(server)
-    await client.post(b'{"model":"both"}')
-    assert (await client.response())[0] == 200
-    totals = done(server.gateway.count(False)).totals
-    assert totals["further",] == (0, 0, 1, 0)
+    more = another("b", other.url, '["mock/m", "b/m"], strategy = "round-robin", hedge = "10ms"')
+    server, client = await opened(start, provider, more)
+    assert (await ask(client, body=b'{"model":"both"}'))[0] == 200
+    assert totals_of(server)["further",] == (0, 0, 1, 0)
     requests = [n for labels, (n, *_) in used_of(server).items() if labels[0]]
     assert sum(requests) == 1  # the loser's tokens count, and no request of its own
 
 
 async def test_what_is_so_now(provider, start):
-    server = await start(CONFIG.format(url=provider.url, more=""))
-    client = await RawClient.connect(server)
-    await client.post(BODY)
-    await client.response()
+    server, client = await opened(start, provider)
+    await ask(client)
     levels = done(server.gateway.count(True)).levels
     assert levels == {("connections", "mock"): (1, 1), ("clients",): (1,), ("unwritten",): (0,)}

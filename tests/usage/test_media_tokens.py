@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.usage.media_tokens import (
-    UNSEEN_PICTURE_TOKENS,
-    Medium,
-    by_type,
-    medium_of,
-    most_spoken,
-    picture,
-    spoken,
-    tokens_of,
-    usually_spoken,
-)
+from proxy.usage import media_tokens
+from proxy.usage.media_tokens import UNSEEN_PICTURE_TOKENS, Medium, by_type, medium_of, picture, tokens_of
 
 
 def png(width: int, height: int) -> bytes:
@@ -62,17 +53,12 @@ def test_a_picture_counts_by_its_pixels(kind, width, height):
     assert of(kind(width, height)) == picture(width, height)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "tiles", "area"),
-    [
-        (1024, 1024, 765, 1399),  # OpenAI's own two examples
-        (2048, 4096, 1105, 1600),
-        (100, 100, 255, 14),
-        (4000, 3000, 765, 1600),
-        (1092, 1092, 765, 1590),  # and Anthropic's table, which says 1,590
-        (200, 200, 255, 54),  # and 54
-    ],
-)
+@pytest.mark.parametrize(("width", "height", "tiles", "area"), [
+    (1024, 1024, 765, 1399),  # OpenAI's own two examples
+    (2048, 4096, 1105, 1600), (100, 100, 255, 14), (4000, 3000, 765, 1600),
+    (1092, 1092, 765, 1590),  # and Anthropic's table, which says 1,590
+    (200, 200, 255, 54),  # and 54
+])  # fmt: skip
 def test_the_vendors_own_figures(width, height, tiles, area):
     assert picture(width, height) == Medium(tiles, area, 0.0)
 
@@ -93,20 +79,15 @@ def test_the_size_behind_a_cameras_notes():
     assert of(jpeg(640, 480, before=2000)) == picture(640, 480)
 
 
-@pytest.mark.parametrize(
-    ("head", "bytes_a_second"),
-    [(wav(48_000), 48_000), (wav(1), 4_000), (wav(2**31), 400_000), (b"ID3\3", 16_000), (b"OggS", 16_000)],
-)
-def test_a_sound_counts_ten_tokens_a_second(head, bytes_a_second):
+@pytest.mark.parametrize(("head", "size", "tokens"), [
+    # ten tokens a second of sound
+    (wav(48_000), 48_000, 10), (wav(1), 4_000, 10), (wav(2**31), 400_000, 10), (b"ID3\3", 16_000, 10),
+    (b"OggS", 16_000, 10),
+    (b"%PDF-1.7", 50_000, 2000),
+])  # fmt: skip
+def test_a_sound_and_a_document_count_by_their_size(head, size, tokens):
     found = of(head)
-    assert found is not None
-    assert found.per_byte * bytes_a_second / 0.75 == pytest.approx(10)
-
-
-def test_a_document_counts_by_its_size():
-    found = of(b"%PDF-1.7")
-    assert found is not None
-    assert found.per_byte * 50_000 / 0.75 == pytest.approx(2000)
+    assert found is not None and found.per_byte * size / 0.75 == pytest.approx(tokens)
 
 
 @given(st.binary(max_size=80) | st.text("QUJDabc=+/_-", max_size=80).map(str.encode))
@@ -121,38 +102,27 @@ def test_by_type():
     assert by_type(b"text/csv").per_byte > by_type(b"application/pdf").per_byte > 0
 
 
-@pytest.mark.parametrize(
-    ("kind", "bytes_a_minute"),
-    [
-        (b" audio/mpeg", 960_000),
-        (b"Audio/WAV; rate=24000", 2_880_000),
-        (b"audio/pcm", 2_880_000),
-        (b"audio/opus", 240_000),
-        (b"", 960_000),
-        (b"application/octet-stream", 960_000),
-    ],
-)
+@pytest.mark.parametrize(("kind", "bytes_a_minute"), [
+    (b" audio/mpeg", 960_000), (b"Audio/WAV; rate=24000", 2_880_000), (b"audio/pcm", 2_880_000),
+    (b"audio/opus", 240_000), (b"", 960_000), (b"application/octet-stream", 960_000),
+])  # fmt: skip
 def test_a_minute_of_speech(kind, bytes_a_minute):
     """OpenAI's prices: $12 for a million tokens, about $0.015 a minute."""
-    assert spoken(kind, bytes_a_minute) == pytest.approx(0.015 / 12e-6, abs=1)
+    assert media_tokens.spoken(kind, bytes_a_minute) == pytest.approx(0.015 / 12e-6, abs=1)
 
 
 def test_a_text_read_out():
     """4,096 letters were measured to take 268 s: 5,600 tokens of sound for 1,024 of text."""
-    assert usually_spoken(1024) == pytest.approx(268 / 60 * 1250, rel=0.15)
-    assert most_spoken(1024) == 3 * usually_spoken(1024)
+    assert media_tokens.usually_spoken(1024) == pytest.approx(268 / 60 * 1250, rel=0.15)
+    assert media_tokens.most_spoken(1024) == 3 * media_tokens.usually_spoken(1024)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "raw", "by_tiles", "by_area"),
-    [
-        (1, 1, 4, 255, 1),  # no lie
-        (1024, 1024, 3_000_000, 765, 1399),  # an honest photo
-        (1, 1, 300_000, 255, 101),  # 274 x 274 at least
-        (1, 1, 3_000_000, 765, 1003),
-        (1, 1, 30_000_000, 765, 1600),
-    ],
-)
+@pytest.mark.parametrize(("width", "height", "raw", "by_tiles", "by_area"), [
+    (1, 1, 4, 255, 1),  # no lie
+    (1024, 1024, 3_000_000, 765, 1399),  # an honest photo
+    (1, 1, 300_000, 255, 101),  # 274 x 274 at least
+    (1, 1, 3_000_000, 765, 1003), (1, 1, 30_000_000, 765, 1600),
+])  # fmt: skip
 def test_a_picture_has_as_many_pixels_as_fill_its_bytes(width, height, raw, by_tiles, by_area):
     medium, size = picture(width, height), raw * 4 // 3
     assert tokens_of(medium, size, is_by_area=False) == by_tiles

@@ -31,26 +31,23 @@ DONE = b"data: [DONE]\n\n"
 CALL = {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}
 
 
-@pytest.mark.parametrize(
-    ("stream", "tokens"),
-    [
-        (b"", 0),
-        (DONE, 1),  # nothing that can be read: by its size
-        (chat(role="assistant", content="") + chat(content="Hel") + chat(content="lo") + DONE, 2),
-        (chat(reasoning_content="Hm") + chat(reasoning="Hm") + chat(refusal="no") + chat(**CALL), 4),
-        (event({"choices": [{"text": "Hello"}, {"text": " all"}]}), 1),
-        (responses("Hel") + responses("lo") + event({"type": "response.completed", "response": {}}), 2),
-        (messages(text="a" * 40) + messages(thinking="b" * 17) + messages(partial_json="{}"), 10 + 5 + 1),
-        (b": comment\n\n" + chat(content="a"), 1),
-        (b"data: nonsense\n\ndata: 5\n\n" + chat(content="a") + b"data: {}\n\n", 1),
-        (chat(content="a").replace(b"\n", b"\r\n"), 1),
-        (chat(content="\u6f22\u5b57") * 10 + chat(content="\u304b "), 20 + 1),
-        (chat(content="\u6f22\u5b57 and more"), 2 + 2),
-        (chat(content="na\u00efve"), 1),
-        (chat(content="word ") * 10, 10),
-        (chat(content="word word word ") * 10, 30),
-    ],
-)
+@pytest.mark.parametrize(("stream", "tokens"), [
+    (b"", 0),
+    (DONE, 1),  # nothing that can be read: by its size
+    (chat(role="assistant", content="") + chat(content="Hel") + chat(content="lo") + DONE, 2),
+    (chat(reasoning_content="Hm") + chat(reasoning="Hm") + chat(refusal="no") + chat(**CALL), 4),
+    (event({"choices": [{"text": "Hello"}, {"text": " all"}]}), 1),
+    (responses("Hel") + responses("lo") + event({"type": "response.completed", "response": {}}), 2),
+    (messages(text="a" * 40) + messages(thinking="b" * 17) + messages(partial_json="{}"), 10 + 5 + 1),
+    (b": comment\n\n" + chat(content="a"), 1),
+    (b"data: nonsense\n\ndata: 5\n\n" + chat(content="a") + b"data: {}\n\n", 1),
+    (chat(content="a").replace(b"\n", b"\r\n"), 1),
+    (chat(content="\u6f22\u5b57") * 10 + chat(content="\u304b "), 20 + 1),
+    (chat(content="\u6f22\u5b57 and more"), 2 + 2),
+    (chat(content="na\u00efve"), 1),
+    (chat(content="word ") * 10, 10),
+    (chat(content="word word word ") * 10, 30),
+])  # fmt: skip
 def test_a_stream_that_is_all_there(stream, tokens):
     assert stream_tokens(stream, len(stream)) == tokens
 

@@ -12,18 +12,11 @@ from proxy.usage.tally import LIMIT, add, cut
 DAY = 20_416
 AT = DAY * 86400 + 226.5
 WHOLE = {
-    **{"id": "req_1", "t": AT, "key": "key_a", "endpoint": "chat", "stream": False, "asked": "premium"},
-    **{
-        "model": "openai/gpt-4o",
-        "provider": "openai",
-        "status": 200,
-        "attempts": 1,
-        "ttft_ms": 1.5,
-        "ms": 9.0,
-    },
-    **{"input": 12, "cached": 3, "cache_write": 2, "output": 34, "reasoning": 5, "nusd": 12345},
+    "id": "req_1", "t": AT, "key": "key_a", "endpoint": "chat", "stream": False, "asked": "premium",
+    "model": "openai/gpt-4o", "provider": "openai", "status": 200, "attempts": 1, "ttft_ms": 1.5, "ms": 9.0,
+    "input": 12, "cached": 3, "cache_write": 2, "output": 34, "reasoning": 5, "nusd": 12345,
     "source": "provider",
-}
+}  # fmt: skip
 GROUP = (DAY, "key_a", "openai/gpt-4o", "openai")
 
 
@@ -37,21 +30,14 @@ def summed(*lines: bytes) -> tuple[dict, int]:
     return totals, torn
 
 
-def test_a_line():
-    assert summed(line()) == ({GROUP: [1, 0, 12, 3, 2, 34, 5, 12345, 0, AT]}, 0)
-
-
-def test_what_is_missing_is_nothing():
-    bare = orjson.dumps({"t": AT})
-    assert summed(bare) == ({(DAY, None, None, None): [1, 0, 0, 0, 0, 0, 0, 0, 0, AT]}, 0)
-
-
-def test_lines_of_a_group_add_up():
-    totals, torn = summed(
-        line(t=AT + 5, status=499), line(source="estimated", nusd=None), line(status=399, t=AT - 1)
-    )
-    assert totals == {GROUP: [3, 1, 36, 9, 6, 102, 15, 24690, 1, AT + 5]}
-    assert torn == 0
+@pytest.mark.parametrize(("lines", "group", "sums"), [
+    ([line()], GROUP, [1, 0, 12, 3, 2, 34, 5, 12345, 0, AT]),
+    ([orjson.dumps({"t": AT})], (DAY, None, None, None), [1, 0, 0, 0, 0, 0, 0, 0, 0, AT]),  # what is missing
+    ([line(t=AT + 5, status=499), line(source="estimated", nusd=None), line(status=399, t=AT - 1)], GROUP,
+     [3, 1, 36, 9, 6, 102, 15, 24690, 1, AT + 5]),
+])  # fmt: skip
+def test_lines_of_a_group_add_up(lines, group, sums):
+    assert summed(*lines) == ({group: sums}, 0)
 
 
 def test_groups():
@@ -60,13 +46,9 @@ def test_groups():
     )
     assert torn == 0
     assert {group: total[0] for group, total in totals.items()} == {
-        (DAY, None, *GROUP[2:]): 1,
-        (DAY, "key_a", "m", "openai"): 1,
-        (DAY, "key_a", "openai/gpt-4o", "p"): 1,
-        (DAY + 1, *GROUP[1:]): 1,
-        (DAY, "key_b", *GROUP[2:]): 1,
-        GROUP: 1,
-    }
+        (DAY, None, *GROUP[2:]): 1, (DAY, "key_a", "m", "openai"): 1, (DAY, "key_a", "openai/gpt-4o", "p"): 1,
+        (DAY + 1, *GROUP[1:]): 1, (DAY, "key_b", *GROUP[2:]): 1, GROUP: 1,
+    }  # fmt: skip
 
 
 def test_a_day_begins_at_midnight_utc():
@@ -89,45 +71,18 @@ def test_attempts_that_lost_a_hedge_cost_what_they_cost():
     }
 
 
+FIGURES = ("input", "cached", "cache_write", "output", "reasoning", "nusd")
 GARBAGE = [
-    b"",
-    b"x",
-    b"{",
-    line()[:-1],
-    line()[5:],
-    line() + b"}",
-    line() + b"," + line(),
-    b"[]",
-    b"7",
-    b"null",
-    b"{}",
-    b"\x00" * 50,
-    b"\xff" + line(),
-    line(t="yesterday"),
-    line(t=None),
-    line(t=-1.0),
-    line(t=1e15),
-    *(line(**{name: "12"}) for name in ("input", "cached", "cache_write", "output", "reasoning", "nusd")),
-    *(line(**{name: -1}) for name in ("input", "cached", "cache_write", "output", "reasoning", "nusd")),
-    *(line(**{name: LIMIT}) for name in ("input", "cached", "cache_write", "output", "reasoning", "nusd")),
-    *(line(**{name: 1.5}) for name in ("input", "cached", "cache_write", "output", "reasoning", "nusd")),
-    line(input=2**64 - 1),
+    b"", b"x", b"{", line()[:-1], line()[5:], line() + b"}", line() + b"," + line(), b"[]", b"7", b"null",
+    b"{}", b"\x00" * 50, b"\xff" + line(), line(t="yesterday"), line(t=None), line(t=-1.0), line(t=1e15),
+    *(line(**{name: odd}) for odd in ("12", -1, LIMIT, 1.5) for name in FIGURES), line(input=2**64 - 1),
     line(nusd=10**15).replace(b"1" + b"0" * 15, b"1" + b"0" * 30),  # read as a float
-    line(input=None),
-    line(status="200"),
-    line(status=[]),
-    line(key=7),
-    line(key=["k"]),
-    line(model={}),
-    line(provider=False),
-    line(hedged=7),
-    line(hedged="x"),
-    line(hedged={"a": 1}),
+    line(input=None), line(status="200"), line(status=[]), line(key=7), line(key=["k"]), line(model={}),
+    line(provider=False), line(hedged=7), line(hedged="x"), line(hedged={"a": 1}),
     line(hedged=[{"model": "m", "provider": "p", "input": "1"}]),
-    line(hedged=[{"model": "m", "provider": "p", "nusd": -1}]),
-    line(hedged=[{"model": 7, "provider": "p"}]),
+    line(hedged=[{"model": "m", "provider": "p", "nusd": -1}]), line(hedged=[{"model": 7, "provider": "p"}]),
     line(hedged=[{"model": "m", "provider": "p", "input": 1}, 7]),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -164,25 +119,14 @@ def test_together_is_as_one_by_one(lines):
         assert all(value >= 0 for value in total)
 
 
-@pytest.mark.parametrize("is_full", [False, True])
-@pytest.mark.parametrize(
-    ("data", "lines", "taken"),
-    [(b"a\n", [b"a"], 2), (b"a\nbc\n", [b"a", b"bc"], 5), (b"a\nbc", [b"a"], 2), (b"\n", [b""], 1)],
-)
-def test_whole_lines_are_cut_off(data, lines, taken, is_full):
-    assert cut(data, is_full, False) == (lines, taken, 0)
-
-
-def test_the_rest_waits_while_somebody_may_write():
-    assert cut(b"abc", False, False) == ([], 0, 0)
-    assert cut(b"", False, False) == ([], 0, 0)
-
-
-def test_at_the_end_of_a_file_it_is_torn():
-    assert cut(b"a\nbc", False, True) == ([b"a"], 4, 1)
-    assert cut(b"bc", False, True) == ([], 2, 1)
-    assert cut(b"a\n", False, True) == ([b"a"], 2, 0)
-
-
-def test_what_never_ends_is_torn():
-    assert cut(b"abc", True, False) == ([], 3, 1)
+@pytest.mark.parametrize(("data", "is_full", "is_over", "found"), [
+    *((data, is_full, False, (lines, taken, 0)) for is_full in (False, True) for data, lines, taken in (
+        (b"a\n", [b"a"], 2), (b"a\nbc\n", [b"a", b"bc"], 5), (b"a\nbc", [b"a"], 2), (b"\n", [b""], 1),
+    )),
+    # The rest waits while somebody may write; at the end of a file, and where it never ends, it is torn.
+    (b"abc", False, False, ([], 0, 0)), (b"", False, False, ([], 0, 0)),
+    (b"a\nbc", False, True, ([b"a"], 4, 1)), (b"bc", False, True, ([], 2, 1)),
+    (b"a\n", False, True, ([b"a"], 2, 0)), (b"abc", True, False, ([], 3, 1)),
+])  # fmt: skip
+def test_whole_lines_are_cut_off(data, is_full, is_over, found):
+    assert cut(data, is_full, is_over) == found

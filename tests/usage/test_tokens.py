@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ def test_a_vendors_answer_by_its_fields(name):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.usage is not None])
 def test_it_is_billed_to_the_nano_dollar(name):
     usage = read(CASES[name])
-    given, cached, written, output, _, _, heard, said = astuple(CASES[name].usage)
+    given, cached, written, output, _, _, heard, said = CASES[name].usage.counts()
     assert price_nusd(usage, PRICES) == (
         3000 * (given - cached - written - heard) + 300 * cached + 3750 * written + 10_000 * heard
         + 15_000 * (output - said) + 10_000 * said
@@ -55,45 +54,36 @@ def test_each_case_has_a_source():
     assert all(len(case.source) > 10 and case.endpoint in ENDPOINTS for case in CASES.values())
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        # more in total than anything explains, beside a reasoning that is within the answer
-        ({"total_tokens": 999, "reasoning_tokens": 30}, Usage(100, 0, 0, 40, 30)),
-        # ... and than what could be within it
-        ({"total_tokens": 340, "reasoning_tokens": 90}, Usage(100, 0, 0, 240, 90)),
-        ({"total_tokens": 240}, Usage(100, 0, 0, 140)),
-        ({"total_tokens": 240, "reasoning_tokens": 100}, Usage(100, 0, 0, 140, 100)),
-        # what a cache explains is no reasoning, under whatever name
-        ({"total_tokens": 240, "cache_read_input_tokens": 100}, Usage(200, 100, 0, 40)),
-        ({"total_tokens": 240, "cached_tokens": 100}, Usage(200, 100, 0, 40)),
-        ({"total_tokens": 240, "prompt_tokens_details": {"cached_tokens": 100}}, Usage(200, 100, 0, 40)),
-        ({"total_tokens": 240, "cached_tokens": 60}, Usage(100, 60, 0, 140)),
-        (
-            {"total_tokens": 240, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 70},
-            Usage(200, 30, 70, 40),
-        ),
-        (
-            {"total_tokens": 240, "cache_read_input_tokens": 70, "reasoning_tokens": 30},
-            Usage(170, 70, 0, 70, 30),
-        ),
-        (
-            {"total_tokens": 140, "cache_read_input_tokens": 70, "reasoning_tokens": 30},
-            Usage(100, 70, 0, 40, 30),
-        ),
-        # more than the prompt can't be within it
-        ({"cache_read_input_tokens": 170}, Usage(270, 170, 0, 40)),
-        ({"cache_read_input_tokens": 70}, Usage(100, 70, 0, 40)),
-        ({"cached_tokens": 170}, Usage(100, 100, 0, 40)),
-        # a zero is no figure: another name's is
-        ({"input_tokens": 0, "cached_tokens": 0, "prompt_cache_hit_tokens": 9}, Usage(100, 9, 0, 40)),
-        ({"prompt_tokens": 0, "input_tokens": 70}, Usage(70, 0, 0, 40)),
-        ({"cached_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, Usage(100, 9, 0, 40)),
-        # seconds of sound explain what the total has more, but none do not
-        ({"total_tokens": 240, "prompt_audio_seconds": 8}, Usage(100, 0, 0, 40)),
-        ({"total_tokens": 240, "prompt_audio_seconds": None}, Usage(100, 0, 0, 140)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("written", "expected"), [
+    # more in total than anything explains, beside a reasoning that is within the answer
+    ({"total_tokens": 999, "reasoning_tokens": 30}, Usage(100, 0, 0, 40, 30)),
+    # ... and than what could be within it
+    ({"total_tokens": 340, "reasoning_tokens": 90}, Usage(100, 0, 0, 240, 90)),
+    ({"total_tokens": 240}, Usage(100, 0, 0, 140)),
+    ({"total_tokens": 240, "reasoning_tokens": 100}, Usage(100, 0, 0, 140, 100)),
+    # what a cache explains is no reasoning, under whatever name
+    ({"total_tokens": 240, "cache_read_input_tokens": 100}, Usage(200, 100, 0, 40)),
+    ({"total_tokens": 240, "cached_tokens": 100}, Usage(200, 100, 0, 40)),
+    ({"total_tokens": 240, "prompt_tokens_details": {"cached_tokens": 100}}, Usage(200, 100, 0, 40)),
+    ({"total_tokens": 240, "cached_tokens": 60}, Usage(100, 60, 0, 140)),
+    (
+        {"total_tokens": 240, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 70},
+        Usage(200, 30, 70, 40),
+    ),
+    ({"total_tokens": 240, "cache_read_input_tokens": 70, "reasoning_tokens": 30}, Usage(170, 70, 0, 70, 30)),
+    ({"total_tokens": 140, "cache_read_input_tokens": 70, "reasoning_tokens": 30}, Usage(100, 70, 0, 40, 30)),
+    # more than the prompt can't be within it
+    ({"cache_read_input_tokens": 170}, Usage(270, 170, 0, 40)),
+    ({"cache_read_input_tokens": 70}, Usage(100, 70, 0, 40)),
+    ({"cached_tokens": 170}, Usage(100, 100, 0, 40)),
+    # a zero is no figure: another name's is
+    ({"input_tokens": 0, "cached_tokens": 0, "prompt_cache_hit_tokens": 9}, Usage(100, 9, 0, 40)),
+    ({"prompt_tokens": 0, "input_tokens": 70}, Usage(70, 0, 0, 40)),
+    ({"cached_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, Usage(100, 9, 0, 40)),
+    # seconds of sound explain what the total has more, but none do not
+    ({"total_tokens": 240, "prompt_audio_seconds": 8}, Usage(100, 0, 0, 40)),
+    ({"total_tokens": 240, "prompt_audio_seconds": None}, Usage(100, 0, 0, 140)),
+])  # fmt: skip
 def test_what_the_total_explains(written, expected):
     assert of_object({"prompt_tokens": 100, "completion_tokens": 40} | written, "chat") == expected
 
@@ -140,17 +130,12 @@ def test_wherever_it_stands(event):
     assert read_plain(data, "chat") == WHOLE
 
 
-@pytest.mark.parametrize(
-    ("later", "expected"),
-    [
-        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, WHOLE),
-        ({"prompt_tokens": 0, "completion_tokens": 40}, Usage(1336, 0, 0, 40)),
-        ({"prompt_tokens": 1300, "completion_tokens": 0}, Usage(1300, 0, 0, 31)),
-        ({"prompt_tokens": 7, "completion_tokens": 2}, Usage(7, 0, 0, 2)),
-        ({}, WHOLE),
-        (None, WHOLE),
-    ],
-)
+@pytest.mark.parametrize(("later", "expected"), [
+    ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, WHOLE),
+    ({"prompt_tokens": 0, "completion_tokens": 40}, Usage(1336, 0, 0, 40)),
+    ({"prompt_tokens": 1300, "completion_tokens": 0}, Usage(1300, 0, 0, 31)),
+    ({"prompt_tokens": 7, "completion_tokens": 2}, Usage(7, 0, 0, 2)), ({}, WHOLE), (None, WHOLE),
+])  # fmt: skip
 def test_zeros_never_replace_figures(later, expected):
     events = [{"choices": [CHOICE], "usage": COUNTS}, {"choices": [], "usage": later}, {"choices": []}]
     stream = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
@@ -196,9 +181,9 @@ def test_parts_never_overlap_and_order_is_no_matter(written, endpoint, rng):
     assert of_object(dict(mixed), endpoint) == usage
     if usage is None:
         return
-    assert all(type(count) is int for count in (*astuple(usage)[:5], *astuple(usage)[6:]))
-    read, created, output, reasoning, is_estimated, heard, spoken = astuple(usage)[1:]
-    assert min(astuple(usage)) >= 0 and not is_estimated
+    assert all(type(count) is int for count in (*usage.counts()[:5], *usage.counts()[6:]))
+    read, created, output, reasoning, is_estimated, heard, spoken = usage.counts()[1:]
+    assert min(usage.counts()) >= 0 and not is_estimated
     assert read + created + heard <= usage.input_tokens <= 6 * 10**8
     assert reasoning + spoken <= output <= 3 * 10**8
     assert price_nusd(usage, PRICES) >= 0

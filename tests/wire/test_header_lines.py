@@ -12,8 +12,6 @@ from proxy.errors import BadRequest
 from proxy.wire import header_lines as lines_module
 from proxy.wire.header_lines import (
     ID_HEADERS,
-    MAX_ID_BYTES,
-    MAX_VALUE_BYTES,
     PASSING_HEADERS,
     HeadError,
     is_kept,
@@ -23,22 +21,14 @@ from proxy.wire.header_lines import (
 )
 from proxy.wire.request_head import read_request_head
 from proxy.wire.response_head import read_response_head
-from tests.support.heads import (
-    clear,
-    facts,
-    harmed,
-    line_tables,
-    other_tables,
-    request,
-    request_heads,
-    response,
-    response_heads,
-)
+from tests.support import heads
+from tests.support.header_sets import IDENTITY, STEERING
+from tests.support.heads import facts, harmed, request, response
 
 
 @pytest.fixture(autouse=True)
 def fresh_tables():
-    clear()
+    heads.clear()
 
 
 def verdict(read: Any, head: bytes) -> Any:
@@ -48,87 +38,55 @@ def verdict(read: Any, head: bytes) -> Any:
         return str(error)
 
 
-@given(harmed(request_heads), harmed(response_heads))
-@settings(max_examples=300, deadline=None)
+@given(harmed(heads.request_heads), harmed(heads.response_heads))
+@settings(max_examples=300)
 def test_the_second_look_is_like_the_first(one, other):
     for head in (one, other):  # each head through both readers: their tables must not mix
-        clear()
+        heads.clear()
         first = [verdict(read, head) for read in (read_request_head, read_response_head)]
         again = [verdict(read, head) for read in (read_request_head, read_response_head)]
         assert again == first
 
 
 def test_what_was_read_is_not_shared_with_the_table():
-    one = request(b"A: 1", b"B: 2")
-    one.aside.clear()
-    assert request(b"A: 1", b"B: 2").aside == [b"A: 1", b"B: 2"]
-    one = request(b"Accept: 1", b"X-Title: 2")
-    one.lines.clear()
-    assert request(b"Accept: 1", b"X-Title: 2").lines == [b"Accept: 1", b"X-Title: 2"]
+    for kind, *lines in (("aside", b"A: 1", b"B: 2"), ("lines", b"Accept: 1", b"X-Title: 2")):
+        getattr(request(*lines), kind).clear()
+        assert getattr(request(*lines), kind) == lines
 
 
 def test_tables_are_bounded_and_a_flood_changes_nothing():
     lines = (
-        b"Content-Type: text/event-stream",
-        b"Connection: x-a",
-        b"X-A: 1",
-        b"X-B: 2",
-        b"Content-Length: 5",
-    )
+        b"Content-Type: text/event-stream", b"Connection: x-a", b"X-A: 1", b"X-B: 2", b"Content-Length: 5",
+    )  # fmt: skip
     asked, answered = facts(request(*lines)), facts(response(*lines))
     for i in range(3 * lines_module.MAX_CACHED_LINES):
         request(b"X-%d: 1" % i, b"Authorization: %d" % i, line=b"POST /%d HTTP/1.1" % i)
         response(b"X-%d: 1" % i, b"Content-Type: %d" % i, line=b"HTTP/1.1 200 %d" % i)
-        passing, special, response_passing, response_special = map(len, line_tables())
+        passing, special, response_passing, response_special = map(len, heads.line_tables())
         assert passing + special <= lines_module.MAX_CACHED_LINES
         assert response_passing + response_special <= lines_module.MAX_CACHED_LINES
-        assert max(map(len, other_tables())) <= lines_module.MAX_CACHED_LINES
+        assert max(map(len, heads.other_tables())) <= lines_module.MAX_CACHED_LINES
     assert facts(request(*lines)) == asked
     assert facts(response(*lines)) == answered
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1", b"X-Client-Request-Id: 1",
-        b"Set-Cookie: a=1", b"baggage: a=1",
-        b"X-A: " + b"b" * lines_module.MAX_CACHED_LINE,
-        b"Authorization: " + b"b" * lines_module.MAX_CACHED_LINE,
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("line", [
+    b"traceparent: 00-1", b"Date: Mon", b"CF-Ray: 1", b"X-Request-Id: 1", b"X-Client-Request-Id: 1",
+    b"Set-Cookie: a=1", b"baggage: a=1", b"X-A: " + b"b" * lines_module.MAX_CACHED_LINE,
+    b"Authorization: " + b"b" * lines_module.MAX_CACHED_LINE,
+])  # fmt: skip
 def test_what_differs_every_time_or_is_long_is_not_remembered(line):
     request(line, host=False, line=b"POST / HTTP/1.0")
     response(line)
-    assert not any(line_tables())
+    assert not any(heads.line_tables())
 
 
-@pytest.mark.parametrize(
-    ("line", "repeats"), [(b"CF-Ray: 1", False), (b"X-Request-Id: 1", False), (b"A: 1", True)]
-)
+@pytest.mark.parametrize(("line", "repeats"), [
+    (b"CF-Ray: 1", False), (b"X-Request-Id: 1", False), (b"A: 1", True),
+])  # fmt: skip
 def test_a_head_that_differs_every_time_says_so(line, repeats):
     for _ in range(2):
         assert request(line).repeats is repeats
-
-
-# What was seen to reach providers that are gateways, and servers that read "_" as "-".
-STEERING = """
-    X-Portkey-Custom-Host X-Portkey-Config X-Portkey-Provider X-Portkey-Api-Key X-Portkey-Virtual-Key
-    X-LiteLLM-Api-Base X-LiteLLM-Tags Helicone-Target-URL Helicone-Auth Helicone-OpenAI-Api-Base
-    cf-aig-authorization cf-aig-custom-host cf-aig-cache-ttl X-Goog-User-Project X-Goog-Api-Client
-    X-MS-Region X-Amz-Security-Token Ocp-Apim-Subscription-Key Ocp-Apim-Trace OpenAI_Organization
-    OpenAI_Project X_Original_URL X_Api_Key X_Forwarded_For Api_Key Content_Length Transfer_Encoding
-    X-HTTP-Method-Override X-Original-URL Base-URL
-""".split()  # noqa: SIM905
-# What tells a provider who the user is.
-IDENTITY = """
-    Origin Referer Cookie Sec-Fetch-Site Sec-Fetch-Mode Sec-CH-UA Sec-WebSocket-Key CF-Connecting-IP
-    CF-IPCountry CF-Ray True-Client-IP X-Client-IP X-Real-IP X-Forwarded-For X-Forwarded-Email Forwarded
-    Via Cf-Access-Jwt-Assertion Cf-Access-Authenticated-User-Email X-Goog-IAP-JWT-Assertion
-    X-Goog-Authenticated-User-Email X-Amzn-Oidc-Data X-Amzn-Oidc-Identity X-Auth-Request-Email
-    X-Auth-Request-Access-Token X-MS-Client-Principal X-MS-Client-Principal-Name X-MS-Token-AAD-Id-Token
-    X-Envoy-External-Address X-Remote-User Remote-User Remote-Email X-OpenWebUI-User-Email X-User-Email
-    Access-Control-Request-Method Tailscale-User-Login
-""".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("name", [*STEERING, *IDENTITY])
@@ -163,8 +121,8 @@ def test_long_names_and_first_lines_are_not_remembered():
     for _ in range(2):
         assert request(long + b": 1", line=b"POST /" + long + b" HTTP/1.0", host=False).path == b"/" + long
         assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
-        assert not any(line_tables())
-        assert not any(other_tables())
+        assert not any(heads.line_tables())
+        assert not any(heads.other_tables())
 
 
 @pytest.mark.parametrize(
@@ -180,7 +138,7 @@ def test_empty_lines_before_a_request(data, left):
 @pytest.mark.parametrize("name", [*PASSING_HEADERS, b"X-Stainless-Lang", b"Anthropic-Beta"])
 def test_what_passes_has_a_bound(name):
     """A provider may repeat it in its answer's head. Ids come back, and are short."""
-    most = MAX_ID_BYTES if name in ID_HEADERS else MAX_VALUE_BYTES
+    most = lines_module.MAX_ID_BYTES if name in ID_HEADERS else lines_module.MAX_VALUE_BYTES
     for _ in range(2):
         good, bad = (b"%b:  %b " % (name, b"x" * size) for size in (most, most + 1))
         head = request(good, bad)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.server.single import Server
 from proxy.wire import include_usage
 from proxy.wire.include_usage import (
     MAX_EVENT_BYTES,
@@ -21,11 +22,12 @@ from proxy.wire.include_usage import (
 )
 from proxy.wire.json_body import value_of
 from proxy.wire.outline import keys_of
-from tests.support.fakes import Call, RawClient
-from tests.support.json_texts import bodies, pieces_of, text, values, white
+from tests.support.fakes import Call, RawClient, answers, post
+from tests.support.json_texts import bodies, bytewise, pieces_of, text, values, white
 from tests.support.two_providers import rows
 
 ENDS = [b"\n", b"\r\n", b"\r"]
+WITH_ENDS = pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
 
 
 def ask(body: bytes) -> Edit | NoEdit:
@@ -41,92 +43,63 @@ def edited(body: bytes) -> bytes:
 # ------------------------------------------------------------------ the request
 
 
-@pytest.mark.parametrize(
-    ("body", "asking"),
-    [
-        (b'{"a":1}', b'{"stream_options":{"include_usage":true},"a":1}'),
-        (b' {\n "a":1}', b' {"stream_options":{"include_usage":true},\n "a":1}'),
-        (b"{}", b'{"stream_options":{"include_usage":true}}'),
-        (b" { } ", b' {"stream_options":{"include_usage":true} } '),
-        # said, but not for this
-        (b'{"stream_options":null}', b'{"stream_options":{"include_usage":true}}'),
-        (b'{"stream_options" : null ,"a":1}', b'{"stream_options" : {"include_usage":true} ,"a":1}'),
-        (b'{"a":1,"stream_options":{}}', b'{"a":1,"stream_options":{"include_usage":true}}'),
-        (b'{"stream_options": { }}', b'{"stream_options": {"include_usage":true }}'),
-        (b'{"stream_options":{"x":[{}]}}', b'{"stream_options":{"include_usage":true,"x":[{}]}}'),
-        (
-            b'{"stream_options":{"include_obfuscation":false},"a":"}"}',
-            b'{"stream_options":{"include_usage":true,"include_obfuscation":false},"a":"}"}',
-        ),
-        (b'{"stream_options":{"include_usage":false}}', b'{"stream_options":{"include_usage":true}}'),
-        (b'{"stream_options":{"include_usage" :\tnull }}', b'{"stream_options":{"include_usage" :\ttrue }}'),
-        (
-            b'{"stream_options":{"x":{"include_usage":1},"include_usage":false}}',
-            b'{"stream_options":{"x":{"include_usage":1},"include_usage":true}}',
-        ),
-        (
-            b'{"stream_options":{"continuous_usage_stats":false}}',
-            b'{"stream_options":{"include_usage":true,"continuous_usage_stats":false}}',
-        ),
-        # said elsewhere
-        (
-            b'{"a":{"stream_options":1},"b":"stream_options","c":"\\"stream_options\\":1"}',
-            b'{"stream_options":{"include_usage":true},'
-            b'"a":{"stream_options":1},"b":"stream_options","c":"\\"stream_options\\":1"}',
-        ),
-        (
-            b'{"a":"\\"\\u0073tream_options\\":1 \\u00e9 \\u0061"}',
-            b'{"stream_options":{"include_usage":true},"a":"\\"\\u0073tream_options\\":1 \\u00e9 \\u0061"}',
-        ),
-    ],
-)
+@pytest.mark.parametrize(("body", "asking"), [
+    (b'{"a":1}', b'{"stream_options":{"include_usage":true},"a":1}'),
+    (b' {\n "a":1}', b' {"stream_options":{"include_usage":true},\n "a":1}'),
+    (b"{}", b'{"stream_options":{"include_usage":true}}'),
+    (b" { } ", b' {"stream_options":{"include_usage":true} } '),
+    # said, but not for this
+    (b'{"stream_options":null}', b'{"stream_options":{"include_usage":true}}'),
+    (b'{"stream_options" : null ,"a":1}', b'{"stream_options" : {"include_usage":true} ,"a":1}'),
+    (b'{"a":1,"stream_options":{}}', b'{"a":1,"stream_options":{"include_usage":true}}'),
+    (b'{"stream_options": { }}', b'{"stream_options": {"include_usage":true }}'),
+    (b'{"stream_options":{"x":[{}]}}', b'{"stream_options":{"include_usage":true,"x":[{}]}}'),
+    (b'{"stream_options":{"include_obfuscation":false},"a":"}"}',
+     b'{"stream_options":{"include_usage":true,"include_obfuscation":false},"a":"}"}'),
+    (b'{"stream_options":{"include_usage":false}}', b'{"stream_options":{"include_usage":true}}'),
+    (b'{"stream_options":{"include_usage" :\tnull }}', b'{"stream_options":{"include_usage" :\ttrue }}'),
+    (b'{"stream_options":{"x":{"include_usage":1},"include_usage":false}}',
+     b'{"stream_options":{"x":{"include_usage":1},"include_usage":true}}'),
+    (b'{"stream_options":{"continuous_usage_stats":false}}',
+     b'{"stream_options":{"include_usage":true,"continuous_usage_stats":false}}'),
+    # said elsewhere
+    *((b"{" + rest, b'{"stream_options":{"include_usage":true},' + rest) for rest in (
+        b'"a":{"stream_options":1},"b":"stream_options","c":"\\"stream_options\\":1"}',
+        b'"a":"\\"\\u0073tream_options\\":1 \\u00e9 \\u0061"}',
+    )),
+])  # fmt: skip
 def test_asks_once_and_changes_nothing_else(body, asking):
     assert edited(body) == asking
     assert json.loads(asking)["stream_options"]["include_usage"] is True
     assert ask(asking) is NoEdit.ASKED
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        b'{"include_usage":true}',
-        b'{ "include_usage" : true , "include_obfuscation":false}',
-        b'{"x":{"include_usage":false},"include_usage":true}',
-    ],
-)
+@pytest.mark.parametrize("options", [
+    b'{"include_usage":true}',
+    b'{ "include_usage" : true , "include_obfuscation":false}',
+    b'{"x":{"include_usage":false},"include_usage":true}',
+])  # fmt: skip
 def test_a_client_that_asks_itself(options):
     assert ask(b'{"a":1,"stream_options":' + options + b',"b":2}') is NoEdit.ASKED
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"stream_options":null,"stream_options":null}',
-        b'{"stream_options":{"include_usage":true},"a":1,"stream_options":{}}',
-        b'{"\\u0073tream_options":{}}',
-        b'{"a":1,"stream\\u005Foptions":{"include_usage":true}}',
-        b'{"stream_options":null,"stre\\u0061m_options":null}',
-        b'{"stream_options":[]}',
-        b'{"stream_options":true}',
-        b'{"stream_options":"x"}',
-        b'{"stream_options":1}',
-        b'{"stream_options":nullx}',
-        b'{"stream_options":null',
-        b'{"stream_options":',
-        b'{"stream_options":{"include_usage":1}}',
-        b'{"stream_options":{"include_usage":"true"}}',
-        b'{"stream_options":{"include_usage":{}}}',
-        b'{"stream_options":{"include_usage":true,"include_usage":true}}',
-        b'{"stream_options":{"include_usage":false,"include_usage":false}}',
-        b'{"stream_options":{"include\\u005fusage":true}}',
-        b'{"stream_options":{"include_usage":false,"include\\u005fusage":true}}',
-        b'{"stream_options":{"continuous_usage_stats":true}}',
-        b'{"stream_options":{"a":}}',
-        b'{"stream_options":{"a":"}',
-        b'{"stream_options":{"a":"' + b"x" * MAX_OPTIONS_BYTES + b'"}}',
-        b'{"stream_options":{"a":"}' + b"x" * MAX_OPTIONS_BYTES + b'"}}',
-    ],
-)
+@pytest.mark.parametrize("body", [
+    b'{"stream_options":null,"stream_options":null}',
+    b'{"stream_options":{"include_usage":true},"a":1,"stream_options":{}}', b'{"\\u0073tream_options":{}}',
+    b'{"a":1,"stream\\u005Foptions":{"include_usage":true}}',
+    b'{"stream_options":null,"stre\\u0061m_options":null}', b'{"stream_options":[]}',
+    b'{"stream_options":true}', b'{"stream_options":"x"}', b'{"stream_options":1}',
+    b'{"stream_options":nullx}', b'{"stream_options":null', b'{"stream_options":',
+    b'{"stream_options":{"include_usage":1}}', b'{"stream_options":{"include_usage":"true"}}',
+    b'{"stream_options":{"include_usage":{}}}',
+    b'{"stream_options":{"include_usage":true,"include_usage":true}}',
+    b'{"stream_options":{"include_usage":false,"include_usage":false}}',
+    b'{"stream_options":{"include\\u005fusage":true}}',
+    b'{"stream_options":{"include_usage":false,"include\\u005fusage":true}}',
+    b'{"stream_options":{"continuous_usage_stats":true}}', b'{"stream_options":{"a":}}',
+    b'{"stream_options":{"a":"}', b'{"stream_options":{"a":"' + b"x" * MAX_OPTIONS_BYTES + b'"}}',
+    b'{"stream_options":{"a":"}' + b"x" * MAX_OPTIONS_BYTES + b'"}}',
+])  # fmt: skip
 def test_what_is_unclear_is_left_to_the_provider(body):
     assert ask(body) is NoEdit.UNCLEAR
 
@@ -134,19 +107,15 @@ def test_what_is_unclear_is_left_to_the_provider(body):
 options_members = st.dictionaries(
     st.sampled_from(["include_obfuscation", "x", "stream_options", "usage"]), st.booleans(), max_size=3
 )
+wishes = st.sampled_from([None, False])
 option_values = st.one_of(
-    st.none(),
-    options_members,
-    st.builds(
-        lambda members, wish: {**members, "include_usage": wish},
-        options_members,
-        st.sampled_from([None, False]),
-    ),
-)
+    st.none(), options_members,
+    st.builds(lambda members, wish: {**members, "include_usage": wish}, options_members, wishes),
+)  # fmt: skip
 
 
 @given(bodies(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_body_with_or_without_options(body, data):
     """The result means the same but for the one option, and every other byte is where it was."""
     if data.draw(st.booleans()):
@@ -154,17 +123,12 @@ def test_any_body_with_or_without_options(body, data):
         style = data.draw(st.sampled_from([(",", ":"), (" , ", "\n: ")]))
         options = json.dumps(data.draw(option_values), separators=style).encode()
         member = gap() + b'"stream_options"' + gap() + b":" + gap() + options + gap()
-        if data.draw(st.booleans()):
-            at = body.index(b"{") + 1
-            body = body[:at] + member + b"," + body[at:]
-        else:
-            at = body.rindex(b"}")
-            body = body[:at] + b"," + member + body[at:]
-    before = json.loads(body)
-    after = json.loads(edited(body))
-    wanted = {**before, "stream_options": {**(before.get("stream_options") or {}), "include_usage": True}}
-    assert after == wanted
-    edit = ask(body)
+        is_first = data.draw(st.booleans())
+        at = body.index(b"{") + 1 if is_first else body.rindex(b"}")
+        body = body[:at] + (member + b"," if is_first else b"," + member) + body[at:]
+    before, edit = json.loads(body), ask(body)
+    options = {**(before.get("stream_options") or {}), "include_usage": True}
+    assert json.loads(edited(body)) == {**before, "stream_options": options}
     assert edit.end - edit.start in (0, 4, 5)
     pieces = pieces_of(body, data.draw(st.lists(st.integers(0, 1 << 16), max_size=6)))
     assert ask_for_usage(pieces, body.index(b"{"), keys_of(body)) == edit
@@ -172,7 +136,6 @@ def test_any_body_with_or_without_options(body, data):
 
 
 @given(st.text('{}[]":, \\nulstream_opi', max_size=40))
-@settings(deadline=None)
 def test_whatever_comes_it_never_raises(body):
     ask(b"{" + body.encode())
     ask(b'{"stream_options":' + body.encode())
@@ -199,10 +162,12 @@ def filtered(*pieces: bytes) -> bytes:
 
 def check(stream: bytes, wanted: bytes) -> None:
     """Whole, byte by byte, and cut in two everywhere."""
-    assert filtered(stream) == wanted
-    assert filtered(*(stream[at : at + 1] for at in range(len(stream)))) == wanted
-    for at in range(len(stream)):
-        assert filtered(stream[:at], b"", stream[at:]) == wanted
+    for pieces in (
+        [stream],
+        bytewise(stream),
+        *([stream[:at], b"", stream[at:]] for at in range(len(stream))),
+    ):
+        assert filtered(*pieces) == wanted
 
 
 OPENAI_HEAD = (
@@ -248,74 +213,54 @@ PYTHON_STYLE = (
 TRANSCRIPTS = {"openai": OPENAI, "azure": AZURE, "vllm": VLLM, "python": PYTHON_STYLE}
 
 
-@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+@WITH_ENDS
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_transcripts(name, end):
     """What stands between < and > is there because the usage was asked for."""
     transcript = TRANSCRIPTS[name].replace(b"\n", end)
-    stream = transcript.replace(b"<", b"").replace(b">", b"")
-    parts = [part.split(b">") for part in transcript.split(b"<")]
-    check(stream, b"".join(part[-1] for part in parts))
-    assert filtered(b"".join(part[-1] for part in parts)) == b"".join(part[-1] for part in parts)
+    plain = b"".join(part.split(b">")[-1] for part in transcript.split(b"<"))
+    check(transcript.replace(b"<", b"").replace(b">", b""), plain)
+    assert filtered(plain) == plain
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        b'data: {"choices":[{"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}\n\n',  # content
-        b'data: {"choices":[{"usage":null}]}\n\n',
-        b'data: {"choices":[{"usage":null}],"a":{"usage":null,"b":1}}\n\n',
-        b'data: {"choices":[{"delta":{"content":"\\"usage\\":null,"}}]}\n\n',
-        b'data: {"choices":["usage"],"x":"\\"usage"}\n\n',
-        b'data: {"choices":[],"usage":{"prompt_tokens":1},"error":{"message":"x"}}\n\n',
-        b'data: {"error":{"message":"x"},"usage":null}\n\n',
-        b'data: {"choices":[],"usage":3}\n\n',
-        b'data: {"choices":[],"usage":[]}\n\n',
-        b'data: {"choices":null,"usage":{}}\n\n',
-        b'data: {"usage":{"prompt_tokens":1}}\n\n',
-        b'data: {"usage":{"prompt_tokens":1},"x":{"choices":[]}}\n\n',
-        b'data: {"choices":[],"us\\u0061ge":null,"x":{"usage":null}}\n\n',
-        b'data: [{"usage":null}]\n\n',
-        b'data: "usage":null}\n\n',
-        b'data: {"choices":[,"usage":null}\n\n',
-        b'data: {"choices":[]\ndata: ,"usage":null}\n\n',
-        b'data\ndata: {"usage":null}\n\n',
-        b'data: {"usage":null}\ndata\n\n',
-        b'id: {"usage":null}\n\n',
-        b'database: {"usage":null}\n\n',
-        b': {"usage":null}\n\n',
-        b'event: error\ndata: {"error":"usage","x":"usage"}\n\n',
-        b"data: " + b'{"usage":' * 3000 + b"1" + b"}" * 3000 + b"\n\n",
-        b"data: [DONE]\n\n",
-        b"\n\n\n\ndata: x\n\n\n\n",
-        b"data",
-        b"",
-    ],
-)
-@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("event", [
+    b'data: {"choices":[{"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}\n\n',  # content
+    b'data: {"choices":[{"usage":null}]}\n\n',
+    b'data: {"choices":[{"usage":null}],"a":{"usage":null,"b":1}}\n\n',
+    b'data: {"choices":[{"delta":{"content":"\\"usage\\":null,"}}]}\n\n',
+    b'data: {"choices":["usage"],"x":"\\"usage"}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":1},"error":{"message":"x"}}\n\n',
+    b'data: {"error":{"message":"x"},"usage":null}\n\n', b'data: {"choices":[],"usage":3}\n\n',
+    b'data: {"choices":[],"usage":[]}\n\n', b'data: {"choices":null,"usage":{}}\n\n',
+    b'data: {"usage":{"prompt_tokens":1}}\n\n', b'data: {"usage":{"prompt_tokens":1},"x":{"choices":[]}}\n\n',
+    b'data: {"choices":[],"us\\u0061ge":null,"x":{"usage":null}}\n\n', b'data: [{"usage":null}]\n\n',
+    b'data: "usage":null}\n\n', b'data: {"choices":[,"usage":null}\n\n',
+    b'data: {"choices":[]\ndata: ,"usage":null}\n\n', b'data\ndata: {"usage":null}\n\n',
+    b'data: {"usage":null}\ndata\n\n', b'id: {"usage":null}\n\n', b'database: {"usage":null}\n\n',
+    b': {"usage":null}\n\n', b'event: error\ndata: {"error":"usage","x":"usage"}\n\n',
+    b"data: " + b'{"usage":' * 3000 + b"1" + b"}" * 3000 + b"\n\n", b"data: [DONE]\n\n",
+    b"\n\n\n\ndata: x\n\n\n\n", b"data", b"",
+])  # fmt: skip
+@WITH_ENDS
 def test_what_stays(event, end):
     event = event.replace(b"\n", end)
-    if len(event) > 2000:
-        assert filtered(event) == event
-    else:
+    if len(event) < 2000:
         check(event, event)
+    assert filtered(event) == event
 
 
-@pytest.mark.parametrize(
-    ("event", "wanted"),
-    [
-        # the usual place holds another one
-        (b'{"usage":null,"x":{"usage":null}}', b'{"x":{"usage":null}}'),
-        (b'{"x":{"usage":null},"usage":null,"y":"\\"usage"}', b'{"x":{"usage":null},"y":"\\"usage"}'),
-        (b'{"x":["usage"],"usage":null,"y":["usage"]}', b'{"x":["usage"],"y":["usage"]}'),
-        (b'{ "usage" :\tnull , "a":1 }', b'{ "a":1 }'),
-        (b'{ "a":1, "usage":null }', b'{ "a":1 }'),
-        # no JSON to orjson: halves of an emoji, minus infinity, bytes that are no UTF-8
-        (b'{"c":"\\ud83d","usage":null}', b'{"c":"\\ud83d"}'),
-        (b'{"c":-Infinity,"usage":null}', b'{"c":-Infinity}'),
-        (b'{"c":"\xf0\x9f","usage":null}', b'{"c":"\xf0\x9f"}'),
-    ],
-)
+@pytest.mark.parametrize(("event", "wanted"), [
+    # the usual place holds another one
+    (b'{"usage":null,"x":{"usage":null}}', b'{"x":{"usage":null}}'),
+    (b'{"x":{"usage":null},"usage":null,"y":"\\"usage"}', b'{"x":{"usage":null},"y":"\\"usage"}'),
+    (b'{"x":["usage"],"usage":null,"y":["usage"]}', b'{"x":["usage"],"y":["usage"]}'),
+    (b'{ "usage" :\tnull , "a":1 }', b'{ "a":1 }'),
+    (b'{ "a":1, "usage":null }', b'{ "a":1 }'),
+    # no JSON to orjson: halves of an emoji, minus infinity, bytes that are no UTF-8
+    (b'{"c":"\\ud83d","usage":null}', b'{"c":"\\ud83d"}'),
+    (b'{"c":-Infinity,"usage":null}', b'{"c":-Infinity}'),
+    (b'{"c":"\xf0\x9f","usage":null}', b'{"c":"\xf0\x9f"}'),
+])  # fmt: skip
 def test_the_null_goes_from_wherever_it_stands(event, wanted):
     check(b"data: " + event + b"\n\n", b"data: " + wanted + b"\n\n")
 
@@ -342,7 +287,7 @@ def test_line_ends_are_no_less_and_no_more_than_the_events(first, second):
     check(b"data: 1" + first + second + b"\ndata: 2\n\n", b"data: 1" + first + second + b"\ndata: 2\n\n")
 
 
-@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+@WITH_ENDS
 def test_whole_events_go_out_at_once(end):
     usage_filter = UsageFilter()
     for start in (b"data: 1", b'data: {"usage":1}', b": x"):
@@ -362,32 +307,24 @@ STYLES = [(",", ":"), (", ", ": "), (" , ", " : ")]
 usages = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens"]), st.integers(0, 99), max_size=2
 )
-decoys = st.sampled_from(
-    ['"usage":null', ',"usage":null}', '"usage"', "\\", '\\"usage":null', "usage", "\ud83d"]
-)
+decoys = st.sampled_from([
+    '"usage":null', ',"usage":null}', '"usage"', "\\", '\\"usage":null', "usage", "\ud83d",
+])  # fmt: skip
 contents = st.lists(st.one_of(decoys, text), max_size=4).map("".join)
 chunks = st.fixed_dictionaries(
     {},
     optional={
         "choices": st.lists(st.fixed_dictionaries({"delta": contents, "usage": st.none()}), max_size=2),
-        "usages": contents,
-        "x": st.one_of(values, st.just({"usage": None}), st.just(["usage"])),
-        "error": st.none(),
-        "model": text,
+        "usages": contents, "x": st.one_of(values, st.just({"usage": None}), st.just(["usage"])),
+        "error": st.none(), "model": text,
     },
-)
+)  # fmt: skip
 surroundings = st.sampled_from(["", ": usage\n", "event: chunk\n", 'id: {"usage":null}\n', "database: 1\n"])
-others = st.sampled_from(
-    [
-        "data: [DONE]\n\n",
-        ': "usage":null\n\n',
-        'data: {"error":{"message":"x"},"usage":{},"choices":[]}\n\n',
-        'data: {"choices":[{"text":"x"}],"usage":{"prompt_tokens":1}}\n\n',
-        'data: {"a":1\ndata: ,"usage":null}\n\n',
-        "\n",
-        "data: x\n\n",
-    ]
-)
+others = st.sampled_from([
+    "data: [DONE]\n\n", ': "usage":null\n\n', 'data: {"error":{"message":"x"},"usage":{},"choices":[]}\n\n',
+    'data: {"choices":[{"text":"x"}],"usage":{"prompt_tokens":1}}\n\n',
+    'data: {"a":1\ndata: ,"usage":null}\n\n', "\n", "data: x\n\n",
+])  # fmt: skip
 
 
 @st.composite
@@ -399,9 +336,8 @@ def streams(draw):
     plain, asked = [], []
     for kind in draw(st.lists(st.sampled_from(["chunk", "chunk", "usage", "other"]), max_size=6)):
         if kind == "other":
-            event = draw(others)
-            plain.append(event)
-            asked.append(event)
+            plain.append(draw(others))
+            asked.append(plain[-1])
             continue
         members = list(draw(chunks).items())
         if kind == "usage":
@@ -415,10 +351,7 @@ def streams(draw):
         )
         if kind == "chunk":
             plain.append(wrap(members))
-        if kind == "usage" or draw(st.booleans()):
-            asked.append(wrap(with_usage))
-        else:
-            asked.append(wrap(members))
+        asked.append(wrap(with_usage if kind == "usage" or draw(st.booleans()) else members))
     return tuple("".join(s).replace("\n", end).encode("utf-8", "surrogatepass") for s in (plain, asked))
 
 
@@ -426,41 +359,28 @@ cuts = st.lists(st.integers(0, 1 << 16), max_size=8)
 
 
 @given(streams(), cuts)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_the_client_gets_what_it_would_have_got(pair, cuts):
     plain, asked = pair
-    assert filtered(asked) == plain
-    assert filtered(*pieces_of(asked, cuts)) == plain
-    assert filtered(*(asked[at : at + 1] for at in range(len(asked)))) == plain
-    assert filtered(plain) == plain
+    for pieces in ([asked], pieces_of(asked, cuts), bytewise(asked), [plain]):
+        assert filtered(*pieces) == plain
 
 
-fragments = st.sampled_from(
-    [
-        b"\n",
-        b"\r",
-        b"\r\n",
-        b"\n\n",
-        b"data: ",
-        b"data",
-        b"x",
-        b'{"usage":null}',
-        USAGE,
-        USAGE + b"\n\n",
-        b'"usage"',
-    ]
-)
+fragments = st.sampled_from([
+    b"\n", b"\r", b"\r\n", b"\n\n", b"data: ", b"data", b"x", b'{"usage":null}', USAGE, USAGE + b"\n\n",
+    b'"usage"',
+])  # fmt: skip
 
 
 @given(st.lists(fragments, max_size=12).map(b"".join), cuts, st.sampled_from([8, 20, 40, 1 << 20]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_split_same_answer(stream, cuts, limit):
     """However odd the stream, and with events that are too large."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(include_usage, "MAX_EVENT_BYTES", limit)
         whole = filtered(stream)
         assert filtered(*pieces_of(stream, cuts)) == whole
-        assert filtered(*(stream[at : at + 1] for at in range(len(stream)))) == whole
+        assert filtered(*bytewise(stream)) == whole
     assert len(whole) <= len(stream)
     if b"usage" not in stream:
         assert whole == stream
@@ -469,7 +389,7 @@ def test_any_split_same_answer(stream, cuts, limit):
 # --- bounds
 
 
-@pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
+@WITH_ENDS
 def test_an_event_that_is_too_large_passes_as_it_is(end):
     def event(size: int) -> bytes:
         return b'data: {"x":"' + b"x" * (size - 27) + b'","usage":null}' + end * 2
@@ -484,8 +404,7 @@ def test_an_event_that_is_too_large_passes_as_it_is(end):
     at = MAX_EVENT_BYTES + 1
     assert usage_filter.feed(large[MAX_EVENT_BYTES:at]) == large[:at]
     assert not usage_filter.is_between_events
-    rest = [usage_filter.feed(large[i : i + 1]) for i in range(at, len(large))]
-    assert rest == [large[i : i + 1] for i in range(at, len(large))]
+    assert [usage_filter.feed(byte) for byte in bytewise(large[at:])] == bytewise(large[at:])
     assert usage_filter.is_between_events
     # and the next is judged again
     assert usage_filter.feed(USAGE + end * 2) == b""
@@ -496,12 +415,10 @@ def test_an_event_that_is_too_large_passes_as_it_is(end):
 
 
 def test_tiny_pieces_take_linear_time():
-    event = b'data: {"x":"' + b"x" * 60_000 + b'","usage":null}\n\n'
-    event *= 15
+    events = (b'data: {"x":"' + b"x" * 60_000 + b'","usage":null}\n\n') * 15
     begun = time.process_time()
-    assert filtered(*(event[at : at + 3] for at in range(0, len(event), 3))) == event.replace(
-        b',"usage":null', b""
-    )
+    found = filtered(*(events[at : at + 3] for at in range(0, len(events), 3)))
+    assert found == events.replace(b',"usage":null', b"")
     assert time.process_time() - begun < 5  # 0.3 s; with a join for each piece, minutes
 
 
@@ -538,23 +455,24 @@ async def as_openai(call: Call) -> None:
         await call.stream(*events)
 
 
-@pytest.mark.parametrize(
-    ("more", "sees_usage"),
-    [
-        (b"", False),
-        (b',"stream_options":{"include_obfuscation":false}', False),
-        (b',"stream_options":{"include_usage":true}', True),
-    ],
-)
+async def opened(start, provider, other=None) -> tuple[Server, RawClient]:
+    """A gateway that asks the one provider for usage, and not the other; and a client of it."""
+    server = await start(TEXT.format(url=provider.url, other=(other or provider).url))
+    return server, await RawClient.connect(server)
+
+
+@pytest.mark.parametrize(("more", "sees_usage"), [
+    (b"", False),
+    (b',"stream_options":{"include_obfuscation":false}', False),
+    (b',"stream_options":{"include_usage":true}', True),
+])  # fmt: skip
 @pytest.mark.parametrize("order", [b'{"model":"a/m","stream":true%b}', b'{"stream":true%b,"model":"a/m"}'])
 async def test_usage_is_asked_for_and_taken_out(provider, start, more, sees_usage, order):
     provider.script = as_openai
-    server = await start(TEXT.format(url=provider.url, other=provider.url))
-    client = await RawClient.connect(server)
+    server, client = await opened(start, provider)
     await client.post(order % more)
     status, fields, body = await client.response()
-    assert status == 200
-    assert fields[b"transfer-encoding"] == b"chunked"
+    assert (status, fields[b"transfer-encoding"]) == (200, b"chunked")
     assert (b"usage" in body) is sees_usage
     if not sees_usage:
         assert body == _TEXT_EVENT % b"" * 3 + _DONE
@@ -562,28 +480,22 @@ async def test_usage_is_asked_for_and_taken_out(provider, start, more, sees_usag
     assert sent["model"] == "longer-name"
     assert sent["stream_options"]["include_usage"] is True
     [row] = rows(server)
-    assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (100, 50, "provider")
-    assert row["usd"] == 0.0002
+    figures = row["input_tokens"], row["output_tokens"], row["usage_source"], row["usd"]
+    assert figures == (100, 50, "provider", 0.0002)
     await client.post(order % more)  # the connections are good for more
     assert (await client.response())[2] == body
     assert provider.connections == 1
 
 
 async def test_a_body_that_asks_for_no_stream_is_left_alone(provider, start):
-    server = await start(TEXT.format(url=provider.url, other=provider.url))
-    client = await RawClient.connect(server)
+    _, client = await opened(start, provider)
     await client.post(b'{"model":"a/m","stream":false}')
     assert (await client.response())[2] == b'{"model":"longer-name","stream":false}'
 
 
 async def test_another_provider_gets_the_body_as_it_came(provider, other, start):
-    async def fails(call: Call) -> None:
-        await call.request()
-        await call.answer(status=b"503 Busy")
-
-    provider.script, other.script = fails, as_openai
-    server = await start(TEXT.format(url=provider.url, other=other.url))
-    client = await RawClient.connect(server)
+    provider.script, other.script = answers(status=b"503 Busy"), as_openai
+    _, client = await opened(start, provider, other)
     for _ in range(2):  # by turns, so that one of them begins at the provider that is asked for usage
         await client.post(b'{"model":"both","stream":true}')
         assert (await client.response())[2] == _TEXT_EVENT % b"" * 3 + _DONE
@@ -593,12 +505,8 @@ async def test_another_provider_gets_the_body_as_it_came(provider, other, start)
 
 async def test_an_old_client_gets_the_stream_unwrapped(provider, start):
     provider.script = as_openai
-    server = await start(TEXT.format(url=provider.url, other=provider.url))
-    client = await RawClient.connect(server)
-    data = b'{"model":"a/m","stream":true}'
-    await client.send(
-        b"POST /v1/chat/completions HTTP/1.0\r\nHost: g\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
-    )
+    _, client = await opened(start, provider)
+    await client.send(post(b'{"model":"a/m","stream":true}').replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert (await client.rest()).partition(b"\r\n\r\n")[2] == _TEXT_EVENT % b"" * 3 + _DONE
 
 
@@ -609,8 +517,7 @@ async def test_a_stream_that_breaks_off_between_events_says_so(provider, start):
         call.reset()
 
     provider.script = breaks
-    server = await start(TEXT.format(url=provider.url, other=provider.url))
-    client = await RawClient.connect(server)
+    _, client = await opened(start, provider)
     await client.post(b'{"model":"a/m","stream":true}')
     _, _, body = await client.response()
     assert body.startswith(_TEXT_EVENT % b"")

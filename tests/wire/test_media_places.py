@@ -39,26 +39,23 @@ def media_bytes(body: bytes, cuts: list[int]) -> int:
 CUTS = st.lists(st.integers(0, 1 << 15), max_size=4)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        user(IMAGE),
-        user({"type": "image", "source": dict(reversed(SOURCE.items()))}),
-        user({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}),
-        user({"type": "image_url", "image_url": {"url": URL, "detail": "low"}}),
-        user({"type": "image_url", "image_url": URL}),
-        user({"type": "input_audio", "input_audio": {"data": PNG, "format": "wav"}}),
-        user({"type": "file", "file": {"file_data": URL, "filename": "a"}}),
-        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": URL}]}]},
-        {"input": [{"type": "input_file", "file_data": URL}]},
-        {"input": [{"type": "function_call_output", "output": [{"type": "input_image", "image_url": URL}]}]},
-        {"input": [{"type": "computer_call_output", "output": {"type": "x", "image_url": URL}}]},
-        {"input": [{"type": "image_generation_call", "result": PNG}]},
-        {"input": [{"image": PNG}]},
-        {"image": URL},
-        {"contents": [{"parts": [{"inline_data": {"mime_type": "image/png", "data": PNG}}]}]},
-    ],
-)
+@pytest.mark.parametrize("asked", [
+    user(IMAGE),
+    user({"type": "image", "source": dict(reversed(SOURCE.items()))}),
+    user({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]}),
+    user({"type": "image_url", "image_url": {"url": URL, "detail": "low"}}),
+    user({"type": "image_url", "image_url": URL}),
+    user({"type": "input_audio", "input_audio": {"data": PNG, "format": "wav"}}),
+    user({"type": "file", "file": {"file_data": URL, "filename": "a"}}),
+    {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": URL}]}]},
+    {"input": [{"type": "input_file", "file_data": URL}]},
+    {"input": [{"type": "function_call_output", "output": [{"type": "input_image", "image_url": URL}]}]},
+    {"input": [{"type": "computer_call_output", "output": {"type": "x", "image_url": URL}}]},
+    {"input": [{"type": "image_generation_call", "result": PNG}]},
+    {"input": [{"image": PNG}]},
+    {"image": URL},
+    {"contents": [{"parts": [{"inline_data": {"mime_type": "image/png", "data": PNG}}]}]},
+])  # fmt: skip
 @pytest.mark.parametrize("is_tight", [True, False])
 @given(cuts=CUTS)
 def test_where_apis_read_a_medium(asked, is_tight, cuts):
@@ -69,45 +66,33 @@ def test_where_apis_read_a_medium(asked, is_tight, cuts):
 TOOL_USE = {"type": "tool_use", "id": "t", "name": "f"}
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"tools": [{"name": "f", "input_schema": {"type": "object", "data": PNG}}]},
-        {"tools": [{"name": "f", "input_schema": {"content": [IMAGE]}}]},
-        {"tools": [{"function": {"parameters": {"messages": [{"content": [IMAGE]}]}}}]},
-        {"metadata": IMAGE},
-        {"response_format": {"source": SOURCE}},
-        {"system": [IMAGE]},
-        user({**TOOL_USE, "input": {"data": PNG}}),
-        user({**TOOL_USE, "input": SOURCE}),
-        user({**TOOL_USE, "input": IMAGE}),
-        user({**TOOL_USE, "input": {"content": [IMAGE]}}),
-        user({**TOOL_USE, "input": user(IMAGE)}),
-        user({"type": "redacted_thinking", "data": PNG}),
-        user({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": PNG}}),
-        user({"type": "document", "source": {"data": PNG}}),
-        {"input": [{"type": "function_call", "arguments": {"image_url": {"url": URL}}}]},
-        {"messages": [{"tool_calls": [{"function": {"arguments": {"image_url": URL}}}]}]},
-        {"data": PNG},
-        {"messages": {"data": PNG}},
-    ],
-)
+@pytest.mark.parametrize("asked", [
+    {"tools": [{"name": "f", "input_schema": {"type": "object", "data": PNG}}]},
+    {"tools": [{"name": "f", "input_schema": {"content": [IMAGE]}}]},
+    {"tools": [{"function": {"parameters": {"messages": [{"content": [IMAGE]}]}}}]}, {"metadata": IMAGE},
+    {"response_format": {"source": SOURCE}}, {"system": [IMAGE]}, user({**TOOL_USE, "input": {"data": PNG}}),
+    user({**TOOL_USE, "input": SOURCE}), user({**TOOL_USE, "input": IMAGE}),
+    user({**TOOL_USE, "input": {"content": [IMAGE]}}), user({**TOOL_USE, "input": user(IMAGE)}),
+    user({"type": "redacted_thinking", "data": PNG}),
+    user({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": PNG}}),
+    user({"type": "document", "source": {"data": PNG}}),
+    {"input": [{"type": "function_call", "arguments": {"image_url": {"url": URL}}}]},
+    {"messages": [{"tool_calls": [{"function": {"arguments": {"image_url": URL}}}]}]}, {"data": PNG},
+    {"messages": {"data": PNG}},
+])  # fmt: skip
 @given(cuts=CUTS)
 def test_where_it_is_text(asked, cuts):
     assert media_bytes(json.dumps({"model": "m", **asked}).encode(), cuts) == 0
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"model":"m","messages":[{"content":[{"source":{"type":"text","type":"base64","data":"%b"}}]}]}',
-        b'{"model":"m","t\\u006fols":[{"content":[{"image_url":"%b"}]}]}',
-        # The string goes on behind a quote that is escaped, and only looks like the rest of a body.
-        b'{"model":"m","tools":[{"data":"%b\\","a":1}],"messages":[{"content":[{"image_url":"%b"}]}]'
-        b'"}],"messages":[]}',
-        b'{"model":"m","tools":[{"data":"%b\\\\\\"}],\\"messages\\":[{\\"image_url\\":\\"%b"}]}',
-    ],
-)
+@pytest.mark.parametrize("body", [
+    b'{"model":"m","messages":[{"content":[{"source":{"type":"text","type":"base64","data":"%b"}}]}]}',
+    b'{"model":"m","t\\u006fols":[{"content":[{"image_url":"%b"}]}]}',
+    # The string goes on behind a quote that is escaped, and only looks like the rest of a body.
+    b'{"model":"m","tools":[{"data":"%b\\","a":1}],"messages":[{"content":[{"image_url":"%b"}]}]'
+    b'"}],"messages":[]}',
+    b'{"model":"m","tools":[{"data":"%b\\\\\\"}],\\"messages\\":[{\\"image_url\\":\\"%b"}]}',
+])  # fmt: skip
 @given(cuts=CUTS)
 def test_who_plays_tricks(body, cuts):
     body = body.replace(b"%b", PNG.encode())
@@ -138,18 +123,13 @@ def in_both(filler: bytes) -> tuple[bytes, bytes]:
     return b'{"x":[%b1],%b}' % (filler, part), b'{%b,"x":[%b1]}' % (part, filler)
 
 
-@pytest.mark.parametrize(
-    "filler",
-    [
-        b'"a",' * 30_000,
-        b'"%b",' % (b'\\"' * 60_000),
-        b'"%b",' % (json.dumps({"path": "a", "found": True}).replace('"', '\\"').encode() * 10_000),
-        b'"%b",' % (b"\\" * 100),
-        b'"%b",' % (b"word " * (1 << 18)),
-        b'"%b",' % (b"word " * (1 << 19)),  # more than is looked through
-        b"[" * 62 + b"]" * 62 + b",",
-    ],
-)
+@pytest.mark.parametrize("filler", [
+    b'"a",' * 30_000, b'"%b",' % (b'\\"' * 60_000),
+    b'"%b",' % (json.dumps({"path": "a", "found": True}).replace('"', '\\"').encode() * 10_000),
+    b'"%b",' % (b"\\" * 100), b'"%b",' % (b"word " * (1 << 18)),
+    b'"%b",' % (b"word " * (1 << 19)),  # more than is looked through
+    b"[" * 62 + b"]" * 62 + b",",
+])  # fmt: skip
 def test_a_picture_is_one_whatever_stands_before_it(filler):
     for body in in_both(filler):
         assert placed([body], spans_in(body)) == [True]
@@ -175,17 +155,8 @@ WORDS = [
 ]
 TOKENS = [b'"%b"' % word for word in WORDS]
 TOKENS += [b'"%b":' % word for word in WORDS] + [
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b" ",
-    b"1",
-    b'"',
-    b"\\",
-    b"{[" * 20,
-]
+    b"{", b"}", b"[", b"]", b",", b" ", b"1", b'"', b"\\", b"{[" * 20,
+]  # fmt: skip
 LIKELY = st.sampled_from(
     [b'{"messages":[{"content":[', b'{"image_url":"', b'"},', b'{"source":{"type":"base64","data":"', b'"}},']
 )

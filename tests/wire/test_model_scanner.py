@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.wire.model_scanner import ModelScanner
-from tests.support.json_texts import bodies, pieces_of, scan
+from tests.support.json_texts import bodies, bytewise, pieces_of, scan
+
+cut_places = st.lists(st.integers(0, 1 << 16), max_size=6)
 
 
-@given(bodies(), st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=400, deadline=None)
+@given(bodies(), cut_places)
+@settings(max_examples=400)
 def test_finds_the_model_at_any_split(body, cuts):
     found = scan(pieces_of(body, cuts))
     parsed = json.loads(body)
@@ -28,11 +30,10 @@ def test_finds_the_model_at_any_split(body, cuts):
 
 
 @given(bodies())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_finds_the_model_byte_by_byte_and_with_empty_end(body):
-    whole = scan([body])
-    assert repr(scan([body[i : i + 1] for i in range(len(body))])) == repr(whole)
-    assert repr(scan([body, b""])) == repr(whole)
+    for pieces in (bytewise(body), [body, b""]):
+        assert repr(scan(pieces)) == repr(scan([body]))
 
 
 SPELLINGS = [
@@ -41,8 +42,8 @@ SPELLINGS = [
 ]  # fmt: skip
 
 
-@given(bodies(models=2, spelling=st.sampled_from(SPELLINGS)), st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=300, deadline=None)
+@given(bodies(models=2, spelling=st.sampled_from(SPELLINGS)), cut_places)
+@settings(max_examples=300)
 def test_refuses_a_model_said_twice_at_any_split(body, cuts):
     with pytest.raises(BadRequest) as raised:
         scan(pieces_of(body, cuts))
@@ -52,119 +53,81 @@ def test_refuses_a_model_said_twice_at_any_split(body, cuts):
 @pytest.mark.parametrize("spelling", SPELLINGS[1:])
 def test_refuses_a_lone_escaped_spelling_byte_by_byte(spelling):
     body = f'{{"messages":[{{"model":"inner"}}], {spelling} : "x"}}'.encode()
-    with pytest.raises(BadRequest, match="escapes"):
-        scan([body])
-    with pytest.raises(BadRequest, match="escapes"):
-        scan([body[i : i + 1] for i in range(len(body))])
+    for pieces in ([body], bytewise(body)):
+        with pytest.raises(BadRequest, match="escapes"):
+            scan(pieces)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"a":"\\\\u006dodel", "model":"x"}',  # an escaped backslash, not an escape
-        b'{"\\\\\\"model":1, "model":"x"}',
-        b'{"a":{"model":"y"}, "model":"x"}',
-        b'{"a":"model", "model":"x", "b":"model"}',
-        b'{"a":"model"  , "model":"x"}',
-        b'{"a":[{"\\u006dodel":"y"}], "model":"x"}',
-        b'{"metadata":{"a":"}"}, "model":"x"}',
-        b'{"n":1E400,"s":"\\ud800","model":"x"}',  # valid JSON that many parsers refuse
-        b'{"x":"a\\\\", "model":"x"}',
-        b'{"model":"x","y":"\\\\"}',
-        b'{"deep":' + b"[" * 999 + b"]" * 999 + b',"model":"x"}',
-        b'{"long":"' + b"a" * 50_000 + b'\\"model\\":' + b'\\\\" ,"model":"x"}',
-    ],
-)
+@pytest.mark.parametrize("body", [
+    b'{"a":"\\\\u006dodel", "model":"x"}',  # an escaped backslash, not an escape
+    b'{"\\\\\\"model":1, "model":"x"}', b'{"a":{"model":"y"}, "model":"x"}',
+    b'{"a":"model", "model":"x", "b":"model"}', b'{"a":"model"  , "model":"x"}',
+    b'{"a":[{"\\u006dodel":"y"}], "model":"x"}', b'{"metadata":{"a":"}"}, "model":"x"}',
+    b'{"n":1E400,"s":"\\ud800","model":"x"}',  # valid JSON that many parsers refuse
+    b'{"x":"a\\\\", "model":"x"}', b'{"model":"x","y":"\\\\"}',
+    b'{"deep":' + b"[" * 999 + b"]" * 999 + b',"model":"x"}',
+    b'{"long":"' + b"a" * 50_000 + b'\\"model\\":' + b'\\\\" ,"model":"x"}',
+])  # fmt: skip
 def test_valid_bodies_that_mislead_simple_searches(body):
-    for pieces in ([body], [body[i : i + 1] for i in range(len(body))], [body[:9], body[9:]]):
+    for pieces in ([body], bytewise(body), [body[:9], body[9:]]):
         found = scan(pieces)
-        assert found is not None
-        assert found.name == "x"
+        assert found is not None and found.name == "x"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}', b"{", b'{"a":1',
-        b'{"a"', b'{"a":', b'{"a":"b', b'{"a":"\\', b'{"model"', b'{"model":', b'{"model":"a', b'{"a":[}',
-        "{}".encode("utf-16"), b"{a:1}", b'{"a":1}}', b'{"a":1}{"model":"x"}', b'{"model":"x"},',
-        b'{"a":1} x',
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("body", [
+    b"", b"  ", b"[]", b'"model"', b"model=x", b"\xef\xbb\xbf{}", b'x{"model":"a"}', b"{", b'{"a":1', b'{"a"',
+    b'{"a":', b'{"a":"b', b'{"a":"\\', b'{"model"', b'{"model":', b'{"model":"a', b'{"a":[}',
+    "{}".encode("utf-16"), b"{a:1}", b'{"a":1}}', b'{"a":1}{"model":"x"}', b'{"model":"x"},', b'{"a":1} x',
+])  # fmt: skip
 def test_a_body_that_is_no_object_is_refused(body):
-    for pieces in ([body], [*(body[at : at + 1] for at in range(len(body))), b""], [body, b""]):
+    for pieces in ([body], [*bytewise(body), b""], [body, b""]):
         with pytest.raises(BadRequest, match="not valid JSON") as raised:
             scan(pieces)
         assert raised.value.code == "malformed_json"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        # read as UTF-16 it asks for another model
-        b'{\x00"\x00m\x00o\x00d\x00e\x00l\x00"\x00:\x00"\x00x\x00"\x00,\x00"\x00"model":"y",'
-        + b'"\x00:\x001\x00}\x00',
-        b'{"model":"x",/*"*/"model":"y",/*"*/"a":1}',
-        b'{"model"/**/:"x"}',
-        b'{"a":1,#"\n"model":"y"\n"model":"x"}',
-        b'{\'a\':"\'","model":"x"}',
-        b'{"mo\\del":"y","model":"x"}',  # no escape, which some leave out
-        b'{"model"\x01:"y","model":"x"}',
-        b'{"model"\x00:"y","model":"x"}',
-        b'{"mod\xffel":"y","model":"x"}',  # others leave that out
-        b'{"mod\x01el":"y","model":"x"}',
-        b'{"\xffmodel":"y","model":"x"}',
-        b'{"mod\xc0\xa5l":"y","model":"x"}',  # overlong
-        b'{"model' + b"\xff" * 200 + b'":"y","model":"x"}',
-        b'{"z' + b"z" * 200 + b'":"y","model":"x"}',
-        b'{"\\ud800":"y","model":"x"}',
-        b'{"model\\u0000":"y","model":"x"}',
-        b'{"__proto__":{"model":"y"},"model":"x"}',
-        b'{"_\\u005fproto__":{"model":"y"},"model":"x"}',
-        b'{"model":"x",n:2}',
-        b'{"model":"x","a":NaN}',
-        b'{"model":"x","a":"b";"model":"y"}',
-        b'{"model":"x","a":`"`,"model":"y","c":"`"}',
-        b'{"model":"x":"y"}',
-        b'{"model":"x" "y":1,"model":"z"}',
-        b'{"a":"b" "model" "y","model":"x"}',  # gjson reads on without a comma
-        b'{"a":{} "max_tokens" 5000,"model":"x"}',
-        b'{"a":[},"model":"x","b":{"c":{],"model":"y","d":[]}}',  # jsonparser counts each kind of bracket
-        b'{"a":' + b"[" * 1000 + b"]" * 1000 + b',"model":"x"}',
-        b'{"model":"x","a","model":"z"}',
-        b'{"a":{} "model":"x"}',
-        b'{"model":"x"}\x00',
-        b'{"model":"x","a":1} {"model":"y"}',
-    ],
-)
+@pytest.mark.parametrize("body", [
+    # read as UTF-16 it asks for another model
+    b'{\x00"\x00m\x00o\x00d\x00e\x00l\x00"\x00:\x00"\x00x\x00"\x00,\x00"\x00"model":"y",'
+    + b'"\x00:\x001\x00}\x00',
+    b'{"model":"x",/*"*/"model":"y",/*"*/"a":1}', b'{"model"/**/:"x"}',
+    b'{"a":1,#"\n"model":"y"\n"model":"x"}', b'{\'a\':"\'","model":"x"}',
+    b'{"mo\\del":"y","model":"x"}',  # no escape, which some leave out
+    b'{"model"\x01:"y","model":"x"}', b'{"model"\x00:"y","model":"x"}',
+    b'{"mod\xffel":"y","model":"x"}',  # others leave that out
+    b'{"mod\x01el":"y","model":"x"}', b'{"\xffmodel":"y","model":"x"}',
+    b'{"mod\xc0\xa5l":"y","model":"x"}',  # overlong
+    b'{"model' + b"\xff" * 200 + b'":"y","model":"x"}', b'{"z' + b"z" * 200 + b'":"y","model":"x"}',
+    b'{"\\ud800":"y","model":"x"}', b'{"model\\u0000":"y","model":"x"}',
+    b'{"__proto__":{"model":"y"},"model":"x"}', b'{"_\\u005fproto__":{"model":"y"},"model":"x"}',
+    b'{"model":"x",n:2}', b'{"model":"x","a":NaN}', b'{"model":"x","a":"b";"model":"y"}',
+    b'{"model":"x","a":`"`,"model":"y","c":"`"}', b'{"model":"x":"y"}', b'{"model":"x" "y":1,"model":"z"}',
+    b'{"a":"b" "model" "y","model":"x"}',  # gjson reads on without a comma
+    b'{"a":{} "max_tokens" 5000,"model":"x"}',
+    b'{"a":[},"model":"x","b":{"c":{],"model":"y","d":[]}}',  # jsonparser counts each kind of bracket
+    b'{"a":' + b"[" * 1000 + b"]" * 1000 + b',"model":"x"}', b'{"model":"x","a","model":"z"}',
+    b'{"a":{} "model":"x"}', b'{"model":"x"}\x00', b'{"model":"x","a":1} {"model":"y"}',
+])  # fmt: skip
 def test_what_programs_read_differently_is_refused_at_any_split(body):
-    for pieces in (
-        [body],
-        [body[at : at + 1] for at in range(len(body))],
-        *([body[:at], body[at:]] for at in (9, 30)),
-    ):
+    for pieces in ([body], bytewise(body), *([body[:at], body[at:]] for at in (9, 30))):
         with pytest.raises(BadRequest) as raised:
             scan(pieces)
         assert raised.value.status == 400
 
 
-@pytest.mark.parametrize(
-    "variant", ['"Model"', '"MODEL"', '"\\u004dodel"', '"m\\u004Fdel"', '"moDel"', '"\\u004dODEL"']
-)
-def test_case_variants_are_told_at_any_split(variant):
-    def has_variant(body):
-        found = set()
-        for step in (len(body), 1, 5):
-            scanner = ModelScanner()
-            for at in range(0, len(body), step):
-                scanner.feed(body[at : at + step], at + step >= len(body))
-            found.add(scanner.has_case_variant)
-        assert len(found) == 1
-        return found.pop()
+VARIANTS = [b'"Model"', b'"MODEL"', b'"\\u004dodel"', b'"m\\u004Fdel"', b'"moDel"', b'"\\u004dODEL"']
 
-    assert not has_variant(b'{"model":"x","a":{"Model":1},"b":"Model","c":"\\\\"}')
-    assert has_variant(f'{{"model":"x",{variant} :"y"}}'.encode())
-    assert has_variant(f'{{{variant}:"y"}}'.encode())
+
+@pytest.mark.parametrize(("body", "has_variant"), [
+    (b'{"model":"x","a":{"Model":1},"b":"Model","c":"\\\\"}', False),
+    *((body % variant, True) for variant in VARIANTS for body in (b'{"model":"x",%b :"y"}', b'{%b:"y"}')),
+])  # fmt: skip
+def test_case_variants_are_told_at_any_split(body, has_variant):
+    for step in (len(body), 1, 5):
+        scanner = ModelScanner()
+        for at in range(0, len(body), step):
+            scanner.feed(body[at : at + step], at + step >= len(body))
+        assert scanner.has_case_variant is has_variant
 
 
 @pytest.mark.parametrize("value", [b"5", b"[]", b'{"a":1}', b"true", b"nope", b"-1"])
@@ -187,8 +150,8 @@ def test_escapes_in_the_value_are_decoded_and_names_are_bounded():
         scan([b'{"model":"a\nb"}'])
 
 
-@given(bodies(), st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=100, deadline=None)
+@given(bodies(), cut_places)
+@settings(max_examples=100)
 def test_what_may_be_asked_for_is_told_at_any_split(body, cuts):
     limits = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
     asked_for = limits | {"stream", "stream_options", "tools", "n", "best_of"}
@@ -210,11 +173,8 @@ def test_a_body_may_not_have_a_long_list_made_of_it():
 def test_keys_that_are_to_be_looked_at_are_bounded():
     body = b'{"model":"x"' + b',"\xc3\xa9":1' * 999
     scan([body + b"}"])
-    for pieces in (
-        [body, b',"\\u00e9":1}'],
-        [body + b',"s":1}'],
-        [b"{" + b'"s":1,' * 5000 + b'"model":"x"}'],
-    ):
+    many = b"{" + b'"s":1,' * 5000 + b'"model":"x"}'
+    for pieces in ([body, b',"\\u00e9":1}'], [body + b',"s":1}'], [many]):
         with pytest.raises(BadRequest, match="more than 1000 keys"):
             scan(pieces)
     scan([b'{"model":"x"' + b',"x":1' * 5000 + b"}"])
@@ -224,8 +184,7 @@ def test_white_space_of_any_length_around_a_colon():
     body = b'{"a":"model"%b, "model"%b:%b"x"%b}' % ((b" " * 5000,) * 4)
     for size in (len(body), 1000, 7):
         found = scan([body[at : at + size] for at in range(0, len(body), size)])
-        assert found is not None
-        assert found.name == "x"
+        assert found is not None and found.name == "x"
 
 
 def test_hostile_bodies_cost_time_in_proportion_to_their_size():
@@ -243,16 +202,13 @@ def test_hostile_bodies_cost_time_in_proportion_to_their_size():
 
     makers = [
         lambda n: b'{"a":' + b'{"model":' * n + b"1" + b"}" * n + b"}",
-        lambda n: b'{"a":[' + b'"model",' * n + b"0]}",
-        lambda n: b"{" + b'"a":"model",' * n + b'"b":0}',
+        lambda n: b'{"a":[' + b'"model",' * n + b"0]}", lambda n: b"{" + b'"a":"model",' * n + b'"b":0}',
         lambda n: b"{" + b'"a":"model"' + b" " * 8 * n + b',"b":0}',
-        lambda n: b'{"a":"' + b'\\"model\\":' * n + b'"}',
-        lambda n: b'{"a":"' + b"\\\\" * 4 * n + b'"}',
+        lambda n: b'{"a":"' + b'\\"model\\":' * n + b'"}', lambda n: b'{"a":"' + b"\\\\" * 4 * n + b'"}',
         lambda n: b'{"a":' + b"[" * 8 * n + b"]" * 8 * n + b"}",
         lambda n: b'{"a":["\\u006dodel"' + b',"\\u006dodel"' * n + b"]}",
-        lambda n: b'{"a":[' + b'"",' * 4 * n + b'""]}',
-        lambda n: b"{" + b'"\xc3\xa9":1,' * n + b'"b":0}',
-    ]
+        lambda n: b'{"a":[' + b'"",' * 4 * n + b'""]}', lambda n: b"{" + b'"\xc3\xa9":1,' * n + b'"b":0}',
+    ]  # fmt: skip
     for make in makers:
         small = min(cost(make, 3000) for _ in range(3))
         assert cost(make, 30_000) < 40 * small + 0.5

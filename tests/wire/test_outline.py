@@ -32,27 +32,12 @@ from tests.support.json_texts import bodies, pieces_of, values
 WAYS = pytest.mark.parametrize("way", [outline_slowly, outline], ids=["python", "in use"])
 # Where everything that matters is frequent.
 rough = st.lists(
-    st.sampled_from(
-        [
-            b'"',
-            b"\\",
-            b"{",
-            b"}",
-            b"[",
-            b"]",
-            b":",
-            b",",
-            b" ",
-            b"\n",
-            b"ab",
-            b"\0",
-            b"1",
-            b"true",
-            b"\xc3\xa9",
-        ]
-    ),
+    st.sampled_from([
+        b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b" ", b"\n", b"ab", b"\0", b"1", b"true",
+        b"\xc3\xa9",
+    ]),
     max_size=40,
-).map(b"".join)
+).map(b"".join)  # fmt: skip
 TOLD = st.sampled_from([ALL_KEYS, bytes(256), bytes(byte in b"ma" for byte in range(256))])
 
 
@@ -61,28 +46,21 @@ def top_level(body: bytes) -> list[str]:
 
 
 @given(bodies(models=2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_tells_the_keys_that_a_parser_tells(body):
     assert [json.loads(body[begin:stop]) for begin, stop in keys_of(body)] == top_level(body)
 
 
 @given(
-    bodies() | rough | rough.map(lambda text: b'{"a":1,"' + text + b'"'),
-    st.integers(0, 200),
+    bodies() | rough | rough.map(lambda text: b'{"a":1,"' + text + b'"'), st.integers(0, 200),
     st.sampled_from([b"", b"{", b"{[", b"{{", b"[", b"{" * MOST_LEVELS, b"{" * (MOST_LEVELS - 1)]),
-    st.sampled_from(
-        [
-            OUTSIDE,
-            IN_STRING,
-            ESCAPED,
-            ENDED,
-            VALUE_NEXT,
-            *(IN_VALUE + n for n in (OUTSIDE, IN_STRING, ESCAPED)),
-        ]
-    ),
+    st.sampled_from([
+        OUTSIDE, IN_STRING, ESCAPED, ENDED, VALUE_NEXT,
+        *(IN_VALUE + n for n in (OUTSIDE, IN_STRING, ESCAPED)),
+    ]),
     TOLD,
-)
-@settings(max_examples=1000, deadline=None)
+)  # fmt: skip
+@settings(max_examples=1000)
 def test_both_ways_are_one(data, pos, opened, mode, wanted):
     pos = min(pos, len(data))
     assert outline(data, pos, opened, mode, wanted) == outline_slowly(data, pos, opened, mode, wanted)
@@ -93,7 +71,7 @@ def test_both_ways_are_one(data, pos, opened, mode, wanted):
     text=bodies(models=2) | values.map(lambda value: json.dumps({"a": value}).encode()),
     cuts=st.lists(st.integers(0, 1 << 16)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
     opened, mode, carry = b"", OUTSIDE, b""
     for piece in pieces_of(text, cuts):
@@ -113,58 +91,38 @@ def test_depth_and_mode_go_on_at_any_split(way, text, cuts):
 
 
 @WAYS
-@pytest.mark.parametrize(
-    ("data", "mode", "expected"),
-    [
-        (b"", OUTSIDE, ([], 1, OUTSIDE)),
-        (b"", OUTSIDE + IN_VALUE, ([], 1, OUTSIDE + IN_VALUE)),
-        (b"", VALUE_NEXT, ([], 1, VALUE_NEXT)),
-        (b"", IN_STRING, ([], 1, IN_STRING)),
-        (b"", ESCAPED + IN_VALUE, ([], 1, ESCAPED + IN_VALUE)),
-        (b'"a":1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
-        (b'"a":1,', OUTSIDE, ([0, 3], 1, OUTSIDE)),
-        (b'"a" \n', OUTSIDE, ([0, 3], 1, COLON_NEXT)),
-        (b'"a":"b","c', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
-        (b'"a":"b","c\\', OUTSIDE, ([0, 3, 8], 1, ESCAPED)),
-        (b'"a":"b","c\\\\', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
-        (b'"a":"b","c\\"', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
-        (b'"a":"b', OUTSIDE, ([0, 3], 1, IN_STRING + IN_VALUE)),
-        (b'"a":"b\\', OUTSIDE, ([0, 3], 1, ESCAPED + IN_VALUE)),
-        (b'"a":"b" ', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
-        (b'"a":[1,{"b":2,"c', OUTSIDE, ([0, 3], 3, IN_STRING + IN_VALUE)),
-        (b'b","c":2', IN_STRING + IN_VALUE, ([3, 6], 1, OUTSIDE + IN_VALUE)),
-        (b'"b","c":2', ESCAPED + IN_VALUE, ([4, 7], 1, OUTSIDE + IN_VALUE)),
-        (b'\\":1', IN_STRING + IN_VALUE, ([], 1, IN_STRING + IN_VALUE)),
-        (b'{"a":1}', OUTSIDE + IN_VALUE, ([], 1, OUTSIDE + IN_VALUE)),
-        (b'"a":1} \n', OUTSIDE, ([0, 3], 0, ENDED)),
-        (b'"a":[{}]} ,', OUTSIDE, ([0, 3], 10, BROKEN)),
-        (b'} "a"', OUTSIDE, ([], 2, BROKEN)),
-        (b'}{"a":1', OUTSIDE, ([], 1, BROKEN)),
-        (b" \t", ENDED, ([], 1, ENDED)),
-        (b" x", ENDED, ([], 1, BROKEN)),
-        (b'"a":1:2', OUTSIDE, ([0, 3], 5, BROKEN)),
-        (b'"a":"b":2', OUTSIDE, ([0, 3], 7, BROKEN)),
-        (b'"a":"b" "c"', OUTSIDE, ([0, 3], 8, BROKEN)),
-        (b'"a":1 "c"', OUTSIDE, ([0, 3], 6, BROKEN)),
-        (b'"a":[] "c"', OUTSIDE, ([0, 3], 7, BROKEN)),
-        (b'"a": ', OUTSIDE, ([0, 3], 1, VALUE_NEXT)),
-        (b'"a": 1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
-        (b'  "a","b', VALUE_NEXT, ([6], 1, IN_STRING)),
-        (b' 1"a"', VALUE_NEXT, ([], 2, BROKEN)),
-        (b" ", VALUE_NEXT, ([], 1, VALUE_NEXT)),
-        (b'["a" "b"]', VALUE_NEXT, ([], 1, OUTSIDE + IN_VALUE)),
-        (b'"a":1 "b":2', OUTSIDE, ([0, 3], 6, BROKEN)),
-        (b'"a":{} "b":2', OUTSIDE, ([0, 3], 7, BROKEN)),
-        (b'"a" "b":2', OUTSIDE, ([0, 3], 4, BROKEN)),
-        (b'"a","b":2', OUTSIDE, ([0, 3], 3, BROKEN)),
-        (b'"a"}', OUTSIDE, ([0, 3], 3, BROKEN)),
-        (b"n:2", OUTSIDE, ([], 1, BROKEN)),
-        (b'a":1', IN_STRING + IN_VALUE, ([], 2, BROKEN)),
-        (b'{"a":1:2', OUTSIDE + IN_VALUE, ([], 2, OUTSIDE + IN_VALUE)),
-        (b'"a"/**/:1', OUTSIDE, ([0, 3], 3, BROKEN)),
-        (b'"a"\x01:1', OUTSIDE, ([0, 3], 3, BROKEN)),
-    ],
-)
+@pytest.mark.parametrize(("data", "mode", "expected"), [
+    (b"", OUTSIDE, ([], 1, OUTSIDE)), (b"", OUTSIDE + IN_VALUE, ([], 1, OUTSIDE + IN_VALUE)),
+    (b"", VALUE_NEXT, ([], 1, VALUE_NEXT)), (b"", IN_STRING, ([], 1, IN_STRING)),
+    (b"", ESCAPED + IN_VALUE, ([], 1, ESCAPED + IN_VALUE)),
+    (b'"a":1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)), (b'"a":1,', OUTSIDE, ([0, 3], 1, OUTSIDE)),
+    (b'"a" \n', OUTSIDE, ([0, 3], 1, COLON_NEXT)), (b'"a":"b","c', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
+    (b'"a":"b","c\\', OUTSIDE, ([0, 3, 8], 1, ESCAPED)),
+    (b'"a":"b","c\\\\', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
+    (b'"a":"b","c\\"', OUTSIDE, ([0, 3, 8], 1, IN_STRING)),
+    (b'"a":"b', OUTSIDE, ([0, 3], 1, IN_STRING + IN_VALUE)),
+    (b'"a":"b\\', OUTSIDE, ([0, 3], 1, ESCAPED + IN_VALUE)),
+    (b'"a":"b" ', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)),
+    (b'"a":[1,{"b":2,"c', OUTSIDE, ([0, 3], 3, IN_STRING + IN_VALUE)),
+    (b'b","c":2', IN_STRING + IN_VALUE, ([3, 6], 1, OUTSIDE + IN_VALUE)),
+    (b'"b","c":2', ESCAPED + IN_VALUE, ([4, 7], 1, OUTSIDE + IN_VALUE)),
+    (b'\\":1', IN_STRING + IN_VALUE, ([], 1, IN_STRING + IN_VALUE)),
+    (b'{"a":1}', OUTSIDE + IN_VALUE, ([], 1, OUTSIDE + IN_VALUE)),
+    (b'"a":1} \n', OUTSIDE, ([0, 3], 0, ENDED)), (b'"a":[{}]} ,', OUTSIDE, ([0, 3], 10, BROKEN)),
+    (b'} "a"', OUTSIDE, ([], 2, BROKEN)), (b'}{"a":1', OUTSIDE, ([], 1, BROKEN)),
+    (b" \t", ENDED, ([], 1, ENDED)), (b" x", ENDED, ([], 1, BROKEN)),
+    (b'"a":1:2', OUTSIDE, ([0, 3], 5, BROKEN)), (b'"a":"b":2', OUTSIDE, ([0, 3], 7, BROKEN)),
+    (b'"a":"b" "c"', OUTSIDE, ([0, 3], 8, BROKEN)), (b'"a":1 "c"', OUTSIDE, ([0, 3], 6, BROKEN)),
+    (b'"a":[] "c"', OUTSIDE, ([0, 3], 7, BROKEN)), (b'"a": ', OUTSIDE, ([0, 3], 1, VALUE_NEXT)),
+    (b'"a": 1', OUTSIDE, ([0, 3], 1, OUTSIDE + IN_VALUE)), (b'  "a","b', VALUE_NEXT, ([6], 1, IN_STRING)),
+    (b' 1"a"', VALUE_NEXT, ([], 2, BROKEN)), (b" ", VALUE_NEXT, ([], 1, VALUE_NEXT)),
+    (b'["a" "b"]', VALUE_NEXT, ([], 1, OUTSIDE + IN_VALUE)), (b'"a":1 "b":2', OUTSIDE, ([0, 3], 6, BROKEN)),
+    (b'"a":{} "b":2', OUTSIDE, ([0, 3], 7, BROKEN)), (b'"a" "b":2', OUTSIDE, ([0, 3], 4, BROKEN)),
+    (b'"a","b":2', OUTSIDE, ([0, 3], 3, BROKEN)), (b'"a"}', OUTSIDE, ([0, 3], 3, BROKEN)),
+    (b"n:2", OUTSIDE, ([], 1, BROKEN)), (b'a":1', IN_STRING + IN_VALUE, ([], 2, BROKEN)),
+    (b'{"a":1:2', OUTSIDE + IN_VALUE, ([], 2, OUTSIDE + IN_VALUE)),
+    (b'"a"/**/:1', OUTSIDE, ([0, 3], 3, BROKEN)), (b'"a"\x01:1', OUTSIDE, ([0, 3], 3, BROKEN)),
+])  # fmt: skip
 def test_what_it_tells_of_a_part(way, data, mode, expected):
     keys, opened, end = way(data, 0, b"{", mode, ALL_KEYS)
     assert (keys, keys.pop() if end == BROKEN else len(opened), end) == expected
@@ -179,14 +137,11 @@ def test_outside_of_strings_stands_only_what_json_has_there(way, byte):
 
 
 @WAYS
-@pytest.mark.parametrize(
-    ("key", "is_told"),
-    [
-        (b"model", True), (b"stream", False), (b"", False), (b"str\\u0065am", True), (b"str\\eam", True),
-        (b"s\xc3\xa9", True), (b"s\xff", True), (b"s\x7f", False), (b"s\x1f", True), (b"s" * 158, False),
-        (b"s" * 159, True),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("key", "is_told"), [
+    (b"model", True), (b"stream", False), (b"", False), (b"str\\u0065am", True), (b"str\\eam", True),
+    (b"s\xc3\xa9", True), (b"s\xff", True), (b"s\x7f", False), (b"s\x1f", True), (b"s" * 158, False),
+    (b"s" * 159, True),
+])  # fmt: skip
 def test_which_keys_are_told(way, key, is_told):
     wanted = bytes(byte == ord("m") for byte in range(256))
     text = b'{"a":"x","' + key + b'" : 1,"b":2}'
@@ -203,17 +158,9 @@ def test_so_many_keys_are_told(way):
 
 
 @WAYS
-@pytest.mark.parametrize(
-    ("inside", "at"),
-    [
-        (b"[}", 1),
-        (b"{]", 1),
-        (b"[{]}", 2),
-        (b"[[{}]}", 5),
-        (b"{}}}", 3),
-        (b"[" * MOST_LEVELS, MOST_LEVELS - 1),
-    ],
-)
+@pytest.mark.parametrize(("inside", "at"), [
+    (b"[}", 1), (b"{]", 1), (b"[{]}", 2), (b"[[{}]}", 5), (b"{}}}", 3), (b"[" * MOST_LEVELS, MOST_LEVELS - 1),
+])  # fmt: skip
 def test_brackets_close_what_they_opened(way, inside, at):
     keys, _, mode = way(b'{"a":' + inside, 0, b"", OUTSIDE, ALL_KEYS)
     assert (keys[-1], mode) == (5 + at, BROKEN)
@@ -222,15 +169,10 @@ def test_brackets_close_what_they_opened(way, inside, at):
 
 
 @pytest.mark.skipif(outline is outline_slowly, reason="the package is not compiled here")
-@pytest.mark.parametrize(
-    "args",
-    [
-        (b"", 1, b"", 0),
-        (b"", -1, b"", 0),
-        (b"", 0, b"{" * (MOST_LEVELS + 1), 0),
-        *((b"", 0, b"", mode) for mode in (COLON_NEXT, BROKEN, -1, 11, 25)),
-    ],
-)
+@pytest.mark.parametrize("args", [
+    (b"", 1, b"", 0), (b"", -1, b"", 0), (b"", 0, b"{" * (MOST_LEVELS + 1), 0),
+    *((b"", 0, b"", mode) for mode in (COLON_NEXT, BROKEN, -1, 11, 25)),
+])  # fmt: skip
 def test_the_compiled_one_refuses_what_is_out_of_range(args):
     with pytest.raises(ValueError, match="range"):
         outline(*args, ALL_KEYS)
@@ -251,30 +193,25 @@ def test_the_compiled_one_refuses_what_is_out_of_range(args):
 
 @WAYS
 def test_time_grows_with_the_size_only(way):
-    def cost(make, n):
-        data = make(n)
+    def cost(text):
         begun = time.process_time()
-        way(data, 0, b"", OUTSIDE, ALL_KEYS)
+        way(text, 0, b"", OUTSIDE, ALL_KEYS)
         return time.process_time() - begun
 
-    for make in (
-        lambda n: b'{"a":"' + b"\\" * 8 * n + b'"}',
-        lambda n: b'{"a":"' + b'\\"' * 4 * n + b'"}',
-        lambda n: b'{"a":"' + b'\\\\\\"' * 2 * n,
-        lambda n: b"{" + b'"a":1,' * n,
-        lambda n: b"{" * 8 * n,
-        lambda n: b'"' * 8 * n,
-        lambda n: b'{"a"' + b" " * 8 * n,
-    ):
-        assert cost(make, 60_000) < 40 * min(cost(make, 6000) for _ in range(3)) + 0.5
+    for begin, part, times, end in (
+        (b'{"a":"', b"\\", 8, b'"}'), (b'{"a":"', b'\\"', 4, b'"}'), (b'{"a":"', b'\\\\\\"', 2, b""),
+        (b"{", b'"a":1,', 1, b""), (b"", b"{", 8, b""), (b"", b'"', 8, b""), (b'{"a"', b" ", 8, b""),
+    ):  # fmt: skip
+        texts = [begin + part * times * n + end for n in (6000, 60_000)]
+        assert cost(texts[1]) < 40 * min(cost(texts[0]) for _ in range(3)) + 0.5
 
 
-def test_values():
-    assert value_at(b'{"a":1}', 4) == 5
-    assert value_at(b'{"a" \n: \t1}', 4) == 9
-    assert value_at(b'{"a"', 4) == 4  # the end: nothing begins there
-    assert value_at(b'{"a":', 4) == 5
-    assert value_at(b'{"a":' + b" " * 4096 + b"1}", 4) == 5 + 4096
-    assert value_at(b'{"a":' + b" " * 4097 + b"1}", 4) == 5 + 4096  # no value is looked for so far away
-    assert skip_white(b"  x", 0) == 2
-    assert skip_white(b"x", 0) == 0
+@pytest.mark.parametrize(("text", "at"), [
+    (b'{"a":1}', 5), (b'{"a" \n: \t1}', 9),
+    (b'{"a"', 4),  # the end: nothing begins there
+    (b'{"a":', 5), (b'{"a":' + b" " * 4096 + b"1}", 5 + 4096),
+    (b'{"a":' + b" " * 4097 + b"1}", 5 + 4096),  # no value is looked for so far away
+])  # fmt: skip
+def test_values(text, at):
+    assert value_at(text, 4) == at
+    assert (skip_white(b"  x", 0), skip_white(b"x", 0)) == (2, 0)

@@ -25,44 +25,26 @@ def output_limits(body: bytes) -> list[float]:
     return [value for word, value in asked(body) if word in OUTPUT_LIMITS]
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"", []),
-        (b"{}", []),
-        (b'{"max_tokens":5}', [5]),
-        (b'{ "max_tokens" \r\n\t: \r\n\t5 }', [5]),
-        (b'{"max_completion_tokens":5,"max_output_tokens":6,"max_tokens":7}', [5, 6, 7]),
-        (b'{"max_tokens":1,"max_tokens":9000}', [1, 9000]),  # providers take the last, or the first
-        (b'{"MAX_TOKENS":5,"Max_Tokens":6}', [5, 6]),  # Go's JSON knows no case
-        ('{"max_to\u212aens":5,"max_token\u017f":6}'.encode(), [5, 6]),  # nor these, for k and s
-        (rb'{"max_to\u212aens":5,"max_token\u017F":6}', [5, 6]),
-        (rb'{"\u006dax\u005Ftokens":5,"max_token\u0053":6}', [5, 6]),
-        (b'{"a":{"max_tokens":5}}', []),
-        (b'{"a":[{"max_tokens":5}],"max_tokens":6}', [6]),
-        (b'{"a":"{\\"max_tokens\\":5}"}', []),
-        (b'{"a":"max_tokens","b":"max_tokens"}', []),
-        (rb'{"a":"\\","max_tokens":5}', [5]),
-        (rb'{"\"max_tokens":5}', []),
-        (b'{"max_tokens":null}', []),
-        (b'{"max_tokens":-1}', [-1]),
-        (b'{"max_tokens":5e3}', [5000]),
-        (b'{"max_tokens":1.5}', [1.5]),
-        (b'{"max_tokens":1e400}', [INF]),
-        (b'{"max_tokens":"5"}', [5]),  # some providers take that too
-        (b'{"max_tokens":"5_000"}', [INF]),  # whatever that may be to one
-        (b'{"max_tokens":" 5"}', [INF]),
-        (b'{"max_tokens":"9","max_tokens":"9e1"}', [9, 90]),
-        (b'{"max_tokens":true}', [INF]),
-        (b'{"max_tokens":{"a":1}}', [INF]),
-        (b'{"max_tokens":[1]}', [INF]),
-        (b'{"max_tokens":0x10}', [INF]),
-        (b'{"max_tokens":%s}' % (b"9" * 5000), [INF]),
-        (b'{"max_tokens"', []),
-        (b'{"max_tokens":', [INF]),
-        (b'[{"max_tokens":5}]', []),
-    ],
-)
+@pytest.mark.parametrize(("body", "expected"), [
+    (b"", []), (b"{}", []), (b'{"max_tokens":5}', [5]), (b'{ "max_tokens" \r\n\t: \r\n\t5 }', [5]),
+    (b'{"max_completion_tokens":5,"max_output_tokens":6,"max_tokens":7}', [5, 6, 7]),
+    (b'{"max_tokens":1,"max_tokens":9000}', [1, 9000]),  # providers take the last, or the first
+    (b'{"MAX_TOKENS":5,"Max_Tokens":6}', [5, 6]),  # Go's JSON knows no case
+    ('{"max_to\u212aens":5,"max_token\u017f":6}'.encode(), [5, 6]),  # nor these, for k and s
+    (rb'{"max_to\u212aens":5,"max_token\u017F":6}', [5, 6]),
+    (rb'{"\u006dax\u005Ftokens":5,"max_token\u0053":6}', [5, 6]), (b'{"a":{"max_tokens":5}}', []),
+    (b'{"a":[{"max_tokens":5}],"max_tokens":6}', [6]), (b'{"a":"{\\"max_tokens\\":5}"}', []),
+    (b'{"a":"max_tokens","b":"max_tokens"}', []), (rb'{"a":"\\","max_tokens":5}', [5]),
+    (rb'{"\"max_tokens":5}', []), (b'{"max_tokens":null}', []), (b'{"max_tokens":-1}', [-1]),
+    (b'{"max_tokens":5e3}', [5000]), (b'{"max_tokens":1.5}', [1.5]), (b'{"max_tokens":1e400}', [INF]),
+    (b'{"max_tokens":"5"}', [5]),  # some providers take that too
+    (b'{"max_tokens":"5_000"}', [INF]),  # whatever that may be to one
+    (b'{"max_tokens":" 5"}', [INF]), (b'{"max_tokens":"9","max_tokens":"9e1"}', [9, 90]),
+    (b'{"max_tokens":true}', [INF]), (b'{"max_tokens":{"a":1}}', [INF]), (b'{"max_tokens":[1]}', [INF]),
+    (b'{"max_tokens":0x10}', [INF]), (b'{"max_tokens":%s}' % (b"9" * 5000), [INF]), (b'{"max_tokens"', []),
+    (b'{"max_tokens":', [INF]), (b'[{"max_tokens":5}]', []),
+    (b'{"messages":[],"m":{"max_tokens":5}', []),  # of a part the end tells nothing
+])  # fmt: skip
 def test_what_a_body_says_of_the_answers_length(body, expected):
     assert output_limits(body) == expected
 
@@ -70,19 +52,15 @@ def test_what_a_body_says_of_the_answers_length(body, expected):
 def by_parsing(body: str) -> list[float]:
     """The same by Python's parser: every pair of the outermost object."""
     pairs = json.loads(body, object_pairs_hook=lambda pairs: ("object", pairs))[1]
-    found = []
-    for key, value in pairs:
-        folded = key.replace("\u212a", "k").replace("\u017f", "s").lower()
-        if folded not in NAMES or value is None:
-            continue
-        if isinstance(value, str):
-            is_number = re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", value)
-            found.append(float(value) if is_number else INF)
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            found.append(INF)
-        else:
-            found.append(float(value))
-    return found
+    folded = [(key.replace("\u212a", "k").replace("\u017f", "s").lower(), value) for key, value in pairs]
+    return [number(value) for key, value in folded if key in NAMES and value is not None]
+
+
+def number(value: object) -> float:
+    if isinstance(value, str):
+        is_number = re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", value)
+        return float(value) if is_number else INF
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else INF
 
 
 @st.composite
@@ -92,21 +70,14 @@ def _spelled(draw, words):
     for plain in draw(words):
         letter = draw(st.sampled_from([plain, plain, plain, plain.upper(), plain.lower()]))[:1]
         out.append(
-            draw(
-                st.sampled_from(
-                    [json.dumps(letter, ensure_ascii=False)[1:-1]] * 4
-                    + [f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}"]
-                )
-            )
-            if ord(letter) < 0xD800 or 0xE000 <= ord(letter) < 0x10000
-            else "x"
-        )
+            draw(st.sampled_from([json.dumps(letter, ensure_ascii=False)[1:-1]] * 4 + [
+                f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}",
+            ])) if ord(letter) < 0xD800 or 0xE000 <= ord(letter) < 0x10000 else "x"
+        )  # fmt: skip
     return f'"{"".join(out)}"'
 
 
-_WORDS = st.sampled_from(
-    [*NAMES, *NAMES, "max_to\u212aens", "max_token\u017f", "model", "max_token", "tokens"]
-)
+_WORDS = st.sampled_from([*NAMES * 2, "max_to\u212aens", "max_token\u017f", "model", "max_token", "tokens"])
 _KEYS = _spelled(_WORDS | st.text(max_size=4) | st.sampled_from(['\\"max_tokens', '"max_tokens":1', "\\"]))
 _WHITE = st.sampled_from(["", "", "", " ", "\r\n\t "])
 _NUMBERS = st.sampled_from(["0", "-0", "-7", "1", "17", "4096", "1.25", "1e3", "2E+2", "1e-2", "1e999"])
@@ -129,7 +100,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_objects(_VALUES))
 def test_it_finds_what_a_parser_finds(body):
     assert output_limits(body.encode("utf-8", "surrogatepass")) == by_parsing(body)
@@ -147,11 +118,9 @@ _SOME = [*NAMES, "n", "max_to\u212aens", "MAX_Tokens", "max_", "maxtokens", "x"]
 def test_the_quick_way_finds_what_the_pattern_does(members):
     """Escapes take another way; a member with one, which changes nothing, makes both go it."""
     spelled = [
-        (json.dumps(name, ensure_ascii=is_ascii) if is_ascii else f'"{name}"') + f": {number}"
-        for name, number, is_ascii in members
+        (json.dumps(name) if is_ascii else f'"{name}"') + f": {number}" for name, number, is_ascii in members
     ]
-    body = "{" + ", ".join(spelled) + "}"
-    with_escape = "{" + ", ".join([*spelled, r'"a": "\u0041"']) + "}"
+    body, with_escape = (f"{{{', '.join(all)}}}" for all in (spelled, [*spelled, r'"a": "\u0041"']))
     assert asked(body.encode()) == asked(with_escape.encode())
 
 
@@ -176,62 +145,41 @@ def test_depth_wherever_it_stands(filler):
         assert output_limits(whole) == expected
 
 
-def test_of_a_part_the_end_tells_nothing():
-    assert output_limits(b'{"messages":[],"m":{"max_tokens":5}') == []
-
-
-@pytest.mark.parametrize(
-    ("body", "output"),
-    [
-        (b'{"max_tokens":5}', 5),
-        (b'{"max_tokens" : 5\n}', 5),
-        (rb'{"max_\u0074okens":5}', 5),  # the same word to every parser
-        (b'{"max_tokens":5,"max_completion_tokens":7}', 7),
-        (b'{"max_output_tokens":5}', 0),  # another API's
-        (b'{"Max_Tokens":5}', 0),  # most programs see none
-        (b'{"max_tokens":5,"max_tokens":5}', 0),
-        (b'{"max_tokens":5,"max_tokens":null}', 0),
-        (b'{"max_tokens":5,"MAX_TOKENS":null}', 0),
-        (b'{"max_tokens":"5"}', 0),
-        (b'{"max_tokens":5.0}', 0),
-        (b'{"max_tokens":0}', 0),
-        (b'{"max_tokens":-5}', 0),
-        (b'{"max_tokens":null}', 0),
-        (b'{"max_tokens":99999999999}', 0),
-        # which of two counts is the program's choice, and it may be the one that only some understand
-        (b'{"max_tokens":1,"max_completion_tokens":"2000"}', 0),
-        (b'{"max_tokens":1,"max_completion_tokens":2000.0}', 0),
-        (b'{"max_tokens":1,"max_completion_tokens":2e3}', 0),
-        (b'{"max_tokens":1,"max_completion_tokens":5,"max_completion_tokens":2000}', 0),
-        (b'{"max_tokens":1,"Max_Completion_Tokens":2000}', 0),
-        (b'{"max_tokens":1,"max_completion_tokens":%b2000}' % (b" " * 5000), 0),
-        (b'{"max_tokens"%b:1}' % (b" " * 5000), 0),
-        (b'{"max_tokens":5,"max_completion_tokens":null}', 5),
-        (b'{"max_tokens":null,"max_tokens":null,"max_completion_tokens":5}', 5),
-        (b'{"x":1}', 0),
-    ],
-)
+@pytest.mark.parametrize(("body", "output"), [
+    (b'{"max_tokens":5}', 5), (b'{"max_tokens" : 5\n}', 5),
+    (rb'{"max_\u0074okens":5}', 5),  # the same word to every parser
+    (b'{"max_tokens":5,"max_completion_tokens":7}', 7),
+    (b'{"max_output_tokens":5}', 0),  # another API's
+    (b'{"Max_Tokens":5}', 0),  # most programs see none
+    (b'{"max_tokens":5,"max_tokens":5}', 0), (b'{"max_tokens":5,"max_tokens":null}', 0),
+    (b'{"max_tokens":5,"MAX_TOKENS":null}', 0), (b'{"max_tokens":"5"}', 0), (b'{"max_tokens":5.0}', 0),
+    (b'{"max_tokens":0}', 0), (b'{"max_tokens":-5}', 0), (b'{"max_tokens":null}', 0),
+    (b'{"max_tokens":99999999999}', 0),
+    # which of two counts is the program's choice, and it may be the one that only some understand
+    (b'{"max_tokens":1,"max_completion_tokens":"2000"}', 0),
+    (b'{"max_tokens":1,"max_completion_tokens":2000.0}', 0),
+    (b'{"max_tokens":1,"max_completion_tokens":2e3}', 0),
+    (b'{"max_tokens":1,"max_completion_tokens":5,"max_completion_tokens":2000}', 0),
+    (b'{"max_tokens":1,"Max_Completion_Tokens":2000}', 0),
+    (b'{"max_tokens":1,"max_completion_tokens":%b2000}' % (b" " * 5000), 0),
+    (b'{"max_tokens"%b:1}' % (b" " * 5000), 0), (b'{"max_tokens":5,"max_completion_tokens":null}', 5),
+    (b'{"max_tokens":null,"max_tokens":null,"max_completion_tokens":5}', 5), (b'{"x":1}', 0),
+])  # fmt: skip
 def test_a_limit_is_a_promise_where_all_take_it_alike(body, output):
     keys = keys_of(body)
     assert wanted(body, keys, asked(body), "chat").output == output
 
 
-@pytest.mark.parametrize(
-    ("body", "endpoint", "is_newer"),
-    [
-        (b'{"max_completion_tokens":7}', "chat", True),
-        (b'{"max_completion_tokens":7,"max_tokens":null}', "chat", True),
-        (b'{"max_completion_tokens":7,"Max_Tokens":5}', "chat", False),
-        (b'{"max_completion_tokens":7,"max_tokens":5,"max_tokens":5}', "chat", False),
-        (b'{"max_completion_tokens":7,"max_tokens":5}', "chat", False),
-        (b'{"max_tokens":5}', "chat", False),
-        (b'{"max_completion_tokens":"7"}', "chat", False),  # none at all
-        (b'{"max_completion_tokens":7}', "completions", False),
-        (b'{"max_output_tokens":7}', "responses", False),
-        (b'{"max_output_tokens":7}', COMPACT, False),
-        (b"{}", "chat", False),
-    ],
-)
+@pytest.mark.parametrize(("body", "endpoint", "is_newer"), [
+    (b'{"max_completion_tokens":7}', "chat", True),
+    (b'{"max_completion_tokens":7,"max_tokens":null}', "chat", True),
+    (b'{"max_completion_tokens":7,"Max_Tokens":5}', "chat", False),
+    (b'{"max_completion_tokens":7,"max_tokens":5,"max_tokens":5}', "chat", False),
+    (b'{"max_completion_tokens":7,"max_tokens":5}', "chat", False), (b'{"max_tokens":5}', "chat", False),
+    (b'{"max_completion_tokens":"7"}', "chat", False),  # none at all
+    (b'{"max_completion_tokens":7}', "completions", False), (b'{"max_output_tokens":7}', "responses", False),
+    (b'{"max_output_tokens":7}', COMPACT, False), (b"{}", "chat", False),
+])  # fmt: skip
 def test_a_limit_in_chats_newer_word_alone(body, endpoint, is_newer):
     assert wanted(body, keys_of(body), asked(body), endpoint).in_newer_word is is_newer
 

@@ -29,9 +29,7 @@ def in_answer(note: Any) -> dict[str, Any]:
 
 
 CASES: list[tuple[str, Any, int]] = [
-    ("chat", in_chat(), 0),
-    ("chat", in_chat(PICTURE), 1),
-    ("chat", in_chat(PICTURE, PICTURE), 2),
+    ("chat", in_chat(), 0), ("chat", in_chat(PICTURE), 1), ("chat", in_chat(PICTURE, PICTURE), 2),
     ("chat", in_chat({"type": "image_url", "image_url": {"detail": "high", "url": URL}}), 1),
     ("chat", in_chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}), 0),
     ("chat", in_chat({"type": "video_url", "video_url": {"url": URL}}), UNKNOWN),
@@ -45,8 +43,7 @@ CASES: list[tuple[str, Any, int]] = [
     ("chat", {"tools": [{"properties": {"url": {"type": "string"}, "file_id": {"type": "string"}}}]}, 0),
     (
         "chat",
-        {"tools": [{"properties": {"container": {"type": "string"}}, "required": ["url", "file_id"]}]},
-        0,
+        {"tools": [{"properties": {"container": {"type": "string"}}, "required": ["url", "file_id"]}]}, 0,
     ),
     ("responses", {"input": "a", "previous_response_id": "resp_1"}, UNKNOWN),
     ("responses", {"input": "a", "previous_response_id": None, "conversation": None}, 0),
@@ -62,8 +59,7 @@ CASES: list[tuple[str, Any, int]] = [
         {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]},
         UNKNOWN,
     ),
-    ("messages", in_chat(SOURCE, SOURCE), 2),
-    ("messages", in_chat(DOCUMENT), UNKNOWN),
+    ("messages", in_chat(SOURCE, SOURCE), 2), ("messages", in_chat(DOCUMENT), UNKNOWN),
     ("messages", in_chat({**SOURCE, "x": "document"}), UNKNOWN),
     # whatever the order
     ("messages", in_chat({"type": "image", "source": {"url": URL, "type": "url"}}), 1),
@@ -79,8 +75,7 @@ CASES: list[tuple[str, Any, int]] = [
     ("chat", in_chat({"type": "image_url", "image_url": {"url": URL, "detail": "high"}}), 1),
     (
         "chat",
-        in_chat({"type": "image_url", "image_url": {"detail": "low", "url": "data:image/png;base64,Q"}}),
-        0,
+        in_chat({"type": "image_url", "image_url": {"detail": "low", "url": "data:image/png;base64,Q"}}), 0,
     ),
     ("chat", in_chat({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,QUJD"}}), 0),
     ("chat", in_chat({"type": "document_url", "document_url": URL}), UNKNOWN),
@@ -104,7 +99,7 @@ CASES: list[tuple[str, Any, int]] = [
     ("responses", {"tools": [{"type": "mcp", "server_url": URL}]}, 0),
     ("messages", in_chat({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), UNKNOWN),
     ("messages", {"messages": [], "container": {"id": "container_1"}}, UNKNOWN),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("endpoint", "body", "expected"), CASES)
@@ -124,55 +119,41 @@ def test_more_names_than_anybody_writes_are_not_looked_at(is_one):
         assert referred([text] if is_one else [text[:777], text[777:]], "chat") == expected
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b'{"source":{"type":"base64","url":"http://a","data":""}}',
-        b'{"source":{"type":"base64","TYPE":"url","Url":"http://a"}}',
-        b'{"source":{"x":"%b","url":"http://a"}}' % (b"x" * 5000),
-        b'{"source":{"x":%b"a","url":"http://a"}}' % (b" " * 5000),
-        b'{"source":{"\\u0075rl":"http://a"}}',
-        b'{"source":{"x":{},"url":"http://a"}}',
-        b'{"source":{%b"url":"http://a"}}' % (b'"x":1,' * 9),
-        b'{"source":{"data":"a","x":"%b","url":"http://a"}}' % (b"x" * 5000),
-        b'{"type":"image","source":{"url":"http://a"},"type":"document"}',
-        b'{"type":"document","type":"image","source":{"url":"http://a"}}',
-        b'{"type":"file_citation","file_id":"file-1","type":"input_file"}',
-        b'{"type":"file_citation","x":{},"file_id":"file-1"}',
-        b'{"type":"file_citation","file_id":"file-1","t\\u0079pe":"input_file"}',
-        b'{"x":"a\\"input\\":","y":[{"file_id":"file-1"}]}',
-    ],
-)
+@pytest.mark.parametrize("text", [
+    b'{"source":{"type":"base64","url":"http://a","data":""}}',
+    b'{"source":{"type":"base64","TYPE":"url","Url":"http://a"}}',
+    b'{"source":{"x":"%b","url":"http://a"}}' % (b"x" * 5000),
+    b'{"source":{"x":%b"a","url":"http://a"}}' % (b" " * 5000),
+    b'{"source":{"\\u0075rl":"http://a"}}',
+    b'{"source":{"x":{},"url":"http://a"}}',
+    b'{"source":{%b"url":"http://a"}}' % (b'"x":1,' * 9),
+    b'{"source":{"data":"a","x":"%b","url":"http://a"}}' % (b"x" * 5000),
+    b'{"type":"image","source":{"url":"http://a"},"type":"document"}',
+    b'{"type":"document","type":"image","source":{"url":"http://a"}}',
+    b'{"type":"file_citation","file_id":"file-1","type":"input_file"}',
+    b'{"type":"file_citation","x":{},"file_id":"file-1"}',
+    b'{"type":"file_citation","file_id":"file-1","t\\u0079pe":"input_file"}',
+    b'{"x":"a\\"input\\":","y":[{"file_id":"file-1"}]}',
+])  # fmt: skip
 def test_who_plays_tricks(text):
     for endpoint in ("messages", "responses"):
         assert referred([text], endpoint) == UNKNOWN
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        b'"previous_response\\u005fid":"resp_1"',
-        b'"\\u0063onversation":"conv_1"',
-        b'"Previous_Response_ID":"resp_1"',
-        b'"previous_response_id"%b:"resp_1"' % (b" " * 5000),
-        b'"previous_response_id":%b"resp_1"' % (b" " * 5000),
-        b'"input":[{"type":"item_r\\u0065ference","id":"msg_1"}]',
-        b'"input":[{"file\\u005fid":"file-1"}]',
-    ],
-)
+@pytest.mark.parametrize("member", [
+    b'"previous_response\\u005fid":"resp_1"', b'"\\u0063onversation":"conv_1"',
+    b'"Previous_Response_ID":"resp_1"', b'"previous_response_id"%b:"resp_1"' % (b" " * 5000),
+    b'"previous_response_id":%b"resp_1"' % (b" " * 5000),
+    b'"input":[{"type":"item_r\\u0065ference","id":"msg_1"}]', b'"input":[{"file\\u005fid":"file-1"}]',
+])  # fmt: skip
 def test_other_spellings_refer_too(member):
     assert referred([b'{"model":"m",%b}' % member], "responses") == UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("body", "has"),
-    [
-        (b'{"prompt":{"id":"pmpt_1"}}', True),
-        (b'{"pro\\u006dpt": {"id":"pmpt_1"}}', True),
-        (b'{"prompt":%b{"id":"pmpt_1"}}' % (b" " * 5000), True),
-        (b'{"prompt":null}', False),
-        (b'{"input":{"prompt":{}}}', False),
-    ],
-)
+@pytest.mark.parametrize(("body", "has"), [
+    (b'{"prompt":{"id":"pmpt_1"}}', True), (b'{"pro\\u006dpt": {"id":"pmpt_1"}}', True),
+    (b'{"prompt":%b{"id":"pmpt_1"}}' % (b" " * 5000), True), (b'{"prompt":null}', False),
+    (b'{"input":{"prompt":{}}}', False),
+])  # fmt: skip
 def test_a_stored_prompt(body, has):
     assert has_stored_prompt(body, keys_of(body)) is has

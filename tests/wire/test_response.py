@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from itertools import pairwise
 from typing import Any
 
 import httptools
@@ -19,49 +18,23 @@ from proxy.usage.tokens import Usage
 from proxy.wire import response as module
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.wire.outline import BROKEN, LONGEST_KEY_BYTES
-from proxy.wire.response import (
-    _GATHERED_BYTES,
-    _HEAD_BYTES,
-    AS_IT_CAME,
-    KEEP_ALIVE_EVENT,
-    REWRAPPED,
-    TAIL_BYTES,
-    UNWRAPPED,
-    Answer,
-)
+from proxy.wire.response import _GATHERED_BYTES, AS_IT_CAME, REWRAPPED, TAIL_BYTES, UNWRAPPED, Answer
 from proxy.wire.response_head import ResponseHead, read_response_head
 from proxy.wire.stream_errors import last_event
+from tests.support.json_texts import bytewise, pieces_of
+from tests.support.oracles import Llhttp
 from tests.support.usages import CASES
 
 OURS = b"X-Inferoute-Request-Id: r1\r\nX-Inferoute-Provider: openai"
 ERROR = ProviderError("The provider 'a' broke\noff.", status=502, code="provider_broke_off")
+ERROR_EVENT = last_event(ERROR, "chat", b"req_1", b"", b"")
 
 
-class Client:
+def client(data: bytes) -> Llhttp:
     """A client with llhttp, strict, of an HTTP/1.1 connection."""
-
-    def __init__(self, data: bytes) -> None:
-        self.body = b""
-        self.complete = False
-        self.behind = b""
-        self.lines: list[tuple[bytes, bytes]] = []
-        self.parser = httptools.HttpResponseParser(self)
-        head, mark, rest = data.partition(b"\r\n\r\n")
-        self.parser.feed_data(head + mark)
-        for i in range(len(rest)):
-            if self.complete:
-                self.behind = rest[i:]
-                return
-            self.parser.feed_data(rest[i : i + 1])
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value))
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.complete = True
+    reader = Llhttp(httptools.HttpResponseParser, data)
+    assert not reader.error
+    return reader
 
 
 def events_of(stream: bytes) -> list[bytes]:
@@ -76,15 +49,6 @@ def events_of(stream: bytes) -> list[bytes]:
             events.append(b"\n".join(data))
             data = []
     return events
-
-
-def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in pairwise(edges)]
-
-
-def bytewise(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
 
 
 def chunked(pieces: list[bytes]) -> bytes:
@@ -107,6 +71,14 @@ def begin(framing: bytes, minor: int, *lines: bytes, size: int = 0, status: byte
     return Answer(head, body_of(head), minor)
 
 
+def fed(answer: Answer, data: bytes, size: int) -> Answer:
+    """An answer that has got a body in parts of a size; in chunks, each part is one."""
+    for at in range(0, len(data), size):
+        part = data[at : at + size]
+        feed(answer, chunked([part]) if isinstance(answer.body, ChunkedBody) else part)
+    return answer
+
+
 def body_of(head: ResponseHead) -> Body:
     if head.status == 204:
         return LengthBody(0)
@@ -124,29 +96,20 @@ def finish(answer: Answer) -> bytes:
 
 
 MODES = [
-    (CHUNKED, 1, AS_IT_CAME),
-    (LENGTH, 1, AS_IT_CAME),
-    (CLOSE, 1, REWRAPPED),
-    (CHUNKED, 0, UNWRAPPED),
-    (LENGTH, 0, AS_IT_CAME),
-    (CLOSE, 0, UNWRAPPED),
-]
+    (CHUNKED, 1, AS_IT_CAME), (LENGTH, 1, AS_IT_CAME), (CLOSE, 1, REWRAPPED), (CHUNKED, 0, UNWRAPPED),
+    (LENGTH, 0, AS_IT_CAME), (CLOSE, 0, UNWRAPPED),
+]  # fmt: skip
 
 
 # ------------------------------------------------------------------ heads
 
 
 @pytest.mark.parametrize(("framing", "minor", "mode"), MODES)
-def test_modes(framing, minor, mode):
-    answer = begin(framing, minor, size=5)
-    assert answer.mode == mode
-    assert answer.is_self_delimiting() is (mode != UNWRAPPED)
-
-
-@pytest.mark.parametrize(("framing", "minor", "mode"), MODES)
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_head_bytes(framing, minor, mode, keep_alive):
     answer = begin(framing, minor, b"A: 1", b"Connection: close", b"a:2", size=5)
+    assert answer.mode == mode
+    assert answer.is_self_delimiting() is (mode != UNWRAPPED)
     lines_before = list(answer.head.lines)
     sent = answer.head_bytes(OURS, keep_alive, minor)
     head, end, rest = sent.partition(b"\r\n\r\n")
@@ -169,16 +132,13 @@ def test_an_answer_without_a_body_has_no_framing(framing, minor):
     assert sent.startswith(b"HTTP/1.1 204 No Content\r\n")
     assert answer.is_self_delimiting()
     assert answer.pass_on(b"") == b""
-    assert Client(sent).complete
+    assert client(sent).end is not None
     assert b"Content-Length: 0" in begin(LENGTH, minor).head_bytes(OURS, True, minor)
 
 
 def test_reason_phrases_pass():
-    assert (
-        begin(LENGTH, 1, status=b"418 I'm a caf\xe9").head_bytes(OURS, True, 1)[:22]
-        == b"HTTP/1.1 418 I'm a caf"
-    )
-    assert begin(LENGTH, 1, status=b"529").head_bytes(OURS, True, 1).startswith(b"HTTP/1.1 529 \r\n")
+    for status, line in ((b"418 I'm a caf\xe9", b"HTTP/1.1 418 I'm a caf"), (b"529", b"HTTP/1.1 529 \r\n")):
+        assert begin(LENGTH, 1, status=status).head_bytes(OURS, True, 1).startswith(line)
 
 
 # ------------------------------------------------------------------ bodies
@@ -194,21 +154,33 @@ def deliver(answer: Answer, minor: int, wire: list[bytes]) -> bytes:
     return sent + finish(answer)
 
 
+SIZES = [(TAIL_BYTES, _GATHERED_BYTES, module._HEAD_BYTES), (16, 32, 8), (8, 64, 20), (1, 2, 1)]
+cut_places = st.lists(st.integers(0, 1 << 12), max_size=8)
+
+
+def keep_at_most(patch: pytest.MonkeyPatch, *sizes: int) -> None:
+    for name, value in zip(("TAIL_BYTES", "_GATHERED_BYTES", "_HEAD_BYTES"), sizes, strict=False):
+        patch.setattr(module, name, value)
+
+
+def check_kept(answer: Answer, payload: bytes, sizes: tuple[int, int, int]) -> None:
+    """The end of the payload, and its beginning: in full, in one of the two."""
+    tail_bytes, gathered_bytes, head_bytes = sizes
+    tail = answer.tail()
+    assert payload.endswith(tail)
+    assert min(len(payload), tail_bytes) <= len(tail) <= max(gathered_bytes, tail_bytes)
+    assert (answer.first or tail)[:head_bytes] == payload[:head_bytes]
+
+
 payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 trailers = st.sampled_from([b"", b"X-Sum: 1\r\n", b"A:\r\nB: c\r\n"])
 
 
 @given(
-    st.sampled_from(MODES),
-    payloads,
-    trailers,
-    st.lists(st.integers(0, 1 << 12), max_size=8),
-    st.booleans(),
-    st.sampled_from(
-        [(TAIL_BYTES, _GATHERED_BYTES, _HEAD_BYTES), (16, 32, 8), (8, 64, 20), (1, 2, 1), (30, 31, 9)]
-    ),
-)
-@settings(max_examples=800, deadline=None)
+    st.sampled_from(MODES), payloads, trailers, cut_places, st.booleans(),
+    st.sampled_from([*SIZES, (30, 31, 9)]),
+)  # fmt: skip
+@settings(max_examples=800)
 def test_every_payload_arrives_whole_at_any_split(case, pieces, trailer, cuts, every_byte, limits):
     framing, minor, mode = case
     payload = b"".join(pieces)
@@ -216,30 +188,22 @@ def test_every_payload_arrives_whole_at_any_split(case, pieces, trailer, cuts, e
     behind = b"" if framing == CLOSE else b"HTTP/1.1 200 OK\r\n"
     split = bytewise(wire + behind) if every_byte else pieces_of(wire + behind, cuts)
     with pytest.MonkeyPatch.context() as patch:
-        tail_bytes, gathered_bytes, head_bytes = limits
-        patch.setattr(module, "TAIL_BYTES", tail_bytes)
-        patch.setattr(module, "_GATHERED_BYTES", gathered_bytes)
-        patch.setattr(module, "_HEAD_BYTES", head_bytes)
+        keep_at_most(patch, *limits)
         answer = begin(framing, minor, size=len(payload))
         assert answer.mode == mode
         sent = deliver(answer, minor, split)
-    tail = answer.tail()
-    assert payload.endswith(tail)
-    assert len(tail) >= min(len(payload), tail_bytes)
-    assert len(tail) <= max(gathered_bytes, tail_bytes)
-    # The beginning is there in full, in one of the two.
-    assert (answer.first or tail)[:head_bytes] == payload[:head_bytes]
-    assert bool(answer.first) == (len(tail) < len(payload))
-    assert len(answer.first) <= head_bytes
+    check_kept(answer, payload, limits)
+    assert bool(answer.first) == (len(answer.tail()) < len(payload))
+    assert len(answer.first) <= limits[2]
     if mode == UNWRAPPED:
         assert sent.partition(b"\r\n\r\n")[2] == payload
     else:
-        client = Client(sent)
-        assert (client.complete, client.body, client.behind) == (True, payload, b"")
+        reader = client(sent)
+        assert (reader.end, reader.body) == (len(sent), payload)
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5), st.sampled_from(MODES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_kept_of_a_long_answer_is_bounded_at_every_moment(sizes, case):
     framing, minor, mode = case
     pieces = [bytes([i + 65]) * size for i, size in enumerate(sizes)]
@@ -252,7 +216,7 @@ def test_what_is_kept_of_a_long_answer_is_bounded_at_every_moment(sizes, case):
     assert payload.endswith(answer.tail())
     assert len(answer.tail()) >= min(len(payload), TAIL_BYTES)
     if len(payload) > _GATHERED_BYTES:
-        assert answer.first == payload[:_HEAD_BYTES]
+        assert answer.first == payload[: module._HEAD_BYTES]
     if mode == UNWRAPPED:
         assert sent == payload
 
@@ -265,7 +229,7 @@ def test_small_chunks_cut_back_early_lose_neither_beginning_nor_end():
         letter = bytes([97 + i % 26])
         payload += letter
         feed(answer, b"1\r\n" + letter + b"\r\n")
-        assert (answer.first or answer.tail())[:_HEAD_BYTES] == payload[:_HEAD_BYTES]
+        assert (answer.first or answer.tail())[: module._HEAD_BYTES] == payload[: module._HEAD_BYTES]
         assert answer.tail()[-TAIL_BYTES:] == payload[-TAIL_BYTES:]
 
 
@@ -278,12 +242,7 @@ def test_bytes_are_passed_on_uncopied_where_framing_is_the_same():
 
 # ------------------------------------------------------------------ between events
 
-EVENTS = [
-    b'data: {"a":1}\n\n',
-    b": comment\n\n",
-    b"event: x\ndata: b\ndata: c\n\n",
-    b"data: [DONE]\n\n",
-]
+EVENTS = [b'data: {"a":1}\n\n', b": comment\n\n", b"event: x\ndata: b\ndata: c\n\n", b"data: [DONE]\n\n"]
 STREAM_TYPE = b"Content-Type: text/event-stream; charset=utf-8"
 
 
@@ -291,34 +250,14 @@ def line_ends(end: bytes) -> list[bytes]:
     return [event.replace(b"\n", end) for event in EVENTS]
 
 
-def as_chunks(events: list[bytes]) -> tuple[bytes, set[int]]:
-    """One event a chunk: the wire and where our own chunk fits in."""
-    wire, places = b"", {0}
-    for event in events:
-        wire += chunked([event])
-        places.add(len(wire))
-    return wire, places
-
-
-def as_ragged_chunks(events: list[bytes]) -> tuple[bytes, set[int]]:
+def ragged(event: bytes, number: int) -> bytes:
     """Chunks that end anywhere: now inside an event, now between its last two bytes, now at its end."""
-    wire, places = b"", {0}
-    for i, event in enumerate(events):
-        at = (len(event) - 1, 3, len(event) - 2, len(event))[i % 4]
-        wire += chunked([event[:at], event[at:]])
-        places.add(len(wire))
-    return wire, places
+    at = (len(event) - 1, 3, len(event) - 2, len(event))[number % 4]
+    return chunked([event[:at], event[at:]])
 
 
-def plain(events: list[bytes]) -> tuple[bytes, set[int]]:
-    wire, places = b"", {0}
-    for event in events:
-        wire += event
-        places.add(len(wire))
-    return wire, places
-
-
-SHAPES = [(CHUNKED, as_chunks), (CHUNKED, as_ragged_chunks), (CLOSE, plain)]
+# How an event is framed, of which number.
+SHAPES = [(CHUNKED, lambda event, _: chunked([event])), (CHUNKED, ragged), (CLOSE, lambda event, _: event)]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
@@ -326,8 +265,10 @@ SHAPES = [(CHUNKED, as_chunks), (CHUNKED, as_ragged_chunks), (CLOSE, plain)]
 @pytest.mark.parametrize("minor", [0, 1])
 def test_is_between_events_at_every_position_and_what_is_put_there_is_well_formed(end, framing, shape, minor):
     events = line_ends(end)
-    wire, places = shape(events)
-    stream = b"".join(events)
+    wire, places, stream = b"", {0}, b"".join(events)
+    for number, event in enumerate(events):
+        wire += shape(event, number)
+        places.add(len(wire))  # where our own chunk fits in
     for at in range(len(wire) + 1):
         for pieces in ([wire[:at]], bytewise(wire[:at]), [wire[: at // 2], wire[at // 2 : at]]):
             answer = begin(framing, minor, STREAM_TYPE)
@@ -336,13 +277,11 @@ def test_is_between_events_at_every_position_and_what_is_put_there_is_well_forme
             assert answer.is_between_events() == (at in places), wire[:at]
             if at not in places:
                 continue
-            broken = sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
-            body = assert_whole(answer, broken)
-            *before, last = events_of(body)
+            *before, last = events_of(assert_whole(answer, sent + answer.wrap_event(ERROR_EVENT, last=True)))
             assert before == events_of(stream)[: len(before)]
             assert json.loads(last) == json.loads(ERROR.envelope())
             # and a comment, behind which the stream goes on
-            sent += answer.wrap_event(KEEP_ALIVE_EVENT, last=False)
+            sent += answer.wrap_event(module.KEEP_ALIVE_EVENT, last=False)
             sent += b"".join(feed(answer, byte) for byte in bytewise(wire[at:]))
             sent += feed(answer, b"0\r\n\r\n") if framing == CHUNKED else finish(answer)
             assert events_of(assert_whole(answer, sent)) == events_of(stream)
@@ -352,18 +291,16 @@ def assert_whole(answer: Answer, sent: bytes) -> bytes:
     """The client takes it for a complete message; returns its body."""
     if not answer.is_self_delimiting():
         return sent.partition(b"\r\n\r\n")[2]
-    client = Client(sent)
-    assert client.complete
-    assert not client.behind
-    return client.body
+    reader = client(sent)
+    assert reader.end == len(sent)
+    return reader.body
 
 
 @given(
     st.lists(st.sampled_from(EVENTS + line_ends(b"\r\n")), max_size=6),
-    st.lists(st.integers(0, 500), max_size=6),
-    st.lists(st.integers(0, 500), max_size=6),
-)
-@settings(max_examples=200, deadline=None)
+    st.lists(st.integers(0, 500), max_size=6), st.lists(st.integers(0, 500), max_size=6),
+)  # fmt: skip
+@settings(max_examples=200)
 def test_is_between_events_with_any_chunking_at_any_split(events, chunk_cuts, cuts):
     stream = b"".join(events)
     wire = chunked(pieces_of(stream, chunk_cuts))
@@ -371,14 +308,11 @@ def test_is_between_events_with_any_chunking_at_any_split(events, chunk_cuts, cu
     sent = answer.head_bytes(OURS, True, 1)
     for piece in pieces_of(wire, cuts):
         sent += feed(answer, piece)
-        body = Client(sent).body
+        body = client(sent).body
         if answer.is_between_events():
             assert not body or body.endswith((b"\n\n", b"\r\n\r\n"))
-            assert events_of(
-                Client(
-                    sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
-                ).body
-            )[:-1] == events_of(body)
+            broken = client(sent + answer.wrap_event(ERROR_EVENT, last=True)).body
+            assert events_of(broken)[:-1] == events_of(body)
     assert answer.is_between_events() or not stream.endswith((b"\n\n", b"\r\n\r\n"))
 
 
@@ -396,12 +330,9 @@ def test_between_events_also_right_after_a_cut_back():
     answer = begin(CHUNKED, 1, STREAM_TYPE)
     event = b"data: " + b"x" * 1000 + b"\n\n"
     for _ in range(40):
-        feed(answer, chunked([event]))
-        assert answer.is_between_events()
-        feed(answer, chunked([event[:-1]]))
-        assert not answer.is_between_events()
-        feed(answer, chunked([event[-1:]]))
-        assert answer.is_between_events()
+        for part, is_between in ((event, True), (event[:-1], False), (event[-1:], True)):
+            feed(answer, chunked([part]))
+            assert answer.is_between_events() is is_between
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
@@ -421,9 +352,7 @@ def test_broken_framing_is_judged_by_what_the_client_has(end, minor):
             answer.body.feed(wire[at:] + b"garbage\r\n")
         assert answer.is_between_events() == before
         if before:
-            body = assert_whole(
-                answer, sent + answer.wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
-            )
+            body = assert_whole(answer, sent + answer.wrap_event(ERROR_EVENT, last=True))
             assert len(events_of(body)) == at // (len(wire) // 2) + 1
     # a broken read whose good part is not the end of an event
     answer = begin(CHUNKED, minor, STREAM_TYPE)
@@ -508,9 +437,7 @@ def test_a_usage_is_found_wherever_it_stands_and_no_other_is_taken(told, before,
         (b"{%b}" % b",".join(members[:2] + members[3:]), None),
     ):
         for size in (len(body), 65_536, 16_000, 4_099):
-            answer = begin(LENGTH, 1, size=len(body))
-            for at in range(0, len(body), size):
-                feed(answer, body[at : at + size])
+            answer = fed(begin(LENGTH, 1, size=len(body)), body, size)
             assert len(answer.tail()) <= max(_GATHERED_BYTES, TAIL_BYTES + LONGEST_KEY_BYTES)
             assert read_plain(answer.tail(), "messages", answer.aside) == usage, (size, answer.aside)
 
@@ -520,61 +447,52 @@ def test_a_usage_is_found_wherever_it_stands_and_no_other_is_taken(told, before,
         st.sampled_from([FORGED, b'"usage"', b'"\\"usage\\":{"', b"1", b'{"usage":[]}', b'[{"meta":{}}]']),
         max_size=6,
     ),
-    st.integers(0, 6),
-    st.sampled_from([TOLD, SPACED]),
-    st.lists(st.integers(0, 1 << 12), max_size=8),
-    st.booleans(),
+    st.integers(0, 6), st.sampled_from([TOLD, SPACED]), cut_places, st.booleans(),
     st.sampled_from([(64, 65), (64, 128), (100, 200), (90, 1000)]),
-)
-@settings(max_examples=300, deadline=None)
+)  # fmt: skip
+@settings(max_examples=300)
 def test_a_usage_is_found_at_any_split(values, at, told, cuts, every_byte, limits):
     """And it is the same however the answer was cut, and however much of it is kept."""
     members = [b'"k%d" : %b' % (i, value) for i, value in enumerate(values)]
     members[at:at] = [told]
     body = b"{" + b" ,".join(members) + b"} "
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "TAIL_BYTES", limits[0])
-        patch.setattr(module, "_GATHERED_BYTES", limits[1])
+        keep_at_most(patch, *limits)
         answer = begin(LENGTH, 1, size=len(body))
         for piece in bytewise(body) if every_byte else pieces_of(body, cuts):
             feed(answer, piece)
     assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
 
 
-@pytest.mark.parametrize(
-    "instead",
-    [
-        b'"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":10}}',  # Cohere's vectors
-        b'"usageMetadata":{"promptTokenCount":10}',  # Gemini's
-    ],
-)
+@pytest.mark.parametrize("instead", [
+    b'"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":10}}',  # Cohere's vectors
+    b'"usageMetadata":{"promptTokenCount":10}',  # Gemini's
+])  # fmt: skip
 @pytest.mark.parametrize("behind", [0, 9_000])
 def test_what_stands_in_place_of_a_usage_is_found_too(instead, behind):
     body = b'{"embeddings":[[%b0]],%b,"z":%b}' % (b"0.125," * 20_000, instead, pad(behind))
-    answer = begin(LENGTH, 1, size=len(body))
-    for at in range(0, len(body), 10_000):
-        feed(answer, body[at : at + 10_000])
+    answer = fed(begin(LENGTH, 1, size=len(body)), body, 10_000)
     assert read_plain(answer.tail(), "embeddings", answer.aside) == Usage(10)
 
 
-@pytest.mark.parametrize("other", [b'"meta":{"a":1}', b'"usageMetadata":{"promptTokenCount":1}'])
-@pytest.mark.parametrize("is_first", [True, False])
-def test_what_may_stand_in_place_of_a_usage_hides_none(other, is_first):
-    body = b'{%b,%b,"z":%b}' % ((other, TOLD, pad(40_000)) if is_first else (TOLD, other, pad(40_000)))
-    answer = begin(LENGTH, 1, size=len(body))
-    for at in range(0, len(body), 5_000):
-        feed(answer, body[at : at + 5_000])
+META, GEMINIS, NULL = b'"meta":{"a":1}', b'"usageMetadata":{"promptTokenCount":1}', b'"usage":null'
+
+
+@pytest.mark.parametrize(("members", "between", "behind"), [
+    *(((TOLD, other), 0, 40_000) for other in (META, GEMINIS)),
+    *(((other, TOLD), 0, 40_000) for other in (META, GEMINIS)),
+    # The last of several that say something counts, as for parsers.
+    *((members, 20_000, 20_000) for members in (
+        (NULL, TOLD), (TOLD, NULL), (b'"usage":{"input_tokens":1}', TOLD),
+    )),
+])  # fmt: skip
+def test_neither_what_may_stand_in_place_of_a_usage_nor_one_that_says_nothing_hides_it(
+    members, between, behind
+):
+    middle = b'"a":%b,' % pad(between) if between else b""
+    body = b'{%b,%b%b,"z":%b}' % (members[0], middle, members[1], pad(behind))
+    answer = fed(begin(LENGTH, 1, size=len(body)), body, 5_000)
     assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
-
-
-def test_a_usage_that_says_nothing_hides_none():
-    """Null in front, and the figures between large members; the last of several counts, as for parsers."""
-    for members in ((b'"usage":null', TOLD), (TOLD, b'"usage":null'), (b'"usage":{"input_tokens":1}', TOLD)):
-        body = b'{%b,"a":%b,%b,"z":%b}' % (members[0], pad(20_000), members[1], pad(20_000))
-        answer = begin(LENGTH, 1, size=len(body))
-        for at in range(0, len(body), 5_000):
-            feed(answer, body[at : at + 5_000])
-        assert read_plain(answer.tail(), "messages", answer.aside) == WHOLE
 
 
 def test_what_is_no_json_is_not_gone_through():
@@ -595,31 +513,24 @@ def completed(behind: dict[str, str], tools: int = 0, instructions: int = 0) -> 
         "usage": {"input_tokens": 3000, "output_tokens": 70, "total_tokens": 3070}, "user": None,
         "metadata": behind,
     }  # fmt: skip
-    return (
-        b"event: response.completed\ndata: %b\n\n"
-        % json.dumps({"type": "response.completed", "sequence_number": 9, "response": response}).encode()
-    )
+    event = {"type": "response.completed", "sequence_number": 9, "response": response}
+    return b"event: response.completed\ndata: %b\n\n" % json.dumps(event).encode()
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [700, 4_000, 60_000])
-@pytest.mark.parametrize(
-    "behind",
-    [
-        {},
-        {f"k{number}": "\1" * 512 for number in range(16)},
-        {f"k{number}": "x" * 512 for number in range(16)},
-        {"usage" if not number else f"k{number}": "usage" for number in range(16)},
-        {f'"usage":{{{number}': '"usage":{"input_tokens":1,"output_tokens":1}' for number in range(16)},
-    ],
-)
+@pytest.mark.parametrize("behind", [
+    {},
+    {f"k{number}": "\1" * 512 for number in range(16)},
+    {f"k{number}": "x" * 512 for number in range(16)},
+    {"usage" if not number else f"k{number}": "usage" for number in range(16)},
+    {f'"usage":{{{number}': '"usage":{"input_tokens":1,"output_tokens":1}' for number in range(16)},
+])  # fmt: skip
 @pytest.mark.parametrize(("tools", "instructions"), [(0, 0), (200, 0), (3, 20_000)])
 def test_what_a_client_has_repeated_hides_no_usage(behind, tools, instructions, size, line_end):
     delta = b'data: {"type":"response.output_text.delta","delta":"hi"}\n\n'
     stream = (delta * 200 + completed(behind, tools, instructions)).replace(b"\n", line_end)
-    answer = begin(CHUNKED, 1, STREAM_TYPE)
-    for at in range(0, len(stream), size):
-        feed(answer, chunked([stream[at : at + size]]))
+    answer = fed(begin(CHUNKED, 1, STREAM_TYPE), stream, size)
     feed(answer, b"0\r\n\r\n")
     assert read_events(answer.tail(), "responses", answer.first, answer.aside) == Usage(3000, 0, 0, 70)
 
@@ -627,13 +538,10 @@ def test_what_a_client_has_repeated_hides_no_usage(behind, tools, instructions, 
 def test_only_the_last_long_event_counts():
     """One before it has no usage yet, or an older one; a delta that looks like a response is none."""
     early = completed({}, 5).replace(b"response.completed", b"response.in_progress")
-    fake = b'data: {"type":"x","delta":"\\"response\\":{\\"usage\\":{\\"input_tokens\\":1}%b"}\n\n' % (
-        b"y" * 30_000
-    )
+    fake = b'data: {"type":"x","delta":"\\"response\\":{\\"usage\\":{\\"input_tokens\\":1}%b"}\n\n'
+    fake %= b"y" * 30_000
     stream = early.replace(b"3000", b"1") + fake + completed({"a": "\1" * 2_000})
-    answer = begin(CHUNKED, 1, STREAM_TYPE)
-    for at in range(0, len(stream), 3_000):
-        feed(answer, chunked([stream[at : at + 3_000]]))
+    answer = fed(begin(CHUNKED, 1, STREAM_TYPE), stream, 3_000)
     assert read_events(answer.tail(), "responses", answer.first, answer.aside) == Usage(3000, 0, 0, 70)
 
 
@@ -644,11 +552,9 @@ def as_stream(events: list[Any]) -> bytes:
 
 @given(
     st.sampled_from([case for case in CASES.values() if isinstance(case.answer, list) and case.usage]),
-    st.lists(st.integers(0, 1 << 12), max_size=8),
-    st.booleans(),
-    st.integers(0, 200),
-)
-@settings(max_examples=200, deadline=None)
+    cut_places, st.booleans(), st.integers(0, 200),
+)  # fmt: skip
+@settings(max_examples=200)
 def test_a_stream_has_the_same_figures_at_any_split(case, cuts, every_byte, before):
     """Each vendor's, with ever so many events before its last ones; at messages the first is kept."""
     delta = {"choices": [{"index": 0, "delta": {"content": "x" * 60}}], "type": "content_block_delta"}
@@ -674,41 +580,30 @@ def packed(pieces: list[bytes], level: int = 6) -> list[bytes]:
     return [*out, packer.flush()]
 
 
-@given(
-    st.sampled_from(MODES),
-    payloads,
-    st.lists(st.integers(0, 1 << 12), max_size=8),
-    st.booleans(),
-    st.sampled_from([(TAIL_BYTES, _GATHERED_BYTES, _HEAD_BYTES), (16, 32, 8), (8, 64, 20), (1, 2, 1)]),
-)
-@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(MODES), payloads, cut_places, st.booleans(), st.sampled_from(SIZES))
+@settings(max_examples=300)
 def test_a_compressed_payload_passes_as_it_is_and_is_kept_decoded(case, pieces, cuts, every_byte, limits):
     framing, minor, mode = case
     payload, encoded = b"".join(pieces), packed(pieces)
     wire = chunked(encoded) + b"0\r\n\r\n" if framing == CHUNKED else b"".join(encoded)
     split = bytewise(wire) if every_byte else pieces_of(wire, cuts)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in zip(("TAIL_BYTES", "_GATHERED_BYTES", "_HEAD_BYTES"), limits, strict=True):
-            patch.setattr(module, name, value)
+        keep_at_most(patch, *limits)
         answer = begin(framing, minor, GZIP, size=len(b"".join(encoded)))
         assert answer.mode == mode
         sent = deliver(answer, minor, split)
     if mode == UNWRAPPED:
         assert sent.partition(b"\r\n\r\n")[2] == b"".join(encoded)
     else:
-        client = Client(sent)
-        assert (client.complete, client.body) == (True, b"".join(encoded))
+        reader = client(sent)
+        assert (reader.end, reader.body) == (len(sent), b"".join(encoded))
     assert answer.is_readable
     assert answer.passed_bytes == len(payload)
-    tail_bytes, gathered_bytes, head_bytes = limits
-    tail = answer.tail()
-    assert payload.endswith(tail)
-    assert min(len(payload), tail_bytes) <= len(tail) <= max(gathered_bytes, tail_bytes)
-    assert (answer.first or tail)[:head_bytes] == payload[:head_bytes]
+    check_kept(answer, payload, limits)
 
 
-@given(st.sampled_from(MODES), payloads, st.lists(st.integers(0, 1 << 12), max_size=8))
-@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(MODES), payloads, cut_places)
+@settings(max_examples=100)
 def test_passed_bytes_are_the_payloads(case, pieces, cuts):
     framing, minor, _ = case
     payload = b"".join(pieces) * 40
@@ -769,10 +664,7 @@ def test_no_event_of_ours_goes_into_a_compressed_stream():
 
 def test_wrap_event():
     args: dict[str, Any] = {"last": False}
-    assert begin(CHUNKED, 1).wrap_event(KEEP_ALIVE_EVENT, **args) == b"e\r\n: keep-alive\n\n\r\n"
+    assert begin(CHUNKED, 1).wrap_event(module.KEEP_ALIVE_EVENT, **args) == b"e\r\n: keep-alive\n\n\r\n"
     assert begin(CLOSE, 1).wrap_event(b"x", last=True) == b"1\r\nx\r\n0\r\n\r\n"
     assert begin(CHUNKED, 0).wrap_event(b"x", last=True) == b"x"
-    assert (
-        begin(CLOSE, 0).wrap_event(last_event(ERROR, "chat", b"req_1", b"", b""), last=True)
-        == b"data: " + ERROR.envelope() + b"\n\n"
-    )
+    assert begin(CLOSE, 0).wrap_event(ERROR_EVENT, last=True) == b"data: " + ERROR.envelope() + b"\n\n"

@@ -10,55 +10,29 @@ from hypothesis import given, settings
 
 from proxy.wire.header_lines import HeadError
 from proxy.wire.response_head import read_response_head
-from tests.support.heads import Reader, harmed, options_of, pairs, response, response_heads
+from tests.support.header_sets import NO_STATUS_LINES
+from tests.support.heads import harmed, pairs, response, response_heads
+from tests.support.oracles import Llhttp, check_framing
 
 DROPPED_OF_PROVIDER = {
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"proxy-authenticate",
-    b"te",
-    b"trailer",
-    b"upgrade",
-}
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("line", "status", "reason", "minor"),
-    [
-        (b"HTTP/1.1 200 OK", 200, b"OK", 1),
-        (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
-        (b"HTTP/1.1 200 ", 200, b"", 1),
-        (b"HTTP/1.1 200", 200, b"", 1),
-        (b"HTTP/1.1 529 \xc3\xbcberlastet\t!", 529, b"\xc3\xbcberlastet\t!", 1),
-        (b"HTTP/1.1 100 Continue", 100, b"Continue", 1),
-        (b"HTTP/1.1 999  two", 999, b" two", 1),
-    ],
-)
+@pytest.mark.parametrize(("line", "status", "reason", "minor"), [
+    (b"HTTP/1.1 200 OK", 200, b"OK", 1), (b"HTTP/1.0 404 Not Found", 404, b"Not Found", 0),
+    (b"HTTP/1.1 200 ", 200, b"", 1), (b"HTTP/1.1 200", 200, b"", 1),
+    (b"HTTP/1.1 529 \xc3\xbcberlastet\t!", 529, b"\xc3\xbcberlastet\t!", 1),
+    (b"HTTP/1.1 100 Continue", 100, b"Continue", 1), (b"HTTP/1.1 999  two", 999, b" two", 1),
+])  # fmt: skip
 def test_status_lines(line, status, reason, minor):
     head = response(line=line)
     assert (head.status, head.reason, head.minor, head.keep_alive) == (status, reason, minor, minor == 1)
-    assert (head.length, head.chunked, head.event_stream, head.encoded, head.lines) == (
-        None,
-        False,
-        False,
-        False,
-        [],
-    )
+    assert (head.length, head.lines) == (None, [])
+    assert not (head.chunked or head.event_stream or head.encoded)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"", b"HTTP/1.1", b"HTTP/1.1 ", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 099 OK",
-        b"HTTP/1.1 2x0 OK",
-        b"HTTP/1.1  200 OK", b"HTTP/1.1\t200 OK", b"HTTP/1.1 200\tOK", b"HTTP/1.1 200OK", b" HTTP/1.1 200 OK",
-        b"http/1.1 200 OK", b"HTTP/2 200", b"HTTP/2.0 200 OK", b"HTTP/1.2 200 OK", b"HTTP/0.9 200 OK",
-        b"HTTP/1.1 +20 OK", b"HTTP/1.1 -20 OK", b"HTTP/1.1 200 O\x00K", b"HTTP/1.1 200 O\rK",
-        b"HTTP/1.1 200 OK\n",
-        b"HTTP/1.1 200 O\x7fK", b"ICY 200 OK", b"<html>", b"RTSP/1.0 200 OK", b"\nHTTP/1.1 200 OK",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("line", NO_STATUS_LINES)
 def test_what_is_no_status_line(line):
     with pytest.raises(HeadError):
         response(line=line)
@@ -76,8 +50,7 @@ def test_what_of_a_provider_passes_and_what_not():
         b"Proxy-Authenticate: x", b"TE: x", b"Trailer: x", b"X-HOP: 1", b"X-Inferoute-Provider: evil",
         b"x-inferoute-request-id: evil",
         # What it says of its own host.
-        b"Refresh: 0", b"Alt-Svc: h3", b"Clear-Site-Data: *",
-        b"strict-transport-security: max-age=1",
+        b"Refresh: 0", b"Alt-Svc: h3", b"Clear-Site-Data: *", b"strict-transport-security: max-age=1",
     ]  # fmt: skip
     lines = [line for pair in zip_longest(passing, dropped) for line in pair if line]
     for _ in range(2):
@@ -93,70 +66,37 @@ def test_a_provider_cannot_have_the_framing_removed():
     assert (head.lines, head.chunked) == ([b"Transfer-Encoding: Chunked"], True)
 
 
-@pytest.mark.parametrize(
-    ("value", "is_one"),
-    [
-        (b"text/event-stream", True),
-        (b"Text/Event-Stream; charset=utf-8", True),
-        (b"text/event-stream ;charset=utf-8", True),
-        (b"text/event-stream;", True),
-        (b"text/event-streams", False),
-        (b"text/event", False),
-        (b"application/json", False),
-        (b"", False),
-    ],
-)
+@pytest.mark.parametrize(("value", "is_one"), [
+    (b"text/event-stream", True), (b"Text/Event-Stream; charset=utf-8", True),
+    (b"text/event-stream ;charset=utf-8", True), (b"text/event-stream;", True),
+    (b"text/event-streams", False), (b"text/event", False), (b"application/json", False), (b"", False),
+])  # fmt: skip
 def test_event_streams(value, is_one):
     assert response(b"Content-Type: " + value).event_stream is is_one
 
 
-def test_content_encoding_of_an_answer():
-    assert not response(b"Content-Encoding: Identity").encoded
-    assert not response(b"Content-Encoding:").encoded
-    assert response(b"Content-Encoding: gzip").encoded
-    assert response(b"Content-Encoding: gzip", b"Content-Encoding: identity").encoded
-
-
-@pytest.mark.parametrize(
-    ("values", "encoding"),
-    [
-        ([], b""),
-        ([b""], b""),
-        ([b"Identity"], b""),
-        ([b"GZip"], b"gzip"),
-        ([b"gzip", b"identity"], b"gzip"),
-        ([b"identity", b" deflate\t"], b"deflate"),
-        ([b"gzip", b"br"], b"gzip, br"),
-        ([b"gzip, br"], b"gzip, br"),
-    ],
-)
+@pytest.mark.parametrize(("values", "encoding"), [
+    ([], b""), ([b""], b""), ([b"Identity"], b""), ([b"GZip"], b"gzip"), ([b"gzip", b"identity"], b"gzip"),
+    ([b"identity", b" deflate\t"], b"deflate"), ([b"gzip", b"br"], b"gzip, br"), ([b"gzip, br"], b"gzip, br"),
+])  # fmt: skip
 def test_how_an_answer_is_encoded(values, encoding):
     head = response(*(b"Content-Encoding: " + value for value in values))
     assert (head.encoding, head.encoded) == (encoding, encoding != b"")
 
 
 @given(harmed(response_heads))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_responses_never_laxer_than_llhttp_and_read_alike(head):
-    reader = Reader(httptools.HttpResponseParser, head + b"\r\n\r\n")
+    reader = Llhttp(httptools.HttpResponseParser, head + b"\r\n\r\n")
     try:
         ours = read_response_head(head)
     except HeadError:
         return
-    assert reader.accepted, reader.error
-    assert reader.parser.get_status_code() == ours.status
-    assert reader.parser.get_http_version() == f"1.{ours.minor}"
-    assert reader.reason == ours.reason
-    lower = [(name.lower(), value) for name, value in reader.lines]
-    options = options_of(lower)
+    _, options = check_framing(reader, ours)
+    assert (reader.parser.get_status_code(), reader.reason) == (ours.status, ours.reason)
     hidden = DROPPED_OF_PROVIDER | options - {b"content-length", b"transfer-encoding", b"close"}
     assert pairs(ours.lines) == [
         (name, value)
-        for name, value in reader.lines
+        for name, value in reader.fields
         if name.lower() not in hidden and not name.lower().startswith(b"x-inferoute-")
     ]
-    assert [int(value) for name, value in lower if name == b"content-length"] == (
-        [] if ours.length is None else [ours.length]
-    )
-    assert ours.chunked == (b"transfer-encoding" in dict(lower))
-    assert ours.keep_alive == (b"close" not in options and (ours.minor == 1 or b"keep-alive" in options))

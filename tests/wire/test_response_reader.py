@@ -19,18 +19,15 @@ def read(*pieces: bytes) -> tuple[ResponseReader, bytes | None]:
     return reader, rest
 
 
-@pytest.mark.parametrize(
-    ("head", "status", "framing"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 200, LengthBody),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, ChunkedBody),
-        (b"HTTP/1.1 200 OK\r\n\r\n", 200, CloseBody),
-        (b"HTTP/1.1 204 No\r\n\r\n", 204, LengthBody),
-        (b"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", 304, LengthBody),
-        (CONTINUE + b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n", 500, LengthBody),
-        (CONTINUE * 8 + b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n", 200, LengthBody),
-    ],
-)
+@pytest.mark.parametrize(("head", "status", "framing"), [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 200, LengthBody),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, ChunkedBody),
+    (b"HTTP/1.1 200 OK\r\n\r\n", 200, CloseBody),
+    (b"HTTP/1.1 204 No\r\n\r\n", 204, LengthBody),
+    (b"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", 304, LengthBody),
+    (CONTINUE + b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n", 500, LengthBody),
+    (CONTINUE * 8 + b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n", 200, LengthBody),
+])  # fmt: skip
 def test_a_head_at_any_split(head, status, framing):
     for at in range(len(head) + 1):
         reader, rest = read(head[:at], head[at:] + b"ok") if at < len(head) else read(head, b"ok")
@@ -53,15 +50,10 @@ def test_the_next_response_begins_anew():
     assert reader.read_head(CONTINUE * 8) is None  # they are counted for each response
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"HTTP/1.1 101 Switching\r\n\r\n",
-        CONTINUE * 9,
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
-        b"nonsense\r\n\r\n",
-    ],
-)
+@pytest.mark.parametrize("data", [
+    b"HTTP/1.1 101 Switching\r\n\r\n", CONTINUE * 9,
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", b"nonsense\r\n\r\n",
+])  # fmt: skip
 def test_what_is_refused(data):
     with pytest.raises(HeadError):
         read(data)

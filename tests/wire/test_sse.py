@@ -12,34 +12,25 @@ ENDS = [b"\n", b"\r\n", b"\r"]
 
 CASES = [
     # OpenAI, Anthropic, and what is made after them
-    (b'data: {"error":{"message":"overloaded"}}\n\n', True),
-    (b'data: {"error":"overloaded"}\n\n', True),
+    (b'data: {"error":{"message":"overloaded"}}\n\n', True), (b'data: {"error":"overloaded"}\n\n', True),
     (b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n', True),
-    (b"event: error\ndata: busy\n\n", True),
-    (b"event:error\ndata:busy\n\n", True),
+    (b"event: error\ndata: busy\n\n", True), (b"event:error\ndata:busy\n\n", True),
     (b'data: {"type":"error","error":{"message":"x"}}\n\n', True),
     (b'data: {"type":"error","message":"\\"error\\""}\n\n', True),
     (b'id: 1\nretry: 5\nevent: error\ndata: {}\n\n', True),
-    (b'data: {"error":\ndata: {"code":500}}\n\n', True),
-    (b'data:{"error":{"code":500}}\n\n', True),
+    (b'data: {"error":\ndata: {"code":500}}\n\n', True), (b'data:{"error":{"code":500}}\n\n', True),
     # no errors
     (b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n', False),
-    (b'data: {"choices":[],"error":null}\n\n', False),
-    (b'data: {"choices":[],"error":{}}\n\n', False),
+    (b'data: {"choices":[],"error":null}\n\n', False), (b'data: {"choices":[],"error":{}}\n\n', False),
     (b'data: {"choices":[{"delta":{"content":"an \\"error\\" and {\\"error\\": 1}"}}]}\n\n', False),
     (b'data: {"choices":[{"error":{"message":"deeper"}}]}\n\n', False),
-    (b'data: the word "error" in a text\n\n', False),
-    (b'data: ["error"]\n\n', False),
-    (b'data: "error"\n\n', False),
-    (b'event: message_start\ndata: {"type":"message_start"}\n\n', False),
-    (b"event: errors\ndata: {}\n\n", False),
-    (b"data: [DONE]\n\n", False),
-    (b"data: error\n\n", False),
+    (b'data: the word "error" in a text\n\n', False), (b'data: ["error"]\n\n', False),
+    (b'data: "error"\n\n', False), (b'event: message_start\ndata: {"type":"message_start"}\n\n', False),
+    (b"event: errors\ndata: {}\n\n", False), (b"data: [DONE]\n\n", False), (b"data: error\n\n", False),
     # comments, and events that are none, come first
     (b": hello\n\n: again\n\nevent: error\ndata: {}\n\n", True),
     (b': event: error\n\ndata: {"id":1}\n\n', False),
-    (b"id: 5\n\nretry: 10\n\nevent: error\ndata: {}\n\n", True),
-    (b'\n\n\n\ndata: {"error":1}\n\n', True),
+    (b"id: 5\n\nretry: 10\n\nevent: error\ndata: {}\n\n", True), (b'\n\n\n\ndata: {"error":1}\n\n', True),
     (b': x\ndata: {"error":1}\n\n', True),
     # only the first event counts
     (b'data: {"id":1}\n\ndata: {"error":{}}\n\nevent: error\ndata: {}\n\n', False),
@@ -82,21 +73,12 @@ def test_a_verdict_stands(stream, at):
 
 
 @pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
-@pytest.mark.parametrize(
-    ("event", "name", "data"),
-    [
-        (b"data: 1", b"", b"1"),
-        (b"data:1", b"", b"1"),
-        (b"event: a\ndata: 1", b"a", b"1"),
-        (b"data: 1\nevent: a", b"a", b"1"),
-        (b"data: 1\ndata: 2", b"", b"1\n2"),
-        (b"id: data:\ndata: 1\n: data: 2", b"", b"1"),
-        (b": data: 1", b"", b""),
-        (b"event: a", b"a", b""),
-        (b"xdata: 1", b"", b""),
-        (b"", b"", b""),
-    ],
-)
+@pytest.mark.parametrize(("event", "name", "data"), [
+    (b"data: 1", b"", b"1"), (b"data:1", b"", b"1"), (b"event: a\ndata: 1", b"a", b"1"),
+    (b"data: 1\nevent: a", b"a", b"1"), (b"data: 1\ndata: 2", b"", b"1\n2"),
+    (b"id: data:\ndata: 1\n: data: 2", b"", b"1"), (b": data: 1", b"", b""), (b"event: a", b"a", b""),
+    (b"xdata: 1", b"", b""), (b"", b"", b""),
+])  # fmt: skip
 def test_the_fields_of_an_event(event: bytes, name: bytes, data: bytes, end: bytes):
     event = event.replace(b"\n", end)
     assert read_event(event) == (name, data)

@@ -14,65 +14,8 @@ from proxy.config.parse import parse
 from proxy.control.routes_file import RoutesFile
 from proxy.errors import StartError
 from proxy.server.single import Server
+from tests.support.admin_api import JSON, TEXT, ask, check_error, get
 from tests.support.fakes import RawClient
-
-TEXT = """
-[server]
-listen = ["127.0.0.1:0"]
-[state]
-path = ":memory:"
-[admin]
-listen = "127.0.0.1:0"
-[providers.mock]
-base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-[models."mock/big"]
-input_price = 2
-output_price = 2
-[models."mock/small"]
-input_price = 1
-output_price = 1
-[aliases]
-# the usual ones
-both = ["mock/big", "mock/small"]  # in this order
-cheap = { models = ["both"], strategy = "cost" }
-"""
-JSON = "Content-Type: application/json\r\n"
-
-
-async def ask(
-    server: Server, method: str, path: str, body: object = None, extra: str = "", host: str = "localhost"
-) -> tuple[int, dict[bytes, bytes], bytes]:
-    """One request to the admin listener. Status, headers, body."""
-    listen = server.admin_address
-    assert listen is not None
-    client = await RawClient.to(listen)
-    sent = b""
-    if body is not None:
-        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-        extra += f"{'' if 'Content-Type' in extra else JSON}Content-Length: {len(sent)}\r\n"
-    host_line = f"Host: {host}\r\n" if host else ""
-    await client.send(f"{method} {path} HTTP/1.1\r\n{host_line}{extra}\r\n".encode() + sent)
-    answer = await client.response()
-    client.close()
-    return answer
-
-
-async def get(server: Server, path: str, **how) -> dict:
-    status, fields, body = await ask(server, "GET", f"/admin/v1{path}", **how)
-    assert (status, fields[b"content-type"]) == (200, b"application/json")
-    return json.loads(body)
-
-
-def check_error(answer, status: int, code: str, said: str = "") -> dict[bytes, bytes]:
-    got, fields, body = answer
-    error = json.loads(body)["error"]
-    assert (got, error["code"]) == (status, code), error
-    assert error.keys() == {"message", "type", "code", "param"}
-    assert said in error["message"]
-    assert fields[b"content-type"] == b"application/json"
-    assert fields[b"x-request-id"].startswith(b"req_")
-    return fields
 
 
 @pytest.fixture
@@ -87,204 +30,64 @@ async def with_file(tmp_path):
     await server.close()
 
 
+@pytest.fixture
+async def server(start):
+    return await start(TEXT)
+
+
 # ---------------------------------------------------------------------- the listener
-
-
-async def test_it_is_not_on_the_data_listener(start):
-    server = await start(TEXT)
-    client = await RawClient.connect(server)
-    await client.send(b"GET /admin/v1/routes HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (await client.response())[0] == 404
-    assert server.admin_address.port not in (0, server.addresses[0].port)
+LISTEN = '[admin]\nlisten = "127.0.0.1:0"'
 
 
 async def test_switched_off(start):
-    server = await start(TEXT.replace('[admin]\nlisten = "127.0.0.1:0"', '[admin]\nlisten = ""'))
+    server = await start(TEXT.replace(LISTEN, '[admin]\nlisten = ""'))
     assert server.admin_address is None
 
 
-async def test_an_address_in_use_names_the_way_out(start):
+async def test_an_address_in_use_names_the_way_out_and_is_free_again_afterwards(start):
     first = await start(TEXT)
     taken = f"127.0.0.1:{first.admin_address.port}"
+    text = TEXT.replace(LISTEN, f'[admin]\nlisten = "{taken}"')
     with pytest.raises(StartError, match=rf"{taken}: .* in use\. .*\[admin\] listen"):
-        await start(TEXT.replace('[admin]\nlisten = "127.0.0.1:0"', f'[admin]\nlisten = "{taken}"'))
+        await start(text)
+    await get(first, "/routes")
+    await first.close()
+    await start(text)
 
 
 async def test_a_unix_socket(start, tmp_path):
     path = tmp_path / "admin.sock"
-    server = await start(
-        TEXT.replace('listen = "127.0.0.1:0"', f'listen = "unix:{path}"').replace(
-            "[server]", '[server]\nsocket_mode = "0600"'
-        )
-    )
+    text = TEXT.replace(LISTEN, f'[admin]\nlisten = "unix:{path}"')
+    server = await start(text.replace("[server]", '[server]\nsocket_mode = "0600"'))
     assert path.stat().st_mode & 0o777 == 0o600
     assert (await get(server, "/routes", host="whatever"))["data"]
     await server.close()
     assert not path.exists()
 
 
-async def test_the_address_is_free_again_afterwards(start):
-    server = await start(TEXT)
-    taken = f"127.0.0.1:{server.admin_address.port}"
-    await get(server, "/routes")
-    await server.close()
-    await start(TEXT.replace('[admin]\nlisten = "127.0.0.1:0"', f'[admin]\nlisten = "{taken}"'))
-
-
-async def test_healthz_and_what_is_not_there_yet(start):
-    server = await start(TEXT)
+async def test_healthz_and_what_is_not_there_yet(server):
     assert (await ask(server, "GET", "/healthz"))[0] == 200
     for path in ("/admin", "/admin/v1", "/admin/v1/key", "/v1/models"):
         check_error(await ask(server, "GET", path), 404, "unknown_path", path)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("POST", "/healthz", b"GET,HEAD"),
-        ("GET", "/admin/v1/explain", b"POST"),
-        ("GET", "/admin/v1/reload", b"POST"),
-        ("PUT", "/admin/v1/aliases", b"GET,HEAD"),
-        ("PATCH", "/admin/v1/aliases/x", b"DELETE,GET,HEAD,PUT"),
-    ],
-)
-async def test_methods(start, method, path, allow):
-    server = await start(TEXT)
+@pytest.mark.parametrize(("method", "path", "allow"), [
+    ("POST", "/healthz", b"GET,HEAD"), ("GET", "/admin/v1/explain", b"POST"),
+    ("GET", "/admin/v1/reload", b"POST"), ("PUT", "/admin/v1/aliases", b"GET,HEAD"),
+    ("PATCH", "/admin/v1/aliases/x", b"DELETE,GET,HEAD,PUT"),
+])  # fmt: skip
+async def test_methods(server, method, path, allow):
     fields = check_error(await ask(server, method, path, {}), 405, "method_not_allowed", method)
     assert fields[b"allow"] == allow
 
 
-async def test_what_is_no_http(start):
-    server = await start(TEXT)
+async def test_what_is_no_http(server):
     answer = await ask(server, "GET", "/healthz", extra="Broken\r\n")
-    assert answer[0] == 400
-    assert json.loads(answer[2])["error"]["type"] == "invalid_request_error"
-
-
-# ---------------------------------------------------------------------- who may ask
-
-
-@pytest.mark.parametrize(
-    ("host", "fine"),
-    [
-        ("localhost", True),
-        ("LOCALHOST:8081", True),
-        ("127.0.0.1:1", True),
-        ("127.1.2.3", True),
-        ("[::1]:8081", True),
-        ("", False),
-        ("evil.example", False),
-        ("evil.localhost", False),
-        ("localhost.evil.example", False),
-        ("10.0.0.1:8081", False),
-        ("127.0.0.1.evil.example", False),
-        ("[::1", False),
-        ("localhost\r\nHost: evil.example", False),
-    ],
-)
-async def test_hosts(start, host, fine):
-    """A name that somebody made lead here (DNS rebinding) is told by the Host."""
-    server = await start(TEXT)
-    for path in ("/healthz", "/admin/v1/routes"):
-        answer = await ask(server, "GET", path, host=host)
-        if fine:
-            assert answer[0] == 200
-        elif answer[0] != 400:  # what aiohttp's parser refuses by itself
-            check_error(answer, 403, "foreign_host")
-
-
-@pytest.mark.parametrize(
-    ("origin", "fine"),
-    [
-        ("http://localhost:8081", True),
-        ("HTTP://LocalHost:8081", True),
-        ("https://localhost:8081", True),
-        ("http://localhost", False),
-        ("http://127.0.0.1:8081", False),
-        ("http://localhost:3000", False),
-        ("https://evil.example", False),
-        ("null", False),
-        ("localhost:8081", False),
-        ("", False),
-    ],
-)
-async def test_origins(start, origin, fine):
-    server = await start(TEXT)
-    answer = await ask(
-        server, "GET", "/admin/v1/routes", extra=f"Origin: {origin}\r\n", host="localhost:8081"
-    )
-    if fine:
-        assert answer[0] == 200
-    else:
-        check_error(answer, 403, "foreign_origin")
-
-
-@pytest.mark.parametrize(
-    ("given", "fine"),
-    [
-        ("Bearer s3cret", True),
-        ("bearer  s3cret", True),
-        ("Bearer s3cre", False),
-        ("Bearer s3crets", False),
-        ("Bearer", False),
-        ("Basic s3cret", False),
-        ("s3cret", False),
-        ("Bearer sécret", False),
-        (None, False),
-    ],
-)
-async def test_the_token(start, given, fine):
-    server = await start(TEXT.replace("[admin]", '[admin]\ntoken_env = "T"'), T="s3cret")
-    extra = f"Authorization: {given}\r\n" if given else ""
-    answer = await ask(server, "GET", "/admin/v1/routes", extra=extra)
-    if fine:
-        assert answer[0] == 200
-    else:
-        fields = check_error(answer, 401, "invalid_admin_token")
-        assert fields[b"www-authenticate"].startswith(b"Bearer")
-        assert b"s3cret" not in answer[2]
-        check_error(await ask(server, "GET", "/nothing", extra=extra), 401, "invalid_admin_token")
-    assert (await ask(server, "GET", "/healthz", extra=extra))[0] == 200
-    assert (await ask(server, "GET", "/admin/v1/routes", extra=extra, host="evil.example"))[0] == 403
-
-
-@pytest.mark.parametrize("environ", [{}, {"T": ""}, {"T": " "}])
-async def test_a_token_that_is_empty(start, environ):
-    with pytest.raises(StartError, match="T, but that variable is empty"):
-        await start(TEXT.replace("[admin]", '[admin]\ntoken_env = "T"'), **environ)
-
-
-async def test_with_a_token_a_public_listener_goes_by_any_name(start):
-    text = TEXT.replace('[admin]\nlisten = "127.0.0.1:0"', '[admin]\nlisten = "0.0.0.0:0"\ntoken_env = "T"')
-    server = await start(text, T="s3cret")
-    token = "Authorization: Bearer s3cret\r\n"
-    assert (await ask(server, "GET", "/admin/v1/routes", extra=token, host="gateway.example"))[0] == 200
-    other = token + "Origin: http://evil.example\r\n"
-    answer = await ask(server, "GET", "/admin/v1/routes", extra=other, host="gateway.example")
-    check_error(answer, 403, "foreign_origin")
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("PUT", "/admin/v1/aliases/x"),
-        ("POST", "/admin/v1/explain"),
-        ("POST", "/admin/v1/reload"),
-        ("DELETE", "/admin/v1/aliases/both"),
-    ],
-)
-@pytest.mark.parametrize("type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-async def test_writes_are_json(start, method, path, type):
-    server = await start(TEXT)
-    answer = await ask(server, method, path, {}, extra=f"Content-Type: {type}\r\n")
-    check_error(answer, 415, "unsupported_media_type")
+    assert (answer[0], json.loads(answer[2])["error"]["type"]) == (400, "invalid_request_error")
 
 
 # ---------------------------------------------------------------------- routes, explain, requests
-
-
-async def test_routes(start):
-    server = await start(TEXT)
+async def test_routes(server):
     rows = (await get(server, "/routes"))["data"]
     assert [(row["id"], row["provider"], row["endpoint"], row["row"]) for row in rows] == [
         ("mock/big", "mock", None, None),
@@ -300,41 +103,35 @@ async def test_routes(start):
     assert seen["row"]["last_error"]
 
 
-async def test_explain(start):
-    server = await start(TEXT)
-    for path, body in (
-        ("?strategy=cost", {"model": "both"}),
-        ("?strategy=cost&endpoint=chat", {"model": "both", "strategy": "latency"}),
-        ("", {"body": {"model": "cheap"}}),
-    ):
-        status, _, answer = await ask(server, "POST", f"/admin/v1/explain{path}", body)
-        found = json.loads(answer)
-        assert (status, found["choice"], found["strategy"]) == (200, "mock/small", "cost")
-        assert [one["id"] for one in found["candidates"]] == ["mock/big", "mock/small"]
-    check_error(await ask(server, "POST", "/admin/v1/explain", b"no"), 400, "malformed_json")
-    check_error(await ask(server, "POST", "/admin/v1/explain", {"model": "x"}), 404, "model_not_found")
-    check_error(await ask(server, "POST", "/admin/v1/explain", {}), 400, "model_required")
+COST, FAST = "X-Inferoute-Strategy: cost\r\n", "X-Inferoute-Strategy: fast\r\n"
 
 
-async def test_explaining_as_the_request_itself_would_be_routed(start):
-    """The query goes before the header, which goes before what is in the body."""
-    server = await start(TEXT)
-    header = "X-Inferoute-Strategy: cost\r\n"
-    for path, extra, body, strategy in (
-        ("", header, {"model": "both"}, "cost"),
-        ("", header, {"model": "both", "strategy": "round-robin"}, "cost"),
-        ("?strategy=availability", header, {"model": "both"}, "availability"),
-        ("?strategy=&endpoint=", "", {"model": "both"}, "latency"),
-    ):
-        answer = await ask(server, "POST", f"/admin/v1/explain{path}", body, extra=extra)
-        assert (answer[0], json.loads(answer[2])["strategy"]) == (200, strategy)
-    for path, extra, code in (
-        ("?strategy=fast", "", "invalid_strategy"),
-        ("", "X-Inferoute-Strategy: fast\r\n", "invalid_strategy"),
-        ("?strategie=cost", "", "invalid_query"),
-    ):
-        answer = await ask(server, "POST", f"/admin/v1/explain{path}", {"model": "both"}, extra=extra)
-        check_error(answer, 400, code)
+@pytest.mark.parametrize(("path", "extra", "body", "strategy"), [
+    ("?strategy=cost", "", {"model": "both"}, "cost"),
+    ("?strategy=cost&endpoint=chat", "", {"model": "both", "strategy": "latency"}, "cost"),
+    ("", "", {"body": {"model": "cheap"}}, "cost"),
+    # The query goes before the header, which goes before what is in the body.
+    ("", COST, {"model": "both"}, "cost"),
+    ("", COST, {"model": "both", "strategy": "round-robin"}, "cost"),
+    ("?strategy=availability", COST, {"model": "both"}, "availability"),
+    ("?strategy=&endpoint=", "", {"model": "both"}, "latency"),
+])  # fmt: skip
+async def test_explaining_as_the_request_itself_would_be_routed(server, path, extra, body, strategy):
+    status, _, answer = await ask(server, "POST", f"/admin/v1/explain{path}", body, extra=extra)
+    found = json.loads(answer)
+    assert (status, found["strategy"]) == (200, strategy)
+    assert [one["id"] for one in found["candidates"]] == ["mock/big", "mock/small"]
+    assert found["choice"] == "mock/small" or strategy != "cost"
+
+
+@pytest.mark.parametrize(("path", "extra", "body", "status", "code"), [
+    ("", "", b"no", 400, "malformed_json"), ("", "", {"model": "x"}, 404, "model_not_found"),
+    ("", "", {}, 400, "model_required"), ("?strategy=fast", "", {"model": "both"}, 400, "invalid_strategy"),
+    ("", FAST, {"model": "both"}, 400, "invalid_strategy"),
+    ("?strategie=cost", "", {"model": "both"}, 400, "invalid_query"),
+])  # fmt: skip
+async def test_explaining_what_can_not_be_routed(server, path, extra, body, status, code):
+    check_error(await ask(server, "POST", f"/admin/v1/explain{path}", body, extra=extra), status, code)
 
 
 async def test_bodies_above_the_limit(start):
@@ -352,32 +149,23 @@ async def test_bodies_above_the_limit(start):
 
 @pytest.mark.parametrize("path", ["/admin/v1/explain", "/admin/v1/nothing", "/nothing"])
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
-async def test_nothing_is_unpacked(start, path, encoding):
-    server = await start(TEXT)
+async def test_nothing_is_unpacked(server, path, encoding):
     sent = gzip.compress(b'{"model":"both"}')
     answer = await ask(server, "POST", path, sent, extra=f"Content-Encoding: {encoding}\r\n")
     check_error(answer, 415, "unsupported_encoding", "without Content-Encoding")
-    answer = await ask(
-        server, "POST", "/admin/v1/explain", b'{"model":"both"}', extra="Content-Encoding: Identity\r\n"
-    )
-    assert answer[0] == 200
+    plain = "Content-Encoding: Identity\r\n"
+    assert (await ask(server, "POST", "/admin/v1/explain", b'{"model":"both"}', extra=plain))[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/routes", "/aliases", "/aliases/both", "/keys", "/keys/x", "/live"])
-async def test_parameters_that_are_none(start, path):
-    server = await start(TEXT)
-    answer = await ask(server, "GET", f"/admin/v1{path}?limit=5")
-    check_error(answer, 400, "invalid_query", "no parameter 'limit'")
+async def test_parameters_that_are_none(server):
+    for path in ("/routes", "/aliases", "/aliases/both", "/keys", "/keys/x", "/live"):
+        answer = await ask(server, "GET", f"/admin/v1{path}?limit=5")
+        check_error(answer, 400, "invalid_query", "no parameter 'limit'")
+    for path in ("/metrics?name[]=up", "/healthz?from=probe"):  # those who scrape are let be
+        assert (await ask(server, "GET", path))[0] == 200
 
 
-async def test_parameters_of_who_scrapes_are_let_be(start):
-    server = await start(TEXT)
-    assert (await ask(server, "GET", "/metrics?name[]=up"))[0] == 200
-    assert (await ask(server, "GET", "/healthz?from=probe"))[0] == 200
-
-
-async def test_heads_are_as_answers_without_their_body(start):
-    server = await start(TEXT)
+async def test_heads_are_as_answers_without_their_body(server):
     for path, status in (("/routes", 200), ("/usage?format=csv", 200), ("/aliases/none", 404)):
         answer = await ask(server, "GET", f"/admin/v1{path}")
         client = await RawClient.to(server.admin_address)
@@ -391,8 +179,7 @@ async def test_heads_are_as_answers_without_their_body(start):
         assert (await client.response())[0] == 200  # nothing was in between
 
 
-async def test_requests(start):
-    server = await start(TEXT)
+async def test_requests(server):
     assert await get(server, "/requests") == {"data": []}
     for model in ("mock/big", "mock/small"):
         assert await model_status(server, model) == 503
@@ -409,8 +196,7 @@ async def test_requests(start):
     assert (await get(server, "/requests?limit=&key=&model=&status="))["data"] == rows  # as forms send it
 
 
-async def test_a_fault_of_ours_is_told_without_its_text(start, monkeypatch, caplog):
-    server = await start(TEXT)
+async def test_a_fault_of_ours_is_told_without_its_text(server, monkeypatch, caplog):
     monkeypatch.setattr("proxy.control.admin.app.route_rows", lambda *_: 1 / 0)
     answer = await ask(server, "GET", "/admin/v1/routes")
     assert answer[0] == 500
@@ -419,10 +205,7 @@ async def test_a_fault_of_ours_is_told_without_its_text(start, monkeypatch, capl
 
 
 # ---------------------------------------------------------------------- aliases
-
-
-async def test_reading_aliases(start):
-    server = await start(TEXT)
+async def test_reading_aliases(server):
     both, cheap = (await get(server, "/aliases"))["data"]
     assert (both["name"], both["models"], both["strategy"]) == ("both", ["mock/big", "mock/small"], None)
     assert await get(server, "/aliases/cheap") == cheap
@@ -436,71 +219,64 @@ async def model_status(server: Server, model: str) -> int:
     return (await client.response())[0]
 
 
+async def put(server: Server, name: str, body: object) -> tuple[int, dict]:
+    status, _, answer = await ask(server, "PUT", f"/admin/v1/aliases/{name}", body)
+    return status, json.loads(answer)
+
+
 async def test_setting_and_removing_an_alias(with_file):
     server, path = with_file
-    status, _, body = await ask(server, "PUT", "/admin/v1/aliases/new", {"models": ["mock/big"]})
-    assert (status, json.loads(body)["models"]) == (201, ["mock/big"])
+    status, row = await put(server, "new", {"models": ["mock/big"]})
+    assert (status, row["models"]) == (201, ["mock/big"])
     assert await model_status(server, "new") == 503
     assert path.read_text() == TEXT + 'new = ["mock/big"]\n'
-    status, _, body = await ask(
-        server, "PUT", "/admin/v1/aliases/new", {"models": ["mock/big", "mock/small"], "strategy": "cost"}
-    )
-    assert (status, json.loads(body)["strategy"]) == (200, "cost")
+    status, row = await put(server, "new", {"models": ["mock/big", "mock/small"], "strategy": "cost"})
+    assert (status, row["strategy"]) == (200, "cost")
     assert path.read_text().endswith('new = {models = ["mock/big", "mock/small"], strategy = "cost"}\n')
     status, _, body = await ask(server, "DELETE", "/admin/v1/aliases/new")
-    assert (status, json.loads(body)) == (200, {"name": "new", "removed": True})
-    assert path.read_text() == TEXT
+    assert (status, json.loads(body), path.read_text()) == (200, {"name": "new", "removed": True}, TEXT)
     assert await model_status(server, "new") == 404
     check_error(await ask(server, "DELETE", "/admin/v1/aliases/new"), 404, "alias_not_found")
 
 
-async def test_comments_are_kept(with_file):
+async def test_comments_are_kept_and_a_row_can_be_sent_back(with_file):
     server, path = with_file
-    await ask(server, "PUT", "/admin/v1/aliases/both", {"models": ["mock/small"]})
-    expected = TEXT.replace('both = ["mock/big", "mock/small"]', 'both = ["mock/small"]')
-    assert path.read_text() == expected
+    for row in (await get(server, "/aliases"))["data"]:
+        assert await put(server, row["name"], row) == (200, row)
+    assert path.read_text() == TEXT
+    await put(server, "both", {"models": ["mock/small"]})
+    assert path.read_text() == TEXT.replace('both = ["mock/big", "mock/small"]', 'both = ["mock/small"]')
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%b", "v1.5", "a%2Fb", '"q"', "a?b#c", ".."])
 async def test_names_in_the_path(with_file, name):
     server, path = with_file
-    at = f"/admin/v1/aliases/{quote(name, safe='')}"
-    assert (await ask(server, "PUT", at, {"models": ["mock/big"]}))[0] == 201
+    quoted = quote(name, safe="")
+    assert (await put(server, quoted, {"models": ["mock/big"]}))[0] == 201
     assert name in server.gateway.config.aliases
     assert parse(path.read_text()).aliases[name].models == ("mock/big",)
-    assert (await get(server, f"/aliases/{quote(name, safe='')}"))["name"] == name
-    assert (await ask(server, "DELETE", at))[0] == 200
+    assert (await get(server, f"/aliases/{quoted}"))["name"] == name
+    assert (await ask(server, "DELETE", f"/admin/v1/aliases/{quoted}"))[0] == 200
     assert path.read_text() == TEXT
 
 
-async def test_a_row_can_be_sent_back(with_file):
-    server, path = with_file
-    for row in (await get(server, "/aliases"))["data"]:
-        status, _, body = await ask(server, "PUT", f"/admin/v1/aliases/{row['name']}", row)
-        assert (status, json.loads(body)) == (200, row)
-    assert path.read_text() == TEXT
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "said"),
-    [
-        ("x", {}, "needs 'models' or 'split'"),
-        ("x", {"models": []}, "empty list"),
-        ("x", {"models": ["mock/bigg"]}, "did you mean 'mock/big'"),
-        ("x", {"models": ["mock/bigg"], "strategy": "fast"}, "unknown strategy 'fast'"),
-        ("x", {"models": ["mock/bigg"], "strategy": "fast"}, "unknown model 'mock/bigg'"),
-        ("x", {"models": ["mock/big"], "colour": 1}, "unknown setting 'colour'"),
-        ("x", {"models": [1]}, "must be text"),
-        ("x", {"models": ["mock/big"], "split": {"mock/big": 0}}, "must be from 1"),
-        ("x", {"models": ["mock/big", None]}, "null"),
-        ("both", {"models": ["cheap"]}, "alias cycle"),
-        ("auto", {"models": ["mock/big"]}, "'auto' means all models"),
-        ("mock/big", {"models": ["mock/small"]}, "would hide it"),
-        ("x", {"name": "y", "models": ["mock/big"]}, "'name' is not the one in the path"),
-        ("x", [], "JSON object"),
-        ("%20", {"models": ["mock/big"]}, "printable ASCII"),
-    ],
-)
+@pytest.mark.parametrize(("name", "body", "said"), [
+    ("x", {}, "needs 'models' or 'split'"),
+    ("x", {"models": []}, "empty list"),
+    ("x", {"models": ["mock/bigg"]}, "did you mean 'mock/big'"),
+    ("x", {"models": ["mock/bigg"], "strategy": "fast"}, "unknown strategy 'fast'"),
+    ("x", {"models": ["mock/bigg"], "strategy": "fast"}, "unknown model 'mock/bigg'"),
+    ("x", {"models": ["mock/big"], "colour": 1}, "unknown setting 'colour'"),
+    ("x", {"models": [1]}, "must be text"),
+    ("x", {"models": ["mock/big"], "split": {"mock/big": 0}}, "must be from 1"),
+    ("x", {"models": ["mock/big", None]}, "null"),
+    ("both", {"models": ["cheap"]}, "alias cycle"),
+    ("auto", {"models": ["mock/big"]}, "'auto' means all models"),
+    ("mock/big", {"models": ["mock/small"]}, "would hide it"),
+    ("x", {"name": "y", "models": ["mock/big"]}, "'name' is not the one in the path"),
+    ("x", [], "JSON object"),
+    ("%20", {"models": ["mock/big"]}, "printable ASCII"),
+])  # fmt: skip
 async def test_what_is_no_alias_is_not_written(with_file, name, body, said):
     server, path = with_file
     answer = await ask(server, "PUT", f"/admin/v1/aliases/{name.replace('/', '%2F')}", body)
@@ -508,22 +284,17 @@ async def test_what_is_no_alias_is_not_written(with_file, name, body, said):
     assert path.read_text() == TEXT
 
 
-async def test_an_alias_that_another_uses_stays(with_file):
+@pytest.mark.parametrize(("more", "name", "where"), [
+    ("", "both", "cheap"),
+    ('[routing]\ndefault_models = { chat = "cheap" }\n', "cheap", "[routing] default_models"),
+])  # fmt: skip
+async def test_an_alias_that_is_used_stays(with_file, more, name, where):
     server, path = with_file
-    answer = await ask(server, "DELETE", "/admin/v1/aliases/both")
-    check_error(answer, 422, "invalid_alias", "The alias 'both' is in use: take it out of cheap first.")
-    assert path.read_text() == TEXT
-
-
-async def test_an_alias_that_stands_for_no_model_stays(with_file):
-    server, path = with_file
-    text = TEXT + '[routing]\ndefault_models = { chat = "cheap" }\n'
-    path.write_text(text)
+    path.write_text(TEXT + more)
     assert (await ask(server, "POST", "/admin/v1/reload", {}))[0] == 200
-    answer = await ask(server, "DELETE", "/admin/v1/aliases/cheap")
-    said = "The alias 'cheap' is in use: take it out of [routing] default_models first."
-    check_error(answer, 422, "invalid_alias", said)
-    assert path.read_text() == text
+    answer = await ask(server, "DELETE", f"/admin/v1/aliases/{name}")
+    check_error(answer, 422, "invalid_alias", f"The alias '{name}' is in use: take it out of {where} first.")
+    assert path.read_text() == TEXT + more
 
 
 async def test_nested_settings_are_no_fault_of_ours(with_file, caplog):
@@ -547,16 +318,13 @@ async def test_a_file_that_somebody_changed_meanwhile(with_file):
     assert path.read_text() == TEXT + "# theirs\n"
 
 
-async def test_without_a_file(start):
-    server = await start(TEXT)
+async def test_without_a_file(server):
     answer = await ask(server, "PUT", "/admin/v1/aliases/x", {"models": ["mock/big"]})
     check_error(answer, 409, "conflict", "This gateway was not started from a file")
     check_error(await ask(server, "POST", "/admin/v1/reload", {}), 409, "conflict")
 
 
 # ---------------------------------------------------------------------- reload
-
-
 async def test_reload(with_file, caplog):
     caplog.set_level(logging.INFO)
     server, path = with_file

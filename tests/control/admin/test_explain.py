@@ -44,16 +44,13 @@ def ask(catalog, body, **how):
     return done(explain_request(catalog, json.dumps(body).encode(), 10.0, **how))
 
 
-@pytest.mark.parametrize(
-    ("body", "how"),
-    [
-        ({"model": "both", "strategy": "cost"}, {}),
-        ({"model": "both"}, {"strategy": "cost"}),
-        ({"model": "both", "strategy": "latency"}, {"strategy": "cost"}),
-        ({"body": {"model": "both"}, "strategy": "cost", "endpoint": "chat"}, {}),
-        ({"body": {"model": "both"}, "strategy": None, "endpoint": None}, {"strategy": "cost"}),
-    ],
-)
+@pytest.mark.parametrize(("body", "how"), [
+    ({"model": "both", "strategy": "cost"}, {}),
+    ({"model": "both"}, {"strategy": "cost"}),
+    ({"model": "both", "strategy": "latency"}, {"strategy": "cost"}),
+    ({"body": {"model": "both"}, "strategy": "cost", "endpoint": "chat"}, {}),
+    ({"body": {"model": "both"}, "strategy": None, "endpoint": None}, {"strategy": "cost"}),
+])  # fmt: skip
 def test_ways_to_ask(catalog, body, how):
     answer = ask(catalog, body, **how)
     assert [answer[key] for key in ("model", "kind", "endpoint", "stream", "strategy", "choice")] == [
@@ -67,15 +64,12 @@ def test_ways_to_ask(catalog, body, how):
     assert left_out["skipped"] == "provider c has no key: set C_KEY; it is left out"
 
 
-def test_the_request_itself_counts(catalog):
+def test_the_request_itself_counts_and_rows_are_those_of_its_endpoint_and_stream(catalog):
     long = {"model": "both", "messages": [{"role": "user", "content": "x " * 9000}]}
     for sent in (long, {"body": long}):
         answer = ask(catalog, sent, strategy="cost")
         assert answer["choice"] == "b/n"
         assert "1000 tokens" in answer["candidates"][0]["skipped"]
-
-
-def test_rows_are_those_of_the_endpoint_and_the_stream(catalog):
     catalog.deployments["a/m"].row("chat", True).sent(9.0)
     rows = {}
     for stream in (True, False):
@@ -84,13 +78,10 @@ def test_rows_are_those_of_the_endpoint_and_the_stream(catalog):
     assert rows == {True: 1, False: 0}
 
 
-def test_a_pinned_model(catalog):
+def test_a_pinned_model_also_without_a_key(catalog):
     answer = ask(catalog, {"model": "a/m", "stream": True})
     assert (answer["kind"], answer["strategy"], answer["choice"]) == ("pinned", "pinned", "a/m")
     assert (answer["candidates"][0]["score"], answer["candidates"][0]["unit"]) == (None, None)
-
-
-def test_a_pinned_model_whose_provider_has_no_key(catalog):
     answer = ask(catalog, {"model": "c/o"})
     reason = "provider c has no key: set C_KEY; it is left out"
     assert (answer["choice"], answer["why"], answer["candidates"][0]["skipped"]) == (None, reason, reason)
@@ -109,28 +100,25 @@ def test_a_body_may_be_nested_as_deeply_as_one_that_is_sent(catalog):
         assert done(explain_request(catalog, sent, 0.0))["model"] == "both"
 
 
-@pytest.mark.parametrize(
-    ("sent", "how", "said"),
-    [
-        (b"nonsense", {}, "JSON object"),
-        (b'{"model":"both"}}', {}, "not allowed"),
-        (b'{"model":"both"', {}, "ends before"),
-        (b'{"model":"both', {}, "ends before"),
-        (b"[]", {}, "JSON object"),
-        (b"{}", {}, "names no model"),
-        (b'{"model":1}', {}, "'model' must be text"),
-        (b'{"model":"both","strategy":1}', {}, "'strategy' must be text"),
-        (b'{"model":"both"}', {"strategy": "fast"}, "Unknown strategy 'fast'"),
-        (b'{"model":"both"}', {"endpoint": "talk"}, "'endpoint' must be one of chat"),
-        (b'{"model":"both"}', {"endpoint": "embeddings"}, "can't be used for embeddings"),
-        # also where another goes before it
-        (b'{"model":"both","strategy":"fast"}', {"strategy": "cost"}, "'strategy' must be one of cost"),
-        (b'{"model":"both","endpoint":"talk"}', {"endpoint": "chat"}, "'endpoint' must be one of chat"),
-        (b'{"model":1,"body":{"model":"both"}}', {}, "'model' must be text"),
-        (b'{"model":"both","body":[]}', {}, "'body' must be an object"),
-        (b'{"model":"both","body":null}', {}, "'body' must be an object"),
-    ],
-)
+@pytest.mark.parametrize(("sent", "how", "said"), [
+    (b"nonsense", {}, "JSON object"),
+    (b'{"model":"both"}}', {}, "not allowed"),
+    (b'{"model":"both"', {}, "ends before"),
+    (b'{"model":"both', {}, "ends before"),
+    (b"[]", {}, "JSON object"),
+    (b"{}", {}, "names no model"),
+    (b'{"model":1}', {}, "'model' must be text"),
+    (b'{"model":"both","strategy":1}', {}, "'strategy' must be text"),
+    (b'{"model":"both"}', {"strategy": "fast"}, "Unknown strategy 'fast'"),
+    (b'{"model":"both"}', {"endpoint": "talk"}, "'endpoint' must be one of chat"),
+    (b'{"model":"both"}', {"endpoint": "embeddings"}, "can't be used for embeddings"),
+    # also where another goes before it
+    (b'{"model":"both","strategy":"fast"}', {"strategy": "cost"}, "'strategy' must be one of cost"),
+    (b'{"model":"both","endpoint":"talk"}', {"endpoint": "chat"}, "'endpoint' must be one of chat"),
+    (b'{"model":1,"body":{"model":"both"}}', {}, "'model' must be text"),
+    (b'{"model":"both","body":[]}', {}, "'body' must be an object"),
+    (b'{"model":"both","body":null}', {}, "'body' must be an object"),
+])  # fmt: skip
 def test_what_is_no_request(catalog, sent, how, said):
     with pytest.raises(BadRequest, match=said):
         done(explain_request(catalog, sent, 0.0, **how))

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from proxy.config.parse import parse
 from proxy.config.settings import Listen
@@ -21,249 +22,204 @@ from proxy.config.tables import ConfigError
 from proxy.control.admin.guard import guard
 from proxy.control.admin.inputs import prefers, query_of
 from proxy.control.admin.pages import _answer, assets
-from proxy.errors import GatewayError
-from proxy.server.single import Server
-from tests.control.admin.test_app import JSON, TEXT, ask, check_error
+from proxy.errors import GatewayError, StartError
+from tests.support.admin_api import JSON, TEXT, WITH_TOKEN, ask, check_error, send
 from tests.support.cpu import cpu_s, grows_in_proportion
 from tests.support.fakes import RawClient
 
-LOCAL = TEXT
-WITH_TOKEN = TEXT.replace("[admin]", '[admin]\ntoken_env = "T"')
-PUBLIC = TEXT.replace('[admin]\nlisten = "127.0.0.1:0"', '[admin]\nlisten = "0.0.0.0:0"\ntoken_env = "T"')
+PUBLIC = WITH_TOKEN.replace('listen = "127.0.0.1:0"', 'listen = "0.0.0.0:0"')
 PATH = "/admin/v1/routes"
 TOKEN = "Authorization: Bearer s3cret\r\n"
+AT_HOME, IN_PUBLIC = Listen("127.0.0.1", 8081), Listen("0.0.0.0", 8081)
 
 
-async def send(server: Server, head: str, body: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
-    client = await RawClient.to(server.admin_address)
-    await client.send(head.encode("latin-1") + b"\r\n" + body)
-    answer = await client.response()
-    client.close()
-    return answer
+def request_of(method: str, target: str, *lines: str) -> web.Request:
+    """A request as aiohttp hands it over, for the route of its path."""
+    headers = CIMultiDict(line.split(": ", 1) for line in lines)
+    request = make_mocked_request(method, target, headers=headers)
+    path = "/" + target.partition("://")[2].partition("/")[2] if "://" in target else target
+    resource = SimpleNamespace(canonical=path.partition("?")[0])
+    request._match_info = SimpleNamespace(route=SimpleNamespace(resource=resource))
+    return request
+
+
+async def refusal(
+    *lines: str, method: str = "GET", target: str = PATH, listen: Listen = AT_HOME, token: str = ""
+) -> str:
+    """Status and code of the error that a request with these header lines gets; "" where there is none."""
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response()
+
+    try:
+        await guard(listen, token)(request_of(method, target, *lines), handler)
+    except GatewayError as error:
+        return f"{error.status} {error.code}"
+    return ""
 
 
 # ---------------------------------------------------------------------- by which name
+@pytest.mark.parametrize("host", [
+    "localhost", "localhost:", "localhost:8081", "LOCALHOST", "LOCALHOST:8081", "localhost.", "127.0.0.1",
+    "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:8081", "[0:0:0:0:0:0:0:1]",
+])  # fmt: skip
+async def test_names_of_this_host(host):
+    assert await refusal(f"Host: {host}") == ""
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost", "localhost:", "localhost:8081", "LOCALHOST", "localhost.", "127.0.0.1", "127.0.0.1:1",
-        "127.9.9.9", "[::1]", "[::1]:8081", "[0:0:0:0:0:0:0:1]",
-    ],
-)  # fmt: skip
-async def test_names_of_this_host(start, host):
-    server = await start(LOCAL)
-    assert (await ask(server, "GET", PATH, host=host))[0] == 200
+@pytest.mark.parametrize("host", [
+    # made to lead to loopback
+    "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1.nip.io", "localtest.me",
+    "evil.localhost", "x.localhost:8081", "evillocalhost",
+    # what reads like one of ours, to somebody
+    "user@localhost", "localhost@evil.example", "evil.example@localhost", "localhost:8081@evil.example",
+    "localhost:evil", "localhost/", "localhost?", "localhost#", "localhost\\.evil.example",
+    "localhost,evil.example", "localhost evil.example", "[::1", "::1", "[::1].evil.example", "[::1]evil",
+    "[::1%25lo]", "[127.0.0.1]", "[localhost]", "[fe80::1]", "[::]",
+    # addresses that lead to loopback, but that nobody uses
+    "0.0.0.0", "0", "2130706433", "0x7f000001", "127.1", "10.0.0.1:8081", "",
+])  # fmt: skip
+async def test_other_names(host):
+    for target in (PATH, "/healthz", "/", "/assets/app.js"):
+        assert await refusal(f"Host: {host}", target=target) == "403 foreign_host"
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        # made to lead to loopback
-        "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1.nip.io",
-        "localtest.me", "evil.localhost", "x.localhost:8081", "evillocalhost",
-        # what reads like one of ours, to somebody
-        "user@localhost", "localhost@evil.example", "evil.example@localhost", "localhost:8081@evil.example",
-        "localhost:evil", "localhost/", "localhost?", "localhost#", "localhost\\.evil.example",
-        "localhost,evil.example", "localhost evil.example", "[::1", "::1", "[::1].evil.example", "[::1]evil",
-        "[::1%25lo]", "[127.0.0.1]", "[localhost]", "[fe80::1]", "[::]",
-        # addresses that lead to loopback, but that nobody uses
-        "0.0.0.0", "0", "2130706433", "0x7f000001", "127.1", "10.0.0.1:8081",
-    ],
-)  # fmt: skip
-async def test_other_names(start, host):
-    server = await start(LOCAL)
-    check_error(await ask(server, "GET", PATH, host=host), 403, "foreign_host")
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        f"GET {PATH} HTTP/1.0\r\n",  # which may do without a Host, and so says nothing
-        f"GET {PATH} HTTP/1.1\r\nHost:\r\n",
-        f"GET http://evil.example{PATH} HTTP/1.1\r\nHost: localhost\r\n",
-        f"GET http://localhost{PATH} HTTP/1.1\r\nHost: evil.example\r\n",
-        f"GET http://localhost@evil.example{PATH} HTTP/1.1\r\nHost: localhost\r\n",
-    ],
-)
-async def test_a_host_that_is_missing_or_in_the_target(start, head):
-    server = await start(LOCAL)
-    check_error(await send(server, head), 403, "foreign_host")
-
-
-@pytest.mark.parametrize("second", ["Host: evil.example\r\n", "Host: localhost\r\n"])
-async def test_two_hosts(start, second):
-    server = await start(LOCAL)
-    status, _, _ = await send(server, f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n{second}")
-    assert status in (400, 403)
-
-
-async def test_a_target_with_our_own_host(start):
-    server = await start(LOCAL)
-    status, _, _ = await send(server, f"GET http://localhost:1{PATH} HTTP/1.1\r\nHost: localhost:1\r\n")
-    assert status == 200
+@pytest.mark.parametrize(("target", "hosts"), [
+    (PATH, []),  # HTTP/1.0 may do without one, and so says nothing
+    (PATH, ["localhost", "evil.example"]), (PATH, ["localhost", "localhost"]),
+    (f"http://evil.example{PATH}", ["localhost"]), (f"http://localhost{PATH}", ["evil.example"]),
+    (f"http://localhost@evil.example{PATH}", ["localhost"]),
+])  # fmt: skip
+async def test_a_host_that_is_missing_or_in_the_target(target, hosts):
+    assert await refusal(*(f"Host: {host}" for host in hosts), target=target) == "403 foreign_host"
 
 
 # ---------------------------------------------------------------------- from which page
+@pytest.mark.parametrize("origin", [
+    "null", "https://evil.example", "http://localhost", "http://localhost:3000", "http://127.0.0.1:8081",
+    "http://localhost:8081.evil.example", "http://localhost:8081@evil.example", "http://[", "http://",
+    "ws://localhost:8081", "file://", "chrome-extension://abcdef", "localhost:8081", "",
+    "http://localhost:8081 https://evil.example",
+])  # fmt: skip
+@pytest.mark.parametrize("listen", [AT_HOME, IN_PUBLIC])
+async def test_foreign_origins(origin, listen):
+    own, foreign = "Origin: http://localhost:8081", f"Origin: {origin}"
+    for origins in ([foreign], [own, foreign]):
+        given = ["Host: localhost:8081", TOKEN.strip(), *origins]
+        assert await refusal(*given, listen=listen, token="s3cret") == "403 foreign_origin"
 
 
 @pytest.mark.parametrize(
-    "origin",
-    [
-        "null", "https://evil.example", "http://localhost", "http://localhost:3000", "http://127.0.0.1:8081",
-        "http://localhost:8081.evil.example", "http://localhost:8081@evil.example", "http://[", "http://",
-        "ws://localhost:8081", "file://", "chrome-extension://abcdef", "localhost:8081", "",
-        "http://localhost:8081 https://evil.example", "http://localhost:8081\r\nOrigin: https://evil.example",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("text", [LOCAL, PUBLIC])
-async def test_foreign_origins(start, origin, text):
-    server = await start(text, T="s3cret")
-    answer = await ask(server, "GET", PATH, extra=f"{TOKEN}Origin: {origin}\r\n", host="localhost:8081")
-    check_error(answer, 403, "foreign_origin")
-
-
-@pytest.mark.parametrize(
-    ("site", "more", "fine"),
-    [
-        ("none", "", True),  # typed in by hand
-        ("same-origin", "", True),
-        ("cross-site", "", False),  # <img>, <script>, <link>: without Origin
-        ("same-site", "", False),  # another port of localhost is the same site
-        ("cross-site", "Sec-Fetch-Dest: iframe\r\n", False),
-        ("cross-site", "Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n", True),  # a link
-    ],
+    "origin", ["http://localhost:8081", "HTTP://LocalHost:8081", "https://localhost:8081"]
 )
-async def test_what_a_page_embeds(start, site, more, fine):
-    server = await start(LOCAL)
-    answer = await ask(server, "GET", PATH, extra=f"Sec-Fetch-Site: {site}\r\n{more}")
-    if fine:
-        assert answer[0] == 200
-    else:
-        check_error(answer, 403, "foreign_origin")
+async def test_its_own_pages(origin):
+    assert await refusal("Host: localhost:8081", f"Origin: {origin}") == ""
+
+
+@pytest.mark.parametrize(("site", "more", "fine"), [
+    ("none", [], True),  # typed in by hand
+    ("same-origin", [], True), ("cross-site", [], False),  # <img>, <script>, <link>: without Origin
+    ("same-site", [], False),  # another port of localhost is the same site
+    ("cross-site", ["Sec-Fetch-Dest: iframe"], False),
+    ("cross-site", ["Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate"], True),  # a link
+])  # fmt: skip
+async def test_what_a_page_embeds(site, more, fine):
+    expected = "" if fine else "403 foreign_origin"
+    assert await refusal("Host: localhost", f"Sec-Fetch-Site: {site}", *more) == expected
 
 
 async def test_browsers_are_told_to_keep_and_to_guess_nothing(start):
-    server = await start(LOCAL)
+    server = await start(TEXT)
     for path in (PATH, "/nothing", "/healthz"):
         _, fields, _ = await ask(server, "GET", path)
-        assert fields[b"cache-control"] == b"no-store"
-        assert fields[b"x-content-type-options"] == b"nosniff"
+        assert (fields[b"cache-control"], fields[b"x-content-type-options"]) == (b"no-store", b"nosniff")
         assert fields[b"cross-origin-resource-policy"] == b"same-origin"
         assert not [name for name in fields if name.startswith(b"access-control-")]
 
 
-async def test_a_preflight_gets_no_leave(start):
-    server = await start(LOCAL)
-    asked = "Origin: https://evil.example\r\nAccess-Control-Request-Method: PUT\r\n"
-    check_error(await ask(server, "OPTIONS", PATH, extra=asked), 403, "foreign_origin")
-    fields = check_error(await ask(server, "OPTIONS", PATH), 405, "method_not_allowed")
-    assert fields[b"allow"] == b"GET,HEAD"
-
-
 # ---------------------------------------------------------------------- with what body
-
-
-@pytest.mark.parametrize(
-    ("type", "fine"),
-    [
-        ("application/json", True),
-        ("application/json; charset=utf-8", True),
-        ("Application/JSON;charset=UTF-8", True),
-        ("text/plain", False),
-        ("text/plain; application/json", False),
-        ("application/x-www-form-urlencoded", False),
-        ("multipart/form-data; boundary=application/json", False),
-        ("application/json, text/plain", False),
-        ("text/json", False),
-        ("application/jsonp", False),
-        ("", False),
-    ],
-)
-async def test_types_of_bodies(start, type, fine):
-    server = await start(LOCAL)
-    body = b'{"model":"both"}'
-    head = f"POST /admin/v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    answer = await send(server, f"{head}Content-Type: {type}\r\n", body)
-    if fine:
-        assert answer[0] == 200
-    else:
-        check_error(answer, 415, "unsupported_media_type")
-    check_error(await send(server, head, body), 415, "unsupported_media_type")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("POST", "/admin/v1/nothing", 404, "unknown_path"),
-        ("PUT", "/admin/v1/keys", 405, "method_not_allowed"),
-        ("POST", "/admin/v1/routes", 405, "method_not_allowed"),
-    ],
-)
-async def test_what_is_not_there_is_no_matter_of_types(start, method, path, status, code):
-    server = await start(LOCAL)
-    check_error(await ask(server, method, path, b"x", extra="Content-Type: text/plain\r\n"), status, code)
+@pytest.mark.parametrize(("type", "fine"), [
+    ("application/json", True), ("application/json; charset=utf-8", True),
+    ("Application/JSON;charset=UTF-8", True), ("text/plain", False), ("text/plain; application/json", False),
+    ("application/x-www-form-urlencoded", False), ("multipart/form-data; boundary=application/json", False),
+    ("application/json, text/plain", False), ("text/json", False), ("application/jsonp", False), ("", False),
+    (None, False),
+])  # fmt: skip
+async def test_types_of_bodies(type, fine):
+    lines = ["Host: localhost", *([] if type is None else [f"Content-Type: {type}"])]
+    for method in ("POST", "PUT", "PATCH"):
+        expected = "" if fine else "415 unsupported_media_type"
+        assert await refusal(*lines, method=method) == expected
 
 
 # ---------------------------------------------------------------------- with the token
+@pytest.mark.parametrize(("given", "fine"), [
+    ("Bearer s3cret", True), ("bearer  s3cret", True), ("Bearer", False), ("Bearer ", False),
+    ("Bearer s3cre", False), ("Bearer s3crets", False), ("Bearer S3CRET", False),
+    ("Bearer s3cret s3cret", False), ("Bearer sécret", False), ("Basic s3cret", False), ("s3cret", False),
+    (None, False),
+])  # fmt: skip
+async def test_the_token(given, fine):
+    lines = [] if given is None else [f"Authorization: {given}"]
+    expected = "" if fine else "401 invalid_admin_token"
+    for target in (PATH, "/nothing"):
+        assert await refusal("Host: localhost", *lines, target=target, token="s3cret") == expected
+    assert await refusal("Host: localhost", *lines, target="/healthz", token="s3cret") == ""
+    assert await refusal("Host: evil.example", *lines, token="s3cret") == "403 foreign_host"
 
 
-@pytest.mark.parametrize("path", [f"{PATH}?token=s3cret", f"{PATH}?access_token=s3cret", f"{PATH}#s3cret"])
-async def test_the_token_is_taken_from_its_header_alone(start, path):
+@pytest.mark.parametrize("given", ["s3cret\0", "\xff"])
+async def test_a_token_that_is_no_header_at_all(start, given):
+    server = await start(WITH_TOKEN, T="s3cret")
+    head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {given}\r\n"
+    status, _, body = await send(server, head)
+    assert status in (400, 401) and b"s3cret" not in body
+
+
+@pytest.mark.parametrize("query", ["?token=s3cret", "?access_token=s3cret", "#s3cret"])
+@pytest.mark.parametrize(
+    "line", ["Cookie: token=s3cret", "X-TokenHub-Key: s3cret", "Proxy-Authorization: Bearer s3cret"]
+)
+async def test_the_token_is_taken_from_its_header_alone(query, line):
     """Addresses end up in logs and histories."""
-    server = await start(WITH_TOKEN, T="s3cret")
-    check_error(await ask(server, "GET", path), 401, "invalid_admin_token")
-    for header in ("Cookie: token=s3cret", "X-TokenHub-Key: s3cret", "Proxy-Authorization: Bearer s3cret"):
-        answer = await ask(server, "GET", PATH, extra=f"{header}\r\n")
-        check_error(answer, 401, "invalid_admin_token")
+    given = await refusal("Host: localhost", line, target=PATH + query, token="s3cret")
+    assert given == "401 invalid_admin_token"
 
 
-@pytest.mark.parametrize("given", ["", "s3cre", "s3crets", "S3CRET", "s3cret s3cret", "s3cret\x00", "\xff"])
-async def test_tokens_that_are_almost_right(start, given):
-    server = await start(WITH_TOKEN, T="s3cret")
-    status, _, body = await send(
-        server, f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {given}\r\n"
-    )
-    assert status in (400, 401)  # 400: what is no header at all
-    assert b"s3cret" not in body
-
-
-async def test_of_two_the_first_counts(start):
-    server = await start(WITH_TOKEN, T="s3cret")
-    other = "Authorization: Bearer other\r\n"
-    assert (await ask(server, "GET", PATH, extra=TOKEN + other))[0] == 200
-    check_error(await ask(server, "GET", PATH, extra=other + TOKEN), 401, "invalid_admin_token")
+async def test_of_two_the_first_counts():
+    lines = TOKEN.strip(), "Authorization: Bearer other"
+    assert await refusal("Host: localhost", *lines, token="s3cret") == ""
+    assert await refusal("Host: localhost", *lines[::-1], token="s3cret") == "401 invalid_admin_token"
 
 
 async def test_nothing_but_health_and_pages_goes_without_token(start):
     server = await start(WITH_TOKEN, T="s3cret")
-    routes = server._control._runner.app.router.routes()
-    paths = {route.resource.canonical for route in routes}
+    paths = {route.resource.canonical for route in server._control._runner.app.router.routes()}
     for path in paths - {"/", "/healthz"}:
         if not path.startswith("/assets"):
             answer = await ask(server, "GET", path.replace("{", "").replace("}", ""))
-            check_error(answer, 401, "invalid_admin_token")
-    for path in (
-        "/assets/../admin/v1/keys",
-        "/assets/%2e%2e/admin/v1/keys",
-        "//admin/v1/keys",
-        "/healthz/../metrics",
-    ):
-        assert (await ask(server, "GET", path))[0] in (401, 404)
+            fields = check_error(answer, 401, "invalid_admin_token")
+            assert fields[b"www-authenticate"].startswith(b"Bearer") and b"s3cret" not in answer[2]
+    for path in ("/assets/..", "/assets/%2e%2e", "/"):
+        assert (await ask(server, "GET", f"{path}/admin/v1/keys"))[0] in (401, 404)
+    assert (await ask(server, "GET", "/healthz/../metrics"))[0] in (401, 404)
     assert (await ask(server, "GET", "/healthz"))[0] == 200
     check_error(await ask(server, "DELETE", "/healthz"), 405, "method_not_allowed")
 
 
-async def test_a_token_lifts_no_check_of_the_page(start):
-    """On loopback the name still counts; on a public listener, where any name may be ours, the page does."""
-    server = await start(WITH_TOKEN, T="s3cret")
-    check_error(await ask(server, "GET", PATH, extra=TOKEN, host="evil.example"), 403, "foreign_host")
-    public = await start(PUBLIC, T="s3cret")
-    assert (await ask(public, "GET", PATH, extra=TOKEN, host="gateway.example"))[0] == 200
-    own = f"{TOKEN}Origin: https://gateway.example\r\n"
-    assert (await ask(public, "GET", PATH, extra=own, host="gateway.example"))[0] == 200
-    check_error(await ask(public, "GET", PATH, host="gateway.example"), 401, "invalid_admin_token")
+async def test_a_token_lifts_no_check_of_the_page():
+    """On a public listener, where any name may be ours, the page counts."""
+    given, how = ["Host: gateway.example", TOKEN.strip()], {"listen": IN_PUBLIC, "token": "s3cret"}
+    for more in ([], ["Origin: https://gateway.example"]):
+        assert await refusal(*given, *more, **how) == ""
+    assert await refusal(*given, "Origin: http://evil.example", **how) == "403 foreign_origin"
+    assert await refusal("Host: gateway.example", **how) == "401 invalid_admin_token"
+
+
+@pytest.mark.parametrize("environ", [{}, {"T": ""}, {"T": " "}])
+async def test_a_token_that_is_empty(start, environ):
+    with pytest.raises(StartError, match="T, but that variable is empty"):
+        await start(WITH_TOKEN, **environ)
 
 
 async def test_a_public_listener_without_token_does_not_start():
@@ -271,12 +227,43 @@ async def test_a_public_listener_without_token_does_not_start():
         parse(PUBLIC.replace('token_env = "T"', ""))
 
 
-# ---------------------------------------------------------------------- and where
+# ---------------------------------------------------------------------- on the wire
 
 
-@pytest.mark.parametrize(
-    "path", [PATH, "/admin/v1/openapi.json", "/admin/v1/keys", "/admin/v1/live", "/metrics"]
-)
+HOME, FORM = "Host: localhost\r\n", "Content-Type: text/plain\r\nContent-Length: 1\r\n"
+PREFLIGHT = "Origin: https://evil.example\r\nAccess-Control-Request-Method: PUT\r\n"
+
+
+@pytest.mark.parametrize(("head", "status", "code"), [
+    (f"GET {PATH} HTTP/1.0\r\n", 403, "foreign_host"),
+    (f"GET {PATH} HTTP/1.1\r\nHost: evil.example\r\n", 403, "foreign_host"),
+    (f"GET http://evil.example{PATH} HTTP/1.1\r\n{HOME}", 403, "foreign_host"),
+    (f"GET http://localhost:1{PATH} HTTP/1.1\r\nHost: localhost:1\r\n", 200, None),
+    (f"GET {PATH} HTTP/1.1\r\n{HOME}Origin: http://localhost\r\n", 200, None),
+    (f"GET {PATH} HTTP/1.1\r\n{HOME}Origin: null\r\n", 403, "foreign_origin"),
+    # A preflight gets no leave.
+    (f"OPTIONS {PATH} HTTP/1.1\r\n{HOME}{PREFLIGHT}", 403, "foreign_origin"),
+    (f"OPTIONS {PATH} HTTP/1.1\r\n{HOME}", 405, "method_not_allowed"),
+    (f"POST /admin/v1/explain HTTP/1.1\r\n{HOME}{FORM}", 415, "unsupported_media_type"),
+    (f"DELETE /admin/v1/aliases/both HTTP/1.1\r\n{HOME}{FORM}", 415, "unsupported_media_type"),
+    # What is not there is no matter of types.
+    (f"POST /admin/v1/nothing HTTP/1.1\r\n{HOME}{FORM}", 404, "unknown_path"),
+    (f"PUT /admin/v1/keys HTTP/1.1\r\n{HOME}{FORM}", 405, "method_not_allowed"),
+    (f"POST {PATH} HTTP/1.1\r\n{HOME}{FORM}", 405, "method_not_allowed"),
+])  # fmt: skip
+async def test_refusals_on_the_wire(start, head, status, code):
+    server = await start(TEXT)
+    answer = await send(server, head, b"x" if "Content-Length" in head else b"")
+    if code is None:
+        assert answer[0] == status
+    else:
+        fields = check_error(answer, status, code)
+        assert "OPTIONS" not in head or status != 405 or fields[b"allow"] == b"GET,HEAD"
+
+
+@pytest.mark.parametrize("path", [
+    PATH, "/admin/v1/openapi.json", "/admin/v1/keys", "/admin/v1/live", "/metrics",
+])  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_nothing_of_it_is_on_the_data_listener(start, method, path):
     server = await start(WITH_TOKEN, T="s3cret")
@@ -285,6 +272,7 @@ async def test_nothing_of_it_is_on_the_data_listener(start, method, path):
     await client.send(head.encode() + b"{}")
     status, _, body = await client.response()
     assert (status, json.loads(body)["error"]["code"]) == (404, "unknown_path")
+    assert server.admin_address.port not in (0, server.addresses[0].port)
 
 
 # ---------------------------------------------------------------------- and at which cost
@@ -311,7 +299,7 @@ COSTLY = {
 )
 def test_a_request_costs_time_in_proportion_to_its_bytes(where, make):
     """With a token and without: what is looked at before a handler is, and by those who have none too."""
-    guards = guard(Listen("127.0.0.1", 8081), "s3cret"), guard(Listen("127.0.0.1", 8081), "")
+    guards = guard(AT_HOME, "s3cret"), guard(AT_HOME, "")
     number = iter(range(1 << 20))
 
     async def handler(request: web.Request) -> web.Response:
@@ -323,10 +311,8 @@ def test_a_request_costs_time_in_proportion_to_its_bytes(where, make):
         text += str(next(number))  # none that was seen before
         headers = {"Host": "localhost", "Authorization": "Bearer s3cret", **({where: text} if where else {})}
         for let_through in guards:
-            path = f"/admin/v1/requests?{'' if where else text}"
-            request = make_mocked_request("POST", path, headers=headers)
-            resource = SimpleNamespace(canonical="/admin/v1/requests")
-            request._match_info = SimpleNamespace(route=SimpleNamespace(resource=resource))
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            request = request_of("POST", f"/admin/v1/requests?{'' if where else text}", *lines)
             with contextlib.suppress(StopIteration, GatewayError):
                 let_through(request, handler).send(None)
             with contextlib.suppress(StopIteration):

@@ -49,14 +49,10 @@ def test_settings(name):
                 assert is_taken({"limits": settings}) is is_right
 
 
-def test_what_is_no_setting():
+def test_what_is_no_setting_and_that_only_a_new_key_needs_a_name():
     for settings in ({"rps": 5}, {"limits": {"rps": 5}}, {"limits": None}, {"id": "key_1"}, {"limits": []}):
         assert (CHANGES.is_valid(settings), is_taken(settings)) == (False, False)
-
-
-def test_only_a_new_key_needs_a_name():
-    assert SCHEMAS["KeySettings"]["required"] == ["name"]
-    assert SCHEMAS["KeyChanges"]["required"] == []
+    assert (SCHEMAS["KeySettings"]["required"], SCHEMAS["KeyChanges"]["required"]) == (["name"], [])
 
 
 def test_rows():

@@ -21,6 +21,7 @@ from proxy.control.admin.inputs import QUERIES
 from proxy.control.admin.openapi import PATH, document, document_bytes
 from proxy.control.routes_file import RoutesFile
 from proxy.server.single import Server
+from tests.support.admin_api import Watcher, ask
 from tests.support.fakes import RawClient, answers
 from tests.support.keys import admin, bearer
 
@@ -98,8 +99,8 @@ async def server(provider, tmp_path):
     await running.close()
 
 
-def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in DOCUMENT["paths"].items():
+def operations(of: dict[str, Any] = DOCUMENT) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in of["paths"].items():
         for method in METHODS:
             if method in item:
                 yield path, method, item[method]
@@ -120,8 +121,6 @@ def validator(schema: object) -> Any:
 
 
 # ---------------------------------------------------------------------- the document by itself
-
-
 @pytest.mark.parametrize("has_token", [True, False])
 def test_it_is_a_document_of_openapi(has_token):
     made = document(has_token=has_token)
@@ -129,12 +128,10 @@ def test_it_is_a_document_of_openapi(has_token):
     assert json.loads(document_bytes(has_token=has_token)) == made
     assert (made["openapi"], made["info"]["version"]) == ("3.1.0", __version__)
     # An operation says what may be answered, errors included; of the token only where there is one.
-    for item in made["paths"].values():
-        for method in METHODS:
-            if method in item:
-                assert {"200", "201"} & item[method]["responses"].keys()
-                assert item[method]["responses"].keys() >= {"400", "403", "500"}
-                assert ("401" in item[method]["responses"]) is has_token
+    for _, _, operation in operations(made):
+        answers = operation["responses"].keys()
+        assert {"200", "201"} & answers and answers >= {"400", "403", "500"}
+        assert ("401" in answers) is has_token
     assert ("securitySchemes" in made["components"]) is ("security" in made) is has_token
 
 
@@ -144,8 +141,7 @@ def test_everything_it_refers_to_is_there_and_used():
         for part in reference.removeprefix("#/").split("/"):
             found = found[part]
     used = {reference.rpartition("/")[2] for reference in refs(DOCUMENT)}
-    assert SCHEMAS.keys() <= used
-    assert DOCUMENT["components"]["responses"].keys() <= used
+    assert {*SCHEMAS, *DOCUMENT["components"]["responses"]} <= used
 
 
 def test_operations_have_names_and_parameters_of_their_own():
@@ -155,9 +151,7 @@ def test_operations_have_names_and_parameters_of_their_own():
     for path, _, operation in operations():
         assert set(operation["tags"]) <= tags
         assert operation["summary"].endswith(".")
-        named = [
-            *DOCUMENT["paths"][path].get("parameters", ()), *operation.get("parameters", ()),
-        ]  # fmt: skip
+        named = [*DOCUMENT["paths"][path].get("parameters", ()), *operation.get("parameters", ())]
         assert {one["name"] for one in named if one["in"] == "path"} == {
             part[1:-1] for part in path.split("/") if part.startswith("{")
         }
@@ -167,19 +161,13 @@ def test_operations_have_names_and_parameters_of_their_own():
             validator(one["schema"]).validate(one["example"])
 
 
-def test_what_can_be_set_is_what_is_enforced():
-    assert SCHEMAS["KeySettings"]["properties"].keys() == {*FIELDS, "limits"}
-    assert SCHEMAS["AliasSettings"]["properties"]["strategy"]["enum"] == [*STRATEGIES, None]
-    assert SCHEMAS["AliasSettings"]["properties"].keys() == SCHEMAS["Alias"]["properties"].keys()
-
-
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_examples_are_as_described(name):
     for example in SCHEMAS[name].get("examples", ()):
         validator(SCHEMAS[name]).validate(example)
 
 
-def test_what_an_operation_takes_or_answers_has_an_example():
+def test_examples_are_as_described_and_what_an_operation_takes_or_answers_has_one():
     """In itself, or in what it lists."""
     for path, method, operation in operations():
         for reference in refs([operation.get("requestBody"), operation["responses"]]):
@@ -187,6 +175,9 @@ def test_what_an_operation_takes_or_answers_has_an_example():
             if where.endswith("schemas"):
                 listed = SCHEMAS[name]["properties"].get("data", {}).get("items", {}).get("$ref", name)
                 assert SCHEMAS[listed.rpartition("/")[2]].get("examples"), (path, method, name)
+    assert SCHEMAS["KeySettings"]["properties"].keys() == {*FIELDS, "limits"}
+    assert SCHEMAS["AliasSettings"]["properties"]["strategy"]["enum"] == [*STRATEGIES, None]
+    assert SCHEMAS["AliasSettings"]["properties"].keys() == SCHEMAS["Alias"]["properties"].keys()
 
 
 def test_everything_is_described():
@@ -204,30 +195,21 @@ def test_everything_is_described():
 
 
 # ---------------------------------------------------------------------- and what is served
-
-
-async def fetch(server: Server, path: str, extra: str = "") -> tuple[int, dict[bytes, bytes], bytes]:
-    client = await RawClient.to(server.admin_address)
-    await client.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
-    answer = await client.response()
-    client.close()
-    return answer
+WITH = bearer(TOKEN.encode()).decode()
 
 
 async def test_it_is_served(server, start):
-    assert (await fetch(server, PATH))[0] == 401
-    status, fields, body = await fetch(server, PATH, bearer(TOKEN.encode()).decode())
-    assert (status, fields[b"content-type"]) == (200, b"application/json")
-    assert json.loads(body) == DOCUMENT
+    assert (await ask(server, "GET", PATH))[0] == 401
+    status, fields, body = await ask(server, "GET", PATH, extra=WITH)
+    assert (status, fields[b"content-type"], json.loads(body)) == (200, b"application/json", DOCUMENT)
     other = await start('[providers.a]\nbase_url = "http://127.0.0.1:1/v1"\nauth = "none"\n[models."a/b"]\n')
-    assert json.loads((await fetch(other, PATH))[2]) == document(has_token=False)
+    assert json.loads((await ask(other, "GET", PATH))[2]) == document(has_token=False)
 
 
 async def test_every_route_is_described_and_every_description_has_its_route(server):
-    router = server._control._runner.app.router
     served = {
         (route.resource.canonical, route.method.lower())
-        for route in router.routes()
+        for route in server._control._runner.app.router.routes()
         if route.method != "HEAD" and not is_page(route.resource.canonical)
     }
     assert served == {(path, method) for path, method, _ in operations()}
@@ -279,12 +261,11 @@ async def test_answers_with_rows_are_as_described(start, provider):
     assert status == 201
     validator(SCHEMAS["NewKey"]).validate(key)
     client = await RawClient.connect(running)
-    for body, extra in (
-        (b'{"model":"openai/gpt-4o"}', bearer(key["key"].encode())),
-        (b'{"model":"openai/gpt-4o","stream":true}', bearer(key["key"].encode())),
-        (b'{"model":"anthropic/claude-3-5-sonnet"}', bearer(key["key"].encode())),
-    ):
-        await client.post(body, extra=extra)
+    for body in (
+        b'{"model":"openai/gpt-4o"}', b'{"model":"openai/gpt-4o","stream":true}',
+        b'{"model":"anthropic/claude-3-5-sonnet"}',
+    ):  # fmt: skip
+        await client.post(body, extra=bearer(key["key"].encode()))
         await client.response()
     for path, schema in (
         ("/routes", "Routes"), ("/aliases", "Aliases"), ("/keys", "Keys"), ("/requests", "Requests"),
@@ -299,20 +280,13 @@ async def test_answers_with_rows_are_as_described(start, provider):
 
 
 async def test_events_are_as_described(server):
-    client = await RawClient.to(server.admin_address)
-    await client.send(
-        b"GET /admin/v1/live HTTP/1.1\r\nHost: localhost\r\n" + bearer(TOKEN.encode()) + b"\r\n"
-    )
-    assert b"text/event-stream" in await client.reader.readuntil(b"\r\n\r\n")
+    watcher = await Watcher.of(server, WITH)
+    assert b"text/event-stream" in await watcher.head()
     events = {}
     async with asyncio.timeout(20):
         while events.keys() != {"history", "sample"}:
-            text = b""
-            while not text.endswith(b"\n\n"):
-                size = int(await client.reader.readuntil(b"\r\n"), 16)
-                text += (await client.reader.readexactly(size + 2))[:-2]
-            name, data = text.decode().strip().split("\n")
-            events[name.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
+            name, data = await watcher.event()
+            events[name] = data
     validator(SCHEMAS["History"]).validate(events["history"])
     validator(SCHEMAS["Sample"]).validate(events["sample"])
     assert any(row["ttft_ms"] for row in events["sample"]["routes"])
@@ -320,6 +294,6 @@ async def test_events_are_as_described(server):
 
 async def test_too_many_watchers_are_told_when_to_come_again(server, monkeypatch):
     monkeypatch.setattr("proxy.control.admin.monitoring.MAX_WATCHERS", 0)
-    status, fields, body = await fetch(server, "/admin/v1/live", bearer(TOKEN.encode()).decode())
+    status, fields, body = await ask(server, "GET", "/admin/v1/live", extra=WITH)
     assert (status, fields[b"retry-after"]) == (503, b"10")
     validator(SCHEMAS["Error"]).validate(json.loads(body))

@@ -11,7 +11,7 @@ from proxy.control.admin.schemas import SCHEMAS, list_of, nullable, object_of, p
 ALIAS = SCHEMAS["AliasSettings"]["properties"]
 
 
-def test_an_object_has_what_it_has():
+def test_an_object_has_what_it_has_and_a_list_refers_to_its_rows():
     schema = object_of(
         "A.", {"b": plain("integer", "B."), "c": nullable("string", "C.", enum=["x"])}, optional=["c"]
     )
@@ -19,37 +19,17 @@ def test_an_object_has_what_it_has():
     assert check({"b": 1}) and check({"b": 1, "c": None}) and check({"b": 1, "c": "x"})
     assert not check({}) and not check({"b": 1, "d": 1}) and not check({"b": 1, "c": "y"})
     assert not check({"b": None})
-
-
-def test_a_list_refers_to_its_rows():
     assert list_of("Alias", "All.")["properties"]["data"]["items"] == ref("Alias")
     assert set(SCHEMAS) >= {"Alias", "Aliases", "Route", "Routes", "Error"}
 
 
-@pytest.mark.parametrize(
-    ("name", "read"),
-    [("sticky", header_values.sticky), ("hedge", values.hedge), ("keepalive", values.seconds)],
-)
-@pytest.mark.parametrize(
-    "value",
-    [
-        "key",
-        "header:x-user",
-        "header:",
-        "keys",
-        "p95",
-        "p99",
-        "250ms",
-        "0.5s",
-        "2 m",
-        "1h",
-        "5",
-        "1d",
-        "-1s",
-        "",
-        "s",
-    ],
-)
+@pytest.mark.parametrize(("name", "read"), [
+    ("sticky", header_values.sticky), ("hedge", values.hedge), ("keepalive", values.seconds),
+])  # fmt: skip
+@pytest.mark.parametrize("value", [
+    "key", "header:x-user", "header:", "keys", "p95", "p99", "250ms", "0.5s", "2 m", "1h", "5", "1d", "-1s",
+    "", "s",
+])  # fmt: skip
 def test_what_a_schema_refuses_is_refused(name, read, value):
     """Not the other way round: that a header's name is none, say, is nothing for a pattern."""
     try:

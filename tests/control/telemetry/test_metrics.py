@@ -36,14 +36,9 @@ def catalog_of() -> Catalog:
 
 
 def facts_of(counted: Counted, catalog: Catalog | None = None, **more: Any) -> Facts:
-    known: dict[str, Any] = {
-        "keys": (),
-        "workers": 1,
-        "ready": True,
-        "build": {"version": "1"},
-        "started_s": 5.0,
-        "now": 100.0,
-    }
+    known = {
+        "keys": (), "workers": 1, "ready": True, "build": {"version": "1"}, "started_s": 5.0, "now": 100.0,
+    }  # fmt: skip
     return Facts(counted=counted, catalog=catalog or catalog_of(), **known | more)
 
 
@@ -65,6 +60,14 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
 
+def check(samples: Samples, expected: dict[str, Any], **labels: str) -> None:
+    """The values of these families, ``name{label=value}``, all with ``labels``."""
+    for series, number in expected.items():
+        name, _, more = series.removesuffix("}").partition("{")
+        own = dict(part.split("=") for part in more.split(",") if part)
+        assert value(samples, f"tokenhub_{name}", **labels, **own) == number, series
+
+
 def counted_of(counters: Counters, levels: Mapping[tuple[str, ...], tuple[int, ...]] = {}) -> Counted:
     return Counted(done(counters.read()), dict(levels))
 
@@ -83,16 +86,14 @@ def test_requests_by_key_and_status():
     who = {"provider": "p", "model": "p/m"}
     one = who | {"key": "a", "key_id": "key_1"}
     gone, nobody = who | {"key": "key_2", "key_id": "key_2"}, {"key": "", "key_id": ""}
-    assert value(found, "tokenhub_requests_total", **one, status="200") == 3
-    assert value(found, "tokenhub_requests_total", **gone, status="200") == 10
-    assert value(found, "tokenhub_requests_total", **who, **nobody, status="200") == 1
-    assert value(found, "tokenhub_requests_total", provider="", model="", **nobody, status="400") == 1
-    assert value(found, "tokenhub_errors_total", **one, status="502") == 2
-    errors = [labels for name, labels in found if name == "tokenhub_errors_total"]
-    assert len(errors) == 2
-    assert value(found, "tokenhub_tokens_total", **one, type="input") == 50
-    assert value(found, "tokenhub_tokens_total", **one, type="cached") == 5
-    assert value(found, "tokenhub_cost_usd_total", **one) == 5.0
+    check(found, {
+        "requests_total{status=200}": 3, "errors_total{status=502}": 2, "tokens_total{type=input}": 50,
+        "tokens_total{type=cached}": 5, "cost_usd_total": 5.0,
+    }, **one)  # fmt: skip
+    check(found, {"requests_total{status=200}": 10}, **gone)
+    check(found, {"requests_total{status=200}": 1}, **who, **nobody)
+    check(found, {"requests_total{status=400}": 1}, provider="", model="", **nobody)
+    assert len([labels for name, labels in found if name == "tokenhub_errors_total"]) == 2
 
 
 def test_keys_of_the_same_name_are_never_added_up():
@@ -109,13 +110,9 @@ def test_keys_of_the_same_name_are_never_added_up():
     found = read(facts_of(counted_of(counters), catalog, keys=rows))
     for id, usd, limit, tokens in (("key_1", 4.22, 1.7, 7), ("key_2", 0, 100.0, 8)):
         who = {"key": "a", "key_id": id}
-        at = who | {"provider": "p", "model": "p/m"}
-        assert value(found, "tokenhub_requests_total", **at, status="200") == 1
-        assert value(found, "tokenhub_tokens_total", **at, type="output") == 20
-        assert value(found, "tokenhub_cost_usd_total", **at) == 1.0
-        assert value(found, "tokenhub_key_month_usd", **who) == usd
-        assert value(found, "tokenhub_key_month_usd_limit", **who) == limit
-        assert value(found, "tokenhub_key_month_tokens", **who) == tokens
+        counts = {"requests_total{status=200}": 1, "tokens_total{type=output}": 20, "cost_usd_total": 1.0}
+        check(found, counts, **who, provider="p", model="p/m")
+        check(found, {"key_month_usd": usd, "key_month_usd_limit": limit, "key_month_tokens": tokens}, **who)
     limits = [dict(labels)["key_id"] for name, labels in found if name == "tokenhub_key_month_tokens_limit"]
     assert limits == ["key_1"]
     assert not [labels for _, labels in found if ("key", "gone") in labels]
@@ -141,7 +138,7 @@ def test_whatever_a_provider_answers_makes_few_series():
     assert sum(n for status, n in errors.items() if status != "other") == 200
 
 
-def test_histograms():
+def test_histograms_of_which_an_empty_one_is_all_there():
     counters, catalog = Counters(), catalog_of()
     member = catalog.deployments["p/m"]
     times = counters.prefix(b"", member.labels, "chat").times
@@ -151,26 +148,22 @@ def test_histograms():
     counters.prefix(b"", member.labels, "responses").times.add(1, 1, None)
     counters.overhead.add(45)
     found = read(facts_of(counted_of(counters), catalog))
-    who = {
-        "gen_ai_provider_name": "p",
-        "gen_ai_request_model": "p/m",
-        "gen_ai_operation_name": "chat",
-    }
+    who = {"gen_ai_provider_name": "p", "gen_ai_request_model": "p/m", "gen_ai_operation_name": "chat"}
     first = "gen_ai_server_time_to_first_token"
     assert value(found, f"{first}_count", **who) == 3
     assert value(found, f"{first}_sum", **who) == pytest.approx(0.25251)
-    assert value(found, f"{first}_bucket", **who, le="0.001") == 1
-    assert value(found, f"{first}_bucket", **who, le="0.0025") == 2
-    assert value(found, f"{first}_bucket", **who, le="0.15") == 2
-    assert value(found, f"{first}_bucket", **who, le="0.25") == 3
-    assert value(found, "gen_ai_server_request_duration_bucket", **who, le="80") == 2
-    assert value(found, "gen_ai_server_request_duration_bucket", **who, le="+Inf") == 3
+    for le, count in (("0.001", 1), ("0.0025", 2), ("0.15", 2), ("0.25", 3)):
+        assert value(found, f"{first}_bucket", **who, le=le) == count
+    for le, count in (("80", 2), ("+Inf", 3)):
+        assert value(found, "gen_ai_server_request_duration_bucket", **who, le=le) == count
     tokens = "gen_ai_client_token_usage"
     assert value(found, f"{tokens}_sum", **who, gen_ai_token_type="input") == 100
-    assert value(found, f"{tokens}_bucket", **who, gen_ai_token_type="output", le="4") == 0
-    assert value(found, f"{tokens}_bucket", **who, gen_ai_token_type="output", le="16") == 1
-    assert value(found, "tokenhub_overhead_seconds_bucket", le="4e-05") == 0
-    assert value(found, "tokenhub_overhead_seconds_bucket", le="5e-05") == 1
+    for le, count in (("4", 0), ("16", 1)):
+        assert value(found, f"{tokens}_bucket", **who, gen_ai_token_type="output", le=le) == count
+    check(found, {"overhead_seconds_bucket{le=4e-05}": 0, "overhead_seconds_bucket{le=5e-05}": 1})
+    assert len(Histogram([1, 2]).numbers()) == 4
+    found = read(facts_of(counted_of(Counters())))
+    assert value(found, "tokenhub_event_loop_lag_seconds_count") == 0
 
 
 def test_the_live_rows():
@@ -183,13 +176,12 @@ def test_the_live_rows():
     member.key.failed("refused", 99.0, 0.5)
     found = read(facts_of(Counted({}, {}), catalog))
     who = {"provider": "p", "model": "p/m"}
-    assert value(found, "tokenhub_ejections_total", **who) == 1
-    assert value(found, "tokenhub_ejected", **who) == 1
-    assert value(found, "tokenhub_deployment_usable", **who) == 0
-    assert value(found, "tokenhub_deployment_usable", provider="p", model="p/n") == 1
-    assert value(found, "tokenhub_provider_key_refused", provider="p") == 1
-    assert value(found, "tokenhub_requests_in_flight", **who) == 1
-    assert value(found, "tokenhub_requests_awaiting", **who) == 1
+    check(found, {
+        "ejections_total": 1, "ejected": 1, "deployment_usable": 0, "requests_in_flight": 1,
+        "requests_awaiting": 1,
+    }, **who)  # fmt: skip
+    check(found, {"deployment_usable{model=p/n}": 1}, provider="p")
+    check(found, {"provider_key_refused": 1}, provider="p")
     assert value(found, "tokenhub_route_success_ratio", **who, endpoint="chat", stream="true") < 1
     rows = [dict(labels) for name, labels in found if name == "tokenhub_route_success_ratio"]
     assert {(row["endpoint"], row["stream"]) for row in rows} == {("chat", "true"), ("chat", "false")}
@@ -207,20 +199,14 @@ def test_the_process():
     counters.retries, counters.fallbacks, counters.hedges, counters.shed = 1, 2, 3, 4
     counters.dropped_headers, counters.dropped_parameters = 5, 6
     found = read(facts_of(counted_of(counters, levels), workers=4, ready=False))
-    assert value(found, "tokenhub_provider_connections", provider="p", state="open") == 5
-    assert value(found, "tokenhub_provider_connections", provider="p", state="idle") == 3
-    assert value(found, "tokenhub_client_connections") == 7
-    assert value(found, "tokenhub_ledger_unwritten_lines") == 2
-    assert value(found, "tokenhub_workers") == 4
-    assert value(found, "tokenhub_ready") == 0
-    assert value(found, "tokenhub_start_time_seconds") == 5.0
-    assert value(found, "tokenhub_build_info", version="1") == 1
-    failures = {"provider": "p", "model": "p/m", "reason": "timeout"}
-    assert value(found, "tokenhub_attempt_failures_total", **failures) == 1
-    for name, count in (("retries", 1), ("fallbacks", 2), ("hedges", 3), ("shed", 4)):
-        assert value(found, f"tokenhub_{name}_total") == count
-    for kind, count in (("header", 5), ("parameter", 6)):
-        assert value(found, "tokenhub_dropped_fields_total", kind=kind) == count
+    check(found, {
+        "provider_connections{provider=p,state=open}": 5, "provider_connections{provider=p,state=idle}": 3,
+        "client_connections": 7, "ledger_unwritten_lines": 2, "workers": 4, "ready": 0,
+        "start_time_seconds": 5.0, "build_info{version=1}": 1,
+        "attempt_failures_total{provider=p,model=p/m,reason=timeout}": 1,
+        "retries_total": 1, "fallbacks_total": 2, "hedges_total": 3, "shed_total": 4,
+        "dropped_fields_total{kind=header}": 5, "dropped_fields_total{kind=parameter}": 6,
+    })  # fmt: skip
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -234,9 +220,3 @@ def test_a_name_of_any_kind_comes_through(name):
     assert label
     unescaped = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], label[1])
     assert unescaped == name
-
-
-def test_an_empty_histogram_is_all_there():
-    assert len(Histogram([1, 2]).numbers()) == 4
-    found = read(facts_of(counted_of(Counters())))
-    assert value(found, "tokenhub_event_loop_lag_seconds_count") == 0

@@ -27,17 +27,14 @@ ALL = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
-@pytest.mark.parametrize(
-    ("written", "environ", "endpoint"),
-    [
-        ("", {}, "http://localhost:4318/v1/traces"),
-        ("", {ALL: "https://c:1/base/"}, "https://c:1/base/v1/traces"),
-        ("", {ALL: "http://c:1", TRACES: "http://d:2/as/it/is"}, "http://d:2/as/it/is"),
-        ("http://e:3", {ALL: "http://c:1", TRACES: "http://d:2/x"}, "http://e:3/v1/traces"),
-        ("http://e:3/", {}, "http://e:3/v1/traces"),
-        ("http://e:3/v1/traces", {}, "http://e:3/v1/traces"),
-    ],
-)
+@pytest.mark.parametrize(("written", "environ", "endpoint"), [
+    ("", {}, "http://localhost:4318/v1/traces"),
+    ("", {ALL: "https://c:1/base/"}, "https://c:1/base/v1/traces"),
+    ("", {ALL: "http://c:1", TRACES: "http://d:2/as/it/is"}, "http://d:2/as/it/is"),
+    ("http://e:3", {ALL: "http://c:1", TRACES: "http://d:2/x"}, "http://e:3/v1/traces"),
+    ("http://e:3/", {}, "http://e:3/v1/traces"),
+    ("http://e:3/v1/traces", {}, "http://e:3/v1/traces"),
+])  # fmt: skip
 def test_the_endpoint(written, environ, endpoint):
     assert endpoint_of(TracesConfig(endpoint=written), environ) == endpoint
 
@@ -70,16 +67,11 @@ def test_how_much_is_sampled(monkeypatch):
     assert sampler_of(1.0).get_description() == ParentBased(TraceIdRatioBased(1.0)).get_description()
 
 
-@pytest.mark.parametrize(
-    ("sample", "variable", "asked"),
-    [
-        (None, "", [False, True]),
-        (None, "parentbased_always_off", [False, True]),
-        (None, "always_on", [True, True]),
-        (None, "always_off", [False, False]),
-        (0.0, "always_on", [False, True]),
-    ],
-)
+@pytest.mark.parametrize(("sample", "variable", "asked"), [
+    (None, "", [False, True]), (None, "parentbased_always_off", [False, True]),
+    (None, "always_on", [True, True]), (None, "always_off", [False, False]),
+    (0.0, "always_on", [False, True]),
+])  # fmt: skip
 def test_who_obeys_the_client(monkeypatch, sample, variable, asked):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", variable)
     if not variable:

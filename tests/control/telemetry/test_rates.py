@@ -43,7 +43,7 @@ def test_a_percentile_is_in_the_bucket_of_the_true_one(values, share):
     assert low <= found <= OVERHEAD_US[bucket]
 
 
-def test_a_sample():
+def test_a_sample_also_of_nothing():
     catalog, counters = catalog_of(), Counters()
     member = catalog.deployments["p/m"]
     start = moment_of({}, 99.0)
@@ -58,20 +58,11 @@ def test_a_sample():
     sample = sample_of(begin, start, moment_of(done(counters.brief()), 102.0), levels, 1)
     ttft, overhead = sample.pop("ttft_ms"), sample.pop("overhead_us")
     assert sample == {
-        "requests_per_s": 6.0,
-        "errors_per_s": 1.0,
-        "input_tokens_per_s": 50.0,
-        "output_tokens_per_s": 25.0,
-        "in_flight": 1,
-        "connections": 7,
-        "workers": 3,
-        "event_loop_lag_ms": 1.0,
-    }
+        "requests_per_s": 6.0, "errors_per_s": 1.0, "input_tokens_per_s": 50.0, "output_tokens_per_s": 25.0,
+        "in_flight": 1, "connections": 7, "workers": 3, "event_loop_lag_ms": 1.0,
+    }  # fmt: skip
     assert 150.0 < ttft["p50"] <= ttft["p95"] <= ttft["p99"] <= 250.0
     assert 40.0 < overhead["p50"] <= 50.0
-
-
-def test_a_sample_of_nothing():
     sample = sample_of(moment_of({}, 1.0), moment_of({}, 0.0), moment_of({}, 2.0), {}, 0)
     assert sample["ttft_ms"] is None
     assert sample["overhead_us"] is None
@@ -89,18 +80,10 @@ def test_rows_that_were_used_and_those_that_were_not():
     record.row.charged(101.0, 10, Usage(10, 0, 0, 10), 0.5, 1.0)
     used, unused = live_rows(catalog, 102.0)
     assert used == {
-        "id": "p/m",
-        "state": "ok",
-        "usable": True,
-        "endpoint": "chat",
-        "stream": True,
-        "in_flight": 0,
-        "awaiting": 0,
-        "ttft_ms": pytest.approx(250.0),
-        "ms_per_output_token": pytest.approx(100.0),
-        "success": 1.0,
-        "usd_per_request": pytest.approx(0.5),
-    }
+        "id": "p/m", "state": "ok", "usable": True, "endpoint": "chat", "stream": True, "in_flight": 0,
+        "awaiting": 0, "ttft_ms": pytest.approx(250.0), "ms_per_output_token": pytest.approx(100.0),
+        "success": 1.0, "usd_per_request": pytest.approx(0.5),
+    }  # fmt: skip
     assert unused["id"] == "p/n"
     assert unused["endpoint"] is unused["ttft_ms"] is None
     assert unused["in_flight"] == 0

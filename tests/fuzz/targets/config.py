@@ -13,19 +13,17 @@ _GOOD = (
     b'[models."o/b"]\ncapabilities = ["chat"]\n'
 )
 SEEDS = [
-    _GOOD,
-    _GOOD + b'[aliases]\nx = ["o/a", "o/b"] # both\ny = { models = ["o/a"], strategy = "cost" }\n',
+    _GOOD, _GOOD + b'[aliases]\nx = ["o/a", "o/b"] # both\ny = { models = ["o/a"], strategy = "cost" }\n',
     _GOOD + b'[aliases.z]\nmodels = [\n  "o/b", # b\n]\npeek = true\nhedge = "p95"\nsplit = [1]\n',
     b'[server]\nlisten = ["127.0.0.1:0"]\nworkers = 2\n[timeouts]\nidle = "5m"\nconnect = 5\n' + _GOOD,
     b'[admin]\nlisten = "0.0.0.0:1"\n[routing]\nretry_budget = 2.0\neject = { failures = 0 }\n' + _GOOD,
-    b"a = " + b"[" * 5000,
-    b"a = " + b"9" * 5000,
+    b"a = " + b"[" * 5000, b"a = " + b"9" * 5000,
     b"a.b.c = [1, {d = 2}]\n[[x]]\n[[x.y]]\nz = '''a\n''\n'''\n",
     b'"\\u0061" = 1979-05-27 07:32:00Z\n[a]\nb = """\\\n  x"""\n',
     _GOOD.replace(b"\n", b"\r\n") + b'[aliases]\r\nx = ["o/a"]\r\n',
     b"\xef\xbb\xbf" + _GOOD + b'[alerts]\nwebhook = "https://h/x"\n[log]\nlevel = "debg"\n',
     b'[state]\npath = "x.db"\nredis_url = "redis://x"\nledger_keep = "30d"\n[traces]\nenabled = 1\n' + _GOOD,
-]
+]  # fmt: skip
 
 
 def test_one(data: bytes) -> None:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import httptools
 
 from proxy.wire.framing import ChunkedBody, CloseBody, FramingError, LengthBody
-from tests.fuzz.source import H11, Llhttp, pieces
+from tests.fuzz.source import pieces
+from tests.support.oracles import H11, Llhttp
 
 SEEDS = [
-    b"\x00\x00hello",
-    b"\x05\x01hello more",
-    b"\x80\x005\r\nhello\r\n0\r\n\r\n",
+    b"\x00\x00hello", b"\x05\x01hello more", b"\x80\x005\r\nhello\r\n0\r\n\r\n",
     b"\x80\x015\r\nhello\r\na;x=y\r\n0123456789\r\n0\r\nX-A: b\r\n\r\nGET / HTTP/1.1\r\n",
-    b'\x80\x02001;a="\\"b"\r\nx\r\n00\r\n\r\n',
-    b"\x80\x035\r\nhelloX\r\n",
-    b"\x80\x035\r\nhelloX\n0\r\n\r\n",
-    b"\x80\x035\r\nhello\rX0\r\n\r\n",
-    b"\x80\x860\r\nContent-Length: 5\r\n\r\n",
-    b"\x80\x83fffffffffffffff\r\nx",
-    b"\xff\x01until it closes",
-]
+    b'\x80\x02001;a="\\"b"\r\nx\r\n00\r\n\r\n', b"\x80\x035\r\nhelloX\r\n", b"\x80\x035\r\nhelloX\n0\r\n\r\n",
+    b"\x80\x035\r\nhello\rX0\r\n\r\n", b"\x80\x860\r\nContent-Length: 5\r\n\r\n",
+    b"\x80\x83fffffffffffffff\r\nx", b"\xff\x01until it closes",
+]  # fmt: skip
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -64,14 +64,10 @@ def made(path: str, host: str, origin: str, target: str, query: str, authorizati
     headers.extend([(name, value) for name, value in fields if value])
     resource = SimpleNamespace(canonical=path)
     return SimpleNamespace(
-        headers=headers,
-        raw_path=target,
-        path=path,
-        method="GET",
-        body_exists=False,
+        headers=headers, raw_path=target, path=path, method="GET", body_exists=False,
         query=MultiDict(parse_qsl(query, keep_blank_values=True)),
         match_info=SimpleNamespace(route=SimpleNamespace(resource=resource)),
-    )
+    )  # fmt: skip
 
 
 def passes(middleware: Any, request: Any) -> bool:

@@ -34,12 +34,9 @@ SEEDS = [
     b'{"expires":"2027-01-31T18:00:00Z","max_tokens":1e3}',
     b'{"expires":"0001-01-01T00:00+14:00","monthly_usd":1e-9,"nmae":1}',
     b'{"expires":1e400,"monthly_usd":NaN,"rpm":true,"limits":[]}',
-    b'{"monthly_usd":10000000000,"name":" a "}',
-    b'{"rpm":1e13}',
-    b"\x01Bearer " + SECRET,
-    b"\x02" + SECRET + b"\x01bearer sk-x",
-    b"\x01Basic " + SECRET + b"\x00th-",
-]
+    b'{"monthly_usd":10000000000,"name":" a "}', b'{"rpm":1e13}', b"\x01Bearer " + SECRET,
+    b"\x02" + SECRET + b"\x01bearer sk-x", b"\x01Basic " + SECRET + b"\x00th-",
+]  # fmt: skip
 
 
 def test_one(data: bytes) -> None:

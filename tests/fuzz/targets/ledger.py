@@ -14,13 +14,10 @@ _LINES = [
 ]
 # A number for each line of a file; an odd one tears it: it is cut there, and what is left loses its end too.
 SEEDS = [
-    b"\x00\x02\x04\x06",
-    b"\x10\x00\x21\x02\x43\x04\x65\x06",
-    bytes(range(64)),
-    b"\xff\xff\xfe\xfd",
+    b"\x00\x02\x04\x06", b"\x10\x00\x21\x02\x43\x04\x65\x06", bytes(range(64)), b"\xff\xff\xfe\xfd",
     b'{"t":1}\n{"t":1e999}\n[1]\n{"t":0,"input":-1}\n{"t":"x","hedged":[1]}\n\n{"t":253402300800.0}',
     b'{"t":5,"input":1125899906842624}\n{"t":5,"input":true,"key":5}\n{"t":5,"hedged":{"a":1}}',
-]
+]  # fmt: skip
 
 
 def test_one(data: bytes) -> None:

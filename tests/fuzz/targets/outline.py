@@ -36,19 +36,13 @@ ASKED = {
 }  # fmt: skip
 SEEDS = [
     b'\x00{"model":"openai/gpt-4o","messages":[{"role":"user","content":"model"}],"stream":true,"n":1}',
-    b'\x01 {"a":[{"model":"x"}],"model" : "y\\"z" }',
-    b'\x02{"model":"a","model":"b"}',
-    b'\x03{"\\u006dodel":"a"}',
-    b'\x04{"Model":"a","model":null,"max_tokens":5,"tools":[]}',
-    b'\x87{"x":"\\\\","model":"\xc3\xa9"}',
-    b"\x05[1]",
-    b'\x01{"st\xef\xac\x86":1,"\xef\xac\x86ream":true}',
-    b"\x01" + wide("utf-16-le", '"model":"b"'),
-    b'\x03{"model":"a"/*"*/,"model":"b"/*"*/}',
-    b'\x00{"model"\x01:"b","model":"a"}',
-    b'\x00{"a":[]}{"model":"b"}',
+    b'\x01 {"a":[{"model":"x"}],"model" : "y\\"z" }', b'\x02{"model":"a","model":"b"}',
+    b'\x03{"\\u006dodel":"a"}', b'\x04{"Model":"a","model":null,"max_tokens":5,"tools":[]}',
+    b'\x87{"x":"\\\\","model":"\xc3\xa9"}', b"\x05[1]", b'\x01{"st\xef\xac\x86":1,"\xef\xac\x86ream":true}',
+    b"\x01" + wide("utf-16-le", '"model":"b"'), b'\x03{"model":"a"/*"*/,"model":"b"/*"*/}',
+    b'\x00{"model"\x01:"b","model":"a"}', b'\x00{"a":[]}{"model":"b"}',
     *(b'\x02{"model":"a",' + key + b':"b"}' for key in SPELLED.values()),
-]
+]  # fmt: skip
 
 
 def _compiled() -> Any:

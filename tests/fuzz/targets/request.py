@@ -8,45 +8,36 @@ import re
 import httptools
 
 from proxy.endpoints import PROXIED
-from tests.fuzz.source import H11, Llhttp, pieces
+from tests.fuzz.source import pieces
 from tests.fuzz.wire import Wire, sent_on
 from tests.readers.inprocess import check_models
+from tests.support.oracles import H11, Llhttp
 
 _HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
 _BODY = b'{"model":"a/m","messages":[]}'
 _REQUEST = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_BODY) + _BODY
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+_REUSED = _REQUEST.replace(b"a/m", b"b/m")
+_NEXT = b" HTTP/1.1\r\nHost: a\r\n\r\n"
+_WITH_BODY = b" HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /"
+_OLDER = _HEAD.replace(b"1.1", b"1.0")
+_LENGTH = b"Content-Length: 29\r\n"
+# The body in two chunks, with an extension and a trailer.
+_PARTS = b"10\r\n" + _BODY[:16] + b"\r\nd;x\r\n" + _BODY[16:] + b"\r\n0\r\nX-A: b\r\n\r\n"
 SEEDS = [
-    b"\x00" + _REQUEST,
-    b"\x07"
-    + _REQUEST
-    + b"\r\n"
-    + _REQUEST.replace(b"a/m", b"b/m")
-    + b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"\x01"
-    + _CHUNKED
-    + b"10\r\n"
-    + _BODY[:16]
-    + b"\r\nd;x\r\n"
-    + _BODY[16:]
-    + b"\r\n0\r\nX-A: b\r\n\r\n"
-    + _REQUEST,
-    b"\x05" + _HEAD + b"Expect: 100-continue\r\nContent-Length: 29\r\n\r\n" + _BODY,
+    b"\x00" + _REQUEST, b"\x07" + _REQUEST + b"\r\n" + _REUSED + b"GET /v1/models" + _NEXT,
+    b"\x01" + _CHUNKED + _PARTS + _REQUEST,
+    b"\x05" + _HEAD + b"Expect: 100-continue\r\n" + _LENGTH + b"\r\n" + _BODY,
     b"\x00" + _HEAD + b"Content-Length: 5\r\n\r\n[1,2]" + _REQUEST,
-    b"\x00"
-    + _HEAD.replace(b"1.1", b"1.0")
-    + b"Connection: keep-alive\r\nContent-Length: 29\r\n\r\n"
-    + _BODY
-    + _REQUEST,
-    b"\xa0" + _HEAD + b"Content-Length: 29\r\nContent-Length: 29\r\n\r\n" + _BODY,
-    b"\x00" + _HEAD + b"Content-Length: 29\r\nTransfer-Encoding: chunked\r\n\r\n" + _BODY,
+    b"\x00" + _OLDER + b"Connection: keep-alive\r\n" + _LENGTH + b"\r\n" + _BODY + _REQUEST,
+    b"\xa0" + _HEAD + _LENGTH * 2 + b"\r\n" + _BODY,
+    b"\x00" + _HEAD + _LENGTH + b"Transfer-Encoding: chunked\r\n\r\n" + _BODY,
     b"\x10" + _HEAD + b"Content-Length: 14\r\n\r\n" + b'{"n":1,"x":[]}',
-    b"\x00HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /x/y HTTP/1.1\r\nHost: a\r\n\r\n" + _REQUEST,
-    b"\x00GET /v1/models/a%2Fm?all=true HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /" + _REQUEST,
-    b"\x00PUT /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /" + _REQUEST,
+    b"\x00HEAD /healthz" + _NEXT + b"GET /x/y" + _NEXT + _REQUEST,
+    b"\x00GET /v1/models/a%2Fm?all=true" + _WITH_BODY + _REQUEST, b"\x00PUT /healthz" + _WITH_BODY + _REQUEST,
     b"\x00" + _REQUEST.replace(b"Host: a", b"Host: a\r\nX-Inferoute-Strategy: nope") + _REQUEST,
     b"\x00" + _REQUEST.replace(b"a/m", b"two").replace(b"a\r\n", b"a\r\nConnection: close\r\n") + _REQUEST,
-]
+]  # fmt: skip
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 

@@ -13,8 +13,9 @@ from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.upstream.provider import Provider
 from proxy.routing.request_options import read_options
 from proxy.wire.request_head import RequestHead, read_request_head
-from tests.fuzz.source import H11, Llhttp
+from tests.support.header_sets import DROPPED_OF_CLIENT, PASSING_OF_CLIENT, names_of
 from tests.support.heads import facts
+from tests.support.oracles import H11, Llhttp, check_framing
 
 SEEDS = [
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\n"
@@ -33,26 +34,22 @@ SEEDS = [
     b"Api-Key: q\r\nOpenAI-Organization: o\r\nTE: a",
 ]
 METHODS = frozenset((b"POST", b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"))
-# Headers that go no further than the gateway, or are the gateway's own to say (SPEC, "Headers").
-OURS_ALONE = frozenset(
-    b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade cookie forwarded "
-    b"via x-real-ip http2-settings connection expect content-encoding openai-organization openai-project "
-    b"chatgpt-account-id x-goog-user-project ocp-apim-subscription-key origin referer x-tokenhub-key".split()
-)
+CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 # Whoever brings a key of their own.
 THEIRS = frozenset(
     b"openai-organization openai-project chatgpt-account-id x-goog-user-project "
     b"ocp-apim-subscription-key".split()
 )
+# Headers that go no further than the gateway, or are the gateway's own to say (SPEC, "Headers").
+OURS_ALONE = ((names_of(DROPPED_OF_CLIENT) | {
+    b"proxy-authenticate", b"content-encoding", b"referer",
+}) - CREDENTIALS - {b"accept-encoding", b"content-type"})  # fmt: skip
 # What goes to every provider: the gateway's own lines, and the list.
-LISTED = frozenset(
-    b"host content-type content-length accept-encoding x-org accept accept-language user-agent "
-    b"idempotency-key traceparent tracestate x-request-id x-client-request-id http-referer x-title "
-    b"session-id thread-id conversation-id x-parent-session-id x-opencode-session".split()
-)
+LISTED = names_of(PASSING_OF_CLIENT) | {
+    b"host", b"content-type", b"content-length", b"accept-encoding", b"x-org",
+}  # fmt: skip
 PREFIXES = (b"openai-", b"anthropic-", b"x-stainless-", b"x-claude-code-", b"x-codex-", b"x-session-")
 PARAMETERS = frozenset(("k", "beta", "api-version", "after", "limit", "order", "include[]"))
-CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 _BASE = '[providers.{0}]\nbase_url = "http://p.example:81/v1"\nquery = {{ k = "v" }}\n{1}\n'
 _CONFIG = parse(
     '[models."a/m"]\n'
@@ -95,21 +92,15 @@ def test_one(data: bytes) -> None:
 
 def read_alike(data: bytes, head: RequestHead) -> None:
     llhttp = Llhttp(httptools.HttpRequestParser, data + b"\r\n\r\n", at_once=True)
-    assert llhttp.has_head, llhttp.error
-    assert llhttp.parser.get_http_version() == f"1.{head.minor}"
-    lower = [(name.lower(), value) for name, value in llhttp.fields]
-    lengths = [int(value) for name, value in lower if name == b"content-length"]
-    assert lengths == ([] if head.length is None else [head.length])
-    assert head.chunked == (b"transfer-encoding" in dict(lower))
+    lower, _ = check_framing(llhttp, head)
     other = H11(data + b"\r\n\r\n")
     if other.error or not other.messages:  # it refuses some that llhttp takes, and no framing hangs on it
         return
     event = other.messages[0][0]
     assert event.method == head.method
     assert event.target == llhttp.target
-    assert dict(event.headers).get(b"content-length") == (
-        None if head.length is None else dict(lower)[b"content-length"]
-    )
+    length = None if head.length is None else dict(lower)[b"content-length"]
+    assert dict(event.headers).get(b"content-length") == length
 
 
 def check_sent(provider: Provider, head: RequestHead) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httptools
 
-from tests.fuzz.source import H11, Llhttp, pieces
+from tests.fuzz.source import pieces
 from tests.fuzz.wire import Wire, sent_on
+from tests.support.oracles import H11, Llhttp
 
 # Byte 0: 1: HTTP/1.0; 2: a stream, whose usage is asked for where the provider is b; 4: keep-alive said;
 # 8, 16: which model; 32: the provider resets in place of closing. Byte 1: how what follows is cut.
@@ -57,10 +58,9 @@ def exchange(wire: Wire, flags: int, how: int, answer: bytes) -> None:
     body = b'{"model":"%b","stream":%b}' % (MODELS[flags >> 3 & 3], b"true" if flags & 2 else b"false")
     minor = b"0" if flags & 1 else b"1"
     kept = b"Connection: keep-alive\r\n" if flags & 4 else b""
-    wire.send(
-        b"POST /v1/chat/completions HTTP/1.%b\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b"
-        % (minor, kept, len(body), body)
-    )
+    wire.send(b"POST /v1/chat/completions HTTP/1.%b\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        minor, kept, len(body), body,
+    ))  # fmt: skip
     for piece in pieces(answer, how):
         connection = wire.busy()
         if connection is None:

@@ -62,7 +62,7 @@ def test_one(data: bytes) -> None:
 def check(usage: Usage | None) -> None:
     if usage is None:
         return
-    given, cached, written, output, reasoning, estimated, audio_input, audio_output = usage
+    given, cached, written, output, reasoning, estimated, audio_input, audio_output = usage.counts()
     for count in (given, cached, written, output, reasoning, audio_input, audio_output):
         assert type(count) is int
         assert count >= 0

@@ -40,9 +40,8 @@ def chat(rest: str) -> tuple[Response, int]:
     evil = evil_in((name, str(value)) for name, value in request.environ.items() if name.startswith("HTTP_"))
     found = [
         tried("get_json(force=True)", lambda: request.get_json(force=True)),
-        tried("get_json()", request.get_json),
-        tried("form", lambda: request.form.to_dict() or None),
-    ]
+        tried("get_json()", request.get_json), tried("form", lambda: request.form.to_dict() or None),
+    ]  # fmt: skip
     told = [{**one, "evil": evil} for one in found if one is not None]
     READINGS.extend(told)
     return jsonify({}), 200 if told else 400

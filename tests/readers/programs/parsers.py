@@ -19,7 +19,7 @@ import rapidjson
 import simdjson
 import simplejson
 import ujson
-from reading import WORDS, reading
+from reading import first_of_each, reading
 
 COMMENTS = rapidjson.PM_COMMENTS | rapidjson.PM_TRAILING_COMMAS
 NUMBERS = rapidjson.NM_NAN | rapidjson.NM_NATIVE
@@ -37,13 +37,6 @@ class Chat(msgspec.Struct):
 
 def struct(body: bytes) -> Any:
     return msgspec.to_builtins(msgspec.json.decode(body, type=Chat, strict=False))
-
-
-def first_of_each(body: bytes) -> Any:
-    """simdjson finds the first of several keys; as a dictionary they are the last."""
-    found = simdjson.Parser().parse(body)
-    known = set(found.keys())
-    return {key: found[key] for key in ("model", "stream", *WORDS) if key in known}
 
 
 def first_wins(body: bytes) -> Any:
@@ -74,23 +67,18 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "json.loads(bytes)": json.loads,
     "json.loads(text)": lambda body: json.loads(body.decode("utf-8-sig", "replace")),
     "json, not strict": lambda body: json.loads(body.decode("utf-8", "ignore"), strict=False),
-    "json, the first of several keys": first_wins,
-    "json, the first object": first_object,
-    "orjson": orjson.loads,
-    "msgspec": msgspec.json.decode,
-    "msgspec struct": struct,
+    "json, the first of several keys": first_wins, "json, the first object": first_object,
+    "orjson": orjson.loads, "msgspec": msgspec.json.decode, "msgspec struct": struct,
     "simdjson": lambda body: simdjson.Parser().parse(body, True),
-    "simdjson, the first of several keys": first_of_each,
+    "simdjson, the first of several keys": lambda body: first_of_each(simdjson.Parser().parse(body)),
     "ujson": ujson.loads,
-    "simplejson": simplejson.loads,
-    "rapidjson": rapidjson.loads,
+    "simplejson": simplejson.loads, "rapidjson": rapidjson.loads,
     "rapidjson with comments": lambda body: rapidjson.loads(body, parse_mode=COMMENTS, number_mode=NUMBERS),
-}
+}  # fmt: skip
 # Of a provider with case_insensitive_keys.
-FOLDING: dict[str, Callable[[bytes], Any]] = {
-    "keys in either case": folded,
-    "keys in either case, the first of several": folded_first,
-}
+FOLDING: dict[
+    str, Callable[[bytes], Any],
+] = {"keys in either case": folded, "keys in either case, the first of several": folded_first}  # fmt: skip
 # In Python, and slow: not for what is long.
 LENIENT = {"json5": lambda body: json5.loads(body.decode("utf-8", "replace"))}
 LENIENT_BYTES = 4096

@@ -23,12 +23,14 @@ def reading(how: str, found: Any, query: Mapping[str, Any] | None = None) -> dic
     limits = {word: number(said[word]) for word in WORDS if said.get(word) is not None}
     model = said.get("model")
     return {
-        "how": how,
-        "model": text_of(model),
-        "limits": limits,
-        "stream": bool(said.get("stream")),
-        "evil": [],
-    }
+        "how": how, "model": text_of(model), "limits": limits, "stream": bool(said.get("stream")), "evil": [],
+    }  # fmt: skip
+
+
+def first_of_each(found: Any) -> dict[str, Any]:
+    """What simdjson finds of an object: the first of several keys, where as a dictionary it has the last."""
+    known = set(found.keys())
+    return {key: found[key] for key in ("model", "stream", *WORDS) if key in known}
 
 
 def text_of(model: Any) -> str | None:

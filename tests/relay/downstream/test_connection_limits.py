@@ -27,11 +27,9 @@ class Transport:
 def gateway(most: int = 100, per_client: int = 0, *, elsewhere: int = 0, draining: bool = False) -> Any:
     server = ServerConfig(max_connections=most, max_connections_per_client=per_client)
     return SimpleNamespace(
-        config=SimpleNamespace(server=server),
-        timeouts=TimeoutsConfig(),
-        connections_elsewhere=elsewhere,
+        config=SimpleNamespace(server=server), timeouts=TimeoutsConfig(), connections_elsewhere=elsewhere,
         draining=draining,
-    )
+    )  # fmt: skip
 
 
 def enter(door: ConnectionLimits, connection: Any, gateway: Any, transport: Any = None) -> str:

@@ -41,6 +41,11 @@ best = ["mock/big", "other/free"]
 """
 
 
+@pytest.fixture(name="server")
+async def _server(start):
+    return await start(TEXT, MOCK_KEY="k")
+
+
 async def ask(server, request: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
     """One request on a connection of its own."""
     client = await RawClient.connect(server)
@@ -68,8 +73,7 @@ def check_error(answer, status: int, type: str, code: str | None) -> dict:
     return error
 
 
-async def test_the_rows_of_models(start):
-    server = await start(TEXT, MOCK_KEY="k")
+async def test_the_rows_of_models(server):
     status, fields, body = await get(server, "/v1/models")
     assert status == 200
     assert fields[b"content-type"] == b"application/json"
@@ -83,60 +87,34 @@ async def test_the_rows_of_models(start):
     assert {"chat", "completions", "embeddings", "vision", "tools"} <= none.keys()
     created = rows["mock/big"]["created"]
     assert isinstance(created, int)
-    assert rows["mock/big"] == {
-        "id": "mock/big",
-        "object": "model",
-        "created": created,
-        "owned_by": "mock",
-        "context_window": 1000,
-        "max_output_tokens": 100,
+    big = {
+        "id": "mock/big", "object": "model", "created": created, "owned_by": "mock",
+        "context_window": 1000, "max_output_tokens": 100,
         "capabilities": none | {"chat": True, "completions": True, "vision": True},
         "pricing": {"input": 2.5, "output": 10},
-    }
+    }  # fmt: skip
+    assert rows["mock/big"] == big
+    assert rows["best"] == big | {"id": "best", "owned_by": "tokenhub", "pricing": None}
     assert rows["mock/free"]["pricing"] is None
     assert rows["mock/free"]["context_window"] is None
     assert rows["mock/vectors"]["capabilities"] == none | {"embeddings": True}
-    assert rows["best"] == {
-        "id": "best",
-        "object": "model",
-        "created": created,
-        "owned_by": "tokenhub",
-        "context_window": 1000,
-        "max_output_tokens": 100,
-        "capabilities": none | {"chat": True, "completions": True, "vision": True},
-        "pricing": None,
-    }
     assert (await get(server, "/models"))[2] == body
 
 
-@pytest.mark.parametrize("prefix", ["/v1", ""])
-@pytest.mark.parametrize("id", ["mock/big", "mock%2Fbig", "best", "free", "big"])
-async def test_one_model(start, prefix, id):
-    server = await start(TEXT, MOCK_KEY="k")
-    status, _, body = await get(server, f"{prefix}/models/{id}")
-    row = json.loads(body)
-    assert (status, row["id"], row["object"]) == (200, id.replace("%2F", "/"), "model")
-    if "/" in row["id"]:
-        assert row in json.loads((await get(server, "/v1/models"))[2])["data"]
-
-
-@pytest.mark.parametrize("id", ["mock/small", "MOCK/BIG", "a%20b", "%C3%A9", "mock/big/"])
-async def test_an_unknown_model(start, id):
-    server = await start(TEXT, MOCK_KEY="k")
+@pytest.mark.parametrize(
+    ("id", "nearest"),
+    [("mock/small", ...), ("MOCK/BIG", "mock/big"), ("a%20b", ...), ("%C3%A9", ...), ("mock/big/", ...),
+     ("bset", "best"), ("qqqqqq", None)],
+)  # fmt: skip
+async def test_an_unknown_model_is_told_the_nearest(server, id, nearest):
     error = check_error(await get(server, f"/v1/models/{id}"), 404, "not_found_error", "model_not_found")
     assert error["param"] == "model"
+    if nearest is not ...:
+        assert ("Did you mean" in error["message"]) is (nearest is not None)
+        assert nearest is None or f"Did you mean '{nearest}'?" in error["message"]
 
 
-@pytest.mark.parametrize(("id", "nearest"), [("MOCK/BIG", "mock/big"), ("bset", "best"), ("qqqqqq", None)])
-async def test_an_unknown_model_is_told_the_nearest(start, id, nearest):
-    server = await start(TEXT, MOCK_KEY="k")
-    error = check_error(await get(server, f"/v1/models/{id}"), 404, "not_found_error", "model_not_found")
-    assert ("Did you mean" in error["message"]) is (nearest is not None)
-    assert nearest is None or f"Did you mean '{nearest}'?" in error["message"]
-
-
-async def test_healthz_and_readyz(start):
-    server = await start(TEXT, MOCK_KEY="k")
+async def test_healthz_and_readyz(server):
     healthy = {"status": "ok"}
     for path, answer in (("/healthz", healthy), ("/health", healthy), ("/readyz", {"status": "ready"})):
         status, fields, body = await get(server, path)
@@ -156,26 +134,22 @@ async def test_without_any_key_it_lives_but_is_not_ready(start):
     assert (await get(server, "/healthz"))[0] == 200
 
 
+READ, POST = b"GET,HEAD", b"POST"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/v1/chat/completions", b"POST"),
-        ("GET", "/embeddings", b"POST"),
-        ("DELETE", "/v1/responses", b"POST"),
-        ("OPTIONS", "/v1/chat/completions", b"POST"),
-        ("CONNECT", "/v1/responses", b"POST"),
-        ("post", "/v1/responses", b"POST"),
-        ("BREW", "/healthz", b"GET,HEAD"),
-        ("OPTIONS", "/v1/models", b"GET,HEAD"),
-        ("POST", "/v1/models", b"GET,HEAD"),
-        ("PUT", "/v1/models/mock/big", b"GET,HEAD"),
-        ("DELETE", "/healthz", b"GET,HEAD"),
-        ("POST", "/health", b"GET,HEAD"),
-        ("PATCH", "/readyz", b"GET,HEAD"),
+        ("GET", "/v1/chat/completions", POST), ("GET", "/embeddings", POST),
+        ("DELETE", "/v1/responses", POST),
+        ("OPTIONS", "/v1/chat/completions", POST), ("CONNECT", "/v1/responses", POST),
+        ("post", "/v1/responses", POST), ("BREW", "/healthz", READ), ("OPTIONS", "/v1/models", READ),
+        ("POST", "/v1/models", READ), ("PUT", "/v1/models/mock/big", READ), ("DELETE", "/healthz", READ),
+        ("POST", "/health", READ), ("PATCH", "/readyz", READ), ("CONNECT", "/healthz", READ),
+        ("get", "/healthz", READ),
     ],
-)
-async def test_a_wrong_method(start, method, path, allow):
-    server = await start(TEXT, MOCK_KEY="k")
+)  # fmt: skip
+async def test_a_wrong_method(server, method, path, allow):
     answer = await get(server, path, method, "Content-Length: 0\r\n")
     error = check_error(answer, 405, "invalid_request_error", "method_not_allowed")
     assert answer[1][b"allow"] == allow
@@ -191,8 +165,7 @@ async def test_a_wrong_method(start, method, path, allow):
      "/v1/models" + "/a" * 10_000, "/v1/models/" + "%2F" * 1000, "*"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_unknown_path(start, method, path):
-    server = await start(TEXT, MOCK_KEY="k")
+async def test_an_unknown_path(server, method, path):
     answer = await get(server, path, method, "Content-Length: 0\r\n" if method == "POST" else "")
     error = check_error(answer, 404, "not_found_error", "unknown_path")
     assert len(error["message"]) < 400
@@ -220,8 +193,7 @@ async def test_probes_are_answered_quietly(start, path):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_version_that_stands_twice_is_named(start, method):
-    server = await start(TEXT, MOCK_KEY="k")
+async def test_a_version_that_stands_twice_is_named(server, method):
     answer = await get(server, "/v1/v1/chat/completions", method, "Content-Length: 0\r\n")
     error = check_error(answer, 404, "not_found_error", "unknown_path")
     assert "has /v1 twice" in error["message"]
@@ -233,10 +205,8 @@ async def test_a_version_that_stands_twice_is_named(start, method):
     [("/v1/models", 200), ("/v1/models/best", 200), ("/healthz", 200), ("/health", 200), ("/readyz", 200),
      ("/v1/nothing", 404), ("/v1/models/none", 404), ("/v1/responses", 405)],
 )  # fmt: skip
-async def test_head_is_get_without_its_body(start, path, status):
-    server = await start(TEXT, MOCK_KEY="k")
+async def test_head_is_get_without_its_body(server, client, path, status):
     _, _fields, body = await get(server, path)
-    client = await RawClient.connect(server)
     for _ in range(2):  # and the next request is answered behind it
         await client.send(f"HEAD {path} HTTP/1.1\r\nHost: g\r\n\r\n".encode())
         lines = (await client.head()).split(b"\r\n")
@@ -247,40 +217,6 @@ async def test_head_is_get_without_its_body(start, path, status):
     await client.send(b"GET /healthz HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
     assert (await client.response())[2] == b'{"status":"ok"}'
     assert await client.rest() == b""
-
-
-async def test_every_answer_has_an_id_of_its_own(start):
-    server = await start(TEXT, MOCK_KEY="k")
-    ids = set()
-    for path in (
-        "/v1/models",
-        "/v1/models/best",
-        "/v1/models/none",
-        "/healthz",
-        "/readyz",
-        "/",
-        "/v1/responses",
-    ):
-        ids.add((await get(server, path))[1][b"x-inferoute-request-id"])
-    assert len(ids) == 7
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\nhello",
-        b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\n",
-        b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"POST /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
-        b'POST /no HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{"}',
-    ],
-    ids=["whole", "unsent", "chunked", "large", "broken"],
-)
-async def test_a_body_for_an_unknown_path(start, request_):
-    server = await start(TEXT, MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    await client.send(request_)
-    check_error(await client.response(), 404, "not_found_error", "unknown_path")
 
 
 KEPT = {
@@ -312,9 +248,7 @@ NEXT = b"GET /v1/models/best HTTP/1.1\r\nHost: g\r\n\r\n"
 
 
 @pytest.mark.parametrize("request_", KEPT.values(), ids=KEPT.keys())
-async def test_the_connection_is_kept(start, request_):
-    server = await start(TEXT, MOCK_KEY="k")
-    client = await RawClient.connect(server)
+async def test_the_connection_is_kept(client, request_):
     for _ in range(2):
         await client.send(request_ + NEXT)
         _, fields, _ = await client.response()
@@ -323,65 +257,19 @@ async def test_the_connection_is_kept(start, request_):
 
 
 @pytest.mark.parametrize("request_", CLOSED.values(), ids=CLOSED.keys())
-async def test_the_connection_is_closed(start, request_):
+async def test_the_connection_is_closed(client, request_):
     """One answer, and what stands behind the request is never one."""
-    server = await start(TEXT, MOCK_KEY="k")
-    client = await RawClient.connect(server)
     await client.send(request_ + NEXT)
     answered = await client.rest()
     assert answered.count(b"HTTP/1.1 ") == 1
     assert b"\r\nConnection: close\r\n" in answered
 
 
-async def test_a_body_that_comes_late(start):
-    server = await start(TEXT, MOCK_KEY="k")
-    client = await RawClient.connect(server)
+async def test_a_body_that_comes_late(client):
     await client.send(b"POST /no HTTP/1.1\r\nHost: g\r\nContent-Length: 50\r\n\r\nhello")
     assert (await client.response())[0] == 404
     await client.send(b"x" * 45 + NEXT)
     assert json.loads((await client.response())[2])["id"] == "best"
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n",
-        b"GET /healthz?" + b"q" * 20_000 + b" HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(190)) + b"\r\n",
-        b"GET /healthz HTTP/1.0\r\n\r\n",
-        b"GET http://gateway/healthz HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nX: \xff\xfe\r\n\r\n",
-        b"\r\nGET /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
-    ],
-    ids=["header", "query", "headers", "http-1.0", "absolute", "upgrade", "body", "latin-1", "empty-line"],
-)
-async def test_what_is_in_a_head_is_no_matter(start, request_):
-    server = await start(TEXT, MOCK_KEY="k")
-    status, fields, body = await ask(server, request_)
-    assert (status, json.loads(body)) == (200, {"status": "ok"})
-    assert b"x-inferoute-request-id" in fields
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"OPTIONS * HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: g\r\nExpect: tea\r\n\r\n",
-        b"CONNECT /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"PRI * HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"BREW /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
-        b"get /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
-    ],
-    ids=["asterisk", "expect", "connect", "http-2", "method", "lower-case"],
-)
-async def test_odd_requests_end_in_the_envelope_too(start, request_):
-    server = await start(TEXT, MOCK_KEY="k")
-    status, fields, body = await ask(server, request_)
-    assert 400 <= status < 500
-    assert json.loads(body)["error"]["type"] in ("invalid_request_error", "not_found_error")
-    assert b"x-inferoute-request-id" in fields
 
 
 async def test_requests_of_both_kinds_on_one_connection(provider, start):
@@ -397,14 +285,6 @@ async def test_requests_of_both_kinds_on_one_connection(provider, start):
         assert (status, json.loads(body)["id"]) == (200, "mock/big")
         assert (await client.response())[0] == 200
     assert provider.connections == 1
-
-
-async def test_a_request_that_comes_in_pieces(start):
-    server = await start(TEXT, MOCK_KEY="k")
-    client = await RawClient.connect(server)
-    for byte in b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n":
-        await client.send(bytes([byte]))
-    assert (await client.response())[0] == 200
 
 
 # ---------------------------------------------------------------------- what can be called

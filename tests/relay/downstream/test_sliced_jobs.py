@@ -1,4 +1,4 @@
-"""What is made over turns, and who waits for it. With real lists and clients: test_own_answers.py."""
+"""What is made over turns, and who waits for it. With real lists and clients: test_own_responses.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One attempt and its replacement: what is sent again, when it is late, what a client that leaves stops."""
+"""One attempt and its replacement: what is sent again, and when it is late.
+
+Faults, and clients that leave, are played in tests/system/test_matrix.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from time import monotonic
 
 import pytest
 
-from proxy.relay.exchange.exchange import CLIENT_LEFT
+from proxy.control.steps import done
 from tests.support.fakes import (
-    EVENT_STREAM,
     Call,
     RawClient,
     answers,
@@ -22,6 +24,7 @@ from tests.support.fakes import (
     post,
     until,
 )
+from tests.support.scripts import LAST, RESETS, Plays, answer
 from tests.support.two_providers import (
     SENT,
     Reply,
@@ -40,6 +43,7 @@ from tests.support.two_providers import (
 OK = answers(b'{"ok":1}')
 FAILS = answers(b'{"e":1}', b"500 Oops")
 TO_B = "X-Inferoute-Fallback: b/m"
+LARGE = b',"a":"' + b"x" * 5000 + b'"'
 
 
 # ---------------------------------------------------------------------- what is sent, and sent again
@@ -52,11 +56,9 @@ def as_chunks(data: bytes, size: int) -> bytes:
 CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n%b\r\n"
 
 
-async def test_a_chunked_request_fails_over(provider, other, start):
+async def test_a_chunked_request_fails_over(provider, other, client):
     provider.script, other.script = FAILS, OK
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
-    await client.send(CHUNKED % b"" + as_chunks(body(), 7) + b"0\r\n\r\n")
+    await client.send(CHUNKED % b"" + as_chunks(body(), 7) + LAST)
     assert Reply(*await client.response()).story == "a:500, b:200"
     assert [sent for _, sent in provider.seen + other.seen] == [SENT, SENT]
 
@@ -81,9 +83,9 @@ async def test_heads_differ_only_in_what_is_the_providers(provider, other, start
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("fault", ["reset", "500", "garbage"])
 async def test_an_upload_under_way_fails_over_with_what_came_and_what_follows(
-    provider, other, start, chunked, fault
+    provider, other, server, client, chunked, fault
 ):
-    whole = body("a/m", b',"a":"' + b"x" * 5000 + b'"')
+    whole = body("a/m", LARGE)
     cut = len(whole) - 1000
     failing = asyncio.Event()
 
@@ -91,18 +93,13 @@ async def test_an_upload_under_way_fails_over_with_what_came_and_what_follows(
         await call.head()
         await call.reader.readuntil(b"xxxx")
         await failing.wait()
-        if fault == "500":
-            await call.answer(b"early", b"500 Oops")
-            await call.gone()
-        elif fault == "garbage":
-            await call.send(b"what?\r\n\r\n")
-            await call.gone()
-        else:
+        if fault == "reset":
             call.reset()
+        else:
+            await call.send(answer(b"early", b"500 Oops") if fault == "500" else b"what?\r\n\r\n")
+            await call.gone()
 
     provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     extra = TO_B.encode() + b"\r\n"
     if chunked:
         await client.send(CHUNKED % extra + as_chunks(whole[:cut], 3000))
@@ -115,14 +112,11 @@ async def test_an_upload_under_way_fails_over_with_what_came_and_what_follows(
     for piece in (rest[:300], rest[300:]):
         await client.send(chunk(piece) if chunked else piece)
     if chunked:
-        await client.send(b"0\r\n\r\n")
+        await client.send(LAST)
     reply = Reply(*await client.response())
     assert (reply.status, reply.body) == (200, whole.replace(b'"a/m"', b'"m"'))
     assert reply.story == f"a:{'500' if fault == '500' else 'reset'}, b:200"
-    assert strikes(server) == [
-        int(fault == "500"),
-        0,
-    ]
+    assert strikes(server) == [int(fault == "500"), 0]
     await client.post(body("b/m"))
     assert (await client.response())[0] == 200  # framing was kept all along
 
@@ -147,25 +141,18 @@ async def test_what_comes_while_a_connection_is_dialled_waits(other, start):
         await writing
 
 
-async def test_an_early_failure_passes_where_nothing_can_follow(provider, other, start):
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.answer(b"early", b"500 Oops")
-        await call.gone()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
+@pytest.mark.parametrize("status", [b"500 Oops", b"413 Content Too Large"])
+async def test_an_early_failure_passes_where_nothing_can_follow(provider, other, server, client, status):
+    provider.script = Plays(answer(b"early", status), reads="head")
     await client.send(post(body("a/m") + b" " * 500_000)[:-400_000])
     reply = Reply(*await client.response())
-    assert (reply.status, reply.body, reply.story) == (500, b"early", "a:500")
+    assert (reply.status, reply.body, reply.story) == (int(status[:3]), b"early", f"a:{reply.status}")
     assert reply.fields[b"connection"] == b"close"
     assert await client.rest() == b""
     await until(lambda: are_open(server) == [0, 0])
     assert other.connections == 0
 
 
-LARGE = b',"a":"' + b"x" * 5000 + b'"'
 SMALL_LIMIT = '[routing]\nreplay_limit = "1KiB"'
 
 
@@ -193,11 +180,7 @@ async def test_what_was_not_sent_at_all_may_go_elsewhere_however_large(other, st
 
 
 async def test_an_upload_that_grows_beyond_the_replay_limit(provider, other, start):
-    async def script(call: Call) -> None:
-        await call.request()
-        call.reset()
-
-    provider.script = script
+    provider.script = RESETS
     server = await start(config(provider, other, tables=SMALL_LIMIT))
     client = await RawClient.connect(server)
     whole = post(body("a/m", LARGE), extra=TO_B.encode() + b"\r\n")
@@ -214,20 +197,23 @@ async def test_an_upload_that_grows_beyond_the_replay_limit(provider, other, sta
 # ---------------------------------------------------------------------- a kept connection that was closed
 
 
-async def once_then(call: Call, ending: str) -> None:
+def once_then(ending: str):
     """Answers; takes the next request on the same connection and goes away without a byte."""
-    await call.request()
-    await call.answer(b"%d" % call.number)
-    await call.request()
-    if ending == "reset":
-        call.reset()
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.answer(b"%d" % call.number)
+        await call.request()
+        if ending == "reset":
+            call.reset()
+
+    return script
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
 @pytest.mark.parametrize("name", ["a/m", "two"])
-async def test_a_stale_connection_is_redialled_for_free(provider, other, start, ending, name):
-    provider.script = lambda call: once_then(call, ending)
-    server = await start(config(provider, other))
+async def test_a_stale_connection_is_redialled_for_free(provider, other, server, ending, name):
+    provider.script = once_then(ending)
     # The second and third each find a stale one.
     for number, story in ((b"0", "a:200"), (b"1", "a:redial, a:200"), (b"2", "a:redial, a:200")):
         reply = await ask(server, name)
@@ -236,36 +222,11 @@ async def test_a_stale_connection_is_redialled_for_free(provider, other, start, 
     assert strikes(server) == [0, 0]
     assert deployment(server).row("chat", False).success.mean() == 1.0
     assert [seen["attempts"] for seen in rows(server)] == [1, 1, 1]
+    assert server.gateway.counters.redials == 2
+    assert done(server.gateway.count(False)).totals["further",] == (0, 0, 0, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "story"), [("a/m", "a:redial, a:reset"), ("two", "a:redial, a:reset, b:200")]
-)
-async def test_only_once(provider, other, start, name, story):
-    async def script(call: Call) -> None:
-        if call.number == 0:
-            await once_then(call, "close")
-        else:
-            await call.request()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    assert (await ask(server, name)).story == "a:200"
-    assert (await ask(server, name)).story == story
-    assert provider.connections == 2
-    assert strikes(server) == [1, 0]
-
-
-async def test_a_stale_connection_of_the_second_member_is_free_too(provider, other, start):
-    provider.script = FAILS
-    other.script = lambda call: once_then(call, "close")
-    server = await start(config(provider, other))
-    for story in ("a:500, b:200", "a:500, b:redial, b:200"):
-        assert (await ask(server)).story == story
-    assert strikes(server)[1] == 0
-
-
-async def test_a_redial_that_finds_nobody(provider, other, start):
+async def test_a_redial_that_finds_nobody(provider, server):
     async def script(call: Call) -> None:
         await call.request()
         await call.answer()
@@ -273,12 +234,11 @@ async def test_a_redial_that_finds_nobody(provider, other, start):
         await call.request()
 
     provider.script = script
-    server = await start(config(provider, other))
     assert (await ask(server)).story == "a:200"
     assert (await ask(server)).story == "a:redial, a:connect, b:200"
 
 
-async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider, other, start):
+async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider, server, client):
     stop = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -291,9 +251,7 @@ async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider,
             await call.gone()
 
     provider.script = script
-    server = await start(config(provider, other))
     assert (await ask(server, "a/m")).status == 200
-    client = await RawClient.connect(server)
     whole = post(body("a/m", LARGE))
     await client.send(whole[:-600])
     await sending(server)
@@ -309,9 +267,8 @@ async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider,
 
 
 @pytest.mark.parametrize(("asked", "limit"), [("5", "5"), ("100", "60"), ("0.5", "0.5")])
-async def test_the_time_limit_is_per_attempt_and_capped(provider, other, start, asked, limit):
+async def test_the_time_limit_is_per_attempt_and_capped(provider, other, server, asked, limit):
     provider.script = other.script = hangs
-    server = await start(config(provider, other))
     asking = asyncio.ensure_future(ask(server, "two", f"X-Inferoute-Timeout: {asked}"))
     for one in (provider, other):
         await until(lambda one=one: one.seen)
@@ -335,10 +292,8 @@ async def test_connecting_is_part_of_the_time(other, start):
         assert are_open(server, "a") == [0]
 
 
-async def test_the_time_begins_with_the_end_of_the_request(provider, other, start):
+async def test_the_time_begins_with_the_end_of_the_request(provider, server, client):
     provider.script = hangs
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     whole = post(body("a/m"))
     await client.send(whole[:-3])
     attempt = await sending(server)
@@ -348,20 +303,16 @@ async def test_the_time_begins_with_the_end_of_the_request(provider, other, star
     assert attempt.deadline_at - attempt.record.asked_at == pytest.approx(60)
     server.gateway.tick(attempt.deadline_at)
     reply = Reply(*await client.response())
+    assert reply.kind == (504, "provider_error", "provider_timeout")
     assert reply.error["message"] == "The provider 'a' did not answer within 60 s."
 
 
 async def test_a_slow_upload_is_not_the_providers_time(provider, other, start):
-    async def script(call: Call) -> None:
-        await call.request()
-        call.reset()
-
-    provider.script = script
+    provider.script = RESETS
     tables = '[server]\nlisten = ["127.0.0.1:0"]\nserver_timing = true'
     server = await start(config(provider, other, tables=tables))
     client = await RawClient.connect(server)
-    extra = f"{TO_B}\r\nX-Inferoute-Timeout: 0.05\r\n".encode()
-    whole = post(body("a/m"), extra=extra)
+    whole = post(body("a/m"), extra=f"{TO_B}\r\nX-Inferoute-Timeout: 0.05\r\n".encode())
     await client.send(whole[:-3])
     await sending(server)
     await asyncio.sleep(0.2)  # longer than all attempts together may take
@@ -392,19 +343,7 @@ async def test_a_provider_that_takes_nothing_of_an_upload(provider, other, start
     await writing
 
 
-# ---------------------------------------------------------------------- the client leaves
-
-
-async def test_while_connecting(other, start):
-    with blackhole() as url:
-        server = await start(config(url, other))
-        client = await RawClient.connect(server)
-        await client.post(body())
-        await until(lambda: are_open(server) == [1, 0])
-        client.close()
-        await until(lambda: are_open(server) == [0, 0])
-        assert gone(server) == (CLIENT_LEFT, 0)
-        assert other.connections == 0
+# ---------------------------------------------------------------------- the request itself
 
 
 def gone(server) -> tuple[int, float | None]:
@@ -418,106 +357,15 @@ def gone(server) -> tuple[int, float | None]:
     return rows(server)[0]["status"], sum(strikes(server))
 
 
-@pytest.mark.parametrize("name", ["a/m", "two"])
-async def test_while_waiting(provider, other, start, name):
-    left = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.gone()
-        left.set()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
-    await client.post(body(name))
-    await until(lambda: provider.seen)
-    client.close()
-    await asyncio.wait_for(left.wait(), 5)
-    assert gone(server) == (CLIENT_LEFT, 0)
-    assert are_open(server) == [0, 0]
-    assert other.connections == 0
-
-
-async def test_while_the_second_is_asked(provider, other, start):
-    provider.script, other.script = FAILS, hangs
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
-    await client.post(body())
-    await until(lambda: other.seen)
-    client.close()
-    await until(lambda: are_open(server) == [0, 0])
-    (seen,) = rows(server)
-    assert (seen["status"], seen["failed_attempts"].rpartition(":")[0]) == (CLIENT_LEFT, "a:500")
-    assert strikes(server) == [1, 0]
-
-
-@pytest.mark.parametrize("told", [b"data: a\n\n", b"data: a\n", b""])
-async def test_within_the_answer(provider, other, start, told):
-    left = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(EVENT_STREAM + (chunk(told) if told else b""))
-        await call.gone()
-        left.set()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
-    await client.post(body())
-    await client.head()
-    client.close()
-    await asyncio.wait_for(left.wait(), 5)
-    assert gone(server) == (200, 0)
-    assert other.connections == 0
-
-
-@pytest.mark.parametrize(
-    "last", [b"data: [DONE]\n\n", b'event: message_stop\ndata: {"type":"message_stop"}\n\n']
-)
-async def test_after_the_last_event_it_has_finished_and_not_left(provider, other, start, last):
-    usage = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}}\n\n'
-    left = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(usage, last, end=False)
-        await call.gone()
-        left.set()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
-    await client.post(body("two", b',"stream":true'))
-    await client.reader.readuntil(last)
-    client.close()
-    await asyncio.wait_for(left.wait(), 5)
-    row = deployment(server).row("chat", True)
-    assert (row.success.mean(), row.in_flight) == (1.0, 0)
-    (seen,) = rows(server)
-    assert (seen["status"], seen["attempts"], seen["output_tokens"]) == (200, 1, 7)
-    assert seen["usage_source"] == "provider"
-
-
-async def test_a_request_that_is_wrong_after_all_stops_what_runs(provider, other, start):
-    left = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.gone()
-        left.set()
-
-    provider.script = script
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
+async def test_a_request_that_is_wrong_after_all_stops_what_runs(provider, other, server, client):
+    provider.script = Plays(reads="head")
     whole = post(body("a/m", b',"model":"b/m"'), extra=TO_B.encode() + b"\r\n")
     at = whole.index(b',"model":"b/m"')
     await client.send(whole[:at])
     await until(lambda: provider.connections)
     await client.send(whole[at:])
     assert (await client.response())[0] == 400
-    await asyncio.wait_for(left.wait(), 5)
+    await asyncio.wait_for(provider.script.left.wait(), 5)
     assert gone(server) == (400, 0)
     assert other.connections == 0
 
@@ -540,10 +388,8 @@ async def test_its_name_says_what_it_does(provider, other, start):
 @pytest.mark.parametrize(
     ("size", "pieces", "patient"), [(1_000, 1, False), (40_000, 1, True), (1_000, 2, True)]
 )
-async def test_a_provider_may_read_a_large_body_late(provider, other, start, size, pieces, patient):
+async def test_a_provider_may_read_a_large_body_late(provider, server, client, size, pieces, patient):
     """And no body that comes in pieces is known to be small."""
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     whole = post(body("a/m", b',"a":"' + b"x" * size + b'"'))
     if pieces == 2:
         await client.send(whole[:-100])
@@ -559,10 +405,8 @@ async def test_a_provider_may_read_a_large_body_late(provider, other, start, siz
 # ---------------------------------------------------------------------- what is nobody's fault but ours
 
 
-async def test_no_descriptor_for_a_provider_is_no_strike(provider, other, start):
+async def test_no_descriptor_for_a_provider_is_no_strike(provider, other, server, client):
     provider.script = other.script = OK
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     await until(lambda: server.gateway.connections)
     with no_descriptors():
         await client.post(body("a/m"))
@@ -575,10 +419,10 @@ async def test_no_descriptor_for_a_provider_is_no_strike(provider, other, start)
     assert (await client.response())[0] == 200
 
 
-async def test_a_member_with_a_connection_is_asked_where_no_other_can_be_opened(provider, other, start):
+async def test_a_member_with_a_connection_is_asked_where_no_other_can_be_opened(
+    provider, other, server, client
+):
     provider.script = other.script = OK
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     await client.post(body("b/m"))
     assert (await client.response())[0] == 200
     with no_descriptors():

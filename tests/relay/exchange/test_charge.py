@@ -19,7 +19,8 @@ from proxy.usage.tokens import Usage
 from proxy.wire.framing import LengthBody
 from proxy.wire.response import Answer
 from proxy.wire.response_head import read_response_head
-from tests.support.fakes import EVENT_STREAM, Call, RawClient, chunk, until
+from tests.support.fakes import RawClient, chunk, until
+from tests.support.scripts import LAST, head, says
 from tests.support.two_providers import rows
 
 CONFIG = parse(
@@ -31,19 +32,34 @@ GZIPPED = gzip.compress(USAGE, mtime=0)  # parameters are the same in every proc
 EVENTS = b"data: {}\n\ndata: " + USAGE + b"\n\ndata: [DONE]\n\n"
 
 
+STREAM = b"Content-Type: text/event-stream"
+
+
+def passed(
+    body: bytes, *lines: bytes, status: bytes = b"200 OK", whole: int | None = None, cuts: int = 1 << 20
+) -> Answer:
+    """An answer of which a body has passed, in pieces of ``cuts``, of ``whole`` bytes that it has."""
+    framing = LengthBody(len(body) if whole is None else whole)
+    answer = Answer(read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines))), framing, 1)
+    for at in range(0, len(body), cuts):
+        framing.feed(body[at : at + cuts])
+        answer.pass_on(body[at : at + cuts])
+    return answer
+
+
+def record_of(
+    endpoint: str = "chat", streamed: bool = True, model: ModelConfig = CONFIG.models["p/m"]
+) -> Record:
+    """Of an attempt that was asked at 1.0."""
+    return Record(Deployment(model, CONFIG.providers["p"], usable=True), endpoint, streamed, 1.0)
+
+
 def told(
     status: bytes, body: bytes, *lines: bytes, prices: bool = True
 ) -> tuple[Row, tuple[Usage | None, int | None]]:
-    model = CONFIG.models["p/m"]
-    if not prices:
-        model = ModelConfig("p/m", "p", "m")
-    record = Record(Deployment(model, CONFIG.providers["p"], usable=True), "chat", True, 1.0)
+    record = record_of(model=CONFIG.models["p/m"] if prices else ModelConfig("p/m", "p", "m"))
     record.first_byte(3.0)
-    framing = LengthBody(len(body))
-    answer = Answer(read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines))), framing, 1)
-    framing.feed(body)
-    answer.pass_on(body)
-    result = account(record, answer, "chat", 4000, 2.0, 5.0)
+    result = account(record, passed(body, *lines, status=status), "chat", 4000, 2.0, 5.0)
     assert record.is_over
     assert (record.row.in_flight, record.row.awaiting) == (0, 0)
     return record.row, result
@@ -61,7 +77,7 @@ def test_a_plain_answer():
 
 
 def test_a_stream_teaches_its_pace_too():
-    row = finished(b"200 OK", EVENTS, b"Content-Type: text/event-stream").snapshot(5.0)
+    row = finished(b"200 OK", EVENTS, STREAM).snapshot(5.0)
     assert row["usd_per_request"] == pytest.approx(0.003)
     assert row["output_tokens_per_s"] == pytest.approx(50)
 
@@ -79,9 +95,9 @@ def test_a_requests_own_mistake_is_a_success_of_the_provider(status):
     [
         (b"200 OK", USAGE, (), True, (Usage(1000, 0, 0, 100), 3_000_000)),
         (b"200 OK", USAGE, (), False, (Usage(1000, 0, 0, 100), None)),
-        (b"200 OK", EVENTS, (b"Content-Type: text/event-stream",), True, (Usage(1000, 0, 0, 100), 3_000_000)),
+        (b"200 OK", EVENTS, (STREAM,), True, (Usage(1000, 0, 0, 100), 3_000_000)),
         (b"200 OK", b"{}", (), True, (None, None)),
-        (b"200 OK", b"data: [DONE]\n\n", (b"Content-Type: text/event-stream",), True, (None, None)),
+        (b"200 OK", b"data: [DONE]\n\n", (STREAM,), True, (None, None)),
         (b"200 OK", USAGE, (b"Content-Encoding: gzip",), True, (None, None)),
         (b"400 Bad", USAGE, (), True, (None, None)),
     ],
@@ -94,45 +110,29 @@ def test_what_is_handed_back(status, body, lines, prices, result):
 
 def test_what_is_over_already_is_not_ended_twice():
     """A client that left after the last event: its attempt was ended by that."""
-    record = Record(Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), "chat", True, 1.0)
+    record = record_of()
     record.left(2.0)
-    framing = LengthBody(len(USAGE))
-    answer = Answer(read_response_head(b"HTTP/1.1 200 OK"), framing, 1)
-    framing.feed(USAGE)
-    answer.pass_on(USAGE)
-    assert account(record, answer, "chat", 4000, 2.0, 5.0)[1] == 3_000_000
+    assert account(record, passed(USAGE), "chat", 4000, 2.0, 5.0)[1] == 3_000_000
     assert (record.row.in_flight, record.row.finished_count) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"),
-    [(b"gzip", GZIPPED), (b"X-GZip", GZIPPED), (b"deflate", zlib.compress(USAGE))],
+    ("encoding", "body"), [(b"gzip", GZIPPED), (b"X-GZip", GZIPPED), (b"deflate", zlib.compress(USAGE))]
 )
 def test_a_compressed_answer_that_can_be_decoded(encoding, body):
     _, found = told(b"200 OK", body, b"Content-Encoding: " + encoding)
     assert found == (Usage(1000, 0, 0, 100), 3_000_000)
-    stream = b"Content-Type: text/event-stream"
-    _, found = told(b"200 OK", gzip.compress(EVENTS), b"Content-Encoding: gzip", stream)
+    _, found = told(b"200 OK", gzip.compress(EVENTS), b"Content-Encoding: gzip", STREAM)
     assert found == (Usage(1000, 0, 0, 100), 3_000_000)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_the_usage_of_a_compressed_answer_that_passes(provider, start, streamed):
     body = gzip.compress(EVENTS if streamed else USAGE)
-    extra = b"Content-Encoding: gzip\r\n"
-
-    async def script(call: Call) -> None:
-        head, _ = await call.request()
-        assert b"\r\nAccept-Encoding: gzip\r\n" in head
-        if streamed:
-            await call.send(EVENT_STREAM[:-2] + extra + b"\r\n")
-            for i in range(0, len(body), 7):
-                await call.send(chunk(body[i : i + 7]))
-            await call.send(b"0\r\n\r\n")
-        else:
-            await call.answer(body, extra=extra)
-
-    provider.script = script
+    lines = [b"Content-Encoding: gzip", b"Transfer-Encoding: chunked"]
+    if streamed:
+        lines.append(STREAM)
+    provider.script = says(head(*lines), *(chunk(body[i : i + 7]) for i in range(0, len(body), 7)), LAST)
     server = await start(
         f'[providers.p]\nbase_url = "{provider.url}"\nauth = "none"\ncompression = "pass"\n'
         '[models."p/m"]\ninput_price = 2\noutput_price = 10\n'
@@ -141,6 +141,7 @@ async def test_the_usage_of_a_compressed_answer_that_passes(provider, start, str
     await client.post(b'{"model":"m","messages":[]}', extra=b"Accept-Encoding: gzip\r\n")
     status, fields, got = await client.response()
     assert (status, fields[b"content-encoding"], got) == (200, b"gzip", body)
+    assert b"\r\nAccept-Encoding: gzip\r\n" in provider.seen[0][0]
     await until(lambda: server.gateway.endings.recent)
     (row,) = rows(server)
     assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (1000, 100, pytest.approx(0.003))
@@ -151,44 +152,6 @@ def test_a_compressed_answer_teaches_nothing_but_its_success():
     row = finished(b"200 OK", USAGE, b"Content-Encoding: gzip")
     assert row.success.mean() == 1.0
     assert row.snapshot(5.0)["usd_per_request"] is None
-
-
-REAL = {"input_tokens": 1000, "output_tokens": 100}
-FALSE = {"input_tokens": 1, "output_tokens": 1}
-FILL = [{"type": "text", "text": "x" * 200}] * 200  # 40 KB
-
-
-@pytest.mark.parametrize("size", [1, 10, 200])
-@pytest.mark.parametrize("place", ["before", "behind", "both"])
-@pytest.mark.parametrize("cuts", [1 << 20, 4000])
-async def test_what_a_tool_is_called_with_is_no_usage(provider, start, size, place, cuts):
-    call = {"type": "tool_use", "input": {"usage": FALSE, "a": [{"usage": FALSE}]}}
-    fill = FILL[:size]
-    content = (
-        [call, *fill] if place == "before" else [*fill, call] if place == "behind" else [call, *fill, call]
-    )
-    for members in ({"usage": REAL, "content": content}, {"content": content, "usage": REAL}):
-        body = json.dumps({"id": "x", **members}).encode()
-
-        async def script(call: Call, body: bytes = body) -> None:
-            await call.request()
-            await call.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            await call.send(b"Content-Length: %d\r\n\r\n" % len(body))
-            for at in range(0, len(body), cuts):
-                await call.send(body[at : at + cuts])
-            raise ConnectionError
-
-        provider.script = script
-        server = await start(
-            f'[providers.p]\nbase_url = "{provider.url}"\nauth = "none"\nendpoints = ["messages"]\n'
-            '[models."p/m"]\ninput_price = 2\noutput_price = 10\ncapabilities = ["messages"]\n'
-        )
-        client = await RawClient.connect(server)
-        await client.post(b'{"model":"m","max_tokens":4000,"messages":[]}', b"/v1/messages")
-        assert (await client.response())[2] == body
-        await until(lambda server=server: server.gateway.endings.recent)
-        (row,) = rows(server)
-        assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (1000, 100, "provider")
 
 
 @pytest.mark.parametrize("lines", [(), (b"Content-Type: text/plain",), (b"Content-Type: application/json",)])
@@ -202,10 +165,10 @@ def test_a_stream_that_does_not_say_so(lines, begin):
 
 def record_at(pace: float = 0.0, endpoint: str = "chat", streamed: bool = True, samples: int = 3) -> Record:
     """One that was asked at 1.0, of a member that was seen to write so many tokens a second."""
-    deployment = Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True)
+    record = record_of(endpoint, streamed)
     for _ in range(samples if pace else 0):
-        deployment.row("chat", True).paced(1.0, pace, "somebody")
-    return Record(deployment, endpoint, streamed, 1.0)
+        record.deployment.row("chat", True).paced(1.0, pace, "somebody")
+    return record
 
 
 def output_of(record: Record, answer: Answer | None, most: Most, now: float, *, is_over: bool = False) -> int:
@@ -238,12 +201,7 @@ def test_a_member_of_which_nothing_is_known():
 def stream_of(*events: bytes, done: bool = False) -> Answer:
     """A stream of which so much has passed."""
     body = b"".join(b"data: %b\n\n" % event for event in events)
-    framing = LengthBody(len(body) + (0 if done else 1))
-    head = read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
-    answer = Answer(head, framing, 1)
-    framing.feed(body)
-    answer.pass_on(body)
-    return answer
+    return passed(body, STREAM, whole=len(body) + (0 if done else 1))
 
 
 WORD = b'{"choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}'
@@ -257,10 +215,7 @@ def test_a_member_of_which_nothing_is_known_is_judged_by_the_answer_itself():
     assert output_of(record, stream_of(*[WORD] * 40), Most(10, 9000), 3.0) == 80
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words", "tokens"),
-    [(10.0, 20, 1000), (0.3, 20, 30), (0.1, 20, 20)],
-)
+@pytest.mark.parametrize(("seconds", "words", "tokens"), [(10.0, 20, 1000), (0.3, 20, 30), (0.1, 20, 20)])
 def test_the_larger_of_text_and_time(seconds, words, tokens):
     for is_over in (False, True):
         found = output_of(
@@ -302,10 +257,7 @@ def test_which_usage_is_the_last_word(events, answers, told):
 @pytest.mark.parametrize("left", [0, 2, 3, 30])
 def test_half_a_usage_is_none(left):
     body = b"data: %b\n\n" % WORD + b"data: %b\n\n" % usage_event(7)
-    framing = LengthBody(len(body))
-    answer = Answer(read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream"), framing, 1)
-    framing.feed(body[: len(body) - left])
-    answer.pass_on(body[: len(body) - left])
+    answer = passed(body[: len(body) - left], STREAM, whole=len(body))
     assert answer.tells_all("chat") is (left <= 2)
 
 
@@ -357,11 +309,7 @@ def test_what_teaches_the_pace(words, usage, output_s, now, answers, learned):
 @pytest.mark.parametrize(("output", "learned"), [(127, []), (128, [64.0]), (9, [])])
 def test_what_plain_answers_teach_of_the_pace(output, learned):
     record = record_at(streamed=False)
-    body = b'{"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % output
-    framing = LengthBody(len(body))
-    answer = Answer(read_response_head(b"HTTP/1.1 200 OK"), framing, 1)
-    framing.feed(body)
-    answer.pass_on(body)
+    answer = passed(b'{"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % output)
     account(record, answer, "chat", 4000, 0.0, 3.0, Somebody())
     assert paces(record) == pytest.approx(learned)
 
@@ -376,33 +324,28 @@ def test_pictures_teach_no_tokens_a_byte_of_text(is_text):
     assert record.row.charges.ratios is not None  # the rest is learned all the same
 
 
-def test_an_answer_before_the_request_was_there_teaches_no_pace():
+@pytest.mark.parametrize("facts", [{"asked_at": 3.0}, {"held_s": 0.5}])
+def test_an_answer_before_the_request_was_there_and_held_time_teach_no_pace(facts):
     record = record_at()
-    record.asked_at = 3.0
-    account(record, stream_of(*[WORD] * 99, usage_event(99), done=True), "chat", 4000, 1.0, 3.0, Somebody())
-    assert paces(record) == []
-
-
-def test_held_time_teaches_nothing():
-    record = record_at()
-    record.held_s = 0.5
+    for name, value in facts.items():
+        setattr(record, name, value)
     account(record, stream_of(*[WORD] * 99, usage_event(99), done=True), "chat", 4000, 1.0, 3.0, Somebody())
     assert paces(record) == []
 
 
 def made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> Usage | None:
-    record = Record(
-        Deployment(CONFIG.models["p/m"], CONFIG.providers["p"], usable=True), endpoint, False, 1.0
-    )
+    record = record_of(endpoint, False)
     return estimated(record, answer, endpoint, most, 2.0, is_over=is_over, is_async=False)[0]
 
 
+@pytest.mark.parametrize("status", [b"204 None", b"205 Reset", b"300 Choices", b"307 There", b"404 No"])
+def test_what_is_no_answer_costs_nothing(status):
+    assert told(status, USAGE)[1] == (None, None)
+    assert made("chat", passed(b"", status=status), Most(10, 9000), is_over=True) is None
+
+
 def sound(size: int, whole: int) -> Answer:
-    framing = LengthBody(whole)
-    answer = Answer(read_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg"), framing, 1)
-    framing.feed(b"x" * size)
-    answer.pass_on(b"x" * size)
-    return answer
+    return passed(b"x" * size, b"Content-Type: audio/mpeg", whole=whole)
 
 
 @pytest.mark.parametrize("is_over", [True, False])

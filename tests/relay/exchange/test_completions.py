@@ -14,6 +14,7 @@ from proxy.relay.exchange.completions import Completions
 from proxy.storage import ledger_files as ledger_module
 from tests.support.fakes import Call, RawClient, ScriptedProvider, until
 from tests.support.keys import BODY, CONFIG, admin, bearer, make
+from tests.support.scripts import answer, says
 
 ANSWER = json.dumps({"usage": {"prompt_tokens": 4, "completion_tokens": 6}}).encode()
 
@@ -148,11 +149,7 @@ class Held:
     """A gateway that holds the end of an answer until it is told to let go."""
 
     async def begin(self, start: Any, provider: ScriptedProvider, folder: Path) -> None:
-        async def script(call: Call) -> None:
-            await call.request()
-            await call.answer(ANSWER)
-
-        provider.script = script
+        provider.script = says(answer(ANSWER))
         self.folder = folder
         self.server = await start(config(provider, folder))
         _, self.secret = await make(self.server, concurrency=1)
@@ -175,9 +172,14 @@ class Held:
         return [json.loads(line)["status"] for file in files for line in file.read_bytes().splitlines()]
 
 
-async def test_a_client_that_leaves_while_its_answer_is_held(start, tmp_path, provider):
-    held = Held()
-    await held.begin(start, provider, tmp_path)
+@pytest.fixture
+async def held(start, provider, tmp_path) -> Held:
+    made = Held()
+    await made.begin(start, provider, tmp_path)
+    return made
+
+
+async def test_a_client_that_leaves_while_its_answer_is_held(held):
     held.client.close()
     await until(lambda: not held.server.gateway.connections)
     assert held.statuses() == []
@@ -187,14 +189,10 @@ async def test_a_client_that_leaves_while_its_answer_is_held(start, tmp_path, pr
     assert row["month"]["tokens"] == 10
     client = await held.ask()  # what it held of the key's limits is free
     assert (await client.response())[0] == 200
-    client.close()
 
 
-async def test_what_is_held_when_the_gateway_stops_is_accounted_for(start, tmp_path, provider):
-    held = Held()
-    await held.begin(start, provider, tmp_path)
+async def test_what_is_held_when_the_gateway_stops_is_accounted_for(held):
     await held.server.close()
     assert held.statuses() == [200]
     held.let_go()
     assert held.statuses() == [200]
-    held.client.close()

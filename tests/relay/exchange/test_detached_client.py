@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from proxy.relay.exchange import detached_client
 from tests.support.fakes import Call, RawClient, chunk, until
 from tests.support.keys import bearer, make
+from tests.support.scripts import LAST, Plays, begun, says
 from tests.support.two_providers import rows
 
 TEXT = """
@@ -39,8 +41,8 @@ class Slow:
     async def stream(self, call: Call) -> None:
         await call.request()
         await call.stream(EVENT, end=False)
-        waiting = asyncio.get_running_loop().create_task(self.go_on.wait())
-        left = asyncio.get_running_loop().create_task(call.reader.read())
+        waiting = asyncio.ensure_future(self.go_on.wait())
+        left = asyncio.ensure_future(call.reader.read())
         await asyncio.wait((waiting, left), return_when=asyncio.FIRST_COMPLETED)
         if left.done():
             self.was_left.set()
@@ -48,9 +50,7 @@ class Slow:
             return
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        for event in (EVENT, USAGE, DONE):
-            await call.send(chunk(event))
-        await call.send(b"0\r\n\r\n")
+        await call.send(b"".join(map(chunk, (EVENT, USAGE, DONE))) + LAST)
         await call.gone()
 
     async def think(self, call: Call) -> None:
@@ -69,156 +69,134 @@ def text(provider, idle: str = "60s") -> str:
     return TEXT.format(url=provider.url, idle=idle)
 
 
-async def leave_a_stream(server, model: bytes) -> None:
+@pytest.fixture(name="server")
+async def _server(provider, start):
+    return await start(text(provider))
+
+
+async def leave(
+    server, model: bytes = b"patient", *, seen: bytes = EVENT, more: bytes = b"", extra: bytes = b""
+):
+    """A client that asks for a stream and leaves once it has seen an event."""
     client = await RawClient.connect(server)
-    await client.post(b'{"model":"%b","stream":true}' % model)
-    await client.reader.readuntil(EVENT)
+    await client.post(b'{"model":"%b","stream":true%b}' % (model, more), extra=extra)
+    await client.reader.readuntil(seen)
     client.close()
     await client.writer.wait_closed()
 
 
-async def test_the_providers_own_usage_is_read_to_the_end(provider, start, slow):
-    provider.script = slow.stream
-    server = await start(text(provider))
-    await leave_a_stream(server, b"patient")
+async def leave_waiting(server, provider) -> None:
+    """A client that leaves before the first byte."""
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"patient"}')
+    await until(lambda: provider.seen)
+    client.close()
+    await is_detached(server)
+
+
+async def is_detached(server) -> None:
     await until(lambda: server.gateway.detached == 1)
+
+
+async def finished(server, count: int = 1) -> dict[str, Any]:
+    """The row of the latest request, when so many are over."""
+    await until(lambda: len(rows(server)) == count)
+    return rows(server)[-1]
+
+
+async def test_the_providers_own_usage_is_read_to_the_end(provider, server, slow):
+    provider.script = slow.stream
+    await leave(server)
+    await is_detached(server)
     assert not rows(server)
     slow.go_on.set()
-    await until(lambda: rows(server))
+    row = await finished(server)
     assert server.gateway.detached == 0
     assert not server.gateway.connections
-    [row] = rows(server)
     assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (100, 50, "provider")
     assert row["usd"] == 0.0002
 
 
 @pytest.mark.parametrize("model", [b"hasty", b"a/m"])
-async def test_else_the_provider_is_left_at_once_and_an_estimate_charged(provider, start, slow, model):
+async def test_else_the_provider_is_left_at_once_and_an_estimate_charged(provider, server, slow, model):
     provider.script = slow.stream
-    server = await start(text(provider))
-    await leave_a_stream(server, model)
+    await leave(server, model)
     await asyncio.wait_for(slow.was_left.wait(), 5)
-    await until(lambda: rows(server))
-    [row] = rows(server)
-    assert row["usage_source"] == "estimated"
-    assert row["output_tokens"] >= 1
-    assert row["usd"] > 0
+    row = await finished(server)
+    assert (row["usage_source"], row["output_tokens"] >= 1, row["usd"] > 0) == ("estimated", True, True)
 
 
 @pytest.mark.parametrize("wish", [None, "cancel"])
-async def test_a_prompt_of_unknown_size_is_charged_by_the_providers_usage(provider, start, slow, wish):
+async def test_a_prompt_of_unknown_size_is_charged_by_the_providers_usage(provider, server, slow, wish):
     """Unless the key says that nobody waits for it: then it is charged as it was reserved."""
     provider.script = slow.stream
-    server = await start(text(provider))
     _, secret = await make(server, monthly_usd=1, on_disconnect=wish)
-    client = await RawClient.connect(server)
-    body = b'{"model":"a/m","stream":true,"messages":[{"file":{"file_id":"file-1"}}]}'
-    await client.post(body, extra=bearer(secret))
-    await client.reader.readuntil(EVENT)
-    client.close()
+    await leave(server, b"a/m", more=b',"messages":[{"file":{"file_id":"file-1"}}]', extra=bearer(secret))
     if wish is None:
-        await until(lambda: server.gateway.detached == 1)
+        await is_detached(server)
     slow.go_on.set()
-    await until(lambda: rows(server))
-    [row] = rows(server)
+    row = await finished(server)
     used = row["usage_source"], row["input_tokens"]
     assert used == (("provider", 100) if wish is None else ("estimated", 16_384))
 
 
-async def test_a_stream_that_has_said_its_end_is_finished(provider, start):
+@pytest.mark.parametrize("last", [DONE, b'event: message_stop\ndata: {"type":"message_stop"}\n\n'])
+async def test_a_stream_that_has_said_its_end_is_finished(provider, server, last):
     """The client that closes then has not left, and the provider that keeps silent is not waited for."""
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(EVENT, USAGE, DONE, end=False)
-        await call.gone()
-
-    provider.script = script
-    server = await start(text(provider))
-    client = await RawClient.connect(server)
-    await client.post(b'{"model":"patient","stream":true}')
-    await client.reader.readuntil(DONE)
-    client.close()
-    await until(lambda: rows(server))
-    [row] = rows(server)
-    assert (row["status"], row["output_tokens"], row["usage_source"]) == (200, 50, "provider")
+    provider.script = Plays(begun(EVENT, USAGE, last))
+    await leave(server, seen=last)
+    row = await finished(server)
+    assert (row["status"], row["attempts"], row["output_tokens"]) == (200, 1, 50)
+    assert row["usage_source"] == "provider"
     assert server.gateway.detached == 0
+    live = server.gateway.catalog.deployments["a/m"].row("chat", True)
+    assert (live.success.mean(), live.in_flight) == (1.0, 0)
     await until(lambda: not server.gateway.connections)
 
 
-async def test_what_breaks_off_then_is_charged_by_an_estimate(provider, start, slow):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(EVENT, end=False)
-        await slow.go_on.wait()
-
-    provider.script = script
-    server = await start(text(provider))
-    await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.detached == 1)
+async def test_what_breaks_off_then_is_charged_by_an_estimate(provider, server, slow):
+    provider.script = says(begun(EVENT), slow.go_on)
+    await leave(server)
+    await is_detached(server)
     slow.go_on.set()
-    await until(lambda: rows(server))
-    [row] = rows(server)
+    row = await finished(server)
     assert (row["usage_source"], row["output_tokens"] > 0, row["usd"] > 0) == ("estimated", True, True)
 
 
-async def test_before_the_first_byte_too(provider, start, slow):
+async def test_before_the_first_byte_too(provider, server, slow):
     provider.script = slow.think
-    server = await start(text(provider))
-    client = await RawClient.connect(server)
-    await client.post(b'{"model":"patient"}')
-    await until(lambda: provider.seen)
-    client.close()
-    await until(lambda: server.gateway.detached == 1)
+    await leave_waiting(server, provider)
     slow.go_on.set()
-    await until(lambda: rows(server))
-    [row] = rows(server)
+    row = await finished(server)
     assert (row["status"], row["input_tokens"], row["usage_source"]) == (200, 7, "provider")
 
 
-async def test_what_fails_then_is_not_asked_again_elsewhere(provider, start, slow):
-    async def fails(call: Call) -> None:
-        await call.request()
-        await slow.go_on.wait()
-        call.reset()
-
-    provider.script = fails
-    server = await start(text(provider))
-    client = await RawClient.connect(server)
-    await client.post(b'{"model":"patient"}')
-    await until(lambda: provider.seen)
-    client.close()
-    await until(lambda: server.gateway.detached == 1)
+async def test_what_fails_then_is_not_asked_again_elsewhere(provider, server, slow):
+    provider.script = Plays(slow.go_on, then="resets")
+    await leave_waiting(server, provider)
     slow.go_on.set()
-    await until(lambda: rows(server))
+    assert (await finished(server))["usd"] is None
     assert server.gateway.detached == 0
     assert len(provider.seen) == 1
-    assert rows(server)[0]["usd"] is None
 
 
-async def test_no_more_than_so_many(provider, start, slow, monkeypatch):
-    from proxy.relay.exchange import detached_client
-
+async def test_no_more_than_so_many(provider, server, slow, monkeypatch):
     monkeypatch.setattr(detached_client, "MAX_DETACHED", 1)
     provider.script = slow.stream
-    server = await start(text(provider))
-    await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.detached == 1)
-    await leave_a_stream(server, b"patient")
-    await until(lambda: rows(server))
-    assert rows(server)[0]["usage_source"] == "estimated"
+    await leave(server)
+    await is_detached(server)
+    await leave(server)
+    assert (await finished(server))["usage_source"] == "estimated"
     assert server.gateway.detached == 1
     slow.go_on.set()
-    await until(lambda: len(rows(server)) == 2)
+    await finished(server, 2)
 
 
-async def test_no_longer_than_so_long(provider, start, slow, monkeypatch):
+async def test_no_longer_than_so_long(provider, server, slow, monkeypatch):
     monkeypatch.setattr(detached_client, "DETACHED_S", 0.05)
     provider.script = slow.stream
-    server = await start(text(provider))
-    await leave_a_stream(server, b"patient")
-    await until(lambda: rows(server))
-    assert rows(server)[0]["usage_source"] == "estimated"
+    await leave(server)
+    assert (await finished(server))["usage_source"] == "estimated"
     assert server.gateway.detached == 0
     await asyncio.wait_for(slow.was_left.wait(), 5)
 
@@ -226,17 +204,16 @@ async def test_no_longer_than_so_long(provider, start, slow, monkeypatch):
 async def test_a_provider_that_falls_silent_ends_it(provider, start, slow):
     provider.script = slow.stream
     server = await start(text(provider, idle="200ms"))
-    await leave_a_stream(server, b"patient")
-    await until(lambda: rows(server))
+    await leave(server)
+    await finished(server)
     assert server.gateway.detached == 0
     assert not server.gateway.connections
 
 
-async def test_a_gateway_that_stops_waits_for_it(provider, start, slow):
+async def test_a_gateway_that_stops_waits_for_it(provider, server, slow):
     provider.script = slow.stream
-    server = await start(text(provider))
-    await leave_a_stream(server, b"patient")
-    await until(lambda: server.gateway.detached == 1)
+    await leave(server)
+    await is_detached(server)
     draining = asyncio.get_running_loop().create_task(server.drain())
     await asyncio.sleep(0.1)
     assert not draining.done()
@@ -247,17 +224,10 @@ async def test_a_gateway_that_stops_waits_for_it(provider, start, slow):
 
 async def test_a_client_that_reads_nothing_counts_as_one_that_left(provider, start):
     big = b'data: {"x":"' + b"y" * 60_000 + b'"}\n\n'
-
-    async def floods(call: Call) -> None:
-        await call.request()
-        await call.stream(*[big] * 100, USAGE, DONE)
-        await call.gone()
-
-    provider.script = floods
+    provider.script = Plays(begun(*[big] * 100, USAGE, DONE) + LAST)
     server = await start(text(provider).replace("[timeouts]", '[timeouts]\nclient_write = "300ms"'))
     client = await RawClient.connect(server)
     client.writer.transport.pause_reading()
     await client.post(b'{"model":"patient","stream":true}')
-    await until(lambda: rows(server))
-    assert rows(server)[0]["usage_source"] == "provider"
+    assert (await finished(server))["usage_source"] == "provider"
     assert server.gateway.detached == 0

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.relay.exchange.end_policy import BELIEVED_AFTER
 from tests.support.fakes import DONE, Call, RawClient, chunk
+from tests.support.scripts import begun, says
 
 CONFIG = """
 [providers.p]
@@ -177,15 +178,8 @@ async def test_within_an_event_the_connection_is_cut(provider, begin, minor):
 async def test_the_last_chunk_in_two_reads(provider, begin):
     """What is out of it can't be taken back."""
 
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(DELTA, end=False)
-        await call.send(b"0\r\n")
-        await go.wait()
-        await call.send(b"\r\n")
-
     go = asyncio.Event()
-    provider.script = script
+    provider.script = says(begun(DELTA), b"0\r\n", go, b"\r\n")
     server = await begin()
     client = await RawClient.connect(server)
     await client.post(b'{"model":"p/m","stream":true}')

@@ -1,4 +1,7 @@
-"""Hedging: a second member is asked where the first is slow; the first good answer wins."""
+"""Hedging: when a second member is asked, and what becomes of both.
+
+Who wins where one of two fails or is silent, and clients that leave, are in tests/system/test_matrix.py.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,18 @@ from time import monotonic
 
 import pytest
 
-from proxy.relay.exchange.exchange import CLIENT_LEFT
 from tests.support.fakes import (
     Call,
     RawClient,
-    Script,
     ScriptedProvider,
     answers,
     blackhole,
-    dead_url,
     hangs,
     until,
 )
 from tests.support.two_providers import (
     SENT,
-    are_open,
+    Reply,
     ask,
     body,
     close_idle,
@@ -65,6 +65,28 @@ async def closed(*waiting: Waiting) -> None:
             await one.closed.wait()
 
 
+@pytest.fixture
+def two(provider, other) -> tuple[Waiting, Waiting]:
+    return Waiting(provider), Waiting(other)
+
+
+async def both_asked(server, other, *headers: str) -> asyncio.Future[Reply]:
+    """A request that both are asked for by now."""
+    asking = asyncio.ensure_future(ask(server, "two", *headers))
+    await until(lambda: other.seen)
+    return asking
+
+
+async def not_hedged(server, name: str = "two", *headers: str) -> asyncio.Future[Reply]:
+    """A request whose hedge was due, and not made."""
+    asking = asyncio.ensure_future(ask(server, name, *headers))
+    await sending(server)
+    running = exchange(server)
+    await until(lambda: running.hedge_timer is None)
+    assert running.rival is None
+    return asking
+
+
 async def test_the_second_is_faster(provider, other, start):
     first, other.script = Waiting(provider), OK
     server = await start(config(provider, other, alias=SOON))
@@ -79,23 +101,6 @@ async def test_the_second_is_faster(provider, other, start):
     assert (row.in_flight, row.awaiting, row.success.mean()) == (0, 0, None)
     (seen,) = rows(server)
     assert (seen["attempts"], seen["provider"], seen["status"]) == (2, "b", 200)
-
-
-async def test_the_first_wins_after_all(provider, other, start):
-    first, second = Waiting(provider), Waiting(other)
-    server = await start(config(provider, other, alias=SOON))
-    asking = asyncio.ensure_future(ask(server))
-    await until(lambda: other.seen)
-    first.go.set()
-    reply = await asking
-    assert (reply.status, reply.body, reply.story) == (200, b"0", "b:hedged, a:200")
-    assert reply.fields[b"x-inferoute-provider"] == b"a"
-    await closed(second)
-    await until(lambda: are_open(server) == [1, 0])  # the winner's connection is kept
-    assert strikes(server) == [0, 0]
-    first.closed.clear()
-    await close_idle(server)
-    await closed(first)
 
 
 async def test_the_first_is_fast_and_no_second_is_asked(provider, other, start):
@@ -116,30 +121,12 @@ async def test_the_first_is_fast_and_no_second_is_asked(provider, other, start):
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-@pytest.mark.parametrize("status", [b"500 Oops", b"401 No", b"429 Slow"])
-async def test_one_of_two_fails_and_the_other_is_waited_for(provider, other, start, order, status):
-    members = {"a": Waiting(provider), "b": Waiting(other)}
+async def test_both_fail(provider, other, start, two, order):
+    members = dict(zip("ab", two, strict=True))
     server = await start(config(provider, other, alias=SOON))
-    asking = asyncio.ensure_future(ask(server))
-    await until(lambda: other.seen)
-    failing, winning = (members[name] for name in order)
-    failing.status = status
-    failing.go.set()
-    await closed(failing)
-    assert not asking.done()
-    winning.go.set()
-    reply = await asking
-    told = f"{order[0]}:{status[:3].decode()}, {order[1]}:200"
-    assert (reply.status, reply.body, reply.story) == (200, b"0", told)
-
-
-@pytest.mark.parametrize("order", ["ab", "ba"])
-async def test_both_fail(provider, other, start, order):
-    members = {"a": Waiting(provider), "b": Waiting(other)}
-    server = await start(config(provider, other, alias=SOON))
-    asking = asyncio.ensure_future(ask(server))
-    await until(lambda: other.seen)
+    asking = await both_asked(server, other)
     for name in order:
+        assert not asking.done()  # the other is waited for
         members[name].status = b"502 Bad"
         members[name].go.set()
         await closed(members[name])
@@ -167,73 +154,27 @@ async def test_both_fail_and_a_third_answers(provider, other, start):
     assert reply.story in ("a:500, b:500, a:200", "b:500, a:500, a:200")
 
 
-async def test_both_are_late(provider, other, start):
-    first, second = Waiting(provider), Waiting(other)
+async def test_both_are_late(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
-    asking = asyncio.ensure_future(ask(server))
-    await until(lambda: other.seen)
+    asking = await both_asked(server, other)
     running = exchange(server)
     server.gateway.tick(running.rival.deadline_at)
-    await closed(first)
+    await closed(two[0])
     assert not asking.done()
     server.gateway.tick(running.attempt.deadline_at)
     reply = await asking
     assert (reply.kind[2], reply.story) == ("all_attempts_failed", "a:timeout, b:timeout")
-    await closed(second)
+    await closed(two[1])
 
 
-async def test_both_are_late_at_the_same_look(provider, other, start):
-    first, second = Waiting(provider), Waiting(other)
+async def test_both_are_late_at_the_same_look(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
-    asking = asyncio.ensure_future(ask(server, "two", "X-Inferoute-Fallback: b/n"))
-    await until(lambda: other.seen)
+    asking = await both_asked(server, other, "X-Inferoute-Fallback: b/n")
     other.script = OK
     server.gateway.tick(monotonic() + 61)
     reply = await asking
     assert (reply.status, reply.story) == (200, "a:timeout, b:timeout, b:200")
-    await closed(first, second)
-
-
-@pytest.mark.parametrize("phase", ["waiting", "connecting"])
-async def test_a_client_that_leaves_stops_both(provider, other, start, phase):
-    with blackhole() as url:
-        first, second = Waiting(provider), Waiting(other)
-        nobody = phase == "connecting"
-        server = await start(config(url if nobody else provider, other, alias=SOON))
-        client = await RawClient.connect(server)
-        await client.post(body())
-        await until(lambda: other.seen)
-        assert are_open(server) == [1, 1]
-        client.close()
-        await closed(second)
-        if not nobody:
-            await closed(first)
-        await until(lambda: are_open(server) == [0, 0])
-        (seen,) = rows(server)
-        assert seen["status"] == CLIENT_LEFT
-        assert strikes(server) == [0, 0]
-        for name in ("a/m", "b/m"):
-            row = deployment(server, name).row("chat", False)
-            assert (row.in_flight, row.awaiting, row.success.mean()) == (0, 0, None)
-
-
-async def test_a_first_that_is_still_dialled(other, start):
-    with blackhole() as url:
-        other.script = OK
-        server = await start(config(url, other, alias=SOON))
-        reply = await ask(server)
-        assert (reply.status, reply.story) == (200, "a:hedged, b:200")
-        assert are_open(server, "a") == [0]
-
-
-async def test_a_second_that_can_not_be_reached(provider, start):
-    first = Waiting(provider)
-    server = await start(config(provider, dead_url(), alias=SOON))
-    asking = asyncio.ensure_future(ask(server))
-    await until(lambda: strikes(server) == [0, 1])
-    first.go.set()
-    reply = await asking
-    assert (reply.status, reply.story) == (200, "b:connect, a:200")
+    await closed(*two)
 
 
 async def test_a_body_beyond_the_replay_limit_is_not_hedged(other, start):
@@ -273,78 +214,37 @@ async def test_p95_needs_twenty_samples(provider, other, start):
     held.set()
 
 
-async def test_the_retry_budget_is_for_hedges_too(provider, other, start):
-    first = Waiting(provider)
+async def test_the_retry_budget_is_for_hedges_too(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
     while server.gateway.budget.take(monotonic()):
         pass
-    asking = asyncio.ensure_future(ask(server))
-    await sending(server)
-    running = exchange(server)
-    await until(lambda: running.hedge_timer is None)
-    first.go.set()
+    asking = await not_hedged(server)
+    two[0].go.set()
     assert (await asking).story == "a:200"
     assert other.connections == 0
 
 
-@pytest.mark.parametrize(
-    ("tables", "alias"), [("[routing]\nfailover = false", SOON), ("[routing]\nmax_attempts = 1", SOON)]
-)
-async def test_where_nothing_may_follow_nothing_is_hedged(provider, other, start, tables, alias):
-    first = Waiting(provider)
-    server = await start(config(provider, other, alias=alias, tables=tables))
-    asking = asyncio.ensure_future(ask(server))
-    await sending(server)
-    running = exchange(server)
-    await until(lambda: running.hedge_timer is None)
-    first.go.set()
+@pytest.mark.parametrize("tables", ["failover = false", "max_attempts = 1"])
+async def test_where_nothing_may_follow_nothing_is_hedged(provider, other, start, two, tables):
+    server = await start(config(provider, other, alias=SOON, tables=f"[routing]\n{tables}"))
+    asking = await not_hedged(server)
+    two[0].go.set()
     assert (await asking).story == "a:200"
     assert other.connections == 0
 
 
-async def test_a_hedge_stays_in_its_pool(provider, other, start):
-    first = Waiting(provider)
+async def test_a_hedge_stays_in_its_pool(provider, other, start, two):
     more = f'one = {{ models = ["a/m"], {SOON} }}'
     server = await start(config(provider, other, more=more))
-    asking = asyncio.ensure_future(ask(server, "one", "X-Inferoute-Fallback: b/m"))
-    await sending(server)
-    running = exchange(server)
-    await until(lambda: running.hedge_timer is None)
-    assert (running.rival, running.attempt.deployment.id) == (None, "a/m")
-    first.status = b"500 Oops"
-    first.go.set()
+    asking = await not_hedged(server, "one", "X-Inferoute-Fallback: b/m")
+    assert exchange(server).attempt.deployment.id == "a/m"
+    two[0].status = b"500 Oops"
+    two[1].go.set()
+    two[0].go.set()
     assert (await asking).story == "a:500, b:200"
 
 
 async def test_a_failure_before_the_hedge_is_a_failover(provider, other, start):
     provider.script, other.script = answers(b"{}", b"500 Oops"), OK
     server = await start(config(provider, other, alias=LATE))
-    reply = await ask(server)
-    assert reply.story == "a:500, b:200"
-
-
-@pytest.mark.parametrize("winner", ["a", "b"])
-async def test_a_hedged_stream(provider, other, start, winner):
-    def streaming(waits: bool) -> Script:
-        async def script(call: Call) -> None:
-            await call.request()
-            if waits:
-                await call.gone()
-                left.set()
-            else:
-                await until(lambda: other.seen)
-                await call.stream(b"data: 1\n\n", b"data: [DONE]\n\n")
-                await call.gone()
-
-        return script
-
-    left = asyncio.Event()
-    provider.script, other.script = streaming(winner == "b"), streaming(winner == "a")
-    server = await start(config(provider, other, alias=f"{SOON}, peek = true"))
-    reply = await ask(server, more=b',"stream":true')
-    loser = "b" if winner == "a" else "a"
-    assert (reply.body, reply.story) == (
-        b"data: 1\n\ndata: [DONE]\n\n",
-        f"{loser}:hedged, {winner}:200",
-    )
-    await asyncio.wait_for(left.wait(), 5)
+    assert (await ask(server)).story == "a:500, b:200"

@@ -20,55 +20,39 @@ input_price = 1
 output_price = 2
 capabilities = ["chat", "completions", "responses", "messages", "embeddings"]
 """
-USAGE = {"include_usage": True}
-NEWER = 'output_limit_word = "max_completion_tokens"'
+USAGE = {"stream_options": {"include_usage": True}}
+
+
+OLD, NEW = "max_tokens", "max_completion_tokens"
+NEWER = f'output_limit_word = "{NEW}"'
+CHAT = "chat/completions"
 
 
 @pytest.mark.parametrize(
     ("path", "more", "asked", "sent"),
     [
-        ("chat/completions", "", {}, {"max_tokens": 90}),
-        (
-            "chat/completions",
-            NEWER,
-            {},
-            {"max_completion_tokens": 90},
-        ),
-        ("chat/completions", "", {"max_tokens": None}, {"max_tokens": 90}),
-        ("chat/completions", "", {"n": 4}, {"n": 4, "max_tokens": 22}),
+        (CHAT, "", {}, {OLD: 90}),
+        (CHAT, NEWER, {}, {NEW: 90}),
+        (CHAT, "", {OLD: None}, {OLD: 90}),
+        (CHAT, "", {"n": 4}, {"n": 4, OLD: 22}),
         # who knows only the older word gets the request's own limit in that, too
-        ("chat/completions", "", {"max_completion_tokens": 9}, {"max_completion_tokens": 9, "max_tokens": 9}),
-        (
-            "chat/completions",
-            "",
-            {"max_tokens": None, "max_completion_tokens": 9, "n": 3},
-            {"max_tokens": 9, "max_completion_tokens": 9, "n": 3},
-        ),
-        ("chat/completions", "", {"max_tokens": 9}, {"max_tokens": 9}),
-        (
-            "chat/completions",
-            "",
-            {"max_tokens": 5, "max_completion_tokens": 9},
-            {"max_tokens": 5, "max_completion_tokens": 9},
-        ),
+        (CHAT, "", {NEW: 9}, {NEW: 9, OLD: 9}),
+        (CHAT, "", {OLD: None, NEW: 9, "n": 3}, {OLD: 9, NEW: 9, "n": 3}),
+        (CHAT, "", {OLD: 9}, {OLD: 9}),
+        (CHAT, "", {OLD: 5, NEW: 9}, {OLD: 5, NEW: 9}),
         # and who knows the newer one what was said: OpenAI refuses both together
-        ("chat/completions", NEWER, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
-        ("chat/completions", NEWER, {"max_tokens": 9}, {"max_tokens": 9}),
+        (CHAT, NEWER, {NEW: 9}, {NEW: 9}),
+        (CHAT, NEWER, {OLD: 9}, {OLD: 9}),
         # no word limits an answer at these, and OpenAI's reference has none
         ("responses/compact", "", {"input": "a"}, {"input": "a"}),
         ("responses/compact", "", {"max_output_tokens": 9}, {"max_output_tokens": 9}),
         ("responses/input_tokens", "", {"input": "a"}, {"input": "a"}),
         ("messages/count_tokens", "", {"messages": []}, {"messages": []}),
-        ("completions", "", {"prompt": ["a"] * 9}, {"prompt": ["a"] * 9, "max_tokens": 10}),
-        ("responses", "", {"max_tokens": 5}, {"max_tokens": 5, "max_output_tokens": 90}),
-        ("messages", "", {"x": [1]}, {"x": [1], "max_tokens": 90}),
+        ("completions", "", {"prompt": ["a"] * 9}, {"prompt": ["a"] * 9, OLD: 10}),
+        ("responses", "", {OLD: 5}, {OLD: 5, "max_output_tokens": 90}),
+        ("messages", "", {"x": [1]}, {"x": [1], OLD: 90}),
         ("embeddings", "", {"input": "a"}, {"input": "a"}),
-        (
-            "chat/completions",
-            "request_stream_usage = true",
-            {"stream": True},
-            {"stream_options": USAGE, "stream": True, "max_tokens": 90},
-        ),
+        (CHAT, "request_stream_usage = true", {"stream": True}, {**USAGE, "stream": True, OLD: 90}),
     ],
 )
 async def test_a_keys_limit_is_put_in(provider, start, path, more, asked, sent):
@@ -83,5 +67,5 @@ async def test_a_keys_limit_is_put_in(provider, start, path, more, asked, sent):
     _, unlimited = await make(server, name="unlimited", rpm=5)
     await client.post(body, b"/v1/" + path.encode(), b"Authorization: Bearer %b\r\n" % unlimited)
     assert (await client.response())[0] == 200
-    usage = {"stream_options": USAGE} if more.startswith("request") else {}
+    usage = USAGE if more.startswith("request") else {}
     assert json.loads(provider.seen[1][1]) == {"model": "m", **asked, **usage}  # nobody else's changes

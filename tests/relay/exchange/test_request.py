@@ -50,14 +50,11 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
     ids = iter(range(1000))
     return SimpleNamespace(
         routes=SimpleNamespace(catalog=Catalog(config, dict.fromkeys(config.providers, True), 0)),
-        timeouts=config.timeouts,
-        max_body_bytes=config.server.max_body_bytes,
+        timeouts=config.timeouts, max_body_bytes=config.server.max_body_bytes,
         keys=KeyTable((), None, is_open=True),
-        lets_pages_call=lambda origin: origin == b"https://app.example",
-        unix_offset_s=0.0,
-        hint=lambda name: "both" if name == "bth" else None,
-        next_request_id=lambda: b"req_%d" % next(ids),
-    )
+        lets_pages_call=lambda origin: origin == b"https://app.example", unix_offset_s=0.0,
+        hint=lambda name: "both" if name == "bth" else None, next_request_id=lambda: b"req_%d" % next(ids),
+    )  # fmt: skip
 
 
 def request(
@@ -158,8 +155,7 @@ def test_without_failover_only_a_fallback_follows():
 
 
 @pytest.mark.parametrize(
-    ("model", "status", "code"),
-    [(b"nope", 404, "model_not_found"), (b"a/e", 400, "unsupported_endpoint")],
+    ("model", "status", "code"), [(b"nope", 404, "model_not_found"), (b"a/e", 400, "unsupported_endpoint")]
 )
 def test_names_that_dont_serve(model, status, code):
     with pytest.raises(GatewayError) as caught:

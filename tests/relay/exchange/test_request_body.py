@@ -51,7 +51,7 @@ def test_a_large_body_is_not_copied_together():
 
 
 @given(bodies(models=0), st.lists(st.integers(0, 1 << 16), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_model_is_put_in(whole, cuts):
     body = take(pieces_of(whole, cuts))
     assert body.found is None
@@ -65,7 +65,7 @@ def test_a_model_is_put_in(whole, cuts):
 
 
 @given(bodies(models=1) | bodies(models=0), st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_model_and_the_wish_for_usage_are_put_in_together(whole, cuts, has_options):
     if has_options:
         at = whole.rindex(b"}")

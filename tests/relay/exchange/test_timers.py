@@ -1,4 +1,4 @@
-"""What is due, with a clock that the test holds. The same over real sockets is in test_faults.py."""
+"""What is due, with a clock that the test holds. The same over real sockets is in test_matrix.py."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Exchange:
         )
         self.client_full_at = self.kept_alive_at = self.peek_until = 0.0
         self.client = SimpleNamespace(
-            cut=lambda gently: self.did.append(("cut", gently)),
-            send=self.did.append,
+            cut=lambda gently: self.did.append(("cut", gently)), send=self.did.append
         )
         self.__dict__.update(facts)
 

@@ -9,9 +9,9 @@ import pytest
 
 from proxy.relay.exchange.tracing import Parent, Tracing, take_parent
 from proxy.wire.request_head import read_request_head
-from tests.support.fakes import RawClient, answers, hangs, until
+from tests.support.fakes import answers, hangs, until
 from tests.support.traces import PARENT_ID, STATE, TRACE_ID, Traced, told, traceparent
-from tests.support.two_providers import ask, config
+from tests.support.two_providers import ask
 
 IDS = b"0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 OK = answers(b'{"ok":1}')
@@ -76,11 +76,9 @@ def test_a_head_without_is_left_alone():
     assert head.lines is lines
 
 
-async def test_the_provider_is_told_of_the_attempts_span(provider, other, start):
+async def test_the_provider_is_told_of_the_attempts_span(provider, server, client):
     provider.script = OK
-    server = await start(config(provider, other))
     traced = Traced(server)
-    client = await RawClient.connect(server)
     for _ in range(2):  # the head is remembered, with what was prepared of it
         await client.post(b'{"model":"a/m"}')
         assert (await client.response())[0] == 200
@@ -91,9 +89,8 @@ async def test_the_provider_is_told_of_the_attempts_span(provider, other, start)
     assert lines[0] != lines[1]
 
 
-async def test_the_clients_trace_goes_on(provider, other, start):
+async def test_the_clients_trace_goes_on(provider, server):
     provider.script = OK
-    server = await start(config(provider, other))
     traced = Traced(server)
     reply = await ask(server, "a/m", traceparent(), STATE)
     assert reply.status == 200
@@ -105,9 +102,8 @@ async def test_the_clients_trace_goes_on(provider, other, start):
     assert told(head) == [traceparent(span_id=attempt.context.span_id), STATE]
 
 
-async def test_while_traces_are_off_the_clients_lines_pass_as_they_are(provider, other, start):
+async def test_while_traces_are_off_the_clients_lines_pass_as_they_are(provider, server):
     provider.script = OK
-    server = await start(config(provider, other))
     assert server.gateway.tracing is None
     assert (await ask(server, "a/m", traceparent(), STATE)).status == 200
     assert told(provider.seen[0][0]) == [traceparent(), STATE]
@@ -117,9 +113,8 @@ async def test_while_traces_are_off_the_clients_lines_pass_as_they_are(provider,
     ("sample", "flags", "has_spans"),
     [(1.0, 0, False), (0.0, 1, True), (0.0, None, False), (1.0, None, True), (0.0, 3, True)],
 )
-async def test_the_flag_of_the_client_has_the_last_word(provider, other, start, sample, flags, has_spans):
+async def test_the_flag_of_the_client_has_the_last_word(provider, server, sample, flags, has_spans):
     provider.script = OK
-    server = await start(config(provider, other))
     traced = Traced(server, sample)
     headers = [] if flags is None else [traceparent(flags=flags)]
     assert (await ask(server, "a/m", *headers)).status == 200
@@ -134,9 +129,8 @@ async def test_the_flag_of_the_client_has_the_last_word(provider, other, start, 
         assert int(match[2], 16) != PARENT_ID
 
 
-async def test_both_attempts_of_a_failover_tell_of_their_own_span(provider, other, start):
+async def test_both_attempts_of_a_failover_tell_of_their_own_span(provider, other, server):
     provider.script, other.script = answers(status=b"500 No"), OK
-    server = await start(config(provider, other))
     traced = Traced(server)
     assert (await ask(server, "two", traceparent())).story == "a:500, b:200"
     _, attempts = traced.tree()
@@ -144,11 +138,9 @@ async def test_both_attempts_of_a_failover_tell_of_their_own_span(provider, othe
         assert told(asked.seen[0][0]) == [traceparent(span_id=span.context.span_id)]
 
 
-async def test_a_request_that_is_over_holds_nothing(provider, other, start):
+async def test_a_request_that_is_over_holds_nothing(provider, server, client):
     provider.script = hangs
-    server = await start(config(provider, other))
     Traced(server)
-    client = await RawClient.connect(server)
     await client.post(b'{"model":"a/m"}')
     await until(lambda: provider.seen)
     [connection] = server.gateway.connections
@@ -175,9 +167,8 @@ class Faulty:
 
 
 @pytest.mark.parametrize("headers", [[], [traceparent()]])
-async def test_a_fault_costs_no_request(provider, other, start, caplog, headers):
+async def test_a_fault_costs_no_request(provider, server, caplog, headers):
     provider.script = OK
-    server = await start(config(provider, other))
     server.gateway.tracing = Tracing(Faulty(), Random(1))
     assert (await ask(server, "a/m", *headers)).status == 200
     assert "internal error in tracing" in caplog.text

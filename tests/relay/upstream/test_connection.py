@@ -12,8 +12,9 @@ from proxy.relay.upstream.pool import ConnectionPool
 from proxy.relay.upstream.tcp_keepalive import is_unconfirmed, round_trip_s
 from proxy.wire.framing import CHUNKED_SLICE_BYTES
 from proxy.wire.header_lines import MAX_HEAD_BYTES
-from tests.support.fakes import Call, until
+from tests.support.fakes import Call, chunk, until
 from tests.support.receiver import PLAIN, REQUEST, Attempt, answer_early, answering, ask, begin, dial
+from tests.support.scripts import LAST, Plays, head, in_pieces
 
 
 async def test_what_a_provider_says_unasked_ends_the_connection(pool, provider):
@@ -96,14 +97,8 @@ async def test_what_is_unsent_goes_with_the_connection(pool, provider):
 async def test_a_head_has_its_limit_however_it_comes(pool, provider, size, is_read, cuts):
     begin, end = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ", b"\r\n\r\n"
     answer = begin + b"y" * (size - len(begin) - len(end)) + end + b"ok"
-
-    async def script(call: Call) -> None:
-        await call.request()
-        for at in range(0, len(answer), len(answer) // cuts + 1):
-            await call.send(answer[at : at + len(answer) // cuts + 1])
-        await call.gone()
-
-    provider.script = script
+    step = len(answer) // cuts + 1
+    provider.script = Plays(*(answer[at : at + step] for at in range(0, len(answer), step)))
     attempt = await ask(await dial(pool))
     assert (attempt.data, attempt.lost) == (
         (b"ok", None) if is_read else (b"", "the answer's head is too long")
@@ -127,22 +122,13 @@ async def test_bytes_behind_an_answer_spoil_the_connection(pool, provider):
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + PLAIN, b"ok"),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-            b"2\r\nok\r\n0\r\n\r\n",
-        ),
+        (head(b"Transfer-Encoding: chunked") + chunk(b"ok") + LAST, chunk(b"ok") + LAST),
     ],
 )
-@pytest.mark.parametrize("split", [False, True])
-async def test_answers_whole_and_byte_by_byte(pool, provider, answer, data, split):
-    async def script(call: Call) -> None:
-        await call.request()
-        for byte in answer:
-            await call.send(bytes([byte]))
-            await asyncio.sleep(0)
-        await call.gone()
-
-    provider.script = script if split else answering(answer)
+@pytest.mark.parametrize("size", [1000, 1])
+async def test_answers_whole_and_byte_by_byte(pool, provider, answer, data, size):
+    pieces = (answer[at : at + size] for at in range(0, len(answer), size))
+    provider.script = Plays(*in_pieces(*pieces, pause_s=0.0))
     attempt = await ask(await dial(pool))
     assert (attempt.data, attempt.done, attempt.lost) == (data, True, None)
     for connection in list(pool.open):
@@ -183,14 +169,7 @@ async def test_answers_that_are_none(pool, provider, answer, why):
 async def test_repr_tells_the_state(pool, provider):
     step = asyncio.Event()
 
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(PLAIN[:10])
-        await step.wait()
-        await call.send(PLAIN[10:])
-        await call.gone()
-
-    provider.script = script
+    provider.script = Plays(PLAIN[:10], step, PLAIN[10:])
     assert repr(pool) == "<ConnectionPool p {'open': 0, 'idle': 0, 'dialling': 0}>"
     connection = await dial(pool)
     assert repr(connection) == "<ProviderConnection p idle served=0>"

@@ -9,15 +9,12 @@ import pytest
 
 from proxy.relay.upstream.connection import ProviderConnection
 from proxy.relay.upstream.resolve import Addresses
-from tests.support.fakes import Call, ScriptedProvider, no_descriptors, until
+from tests.support.fakes import Call, dead_url, no_descriptors, until
 from tests.support.receiver import Attempt, pool_of
 
 
 async def test_a_dial_to_nobody_says_why():
-    async with ScriptedProvider() as provider:
-        url = provider.url
-    pool = pool_of(url)
-    attempt = Attempt()
+    pool, attempt = pool_of(dead_url()), Attempt()
     await pool.dial(attempt)
     assert "refused" in attempt.failed.lower()
     assert not any(pool.snapshot().values())
@@ -43,13 +40,19 @@ async def test_a_dial_to_a_name_that_is_none(host):
     assert not any(pool.snapshot().values())
 
 
-async def test_a_dial_that_takes_too_long(provider):
-    async def script(call: Call) -> None:
-        await call.gone()  # never a handshake
+async def never_shakes_hands(call: Call) -> None:
+    await call.gone()
 
-    provider.script = script
-    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
-    attempt = Attempt()
+
+@pytest.fixture
+def silent(provider):
+    """Makes pools to a provider that never answers a handshake."""
+    provider.script = never_shakes_hands
+    return lambda **more: pool_of(provider.url.replace("http:", "https:"), **more)
+
+
+async def test_a_dial_that_takes_too_long(silent):
+    pool, attempt = silent(connect_s=0.1), Attempt()
     await pool.dial(attempt)
     assert attempt.failed == "no connection within 0.1 s"
     await until(lambda: not any(pool.snapshot().values()))
@@ -66,14 +69,9 @@ async def test_a_handshake_that_is_not_answered_but_closed(provider):
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_a_handshake_that_is_left_is_not_held_for_long(provider, steps):
+async def test_a_handshake_that_is_left_is_not_held_for_long(silent, steps):
     """The loop keeps some until their own time is up, which is a minute unless it is told."""
-
-    async def script(call: Call) -> None:
-        await call.gone()
-
-    provider.script = script
-    pool = pool_of(provider.url.replace("http:", "https:"), connect_s=0.1)
+    pool = silent(connect_s=0.1)
     gc.freeze()  # so that only what is made from here on is looked through
     try:
         task = pool.dial(Attempt())
@@ -108,13 +106,8 @@ async def test_a_cancelled_dial_leaves_nothing(pool, steps):
     assert attempt.failed is None
 
 
-async def test_close_ends_dials_too(provider):
-    async def script(call: Call) -> None:
-        await call.gone()
-
-    provider.script = script
-    pool = pool_of(provider.url.replace("http:", "https:"))
-    attempt = Attempt()
+async def test_close_ends_dials_too(provider, silent):
+    pool, attempt = silent(), Attempt()
     task = pool.dial(attempt)
     await until(lambda: provider.connections)
     await pool.close()

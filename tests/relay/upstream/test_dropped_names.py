@@ -84,11 +84,9 @@ def test_count(provider_p):
     assert done(counters.read())["dropped",] == (4, 0)
 
 
-async def test_requests_are_counted_though_their_head_is_remembered(provider, other, start, caplog):
+async def test_requests_are_counted_though_their_head_is_remembered(provider, server, client, caplog):
     caplog.set_level(logging.INFO, "tokenhub.dropped")
     provider.script = OK
-    server = await start(config(provider, other))
-    client = await RawClient.connect(server)
     for _ in range(3):
         await client.post(b'{"model":"a/m"}', extra=b"X-Team: 1\r\nUser-Agent: a\r\n")
         assert (await client.response())[0] == 200

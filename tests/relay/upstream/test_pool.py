@@ -7,7 +7,7 @@ from time import monotonic
 
 from proxy.relay.upstream.dial import MAX_AGE_S
 from proxy.relay.upstream.pool import IDLE_EXPIRY_S
-from tests.support.fakes import Call, until
+from tests.support.fakes import until
 from tests.support.receiver import PLAIN, answering, ask, dial
 
 
@@ -43,11 +43,7 @@ async def test_a_connection_that_is_old_takes_no_further_request(pool):
 
 async def test_a_connection_that_closes_while_idle_is_forgotten(pool, provider):
     close = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await close.wait()
-
-    provider.script = script
+    provider.script = lambda call: close.wait()
     pool.put(await dial(pool), 0.0)
     close.set()
     await until(lambda: pool.snapshot() == {"open": 0, "idle": 0, "dialling": 0})
