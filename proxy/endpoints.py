@@ -42,7 +42,7 @@ class Endpoint(NamedTuple):
 
     ``writes``: it writes text, as a stream that says when it is complete. ``has_choices``: in OpenAI's first
     shape: ``choices``, each with a ``finish_reason``, and a usage by ``stream_options``. ``limited_by``: the
-    words that limit the length of an answer, the usual one first; others are ignored and promise nothing.
+    words that limit the length of a response, the usual one first; others are ignored and promise nothing.
     ``makes``: OpenTelemetry's word for an output that is not text. ``made_at_once``: a stream of it shows
     nothing that could be counted before its end. ``has_tokens``: tokens are what is paid for.
 

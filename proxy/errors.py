@@ -1,6 +1,6 @@
 """Errors of a request, as one tree.
 
-    GatewayError                 carries everything the answer's envelope needs
+    GatewayError                 carries everything the response's envelope needs
     ├── BadRequest        400    the client's request as such (also 404, 405, 408, 411, 413, 415, 417, 431)
     ├── Unauthorized      401    no key, or one that is not valid
     ├── NotAllowed        403    the key may not use that model
@@ -47,17 +47,17 @@ _ANTHROPIC_TYPES: Final = {
 
 
 class GatewayError(Exception):
-    """An answer the gateway gives by itself.
+    """A response the gateway gives by itself.
 
     :param message: one sentence that names the fault and the way out.
-    :param status: HTTP status of the answer.
+    :param status: HTTP status of the response.
     :param type: ``error.type`` of the envelope (the contract's error table lists them).
     :param code: ``error.code``, or None.
     :param param: the request field at fault, or None.
     :param source: ``downstream``, ``upstream`` or ``gateway``.
     :param retry_after_s: whole seconds for ``Retry-After``, or None.
     :param close: the connection can't be used again (framing is lost, or the body was not read).
-    :param headers: further header lines of the answer, each with its CRLF.
+    :param headers: further header lines of the response, each with its CRLF.
     :param should_retry: what ``x-should-retry`` tells the official SDKs: the same request may succeed a
         moment later. None: as is usual with the status.
     """

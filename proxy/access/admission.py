@@ -1,6 +1,6 @@
 """A request that is to be sent: the most it may use, held against the limits of its key.
 
-The most a request may use is its prompt, and as much output as it asks for, for each prompt and each answer
+The most a request may use is its prompt, and as much output as it asks for, for each prompt and each response
 it wants; where it says nothing, as much as the models that may answer it write at most. This is reserved
 before it is sent, and is the most it is charged if its usage is not known.
 """
@@ -16,7 +16,7 @@ from proxy.errors import BadRequest
 from proxy.routing.pool import Pool
 from proxy.usage.media_tokens import most_spoken
 from proxy.usage.response_usage import TOKENS_PER_BYTE
-from proxy.wire.output_limits import BEST_OF, COUNT, LIMITS_AT, OUTPUT_LIMITS, WORDS, Wanted
+from proxy.wire.output_limits import BEST_OF, COUNT, LIMITS_AT, OUTPUT_LIMITS, WORDS, OutputLimits
 
 # See :func:`prompt_tokens`.
 _LEAST_PER_BYTE: Final = 0.9 * TOKENS_PER_BYTE
@@ -50,7 +50,9 @@ class Most:
         return f"<Most {self.given} + {self.output} tokens>"
 
 
-def most_of(pool: Pool, fallbacks: Sequence[Pool], wants: Wanted, prompts: int, prompt_tokens: float) -> Most:
+def most_of(
+    pool: Pool, fallbacks: Sequence[Pool], wants: OutputLimits, prompts: int, prompt_tokens: float
+) -> Most:
     """The most a request may use.
 
     :param fallbacks: what else it may go to. :param prompts: how many prompts it has.
@@ -95,13 +97,13 @@ def prompt_tokens(
 
 
 def limit_of(
-    grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: Wanted, prompts: int
+    grant: Grant, endpoint: str, found: Sequence[tuple[int, float]], wants: OutputLimits, prompts: int
 ) -> int:
     """Return the limit to put on each response, in the provider's word: what a key's ``max_tokens`` leaves
     where the request does not limit them itself, and its own limit where it says that in a word which not all
-    providers know. 0: it does, or nothing limits an answer there.
+    providers know. 0: it does, or nothing limits a response there.
 
-    :param found: as returned by :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
+    :param found: as :func:`proxy.wire.output_limits.written_limits` returns; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more, or for something that is no number of tokens, or in a way that
         programs may read differently.
     """
@@ -136,10 +138,10 @@ def limit_of(
     return most // answers
 
 
-def check_answers(found: Sequence[tuple[int, float]], wants: Wanted) -> None:
+def check_answers(found: Sequence[tuple[int, float]], wants: OutputLimits) -> None:
     """Check the number of responses that a request asks for.
 
-    :param found: as returned by :func:`proxy.wire.output_limits.asked`; and ``wants`` what they mean.
+    :param found: as :func:`proxy.wire.output_limits.written_limits` returns; and ``wants`` what they mean.
     :raises BadRequest: 422, it asks for more than any API has, or for what is no number.
     """
     if wants.answers > _MOST_ANSWERS:

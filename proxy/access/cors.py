@@ -14,7 +14,8 @@ from typing import Final
 METHODS: Final = "GET, POST"
 # Browsers ask again after two hours at the latest (Chromium), whatever they are told.
 MAX_AGE_S: Final = 7200
-# What a page's script may read of an answer beside its body: by default it would see the content's type only.
+# What a page's script may read of a response beside its body: by default it would see the content's type
+# only.
 EXPOSED: Final = (
     "X-Inferoute-Request-Id, X-Inferoute-Provider, X-Inferoute-Model, X-Inferoute-Strategy, "
     "X-Inferoute-Attempts, X-Inferoute-Simulated, x-request-id, request-id, x-should-retry, Retry-After, "
@@ -46,7 +47,7 @@ class Cors:
             self._any = b""
 
     def lines(self, origin: bytes) -> bytes:
-        """The header lines of an answer, each with its CRLF; none where it is for no page, or a foreign one.
+        """The header lines of a response, each with its CRLF; none where it is for no page, or a foreign one.
 
         :param origin: what the request says of it; b"": it comes from no page.
         """

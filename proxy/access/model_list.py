@@ -28,7 +28,7 @@ MAX_KEPT_BYTES: Final = 48 << 20
 _FIRST: Final = Paging()
 
 
-class Wanted(NamedTuple):
+class ListQuery(NamedTuple):
     """The parameters of a list: the names a key may use (None: all), whether with what can't be called, and
     whether in the shape of Anthropic's API."""
 
@@ -57,10 +57,10 @@ class ModelList:
         self._catalog = catalog
         # Of names as they are for keys that may use all of their models; in either shape.
         self._rows: tuple[dict[str, _Row], dict[str, _Row]] = {}, {}
-        self._lists: dict[Wanted, bytes | ModelPages] = {}
+        self._lists: dict[ListQuery, bytes | ModelPages] = {}
         self._kept_bytes = 0
 
-    def get(self, wanted: Wanted, paging: Paging = _FIRST) -> bytes | None:
+    def get(self, wanted: ListQuery, paging: Paging = _FIRST) -> bytes | None:
         """A list; None: it has to be built.
 
         :param paging: which page, of a list in the shape of Anthropic's API.
@@ -69,11 +69,11 @@ class ModelList:
         found = self._lists.get(wanted)
         return found.page(paging) if isinstance(found, ModelPages) else found
 
-    def has(self, wanted: Wanted) -> bool:
+    def has(self, wanted: ListQuery) -> bool:
         """Return whether a list is built."""
         return wanted in self._lists
 
-    def build(self, wanted: Wanted, grant: Grant | None) -> Iterator[None]:
+    def build(self, wanted: ListQuery, grant: Grant | None) -> Iterator[None]:
         """Build a list, a bit with each step. At the end :meth:`get` has it.
 
         :param grant: of the key whose names are wanted, made ready for the catalog; None: all are.
@@ -90,7 +90,7 @@ class ModelList:
         else:
             self._keep(wanted, b'{"object":"list","data":[%b]}' % b",".join(rows))
 
-    def _keep(self, wanted: Wanted, made: bytes | ModelPages) -> None:
+    def _keep(self, wanted: ListQuery, made: bytes | ModelPages) -> None:
         self._kept_bytes += _size(made) - _size(self._lists.pop(wanted, b""))
         self._lists[wanted] = made
         while self._kept_bytes > MAX_KEPT_BYTES and len(self._lists) > 1:

@@ -36,7 +36,7 @@ class NoGateway(Unanswered):
         self.why = why
 
 
-class NotFound(ConsoleError):
+class AdminNotFound(ConsoleError):
     """The gateway answered 404."""
 
 
@@ -112,7 +112,7 @@ class Admin:
                 f"401: the admin API at {self.url} {what}: set ${self._token_env} to the gateway's"
             )
         message = f"{status}: {message_of(answer)}"
-        raise NotFound(message) if status == 404 else ConsoleError(message)
+        raise AdminNotFound(message) if status == 404 else ConsoleError(message)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.url.startswith("unix:"):

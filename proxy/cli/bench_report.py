@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from proxy.cli.bench_load import Load, Plan
 from proxy.cli.bench_stats import PERCENTILES
 from proxy.cli.data_client import KEY_HINT, session_of
-from proxy.cli.tables import BAD, WARN, Column, Line, Table, cells, clean, cut
+from proxy.cli.tables import BAD, WARN, Column, Line, TextTable, cells, clean, cut
 from proxy.cli.terminal import can_redraw, print_json, say, show, show_lines, size_of
 from proxy.config.settings import Config
 
@@ -142,7 +142,7 @@ _FAILURES = (
 
 def show_summary(summary: dict[str, Any]) -> None:
     """Print what :meth:`proxy.cli.bench_load.Load.summary` found."""
-    show(Table(_FACTS, _facts(summary)))
+    show(TextTable(_FACTS, _facts(summary)))
     times = [
         (title, *(f"{found[column]:,.3f}" for column in _NAMES))
         for title, name in _ROWS
@@ -150,11 +150,11 @@ def show_summary(summary: dict[str, Any]) -> None:
     ]
     if times:
         print_gap()
-        show(Table(_TIMES, times))
+        show(TextTable(_TIMES, times))
     if summary["failures"]:
         print_gap()
         failures = [(f"{one['count']:,}", one["reason"], one["message"]) for one in summary["failures"]]
-        show(Table(_FAILURES, failures))
+        show(TextTable(_FAILURES, failures))
     notes = _notes(summary)
     if notes:
         print_gap()

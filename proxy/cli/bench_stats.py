@@ -22,7 +22,7 @@ _GLANCE = 4000  # times from which a percentile is read between two requests wit
 _MAX_REASONS = 50  # different ones: a message with a number in it may be as many as there are requests
 
 
-class Times:
+class Durations:
     """Seconds of one kind."""
 
     __slots__ = ("_rng", "count", "kept", "most_s", "total_s")
@@ -85,7 +85,7 @@ class Results:
     """All outcomes so far."""
 
     def __init__(self, rng: Random) -> None:
-        self.took, self.first, self.gaps, self.gateway = (Times(rng) for _ in range(4))
+        self.took, self.first, self.gaps, self.gateway = (Durations(rng) for _ in range(4))
         self.done = 0
         self.failed = 0
         self.simulated = 0

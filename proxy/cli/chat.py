@@ -38,7 +38,7 @@ async def chat(
     wait_s: float = 0.0,
     as_json: bool = False,
 ) -> int:
-    """Stream an answer to stdout, and one line about it to stderr.
+    """Stream a response to stdout, and one line about it to stderr.
 
     :param config: of that gateway, if it is at hand: for the prices.
     :param key: the gateway's key, or "".
@@ -99,7 +99,7 @@ async def _post(
 
 
 class _Answer:
-    """An answer as it is read. ``first_s``: seconds from the request to the first text."""
+    """A response as it is read. ``first_s``: seconds from the request to the first text."""
 
     def __init__(self, begun: float, *, is_shown: bool) -> None:
         self._begun = begun

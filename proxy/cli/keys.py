@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.cli.figures import usd_decimals
 from proxy.cli.key_use import use
 from proxy.cli.parser import Actions, Command, Commands, add_json
-from proxy.cli.tables import BAD, NOTHING, PLAIN, Column, Table
+from proxy.cli.tables import BAD, NOTHING, PLAIN, Column, TextTable
 from proxy.cli.terminal import print_json, say, show
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"data": rows})
         return 0
-    show(Table(_KEYS, [*map(_cells, rows)]))
+    show(TextTable(_KEYS, [*map(_cells, rows)]))
     if not rows:
         say("there is no key in use: make one with 'tokenhub keys create --name NAME'")
     return 0
@@ -289,7 +289,7 @@ def _show(args: argparse.Namespace) -> int:
         ("if a client leaves", row["on_disconnect"] or "as the alias says"),
         ("this month", _month(row)),
     )
-    show(Table((Column(""), Column("", least=20)), facts))
+    show(TextTable((Column(""), Column("", least=20)), facts))
     return 0
 
 

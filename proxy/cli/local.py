@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.cli.parser import CommandError, load_file
-from proxy.cli.tables import NOTHING, Column, Table, clean
+from proxy.cli.tables import NOTHING, Column, TextTable, clean
 from proxy.cli.terminal import print_json, show
 from proxy.config.parse import parse, without_effect
 from proxy.config.settings import Config
@@ -142,7 +142,7 @@ def show_models(path: Path, *, as_json: bool = False) -> int:
                 ",".join(aliases),
             )
         )
-    show(Table(_MODELS, rows))
+    show(TextTable(_MODELS, rows))
     return 0
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from proxy.cli.admin_client import Admin, ConsoleError, NotFound
-from proxy.cli.tables import BAD, FAINT, GOOD, NOTHING, PLAIN, WARN, Column, Table
+from proxy.cli.admin_client import Admin, AdminNotFound, ConsoleError
+from proxy.cli.tables import BAD, FAINT, GOOD, NOTHING, PLAIN, WARN, Column, TextTable
 from proxy.cli.terminal import print_json, show, show_lines
 from proxy.cli.watch import watch
 
@@ -61,7 +61,7 @@ _ROUTES = (
 )
 
 
-def routes_table(data: Iterable[Mapping[str, Any]]) -> Table:
+def routes_table(data: Iterable[Mapping[str, Any]]) -> TextTable:
     """The rows of ``/admin/v1/routes``."""
     rows = []
     for entry in data:
@@ -84,7 +84,7 @@ def routes_table(data: Iterable[Mapping[str, Any]]) -> Table:
                 row.get("last_error") or entry["reason"] or "",
             )
         )
-    return Table(_ROUTES, rows)
+    return TextTable(_ROUTES, rows)
 
 
 def _number(value: Any, form: str) -> str:
@@ -138,7 +138,7 @@ def show_explanation(
         arrow = "→" if candidate["id"] == answer["choice"] else ""
         score = _score(candidate["score"], candidate["unit"])
         rows.append((arrow, candidate["id"], score, candidate["skipped"] or ""))
-    show(Table(_CANDIDATES, rows))
+    show(TextTable(_CANDIDATES, rows))
     if answer["forwarding"] is not None:
         show_lines([[]])
         show(forwarding_table(answer["forwarding"]))
@@ -169,7 +169,7 @@ USUAL_HEADERS = [
 ]  # fmt: skip
 
 
-def forwarding_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def forwarding_table(rows: Iterable[Mapping[str, Any]]) -> TextTable:
     """The table of which parts of a head reach which providers; providers that do the same share a row."""
     found: dict[tuple[str, str, str], list[str]] = {}
     everybody: dict[str, None] = {}
@@ -182,7 +182,7 @@ def forwarding_table(rows: Iterable[Mapping[str, Any]]) -> Table:
         (name, "all" if 1 < len(providers) == len(everybody) else ", ".join(providers), passes, reason)
         for (name, passes, reason), providers in found.items()
     ]
-    return Table(_FORWARDING, told)
+    return TextTable(_FORWARDING, told)
 
 
 def read_header_lines(given: Sequence[str]) -> list[str]:
@@ -258,7 +258,7 @@ def list_aliases(admin: Admin, *, as_json: bool = False) -> int:
         rows.append(
             (alias["name"], alias["strategy"] or NOTHING, ", ".join(alias["models"]), "; ".join(more))
         )
-    show(Table(_ALIASES, rows))
+    show(TextTable(_ALIASES, rows))
     return 0
 
 
@@ -279,7 +279,7 @@ def set_alias(
     path = f"/aliases/{quote(name, safe='')}"
     try:
         settings = admin.ask("GET", path)
-    except NotFound:
+    except AdminNotFound:
         settings = {}
     if models:
         settings["models"] = list(models)

@@ -37,7 +37,7 @@ class Column(NamedTuple):
     tone: Callable[[str], str] = lambda text: PLAIN
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
 
@@ -133,7 +133,7 @@ def _narrowed(shown: dict[int, int], least: dict[int, int], over: int) -> dict[i
     return shown
 
 
-def lay_out(table: Table, width: int | None = None) -> Iterator[Line]:
+def lay_out(table: TextTable, width: int | None = None) -> Iterator[Line]:
     """The lines of a table, without spaces at their ends; the first is the head.
 
     :param width: of the terminal; None: there is none, and each row is one line.
@@ -180,6 +180,6 @@ def _row(
         yield [(text, tone) for text, tone in line if text]
 
 
-def plain(table: Table, width: int | None = None) -> str:
+def plain(table: TextTable, width: int | None = None) -> str:
     """The table as text."""
     return "\n".join("".join(text for text, _ in line) for line in lay_out(table, width))

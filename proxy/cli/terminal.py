@@ -14,7 +14,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from proxy.cli.tables import BAD, FAINT, GOOD, HEAD, PLAIN, WARN, Line, Table, clean, lay_out
+from proxy.cli.tables import BAD, FAINT, GOOD, HEAD, PLAIN, WARN, Line, TextTable, clean, lay_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,7 @@ def text_of(lines: list[Line]) -> Text:
     return styled
 
 
-def show(table: Table) -> None:
+def show(table: TextTable) -> None:
     """Print a table to standard output."""
     show_lines(list(lay_out(table, width_of(sys.stdout))))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Sequence
 
-# By name, as commands of the admin API don't load aiohttp. A connection that ended without an answer; and
+# By name, as commands of the admin API don't load aiohttp. A connection that ended without a response; and
 # what is no HTTP.
 _CLOSED = frozenset(
     (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.cli.figures import usd_decimals
 from proxy.cli.key_use import use
 from proxy.cli.parser import Commands, add_json
-from proxy.cli.tables import NOTHING, Column, Table
+from proxy.cli.tables import NOTHING, Column, TextTable
 from proxy.cli.terminal import print_json, say, show
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ _FIGURES = (
 )
 
 
-def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> Table:
+def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> TextTable:
     """With a line for the total, where there is more to it than that."""
     decimals = usd_decimals([row["usd"] for row in rows])
     ids: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def _usage_table(rows: Sequence[Row], by: Sequence[str]) -> Table:
     lines = [(*(_called(row, name, ids) for name in by), *_figures([row], decimals)) for row in rows]
     if by:
         lines.append(("total", *("" for _ in by[1:]), *_figures(rows, decimals)))
-    return Table((*(Column(name.upper()) for name in by), *_FIGURES), lines)
+    return TextTable((*(Column(name.upper()) for name in by), *_FIGURES), lines)
 
 
 def _called(row: Row, dimension: str, names: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from proxy.cli.admin_client import ConsoleError
-from proxy.cli.tables import BAD, FAINT, PLAIN, Line, Table, cut, lay_out
+from proxy.cli.tables import BAD, FAINT, PLAIN, Line, TextTable, cut, lay_out
 from proxy.cli.terminal import can_redraw, console_of, print_json, say, show, size_of, text_of
 
 WATCH_S = 2.0
@@ -29,7 +29,7 @@ Pause = Callable[[float], None]
 
 def watch(
     read: Callable[[], Rows],
-    draw: Callable[[Rows], Table],
+    draw: Callable[[Rows], TextTable],
     *,
     title: str,
     as_json: bool = False,
@@ -51,7 +51,9 @@ def watch(
     return 0
 
 
-def _print_on(read: Callable[[], Rows], draw: Callable[[Rows], Table], as_json: bool, pause: Pause) -> None:
+def _print_on(
+    read: Callable[[], Rows], draw: Callable[[Rows], TextTable], as_json: bool, pause: Pause
+) -> None:
     rows = read()
     said = ""
     while True:
@@ -72,7 +74,7 @@ def _print_on(read: Callable[[], Rows], draw: Callable[[Rows], Table], as_json: 
                 break
 
 
-def _draw_on(read: Callable[[], Rows], draw: Callable[[Rows], Table], title: str, pause: Pause) -> None:
+def _draw_on(read: Callable[[], Rows], draw: Callable[[Rows], TextTable], title: str, pause: Pause) -> None:
     rows = read()
     from rich.live import Live
 
@@ -107,7 +109,7 @@ def _draw_on(read: Callable[[], Rows], draw: Callable[[Rows], Table], title: str
 
 
 def frame(
-    draw: Callable[[Rows], Table], rows: Rows, size: os.terminal_size, title: str, trouble: str
+    draw: Callable[[Rows], TextTable], rows: Rows, size: os.terminal_size, title: str, trouble: str
 ) -> list[Line]:
     """The lines of a screen: a title, and the table as far as there is room."""
     width, height = size

@@ -35,7 +35,7 @@ TOO_LONG: Final = (
 PARAMETER_NOT_LISTED: Final = "is not on the list of what passes; 'pass_query' of the provider adds to it"
 
 
-class Names:
+class HeaderNames:
     """Names of headers as settings have them: exact ones, and ``x-team-*``. Without regard to case."""
 
     __slots__ = ("_exact", "_prefixes")
@@ -60,8 +60,8 @@ class Passing:
 
     def __init__(self, config: ProviderConfig) -> None:
         self._sets = frozenset(name.lower().encode() for name, _ in config.headers)
-        self._adds = Names(config.pass_headers)
-        self._drops = Names(config.drop_headers)
+        self._adds = HeaderNames(config.pass_headers)
+        self._drops = HeaderNames(config.drop_headers)
         self._changes = bool(self._sets or self._drops)
         own = tuple(name for name, _ in config.query)
         self._own_parameters = frozenset(name.lower() for name in own)

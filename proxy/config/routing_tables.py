@@ -15,7 +15,7 @@ from proxy.config.settings import (
     ModelConfig,
     ProviderConfig,
 )
-from proxy.config.tables import Names, Table, check_aliases, quoted
+from proxy.config.tables import Table, UsableNames, check_aliases, quoted
 from proxy.config.toml_positions import Path
 
 
@@ -200,7 +200,7 @@ def aliases(root: Table, known: Mapping[str, ModelConfig]) -> dict[str, AliasCon
         else:
             found[name] = AliasConfig(name, table.take_list(name, (), values.filled))
             members[name] = _written(content, table.at(name))
-    names = Names({model.id: model.capabilities for model in known.values()}, members)
+    names = UsableNames({model.id: model.capabilities for model in known.values()}, members)
     for name, alias in found.items():
         shares = [(model, table.at(name, "split", model)) for model, _ in alias.split]
         for model, at in shares:

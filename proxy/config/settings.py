@@ -45,7 +45,7 @@ LOGGERS = (
 FORMER_LOGGERS = {
     "tokenhub.attempt": "tokenhub.provider",
     "tokenhub.downstream": "tokenhub.client",
-    "tokenhub.endings": "tokenhub.request",
+    "tokenhub.completions": "tokenhub.request",
     "tokenhub.exchange": "tokenhub.request",
     "tokenhub.folding": "tokenhub.ledger",
     "tokenhub.hedge": "tokenhub.routing",

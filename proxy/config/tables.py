@@ -190,7 +190,7 @@ def quoted(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
 
 
-class Names:
+class UsableNames:
     """The names that a request may use, and what each leads to.
 
     :param capabilities: of each model id.
@@ -224,7 +224,7 @@ class Names:
         return f"unknown model '{name}'; {hint}"
 
 
-def check_aliases(names: Names, notes: Notes) -> None:
+def check_aliases(names: UsableNames, notes: Notes) -> None:
     """Members that don't exist, aliases that end in themselves, aliases over models of different use."""
     for members in names.members.values():
         for name, path in members:
@@ -253,13 +253,13 @@ def check_aliases(names: Names, notes: Notes) -> None:
         uses[alias] = set(seen)
 
 
-def _uses(names: Names, models: Sequence[str]) -> set[str]:
+def _uses(names: UsableNames, models: Sequence[str]) -> set[str]:
     """ "embeddings", "chat", or both; a model that can do both fits everywhere and counts as neither."""
     found = (names.capabilities[model] & {"chat", "embeddings"} for model in models)
     return {use for uses in found if len(uses) == 1 for use in uses}
 
 
-def _order(names: Names) -> tuple[list[str], list[str]]:
+def _order(names: UsableNames) -> tuple[list[str], list[str]]:
     """The aliases with those they name before them, and those that can't be ordered so."""
     order: list[str] = []
     rest = list(names.members)
@@ -276,7 +276,7 @@ def _order(names: Names) -> tuple[list[str], list[str]]:
         rest = [alias for alias in rest if alias not in set(ready)]
 
 
-def _note_cycles(names: Names, circular: Sequence[str], notes: Notes) -> None:
+def _note_cycles(names: UsableNames, circular: Sequence[str], notes: Notes) -> None:
     """One mistake a cycle, at the member of its first alias that leads into it.
 
     Of several cycles that share an alias one is named; the others show once it is mended.

@@ -207,15 +207,15 @@ class ControlProtocol(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A body that breaks behind its answer is the client's fault: a traceback would be a way to fill the
-        log."""
+        """A body that breaks behind its response is the client's fault: a traceback would be a way to fill
+        the log."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; one that aiohttp made before the application was asked is put in the envelope."""
+        """Send a response; one that aiohttp made before the application was asked is put in the envelope."""
         if resp.status >= 400 and resp.content_type != "application/json":
             resp = self.handle_error(request, resp.status)
         try:

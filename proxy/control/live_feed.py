@@ -36,7 +36,7 @@ _LOOK_UP_S = 60.0
 
 
 @dataclass(slots=True)
-class Sample:
+class LiveSample:
     """The figures of a second; ``rows``: the table of routes as JSON, a megabyte for 5,000 of them."""
 
     figures: dict[str, Any]
@@ -54,7 +54,7 @@ class LiveFeed:
     """
 
     def __init__(self, gateway: Gateway, usage_index: UsageIndex, count: Count) -> None:
-        self.samples: deque[Sample] = deque(maxlen=KEPT)
+        self.samples: deque[LiveSample] = deque(maxlen=KEPT)
         self.sampling = Periodic(self.take, SAMPLE_S, "sampling for the dashboard", log, at_once=True)
         self._gateway = gateway
         self._usage_index = usage_index
@@ -88,7 +88,7 @@ class LiveFeed:
         if self.samples and (self._number - 1) % _ROWS_EVERY:
             self.samples[-1].rows = b"[]"  # it was shown: what is kept is smaller
         moments.append(moment)
-        self.samples.append(Sample(figures, b"[%b]" % b",".join(rows)))
+        self.samples.append(LiveSample(figures, b"[%b]" % b",".join(rows)))
         self._number += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
@@ -106,7 +106,7 @@ class LiveFeed:
             self._day = now_today, base_usd, moment.at
         return round(max(0.0, base_usd + counted_usd), 9)
 
-    async def watch(self) -> AsyncIterator[Sample]:
+    async def watch(self) -> AsyncIterator[LiveSample]:
         """Each new sample; a watcher that is too slow for one misses it."""
         while not self._is_over:
             await self._news.wait()

@@ -25,7 +25,7 @@ from proxy.wire.retry_after import retry_after_s
 
 log = logging.getLogger("tokenhub.alerts")
 
-# For one attempt, from the look-up of the host to the end of the answer's head.
+# For one attempt, from the look-up of the host to the end of the response's head.
 TIMEOUT_S = 10.0
 # With pauses of 1, 2, 4, … s between them that is about nine minutes: enough for the receiver to restart.
 ATTEMPTS = 10

@@ -37,7 +37,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Final
 
-from proxy.deployments.strikes import Marks, Refusals
+from proxy.deployments.strikes import FailureMarks, RefusalRun
 
 CLOSED: Final = 0
 OUT: Final = 1
@@ -85,8 +85,8 @@ class Breaker:
         self.max_s = max_s
         self.is_open = False
         self.failures = 0  # in a row
-        self.marks = Marks()  # of them
-        self.refusals = Refusals()
+        self.marks = FailureMarks()  # of them
+        self.refusals = RefusalRun()
         self.ejections = 0  # in a row: none of them ended with a success
         self.ejected_count = 0  # ever
         self.ejected_at_s = _NEVER
@@ -161,7 +161,7 @@ class Breaker:
     def refused(
         self, reason: str, now: float, roll: float, mark: int, *, is_confirmed: bool, is_new: bool = True
     ) -> tuple[bool, bool]:
-        """An answer says that the operator's key is of no use; whether that made a strike, and ejected.
+        """A response says that the operator's key is of no use; whether that made a strike, and ejected.
 
         :param mark: of the request. :param is_confirmed: it can't be the request's own fault.
         :param is_new: False: the refusal was told before, and is confirmed now.

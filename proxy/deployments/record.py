@@ -33,7 +33,7 @@ class Record:
     """One attempt at a deployment, from the choice to its end. All times are monotonic seconds.
 
     Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
-    :meth:`first_byte` and :meth:`finished` for an answer, :meth:`failed` for none or a failure, :meth:`left`
+    :meth:`first_byte` and :meth:`finished` for a response, :meth:`failed` for none or a failure, :meth:`left`
     where no client waits any longer. The last three end it; once it is over, they do nothing.
 
     ``held_s``: seconds in which its client took nothing. The member goes on writing meanwhile, as engines do
@@ -82,7 +82,7 @@ class Record:
         return now - self.asked_at
 
     def first_byte(self, now: float) -> None:
-        """The first byte of an answer that is no error."""
+        """The first byte of a response that is no error."""
         self.first_byte_at = now
         self.row.first_byte(self, now, self.level)
         deployment = self.deployment
@@ -90,7 +90,7 @@ class Record:
             self._succeeded(now)  # what was ejected need not wait for the end of a long stream
 
     def finished(self, now: float) -> None:
-        """The answer is complete. A request's own mistake (a 4xx) is a success of the provider too."""
+        """The response is complete. A request's own mistake (a 4xx) is a success of the provider too."""
         if self.is_over:
             return
         self._end(now, patient=False)
@@ -135,7 +135,7 @@ class Record:
             wait_s = nan if retry_after_s is None else retry_after_s
             flags = float(is_silent + 2 * is_confirmed)
             numbers = self.begun_at, flags, wait_s, failure.roll, *packed(mark)
-            row.out.tell(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
+            row.out.publish(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
         return self.deployment.failed(row, now, failure)
 
     def left(self, now: float) -> None:
@@ -156,7 +156,7 @@ class Record:
         row = self.row
         self.deployment.succeeded(row, self.begun_at, now)
         if row.out is not None:
-            row.out.tell(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
+            row.out.publish(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
 
 
 def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float) -> str | None:
@@ -166,7 +166,7 @@ def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float
     :returns: as :meth:`Record.failed`.
     """
     if row.out is not None:
-        row.out.tell(CONFIRMED, row.key, now, roll, *packed(mark))
+        row.out.publish(CONFIRMED, row.key, now, roll, *packed(mark))
     return deployment.confirmed(row, now, mark, roll)
 
 

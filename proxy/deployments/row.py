@@ -1,7 +1,7 @@
 """The live row of a deployment: what was seen of it lately, for one endpoint, streamed or plain.
 
 A deployment has a row per endpoint and per streamed-or-not, because their first-byte times are different
-quantities: a plain answer's first byte comes when all of it is ready.
+quantities: a plain response's first byte comes when all of it is ready.
 
 Times follow at the pace of ``half_life``. What a model costs (how much it writes, how its tokenizer counts,
 how much of a prompt is cached) changes far slower than how fast it is, so those averages live longer:
@@ -66,7 +66,7 @@ class Row:
 
     ``waiting``: attempt -> the time since which it waits for its first byte; the oldest is the first.
     ``heard_s``: send time of the newest request that was answered. ``unanswered_s``: seconds waited in vain
-    before the first answer ever.
+    before the first response ever.
 
     Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
@@ -167,7 +167,7 @@ class Row:
         """
         asked_s = self.waiting.pop(attempt, None)
         if asked_s is None:
-            return  # an answer to half a request: it tells no time
+            return  # a response to half a request: it tells no time
         self.heard_s = max(self.heard_s, asked_s)
         free_at = self.time_free_at
         if free_at <= now + SAMPLE_BURST_S:
@@ -175,7 +175,7 @@ class Row:
             seconds = now - asked_s
             self.learn_time(seconds, now, level)
             if self.out is not None:
-                self.out.tell(TIME, self.key, now, seconds, level)
+                self.out.publish(TIME, self.key, now, seconds, level)
 
     def learn_time(self, seconds: float, now: float, level: int) -> None:
         """A first byte came after ``seconds``, at ``now``; ``level``: as :meth:`asked` returned it."""
@@ -196,7 +196,7 @@ class Row:
         waited_s = now - asked_s
         self.learn_wait(waited_s, now)
         if self.out is not None:
-            self.out.tell(WAITED, self.key, now, waited_s)
+            self.out.publish(WAITED, self.key, now, waited_s)
 
     def learn_wait(self, waited_s: float, now: float) -> None:
         """Record that a client waited in vain, until ``now``."""
@@ -277,7 +277,7 @@ class Row:
         self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, whose)
         if self.out is not None:
             tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
-            self.out.tell(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, whose)
+            self.out.publish(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, whose)
 
     def learn_charge(
         self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1
@@ -293,7 +293,7 @@ class Row:
             self.per_byte_free_at = now + VOTE_GAP_S
 
     def wants_pace(self, now: float) -> bool:
-        """Return whether the next answer's pace is worth looking for."""
+        """Return whether the next response's pace is worth looking for."""
         return now >= self.pace_free_at or self.pace.count < SAMPLES
 
     def paced(self, now: float, tokens_per_s: float, key_id: str) -> None:
@@ -303,13 +303,13 @@ class Row:
             return
         self.pace_free_at = now + VOTE_GAP_S
         if self.out is not None:
-            self.out.tell(PACE, self.key, now, tokens_per_s, whose)
+            self.out.publish(PACE, self.key, now, tokens_per_s, whose)
 
     def probed(self, now: float) -> None:
         """A request is sent to learn what one costs here."""
         self.charges.probed(now)
         if self.out is not None:
-            self.out.tell(PROBED, self.key, now)
+            self.out.publish(PROBED, self.key, now)
 
     def tokens_per_byte(self, now: float) -> float:
         """Prompt tokens per body byte, between 0 and 1."""

@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 class SampleSink(Protocol):
     """Receives the samples of this worker."""
 
-    def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
+    def publish(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None: ...
 
 
 class Elsewhere(NamedTuple):

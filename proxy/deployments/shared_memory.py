@@ -49,7 +49,7 @@ class RowState:
         self.trials = trials
 
 
-class Part:
+class WorkerSegment:
     """One worker's part. It is the :class:`proxy.deployments.samples.SampleSink` to its worker, and to nobody
     else.
 
@@ -74,7 +74,7 @@ class Part:
 
     # ------------------------------------------------------------------ what its worker writes
 
-    def tell(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None:
+    def publish(self, kind: int, key: int, at: float, *numbers: float, text: str = "") -> None:
         """Write a sample; the oldest is overwritten where the ring is full."""
         number = self._whole[_WRITTEN]
         sample = pack(kind, key, at, numbers, text)

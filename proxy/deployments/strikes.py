@@ -1,9 +1,9 @@
 """Strikes: which failures a provider is blamed for, where a request may have provoked them.
 
 A connection that can't be opened, or the operator's time limit that ran out, is the provider's fault whatever
-was sent. A 5xx, a reset and an error in the place of an answer may be the request's: some bodies make every
+was sent. A 5xx, a reset and an error in the place of a response may be the request's: some bodies make every
 provider answer 500. So those carry a **mark**, a number made of the key and the body, and a mark alone ejects
-nobody (:class:`Marks`):
+nobody (:class:`FailureMarks`):
 
     strikes of a run = min(failures, 2 * failures of all marks but the most frequent + 1); 0 with one mark
 
@@ -12,12 +12,13 @@ count one each from the first, so a provider that fails is out as soon as withou
 thousand times counts as if it had not been sent.
 
 **Refusals.** A 401 may be about the operator's key, or about something that a client put into its request. It
-is a strike when it is confirmed (:class:`Refusals`): its code names the key or the account, the same request
-was answered by another member, or three different keys got it with no success between (without keys: three
-different requests). A key makes one strike a minute at most. With the limit of three strikes, an operator's
-key that is wrong is out at once where three client keys are in use, and within two minutes where one is: its
-refusals name the key, or the next member confirms them. It is logged and alerted at the first, confirmed or
-not. One client that provokes refusals needs two minutes in which nobody else has a success at that provider.
+is a strike when it is confirmed (:class:`RefusalRun`): its code names the key or the account, the same
+request was answered by another member, or three different keys got it with no success between (without keys:
+three different requests). A key makes one strike a minute at most. With the limit of three strikes, an
+operator's key that is wrong is out at once where three client keys are in use, and within two minutes where
+one is: its refusals name the key, or the next member confirms them. It is logged and alerted at the first,
+confirmed or not. One client that provokes refusals needs two minutes in which nobody else has a success at
+that provider.
 
 Pure: marks are plain integers, so workers can tell them each other as numbers.
 """
@@ -114,7 +115,7 @@ def is_same(one: int, other: int) -> bool:
     return not (one & _TEXT_MASK and other & _TEXT_MASK)
 
 
-class Marks:
+class FailureMarks:
     """Number of failed requests by mark. One without a mark (0) counts in ``total`` only: it is another each
     time."""
 
@@ -170,7 +171,7 @@ class Marks:
             self._counts.clear()
 
     def __repr__(self) -> str:
-        return f"<Marks {self.total} failures by {len(self._counts)}>"
+        return f"<FailureMarks {self.total} failures by {len(self._counts)}>"
 
 
 class Recent:
@@ -181,8 +182,8 @@ class Recent:
     __slots__ = ("_before", "_now", "_since_s")
 
     def __init__(self) -> None:
-        self._now = Marks()
-        self._before = Marks()
+        self._now = FailureMarks()
+        self._before = FailureMarks()
         self._since_s = _NEVER
 
     def counts(self, mark: int, now: float) -> bool:
@@ -200,7 +201,7 @@ class Recent:
         return not mark or same <= others
 
 
-class Refusals:
+class RefusalRun:
     """Refusals of a run; those that count are strikes, by the module's rules. ``strikes``: their number.
 
     A witness is a key, or without one a body.

@@ -18,7 +18,7 @@ from proxy.deployments.record import teach
 from proxy.deployments.row import Row
 from proxy.deployments.row_snapshot import dump, restore
 from proxy.deployments.samples import GOOD, NOBODY_WAITS, Elsewhere, Sample
-from proxy.deployments.shared_memory import PART_BYTES, Part, RowState
+from proxy.deployments.shared_memory import PART_BYTES, RowState, WorkerSegment
 
 # How often a worker takes in what others learned: the others choose by it this much later at most.
 STEP_S = 0.02
@@ -55,7 +55,7 @@ class WorkerSync:
         own: int | None = None,
         on_ejected: Callable[[Deployment, str, float], None] | None = None,
     ) -> None:
-        parts = [Part(memory, index) for index in range(workers)]
+        parts = [WorkerSegment(memory, index) for index in range(workers)]
         self.part = None if own is None else parts[own]
         self.others = [part for index, part in enumerate(parts) if index != own]
         self.positions = [part.written for part in self.others]
@@ -120,7 +120,7 @@ class WorkerSync:
     def step(self, now: float) -> None:
         """Say what runs here, and take in what the others told."""
         if self.part is not None:
-            self._publish(self.part, now)
+            self._publish_rows(self.part, now)
         samples: list[Sample] = []
         for index, part in enumerate(self.others):
             found, self.positions[index] = part.samples(self.positions[index])
@@ -142,7 +142,7 @@ class WorkerSync:
         if ejected is not None and self._on_ejected is not None:
             self._on_ejected(deployment, ejected, sample.at)
 
-    def _publish(self, part: Part, now: float) -> None:
+    def _publish_rows(self, part: WorkerSegment, now: float) -> None:
         for own in self._own.values():
             row, deployment = own.row, own.deployment
             finished = row.finished_count - own.finished
@@ -156,7 +156,7 @@ class WorkerSync:
             if finished:
                 good = row.good_count - own.good
                 own.finished, own.good = row.finished_count, row.good_count
-                part.tell(GOOD, row.key, now, float(good), float(finished), row.good_begun_s)
+                part.publish(GOOD, row.key, now, float(good), float(finished), row.good_begun_s)
 
     def _look_around(self) -> None:
         """Read what runs at other workers, row by row."""

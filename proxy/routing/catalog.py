@@ -1,6 +1,6 @@
 """Names to deployments: what a request's ``model`` may mean, worked out once and looked up ever after.
 
-Lookup order: exact id, alias, ``auto``, short name; case-sensitive. An answer is kept per (name, endpoint,
+Lookup order: exact id, alias, ``auto``, short name; case-sensitive. A response is kept per (name, endpoint,
 strategy); only names that exist are kept, so the table is as finite as the configuration. A reload builds a
 new catalog and hands the old one's rows on, so that nothing learned is lost and requests that run on the old
 one still count in the same rows.
@@ -112,7 +112,7 @@ class Catalog:
         """The pool a request may go to.
 
         :param name: the request's ``model``; None if it has none.
-        :param endpoint: as in :data:`proxy.config.ENDPOINTS`, or ``count_tokens``.
+        :param endpoint: as in :data:`proxy.config.settings.ENDPOINTS`, or ``count_tokens``.
         :param strategy: of ``X-Inferoute-Strategy``; None without that header.
         :raises BadRequest: no name and no strategy, an unknown strategy, an endpoint the name doesn't serve,
             or different models at an endpoint of one.

@@ -15,8 +15,8 @@ taken off::
     width = sqrt(2 * ln(mean_n / n) / n)        n: requests that it was asked, faded, and the prior's two
 
 That is the bonus of MOSS (Audibert, Bubeck: "Minimax Policies for Adversarial and Stochastic Bandits", COLT
-2009) for the logarithm of an answer's length, whose variance from one request to the next is about 1. What a
-prompt costs is known beforehand, so that a model whose input alone costs more than an answer elsewhere is
+2009) for the logarithm of a response's length, whose variance from one request to the next is about 1. What a
+prompt costs is known beforehand, so that a model whose input alone costs more than a response elsewhere is
 not asked. Nor is one 40 times as dear: that would take a ``mean_n`` of a million, and 500 requests a second
 add up to 4,650. ``n`` counts what was asked, not what was learned: who tells no usage, or answers 400, is not
 asked without end. As knowledge fades (:class:`proxy.deployments.cost_estimate.CostEstimate`), members are

@@ -10,7 +10,7 @@ The rules, from the contract:
   that is more), and every attempt but the first needs the retry budget.
 - A kept connection that closed as it was used again is dialled anew: that is part of the attempt, and told
   before it.
-- What failed with an answer of its own, and is followed by nothing, passes that answer on.
+- What failed with a response of its own, and is followed by nothing, passes that answer on.
 """
 
 from __future__ import annotations

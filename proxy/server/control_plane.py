@@ -35,7 +35,7 @@ from proxy.control.webhook import Webhook
 from proxy.deployments.worker_sync import dump_rows, restore_rows
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
-from proxy.relay.upstream.tcp_keepalive import watch
+from proxy.relay.upstream.tcp_keepalive import enable
 from proxy.routing.catalog import Catalog
 from proxy.server.listeners import listen_on, remove_socket, serve_on
 from proxy.simulator.server import Simulator
@@ -196,7 +196,7 @@ class ControlPlane:
             return ControlProtocol(server, self.gateway, connections)
 
         for sock in sockets:
-            watch(sock)
+            enable(sock)
             self._admin.append(await serve_on(sock, connect))
 
     async def simulator(self) -> int:

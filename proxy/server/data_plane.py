@@ -24,7 +24,7 @@ from proxy.relay.downstream.gateway import Gateway
 from proxy.relay.downstream.listener_tls import listener_tls
 from proxy.relay.exchange.tracing import Tracing
 from proxy.relay.upstream.provider import Provider
-from proxy.relay.upstream.tcp_keepalive import DEAD_S, watch
+from proxy.relay.upstream.tcp_keepalive import DEAD_S, enable
 from proxy.routing.catalog import Catalog
 from proxy.server.acceptor import Acceptor
 from proxy.storage.ledger_files import Ledger
@@ -134,7 +134,7 @@ class DataPlane:
         from the listening socket. A client that only takes nothing for a while has a limit of its own."""
         self._vanished_s = max(DEAD_S, self.gateway.timeouts.client_write_s)
         for sock in listening:
-            watch(sock, self._vanished_s)
+            enable(sock, self._vanished_s)
 
     def _client(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, ClientConnection(self.gateway))

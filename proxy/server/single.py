@@ -114,5 +114,5 @@ async def recent_requests(gateway: Gateway, query: Mapping[str, str]) -> list[di
     :raises QueryError: the query can't be read.
     """
     name_of = gateway.keys.name_of
-    lines = list(gateway.endings.recent)
+    lines = list(gateway.completions.recent)
     return await stepped(select_requests((row(line, name_of) for line in lines), query))

@@ -33,7 +33,7 @@ from proxy.control.prepare import Prepared
 from proxy.control.routes_file import RoutesFile
 from proxy.control.steps import done
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.shared_memory import Part
+from proxy.deployments.shared_memory import WorkerSegment
 from proxy.deployments.worker_sync import WorkerSync, dump_rows, memory_bytes
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
@@ -133,7 +133,7 @@ class Supervisor:
 
     def _first_message(self, index: int) -> Start:
         """Everything that a worker needs to serve, with what is known by now."""
-        Part(memoryview(self._memory), index).clear()
+        WorkerSegment(memoryview(self._memory), index).clear()
         self._knowledge.step(time.monotonic())
         directory = self._control.usage_index.directory
         return Start(
@@ -154,7 +154,7 @@ class Supervisor:
         """Keep what a worker has counted, and free what it held in the common memory."""
         for brief, ended in self._ended.items():
             add_up(ended, handle.counted[brief].totals)
-        Part(memoryview(self._memory), handle.index).clear()
+        WorkerSegment(memoryview(self._memory), handle.index).clear()
         self._accounts.clear(handle.index)
 
     # ------------------------------------------------------------------ configuration and keys

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import httptools
 
 from proxy.errors import BadRequest, GatewayError
-from proxy.simulator.turns import Answer
+from proxy.simulator.turns import SimulatedResponse
 
 MAX_HEAD_BYTES = 64 << 10  # far more than any SDK sends; a head inside one read may pass it by that read
 MAX_BODY_BYTES = 64 << 20  # the gateway's own default
@@ -23,7 +23,7 @@ MAX_PIPELINE = 64  # requests read ahead on one connection before reading pauses
 BURST_EVENTS = 256  # events of a stream without delays, sent before other connections get their turn
 
 
-class Request:
+class ParsedRequest:
     """One request as the parser collects it, or the mistake (``error``) that ends its connection."""
 
     __slots__ = ("controls", "error", "http10", "keep_alive", "method", "pieces", "size", "url")
@@ -39,7 +39,7 @@ class Request:
         self.error: GatewayError | None = None
 
     @classmethod
-    def refused(cls, error: GatewayError) -> Request:
+    def refused(cls, error: GatewayError) -> ParsedRequest:
         request = cls()
         request.error = error
         return request
@@ -50,7 +50,7 @@ class _Current:
 
     __slots__ = ("answer", "due", "left", "request", "started")
 
-    def __init__(self, request: Request, answer: Answer) -> None:
+    def __init__(self, request: ParsedRequest, answer: SimulatedResponse) -> None:
         self.request = request
         self.answer = answer
         self.started = False  # the head is out
@@ -67,9 +67,9 @@ class Host(Protocol):
     aborted: int
     connections: set[Connection]
 
-    def respond(self, request: Request) -> Answer: ...
+    def respond(self, request: ParsedRequest) -> SimulatedResponse: ...
 
-    def head(self, answer: Answer, framing: bytes) -> bytes: ...
+    def head(self, answer: SimulatedResponse, framing: bytes) -> bytes: ...
 
     def gone(self, connection: Connection) -> None: ...
 
@@ -81,12 +81,12 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
-        self._reading = Request()
+        self._reading = ParsedRequest()
         self._refusal: GatewayError | None = None
         self._head_bytes = 0  # received since the parser last said anything
         self._expects = False  # the request being read waits for 100 Continue
         self._deaf = False  # nothing more is read: a refused request, or an upgrade nobody takes
-        self._queue: deque[Request] = deque()
+        self._queue: deque[ParsedRequest] = deque()
         self._current: _Current | None = None
         self._timer: asyncio.Handle | None = None
         self._paused = False
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._expects = False
         self._queue.append(self._reading)
-        self._reading = Request()
+        self._reading = ParsedRequest()
 
     def _continue(self) -> None:
         self._expects = False
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """Answer everything before the mistake, then the mistake, then close."""
         self._deaf = True
-        self._queue.append(Request.refused(error))
+        self._queue.append(ParsedRequest.refused(error))
 
     # --- answering
 
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
             self._reads_paused = False
             self._transport.resume_reading()
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: ParsedRequest) -> None:
         host = self._host
         host.requests += 1
         host.active += 1
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
         self._finish(current)
 
-    def _write(self, request: Request, event: bytes) -> None:
+    def _write(self, request: ParsedRequest, event: bytes) -> None:
         if request.http10:
             self._transport.write(event)
         else:

@@ -1,6 +1,7 @@
 """The APIs that answer with numbers: embeddings, moderations and rerank; and the list of models.
 
-Pure functions from a parsed request to an :class:`~proxy.simulator.turns.Answer`. Same input, same numbers.
+Pure functions from a parsed request to a :class:`~proxy.simulator.turns.SimulatedResponse`. Same input, same
+numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import Any
 
 from proxy.errors import BadRequest
 from proxy.simulator import profiles
-from proxy.simulator.turns import Answer, Context, Json, count_of, dumps, list_of, missing, model_of
+from proxy.simulator.turns import (
+    Conditions,
+    Json,
+    SimulatedResponse,
+    count_of,
+    dumps,
+    list_of,
+    missing,
+    model_of,
+)
 
 MAX_EMBEDDING_INPUTS = 2048  # as OpenAI
 MODELS_CREATED = 1_715_367_049  # one birthday for all listed models
@@ -42,7 +52,7 @@ def _embedding_inputs(body: Json) -> list[tuple[bytes, int]]:
     return inputs
 
 
-def embeddings(body: Json, ctx: Context) -> Answer:
+def embeddings(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /embeddings."""
     model, inputs = model_of(body), _embedding_inputs(body)
     size, encoding = count_of(body, "dimensions"), body.get("encoding_format", "float")
@@ -64,7 +74,7 @@ def embeddings(body: Json, ctx: Context) -> Answer:
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     delay_s = chance.ttft_s + tokens / profiles.PREFILL_TOKENS_PER_S
     reply = {"object": "list", "data": data, "model": model, "usage": usage}
-    return Answer(chance.id, dumps(reply), delay_s)
+    return SimulatedResponse(chance.id, dumps(reply), delay_s)
 
 
 # --- moderations and rerank ------------------------------------------------------------------------------
@@ -76,7 +86,7 @@ _CATEGORIES = (
 )  # fmt: skip
 
 
-def moderations(body: Json, ctx: Context) -> Answer:
+def moderations(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /moderations: nothing is ever flagged. A result per string, one for all parts of a message."""
     model, given = model_of(body, "omni-moderation-latest"), body.get("input")
     if given is None:
@@ -95,13 +105,13 @@ def moderations(body: Json, ctx: Context) -> Answer:
             }
         )
     reply = {"id": f"modr-{chance.id}", "model": model, "results": results}
-    return Answer(chance.id, dumps(reply), chance.ttft_s)
+    return SimulatedResponse(chance.id, dumps(reply), chance.ttft_s)
 
 
 _WORD = re.compile(r"\w+")
 
 
-def rerank(body: Json, ctx: Context) -> Answer:
+def rerank(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /rerank, in the shape Cohere, Jina and Voyage share: most relevant first, by words in common."""
     model, query, documents = model_of(body), body.get("query"), list_of(body, "documents")
     if not isinstance(query, str):
@@ -124,7 +134,7 @@ def rerank(body: Json, ctx: Context) -> Answer:
     meta = {"billed_units": {"search_units": 1}}
     usage = {"total_tokens": tokens}
     reply = {"id": chance.id, "model": model, "results": results[:top], "meta": meta, "usage": usage}
-    return Answer(chance.id, dumps(reply), chance.ttft_s)
+    return SimulatedResponse(chance.id, dumps(reply), chance.ttft_s)
 
 
 # --- models ----------------------------------------------------------------------------------------------

@@ -44,13 +44,13 @@ import uvloop
 
 from proxy.errors import BadRequest, GatewayError
 from proxy.simulator import number_apis, text_apis
-from proxy.simulator.connection import Connection, Request
+from proxy.simulator.connection import Connection, ParsedRequest
 from proxy.simulator.profiles import MAX_OUTPUT_TOKENS
-from proxy.simulator.turns import Answer, Context, Json, dumps, parse_body
+from proxy.simulator.turns import Conditions, Json, SimulatedResponse, dumps, parse_body
 
 MAX_WAIT_MS = 3_600_000  # an hour: longer is a typing mistake
 
-Handler = Callable[[Json, Context], Answer]
+Handler = Callable[[Json, Conditions], SimulatedResponse]
 
 # The longer path first where one ends like another.
 ENDPOINTS: tuple[tuple[str, Handler], ...] = (
@@ -138,7 +138,7 @@ def _simulated_error(status: int, retry_after_s: int | None) -> GatewayError:
     )
 
 
-def _error_answer(error: GatewayError, path: str, id: str) -> Answer:
+def _error_answer(error: GatewayError, path: str, id: str) -> SimulatedResponse:
     """The error in the envelope of the API that was asked."""
     if path.endswith(("/messages", "/messages/count_tokens")):
         default = "api_error" if error.status >= 500 else "invalid_request_error"
@@ -151,7 +151,7 @@ def _error_answer(error: GatewayError, path: str, id: str) -> Answer:
     extra = b"" if error.retry_after_s is None else b"retry-after: %d\r\n" % error.retry_after_s
     if error.status == 405:
         extra += b"allow: POST\r\n"
-    return Answer(id, dumps(value), status=error.status, extra_head=extra)
+    return SimulatedResponse(id, dumps(value), status=error.status, extra_head=extra)
 
 
 class Simulator:
@@ -229,7 +229,7 @@ class Simulator:
         if self._empty is not None and not self.connections and not self._empty.done():
             self._empty.set_result(None)
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: ParsedRequest) -> SimulatedResponse:
         """The answer, with its final times."""
         path, handler = _route(request.url)
         controls = _NO_CONTROLS
@@ -244,7 +244,9 @@ class Simulator:
         answer.gap_s = answer.gap_s * self.speed if controls.delay_s is None else controls.delay_s
         return answer
 
-    def _answer(self, request: Request, path: str, handler: Handler | None, controls: Controls) -> Answer:
+    def _answer(
+        self, request: ParsedRequest, path: str, handler: Handler | None, controls: Controls
+    ) -> SimulatedResponse:
         if controls.status is not None:
             raise _simulated_error(controls.status, controls.retry_after_s)
         method = request.method.decode()
@@ -256,13 +258,15 @@ class Simulator:
                     code="method_not_supported",
                 )
             body = parse_body(b"".join(request.pieces))
-            return handler(body, Context(self.rng, self._now(), controls.chunks))
+            return handler(body, Conditions(self.rng, self._now(), controls.chunks))
         if method in ("GET", "HEAD"):
             if path.endswith("/models"):
-                return Answer(f"{self.rng.getrandbits(128):032x}", number_apis.model_list())
+                return SimulatedResponse(f"{self.rng.getrandbits(128):032x}", number_apis.model_list())
             _, found, name = path.partition("/models/")
             if found and name:
-                return Answer(f"{self.rng.getrandbits(128):032x}", dumps(number_apis.model_row(name)))
+                return SimulatedResponse(
+                    f"{self.rng.getrandbits(128):032x}", dumps(number_apis.model_row(name))
+                )
         raise BadRequest(f"Invalid URL ({method} {path})", status=404)
 
     def _now(self) -> int:
@@ -273,7 +277,7 @@ class Simulator:
             self._date = b"date: " + formatdate(now, usegmt=True).encode() + _STATIC_HEAD
         return now
 
-    def head(self, answer: Answer, framing: bytes) -> bytes:
+    def head(self, answer: SimulatedResponse, framing: bytes) -> bytes:
         """The response head; ``framing`` are the lines that end it."""
         self._now()
         return b"%b%bx-request-id: req_%b\r\nopenai-processing-ms: %d\r\n%b%b\r\n" % (

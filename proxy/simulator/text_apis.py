@@ -1,6 +1,6 @@
 """The APIs that answer with text: chat completions, completions, responses and messages.
 
-Pure functions from a parsed request to an :class:`~proxy.simulator.turns.Answer`. Each takes one
+Pure functions from a parsed request to an :class:`~proxy.simulator.turns.SimulatedResponse`. Each takes one
 :class:`~proxy.simulator.turns.Turn` and writes it down in the shape of its API, whole or as the events of a
     stream.
 """
@@ -13,9 +13,9 @@ from proxy.errors import BadRequest
 from proxy.simulator import profiles
 from proxy.simulator.turns import (
     HOLE,
-    Answer,
-    Context,
+    Conditions,
     Json,
+    SimulatedResponse,
     Turn,
     count_of,
     deltas,
@@ -60,7 +60,7 @@ def _forced_call(body: Json) -> tuple[str, str] | None:
     return name, dumps({key: _sample(value) for key, value in values.items()}).decode()
 
 
-def chat(body: Json, ctx: Context) -> Answer:
+def chat(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /chat/completions."""
     model, messages = model_of(body), list_of(body, "messages")
     tokens = profiles.message_tokens(messages)
@@ -91,7 +91,7 @@ def _chat_envelope(turn: Turn, kind: str, choices: list[Json]) -> Json:
     }
 
 
-def _chat_stream(turn: Turn, with_usage: bool) -> Answer:
+def _chat_stream(turn: Turn, with_usage: bool) -> SimulatedResponse:
     # asked for usage, OpenAI puts "usage":null into every other chunk
     tail: Json = {"usage": None} if with_usage else {}
 
@@ -117,7 +117,7 @@ def _chat_stream(turn: Turn, with_usage: bool) -> Answer:
 # --- completions -----------------------------------------------------------------------------------------
 
 
-def completions(body: Json, ctx: Context) -> Answer:
+def completions(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /completions, the legacy endpoint: 16 tokens unless told otherwise."""
     model, prompt = model_of(body), body.get("prompt", "")
     prompts = prompt if isinstance(prompt, list) else [prompt]
@@ -154,7 +154,7 @@ def _token_count(value: Any) -> int:
 # --- responses -------------------------------------------------------------------------------------------
 
 
-def responses(body: Json, ctx: Context) -> Answer:
+def responses(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /responses."""
     turn = _response_turn(body, ctx)
     if body.get("stream") is True:
@@ -162,7 +162,7 @@ def responses(body: Json, ctx: Context) -> Answer:
     return turn.plain(_response(body, turn, done=True))
 
 
-def compact(body: Json, ctx: Context) -> Answer:
+def compact(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /responses/compact."""
     turn = _response_turn(body, ctx)
     item = {"id": f"cmp_{turn.id}", "type": "compaction", "encrypted_content": turn.text}
@@ -177,12 +177,12 @@ def compact(body: Json, ctx: Context) -> Answer:
     )
 
 
-def input_tokens(body: Json, ctx: Context) -> Answer:
+def input_tokens(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /responses/input_tokens."""
     model, tokens = model_of(body), _response_prompt(body)
     chance = profiles.draw(profiles.profile_of(model), ctx.rng)
     told = {"object": "response.input_tokens", "input_tokens": tokens}
-    return Answer(chance.id, dumps(told), chance.ttft_s / 4)
+    return SimulatedResponse(chance.id, dumps(told), chance.ttft_s / 4)
 
 
 def _response_items(body: Json) -> list[Any]:
@@ -196,7 +196,7 @@ def _response_prompt(body: Json) -> int:
     return profiles.message_tokens(_response_items(body)) + profiles.content_tokens(body.get("instructions"))
 
 
-def _response_turn(body: Json, ctx: Context) -> Turn:
+def _response_turn(body: Json, ctx: Conditions) -> Turn:
     model, items = model_of(body), _response_items(body)
     limit = count_of(body, "max_output_tokens")
     return take_turn(ctx, model, _response_prompt(body), limit, topic=profiles.topic_of(items))
@@ -259,7 +259,7 @@ def _response(body: Json, turn: Turn, *, done: bool) -> Json:
     }
 
 
-def _response_stream(body: Json, turn: Turn) -> Answer:
+def _response_stream(body: Json, turn: Turn) -> SimulatedResponse:
     place = {"item_id": f"msg_{turn.id}", "output_index": 0, "content_index": 0}
     first_delta = 4  # behind the four opening events
 
@@ -299,7 +299,7 @@ def _message_prompt(body: Json) -> tuple[list[Any], int]:
     return messages, tokens
 
 
-def messages(body: Json, ctx: Context) -> Answer:
+def messages(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /messages. ``max_tokens`` is required there, and cached tokens don't count as input."""
     model, (given, tokens) = model_of(body), _message_prompt(body)
     limit = count_of(body, "max_tokens")
@@ -345,8 +345,8 @@ def messages(body: Json, ctx: Context) -> Answer:
     return turn.stream(opening, deltas(delta, turn.pieces, "content_block_delta"), closing)
 
 
-def count_tokens(body: Json, ctx: Context) -> Answer:
+def count_tokens(body: Json, ctx: Conditions) -> SimulatedResponse:
     """POST /messages/count_tokens."""
     model, (_, tokens) = model_of(body), _message_prompt(body)
     chance = profiles.draw(profiles.profile_of(model), ctx.rng)
-    return Answer(chance.id, dumps({"input_tokens": tokens}), chance.ttft_s / 4)
+    return SimulatedResponse(chance.id, dumps({"input_tokens": tokens}), chance.ttft_s / 4)

@@ -1,7 +1,7 @@
 """The answer of a simulated model to one request, before it takes the shape of one of the APIs.
 
-Pure: chance and time come with the :class:`Context`. A :class:`Turn` holds what was "said" (pieces of one
-token each, why it stopped, what it counted); an :class:`Answer` is the response the server sends, with its
+Pure: chance and time come with the :class:`Conditions`. A :class:`Turn` holds what was "said" (pieces of one
+token each, why it stopped, what it counted); a :class:`SimulatedResponse` is what the server sends, with its
 timing. Mistakes of the request are raised as :class:`~proxy.errors.BadRequest`, with the messages and codes
 that the OpenAI API uses for them.
 """
@@ -28,7 +28,7 @@ MAX_MODEL_CHARS = 256
 HOLE = "\0"  # where a template of :func:`deltas` takes its piece
 
 
-class Context(NamedTuple):
+class Conditions(NamedTuple):
     """The inputs of an answer beside the request."""
 
     rng: random.Random
@@ -37,7 +37,7 @@ class Context(NamedTuple):
 
 
 @dataclass(slots=True)
-class Answer:
+class SimulatedResponse:
     """One response: a body, or (``deltas`` is set) an event stream. Times in seconds at speed 1.
 
     ``delay_s`` passes before the head, ``gap_s`` between one delta and the next. Every element of
@@ -211,11 +211,13 @@ class Turn:
             },
         }
 
-    def plain(self, body: Json) -> Answer:
-        return Answer(self.id, dumps(body), self.whole_s)
+    def plain(self, body: Json) -> SimulatedResponse:
+        return SimulatedResponse(self.id, dumps(body), self.whole_s)
 
-    def stream(self, opening: list[bytes], deltas: Iterator[bytes], closing: list[bytes]) -> Answer:
-        return Answer(
+    def stream(
+        self, opening: list[bytes], deltas: Iterator[bytes], closing: list[bytes]
+    ) -> SimulatedResponse:
+        return SimulatedResponse(
             self.id,
             delay_s=self.first_s,
             opening=opening,
@@ -227,7 +229,7 @@ class Turn:
 
 
 def take_turn(
-    ctx: Context,
+    ctx: Conditions,
     model: str,
     prompt_tokens: int,
     limit: int | None,

@@ -1,4 +1,4 @@
-"""The ledger: a line for each finished request, written before the client sees the end of its answer.
+"""The ledger: a line for each finished request, written before the client sees the end of its response.
 
 Each worker writes files of its own, a line with one call of the system, so that what is written survives the
 process. A line that can't be written (the disk is full, the directory has gone) waits in memory, and the

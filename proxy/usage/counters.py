@@ -164,7 +164,7 @@ class Times:
         self.output_tokens = Histogram(TOKENS)
 
     def add(self, took: int, waited: int, usage: Usage | None) -> None:
-        """Such an answer.
+        """Such a response.
 
         :param took: hundredths of a millisecond until its end; ``waited``: until its first byte.
         """

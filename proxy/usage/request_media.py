@@ -176,7 +176,7 @@ def _judge(before: bytes, data: bytes, start: int, end: int) -> Medium | None:
     return RAW_AUDIO if b"input_audio" in before else None
 
 
-class Marks:
+class MarkFinder:
     """Looks for marks. ``found``: there is one."""
 
     __slots__ = ("_last", "_marks", "found")
@@ -201,15 +201,15 @@ class Marks:
 
 class BodyMarks:
     """Looks for what a body asks for and has: a content part of an image type, in any provider's spelling;
-    something to be written into a cache; an answer in sound."""
+    something to be written into a cache; a response in sound."""
 
     __slots__ = ("_cache", "_escapes", "_images", "_sound")
 
     def __init__(self) -> None:
-        self._images = Marks(_IMAGE_MARKS)
-        self._cache = Marks(_CACHE_MARKS)
-        self._sound = Marks(_SOUND_MARKS)
-        self._escapes = Marks(_ESCAPE_MARKS)
+        self._images = MarkFinder(_IMAGE_MARKS)
+        self._cache = MarkFinder(_CACHE_MARKS)
+        self._sound = MarkFinder(_SOUND_MARKS)
+        self._escapes = MarkFinder(_ESCAPE_MARKS)
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece of the body."""
@@ -227,7 +227,7 @@ class BodyMarks:
         return self._cache.found or self._escapes.found
 
     def asks_for_sound(self) -> bool:
-        """It may ask for an answer in sound."""
+        """It may ask for a response in sound."""
         return self._sound.found or self._escapes.found
 
 
@@ -237,7 +237,7 @@ def has_cache_control(pieces: Sequence[bytes]) -> bool:
 
 
 def asks_for_sound(pieces: Sequence[bytes]) -> bool:
-    """Return whether a body may ask for an answer in sound."""
+    """Return whether a body may ask for a response in sound."""
     return _has(pieces, _SOUND_MARKS) or _has(pieces, _ESCAPE_MARKS)
 
 
@@ -247,7 +247,7 @@ def has_images(pieces: Sequence[bytes]) -> bool:
 
 
 def _has(pieces: Sequence[bytes], marks: tuple[bytes, ...]) -> bool:
-    looked = Marks(marks)
+    looked = MarkFinder(marks)
     for piece in pieces:
         looked.feed(piece)
     return looked.found

@@ -1,13 +1,13 @@
 """Reads the provider's token counts from the end of a response.
 
-Only the last few KiB of an answer are kept while it streams past, so the readers here work on a tail whose
+Only the last few KiB of a response are kept while it streams past, so the readers here work on a tail whose
 beginning may be missing. They rest on one fact: in valid JSON the bytes ``"usage"`` without a backslash
 before them are one whole string token (an unescaped quote that closed a string could not be followed by a
 letter). If the tail from there on, with the missing opening put in front, is valid JSON up to its end, the
 token is a key at exactly the depth of that opening. Text that a model wrote has its quotes escaped and can't
 pass.
 
-Only a usage at its known place counts: at the top of an answer or event, in its first choice or a vendor's
+Only a usage at its known place counts: at the top of a response or event, in its first choice or a vendor's
 member there, in an event's ``response``, in the ``message`` of a ``message_start``, in the ``delta`` of a
 ``message-end``; of several the last. What stands in it is :mod:`proxy.usage.tokens`' business.
 """
@@ -31,7 +31,7 @@ _BACKSLASH: Final = 0x5C
 _SPACE: Final = 0x20
 _COLON: Final = 0x3A
 _BRACE: Final = 0x7B
-# Groq's member of an answer that has the usage too. Not `metadata`: that is the client's own, come back.
+# Groq's member of a response that has the usage too. Not `metadata`: that is the client's own, come back.
 _VENDOR: Final = "x_groq"
 # What vendors have in place of a usage: Gemini; Cohere with vectors and scores; llama.cpp if not asked.
 _INSTEAD: Final = ("usageMetadata", "meta", "timings")
@@ -39,7 +39,7 @@ _INSTEAD_KEYS: Final = (b'"usageMetadata"', b'"meta"', b'"timings"')
 
 # Tokens per byte of English JSON text, where nothing was observed.
 TOKENS_PER_BYTE: Final = 0.25
-# Output tokens of an answer, where nothing was observed: a short one.
+# Output tokens of a response, where nothing was observed: a short one.
 USUAL_OUTPUT_TOKENS: Final = 300.0
 
 
@@ -47,10 +47,10 @@ def read_plain(tail: bytes, endpoint: str, aside: bytes = b"") -> Usage | None:
     """The usage of a JSON answer.
 
     :param tail: the last bytes of its body, up to its end; all of them where they fit.
-    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
-    :param aside: the bytes from the answer's own key ``"usage"`` on that stood before the tail; b"" where
+    :param endpoint: as in :data:`proxy.config.settings.ENDPOINTS`.
+    :param aside: the bytes from the response's own key ``"usage"`` on that stood before the tail; b"" where
         there was none. They count where the tail has no usage.
-    :returns: None if the answer has no usage at its known places, or it can't be seen.
+    :returns: None if the response has no usage at its known places, or it can't be seen.
     """
     holder = _read_suffix(tail, b"{", _KEY)
     found = None if holder is None else holder["usage"]
@@ -70,7 +70,7 @@ def read_events(tail: bytes, endpoint: str, head: bytes = b"", aside: bytes = b"
     says zero, the one before it counts.
 
     :param tail: the last bytes of the stream; its first event may be cut at the front.
-    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
+    :param endpoint: as in :data:`proxy.config.settings.ENDPOINTS`.
     :param head: the first bytes of the stream where they are not in the tail. Only ``messages`` needs them:
         its input tokens come with the first event, its output tokens with the last but one.
     :param aside: as in :func:`read_plain`, of an event that is longer than the tail.
@@ -121,7 +121,7 @@ def partial_usage(tail: bytes, first: bytes, endpoint: str) -> Usage | None:
 
     :param tail: the last bytes that came; its last event may be cut short.
     :param first: the first ones where they are not in the tail.
-    :param endpoint: as in :data:`proxy.config.ENDPOINTS`.
+    :param endpoint: as in :data:`proxy.config.settings.ENDPOINTS`.
     :returns: None if nothing was counted yet. Zeros are no counts: some vendors begin with them.
     """
     usage = read_events(tail, endpoint, first)
@@ -147,8 +147,9 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
             holder = event.get("delta")
         found = _held_by(holder) if isinstance(holder, dict) else None
     elif event is None:
-        # Cut at the front: response.completed repeats the whole answer and is often longer than the tail. Or
-        # text that orjson refuses: half of a surrogate pair, where a model's token ends within a character.
+        # Cut at the front: response.completed repeats the whole response and is often longer than the tail.
+        # Or text that orjson refuses: half of a surrogate pair, where a model's token ends within a
+        # character.
         if is_cut:
             line, _, rest = block.partition(b"\n")
             data = line + b"\n" + data_of(rest)
@@ -158,7 +159,7 @@ def _event_usage(block: bytes, endpoint: str, *, is_cut: bool) -> dict[str, Any]
 
 
 def _held_by(holder: dict[str, Any]) -> Any:
-    """The usage in an answer or event: its own, that of its first choice, or in what a vendor adds to it."""
+    """The usage in a response or event: its own, that of its first choice, or in what a vendor adds to it."""
     found = holder.get("usage")
     if isinstance(found, dict) and found:
         return found

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from proxy.endpoints import HAS_CHOICES
 
-# No answer has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
+# No response has a hundred million tokens: a larger number is garbage and must not reach a key's budget.
 _MAX_COUNT: Final = 100_000_000
 
 # Prompt, answer and sum: OpenAI's, and most others'; Responses' and Anthropic's; Gemini's; Bedrock's;
@@ -212,7 +212,7 @@ def _billed(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summed(found: dict[str, Any]) -> dict[str, Any]:
-    """Anthropic's usage of an answer that took several passes: compacting what came before is in none of its
+    """Anthropic's usage of a response that took several passes: compacting what came before is in none of its
     sums, but paid for. A pass by another model has another price, and one that another model repeated is in
     the sums as far as it is paid for.
     """

@@ -30,10 +30,10 @@ def gateway_response(
     extra: bytes = b"",
     close: bool,
 ) -> bytes:
-    """An answer of the gateway's own, whole, in the shape that the client of the API at its path reads.
+    """A response of the gateway's own, whole, in the shape that the client of the API at its path reads.
 
-    :param head: of the request: to a HEAD, the answer has the length of its body, and no body. None: it can't
-        be read, or is not whole, and ``begin`` is what there is of it.
+    :param head: of the request: to a HEAD, the response has the length of its body, and no body. None: it
+        can't be read, or is not whole, and ``begin`` is what there is of it.
     :param extra: header lines beside the error's own, each with its CRLF.
     """
     status = error.status
@@ -57,7 +57,7 @@ def gateway_response(
 
 
 def own_head(status: int, request_id: bytes, lines: bytes, body_bytes: int, *, close: bool) -> bytes:
-    """The head of another answer of the gateway's own.
+    """The head of another response of the gateway's own.
 
     :param lines: header lines, each with its CRLF. :param body_bytes: the size of its body.
     """

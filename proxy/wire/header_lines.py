@@ -82,9 +82,9 @@ CREDENTIAL_HEADERS: Final = tuple(
     b"authorization x-api-key api-key x-goog-api-key x-tokenhub-key openai-organization openai-project "
     b"chatgpt-account-id x-goog-user-project ocp-apim-subscription-key".split()
 )
-# A provider may put what it got into its answer's head, and that has an end (32 KiB). Longer values stay here
-# like any header that is not listed: ids, which are what comes back, and all others. A tracestate
-# may have some KiB by its own standard.
+# A provider may put what it got into its response's head, and that has an end (32 KiB). Longer values stay
+# here like any header that is not listed: ids, which are what comes back, and all others. A tracestate may
+# have some KiB by its own standard.
 MAX_ID_BYTES: Final = 512
 MAX_VALUE_BYTES: Final = 8 << 10
 ID_HEADERS: Final = frozenset(

@@ -1,15 +1,16 @@
-"""Asks for the usage of a stream on the gateway's own account, and keeps the answer as it would have been.
+"""Asks for the usage of a stream on the gateway's own account, and keeps the response as it would have been.
 
 ``stream_options.include_usage`` of a chat or completions request adds two things to a stream: one more event
 before ``[DONE]`` with an empty list of choices and the usage, and ``"usage":null`` in every other event.
 :func:`ask_for_usage` puts the option into a request without touching anything else of it, and
-:class:`UsageFilter` takes both out of the answer, so that the client gets byte for byte what it would have
+:class:`UsageFilter` takes both out of the response, so that the client gets byte for byte what it would have
 got.
 
 What can't be told from the stream, and is decided here:
 
 - A usage beside choices stays. Some providers send it with their last choices, or with all, whether they were
-  asked or not; others only when asked. Choices are the answer, and a client that did not ask ignores a usage.
+  asked or not; others only when asked. Choices are the response, and a client that did not ask ignores a
+  usage.
 - ``"usage":null`` and an event with a usage and no choices go, though a few providers may send them unasked.
 
 What stands at the top level is told by :mod:`proxy.wire.outline`.
@@ -161,7 +162,7 @@ def _members(body: bytes, key: bytes) -> Iterator[tuple[int, int]]:
             yield start, value_at(body, stop)
 
 
-# --- the answer ------------------------------------------------------------------------------------------
+# --- the response ------------------------------------------------------------------------------------------
 
 # An empty line, from the last byte of the line end before it on (WHATWG HTML, 9.2.6: LF, CRLF or CR). A CR
 # may be half of a CRLF whose LF is still to come; that LF then stands before the next event. Other than

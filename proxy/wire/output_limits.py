@@ -11,9 +11,9 @@ from proxy.endpoints import ROWS, TAKES_COUNT
 from proxy.wire.model_scanner import decoded
 from proxy.wire.outline import value_at
 
-# What limits an answer's length: chat's older and newer word, and that of the Responses API. The next two say
-# how many answers there are to be, and of how many they are the best; the last two, that the answer is made
-# behind the client's back, to be fetched later (OpenAI's word, and xAI's).
+# What limits a response's length: chat's older and newer word, and that of the Responses API. The next two
+# say how many answers there are to be, and of how many they are the best; the last two, that the response is
+# made behind the client's back, to be fetched later (OpenAI's word, and xAI's).
 MAX_TOKENS: Final = 0
 MAX_COMPLETION_TOKENS: Final = 1
 MAX_OUTPUT_TOKENS: Final = 2
@@ -25,10 +25,10 @@ OUTPUT_LIMITS: Final = frozenset((MAX_TOKENS, MAX_COMPLETION_TOKENS, MAX_OUTPUT_
 WORDS: Final = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "background", "deferred",
 )  # fmt: skip
-# Compaction of responses: an endpoint for limits only, as it knows no word that limits its answer.
+# Compaction of responses: an endpoint for limits only, as it knows no word that limits its response.
 COMPACT: Final = "compact"
-# Which words limit an answer's length where: another's are ignored there, and promise nothing. Endpoints that
-# write no text are not here.
+# Which words limit a response's length where: another's are ignored there, and promise nothing. Endpoints
+# that write no text are not here.
 LIMITS_AT: Final[dict[str, tuple[int, ...]]] = {
     **{row.name: tuple([WORDS.index(word) for word in row.limited_by]) for row in ROWS if row.writes},
     COMPACT: (),
@@ -53,10 +53,10 @@ _NULL: Final = re.compile(rb"null(?=[ \t\r\n]*[,}])")
 _NO: Final = re.compile(rb"(?:null|false)(?=[ \t\r\n]*[,}])")
 
 
-class Wanted:
+class OutputLimits:
     """The work that a request asks of an endpoint.
 
-    ``output``: of one answer's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
+    ``output``: of one response's tokens the most, as far as it says; 0: it doesn't, or nothing that limits.
     ``answers``: how many. ``is_async``: they are made behind the client's back. ``in_newer_word``: only
     chat's newer word limits the output, which many servers don't know. ``said``: the largest limit there is,
     by whatever API's word. ``unclear``: a word that programs may read differently, so that none limits
@@ -80,19 +80,19 @@ class Wanted:
         return f"<Wanted {self.output} tokens, {self.answers} answers{', async' if self.is_async else ''}>"
 
 
-NOTHING_SAID: Final = Wanted()
+NOTHING_SAID: Final = OutputLimits()
 
 
-def wanted(
+def read_output_limits(
     body: bytes, keys: Sequence[tuple[int, int]], found: Sequence[tuple[int, float]], endpoint: str
-) -> Wanted:
+) -> OutputLimits:
     """Return the meaning of the words at an endpoint; of several the largest.
 
-    A limit of an answer's length is a promise only where every program takes it alike: said once, in its own
+    A limit of a response's length is a promise only where every program takes it alike: said once, in its own
     letters, as a whole number above 0. If one word is unclear, none of the others counts either: each program
     chooses for itself which of them it follows, and it may follow the unclear one.
 
-    :param found: as returned by :func:`asked`, for the same ``body`` and ``keys``.
+    :param found: as returned by :func:`written_limits`, for the same ``body`` and ``keys``.
     :param endpoint: one of :data:`LIMITS_AT`, or one that writes no text.
     """
     if not found:
@@ -114,7 +114,7 @@ def wanted(
                 output = max(output, promised[word])
         in_newer_word = endpoint == "chat" and output > 0 and promised[MAX_TOKENS] <= 0
     several = ceil(min(answers, _MOST_ANSWERS)) if endpoint in TAKES_COUNT else 1
-    return Wanted(output, several, is_async, in_newer_word, said, unclear)
+    return OutputLimits(output, several, is_async, in_newer_word, said, unclear)
 
 
 def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
@@ -149,7 +149,7 @@ def _promised(body: bytes, keys: Sequence[tuple[int, int]]) -> tuple[list[int], 
     return found, unclear
 
 
-def asked(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
+def written_limits(body: bytes, keys: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
     """Each of the words among the top-level keys of a body, with its value: infinite for what is no number.
 
     However often and in whatever spelling: providers differ in which one counts. Also with escapes, and as

@@ -36,7 +36,7 @@ _SEAM_BYTES: Final = 170
 # What stands before a name and behind it, as far as it is looked at: URLs may be long.
 _BEFORE_BYTES: Final = 512
 _BEHIND_BYTES: Final = 4 << 10
-# What stands beside a file that an answer tells of is short, and so are extra members.
+# What stands beside a file that a response tells of is short, and so are extra members.
 _NOTE_BYTES: Final = 512
 _NULL: Final = re.compile(rb"null\b")
 # How a value begins that refers to something; an object with a type is a property of a schema, or a new one.
@@ -72,7 +72,7 @@ _LINK: Final = re.compile(rb'"url"%b:%b"(?!data:)'.replace(b"%b", _W), re.IGNORE
 _TYPE: Final = re.compile(rb'"type"%b:%b"([^"]*)"'.replace(b"%b", _W), re.IGNORECASE)
 # What leads to an object that is no part of a prompt: what a tool is called with, and what a schema shows.
 _NO_PART: Final = re.compile(rb'"(?:input|arguments|args|example|default)"%b:%b\Z'.replace(b"%b", _W))
-# What an answer refers to, which is sent back with it. Those files are not read again.
+# What a response refers to, which is sent back with it. Those files are not read again.
 _TOLD: Final = frozenset(
     (b"file_citation", b"file_path", b"container_file_citation", b"code_execution_output",
      b"bash_code_execution_output")
@@ -90,7 +90,7 @@ _NONE_BEFORE: Final = re.compile((rb"\{%b(?:" + _CACHE + rb",%b)?\Z").replace(b"
 _NONE_BEHIND: Final = re.compile((rb"%b(?:,%b" + _CACHE + rb")?\}").replace(b"%b", _W))
 
 
-class Names:
+class ReferenceFinder:
     """Finds the names in a body as it comes in, to be judged once all of it is there."""
 
     __slots__ = ("_at", "_spans", "_tail")
@@ -141,7 +141,7 @@ class Names:
 
 def referred(pieces: Sequence[bytes], endpoint: str) -> int:
     """:meth:`Names.referred` of a body that is there."""
-    found = Names()
+    found = ReferenceFinder()
     for piece in pieces:
         found.feed(piece)
     return found.referred(pieces, endpoint)
@@ -181,7 +181,7 @@ def _judge(text: bytes, start: int, stop: int, endpoint: str) -> int:  # noqa: P
 
 def _is_told(text: bytes, start: int, value: int, name: str, endpoint: str) -> bool:
     """Return whether a member, whose key begins at ``start``, stands in what a tool is called with, or in
-    what an answer says of its sources."""
+    what a response says of its sources."""
     brace = text.rfind(b"{", 0, start)
     if brace < 0 or (before := _MEMBERS_BEFORE.match(text[:start], brace)) is None:
         return False

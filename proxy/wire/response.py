@@ -1,7 +1,7 @@
-"""The answer's way to the client: its head, and its body framed as the client's HTTP version has it.
+"""The response's way to the client: its head, and its body framed as the client's HTTP version has it.
 
 In the usual case both sides have the same framing and the received bytes are the sent bytes. Only where they
-can't be (an HTTP/1.0 client of a chunked answer, an answer that ends with the connection) is the payload
+can't be (an HTTP/1.0 client of a chunked answer, a response that ends with the connection) is the payload
 taken out and wrapped anew.
 
 Beside the passing bytes the last few KiB of the payload are kept: the usage stands there, and what ends with
@@ -28,7 +28,7 @@ from proxy.wire.response_head import ResponseHead
 from proxy.wire.sse import EVENT_END, EVENT_ENDS
 from proxy.wire.stream_end import UNENDED, WHOLE, begin_of_last, how_ended, is_ended, is_half
 
-# How much of an answer's end is kept, and how much may gather before it is cut back to that. An event with a
+# How much of a response's end is kept, and how much may gather before it is cut back to that. An event with a
 # usage is below 1 KiB; the upper bound counts towards the memory of every open stream.
 TAIL_BYTES: Final = 8 << 10
 _GATHERED_BYTES: Final = 16 << 10
@@ -36,7 +36,7 @@ _GATHERED_PIECES: Final = 256  # each is an object, however small
 # The first event of a stream of the Anthropic API holds the input tokens.
 _HEAD_BYTES: Final = 2 << 10
 
-# Some put the usage in front of all that was written, or between large members. Whether it is the answer's
+# Some put the usage in front of all that was written, or between large members. Whether it is the response's
 # own shows from its beginning on: the outline goes through what leaves the tail. None is longer: most have
 # 300 bytes, Anthropic's has an entry of 200 for each pass.
 _USAGE_BYTES: Final = 4 << 10
@@ -46,7 +46,7 @@ _TOLD: Final = bytes(byte in b"um" for byte in range(256))
 # Of a stream that has events taken out: small events, each of which is looked at, take 3 ms.
 FILTERED_SLICE_BYTES: Final = 32 << 10
 
-# Where an event says why the answer stopped, by endpoint: null, or a text.
+# Where an event says why the response stopped, by endpoint: null, or a text.
 _REASONS: Final = {
     "chat": b'"finish_reason"', "completions": b'"finish_reason"', "messages": b'"stop_reason"',
 }  # fmt: skip
@@ -69,7 +69,7 @@ _CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+[^\]\s]')
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
 
 
-class Answer:
+class Response:
     """One answer on its way from a provider's connection to a client.
 
     :param minor: the client's HTTP minor version.
@@ -78,7 +78,7 @@ class Answer:
     :param believes: the end of the message is believed all the same. What the events say is still found out.
 
     ``ending``: what they said (:mod:`proxy.wire.stream_end`), once the message is at its end.
-    ``is_unfinished``: it is, but the answer was not, and the client has not got the end of the message.
+    ``is_unfinished``: it is, but the response was not, and the client has not got the end of the message.
     """
 
     __slots__ = (
@@ -113,7 +113,9 @@ class Answer:
         self.ending = UNENDED
         self.is_unfinished = False
         self._believes = believes
-        self._finished = False  # what has left the tail says why the answer stopped, and no more of it since
+        self._finished = (
+            False  # what has left the tail says why the response stopped, and no more of it since
+        )
         self.payload: list[bytes] = []
         body.payload = self.payload
         self.first = b""  # the payload's first bytes, once they are no longer in the tail
@@ -163,7 +165,7 @@ class Answer:
         return b"\r\n".join((status, *lines, ours, connection))
 
     def is_self_delimiting(self) -> bool:
-        """The client can tell the end of the answer without the connection being closed."""
+        """The client can tell the end of the response without the connection being closed."""
         return self.mode != UNWRAPPED
 
     def pass_on(self, data: bytes) -> bytes:
@@ -294,7 +296,7 @@ class Answer:
 
     @property
     def is_readable(self) -> bool:
-        """The tail is text: the answer came plain, or could be decoded so far."""
+        """The tail is text: the response came plain, or could be decoded so far."""
         return not self.head.encoded or (self._decoder is not None and not self._decoder.failed)
 
     @property
@@ -322,9 +324,9 @@ class Answer:
         return how_ended(b"".join(self.payload[: self._seen]), self._begin, endpoint, self._finished)
 
     def tells_all(self, endpoint: str, answers: Callable[[], int] | None = None) -> bool:
-        """The usage that was told last is that of the whole answer: it stands in the event that says why the
-        answer stopped, or behind it; or beside no choice, behind all that have any, as OpenAI's API sends it
-        ("chat.completion.chunk": the last one, for the entire request); or all events have passed. One
+        """The usage that was told last is that of the whole response: it stands in the event that says why
+        the answer stopped, or behind it; or beside no choice, behind all that have any, as OpenAI's API sends
+        it ("chat.completion.chunk": the last one, for the entire request); or all events have passed. One
         before that may be a running total (vLLM's ``continuous_usage_stats``), or provisional
         (``message_start``).
 

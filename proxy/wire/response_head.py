@@ -19,7 +19,7 @@ from proxy.wire.header_lines import (
     without,
 )
 
-# Of an answer, for people.
+# Of a response, for people.
 HEAD_TOO_LONG: Final = "the answer's head is too long"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}

@@ -13,7 +13,7 @@ _MAX_VALUE_BYTES: Final = 100
 def retry_after_s(lines: list[bytes], wall_s: float) -> float | None:
     """Seconds until a provider wants to be asked again; None if it doesn't say, or says the past.
 
-    :param lines: the raw header lines of its answer.
+    :param lines: the raw header lines of its response.
     :param wall_s: Unix seconds now, for a date without a ``Date`` beside it to hold it against.
 
     ``Retry-After`` is seconds or a date (RFC 9110 section 10.2.3); ``retry-after-ms`` is OpenAI's and

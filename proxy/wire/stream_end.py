@@ -6,7 +6,7 @@ puts members of its own; others with ``event: done``. The last event of a Respon
 answer, so of one that is longer than what is kept of a stream its beginning is remembered
 (:func:`begin_of_last`).
 
-Not all providers send such an event, or get to it. An answer is whole too once it says why it stopped
+Not all providers send such an event, or get to it. A response is whole too once it says why it stopped
 (:func:`how_ended`): a ``finish_reason`` of every choice, or a ``stop_reason``. A usage may still follow it.
 """
 
@@ -32,7 +32,7 @@ BEGIN_BYTES: Final = 256
 _MOST_COMMENTS: Final = 8
 _LINE_ENDS: Final = b"\r\n"
 
-# What the last event says: nothing of an end, that the answer is whole, or that the provider failed.
+# What the last event says: nothing of an end, that the response is whole, or that the provider failed.
 UNENDED: Final = 0
 WHOLE: Final = 1
 ERROR: Final = 2
@@ -51,7 +51,7 @@ def how_ended(tail: bytes, begin: bytes, endpoint: str, has_finished: bool = Fal
     :param endpoint: ``chat`` and ``completions`` are whole once each choice of which there is anything in the
         tail has its ``finish_reason``, ``messages`` once there was a ``stop_reason``. Half an event behind
         that is no end.
-    :param has_finished: what was there before the tail said last why the answer stopped.
+    :param has_finished: what was there before the tail said last why the response stopped.
     """
     if is_ended(tail, begin):
         return WHOLE
@@ -127,7 +127,7 @@ def _have_finished(events: list[bytes], before: bool) -> bool:
 
 
 def _has_stopped(event: bytes) -> bool:
-    """Return whether an event of the Messages API says why the answer stopped."""
+    """Return whether an event of the Messages API says why the response stopped."""
     if event.find(b"stop_reason") < 0:
         return False
     data = read_event(event)[1] or event

@@ -29,7 +29,7 @@ _CREATED: Final = re.compile(rb'(?<!\\)"created_at"\s*:\s*(\d{1,12})')
 def last_event(error: GatewayError, endpoint: str, request_id: bytes, first: bytes, tail: bytes) -> bytes:
     """The event, or events, in place of the end that never came.
 
-    :param endpoint: as in :data:`proxy.config.ENDPOINTS`. :param request_id: the gateway's.
+    :param endpoint: as in :data:`proxy.endpoints.ENDPOINTS`. :param request_id: the gateway's.
     :param first: the stream's first bytes, if they are no longer in ``tail``, its last ones.
     """
     if endpoint == "messages":

@@ -11,7 +11,7 @@ from proxy.routing.pool import Pool
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.tokens import Usage
 from proxy.wire.outline import keys_of
-from proxy.wire.output_limits import COMPACT, Wanted, asked, wanted
+from proxy.wire.output_limits import COMPACT, OutputLimits, read_output_limits, written_limits
 from tests.support.deployments import deployment, pool_of
 from tests.support.keys import UNIX_S, ask, check_error, grant_of, make, opened
 
@@ -28,9 +28,9 @@ def pool(endpoint: str = "chat", **facts: object) -> Pool:
     return pool_of("cost", one, deployment("b", endpoint, max_output_tokens=10), endpoint=endpoint)
 
 
-def read(body: bytes, endpoint: str) -> tuple[list[tuple[int, float]], Wanted]:
-    found = asked(body, keys_of(body))
-    return found, wanted(body, keys_of(body), found, endpoint)
+def read(body: bytes, endpoint: str) -> tuple[list[tuple[int, float]], OutputLimits]:
+    found = written_limits(body, keys_of(body))
+    return found, read_output_limits(body, keys_of(body), found, endpoint)
 
 
 def limit(body: bytes, endpoint: str, prompts: int = 1) -> int:
@@ -130,8 +130,8 @@ def test_what_is_reserved_for_the_answer(endpoint, body, output):
 def test_who_says_nothing_may_get_what_the_models_write_at_most(facts, most):
     assert let_in(grant_of(tpm=10**6), b"{}", **facts).tokens == pytest.approx(100 + most, abs=2)
     short = pool(max_output_tokens=20)
-    assert most_of(short, (pool(**facts),), Wanted(), 1, 0.0).output == most
-    assert most_of(short, (pool(**facts),), Wanted(15), 1, 0.0).output == 15
+    assert most_of(short, (pool(**facts),), OutputLimits(), 1, 0.0).output == most
+    assert most_of(short, (pool(**facts),), OutputLimits(15), 1, 0.0).output == 15
 
 
 def test_each_prompt_gets_an_answer():
@@ -197,13 +197,13 @@ def test_chats_newer_word_alone_is_a_promise_of_those_who_know_it():
     def one(word: str) -> Deployment:
         return deployment(word[:1], "chat", max_output_tokens=MOST, limit_word=word)
 
-    wants = Wanted(7, in_newer_word=True)
+    wants = OutputLimits(7, in_newer_word=True)
     newer = pool_of("cost", one("max_completion_tokens"))
     older = pool_of("cost", one("max_tokens"))
     assert most_of(newer, (), wants, 1, 0.0).output == 7
     assert most_of(older, (), wants, 1, 0.0).output == MOST
     assert most_of(newer, (older,), wants, 1, 0.0).output == MOST
-    assert most_of(older, (), Wanted(7), 1, 0.0).output == 7
+    assert most_of(older, (), OutputLimits(7), 1, 0.0).output == 7
 
 
 def test_it_is_reserved_at_the_price_of_the_dearest():
@@ -212,7 +212,7 @@ def test_it_is_reserved_at_the_price_of_the_dearest():
     one = pool_of("cost", deployment("a", "chat", **cheap), deployment("b", "chat", **dear))
     other = pool_of("cost", deployment("a", "chat", **cheap))
     for pools in ((one, ()), (other, (one,))):
-        most = most_of(*pools, Wanted(100), 1, 100.0)
+        most = most_of(*pools, OutputLimits(100), 1, 100.0)
         permit = admit(grant_of(monthly_nusd=10**12), *pools, most, 1000.0, UNIX_S)
         assert permit is not None
         assert permit.nusd == pytest.approx(100 * 1000 + 100 * 50_000, rel=0.02)
@@ -315,7 +315,7 @@ def test_each_picture_is_reserved(body, facts, output):
 @pytest.mark.parametrize(("most", "output"), [(None, 1800), (700, 700)])
 def test_speech_is_reserved_by_its_text(most, output):
     some = pool_of("cost", deployment("a", "speech", max_output_tokens=most), endpoint="speech")
-    assert most_of(some, (), Wanted(), 1, 100.0).output == output
+    assert most_of(some, (), OutputLimits(), 1, 100.0).output == output
 
 
 PARTS = {

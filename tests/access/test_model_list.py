@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.access.model_list import ModelList, Wanted, all_rows
+from proxy.access.model_list import ListQuery, ModelList, all_rows
 from tests.routing.test_catalog import ALIASES, MODELS, catalog
 from tests.support.keys import ready_grant
 
@@ -35,7 +35,7 @@ def test_model_rows_have_exactly_the_fields_of_the_contract() -> None:
 
 def listed(models: ModelList, names: tuple[str, ...] | None = None, is_all: bool = False) -> list[Any]:
     """A list, built whole."""
-    wanted = Wanted(names, is_all)
+    wanted = ListQuery(names, is_all)
     for _ in models.build(wanted, None if names is None else ready_grant(models._catalog, models=names)):
         pass
     data = models.get(wanted)
@@ -77,7 +77,7 @@ def test_a_key_sees_what_it_may_use() -> None:
 
 def test_lists_are_built_in_small_steps_and_once() -> None:
     found = catalog()
-    models, wanted = ModelList(found), Wanted(None, False)
+    models, wanted = ModelList(found), ListQuery(None, False)
     steps = models.build(wanted, None)
     for _ in range(len(found.listed())):
         next(steps)
@@ -89,17 +89,17 @@ def test_lists_are_built_in_small_steps_and_once() -> None:
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     models = ModelList(catalog())
     listed(models)
-    size = len(models.get(Wanted(None, False)) or b"")
+    size = len(models.get(ListQuery(None, False)) or b"")
     monkeypatch.setattr("proxy.access.model_list.MAX_KEPT_BYTES", 3 * size)
     names = [("openai/*", "azure/*", "anthropic/*", f"x{n}") for n in range(5)]
     for one in names:
         listed(models, one)
-    kept = [one for one in names if models.get(Wanted(one, False)) is not None]
+    kept = [one for one in names if models.get(ListQuery(one, False)) is not None]
     assert kept == names[-3:]
     assert models._kept_bytes == sum(map(len, models._lists.values())) <= 3 * size
     monkeypatch.setattr("proxy.access.model_list.MAX_KEPT_BYTES", 1)
     listed(models, names[0])
-    assert list(models._lists) == [Wanted(names[0], False)]  # whoever asked gets it
+    assert list(models._lists) == [ListQuery(names[0], False)]  # whoever asked gets it
 
 
 def test_one_row_by_any_name_that_can_be_sent() -> None:

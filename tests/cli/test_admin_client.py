@@ -8,7 +8,15 @@ import json
 
 import pytest
 
-from proxy.cli.admin_client import Admin, ConsoleError, NoGateway, NotFound, Unanswered, admin_of, connect
+from proxy.cli.admin_client import (
+    Admin,
+    AdminNotFound,
+    ConsoleError,
+    NoGateway,
+    Unanswered,
+    admin_of,
+    connect,
+)
 from proxy.cli.parser import CommandError
 from proxy.config.settings import AdminConfig, Listen
 from tests.support.admin import failure, running
@@ -65,7 +73,7 @@ async def test_where_something_may_have_been_done():
 async def test_an_answer_as_text_and_the_rows_of_a_list(admin):
     text = await asyncio.to_thread(admin.read, "/aliases/both")
     assert json.loads(text)["name"] == "both"
-    with pytest.raises(NotFound, match="404"):
+    with pytest.raises(AdminNotFound, match="404"):
         await asyncio.to_thread(admin.read, "/nothing")
     assert [row["name"] for row in await asyncio.to_thread(admin.rows, "/aliases")] == ["both"]
 

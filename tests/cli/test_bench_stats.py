@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli import bench_stats
-from proxy.cli.bench_stats import Outcome, Results, Times, percentile
+from proxy.cli.bench_stats import Durations, Outcome, Results, percentile
 from proxy.usage.tokens import Usage
 
 
-def times(*seconds: float, seed: int = 1) -> Times:
-    found = Times(Random(seed))
+def times(*seconds: float, seed: int = 1) -> Durations:
+    found = Durations(Random(seed))
     for value in seconds:
         found.add(value)
     return found

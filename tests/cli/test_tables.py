@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli import tables
-from proxy.cli.tables import BAD, FAINT, HEAD, PLAIN, Column, Table, cells, clean, cut, fit, fold, plain
+from proxy.cli.tables import BAD, FAINT, HEAD, PLAIN, Column, TextTable, cells, clean, cut, fit, fold, plain
 
 COLUMNS = (Column("NAME"), Column("N", is_number=True, rank=1), Column("LIST", rank=2, least=6), Column(
     "ERROR", rank=3, least=6, is_cut=True, tone=lambda text: BAD,
 ))  # fmt: skip
-TABLE = Table(COLUMNS, [("long-name", "1", "aaa,bbb,ccc", "went wrong"), ("b", "22", "", "")])
+TABLE = TextTable(COLUMNS, [("long-name", "1", "aaa,bbb,ccc", "went wrong"), ("b", "22", "", "")])
 
 
 def test_without_a_width_or_with_room_each_row_is_one_line_and_whole():
@@ -45,14 +45,14 @@ def test_what_can_be_folded_or_cut_is_and_then_columns_leave_and_are_named():
 
 
 def test_a_column_with_nothing_in_it_is_the_first_to_leave_and_tables_of_nothing():
-    table = Table(COLUMNS, [("long-name", "1", "", "went wrong")])
+    table = TextTable(COLUMNS, [("long-name", "1", "", "went wrong")])
     assert plain(table, 25).splitlines() == ["NAME       N  ERROR", "long-name  1  went wrong"]
-    assert plain(Table(COLUMNS, [])) == "NAME  N  LIST  ERROR"
-    assert plain(Table((Column(""), Column("")), [("a", "1"), ("bb", "2")])) == "a   1\nbb  2"
+    assert plain(TextTable(COLUMNS, [])) == "NAME  N  LIST  ERROR"
+    assert plain(TextTable((Column(""), Column("")), [("a", "1"), ("bb", "2")])) == "a   1\nbb  2"
 
 
 def test_tones():
-    head, first, second = tables.lay_out(Table(COLUMNS, [("x", "-", "y", "bad"), ("x", "1", "", "")]))
+    head, first, second = tables.lay_out(TextTable(COLUMNS, [("x", "-", "y", "bad"), ("x", "1", "", "")]))
     assert {tone for text, tone in head if text.strip()} == {HEAD}
     assert [tone for text, tone in first if text.strip()] == [PLAIN, FAINT, PLAIN, BAD]
     assert [text for text, _ in second][-1] == "1"
@@ -61,7 +61,7 @@ def test_tones():
 def test_what_others_wrote_steers_no_terminal():
     assert clean("a\x1b[2J\nb\u202e\udc80") == "a [2J b  "
     assert clean("größer 数") == "größer 数"
-    assert plain(Table((Column("A"),), [("x\ny\x1b[1m",)])).splitlines() == ["A", "x y [1m"]
+    assert plain(TextTable((Column("A"),), [("x\ny\x1b[1m",)])).splitlines() == ["A", "x y [1m"]
 
 
 @pytest.mark.parametrize(("text", "width"), [("abc", 3), ("数据", 4), ("e\u0301", 1), ("", 0), ("→", 1)])
@@ -70,7 +70,7 @@ def test_cells(text, width):
 
 
 def test_wide_characters_are_under_each_other():
-    assert plain(Table((Column("A"), Column("B")), [("数据", "x"), ("abcd", "y")])).splitlines() == [
+    assert plain(TextTable((Column("A"), Column("B")), [("数据", "x"), ("abcd", "y")])).splitlines() == [
         "A     B", "数据  x", "abcd  y",
     ]  # fmt: skip
 
@@ -126,6 +126,6 @@ def test_it_fits_as_long_as_each_column_has_a_character(given_columns, width):
     st.integers(8, 60),
 )
 def test_no_line_is_wider_than_the_terminal(rows, width):
-    for line in plain(Table(COLUMNS, rows), width).splitlines():
+    for line in plain(TextTable(COLUMNS, rows), width).splitlines():
         assert cells(line) <= width
         assert line == line.rstrip()

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from proxy.cli import terminal
-from proxy.cli.tables import BAD, PLAIN, Column, Table
+from proxy.cli.tables import BAD, PLAIN, Column, TextTable
 from proxy.cli.terminal import can_redraw, has_colours, print_json, say, show, show_lines, size_of, width_of
 from tests.support.terminal import Stream
 
-TABLE = Table(
+TABLE = TextTable(
     (Column("NAME"), Column("STATE", tone=lambda text: BAD), Column("MORE", rank=1)),
     [("a", "ejected", "x" * 30)],
 )
@@ -107,7 +107,7 @@ STEERING = "\x1b[2J \x9b2J \x07 \x7f \r \0 \u202e \u2066 \u2028 \u061c \u200b \u
 @pytest.mark.parametrize("colours", ["", "1"])
 def test_whatever_others_wrote_steers_no_terminal(capsys, monkeypatch, colours):
     monkeypatch.setenv("FORCE_COLOR", colours)
-    show(Table((Column(STEERING),), [(STEERING,)]))
+    show(TextTable((Column(STEERING),), [(STEERING,)]))
     show_lines([[(STEERING, PLAIN)], [("", PLAIN)]])
     say(STEERING)
     print_json({STEERING: [STEERING]})

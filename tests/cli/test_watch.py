@@ -8,12 +8,12 @@ import os
 import pytest
 
 from proxy.cli.admin_client import ConsoleError
-from proxy.cli.tables import Column, Table
+from proxy.cli.tables import Column, TextTable
 from proxy.cli.watch import WATCH_S, frame, watch
 
 
-def draw(rows: list[dict]) -> Table:
-    return Table((Column("NAME"), Column("N", rank=1)), [(row["name"], str(row["n"])) for row in rows])
+def draw(rows: list[dict]) -> TextTable:
+    return TextTable((Column("NAME"), Column("N", rank=1)), [(row["name"], str(row["n"])) for row in rows])
 
 
 class Source:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.forwarding import NOT_LISTED, PARAMETER_NOT_LISTED, Names, Passing, listed, why_never
+from proxy.config.forwarding import NOT_LISTED, PARAMETER_NOT_LISTED, HeaderNames, Passing, listed, why_never
 from proxy.config.parse import parse
 from proxy.wire.header_lines import (
     CREDENTIAL_HEADERS,
@@ -24,15 +24,15 @@ def passing(lines: str = "") -> Passing:
 
 
 def test_names():
-    names = Names(("X-Team", "x-user-*"))
+    names = HeaderNames(("X-Team", "x-user-*"))
     assert names
-    assert not Names(())
+    assert not HeaderNames(())
     for name in (b"x-team", b"x-user-", b"x-user-a"):
         assert names.has(name)
     for name in (b"x-team-a", b"x-user", b"x-tea", b""):
         assert not names.has(name)
-        assert not Names(()).has(name)
-    assert Names(("*",)).has(b"anything")
+        assert not HeaderNames(()).has(name)
+    assert HeaderNames(("*",)).has(b"anything")
 
 
 def test_a_provider_that_changes_nothing_gets_the_heads_own_lines():

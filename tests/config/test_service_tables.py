@@ -141,8 +141,8 @@ LEVELS = [
     ('"tokenhub.attempt" = "error"', {"tokenhub.provider": "error"}),
     ('"tokenhub.worker" = "error", aiohttp = "info"', {"tokenhub.workers": "error", "aiohttp": "info"}),
     # several former names of one area: the last
-    ('"tokenhub.endings" = "debug", "tokenhub.exchange" = "error"', {"tokenhub.request": "error"}),
-    ('"tokenhub.exchange" = "error", "tokenhub.endings" = "debug"', {"tokenhub.request": "debug"}),
+    ('"tokenhub.completions" = "debug", "tokenhub.exchange" = "error"', {"tokenhub.request": "error"}),
+    ('"tokenhub.exchange" = "error", "tokenhub.completions" = "debug"', {"tokenhub.request": "debug"}),
     # the area's own name, wherever it stands
     ('"tokenhub.folding" = "debug", "tokenhub.ledger" = "error"', {"tokenhub.ledger": "error"}),
     ('"tokenhub.ledger" = "error", "tokenhub.folding" = "debug"', {"tokenhub.ledger": "error"}),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.config import values
 from proxy.config.parse import parse, without_effect
-from proxy.config.tables import ConfigError, Mistake, Names, Notes, Table, check_aliases, quoted
+from proxy.config.tables import ConfigError, Mistake, Notes, Table, UsableNames, check_aliases, quoted
 from proxy.config.toml_positions import Positions
 from tests.support.config import BASE
 
@@ -42,7 +42,7 @@ def test_quoted() -> None:
 
 def test_names_are_looked_up_as_id_alias_short_name() -> None:
     chat = frozenset({"chat"})
-    names = Names({"p/m": chat, "q/m": chat, "q/n": chat}, {"n": [("p/m", ())], "p/m": []})
+    names = UsableNames({"p/m": chat, "q/m": chat, "q/n": chat}, {"n": [("p/m", ())], "p/m": []})
     assert names.models("p/m") == ("p/m",)
     assert list(names.models("m")) == ["p/m", "q/m"]
     assert not names.models("n")  # the alias hides the short name
@@ -58,7 +58,7 @@ def test_alias_graphs_end(seed: int) -> None:
     targets = [*aliases, "p/m", "m"]
     members = {alias: [(rng.choice(targets), ()) for _ in range(rng.randint(1, 3))] for alias in aliases}
     notes = Notes(Positions(""))
-    check_aliases(Names({"p/m": frozenset({"chat"})}, members), notes)
+    check_aliases(UsableNames({"p/m": frozenset({"chat"})}, members), notes)
 
     def ends(name: str, above: tuple[str, ...]) -> bool:
         if name in above:

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.deployments import shared_memory
 from proxy.deployments.samples import TIME, Elsewhere
-from proxy.deployments.shared_memory import MAX_ROWS, MAX_SAMPLES, PART_BYTES, Part, RowState
+from proxy.deployments.shared_memory import MAX_ROWS, MAX_SAMPLES, PART_BYTES, RowState, WorkerSegment
 
 
 @pytest.fixture
@@ -14,13 +14,13 @@ def memory() -> memoryview:
     return memoryview(bytearray(2 * PART_BYTES))
 
 
-def tell(part: Part, count: int, first: int = 0) -> None:
+def tell(part: WorkerSegment, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
-        part.tell(TIME, 7, float(number), 0.25, 3)
+        part.publish(TIME, 7, float(number), 0.25, 3)
 
 
 def test_lessons_in_their_order_each_once(memory):
-    writer, reader = Part(memory, 1), Part(memory, 1)
+    writer, reader = WorkerSegment(memory, 1), WorkerSegment(memory, 1)
     assert reader.samples(0) == ([], 0)
     tell(writer, 3)
     found, at = reader.samples(0)
@@ -29,11 +29,11 @@ def test_lessons_in_their_order_each_once(memory):
     tell(writer, 2, 3)
     found, at = reader.samples(at)
     assert ([sample.at for sample in found], at) == ([3.0, 4.0], 5)
-    assert Part(memory, 0).samples(0) == ([], 0)
+    assert WorkerSegment(memory, 0).samples(0) == ([], 0)
 
 
 def test_who_reads_too_rarely_misses_the_oldest(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     tell(part, MAX_SAMPLES + 10)
     found, at = part.samples(0)
     assert [sample.at for sample in found] == [float(number) for number in range(10, MAX_SAMPLES + 10)]
@@ -41,7 +41,7 @@ def test_who_reads_too_rarely_misses_the_oldest(memory):
 
 
 def test_a_record_that_is_not_all_there_waits(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     tell(part, 3)
     place = shared_memory._HEAD_BYTES + shared_memory._ROWS_BYTES + shared_memory._RECORD_BYTES + 40
     before = memory[place]
@@ -53,7 +53,7 @@ def test_a_record_that_is_not_all_there_waits(memory):
 
 
 def test_a_record_that_stays_broken_is_passed_over_in_the_end(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     tell(part, 1)
     memory[shared_memory._HEAD_BYTES + shared_memory._ROWS_BYTES + 40] ^= 1
     assert part.samples(0) == ([], 0)
@@ -62,7 +62,7 @@ def test_a_record_that_stays_broken_is_passed_over_in_the_end(memory):
 
 
 def test_a_record_overwritten_by_a_later_one_is_left_out(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     tell(part, MAX_SAMPLES + 1)
     part._whole[shared_memory._WRITTEN] = MAX_SAMPLES  # as if read before the last one counted
     found, _ = part.samples(0)
@@ -70,35 +70,35 @@ def test_a_record_overwritten_by_a_later_one_is_left_out(memory):
 
 
 def test_rows_say_what_runs(memory):
-    part = Part(memory, 1)
+    part = WorkerSegment(memory, 1)
     first, second = part.add_row(2**64 - 1), part.add_row(5)
     states = {state.key: state for state in part.rows()}
     assert states[5].elsewhere == (0, 0, 0, float("inf"))
     assert states[5].used_s == states[5].heard_s == float("-inf")
     part.set_row(second, RowState(5, Elsewhere(3, 2, 1, 1.5), 2.5, 3.5, 3))
     part.connections = 9
-    other = Part(memory, 1)
+    other = WorkerSegment(memory, 1)
     states = {state.key: state for state in other.rows()}
     assert other.connections == 9
     assert (first, second) == (0, 1)
     assert states[5].elsewhere == (3, 2, 1, 1.5)
     assert (states[5].used_s, states[5].heard_s, states[5].trials) == (2.5, 3.5, 3)
     assert states[2**64 - 1].elsewhere == (0, 0, 0, float("inf"))
-    assert list(Part(memory, 0).rows()) == []
+    assert list(WorkerSegment(memory, 0).rows()) == []
 
 
 def test_there_is_room_for_so_many_rows_and_no_more(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     assert [part.add_row(key) for key in range(MAX_ROWS)] == list(range(MAX_ROWS))
     assert part.add_row(0) == -1
     assert len(list(part.rows())) == MAX_ROWS
     tell(part, 1)
     assert [sample.key for sample in part.samples(0)[0]] == [7]  # the ring lies behind them
-    assert list(Part(memory, 1).rows()) == []
+    assert list(WorkerSegment(memory, 1).rows()) == []
 
 
 def test_what_a_dead_worker_had_is_cleared_but_not_what_it_told(memory):
-    part = Part(memory, 0)
+    part = WorkerSegment(memory, 0)
     part.set_row(part.add_row(5), RowState(5, Elsewhere(3, 2, 1, 1.5), 2.5, 3.5, 1))
     part.connections = 9
     tell(part, 2)

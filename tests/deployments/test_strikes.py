@@ -15,9 +15,9 @@ from proxy.deployments.record import CONNECT, TIMEOUT
 from proxy.deployments.strikes import (
     RECENT_S,
     STRIKE_EVERY_S,
-    Marks,
+    FailureMarks,
     Recent,
-    Refusals,
+    RefusalRun,
     is_same,
     mark_of,
     names_account,
@@ -122,7 +122,7 @@ def test_one_request_alone_ejects_nobody_and_two_do(limit):
 
 @given(st.lists(st.sampled_from([0, A, B, C]), max_size=40))
 def test_strikes_never_exceed_failures_nor_twice_what_others_had(history):
-    marks = Marks()
+    marks = FailureMarks()
     for one in history:
         marks.add(one)
     most = max((history.count(one) for one in (A, B, C)), default=0)
@@ -135,7 +135,7 @@ def test_strikes_never_exceed_failures_nor_twice_what_others_had(history):
 
 
 def test_memory_is_bounded():
-    marks, recent, refusals = Marks(), Recent(), Refusals()
+    marks, recent, refusals = FailureMarks(), Recent(), RefusalRun()
     for one in different(1000):
         marks.add(one)
         recent.counts(one, NOW)
@@ -225,16 +225,16 @@ def keys(count: int) -> list[int]:
     return [mark(f"key_{number}") for number in range(count)]
 
 
-def refused(refusals: Refusals, *marks: int) -> list[int]:
+def refused(refusals: RefusalRun, *marks: int) -> list[int]:
     """How many strikes each of these makes, none confirmed."""
     return [refusals.add(one, NOW, is_confirmed=False) for one in marks]
 
 
 def test_three_keys_or_without_keys_three_requests_confirm_each_other():
-    refusals = Refusals()
+    refusals = RefusalRun()
     assert refused(refusals, *keys(3)) == [0, 0, 3]
     assert refusals.strikes == 3
-    assert refused(Refusals(), *[A] * 50, B, C) == [0] * 51 + [3]
+    assert refused(RefusalRun(), *[A] * 50, B, C) == [0] * 51 + [3]
     refusals.clear()
     for _ in range(5):
         assert refused(refusals, *keys(2)) == [0, 0]
@@ -243,7 +243,7 @@ def test_three_keys_or_without_keys_three_requests_confirm_each_other():
 
 
 def test_one_key_makes_one_confirmed_strike_a_minute():
-    refusals = Refusals()
+    refusals = RefusalRun()
     one = keys(1)[0]
     struck = [refusals.add(one, NOW + second, is_confirmed=True) for second in range(181)]
     assert [second for second, strikes in enumerate(struck) if strikes] == [0, 60, 120, 180]
@@ -252,7 +252,7 @@ def test_one_key_makes_one_confirmed_strike_a_minute():
 
 
 def test_a_confirmed_refusal_is_a_witness_for_the_others():
-    refusals = Refusals()
+    refusals = RefusalRun()
     first, *others = keys(3)
     assert refusals.add(first, NOW, is_confirmed=True) == 1
     assert refused(refusals, *others) == [0, 2]

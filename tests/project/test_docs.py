@@ -233,7 +233,7 @@ def admin_paths() -> set[str]:
 def metric_names() -> set[str]:
     """Of all families that /metrics has, with or without a sample."""
     catalog = Catalog(config.parse(tomlkit.dumps(tomllib.loads(BASE))), {}, 0)
-    facts = metrics.Facts(Counted({}, {}), catalog, (), 1, True, {}, 0.0, 0.0)
+    facts = metrics.MetricInputs(Counted({}, {}), catalog, (), 1, True, {}, 0.0, 0.0)
     return set(re.findall(r"^# TYPE (\w+) ", "".join(metrics.exposition(facts)), re.M))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from proxy.errors import BadRequest
 from proxy.wire.json_body import stream_of
 from proxy.wire.model_scanner import ModelScanner
-from proxy.wire.output_limits import OUTPUT_LIMITS, asked, wanted
+from proxy.wire.output_limits import OUTPUT_LIMITS, read_output_limits, written_limits
 from tests.readers.programs.reading import WORDS
 
 # What the key of the tests may use; the provider calls it by the short name.
@@ -42,10 +42,10 @@ def seen_in(body: bytes) -> Seen | None:
     except BadRequest:
         return None
     limits: dict[str, float] = {}
-    for word, value in (one for one in asked(body, scanner.keys) if one[0] < len(WORDS)):
+    for word, value in (one for one in written_limits(body, scanner.keys) if one[0] < len(WORDS)):
         limits[WORDS[word]] = max(value, limits.get(WORDS[word], value))
     stream, found = stream_of(body, scanner.keys)[0], scanner.found
-    wants = wanted(body, scanner.keys, asked(body, scanner.keys), "chat")
+    wants = read_output_limits(body, scanner.keys, written_limits(body, scanner.keys), "chat")
     put_in = MAX_TOKENS // wants.answers
     if wants.output:
         put_in = wants.output if wants.in_newer_word else 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.simulator import number_apis
-from proxy.simulator.turns import Context
+from proxy.simulator.turns import Conditions
 
 VALUES = st.none() | st.booleans() | st.integers(-2, 99) | st.text(max_size=5)
 JSON = st.recursive(
@@ -21,7 +21,7 @@ JSON = st.recursive(
 
 
 def answer(handler, body):
-    return orjson.loads(handler(body, Context(random.Random(1), 1_700_000_000)).body)
+    return orjson.loads(handler(body, Conditions(random.Random(1), 1_700_000_000)).body)
 
 
 def embed(**body):

@@ -15,7 +15,7 @@ import orjson
 import pytest
 import uvloop
 
-from proxy.simulator.connection import Request
+from proxy.simulator.connection import ParsedRequest
 from proxy.simulator.server import Controls, Simulator, main_simulate
 from tests.support.fakes import until
 
@@ -339,7 +339,7 @@ def test_the_same_seed_gives_the_same_answers_and_times():
             (b"/v1/chat/completions", {"model": "o3", "messages": HELLO, "stream": True}),
             (b"/embeddings", {"model": "text-embedding-3-small", "input": "x"}),
         ):
-            item = Request()
+            item = ParsedRequest()
             item.method, item.url, item.pieces = b"POST", path, [orjson.dumps(body)]
             answer = sim.respond(item)
             answers.append((answer.delay_s, answer.gap_s, answer.body, [*(answer.deltas or ())]))

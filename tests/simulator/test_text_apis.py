@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.simulator import text_apis
-from proxy.simulator.turns import Context
+from proxy.simulator.turns import Conditions
 
 HELLO = [{"role": "user", "content": "hello"}]
 NAMES = st.sampled_from(["type", "function", "name", "text", "content"])
@@ -31,7 +31,7 @@ HANDLERS = [
 
 
 def answer(handler, body, seed=1):
-    return handler({"model": "gpt-4o"} | body, Context(random.Random(seed), 1_700_000_000))
+    return handler({"model": "gpt-4o"} | body, Conditions(random.Random(seed), 1_700_000_000))
 
 
 def said(handler, body, seed=1):

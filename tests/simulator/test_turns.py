@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
 from proxy.simulator import turns as simturns
-from proxy.simulator.turns import Context, deltas, dumps, event, parse_body, take_turn
+from proxy.simulator.turns import Conditions, deltas, dumps, event, parse_body, take_turn
 
 
 def turn(limit=None, model="gpt-4o", prompt=10, chunks=None, **more):
-    return take_turn(Context(random.Random(3), 1_700_000_000, chunks), model, prompt, limit, **more)
+    return take_turn(Conditions(random.Random(3), 1_700_000_000, chunks), model, prompt, limit, **more)
 
 
 def test_events_and_what_only_orjson_refuses():

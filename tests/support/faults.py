@@ -263,7 +263,7 @@ class Scene:
         attempt = self.attempt(name)
         if attempt is None:
             return True
-        return attempt.answer is not None and attempt.answer.passed_bytes >= size
+        return attempt.response is not None and attempt.response.passed_bytes >= size
 
     def hedge_is_decided(self) -> bool:
         """One of the two has failed, or was closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.config.parse import parse
-from proxy.relay.exchange.batching import Turn
+from proxy.relay.exchange.batching import LoopTurn
 from proxy.relay.upstream.connection import ProviderConnection, Receiver
 from proxy.relay.upstream.pool import ConnectionPool
 from proxy.relay.upstream.tls import ssl_context
@@ -104,9 +104,9 @@ async def answer_early(call: Call) -> None:
     await call.gone()
 
 
-def turn_of(begun_at: float) -> tuple[Turn, list[Callable[[], None]]]:
+def turn_of(begun_at: float) -> tuple[LoopTurn, list[Callable[[], None]]]:
     ends: list[Callable[[], None]] = []
-    turn = Turn(lambda: None, ends.append)
-    turn.defers(begun_at)
-    turn.defers(begun_at)
+    turn = LoopTurn(lambda: None, ends.append)
+    turn.defer(begun_at)
+    turn.defer(begun_at)
     return turn, ends

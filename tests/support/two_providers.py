@@ -123,7 +123,9 @@ def strikes(server: Server, *names: str) -> list[int]:
 
 def rows(server: Server) -> list[dict[str, Any]]:
     """The table of finished requests, oldest first."""
-    return [row(line, server.gateway.keys.name_of) for line in reversed(list(server.gateway.endings.recent))]
+    return [
+        row(line, server.gateway.keys.name_of) for line in reversed(list(server.gateway.completions.recent))
+    ]
 
 
 def exchange(server: Server) -> Any:

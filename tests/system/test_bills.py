@@ -582,6 +582,6 @@ async def test_an_estimate_is_never_above_what_was_asked_for(provider, start, li
     more = b"" if limit is None else b',"max_tokens":%d' % limit
     await client.post(b'{"model":"a/m","stream":true%b}' % more)
     assert (await client.response())[0] == 200
-    await until(lambda: server.gateway.endings.recent)
+    await until(lambda: server.gateway.completions.recent)
     [row] = rows(server)
     assert (row["output_tokens"], row["usage_source"]) == (limit or 40, "estimated")

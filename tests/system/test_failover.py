@@ -342,7 +342,7 @@ async def test_the_table_of_requests(provider, other, server, client):
     await client.post(body("a/m", b',"hang":1,"stream":true'))
     await until(lambda: len(provider.seen) == 4)
     client.close()
-    await until(lambda: len(server.gateway.endings.recent) == 5)
+    await until(lambda: len(server.gateway.completions.recent) == 5)
     listed = rows(server)
     columns = ("model_requested", "model", "status", "attempts", "stream")
     assert [tuple(row[column] for column in columns) for row in listed] == [

@@ -211,7 +211,7 @@ async def test_what_has_its_answer_counts_until_it_has_ended(provider, start, mo
     """A body that never comes must not hold a connection outside of all limits."""
     monkeypatch.setattr("proxy.relay.downstream.client_flow._LINGER_S", 60.0)
     server = await start(config(provider, f"{limit} = 2"), MOCK_KEY="k")
-    door = server.gateway.door
+    door = server.gateway.connection_limits
     slow = [await RawClient.connect(server) for _ in range(2)]
     for client in slow:
         await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
@@ -234,7 +234,7 @@ async def test_what_has_its_answer_has_an_end(server, client, monkeypatch):
     await client.send(cases.get(b"/healthz", b"Content-Length: 5"))
     assert (await client.response())[0] == 200
     assert await asyncio.wait_for(client.rest(), 10) == b""
-    await until(lambda: not server.gateway.door.count())
+    await until(lambda: not server.gateway.connection_limits.count())
 
 
 async def test_a_flood_of_connections_leaves_those_that_are_in_alone(provider, start, monkeypatch):
@@ -250,7 +250,7 @@ async def test_a_flood_of_connections_leaves_those_that_are_in_alone(provider, s
     assert {tuple(answers(one)) for one in received} == {(503,), ()}  # told so, or cut
     for client in flood:
         client.close()
-    await until(lambda: server.gateway.door.count() == 1)
+    await until(lambda: server.gateway.connection_limits.count() == 1)
     await served.send(GOOD)
     assert (await served.response())[0] == 200
 

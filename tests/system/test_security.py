@@ -537,7 +537,8 @@ async def test_the_admin_token_is_compared_in_constant_time(start, monkeypatch, 
         return compare_digest(one, other)
 
     monkeypatch.setattr(guard.hmac, "compare_digest", compare)
-    text = config(dead_url(), dead_url(), '[admin]\nlisten = "127.0.0.1:0"\ntoken_env = "ADMIN_TOKEN"\n')
+    own = '[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\ntoken_env = "ADMIN_TOKEN"\n'
+    text = config(dead_url(), dead_url(), own)
     server = await start(text, **KEYS, ADMIN_TOKEN="tokén")
     client = await RawClient.to(server.admin_address)
     await client.send(

@@ -31,9 +31,9 @@ from proxy.wire.decompress import SLICE_BYTES, Decoder
 from proxy.wire.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.wire.header_lines import HeadError
 from proxy.wire.include_usage import UsageFilter
-from proxy.wire.references import MOST_NAMES, Names
+from proxy.wire.references import MOST_NAMES, ReferenceFinder
 from proxy.wire.request_head import read_request_head
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.response_head import ResponseHead, read_response_head
 from proxy.wire.retry_after import retry_after_s
 from tests.support.proportion import assert_in_proportion
@@ -85,7 +85,7 @@ def test_bodies(make, size):
 def test_names_are_looked_at_up_to_a_number():
     looked: list[int] = []
     for count in (MOST_NAMES, 10 * MOST_NAMES):
-        found = Names()
+        found = ReferenceFinder()
         found.feed(b'{"a":{%b"b":0}}' % (b'"image_url":0,' * count))
         looked.append(len(found._spans))
     assert looked == [MOST_NAMES, MOST_NAMES]
@@ -149,13 +149,13 @@ def test_what_holds_nothing_is_given_up():
     assert fed < 80_000
 
 
-def answer_of(*lines: bytes, takes_usage_out: bool = False) -> Answer:
+def answer_of(*lines: bytes, takes_usage_out: bool = False) -> Response:
     head = read_response_head(b"\r\n".join((b"HTTP/1.1 200 OK", *lines)))
     body: Body = ChunkedBody() if head.chunked else LengthBody(head.length or 0)
-    return Answer(head, body, 1, takes_usage_out=takes_usage_out)
+    return Response(head, body, 1, takes_usage_out=takes_usage_out)
 
 
-def read_answer(answer: Answer, data: bytes, size: int, endpoint: str) -> None:
+def read_answer(answer: Response, data: bytes, size: int, endpoint: str) -> None:
     for piece in pieces_of(data, size):
         taken = answer.body.feed(piece)
         answer.pass_on(piece[:taken])

@@ -13,7 +13,7 @@ from proxy.wire import json_body as body_module
 from proxy.wire.json_body import excerpt, is_empty_object, splice, stream_of, value_of
 from proxy.wire.model_scanner import ModelScanner
 from proxy.wire.outline import keys_of
-from proxy.wire.output_limits import COUNT, MAX_TOKENS, asked
+from proxy.wire.output_limits import COUNT, MAX_TOKENS, written_limits
 from tests.support.json_texts import bodies, bytewise, pieces_of, scan
 
 
@@ -68,7 +68,7 @@ def test_an_excerpt_says_what_the_body_does(members, cuts):
     body = f"{{{text}}}".encode()
     told = told_of(body)
     short, keys = excerpt(pieces_of(body, cuts), told)
-    assert asked(short, keys) == asked(body, told)
+    assert written_limits(short, keys) == written_limits(body, told)
     assert stream_of(short, keys) == stream_of(body, told)
     for key in (b'"tools"', b'"n"'):
         assert (value_of(short, keys, key) < 0) is (value_of(body, told, key) < 0)
@@ -78,11 +78,11 @@ def test_an_excerpt_says_what_the_body_does(members, cuts):
 def test_a_value_behind_much_white_space_is_read_alike_at_any_split(white):
     body = b'{"max_tokens":' + b" " * white + b'7,"stream"' + b" " * white + b":true}"
     told = told_of(body)
-    whole = asked(body, told), stream_of(body, told)
+    whole = written_limits(body, told), stream_of(body, told)
     assert whole == ([(MAX_TOKENS, 7.0 if white <= 4096 else inf)], (white <= 4096, white <= 4096))
     for cut in (1, 20, len(body) // 2, len(body) - 1):
         short, keys = excerpt([body[:cut], body[cut:]], told)
-        assert (asked(short, keys), stream_of(short, keys)) == whole
+        assert (written_limits(short, keys), stream_of(short, keys)) == whole
         assert len(short) < 20_000
 
 
@@ -90,7 +90,7 @@ def test_an_excerpt_of_large_pieces_is_short():
     pieces = [b'{"n":2,"a":"' + b"x" * 9000, b"y" * 9000, b'","stream"', b":true}"]
     text, keys = excerpt(pieces, [(1, 4), (len(b"".join(pieces[:2])) + 2, len(b"".join(pieces[:3])))])
     assert len(text) < 200
-    assert asked(text, keys) == [(COUNT, 2.0)]
+    assert written_limits(text, keys) == [(COUNT, 2.0)]
     assert stream_of(text, keys) == (True, True)
 
 

@@ -10,15 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.wire.outline import keys_of
-from proxy.wire.output_limits import BEST_OF, COMPACT, COUNT, MAX_TOKENS, OUTPUT_LIMITS, wanted
-from proxy.wire.output_limits import asked as asked_at
+from proxy.wire.output_limits import (
+    BEST_OF,
+    COMPACT,
+    COUNT,
+    MAX_TOKENS,
+    OUTPUT_LIMITS,
+    read_output_limits,
+    written_limits,
+)  # fmt: skip
 
 INF = float("inf")
 NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 def asked(body: bytes) -> list[tuple[int, float]]:
-    return asked_at(body, keys_of(body))
+    return written_limits(body, keys_of(body))
 
 
 def output_limits(body: bytes) -> list[float]:
@@ -167,7 +174,7 @@ def test_depth_wherever_it_stands(filler):
 ])  # fmt: skip
 def test_a_limit_is_a_promise_where_all_take_it_alike(body, output):
     keys = keys_of(body)
-    assert wanted(body, keys, asked(body), "chat").output == output
+    assert read_output_limits(body, keys, asked(body), "chat").output == output
 
 
 @pytest.mark.parametrize(("body", "endpoint", "is_newer"), [
@@ -181,15 +188,15 @@ def test_a_limit_is_a_promise_where_all_take_it_alike(body, output):
     (b'{"max_output_tokens":7}', COMPACT, False), (b"{}", "chat", False),
 ])  # fmt: skip
 def test_a_limit_in_chats_newer_word_alone(body, endpoint, is_newer):
-    assert wanted(body, keys_of(body), asked(body), endpoint).in_newer_word is is_newer
+    assert read_output_limits(body, keys_of(body), asked(body), endpoint).in_newer_word is is_newer
 
 
 def test_answers_and_what_is_made_behind_the_clients_back():
     body = b'{"n":3,"best_of":5,"N":7,"background":true}'
     for endpoint, answers in (("completions", 7), ("chat", 7), ("responses", 1)):
-        found = wanted(body, keys_of(body), asked(body), endpoint)
+        found = read_output_limits(body, keys_of(body), asked(body), endpoint)
         assert (found.answers, found.is_async, found.output) == (answers, True, 0)
     many = b'{"n":1000,"best_of":20.5}'
-    assert wanted(many, keys_of(many), asked(many), "chat").answers == 1000  # vLLM takes so many
+    assert read_output_limits(many, keys_of(many), asked(many), "chat").answers == 1000  # vLLM takes so many
     for body in (b'{"background":false}', b'{"deferred":null,"n":1}'):
-        assert not wanted(body, keys_of(body), asked(body), "responses").is_async
+        assert not read_output_limits(body, keys_of(body), asked(body), "responses").is_async

@@ -18,7 +18,7 @@ from proxy.usage.tokens import Usage
 from proxy.wire import response as module
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.wire.outline import BROKEN, LONGEST_KEY_BYTES
-from proxy.wire.response import _GATHERED_BYTES, AS_IT_CAME, REWRAPPED, TAIL_BYTES, UNWRAPPED, Answer
+from proxy.wire.response import _GATHERED_BYTES, AS_IT_CAME, REWRAPPED, TAIL_BYTES, UNWRAPPED, Response
 from proxy.wire.response_head import ResponseHead, read_response_head
 from proxy.wire.stream_errors import last_event
 from tests.support.json_texts import bytewise, pieces_of
@@ -55,7 +55,7 @@ def chunked(pieces: list[bytes]) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
 
 
-def feed(answer: Answer, data: bytes) -> bytes:
+def feed(answer: Response, data: bytes) -> bytes:
     """As :meth:`proxy.relay.upstream.connection.ProviderConnection.data_received` does it."""
     body = answer.body
     body.feed(data)
@@ -65,13 +65,13 @@ def feed(answer: Answer, data: bytes) -> bytes:
 CHUNKED, LENGTH, CLOSE = b"Transfer-Encoding: chunked", b"Content-Length: %d", b""
 
 
-def begin(framing: bytes, minor: int, *lines: bytes, size: int = 0, status: bytes = b"200 OK") -> Answer:
+def begin(framing: bytes, minor: int, *lines: bytes, size: int = 0, status: bytes = b"200 OK") -> Response:
     framing = framing % size if b"%" in framing else framing
     head = read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines, *([framing] if framing else []))))
-    return Answer(head, body_of(head), minor)
+    return Response(head, body_of(head), minor)
 
 
-def fed(answer: Answer, data: bytes, size: int) -> Answer:
+def fed(answer: Response, data: bytes, size: int) -> Response:
     """An answer that has got a body in parts of a size; in chunks, each part is one."""
     for at in range(0, len(data), size):
         part = data[at : at + size]
@@ -87,7 +87,7 @@ def body_of(head: ResponseHead) -> Body:
     return CloseBody() if head.length is None else LengthBody(head.length)
 
 
-def finish(answer: Answer) -> bytes:
+def finish(answer: Response) -> bytes:
     """The provider closes, where that is the end."""
     if not isinstance(answer.body, CloseBody):
         return b""
@@ -144,7 +144,7 @@ def test_reason_phrases_pass():
 # ------------------------------------------------------------------ bodies
 
 
-def deliver(answer: Answer, minor: int, wire: list[bytes]) -> bytes:
+def deliver(answer: Response, minor: int, wire: list[bytes]) -> bytes:
     """All that a client receives."""
     sent = answer.head_bytes(OURS, answer.is_self_delimiting(), minor)
     for piece in wire:
@@ -163,7 +163,7 @@ def keep_at_most(patch: pytest.MonkeyPatch, *sizes: int) -> None:
         patch.setattr(module, name, value)
 
 
-def check_kept(answer: Answer, payload: bytes, sizes: tuple[int, int, int]) -> None:
+def check_kept(answer: Response, payload: bytes, sizes: tuple[int, int, int]) -> None:
     """The end of the payload, and its beginning: in full, in one of the two."""
     tail_bytes, gathered_bytes, head_bytes = sizes
     tail = answer.tail()
@@ -287,7 +287,7 @@ def test_is_between_events_at_every_position_and_what_is_put_there_is_well_forme
             assert events_of(assert_whole(answer, sent)) == events_of(stream)
 
 
-def assert_whole(answer: Answer, sent: bytes) -> bytes:
+def assert_whole(answer: Response, sent: bytes) -> bytes:
     """The client takes it for a complete message; returns its body."""
     if not answer.is_self_delimiting():
         return sent.partition(b"\r\n\r\n")[2]

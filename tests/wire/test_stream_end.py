@@ -41,7 +41,7 @@ NOT_WHOLE = [
 
 
 def as_kept(stream: bytes, keep: int = 8192, gather: int = 16384) -> tuple[bytes, bytes]:
-    """What :class:`proxy.wire.response.Answer` keeps of a stream that comes in pieces of 1,000 bytes."""
+    """What :class:`proxy.wire.response.Response` keeps of a stream that comes in pieces of 1,000 bytes."""
     kept, begin, is_first = b"", b"", True
     for at in range(0, len(stream), 1000):
         kept += stream[at : at + 1000]

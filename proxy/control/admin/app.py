@@ -130,7 +130,7 @@ def _translate(request: web.Request, error: web.HTTPException) -> GatewayError:
 
 async def _prepare(_request: web.Request, response: web.StreamResponse) -> None:
     """For browsers: what is answered here is of this moment, is what it says it is, and is no part of another
-    page. An answer that knows better keeps its own."""
+    page. A response that knows better keeps its own."""
     for name, value in _FOR_BROWSERS.items():
         response.headers.setdefault(name, value)
 

@@ -51,7 +51,7 @@ def query_of(request: web.Request) -> dict[str, str]:
 
 
 def refused(error: QueryError) -> BadRequest:
-    """The answer where a parameter has a value that it can't have; it names the parameter."""
+    """The response where a parameter has a value that it can't have; it names the parameter."""
     text = str(error)
     return _no_query(f"{text[0].upper()}{text[1:].removesuffix('.')}.", error.param)
 

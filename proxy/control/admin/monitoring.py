@@ -13,7 +13,7 @@ from proxy import __version__
 from proxy.control.key_store import KeyStore
 from proxy.control.live_feed import Count, LiveFeed
 from proxy.control.slices import sliced
-from proxy.control.telemetry.metrics import CONTENT_TYPE, Facts, exposition
+from proxy.control.telemetry.metrics import CONTENT_TYPE, MetricInputs, exposition
 from proxy.errors import Unavailable
 from proxy.relay.downstream.gateway import Gateway
 from proxy.relay.exchange import exchange
@@ -51,7 +51,7 @@ class Monitor:
     async def _metrics(self, _request: web.Request) -> web.Response:
         counted = await self._count(False)
         gateway = self._gateway
-        facts = Facts(
+        facts = MetricInputs(
             counted=counted,
             catalog=gateway.catalog,
             keys=await sliced(self._keys.rows()),
@@ -83,7 +83,7 @@ class Monitor:
         except ConnectionError:
             pass  # it watches no longer
         except TimeoutError:
-            if request.transport is not None:  # else the end of the answer would be waited for too
+            if request.transport is not None:  # else the end of the response would be waited for too
                 request.transport.abort()
         finally:
             self._watchers -= 1

@@ -2,7 +2,7 @@
 
 3.1, since there a schema is JSON Schema as it is: null is a type, and what answers must not hold can be said.
 The tests hold it to what is served: every route is here and nothing else, and what a generator of requests
-gets for an answer is as it says.
+gets for a response is as it says.
 """
 
 from __future__ import annotations

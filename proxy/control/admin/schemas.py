@@ -1,7 +1,7 @@
 """The shapes of what the control plane answers and takes, as JSON Schema (2020-12, which OpenAPI 3.1 uses).
 
-What is answered has all its members and no others, so that an answer with a member that is not described here
-fails the tests. Limits, names and choices come from where they are enforced.
+What is answered has all its members and no others, so that a response with a member that is not described
+here fails the tests. Limits, names and choices come from where they are enforced.
 """
 
 from __future__ import annotations

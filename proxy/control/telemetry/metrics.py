@@ -50,7 +50,7 @@ _ROWS_AT_ONCE: Final = 100  # which an empty piece stands for
 Rows = Iterable[tuple[Sequence[str], float]]  # values of the labels, and the number
 
 
-class Facts(NamedTuple):
+class MetricInputs(NamedTuple):
     """All that the exposition is made of.
 
     :param counted: of all workers, those that have ended included.
@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     now: float
 
 
-def exposition(facts: Facts) -> Iterator[str]:
+def exposition(facts: MetricInputs) -> Iterator[str]:
     """The text, in pieces."""
     yield from _usage(facts)
     yield from _histograms(facts.counted.totals)
@@ -130,7 +130,7 @@ def _escaped(value: str) -> str:
 # ---------------------------------------------------------------------- the families
 
 
-def _usage(facts: Facts) -> Iterator[str]:
+def _usage(facts: MetricInputs) -> Iterator[str]:
     names = {row["id"]: row["name"] for row in facts.keys}
     by_status: Sums = {}
     by_key: Sums = {}
@@ -307,7 +307,7 @@ _MONTH: Final = {
 }
 
 
-def _process(facts: Facts) -> Iterator[str]:
+def _process(facts: MetricInputs) -> Iterator[str]:
     levels = facts.counted.levels
     connections = [
         ((labels[1], state), count)

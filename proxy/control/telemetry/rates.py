@@ -44,7 +44,7 @@ def moment_of(totals: Sums, at: float) -> Moment:
 def percentile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
     """The value that ``share`` of the values stay below, in the unit of the bounds; None: no values.
 
-    Above the highest bound nothing is known but that: it is the answer then.
+    Above the highest bound nothing is known but that: it is the response then.
     """
     left = sum(buckets) * share
     if not left:

@@ -131,11 +131,11 @@ def _last(exchange: Exchange, trace: Trace) -> Tried | None:
 
 
 def _error_of(tried: Tried) -> str:
-    """The ``error.type`` of an attempt; "" for none. An answer of 400 and above is one, to who asked."""
+    """The ``error.type`` of an attempt; "" for none. A response of 400 and above is one, to who asked."""
     if tried.outcome:
         return "" if tried.outcome in (LEFT, HEDGED) else tried.outcome
-    answer = tried.attempt.answer
-    return str(answer.head.status) if answer is not None and answer.head.status >= 400 else ""
+    response = tried.attempt.response
+    return str(response.head.status) if response is not None and response.head.status >= 400 else ""
 
 
 def _cause_of(last: Tried | None, status: int) -> str:
@@ -158,8 +158,8 @@ def _of_attempt(exchange: Exchange, tried: Tried, number: int, operation: str) -
         "tokenhub.provider": deployment.provider.name,
         "tokenhub.model": deployment.id,
     }
-    if attempt.answer is not None:
-        found["http.response.status_code"] = attempt.answer.head.status
+    if attempt.response is not None:
+        found["http.response.status_code"] = attempt.response.head.status
     if attempt.answered_at:
         _add_first_byte(found, attempt.answered_at - attempt.record.begun_at, exchange.request.streamed)
     if attempt.redialled:
@@ -214,7 +214,7 @@ def _model_asked(exchange: Exchange) -> str | None:
 def _add_answer(found: Attributes, exchange: Exchange, last: Tried) -> None:
     """Add the attributes of the last attempt and its response."""
     attempt = last.attempt
-    deployment, answer = attempt.deployment, attempt.answer
+    deployment, response = attempt.deployment, attempt.response
     found["gen_ai.provider.name"] = provider_name(deployment.provider.name, deployment.provider.host)
     found["tokenhub.provider"] = deployment.provider.name
     found["tokenhub.model"] = deployment.id
@@ -223,14 +223,14 @@ def _add_answer(found: Attributes, exchange: Exchange, last: Tried) -> None:
         found["tokenhub.simulated"] = True
     if isinstance(exchange.client, DetachedClient) or last.outcome == LEFT:
         found["tokenhub.client_left"] = True
-    if answer is not None and answer.head.status < 400:
+    if response is not None and response.head.status < 400:
         found["gen_ai.response.model"] = deployment.model.upstream
     if attempt.answered_at:
         _add_first_byte(found, attempt.answered_at - exchange.request.begun_at, exchange.request.streamed)
     usage, cost_nusd = attempt.charge
     if usage is not None:
         _add_usage(found, usage)
-    costs = [cost_nusd, *(extra.cost_nusd for extra in exchange.extras)]
+    costs = [cost_nusd, *(extra.cost_nusd for extra in exchange.hedge_charges)]
     if any(cost is not None for cost in costs):
         found["tokenhub.usd"] = sum(cost or 0 for cost in costs) / 1e9
 

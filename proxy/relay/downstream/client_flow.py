@@ -76,7 +76,7 @@ class ClientFlow(Client):
             self.is_resting = True
             if not self.is_paused:
                 self.transport.pause_reading()
-            self.gateway.rest.until_next_turn(self.end_rest)
+            self.gateway.resume_queue.until_next_turn(self.end_rest)
 
     def end_rest(self) -> None:
         """Read on, unless something else is against it."""
@@ -86,7 +86,7 @@ class ClientFlow(Client):
                 self.transport.resume_reading()
 
     def send(self, data: bytes) -> None:
-        self.gateway.outbox.let_go()
+        self.gateway.outbox.flush()
         self.transport.write(data)
 
     def send_soon(self, data: bytes, now: float) -> None:
@@ -109,19 +109,19 @@ class ClientFlow(Client):
             self._phase = WAITING
 
     def _may_keep(self) -> bool:
-        """The connection can be used again behind an answer that is given now."""
+        """The connection can be used again behind a response that is given now."""
         return (self._phase == WAITING or self.reader.can_drain()) and self.keeps_alive()
 
     def close(self) -> None:
         """Close once what was sent is out, and look at nothing that still comes; a client that does not
         read is cut after a while."""
         self._phase = CLOSED
-        self.gateway.outbox.let_go()
+        self.gateway.outbox.flush()
         self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
         self.transport.close()
 
     def close_if_idle(self) -> None:
-        """Close a connection without a request in it. Of one that has its answer, the rest gets no more
+        """Close a connection without a request in it. Of one that has its response, the rest gets no more
         time."""
         if self._phase == READING and not self.reader.unread:
             self.close()
@@ -129,7 +129,7 @@ class ClientFlow(Client):
             self.wake_by(monotonic() + DRAIN_LINGER_S)
 
     def _linger(self) -> None:
-        """Close, but let a client that still sends read the answer first (RFC 9112 section 9.6)."""
+        """Close, but let a client that still sends read the response first (RFC 9112 section 9.6)."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
         elif self._phase == WAITING:  # TLS can't be closed in one direction: else the client, or time, does
@@ -151,9 +151,9 @@ class ClientFlow(Client):
         return True
 
     def reset(self) -> None:
-        """Close with a reset, where a plain close, or TLS's close_notify, would look like an answer's end
+        """Close with a reset, where a plain close, or TLS's close_notify, would look like a response's end
         (RFC 9112 section 8)."""
-        self.gateway.outbox.let_go()
+        self.gateway.outbox.flush()
         sock = self.transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

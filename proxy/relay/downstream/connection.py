@@ -2,7 +2,7 @@
 
     READING   ──head of a proxied POST──►  BODY  ──end of the request──►  WAITING  ──answer sent──►  READING
        └─ any other request is answered at once (own_responses), or waits (sliced_jobs)
-    REFUSED   an answer was given before the request's end: what is left of it is read and dropped, a
+    REFUSED   a response was given before the request's end: what is left of it is read and dropped, a
               little of it for the sake of the connection, else until the client closes
 
 Bytes are read by :mod:`proxy.wire.request_reader`, and what a request means is the exchange's business. Only
@@ -102,7 +102,7 @@ class ClientConnection(ClientFlow):
         return False  # a client that has closed its side is taken to have left: both look the same
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.gateway.door.leave(self)
+        self.gateway.connection_limits.leave(self)
         self._phase, self.wake_at = CLOSED, NEVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -214,25 +214,25 @@ class ClientConnection(ClientFlow):
     def _on_own(self, head: RequestHead) -> None:
         """A request that is not proxied."""
         raw_head = self.reader.raw_head()
-        answer = error = None
+        response = error = None
         try:
-            answer = own_answer(self.gateway, self.ask_again, head, raw_head)
-            if answer is None:
+            response = own_answer(self.gateway, self.ask_again, head, raw_head)
+            if response is None:
                 self._wait()
                 return
         except GatewayError as raised:
             error = raised
         if may_be_followed(head, self.reader.length, raw_head):
             self._drop_body()
-        if answer is None:
+        if response is None:
             assert error is not None
             self.refuse(error)
             return
         keep = self._may_keep()
-        body = b"" if head.method == b"HEAD" else answer.body
+        body = b"" if head.method == b"HEAD" else response.body
         begins = own_head(
-            answer.status, self.gateway.next_request_id(),
-            answer.lines + common_lines(head, self.gateway.cors, keep), len(answer.body), close=not keep,
+            response.status, self.gateway.next_request_id(),
+            response.lines + common_lines(head, self.gateway.cors, keep), len(response.body), close=not keep,
         )  # fmt: skip
         if len(body) < COPIED_BYTES:
             self.send(begins + body)
@@ -256,7 +256,7 @@ class ClientConnection(ClientFlow):
             self._on_pipelined()
 
     def on_exchange_done(self, reusable: bool) -> None:
-        """The answer is out. ``reusable``: the request was read to its end, and the answer told its own."""
+        """The response is out. ``reusable``: the request was read to its end, and the answer told its own."""
         keep = reusable and self.keeps_alive()
         self._exchange = None
         self.reader.end()
@@ -268,7 +268,7 @@ class ClientConnection(ClientFlow):
             self._linger()
 
     def _next(self) -> None:
-        """Go on to the next request, once the client has taken enough of the last answer."""
+        """Go on to the next request, once the client has taken enough of the last response."""
         if self.gateway.draining:
             self.close()
             return
@@ -277,7 +277,7 @@ class ClientConnection(ClientFlow):
             self.wake_at = monotonic() + self.gateway.timeouts.client_write_s
             return
         self._await_head(now := monotonic())
-        if not self.gateway.rest.takes(self, now):
+        if not self.gateway.resume_queue.takes(self, now):
             self.read_on()
 
     def read_on(self) -> None:
@@ -295,12 +295,12 @@ class ClientConnection(ClientFlow):
         keep = not error.close and self._may_keep()
         head = self.reader.head
         names += common_lines(head, self.gateway.cors, keep)
-        answer = gateway_response(error, request_id, head, self.reader.unread, extra=names, close=not keep)
-        self.send(answer)
+        response = gateway_response(error, request_id, head, self.reader.unread, extra=names, close=not keep)
+        self.send(response)
         self._conclude(keep)
 
     def _conclude(self, keep: bool) -> None:
-        """An answer of our own is out; what is left of its request goes nowhere."""
+        """A response of our own is out; what is left of its request goes nowhere."""
         if keep and self._phase == WAITING:
             self.on_exchange_done(True)
             return
@@ -314,10 +314,10 @@ class ClientConnection(ClientFlow):
             self._linger()
 
     def cut(self, gently: bool) -> None:
-        """End a connection in the middle of an answer, so that nobody takes what came for the whole of it.
+        """End a connection in the middle of a response, so that nobody takes what came for the whole of it.
 
         :param gently: the framing shows the cut, so what is written may still go out. Otherwise the client
-            is told with a reset, as a plain close would be the end of the answer (RFC 9112 section 8).
+            is told with a reset, as a plain close would be the end of the response (RFC 9112 section 8).
         """
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.client is self:
@@ -330,10 +330,10 @@ class ClientConnection(ClientFlow):
     def refuse(self, error: GatewayError) -> None:
         """Stop what runs for the request, and tell the client what is wrong with it.
 
-        Where its answer has begun already, that can only be cut.
+        Where its response has begun already, that can only be cut.
         """
         exchange = self._exchange
-        if exchange is not None and exchange.answer is not None:
+        if exchange is not None and exchange.response is not None:
             self.cut(False)
             return
         request = None if exchange is None else exchange.request
@@ -363,7 +363,7 @@ class ClientConnection(ClientFlow):
         exchange = self._exchange
         assert exchange is not None
         due = NEVER
-        if self._phase == BODY and not self.is_paused and exchange.answer is None:
+        if self._phase == BODY and not self.is_paused and exchange.response is None:
             limit = self.gateway.timeouts.client_body_s
             due, late = body_late(exchange, max(self._body_at, self.resumed_at), self.resumed_at, limit)
             if now >= due:

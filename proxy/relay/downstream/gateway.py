@@ -15,7 +15,7 @@ from proxy.deployments.worker_sync import WorkerSync
 from proxy.errors import GatewayError, Unauthorized, Unavailable
 from proxy.relay.downstream.connection_limits import ConnectionLimits, client_of
 from proxy.relay.downstream.load_shed import Overload
-from proxy.relay.downstream.resume_queue import Rest
+from proxy.relay.downstream.resume_queue import ResumeQueue
 from proxy.relay.downstream.sliced_jobs import Again, SlicedJobs
 from proxy.relay.downstream.wrong_protocol import WrongProtocol
 from proxy.relay.exchange.batching import Soon
@@ -58,11 +58,11 @@ class Gateway(Context):
         self.overload = Overload(config.server.shed_after_s or float("inf"))
         self._shed_before = 0  # requests that were turned away before this overload
         self.longest_turn_s = 0.0  # of the event loop, between the last two ticks
-        self.rest = Rest(self.outbox.turn, soon)
+        self.resume_queue = ResumeQueue(self.outbox.turn, soon)
         self.connections_elsewhere = 0  # of clients, at other workers
-        self.door = ConnectionLimits(self.connections)
+        self.connection_limits = ConnectionLimits(self.connections)
         self.refusals = Refusals()
-        self.stepwise = SlicedJobs()
+        self.sliced_jobs = SlicedJobs()
         self.wrong_protocol = WrongProtocol()
         self.unready = False  # /readyz answers 503
         self._retired: list[Provider] = []  # their last answers may still run
@@ -93,7 +93,7 @@ class Gateway(Context):
 
     def make_ready(self, grant: Grant, catalog: Catalog, again: Again) -> bool:
         """Hold a key's list of models against a catalog. False: ``again`` is called when that is done."""
-        return self.stepwise.run(grant, lambda: grant.is_ready(catalog), grant.make_ready(catalog), again)
+        return self.sliced_jobs.run(grant, lambda: grant.is_ready(catalog), grant.make_ready(catalog), again)
 
     def is_ready(self) -> bool:
         """Return whether a request can be served: not draining, and some provider has credentials."""
@@ -101,7 +101,7 @@ class Gateway(Context):
 
     def enter(self, client: Client, transport: asyncio.Transport) -> GatewayError | None:
         """Take a client that has connected, or return why it can't stay."""
-        return self.door.enter(
+        return self.connection_limits.enter(
             client, transport, self.config.server, self.connections_elsewhere, self.draining
         )
 
@@ -159,7 +159,7 @@ class Gateway(Context):
         self._look_at_load(now)
         knowledge = self.knowledge
         if knowledge is not None and knowledge.part is not None:
-            knowledge.part.connections = self.door.count()
+            knowledge.part.connections = self.connection_limits.count()
             self.connections_elsewhere = knowledge.connections_elsewhere()
         for connection in [c for c in self.connections if c.wake_at <= now]:
             connection.on_wake(now)
@@ -190,13 +190,13 @@ class Gateway(Context):
         for name, provider in self.providers.items():
             pool = provider.pool.snapshot()
             levels["connections", name] = pool["open"], pool["idle"]
-        levels["clients",] = (self.door.count() - self.detached,)
+        levels["clients",] = (self.connection_limits.count() - self.detached,)
         levels["unwritten",] = (self.ledger.waiting,)
         return Counted(totals, levels)
 
     async def close(self) -> None:
         """Close every connection."""
-        self.endings.let_go()
+        self.completions.flush()
         for connection in list(self.connections):
             connection.abort()
         for provider in (*self.providers.values(), *self._retired):

@@ -17,9 +17,9 @@ _PLAIN_HTTP = ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
 class ServedTLS(ssl.SSLObject):
     """TLS with one client.
 
-    A client that speaks plain HTTP is told so in clear text: :attr:`listener` has the answer. The event loop
-    knows nothing of it. It takes the handshake to wait for more, writes what there is to write, and gives the
-    connection up when the client leaves, or a handshake's time is over.
+    A client that speaks plain HTTP is told so in clear text: :attr:`listener` has the response. The event
+    loop knows nothing of it. It takes the handshake to wait for more, writes what there is to write, and
+    gives the connection up when the client leaves, or a handshake's time is over.
     """
 
     listener: ListenerTLS
@@ -39,7 +39,7 @@ class ServedTLS(ssl.SSLObject):
                 if error.reason not in _PLAIN_HTTP:
                     raise
                 self.is_plain = True
-                self.outgoing.read()  # an alert would stand before the answer
+                self.outgoing.read()  # an alert would stand before the response
                 self.outgoing.write(self.listener.answer_in_clear())
             else:
                 self.listener.handshakes.discard(self)

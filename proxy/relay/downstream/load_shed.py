@@ -9,11 +9,11 @@ Scale", 2015), the limit is a time and not a number: a time is what clients noti
 
 Then requests are turned away that are read when a turn has lasted a part of the limit. The rest of the turn
 is for answers, for streams, and for turning away, so the part follows what comes of it: turns are to take
-half of the limit, since a request waits in one, and its answer in the next.
+half of the limit, since a request waits in one, and its response in the next.
 
 Whether or not it comes to that, a client's connection that was answered in a long turn rests until the next
-(:class:`proxy.relay.downstream.resume_queue.Rest`). Else that turn need not end: the event loop looks up to
-48 times for what has come meanwhile, 1,024 events each time, before it does anything else.
+(:class:`proxy.relay.downstream.resume_queue.ResumeQueue`). Else that turn need not end: the event loop looks
+up to 48 times for what has come meanwhile, 1,024 events each time, before it does anything else.
 """
 
 from __future__ import annotations

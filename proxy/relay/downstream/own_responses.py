@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.access.cors import Cors, preflight
-from proxy.access.model_list import Wanted
+from proxy.access.model_list import ListQuery
 from proxy.access.model_pages import Paging, paging_of
 from proxy.endpoints import (
     HEALTH,
@@ -50,7 +50,7 @@ _WHERE: Final = "The API is below /v1, such as /v1/chat/completions."
 
 
 class OwnAnswer(NamedTuple):
-    """``lines``: header lines beside those that every answer has, each with its CRLF."""
+    """``lines``: header lines beside those that every response has, each with its CRLF."""
 
     status: int
     lines: bytes
@@ -169,12 +169,12 @@ def _models(gateway: Gateway, again: Again, head: RequestHead, id: str | None) -
             # A hint might name a model that is not the key's.
             raise UnknownModel(id[:_MAX_TOLD], None if limited else gateway.hint(id))
         return OwnAnswer(200, _JSON + _count(grant, now, unix_s), row)
-    wanted = Wanted(None if limited is None else limited.key.models, is_all, is_theirs)
+    wanted = ListQuery(None if limited is None else limited.key.models, is_all, is_theirs)
     if not models.has(wanted):
         if grant is not None and grant.account.is_limited:
             grant.account.look(now, unix_s)
         steps, is_there = models.build(wanted, limited), lambda: models.has(wanted)
-        if not gateway.stepwise.run((models, wanted), is_there, steps, again):
+        if not gateway.sliced_jobs.run((models, wanted), is_there, steps, again):
             return None
     found = models.get(wanted, paging)
     assert found is not None

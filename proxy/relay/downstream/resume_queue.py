@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from proxy.relay.exchange.batching import Soon, Turn
+from proxy.relay.exchange.batching import LoopTurn, Soon
 from proxy.relay.exchange.client import Client
 
 # A turn that has lasted longer is a long one.
 LONG_S: Final = 0.01
 
 
-class Rest:
+class ResumeQueue:
     """Connections that are not read from until a long turn has ended, so that it ends.
 
-    :param turn: the turn. :param soon: as of :class:`Turn`.
+    :param turn: the turn. :param soon: as of :class:`proxy.relay.exchange.batching.LoopTurn`.
     """
 
-    def __init__(self, turn: Turn, soon: Soon | None = None) -> None:
+    def __init__(self, turn: LoopTurn, soon: Soon | None = None) -> None:
         self._turn = turn
         self._soon = soon
         self._connections: list[Client] = []

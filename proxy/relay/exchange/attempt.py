@@ -27,12 +27,12 @@ from proxy.relay.upstream.connection import TAKEN_IN_BYTES, ProviderConnection, 
 from proxy.routing.failover import Doubt
 from proxy.routing.pool import Pool
 from proxy.wire.framing import Body, wrap_chunk
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.response_head import HEAD_TOO_LONG, ResponseHead
 from proxy.wire.retry_after import retry_after_s
 from proxy.wire.sse import is_error
 
-# A body so small is kept until there is an answer, though nothing may follow: a failure is judged by it.
+# A body so small is kept until there is a response, though nothing may follow: a failure is judged by it.
 _KEPT_BYTES: Final = 16 << 10
 
 
@@ -76,9 +76,27 @@ class Attempt(Receiver):
     """
 
     __slots__ = (
-        "answer", "answered_at", "asks_usage", "charge", "connection", "deadline_at", "deployment", "dial",
-        "doubt", "is_peeking", "is_refused", "owner", "pending", "pool", "progress_at", "provider", "record",
-        "redial_s", "redialled", "request", "upstream_full_at",
+        "answered_at",
+        "asks_usage",
+        "charge",
+        "connection",
+        "deadline_at",
+        "deployment",
+        "dial",
+        "doubt",
+        "is_peeking",
+        "is_refused",
+        "owner",
+        "pending",
+        "pool",
+        "progress_at",
+        "provider",
+        "record",
+        "redial_s",
+        "redialled",
+        "request",
+        "response",
+        "upstream_full_at",
     )  # fmt: skip
 
     def __init__(self, owner: AttemptOwner, deployment: Deployment, pool: Pool, now: float) -> None:
@@ -92,8 +110,8 @@ class Attempt(Receiver):
         self.deadline_at = now + request.first_byte_s
         self.dial: asyncio.Task[None] | None = None
         self.connection: ProviderConnection | None = None
-        self.answer: Answer | None = None
-        self.answered_at = 0.0  # when the first byte of the answer's body came, whatever the answer
+        self.response: Response | None = None
+        self.answered_at = 0.0  # when the first byte of the response's body came, whatever the response
         self.progress_at = 0.0  # when the last one did
         self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
         self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
@@ -121,7 +139,7 @@ class Attempt(Receiver):
         held = body.held
         assert held is not None
         # On a fresh connection nothing can be lost to a stale keep-alive.
-        is_needed = connection.served or request.may_follow or (body.done and body.size <= _KEPT_BYTES)
+        is_needed = connection.served or request.can_retry or (body.done and body.size <= _KEPT_BYTES)
         if not is_needed or body.size > request.context.replay_limit_bytes:
             body.held = None
             request.unhold()
@@ -201,18 +219,18 @@ class Attempt(Receiver):
             self.request.context.counters.redials += 1
             self.dial = self.provider.pool.dial(self)
         else:
-            is_out = self.answer is not None and not self.is_peeking
+            is_out = self.response is not None and not self.is_peeking
             self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
 
     def _lost(self, what: str) -> None:
-        """There is no more to come, and the answer is not complete. ``what``: the provider did with it."""
-        if self.answer is None or self.is_peeking:
+        """There is no more to come, and the response is not complete. ``what``: the provider did with it."""
+        if self.response is None or self.is_peeking:
             self.fail(AttemptFailed(RESET, what, 502, "provider_bad_answer"))
         else:
             self.owner.break_off(self, what)
 
     def on_deadline(self) -> None:
-        """No answer in time."""
+        """No response in time."""
         if self.is_refused:  # and the rest of it is waited for in vain
             self._refused(monotonic())
             return
@@ -233,7 +251,7 @@ class Attempt(Receiver):
         request = self.request
         now = self.progress_at = monotonic()
         status = head.status
-        self.answer = begin(head, body, request, self.provider, self.record.row, self.asks_usage)
+        self.response = begin(head, body, request, self.provider, self.record.row, self.asks_usage)
         if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
             return self._on_failure(head, now, more)
         self.owner.on_head(self, now)
@@ -262,8 +280,8 @@ class Attempt(Receiver):
         """A 401 is there, with its body or as much of it as was waited for: its code may say that the key is
         the reason."""
         self.is_refused = False
-        assert self.answer is not None
-        failure = failures.refusal(self.answer)
+        assert self.response is not None
+        failure = failures.refusal(self.response)
         if not failure.is_confirmed:
             its_mark = failures.mark(self.request, "401")
             self.doubt = Doubt(self.deployment, self.record.row, its_mark)
@@ -296,27 +314,27 @@ class Attempt(Receiver):
 
     def is_at_work(self) -> bool:
         """The provider has the whole request, or answers it already, and not yet to the end."""
-        is_asked = self.request.body.done or self.answer is not None
+        is_asked = self.request.body.done or self.response is not None
         return not self.record.is_over and self.connection is not None and is_asked
 
     def charge_so_far(self, now: float, is_whole: bool = False) -> None:
         """Charge a response that comes to no end. ``is_whole``: it is a stream whose last event has
         passed."""
-        answer, owner, request = self.answer, self.owner, self.request
+        response, owner, request = self.response, self.owner, self.request
         if owner.client_full_at:
             self.record.held_s += now - owner.client_full_at
             owner.client_full_at = now
-        is_told = answer is not None and (is_whole or answer.tells_all(request.endpoint, request.answers))
+        is_told = response is not None and (is_whole or response.tells_all(request.endpoint, request.answers))
         self.charge_at(now, is_told)
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""
-        return self.answer is not None and self.answer.is_said_to_end()
+        return self.response is not None and self.response.is_said_to_end()
 
     def charge_at(self, now: float, is_told: bool) -> None:
         """Charge it. ``is_told``: the response has come so far that it tells its usage, if it does at all."""
         self.charge = charge_of(
-            self.record, self.request, self.answer, self.answered_at, now,
+            self.record, self.request, self.response, self.answered_at, now,
             is_told=is_told, is_simulated=self.provider.simulated,
         )  # fmt: skip
 
@@ -326,25 +344,25 @@ class Attempt(Receiver):
         self.pending = b""
 
     def on_response_data(self, data: bytes, body: Body) -> None:
-        answer = self.answer
-        assert answer is not None
+        response = self.response
+        assert response is not None
         now = self.progress_at = monotonic()
-        out = answer.pass_on(data)
+        out = response.pass_on(data)
         if self.is_refused:
-            if body.done or answer.passed_bytes > failures.REFUSAL_BYTES:
+            if body.done or response.passed_bytes > failures.REFUSAL_BYTES:
                 self._refused(now)
             return
         if not self.answered_at:
             self.answered_at = now
-            if answer.head.status < 400 and not self.is_peeking:
+            if response.head.status < 400 and not self.is_peeking:
                 self.record.first_byte(now)
         if self.pending:
             out, self.pending = self.pending + out, b""
-        if body.done and answer.ends_as:
-            learn(answer, self.record.row)
+        if body.done and response.ends_as:
+            learn(response, self.record.row)
         if self.is_peeking:
             self.pending = out
-            if self._is_held(answer, now):
+            if self._is_held(response, now):
                 return
             out, self.pending = self.pending, b""
         if not body.done:
@@ -352,22 +370,22 @@ class Attempt(Receiver):
                 self.owner.client.send_soon(out, now)
             return
         self.pending = out
-        if answer.is_unfinished:
+        if response.is_unfinished:
             self._lost(NO_END)
             return
         connection, self.connection = self.connection, None
         assert connection is not None
-        connection.release(answer.head.keep_alive and self.request.body.done, now)
+        connection.release(response.head.keep_alive and self.request.body.done, now)
         self.owner.on_last(self)
 
-    def _is_held(self, answer: Answer, now: float) -> bool:
+    def _is_held(self, response: Response, now: float) -> bool:
         """Look at the first event of a stream: hold it further, fail over, or let it go."""
-        verdict = is_error(answer.first or answer.tail())  # of a large read the tail begins anywhere
+        verdict = is_error(response.first or response.tail())  # of a large read the tail begins anywhere
         if verdict:
             return not self.fail(failures.error_event(), now)
-        if verdict is None and not answer.body.done and not answer.first:
+        if verdict is None and not response.body.done and not response.first:
             return True
-        if answer.is_unfinished:
+        if response.is_unfinished:
             self._lost(NO_END)
             return True
         self._clear(now)
@@ -375,8 +393,8 @@ class Attempt(Receiver):
 
     def _clear(self, now: float) -> None:
         """Release what is held: only from here its first byte was that of a good response."""
-        answer = self.answer
-        if self.answered_at and answer is not None and answer.head.status < 400:
+        response = self.response
+        if self.answered_at and response is not None and response.head.status < 400:
             self.record.first_byte(self.answered_at)
         self.owner.on_cleared(self, now)
 
@@ -396,5 +414,5 @@ class Attempt(Receiver):
             connection.transport.abort()
 
     def __repr__(self) -> str:
-        state = "dialling" if self.dial else "answering" if self.answer else "awaiting"
+        state = "dialling" if self.dial else "answering" if self.response else "awaiting"
         return f"<Attempt {self.deployment.id} {'over' if self.record.is_over else state}>"

@@ -20,7 +20,7 @@ TOGETHER_S: Final = 100e-6
 Soon = Callable[[Callable[[], None]], object]
 
 
-class Turn:
+class LoopTurn:
     """Calls ``do`` once at the end of a turn in which something was put off.
 
     :param soon: has something called in the next turn; None: the way of the running event loop.
@@ -34,7 +34,7 @@ class Turn:
         self._due_at = 0.0  # when the first came that is put off
         self.longest_s = 0.0  # of the turns since this was last set to 0, most of it, with its end
 
-    def defers(self, now: float) -> bool:
+    def defer(self, now: float) -> bool:
         """Return whether what comes now waits for the end of the turn. If not, it is alone and to be done at
         once.
 

@@ -24,11 +24,11 @@ from proxy.usage.pricing import price_nusd
 from proxy.usage.response_usage import partial_usage, read_events, read_plain
 from proxy.usage.stream_tokens import stream_tokens
 from proxy.usage.tokens import Usage
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.sse import holds_error, is_error
 
 _TYPE: Final = b"content-type:"
-# How many bytes of text one byte of an answer stands for that can't be read, as it is compressed.
+# How many bytes of text one byte of a response stands for that can't be read, as it is compressed.
 _UNPACKED: Final = 4
 _BYTES_A_TOKEN: Final = 4
 # How fast models write where nothing was learned, in tokens a second of one answer: the upper end of what is
@@ -42,9 +42,9 @@ _PACE_TOKENS: Final = 16
 _PACE_EVENTS: Final = 12
 # The events' tokens are an estimate: with more than this share of those told, they are the same.
 _SEEN_SHARE: Final = 0.7
-# Of a plain answer its wait is in its time too, so it has to be longer.
+# Of a plain response its wait is in its time too, so it has to be longer.
 _PLAIN_TOKENS: Final = 128
-# Over less time the pace of an answer that was left says nothing of all of it.
+# Over less time the pace of a response that was left says nothing of all of it.
 _OWN_S: Final = 0.25
 # A few milliseconds by which bytes are late would show in the pace over less time; and a buffer that is
 # emptied at once is none.
@@ -75,7 +75,7 @@ class Asker(Protocol):
 
 
 def charge_of(
-    record: Record, request: Request, answer: Answer | None, answered_at: float, now: float, *,
+    record: Record, request: Request, response: Response | None, answered_at: float, now: float, *,
     is_told: bool, is_simulated: bool,
 ) -> Charge:  # fmt: skip
     """Charge an attempt what its provider says that it used, else an estimate.
@@ -84,41 +84,43 @@ def charge_of(
     :param is_told: the response has come so far that its usage was told, if it is told at all.
     """
     charge = NOTHING
-    if is_told and answer is not None:
+    if is_told and response is not None:
         took_s = now - answered_at
-        charge = account(record, answer, request.endpoint, request.learn_bytes, took_s, now, request)
+        charge = account(record, response, request.endpoint, request.learn_bytes, took_s, now, request)
     if charge[0] is None:
         charge = estimated(
-            record, answer, request.endpoint, request.most_used(), now,
+            record, response, request.endpoint, request.most_used(), now,
             is_over=is_told, is_async=request.wants().is_async,
         )  # fmt: skip
     return charge if not is_simulated or charge[0] is None else (charge[0], 0)
 
 
 def account(
-    record: Record, answer: Answer, endpoint: str, prompt_bytes: int, output_s: float, now: float,
+    record: Record, response: Response, endpoint: str, prompt_bytes: int, output_s: float, now: float,
     asker: Asker | None = None,
 ) -> Charge:  # fmt: skip
-    """End the record of an answer that has come to its end.
+    """End the record of a response that has come to its end.
 
     :param prompt_bytes: size of the request's text, or 0 where it is not known: then it teaches nothing.
-    :param output_s: seconds from the answer's first to its last byte.
+    :param output_s: seconds from the response's first to its last byte.
     :param now: monotonic seconds.
     :param asker: whose request it is; None: nobody's in particular, and for one answer.
     :returns: what the provider says it used, and its price in nano-USD, as far as known.
     """
-    head = answer.head
+    head = response.head
     record.finished(now)
-    if not _is_served(head.status) or not answer.is_readable:
+    if not _is_served(head.status) or not response.is_readable:
         return NOTHING
-    tail = answer.tail()
-    is_stream = head.event_stream or (tail[:1] != b"{" and answer.is_stream)
+    tail = response.tail()
+    is_stream = head.event_stream or (tail[:1] != b"{" and response.is_stream)
     if is_stream:
-        if not answer.body.done and not answer.tells_all(endpoint, None if asker is None else asker.answers):
+        if not response.body.done and not response.tells_all(
+            endpoint, None if asker is None else asker.answers
+        ):
             return NOTHING  # a running total at most
-        usage = read_events(tail, endpoint, answer.first, answer.aside)
+        usage = read_events(tail, endpoint, response.first, response.aside)
     else:
-        usage = read_plain(tail, endpoint, answer.aside)
+        usage = read_plain(tail, endpoint, response.aside)
         output_s = 0.0
     # No prompt has no tokens: the event that counts them was too far away, or nothing was counted.
     if usage is None or (not usage.input_tokens and (endpoint == "messages" or not usage.output_tokens)):
@@ -130,13 +132,15 @@ def account(
     row.charged(now, prompt_bytes, usage, usd, output_s, voter)
     if usage.output_tokens > _PACE_TOKENS and not record.held_s and row.wants_pace(now):
         took_s = record.worked_s(now)
-        pace = _pace_of(answer, tail, usage, output_s, took_s) if is_stream else _plain_pace_of(usage, took_s)
+        pace = (
+            _pace_of(response, tail, usage, output_s, took_s) if is_stream else _plain_pace_of(usage, took_s)
+        )
         if pace and (asker is None or asker.answers() == 1):
             row.paced(now, pace, key_id)
     return usage, cost_nusd
 
 
-def _pace_of(answer: Answer, tail: bytes, usage: Usage, output_s: float, took_s: float) -> float:
+def _pace_of(response: Response, tail: bytes, usage: Usage, output_s: float, took_s: float) -> float:
     """Tokens a second of a stream, between its first and its last output; 0: it does not show.
 
     What it waited for is not in it, so that a long prompt or a queue teaches nothing. Of hidden reasoning,
@@ -147,7 +151,7 @@ def _pace_of(answer: Answer, tail: bytes, usage: Usage, output_s: float, took_s:
         return 0.0
     told, seen = (
         usage.output_tokens - usage.reasoning_tokens,
-        stream_tokens(tail, answer.passed_bytes, _PACE_EVENTS),
+        stream_tokens(tail, response.passed_bytes, _PACE_EVENTS),
     )
     behind = (told if seen > _SEEN_SHARE * told else seen) - 1
     if behind < _PACE_TOKENS:
@@ -156,14 +160,14 @@ def _pace_of(answer: Answer, tail: bytes, usage: Usage, output_s: float, took_s:
 
 
 def _plain_pace_of(usage: Usage, took_s: float) -> float:
-    """Tokens a second of a plain answer, its wait included; 0: it is too short to tell."""
+    """Tokens a second of a plain response, its wait included; 0: it is too short to tell."""
     tokens = usage.output_tokens
     return 0.0 if tokens < _PLAIN_TOKENS or took_s < _LEAST_S else tokens / took_s
 
 
 def estimated(
     record: Record,
-    answer: Answer | None,
+    response: Response | None,
     endpoint: str,
     most: Most,
     now: float,
@@ -172,30 +176,32 @@ def estimated(
     is_async: bool,
 ) -> Charge:
     """Estimate the charge of an attempt whose provider does not, or can no longer, say what it used: by what
-    came of its answer and by the time it took, and never more than ``most``.
+    came of its response and by the time it took, and never more than ``most``.
 
     :param answer: as far as it came; None: not at all.
     :param is_over: the provider has sent all of it.
     :param is_async: it was asked for behind the client's back, so the provider goes on whatever happens here.
     """
-    if endpoint not in HAS_TOKENS or (answer is not None and not _is_served(answer.head.status)):
+    if endpoint not in HAS_TOKENS or (response is not None and not _is_served(response.head.status)):
         return NOTHING
     seen, written = None, 0
-    if answer is not None:
-        streamed = answer.is_stream
-        tail = answer.tail()
-        if answer.is_readable and (is_error(answer.first or tail) if streamed else holds_error(tail)):
+    if response is not None:
+        streamed = response.is_stream
+        tail = response.tail()
+        if response.is_readable and (is_error(response.first or tail) if streamed else holds_error(tail)):
             return NOTHING  # a failure, whatever its status says
-        if not answer.is_readable:
-            written = answer.passed_bytes * _UNPACKED // _BYTES_A_TOKEN
+        if not response.is_readable:
+            written = response.passed_bytes * _UNPACKED // _BYTES_A_TOKEN
         elif streamed:
-            seen = partial_usage(tail, answer.first, endpoint)
-            written = stream_tokens(tail, answer.passed_bytes)
+            seen = partial_usage(tail, response.first, endpoint)
+            written = stream_tokens(tail, response.passed_bytes)
         else:
-            written = answer.passed_bytes // _BYTES_A_TOKEN
+            written = response.passed_bytes // _BYTES_A_TOKEN
     if endpoint in OUTPUTS:
-        output = min(_made(endpoint, answer, most, is_over=is_over), most.output)
-    elif is_async or (answer is not None and is_over and (not answer.is_readable or _is_put_off(answer))):
+        output = min(_made(endpoint, response, most, is_over=is_over), most.output)
+    elif is_async or (
+        response is not None and is_over and (not response.is_readable or _is_put_off(response))
+    ):
         output = most.output
     else:
         output = min(_output(record, endpoint, written, most.answers, now, is_over=is_over), most.output)
@@ -252,26 +258,26 @@ def _parted(most: Most, output: int) -> Usage:
     return Usage(given, 0, written, output, 0, True, heard, spoken_tokens)
 
 
-def _made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> int:
+def _made(endpoint: str, response: Response | None, most: Most, *, is_over: bool) -> int:
     """Tokens of what is no text: all pictures that were asked for, as they are made whole; of speech how much
     came. Before its end that is at least what the text usually makes: providers are faster than listeners."""
     if endpoint == "images":
         return most.output
     tokens, kind = 0, b""
-    if answer is not None and answer.is_readable and not answer.is_stream:
-        for line in answer.head.lines:
+    if response is not None and response.is_readable and not response.is_stream:
+        for line in response.head.lines:
             if line[: len(_TYPE)].lower() == _TYPE:
                 kind = line[len(_TYPE) :]
-        tokens = spoken(kind, answer.passed_bytes)
+        tokens = spoken(kind, response.passed_bytes)
     return tokens if is_over and tokens else max(tokens, usually_spoken(most.given))
 
 
-def _is_put_off(answer: Answer) -> bool:
-    """The answer is a promise of one."""
-    if answer.head.status == 202:
+def _is_put_off(response: Response) -> bool:
+    """The response is a promise of one."""
+    if response.head.status == 202:
         return True
     try:
-        found = orjson.loads(answer.tail())
+        found = orjson.loads(response.tail())
     except orjson.JSONDecodeError:
         return False
     return isinstance(found, dict) and found.get("status") in ("queued", "in_progress")

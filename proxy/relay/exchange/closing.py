@@ -33,8 +33,8 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
     request, attempt = exchange.request, exchange.attempt
     grant, context = request.grant, request.context
     if context.tracing is not None:
-        context.tracing.end(exchange, attempt, exchange.answer is not None, status, now)
-    exchange.attempt = exchange.rival = None
+        context.tracing.end(exchange, attempt, exchange.response is not None, status, now)
+    exchange.attempt = exchange.hedged_attempt = None
     unix_s = now + context.unix_offset_s
     tokens = nusd = 0
     try:
@@ -87,10 +87,12 @@ def _unusual(
     if chain is not None:
         others += len(chain.failures)
         rest["failed"] = story(chain.failures).decode()
-    if exchange.extras:
-        rest["hedged"] = [_charge(extra) for extra in exchange.extras]
-        tokens += sum(extra.usage.input_tokens + extra.usage.output_tokens for extra in exchange.extras)
-        nusd += sum(extra.cost_nusd or 0 for extra in exchange.extras)
+    if exchange.hedge_charges:
+        rest["hedged"] = [_charge(extra) for extra in exchange.hedge_charges]
+        tokens += sum(
+            extra.usage.input_tokens + extra.usage.output_tokens for extra in exchange.hedge_charges
+        )
+        nusd += sum(extra.cost_nusd or 0 for extra in exchange.hedge_charges)
     key = b"null" if grant is None else grant.id_json
     what = _asked(exchange) if prefix is None else prefix.members
     request = exchange.request
@@ -139,7 +141,7 @@ def _count(exchange: ExchangeState, attempt: Attempt, prefix: CountedPrefix, sta
     if status < 400 and attempt.answered_at:
         took, waited = hundredths(now - request.begun_at), hundredths(attempt.answered_at - request.begun_at)
         prefix.times.add(took, waited, usage)
-    for extra in exchange.extras:
+    for extra in exchange.hedge_charges:
         counters.used(extra.deployment.labels, _id(grant), status).add(extra.usage, extra.cost_nusd or 0)
 
 

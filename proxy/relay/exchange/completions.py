@@ -1,4 +1,4 @@
-"""The ends of requests: what one used is written down before the last bytes of its answer go out.
+"""The ends of requests: what one used is written down before the last bytes of its response go out.
 
 So what a client has seen finished is accounted for, whatever becomes of the process. Answers that end in one
 turn of the event loop are dealt with together (:mod:`proxy.relay.exchange.batching`), and share one write to
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from proxy.relay.exchange.batching import Soon, Turn
+from proxy.relay.exchange.batching import LoopTurn, Soon
 from proxy.relay.exchange.outbox import MOST
 from proxy.storage.ledger_files import Ledger
 from proxy.usage.recent import RecentRequests
@@ -39,14 +39,14 @@ class Completions:
     """Settles the exchanges that end in one turn together.
 
     :param ledger: where the lines go.
-    :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.
+    :param soon: as of :class:`proxy.relay.exchange.batching.LoopTurn`.
     """
 
     def __init__(self, ledger: Ledger, soon: Soon | None = None) -> None:
         self.recent = RecentRequests()
         self._ledger = ledger
         self._held: list[Ending] = []
-        self._turn = Turn(self.let_go, soon)
+        self._turn = LoopTurn(self.flush, soon)
 
     def hold(self, ending: Ending, now: float) -> None:
         """Settle and end a response at the end of this turn; at once where it comes alone.
@@ -54,10 +54,10 @@ class Completions:
         :param now: monotonic seconds.
         """
         self._held.append(ending)
-        if not self._turn.defers(now) or len(self._held) >= MOST:
-            self.let_go()
+        if not self._turn.defer(now) or len(self._held) >= MOST:
+            self.flush()
 
-    def let_go(self) -> None:
+    def flush(self) -> None:
         """Account for all that is held, then send it."""
         held, self._held = self._held, []
         lines = []

@@ -52,7 +52,7 @@ class Routes:
         self._names: dict[tuple[str, str], bytes] = {}
 
     def response_names(self, deployment: Deployment, pool: Pool) -> bytes:
-        """The header lines that say who served an answer, up to where the story of its attempts begins."""
+        """The header lines that say who served a response, up to where the story of its attempts begins."""
         names = self._names.get((deployment.id, pool.strategy))
         if names is None:
             provider = deployment.provider.name
@@ -78,7 +78,7 @@ class Context:
     :param knowledge: what is shared with other workers; None: there are none.
     :param keys: the keys it serves for; None: it serves without any.
     :param ledger: where finished requests are written; None: nowhere.
-    :param soon: as in :class:`proxy.relay.exchange.batching.Turn`.
+    :param soon: as in :class:`proxy.relay.exchange.batching.LoopTurn`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Context:
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.heads = HeadCache()
         self.ledger = Ledger(None) if ledger is None else ledger
-        self.endings = Completions(self.ledger, soon)
+        self.completions = Completions(self.ledger, soon)
         self.counters = Counters()
         self.dropped_names = DroppedNames()
         self.outbox = WriteBatch(soon)

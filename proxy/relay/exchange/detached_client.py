@@ -24,7 +24,7 @@ def should_drain(exchange: ExchangeState, attempt: Attempt) -> bool:
     """Return whether a response is drained for a client that has left, if there is anything to come: the key
     decides, else the alias."""
     context = exchange.request.context
-    runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.rival is None
+    runs = attempt.is_at_work() and not attempt.is_said_to_end() and exchange.hedged_attempt is None
     if not runs or context.draining or context.detached >= MAX_DETACHED:
         return False
     wanted = None if exchange.request.grant is None else exchange.request.grant.key.on_disconnect
@@ -36,8 +36,8 @@ def should_drain(exchange: ExchangeState, attempt: Attempt) -> bool:
         and exchange.request.grant is not None
         and (not exchange.request.streamed or at_once or exchange.request.refers)
     ):
-        # Of a plain answer, and of pictures, nothing is seen before the end: it must not be had for nothing.
-        # Of a prompt whose size only the provider knows a whole window would be charged.
+        # Of a plain response, and of pictures, nothing is seen before the end: it must not be had for
+        # nothing. Of a prompt whose size only the provider knows a whole window would be charged.
         return exchange.request.grant.key.monthly_nusd is not None
     return wanted == "drain"
 

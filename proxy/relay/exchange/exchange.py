@@ -1,6 +1,6 @@
-"""One request, from its head to its last answer byte: whom to ask, what the client gets, when it is over.
+"""One request, from its head to its last response byte: whom to ask, what the client gets, when it is over.
 
-    HOLDING ──choice──► TRYING ──answer's head──► ANSWERING ──end──► DONE
+    HOLDING ──choice──► TRYING ──response's head──► ANSWERING ──end──► DONE
     (body gathers        │  ▲ └──► PEEKING ──►┘  (committed: finished, or cut)
      until the model     └──┘ the next attempt
      is known)
@@ -31,7 +31,7 @@ from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.failures import settle_doubts
 from proxy.relay.exchange.hedge import plan_hedge
 from proxy.relay.exchange.request import Request
-from proxy.relay.exchange.response_headers import limits_left, lines_of_answer, lines_of_failure
+from proxy.relay.exchange.response_headers import failure_lines, limits_left, response_lines
 from proxy.relay.exchange.states import after_failure, step
 from proxy.relay.exchange.timers import look_at
 from proxy.relay.exchange.tracing import HEDGED, LEFT
@@ -49,7 +49,7 @@ log = logging.getLogger("tokenhub.request")
 
 # Bytes of a body, whose model is known, that are taken from the client while a connection is dialled.
 _DIAL_BUFFER_BYTES: Final = 64 << 10
-# The client left before it had an answer: nginx's number for it, for tables and logs.
+# The client left before it had a response: nginx's number for it, for tables and logs.
 CLIENT_LEFT: Final = 499
 
 
@@ -71,7 +71,7 @@ class Exchange(ExchangeState):
         :raises GatewayError: the body can't be served. Whatever was started upstream is the caller's to end
             with :meth:`abandon`.
         """
-        if self.state == states.DONE or self.answer is not None:
+        if self.state == states.DONE or self.response is not None:
             return  # a provider that answered early: what else the client sends goes nowhere
         request = self.request
         request.scan(piece, done)
@@ -119,15 +119,17 @@ class Exchange(ExchangeState):
         if pool.alias is not None and pool.alias.hedge is not None:
             plan_hedge(self, pool.alias.hedge)
 
-    def try_at(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
-        """Start an attempt, beside its ``rival`` if there is one.
+    def try_at(
+        self, deployment: Deployment, pool: Pool, now: float, hedged_attempt: Attempt | None = None
+    ) -> None:
+        """Start an attempt, beside its ``hedged_attempt`` if there is one.
 
         :raises GatewayError: this request can't go to this provider.
         """
         if self.request.body.has_case_variant and deployment.provider.case_insensitive_keys:
             raise duplicate_model()
         attempt = Attempt(self, deployment, pool, now)
-        self.attempt, self.rival = attempt, rival
+        self.attempt, self.hedged_attempt = attempt, hedged_attempt
         if not deployment.usable:
             attempt.record.left(now)
             failure = AttemptFailed("no-key", deployment.provider.no_key, 502, "provider_auth_failed")
@@ -151,10 +153,10 @@ class Exchange(ExchangeState):
 
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
         chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
-        request, rival, following = self.request, self.rival, None
+        request, hedged_attempt, following = self.request, self.hedged_attempt, None
         if (
-            rival is None
-            and request.may_follow
+            hedged_attempt is None
+            and request.can_retry
             and request.body.held is not None
             and self.may_cost_more(attempt, now)
         ):
@@ -163,9 +165,9 @@ class Exchange(ExchangeState):
                 request.facts_again, context.budget, context.rng, now, is_clients=failure.is_clients
             )
         event = after_failure(
-            rival_runs=rival is not None,
+            hedge_runs=hedged_attempt is not None,
             can_follow=following is not None,
-            has_answer=failure.has_response,
+            has_response=failure.has_response,
             attempts=len(chain.failures) + 1,
         )
         self.state = step(self.state, event)
@@ -178,8 +180,11 @@ class Exchange(ExchangeState):
             chain.doubts.append(attempt.doubt)
         if event != states.LAST_FAILED:
             self._charge_beside(attempt)
-        if event == states.RIVAL_RUNS:
-            self.attempt, self.rival = rival if attempt is self.attempt else self.attempt, None
+        if event == states.HEDGE_RUNS:
+            self.attempt, self.hedged_attempt = (
+                hedged_attempt if attempt is self.attempt else self.attempt,
+                None,
+            )
         elif following is None:
             self._give_up(attempt, chain, failure, now)
         else:
@@ -196,7 +201,7 @@ class Exchange(ExchangeState):
 
     def _give_up(self, attempt: Attempt, chain: Failover, last: AttemptFailed, now: float) -> None:
         """Nothing is left to try."""
-        names = lines_of_failure(self, attempt)
+        names = failure_lines(self, attempt)
         if len(chain.failures) == 1:
             text = f"The provider '{attempt.provider.config.name}' {last.what}."
             self._tell(ProviderError(text, status=last.status, code=last.code), names, now)
@@ -215,17 +220,17 @@ class Exchange(ExchangeState):
     def _close(self, status: int, now: float, others: int) -> None:
         """The request is over, but not by the end of a response."""
         was_sent = self.attempt is not None
-        self.request.context.endings.note(close(self, status, now, others), was_sent)
+        self.request.context.completions.note(close(self, status, now, others), was_sent)
 
     def on_head(self, attempt: Attempt, now: float) -> None:
-        """The head of an answer that is no failure: it is the client's, or looked at first."""
-        if self.rival is not None:
-            self._close_loser(self.rival if attempt is self.attempt else self.attempt, now)
-            self.attempt, self.rival = attempt, None
+        """The head of a response that is no failure: it is the client's, or looked at first."""
+        if self.hedged_attempt is not None:
+            self._close_loser(self.hedged_attempt if attempt is self.attempt else self.attempt, now)
+            self.attempt, self.hedged_attempt = attempt, None
         alias = attempt.pool.alias
-        answer = attempt.answer
-        assert answer is not None
-        if alias is None or not alias.peek or not self.request.may_follow or not answer.is_readable_stream:
+        response = attempt.response
+        assert response is not None
+        if alias is None or not alias.peek or not self.request.can_retry or not response.is_readable_stream:
             self.state = step(self.state, states.HEAD)
             self._commit(attempt, now)
             return
@@ -245,43 +250,43 @@ class Exchange(ExchangeState):
         self._commit(attempt, now)
 
     def _commit(self, attempt: Attempt, now: float) -> None:
-        """From here the answer is this attempt's, whatever happens."""
+        """From here the response is this attempt's, whatever happens."""
         self._forget()
         attempt.is_peeking = False
-        answer = self.answer = attempt.answer
-        assert answer is not None
+        response = self.response = attempt.response
+        assert response is not None
         # With the request not yet complete (an early answer) neither connection can be used again.
-        keep_alive = self.client.keeps_alive() and answer.is_self_delimiting() and self.request.body.done
-        ours = lines_of_answer(self, attempt, answer, now)
-        if self.chain is not None and self.chain.doubts and answer.head.status < 400:
+        keep_alive = self.client.keeps_alive() and response.is_self_delimiting() and self.request.body.done
+        ours = response_lines(self, attempt, response, now)
+        if self.chain is not None and self.chain.doubts and response.head.status < 400:
             settle_doubts(self.request.context, self.chain.doubts, now)
-        attempt.pending = answer.head_bytes(ours, keep_alive, self.request.head.minor) + attempt.pending
+        attempt.pending = response.head_bytes(ours, keep_alive, self.request.head.minor) + attempt.pending
         self.client.wake_by(now + (attempt.pool.keepalive_s or self.request.context.timeouts.idle_s))
 
     def on_last(self, attempt: Attempt) -> None:
         self.state = step(self.state, states.END)
         self.last_bytes = attempt.pending
-        self.request.context.endings.hold(self, attempt.progress_at)
+        self.request.context.completions.hold(self, attempt.progress_at)
 
     def settle(self) -> bytes:
-        attempt, answer = self.attempt, self.answer
-        assert attempt is not None and answer is not None
+        attempt, response = self.attempt, self.response
+        assert attempt is not None and response is not None
         now = attempt.progress_at
         try:
             if not attempt.record.is_over:  # what was blamed on the provider costs nothing
                 attempt.charge_at(now, True)
         finally:  # whatever fails, the request is over
-            line = close(self, answer.head.status, now, 1)
+            line = close(self, response.head.status, now, 1)
         return line
 
     def send_end(self) -> None:
-        client, answer = self.client, self.answer
-        assert answer is not None
+        client, response = self.client, self.response
+        assert response is not None
         if client.is_closing():
             return
         if self.last_bytes:
             client.send(self.last_bytes)
-        client.on_exchange_done(answer.is_self_delimiting() and self.request.body.done)
+        client.on_exchange_done(response.is_self_delimiting() and self.request.body.done)
 
     def cut_off(self) -> None:
         self.client.cut(False)
@@ -296,7 +301,7 @@ class Exchange(ExchangeState):
             self.abandon()
             return
         self.client = DetachedClient(self, monotonic())
-        self.request.may_follow = False
+        self.request.can_retry = False
         self._forget()
         if self.client_full_at:
             self.on_client_full(False)
@@ -307,15 +312,15 @@ class Exchange(ExchangeState):
         if before == states.DONE:
             return
         now = monotonic()
-        attempt, rival = self.attempt, self.rival
-        if rival is not None:
-            self._leave(rival, now)
+        attempt, hedged_attempt = self.attempt, self.hedged_attempt
+        if hedged_attempt is not None:
+            self._leave(hedged_attempt, now)
         if attempt is not None:
             attempt.on_client_left(now, self._outcome())
             attempt.drop()
-        if self.answer is not None:
-            status = self.answer.head.status
-        self._close(status, now, (attempt is not None) + (rival is not None))
+        if self.response is not None:
+            status = self.response.head.status
+        self._close(status, now, (attempt is not None) + (hedged_attempt is not None))
         self._forget()
 
     def _leave(self, attempt: Attempt, now: float) -> None:
@@ -331,7 +336,7 @@ class Exchange(ExchangeState):
     def _charge_beside(self, attempt: Attempt) -> None:
         usage, cost_nusd = attempt.charge
         if usage is not None:
-            self.extras = (*self.extras, Extra(attempt.deployment, usage, cost_nusd))
+            self.hedge_charges = (*self.hedge_charges, Extra(attempt.deployment, usage, cost_nusd))
 
     def _forget(self) -> None:
         self.request.body.forget()
@@ -342,24 +347,24 @@ class Exchange(ExchangeState):
 
     def break_off(self, attempt: Attempt, what: str) -> None:
         """Tell the client that the response can't be completed, in a way that can't be taken for its end."""
-        answer, request = attempt.answer, self.request
-        assert answer is not None
+        response, request = attempt.response, self.request
+        assert response is not None
         now = monotonic()
-        ending = answer.ending_at(request.endpoint)
+        ending = response.ending_at(request.endpoint)
         if ending != WHOLE:
             attempt.record_failure(AttemptFailed(RESET, what, 502, "provider_broke_off"), now)
         attempt.charge_so_far(now, ending == WHOLE)
         self.state = step(self.state, states.BROKEN)
-        self._close(answer.head.status, now, 1)
+        self._close(response.head.status, now, 1)
         attempt.drop()
         attempt.flush()
-        if answer.is_between_events():
+        if response.is_between_events():
             text = f"The provider '{attempt.provider.config.name}' {what}."
             error = ProviderError(text, status=502, code="provider_broke_off")
-            self.client.send(last_bytes(answer, ending, error, request.endpoint, request.request_id))
-            self.client.on_exchange_done(answer.is_self_delimiting() and request.body.done)
+            self.client.send(last_bytes(response, ending, error, request.endpoint, request.request_id))
+            self.client.on_exchange_done(response.is_self_delimiting() and request.body.done)
         else:
-            self.client.cut(answer.is_self_delimiting())
+            self.client.cut(response.is_self_delimiting())
 
     def on_client_full(self, full: bool) -> None:
         """The client takes no more for now, or takes again: pause or resume the provider."""

@@ -13,7 +13,7 @@ from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.states import HOLDING
 from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 
 
 class ExchangeState(AttemptOwner):
@@ -24,7 +24,14 @@ class ExchangeState(AttemptOwner):
     """
 
     __slots__ = (
-        "answer", "attempt", "chain", "extras", "hedge_timer", "kept_alive_at", "peek_until", "rival",
+        "attempt",
+        "chain",
+        "hedge_charges",
+        "hedge_timer",
+        "hedged_attempt",
+        "kept_alive_at",
+        "peek_until",
+        "response",
         "state",
     )  # fmt: skip
 
@@ -32,15 +39,17 @@ class ExchangeState(AttemptOwner):
         super().__init__(request, client)
         self.state = HOLDING
         self.attempt: Attempt | None = None  # under way, or the last one
-        self.rival: Attempt | None = None  # the first of a hedge, while both run
+        self.hedged_attempt: Attempt | None = None  # the first of a hedge, while both run
         self.chain: Failover | None = None
-        self.extras: Sequence[Extra] = ()  # charges beside the response's
-        self.answer: Answer | None = None  # what the client gets, from the commit point on
+        self.hedge_charges: Sequence[Extra] = ()  # charges beside the response's
+        self.response: Response | None = None  # what the client gets, from the commit point on
         self.hedge_timer: asyncio.TimerHandle | None = None
         self.kept_alive_at = self.peek_until = 0.0
 
-    def try_at(self, deployment: Deployment, pool: Pool, now: float, rival: Attempt | None = None) -> None:
-        """Start an attempt, beside its ``rival`` if there is one.
+    def try_at(
+        self, deployment: Deployment, pool: Pool, now: float, hedged_attempt: Attempt | None = None
+    ) -> None:
+        """Start an attempt, beside its ``hedged_attempt`` if there is one.
 
         :raises GatewayError: this request can't go to this provider.
         """

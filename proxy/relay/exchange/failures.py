@@ -20,7 +20,7 @@ from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.connection import ProviderConnection
 from proxy.routing.failover import Doubt
 from proxy.wire.header_lines import CREDENTIAL_HEADERS
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.response_head import HEAD_TOO_LONG
 
 log = logging.getLogger("tokenhub.provider")
@@ -57,10 +57,10 @@ def error_event() -> AttemptFailed:
     return failure
 
 
-def refusal(answer: Answer) -> AttemptFailed:
+def refusal(response: Response) -> AttemptFailed:
     """A 401, with as much of its body as was waited for: its code may say that the key is the reason."""
     failure = AttemptFailed("401", REFUSED, 502, "provider_auth_failed")
-    failure.is_confirmed = answer.is_readable and names_account(answer.tail())
+    failure.is_confirmed = response.is_readable and names_account(response.tail())
     return failure
 
 

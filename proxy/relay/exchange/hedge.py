@@ -1,4 +1,4 @@
-"""Hedging: an attempt leaves the client waiting, so a second member is asked, and the first answer wins."""
+"""Hedging: an attempt leaves the client waiting, so a second member is asked, and the first response wins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("tokenhub.routing")
 
 
 def plan_hedge(exchange: ExchangeState, after: str | float) -> None:
-    """Ask a second member later, if there is no answer by then.
+    """Ask a second member later, if there is no response by then.
 
     :param after: seconds; or text, for longer than the first one usually takes.
     """
@@ -32,7 +32,7 @@ def _hedge(exchange: ExchangeState) -> None:
     if (
         exchange.state != TRYING
         or attempt is None
-        or exchange.rival is not None
+        or exchange.hedged_attempt is not None
         or exchange.request.body.held is None
     ):
         return

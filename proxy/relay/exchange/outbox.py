@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
-from proxy.relay.exchange.batching import Soon, Turn
+from proxy.relay.exchange.batching import LoopTurn, Soon
 
 log = logging.getLogger("tokenhub.request")
 
@@ -18,30 +18,30 @@ MOST: Final = 64
 
 class WriteBatch:
     """Writes that wait. Nothing overtakes what waits: code that writes to a transport itself, or closes it,
-    calls :meth:`let_go` before.
+    calls :meth:`flush` before.
 
-    :param soon: as of :class:`proxy.relay.exchange.batching.Turn`.
+    :param soon: as of :class:`proxy.relay.exchange.batching.LoopTurn`.
     """
 
     def __init__(self, soon: Soon | None = None) -> None:
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
-        self.turn = Turn(self.let_go, soon)
+        self.turn = LoopTurn(self.flush, soon)
 
     def write(self, transport: asyncio.Transport, data: bytes, now: float) -> None:
         """Write at the end of the turn; at once what is large or comes alone.
 
         :param now: monotonic seconds.
         """
-        if len(data) <= _SMALL_BYTES and self.turn.defers(now):
+        if len(data) <= _SMALL_BYTES and self.turn.defer(now):
             self._waiting.append((transport, data))
             if len(self._waiting) >= MOST:
-                self.let_go()
+                self.flush()
             return
         if self._waiting:
-            self.let_go()
+            self.flush()
         transport.write(data)
 
-    def let_go(self) -> None:
+    def flush(self) -> None:
         """Write what waits."""
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:

@@ -23,7 +23,7 @@ from proxy.routing.retry_budget import Share
 from proxy.usage.media_tokens import UNSEEN_PICTURE_TOKENS
 from proxy.wire.include_usage import USAGE_ASKED_AT
 from proxy.wire.json_body import Keys
-from proxy.wire.output_limits import COMPACT, NOTHING_SAID, Wanted, asked, wanted
+from proxy.wire.output_limits import COMPACT, NOTHING_SAID, OutputLimits, read_output_limits, written_limits
 from proxy.wire.references import REFERRING, has_stored_prompt
 
 if TYPE_CHECKING:
@@ -42,10 +42,35 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "context", "endpoint", "fallbacks",
-        "first_byte_s", "grant", "has_newer_limit", "head", "learn_bytes", "length", "listed", "may_follow",
-        "most", "options", "path", "permit", "pool", "prompts", "ready_at", "refers", "request_id", "routes",
-        "sent_at", "settled_at", "streamed",
+        "answer_limit",
+        "asks",
+        "begun_at",
+        "body",
+        "buffered_bytes",
+        "can_retry",
+        "context",
+        "endpoint",
+        "fallbacks",
+        "first_byte_s",
+        "grant",
+        "has_newer_limit",
+        "head",
+        "learn_bytes",
+        "length",
+        "listed",
+        "most",
+        "options",
+        "path",
+        "permit",
+        "pool",
+        "prompts",
+        "ready_at",
+        "refers",
+        "request_id",
+        "routes",
+        "sent_at",
+        "settled_at",
+        "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -71,14 +96,14 @@ class Request:
         self.prompts = 1  # of a list, as far as that is known
         self.streamed = False
         self.refers = False  # to something of unknown size, which its prompt has too
-        self.may_follow = False  # an attempt may be followed by another
+        self.can_retry = False  # an attempt may be followed by another
         self.pool: Pool | None = None
         self.fallbacks: list[Pool] = []
         self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
         self.permit: Permit | None = None  # what it holds of its key's limits
         self.most: Most | None = None  # what is reserved there, once that is worked out
-        self.asks: Wanted | None = None  # what it was let in for, where its key's limits go by that
-        self.answer_limit = 0  # of each answer's tokens, to be put into the body; 0: nothing is
+        self.asks: OutputLimits | None = None  # what it was let in for, where its key's limits go by that
+        self.answer_limit = 0  # of each response's tokens, to be put into the body; 0: nothing is
         self.has_newer_limit = False  # the body has it in chat's newer word: it is for who doesn't know that
 
     def begin(self) -> None:
@@ -93,7 +118,7 @@ class Request:
             grant = self.grant = known[1]
         else:
             grant = self.grant = context.keys.grant_of(head.credentials)
-            # Any page can have its reader's browser send a request here, and that it can't read the answer
+            # Any page can have its reader's browser send a request here, and that it can't read the response
             # saves no tokens. A key, though, is given to those who may.
             if grant is None and head.origin and not context.lets_pages_call(head.origin):
                 raise ForeignOrigin
@@ -215,16 +240,16 @@ class Request:
                 "include_usage true or false; continuous_usage_stats only beside include_usage true."
             )
             raise BadRequest(said, code="invalid_stream_options", param="stream_options")
-        found = asked(text, keys)
+        found = written_limits(text, keys)
         limits_as = self._limits_as()
-        wants = wanted(text, keys, found, limits_as)
+        wants = read_output_limits(text, keys, found, limits_as)
         check_answers(found, wants)
         prompts = self.prompts
         if grant.max_tokens is not None:
             limit = self.answer_limit = limit_of(grant, limits_as, found, wants, prompts)
             self.has_newer_limit = wants.in_newer_word
             if limit:
-                wants = Wanted(limit, wants.answers, wants.is_async)
+                wants = OutputLimits(limit, wants.answers, wants.is_async)
         self.asks = wants
         if grant.account.reserves:
             self.most = self._most_of(pool, wants)
@@ -246,7 +271,7 @@ class Request:
         most.given = max(most.given, pool.widest, *[fallback.widest for fallback in self.fallbacks])
         most.expected = most.given
 
-    def _most_of(self, pool: Pool, wants: Wanted) -> Most:
+    def _most_of(self, pool: Pool, wants: OutputLimits) -> Most:
         body = self.body
         text_bytes, media_tokens = body.text_bytes(), body.media_tokens(self.endpoint)
         expected = max(prompt_tokens(pool, self.streamed, text_bytes, media_tokens), self.listed)
@@ -304,16 +329,20 @@ class Request:
         unix_s = now + self.context.unix_offset_s
         return grant.account.extend(permit, now, unix_s, most.given + most.output, nusd)
 
-    def wants(self) -> Wanted:
+    def wants(self) -> OutputLimits:
         """The amount of work that its body asks for: what it was admitted for, where its key's limits go by
         that."""
         if self.asks is not None:
             return self.asks
         noted, keys = self.body.noted, self.body.noted_keys
-        return wanted(noted, keys, asked(noted, keys), self._limits_as()) if keys else NOTHING_SAID
+        return (
+            read_output_limits(noted, keys, written_limits(noted, keys), self._limits_as())
+            if keys
+            else NOTHING_SAID
+        )
 
     def _limits_as(self) -> str:
-        """The endpoint by which it is known what limits its answer."""
+        """The endpoint by which it is known what limits its response."""
         return COMPACT if self.path == COMPACT_PATH else self.endpoint
 
     def resolve(self) -> Pool:
@@ -323,11 +352,11 @@ class Request:
         """
         found = self.body.found
         pool = self.pool = self._find(None if found is None else found.name)
-        self.may_follow = pool.can_fail_over
+        self.can_retry = pool.can_fail_over
         fallbacks = self.options.fallbacks
         if fallbacks:
             self.fallbacks = [self._find_fallback(name) for name in fallbacks]
-            self.may_follow = True
+            self.can_retry = True
             if self.endpoint in ONE_MODEL_ENDPOINTS:
                 self._check_one_model(pool)
         return pool

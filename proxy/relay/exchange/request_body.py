@@ -13,7 +13,7 @@ from proxy.wire.json_strings import items
 from proxy.wire.model_scanner import ModelScanner, ModelSpan, decoded
 from proxy.wire.outline import skip_white, value_at
 from proxy.wire.output_limits import is_word
-from proxy.wire.references import Names, referred
+from proxy.wire.references import ReferenceFinder, referred
 
 # Bodies below this are not searched for pictures: one that small changes no figure.
 _MEDIA_FROM_BYTES: Final = 8 << 10
@@ -61,7 +61,7 @@ class RequestBody:
         self._small = 0  # of the last pieces in a row
         self._media = Media() if length is None or length > _MEDIA_FROM_BYTES else None
         self._marks: BodyMarks | None = None  # once it is large, and the names too
-        self._names: Names | None = None
+        self._names: ReferenceFinder | None = None
         self._fresh: list[bytes] = []  # what was not looked through for these yet
         self._fresh_bytes = 0
         # What it says of how much work it is, for when the rest is forgotten.
@@ -117,7 +117,7 @@ class RequestBody:
                 self._note_left = _NOTED_BYTES - len(value)
 
     def forget(self) -> None:
-        """Let go of everything held: an answer may go on for hours, and none of it is needed for that."""
+        """Let go of everything held: a response may go on for hours, and none of it is needed for that."""
         self.held = None
         self._scanner = None
         self._fresh = []
@@ -129,7 +129,7 @@ class RequestBody:
         self._add(held, piece)
         if self.size > _MEASURE_FROM_BYTES:
             if self._marks is None:
-                self._marks, self._names = BodyMarks(), Names()
+                self._marks, self._names = BodyMarks(), ReferenceFinder()
                 self._fresh += held
             else:
                 self._fresh.append(piece)
@@ -200,7 +200,7 @@ class RequestBody:
         return has_cache_control(self.held or ()) if self._marks is None else self._marks.has_cache_control()
 
     def asks_for_sound(self) -> bool:
-        """Return whether what was held may ask for an answer in sound."""
+        """Return whether what was held may ask for a response in sound."""
         self._look()
         return asks_for_sound(self.held or ()) if self._marks is None else self._marks.asks_for_sound()
 

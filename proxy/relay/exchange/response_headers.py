@@ -1,4 +1,4 @@
-"""The header lines that the gateway adds to an answer: who served it, the story of its attempts, limits.
+"""The header lines that the gateway adds to a response: who served it, the story of its attempts, limits.
 
 SPEC section 3 has their names. All functions take the exchange as it stands when the head goes out.
 """
@@ -10,13 +10,13 @@ from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.routing.failover import redial_part, story
 from proxy.wire.header_lines import without
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 
 
-def lines_of_answer(exchange: ExchangeState, attempt: Attempt, answer: Answer, now: float) -> bytes:
+def response_lines(exchange: ExchangeState, attempt: Attempt, response: Response, now: float) -> bytes:
     """The lines for a provider's answer, without a CRLF at the end.
 
-    :param now: monotonic seconds, at the answer's head.
+    :param now: monotonic seconds, at the response's head.
     """
     request, context, chain = exchange.request, exchange.request.context, exchange.chain
     names = served_by(exchange, attempt)
@@ -25,12 +25,12 @@ def lines_of_answer(exchange: ExchangeState, attempt: Attempt, answer: Answer, n
     if attempt.redialled:
         names += redial_part(attempt.provider.name, attempt.redial_s) + b", "
     if request.permit is not None:
-        names = limits_left(exchange, answer, now) + names
+        names = limits_left(exchange, response, now) + names
     took_ms = int((now - attempt.record.begun_at) * 1000)
     ours = b"X-Inferoute-Request-Id: %b\r\n%b%b:%d:%dms" % (
-        request.request_id, names, attempt.provider.name, answer.head.status, took_ms,
+        request.request_id, names, attempt.provider.name, response.head.status, took_ms,
     )  # fmt: skip
-    if request.endpoint in ANTHROPIC and not answer.head.has_request_id:  # where its SDKs look for it
+    if request.endpoint in ANTHROPIC and not response.head.has_request_id:  # where its SDKs look for it
         ours += b"\r\nrequest-id: " + request.request_id
     if context.server_timing:
         own_ms = (request.sent_at - request.settled_at) * 1000
@@ -41,7 +41,7 @@ def lines_of_answer(exchange: ExchangeState, attempt: Attempt, answer: Answer, n
     return ours
 
 
-def lines_of_failure(exchange: ExchangeState, attempt: Attempt) -> bytes:
+def failure_lines(exchange: ExchangeState, attempt: Attempt) -> bytes:
     """The lines for an error of the gateway's own after the last attempt, with a CRLF at the end."""
     assert exchange.chain is not None
     return served_by(exchange, attempt) + story(exchange.chain.failures) + b"\r\n"
@@ -52,7 +52,7 @@ def served_by(exchange: ExchangeState, attempt: Attempt) -> bytes:
     return exchange.request.routes.response_names(attempt.deployment, attempt.pool)
 
 
-def limits_left(exchange: ExchangeState, answer: Answer | None, now: float) -> bytes:
+def limits_left(exchange: ExchangeState, response: Response | None, now: float) -> bytes:
     """The lines for the rest of the key's limits; the provider's own lines by these names are dropped.
 
     :param now: monotonic seconds.
@@ -61,6 +61,6 @@ def limits_left(exchange: ExchangeState, answer: Answer | None, now: float) -> b
         return b""
     assert exchange.request.grant is not None
     account = exchange.request.grant.account
-    if answer is not None and answer.head.tells_limits:
-        answer.head.lines = without(answer.head.lines, account.header_names)
+    if response is not None and response.head.tells_limits:
+        response.head.lines = without(response.head.lines, account.header_names)
     return account.header_lines(exchange.request.permit, now, exchange.request.context.unix_offset_s)

@@ -15,7 +15,7 @@ STATES: Final = ("holding", "trying", "peeking", "answering", "done")
 CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked: it is tried
 NOBODY: Final = 1  # there is no member to send it to: the client is told so
 RETRY: Final = 2  # an attempt failed; another member is there, and is tried
-RIVAL_RUNS: Final = 3  # an attempt failed; the other of a hedge is under way, and waited for
+HEDGE_RUNS: Final = 3  # an attempt failed; the other of a hedge is under way, and waited for
 PASS_ON: Final = 4  # an attempt failed with a response, and nothing can follow: that is passed on
 LAST_FAILED: Final = 5  # it failed without one, or not as the first; nothing can follow, the client is told
 HEDGE_DUE: Final = 6  # no first byte for too long: a second member is asked
@@ -26,7 +26,7 @@ END: Final = 10  # the response is complete
 BROKEN: Final = 11  # the provider broke the response off: so is the client's
 LEFT: Final = 12  # the client left, or was told that its request is wrong: nothing goes on for it
 EVENTS: Final = (
-    "chosen", "nobody", "retry", "rival runs", "pass on", "last failed", "hedge due", "head", "doubt",
+    "chosen", "nobody", "retry", "hedge runs", "pass on", "last failed", "hedge due", "head", "doubt",
     "cleared",    "end", "broken", "left",
 )  # fmt: skip
 # (state, event) -> next state. What is missing can't happen; what is done is said beside the events.
@@ -35,7 +35,7 @@ TABLE: Final[dict[tuple[int, int], int]] = {
     (HOLDING, NOBODY): DONE,
     (HOLDING, LEFT): DONE,
     (TRYING, RETRY): TRYING,
-    (TRYING, RIVAL_RUNS): TRYING,
+    (TRYING, HEDGE_RUNS): TRYING,
     (TRYING, PASS_ON): ANSWERING,
     (TRYING, LAST_FAILED): DONE,
     (TRYING, HEDGE_DUE): TRYING,
@@ -69,16 +69,16 @@ def step(state: int, event: int) -> int:
     return after
 
 
-def after_failure(*, rival_runs: bool, can_follow: bool, has_answer: bool, attempts: int) -> int:
+def after_failure(*, hedge_runs: bool, can_follow: bool, has_response: bool, attempts: int) -> int:
     """The event that a failed attempt is.
 
-    :param rival_runs: the other attempt of a hedge is under way.
+    :param hedge_runs: the other attempt of a hedge is under way.
     :param can_follow: :meth:`Failover.next` found a member.
-    :param has_answer: the provider did answer, if only with an error.
+    :param has_response: the provider did answer, if only with an error.
     :param attempts: how many failed so far, with this one.
     """
-    if rival_runs:
-        return RIVAL_RUNS
+    if hedge_runs:
+        return HEDGE_RUNS
     if can_follow:
         return RETRY
-    return PASS_ON if has_answer and attempts == 1 else LAST_FAILED
+    return PASS_ON if has_response and attempts == 1 else LAST_FAILED

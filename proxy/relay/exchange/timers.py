@@ -44,7 +44,7 @@ def look_at(exchange: ExchangeState, now: float) -> float:
     attempt = exchange.attempt
     if attempt is None:
         return _NEVER
-    if exchange.answer is not None:
+    if exchange.response is not None:
         return _answering(exchange, attempt, now)
     if exchange.state == PEEKING:
         if now < exchange.peek_until:
@@ -52,12 +52,14 @@ def look_at(exchange: ExchangeState, now: float) -> float:
         attempt.release()
         return now + exchange.request.context.timeouts.idle_s
     if exchange.state == TRYING:
-        for running in (exchange.rival, attempt):  # in the order they began
+        for running in (exchange.hedged_attempt, attempt):  # in the order they began
             if running is not None:
                 _trying(exchange, running, now)
     if exchange.state == TRYING:
         return min(
-            running.deadline_at for running in (exchange.attempt, exchange.rival) if running is not None
+            running.deadline_at
+            for running in (exchange.attempt, exchange.hedged_attempt)
+            if running is not None
         )
     return _NEVER
 
@@ -91,12 +93,12 @@ def _answering(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
 
 def _keep_alive(exchange: ExchangeState, attempt: Attempt, now: float, keepalive_s: float) -> float:
     """Put a comment into an event stream that has been silent, between two events only."""
-    answer = exchange.answer
-    assert answer is not None
+    response = exchange.response
+    assert response is not None
     due = max(attempt.progress_at, exchange.kept_alive_at) + keepalive_s
     if now < due:
         return due
-    if answer.is_between_events():
-        exchange.client.send(answer.wrap_event(KEEP_ALIVE_EVENT, last=False))
+    if response.is_between_events():
+        exchange.client.send(response.wrap_event(KEEP_ALIVE_EVENT, last=False))
         exchange.kept_alive_at = now
     return now + keepalive_s

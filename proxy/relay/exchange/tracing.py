@@ -19,7 +19,7 @@ from proxy.wire.request_head import RequestHead
 
 log = logging.getLogger("tokenhub.traces")
 
-# What becomes of an attempt, where it is neither an answer nor a failure.
+# What becomes of an attempt, where it is neither a response nor a failure.
 HEDGED = "hedged"  # another one was faster
 LEFT = "left"  # nobody waits for it any longer
 

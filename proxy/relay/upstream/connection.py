@@ -94,7 +94,7 @@ class ConnectionOwner:
 
 
 class ProviderConnection:
-    """One connection to a provider; an asyncio.Protocol as :class:`proxy.relay.exchange.client.ClientFlow`
+    """One connection to a provider; an asyncio.Protocol as :class:`proxy.relay.exchange.client.Client`
     is one."""
 
     __slots__ = (
@@ -108,7 +108,7 @@ class ProviderConnection:
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.receiver: Receiver | None = None
         self.reader = ResponseReader()
-        self.answered = False  # a byte of the answer has come
+        self.answered = False  # a byte of the response has come
         self.served = 0  # finished exchanges: above 0 the connection is a reused one
         self.spoiled = False  # it sent more than it should have: never to be used again
         self.is_open = False
@@ -189,7 +189,7 @@ class ProviderConnection:
         """The exchange is over; ``reusable`` says that both messages ended exactly where they should."""
         self.receiver = None
         self.served += 1
-        if self.is_held_back:  # the last bytes of an answer can fill the client's buffer
+        if self.is_held_back:  # the last bytes of a response can fill the client's buffer
             self.hold_back(False)
         transport = self.transport
         # What is still to be sent is of a request that was answered before its end: it would come first.
@@ -266,7 +266,7 @@ class ProviderConnection:
         self._take(receiver, body, data)
 
     def _take(self, receiver: Receiver, body: Body, data: bytes) -> None:
-        """The next bytes of an answer's body, or of them what is taken in one turn."""
+        """The next bytes of a response's body, or of them what is taken in one turn."""
         most = body.slice_bytes
         if len(data) > most:
             self.waiting = data[most:]

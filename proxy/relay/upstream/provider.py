@@ -42,7 +42,7 @@ class Provider:
         self.asks_usage = config.request_stream_usage
         self.believes_framing = config.stream_end == "framing"
         self.pass_encoding = config.compression == "pass"
-        # What limits the length of an answer, by endpoint.
+        # What limits the length of a response, by endpoint.
         self.limit_words = {
             endpoint: f'"{WORDS[words[0]]}"'.encode() for endpoint, words in LIMITS_AT.items() if words
         }

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.relay.upstream.tcp_keepalive import watch
+from proxy.relay.upstream.tcp_keepalive import enable
 
 # Family, type, protocol, canonical name, address: as of socket.getaddrinfo.
 Address = tuple[int, int, int, str, Any]
@@ -113,7 +113,7 @@ async def _connect(address: Address) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
-        watch(sock)
+        enable(sock)
         with contextlib.suppress(BlockingIOError):
             sock.connect(where)
         # Not by the loop's sock_connect: it looks the address up once more.

@@ -28,7 +28,7 @@ _SENT_AT: Final = 200
 _BYTES: Final = Struct(f"{_ACKED_AT}xQ{_SENT_AT - _ACKED_AT - 8}xQQ")
 
 
-def watch(sock: socket.socket, dead_s: float = DEAD_S) -> None:
+def enable(sock: socket.socket, dead_s: float = DEAD_S) -> None:
     """Have the kernel end the connection with ETIMEDOUT if its peer has vanished.
 
     On a listening socket it is for the connections that are accepted from then on: they inherit it.

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.config.parse import parse
 from proxy.control.steps import done
-from proxy.control.telemetry.metrics import Facts, exposition
+from proxy.control.telemetry.metrics import MetricInputs, exposition
 from proxy.deployments.record import Record
 from proxy.routing.catalog import Catalog
 from proxy.usage.counters import STATUSES, Counted, Counters, Histogram
@@ -35,14 +35,14 @@ def catalog_of() -> Catalog:
     return Catalog(parse(TEXT), {"p": True}, 0)
 
 
-def facts_of(counted: Counted, catalog: Catalog | None = None, **more: Any) -> Facts:
+def facts_of(counted: Counted, catalog: Catalog | None = None, **more: Any) -> MetricInputs:
     known = {
         "keys": (), "workers": 1, "ready": True, "build": {"version": "1"}, "started_s": 5.0, "now": 100.0,
     }  # fmt: skip
-    return Facts(counted=counted, catalog=catalog or catalog_of(), **known | more)
+    return MetricInputs(counted=counted, catalog=catalog or catalog_of(), **known | more)
 
 
-def read(facts: Facts) -> Samples:
+def read(facts: MetricInputs) -> Samples:
     """What Prometheus understands; no sample and no family twice."""
     found: Samples = {}
     names = []

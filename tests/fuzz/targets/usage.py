@@ -12,7 +12,7 @@ from proxy.usage.response_usage import partial_usage, read_events, read_plain
 from proxy.usage.tokens import Usage
 from proxy.wire.decompress import MAX_PIECE_BYTES, decoder_for
 from proxy.wire.framing import CloseBody
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.response_head import read_response_head
 from proxy.wire.sse import holds_error, is_error
 from tests.fuzz.source import pieces
@@ -125,7 +125,7 @@ def check_kept(data: bytes, encoding: bytes, how: int, event_stream: bool) -> No
     if encoding:
         lines += b"\r\nContent-Encoding: " + encoding
     body = CloseBody()
-    answer = Answer(read_response_head(lines), body, 0)
+    answer = Response(read_response_head(lines), body, 0)
     passed = b""
     largest = 0
     for piece in pieces(data, how):

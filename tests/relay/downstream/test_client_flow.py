@@ -9,7 +9,7 @@ import pytest
 
 from proxy.config.settings import TimeoutsConfig
 from proxy.relay.downstream.client_flow import CLOSED, REFUSED, ClientFlow
-from proxy.relay.downstream.resume_queue import Rest
+from proxy.relay.downstream.resume_queue import ResumeQueue
 from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.head_cache import HeadCache
 from proxy.relay.exchange.outbox import WriteBatch
@@ -45,9 +45,9 @@ class Told:
 def flow(**info: object) -> ClientFlow:
     outbox = WriteBatch([].append)
     turns: list[Callable[[], None]] = []
-    rest = Rest(outbox.turn, turns.append)
+    rest = ResumeQueue(outbox.turn, turns.append)
     gateway = SimpleNamespace(
-        timeouts=TimeoutsConfig(), outbox=outbox, rest=rest, turns=turns,
+        timeouts=TimeoutsConfig(), outbox=outbox, resume_queue=rest, turns=turns,
         draining=False, heads=HeadCache(), wrong_protocol=Told(),
     )  # fmt: skip
     made = ClientFlow(gateway)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from proxy.access.model_list import ModelList, Wanted
+from proxy.access.model_list import ListQuery, ModelList
 from proxy.routing.catalog import Catalog
 from tests.support.fakes import RawClient, post, until
 from tests.support.keys import CONFIG, make, ready_grant
@@ -391,7 +391,7 @@ async def test_lists_of_keys_are_kept_by_what_they_say(provider, start):
         found = await rows(server, "/v1/models", f"Authorization: Bearer {secret}\r\n")
         assert list(found) == ["mock/m"]
     models = server.gateway.routes.models
-    assert list(models._lists) == [Wanted(("mock/m",), False)]
+    assert list(models._lists) == [ListQuery(("mock/m",), False)]
 
 
 # ---------------------------------------------------------------------- many models
@@ -448,7 +448,7 @@ async def test_no_list_holds_up_the_event_loop(large):
     _, listed = await make(server, models=[*globs, "a/*", "x2"])
     _, plain = await make(server, name="plain")
     begun = time.thread_time()
-    for _ in ModelList(server.gateway.catalog).build(Wanted(None, True), None):
+    for _ in ModelList(server.gateway.catalog).build(ListQuery(None, True), None):
         pass
     whole_s = time.thread_time() - begun  # this is done in parts
     await asyncio.sleep(0)
@@ -461,7 +461,7 @@ async def test_no_list_holds_up_the_event_loop(large):
         seen += await asyncio.gather(*many)
     assert seen == [count for count in (2600, 5100, 2600, 2600, 2600) for _ in range(3)]
     assert longest_s() < whole_s / 4
-    assert repr(server.gateway.stepwise) == "<SlicedJobs []>"
+    assert repr(server.gateway.sliced_jobs) == "<SlicedJobs []>"
 
 
 def ask_model(port: int, secret: bytes, name: str, pieces: int) -> tuple[int, bytes]:
@@ -502,14 +502,14 @@ async def test_no_list_of_patterns_holds_up_the_event_loop(large, pieces):
         else:
             assert answers == [answer] * 3
     assert longest_s() < whole_s / 4
-    assert repr(server.gateway.stepwise) == "<SlicedJobs []>"
+    assert repr(server.gateway.sliced_jobs) == "<SlicedJobs []>"
 
 
 async def test_who_leaves_while_a_list_is_built_is_no_matter(large):
     server, _ = large
     leaving = await RawClient.connect(server)
     await leaving.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.stepwise) == "<SlicedJobs [1]>")
+    await until(lambda: repr(server.gateway.sliced_jobs) == "<SlicedJobs [1]>")
     leaving.close()
     assert await asyncio.to_thread(fetch, server.addresses[0].port, "/v1/models") == 2600
 
@@ -519,7 +519,7 @@ async def test_a_configuration_that_comes_while_a_list_is_built(large):
     gateway = server.gateway
     client = await RawClient.connect(server)
     await client.send(NEXT.replace(b"/best", b"") * 2)
-    await until(lambda: repr(gateway.stepwise) == "<SlicedJobs [1]>")
+    await until(lambda: repr(gateway.sliced_jobs) == "<SlicedJobs [1]>")
     gateway.adopt(gateway.config, Catalog(gateway.config, {"a": True, "b": True}, 5), gateway.providers)
     for _ in range(2):
         assert len(json.loads((await client.response())[2])["data"]) == 5100
@@ -541,7 +541,7 @@ async def test_a_fault_in_building_a_list_is_told(large, monkeypatch, caplog):
     client = await RawClient.connect(server)
     for each in (leaving, client):
         await each.send(NEXT.replace(b"/best", b""))
-    await until(lambda: repr(server.gateway.stepwise) == "<SlicedJobs [2]>")
+    await until(lambda: repr(server.gateway.sliced_jobs) == "<SlicedJobs [2]>")
     leaving.close()
     check_error(await client.response(), 500, "api_error", None)
     assert repr(left) == "<ClientConnection closed None>"  # nothing is written to who has left

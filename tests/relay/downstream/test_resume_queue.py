@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.relay.downstream.resume_queue import LONG_S, Rest
+from proxy.relay.downstream.resume_queue import LONG_S, ResumeQueue
 from tests.support.receiver import turn_of
 
 
@@ -26,7 +26,7 @@ class Connection:
 def test_connections_rest_in_a_long_turn_only():
     turn, _ = turn_of(5.0)
     ends: list[Callable[[], None]] = []
-    rest = Rest(turn, ends.append)
+    rest = ResumeQueue(turn, ends.append)
     one: Any = Connection()
     other: Any = Connection()
     assert not rest.takes(one, 5.0 + 0.9 * LONG_S)
@@ -45,5 +45,5 @@ def test_nothing_rests_between_turns():
     turn, [end] = turn_of(5.0)
     end()
     one: Any = Connection()
-    assert not Rest(turn).takes(one, 9.0)
+    assert not ResumeQueue(turn).takes(one, 9.0)
     assert one.told == []

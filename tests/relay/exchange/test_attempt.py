@@ -348,7 +348,7 @@ async def test_a_provider_that_takes_nothing_of_an_upload(provider, other, start
 
 def gone(server) -> tuple[int, float | None]:
     """Status of the latest request, and the failures that are held against anybody."""
-    assert len(server.gateway.endings.recent) == 1
+    assert len(server.gateway.completions.recent) == 1
     for name in ("a/m", "b/m"):
         for row in deployment(server, name).rows().values():
             assert (row.in_flight, row.awaiting) == (0, 0)

@@ -17,7 +17,7 @@ from proxy.deployments.row import Row
 from proxy.relay.exchange.charge import USUAL_PACE, account, estimated
 from proxy.usage.tokens import Usage
 from proxy.wire.framing import LengthBody
-from proxy.wire.response import Answer
+from proxy.wire.response import Response
 from proxy.wire.response_head import read_response_head
 from tests.support.fakes import RawClient, chunk, until
 from tests.support.scripts import LAST, head, says
@@ -37,10 +37,10 @@ STREAM = b"Content-Type: text/event-stream"
 
 def passed(
     body: bytes, *lines: bytes, status: bytes = b"200 OK", whole: int | None = None, cuts: int = 1 << 20
-) -> Answer:
+) -> Response:
     """An answer of which a body has passed, in pieces of ``cuts``, of ``whole`` bytes that it has."""
     framing = LengthBody(len(body) if whole is None else whole)
-    answer = Answer(read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines))), framing, 1)
+    answer = Response(read_response_head(b"\r\n".join((b"HTTP/1.1 " + status, *lines))), framing, 1)
     for at in range(0, len(body), cuts):
         framing.feed(body[at : at + cuts])
         answer.pass_on(body[at : at + cuts])
@@ -142,7 +142,7 @@ async def test_the_usage_of_a_compressed_answer_that_passes(provider, start, str
     status, fields, got = await client.response()
     assert (status, fields[b"content-encoding"], got) == (200, b"gzip", body)
     assert b"\r\nAccept-Encoding: gzip\r\n" in provider.seen[0][0]
-    await until(lambda: server.gateway.endings.recent)
+    await until(lambda: server.gateway.completions.recent)
     (row,) = rows(server)
     assert (row["input_tokens"], row["output_tokens"], row["usd"]) == (1000, 100, pytest.approx(0.003))
     assert row["usage_source"] == "provider"
@@ -171,7 +171,9 @@ def record_at(pace: float = 0.0, endpoint: str = "chat", streamed: bool = True, 
     return record
 
 
-def output_of(record: Record, answer: Answer | None, most: Most, now: float, *, is_over: bool = False) -> int:
+def output_of(
+    record: Record, answer: Response | None, most: Most, now: float, *, is_over: bool = False
+) -> int:
     usage = estimated(record, answer, "chat", most, now, is_over=is_over, is_async=False)[0]
     assert usage is not None and usage.estimated and usage.input_tokens == 10
     return usage.output_tokens
@@ -198,7 +200,7 @@ def test_a_member_of_which_nothing_is_known():
     assert output_of(plain, None, Most(10, 9000), 11.0) == 1000
 
 
-def stream_of(*events: bytes, done: bool = False) -> Answer:
+def stream_of(*events: bytes, done: bool = False) -> Response:
     """A stream of which so much has passed."""
     body = b"".join(b"data: %b\n\n" % event for event in events)
     return passed(body, STREAM, whole=len(body) + (0 if done else 1))
@@ -333,7 +335,7 @@ def test_an_answer_before_the_request_was_there_and_held_time_teach_no_pace(fact
     assert paces(record) == []
 
 
-def made(endpoint: str, answer: Answer | None, most: Most, *, is_over: bool) -> Usage | None:
+def made(endpoint: str, answer: Response | None, most: Most, *, is_over: bool) -> Usage | None:
     record = record_of(endpoint, False)
     return estimated(record, answer, endpoint, most, 2.0, is_over=is_over, is_async=False)[0]
 
@@ -344,7 +346,7 @@ def test_what_is_no_answer_costs_nothing(status):
     assert made("chat", passed(b"", status=status), Most(10, 9000), is_over=True) is None
 
 
-def sound(size: int, whole: int) -> Answer:
+def sound(size: int, whole: int) -> Response:
     return passed(b"x" * size, b"Content-Type: audio/mpeg", whole=whole)
 
 

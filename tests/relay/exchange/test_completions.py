@@ -25,7 +25,7 @@ class Fakes:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.callbacks: list[Any] = []
-        self.endings = Completions(self, self.callbacks.append)  # type: ignore[arg-type]
+        self.completions = Completions(self, self.callbacks.append)  # type: ignore[arg-type]
 
     def write(self, lines: bytes) -> None:
         self.done.append(f"write {lines.decode().split()}")
@@ -42,7 +42,7 @@ class Fakes:
         )
 
     def end(self, name: str, at: float, broken: str = "") -> None:
-        self.endings.hold(self.ending(name, broken), at)
+        self.completions.hold(self.ending(name, broken), at)
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ def test_those_that_end_together_share_a_write(fakes):
     assert fakes.done == [
         *("settle b", "settle c", "settle d"), "write ['b', 'c', 'd']", *("send b", "send c", "send d"),
     ]  # fmt: skip
-    assert list(fakes.endings.recent) == [b"d", b"c", b"b", b"a"]
+    assert list(fakes.completions.recent) == [b"d", b"c", b"b", b"a"]
     fakes.end("e", 1.00202)
     assert len(fakes.callbacks) == 2
 
 
 def test_an_empty_turn_writes_nothing(fakes):
-    fakes.endings.let_go()
+    fakes.completions.flush()
     assert fakes.done == []
 
 
@@ -153,13 +153,13 @@ class Held:
         self.folder = folder
         self.server = await start(config(provider, folder))
         _, self.secret = await make(self.server, concurrency=1)
-        self.endings = self.server.gateway.endings
+        self.completions = self.server.gateway.completions
         callbacks: list[Any] = []
-        turn = self.endings._turn
+        turn = self.completions._turn
         turn._soon, turn._last_at = callbacks.append, float("inf")
         self.client = await self.ask()
         await until(lambda: callbacks)
-        [self.let_go] = callbacks
+        [self.flush] = callbacks
         turn._soon = None
 
     async def ask(self) -> RawClient:
@@ -183,7 +183,7 @@ async def test_a_client_that_leaves_while_its_answer_is_held(held):
     held.client.close()
     await until(lambda: not held.server.gateway.connections)
     assert held.statuses() == []
-    held.let_go()
+    held.flush()
     assert held.statuses() == [200]
     [row] = (await admin(held.server, "GET", "/keys"))[1]["data"]
     assert row["month"]["tokens"] == 10
@@ -194,5 +194,5 @@ async def test_a_client_that_leaves_while_its_answer_is_held(held):
 async def test_what_is_held_when_the_gateway_stops_is_accounted_for(held):
     await held.server.close()
     assert held.statuses() == [200]
-    held.let_go()
+    held.flush()
     assert held.statuses() == [200]

@@ -19,8 +19,6 @@ endpoints = ["chat", "completions", "responses", "messages", "images"]
 {more}
 [models."p/m"]
 capabilities = ["chat", "images"]
-[admin]
-listen = ""
 """
 DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'

@@ -83,7 +83,7 @@ async def not_hedged(server, name: str = "two", *headers: str) -> asyncio.Future
     await sending(server)
     running = exchange(server)
     await until(lambda: running.hedge_timer is None)
-    assert running.rival is None
+    assert running.hedged_attempt is None
     return asking
 
 
@@ -115,7 +115,7 @@ async def test_the_first_is_fast_and_no_second_is_asked(provider, other, start):
     running = exchange(server)
     assert running.hedge_timer is not None
     client.close()
-    await until(lambda: len(server.gateway.endings.recent) == 2)
+    await until(lambda: len(server.gateway.completions.recent) == 2)
     assert running.hedge_timer is None  # nothing of it is left behind
     assert other.connections == 0
 
@@ -158,7 +158,7 @@ async def test_both_are_late(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
     asking = await both_asked(server, other)
     running = exchange(server)
-    server.gateway.tick(running.rival.deadline_at)
+    server.gateway.tick(running.hedged_attempt.deadline_at)
     await closed(two[0])
     assert not asking.done()
     server.gateway.tick(running.attempt.deadline_at)

@@ -83,7 +83,7 @@ def test_no_more_wait_than_gain_by_it(box):
 
 def test_who_writes_at_once_lets_go_of_what_waits(box):
     box.together(box.one, b"a")
-    box.outbox.let_go()
+    box.outbox.flush()
     box.one.write(b"now")
     [end] = box.ends
     end()
@@ -144,7 +144,7 @@ async def test_nothing_of_a_stream_is_lost_though_its_chunks_wait(start, provide
     # Else the connection that ends well would be kept, and the end of what comes be waited for.
     await client.post(b'{"model":"p/m","stream":true}', extra=b"Connection: close\r\n")
     await until(lambda: outbox._waiting)
-    outbox.let_go()  # the request
+    outbox.flush()  # the request
     got = (await client.response())[2] if end == "done" else await client.rest()
     assert all(event % number in got for number in range(3))
     assert (b"provider_broke_off" in got) is (end == "error event")

@@ -121,7 +121,7 @@ def test_the_pool_and_its_fallbacks_in_order():
     made = request(b"X-Inferoute-Fallback: go/n, m", b"X-Inferoute-Fallback: a/m")
     assert names(made) == ["go/n", "m", "a/m"]
     assert made.pool is not None
-    assert (made.pool.name, made.may_follow) == ("both", True)
+    assert (made.pool.name, made.can_retry) == ("both", True)
     assert [pool.strategy for pool in made.fallbacks] == ["pinned", "latency", "pinned"]
 
 
@@ -144,14 +144,14 @@ def test_the_strategy_header_is_for_the_fallbacks_too():
 def test_whether_an_attempt_may_be_followed(model, line, may):
     made = request(*([line] if line else []))
     names(made, model)
-    assert made.may_follow is may
+    assert made.can_retry is may
 
 
 def test_without_failover_only_a_fallback_follows():
     text = TEXT.replace("[routing]", "[routing]\nfailover = false")
     made = request(text=text)
     names(made)
-    assert not made.may_follow
+    assert not made.can_retry
 
 
 @pytest.mark.parametrize(

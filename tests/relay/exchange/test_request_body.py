@@ -15,7 +15,7 @@ from proxy.relay.exchange import request_body
 from proxy.relay.exchange.request_body import RequestBody, facts_of
 from proxy.wire.include_usage import Edit
 from proxy.wire.outline import keys_of
-from proxy.wire.output_limits import asked
+from proxy.wire.output_limits import written_limits
 from proxy.wire.references import UNKNOWN
 from tests.support.json_texts import bodies, pieces_of
 
@@ -228,12 +228,12 @@ def test_what_is_said_of_the_work_is_kept():
     whole = b'{"stream":true,"max_tokens":9,"background" : true,"n":2,"model":"m"}'
     body = take([whole])
     body.forget()
-    assert asked(body.noted, body.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+    assert written_limits(body.noted, body.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
     for pieces in ([whole[:at], whole[at:]] for at in range(len(whole))):
         cut = take(pieces)
-        assert asked(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+        assert written_limits(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
     cut = take([whole[at : at + 1] for at in range(len(whole))])
-    assert asked(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
+    assert written_limits(cut.noted, cut.noted_keys) == [(0, 9.0), (5, 1.0), (3, 2.0)]
 
 
 @pytest.mark.parametrize("key", [b"deferred", b"Deferred", b"deferr\\u0065d"])
@@ -243,7 +243,7 @@ def test_how_it_is_spelled_and_where_it_is_cut_changes_no_note(key, value):
     expected = [(3, 1.0), *([(6, 1.0)] if value == b"true" else []), (0, 7.0)]
     for at in range(len(whole)):
         body = take([whole[:at], whole[at:]])
-        assert asked(body.noted, body.noted_keys) == expected
+        assert written_limits(body.noted, body.noted_keys) == expected
 
 
 def test_nothing_is_held_once_it_is_not_needed():

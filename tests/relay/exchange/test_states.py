@@ -15,7 +15,7 @@ EXPECTED = """
 chosen      trying      -           -           -           -
 nobody      done        -           -           -           -
 retry       -           trying      trying      -           -
-rival-runs  -           trying      -           -           -
+hedge-runs  -           trying      -           -           -
 pass-on     -           answering   answering   -           -
 last-failed -           done        done        -           -
 hedge-due   -           trying      -           -           -
@@ -84,18 +84,18 @@ def test_behind_the_commit_point_no_other_provider_is_asked():
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])
-@pytest.mark.parametrize("has_answer", [False, True])
+@pytest.mark.parametrize("has_response", [False, True])
 @pytest.mark.parametrize("can_follow", [False, True])
-@pytest.mark.parametrize("rival_runs", [False, True])
-def test_what_a_failed_attempt_is(rival_runs, can_follow, has_answer, attempts):
+@pytest.mark.parametrize("hedge_runs", [False, True])
+def test_what_a_failed_attempt_is(hedge_runs, can_follow, has_response, attempts):
     event = after_failure(
-        rival_runs=rival_runs, can_follow=can_follow, has_answer=has_answer, attempts=attempts
+        hedge_runs=hedge_runs, can_follow=can_follow, has_response=has_response, attempts=attempts
     )
-    if rival_runs:
-        assert event == states.RIVAL_RUNS
+    if hedge_runs:
+        assert event == states.HEDGE_RUNS
     elif can_follow:
         assert event == states.RETRY
-    elif has_answer and attempts == 1:
+    elif has_response and attempts == 1:
         assert event == states.PASS_ON
     else:
         assert event == states.LAST_FAILED

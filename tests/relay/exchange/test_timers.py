@@ -20,9 +20,9 @@ class Exchange:
     def __init__(self, state: int = TRYING, **facts: Any) -> None:
         self.did: list[object] = []
         self.state = state
-        self.answer = None
+        self.response = None
         self.attempt: Attempt | None = None
-        self.rival: Attempt | None = None
+        self.hedged_attempt: Attempt | None = None
         context = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
         body = facts.pop("body", SimpleNamespace(done=True))
         self.request = SimpleNamespace(
@@ -69,7 +69,7 @@ def trying(**facts: Any) -> tuple[Exchange, Attempt]:
 
 def answering(between: bool = True, keepalive_s: float = 0.0, **facts: Any) -> Exchange:
     answer = SimpleNamespace(is_between_events=lambda: between, wrap_event=lambda event, last: event)
-    exchange = Exchange(ANSWERING, answer=answer, **facts)
+    exchange = Exchange(ANSWERING, response=answer, **facts)
     pool = SimpleNamespace(keepalive_s=keepalive_s)
     exchange.attempt = Attempt(exchange, progress_at=10.0, pool=pool)
     return exchange
@@ -100,7 +100,7 @@ def test_nothing_is_due_where_nobody_is_asked(state):
 
 def test_of_two_the_one_that_is_late():
     exchange, second = trying()
-    first = exchange.rival = Attempt(exchange, 50.0, then={"rival": None})
+    first = exchange.hedged_attempt = Attempt(exchange, 50.0, then={"hedged_attempt": None})
     assert look_at(exchange, 49.0) == 50.0
     assert exchange.did == []
     assert look_at(exchange, 50.0) == 100.0
@@ -111,7 +111,7 @@ def test_of_two_the_one_that_is_late():
 
 def test_of_two_both():
     exchange, second = trying()
-    first = exchange.rival = Attempt(exchange, 50.0, then={"rival": None})
+    first = exchange.hedged_attempt = Attempt(exchange, 50.0, then={"hedged_attempt": None})
     assert look_at(exchange, 1000.0) == NEVER
     assert exchange.did == [first, second]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from proxy.relay.upstream.tcp_keepalive import DEAD_S, allow_stalls, watch
+from proxy.relay.upstream.tcp_keepalive import DEAD_S, allow_stalls, enable
 
 
 def options(sock: socket.socket) -> tuple[int, ...]:
@@ -19,18 +19,18 @@ def options(sock: socket.socket) -> tuple[int, ...]:
 
 def test_what_a_listening_socket_is_told_holds_for_those_it_accepts():
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        watch(listening, 33.5)
+        enable(listening, 33.5)
         with socket.create_connection(listening.getsockname()) as client:
             accepted, _ = listening.accept()
             with accepted:
                 assert options(accepted) == (1, 10, 2, 33_500)
-            watch(client)
+            enable(client)
             assert options(client) == (1, 10, 2, 20_000)
 
 
 def test_a_peer_that_may_keep_its_window_shut_is_still_asked_for_a_sign_of_life():
     with socket.socket() as sock:
-        watch(sock)
+        enable(sock)
         allow_stalls(sock)
         assert options(sock) == (1, 10, 2, 0)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 5
@@ -38,13 +38,13 @@ def test_a_peer_that_may_keep_its_window_shut_is_still_asked_for_a_sign_of_life(
 
 def test_a_packet_that_is_lost_ends_nothing():
     with socket.socket() as sock:
-        watch(sock)
+        enable(sock)
         _, idle_s, every_s, _ = options(sock)
         assert idle_s + 4 * every_s < DEAD_S
 
 
 def test_a_unix_socket_has_no_peer_that_could_vanish():
     with socket.socket(socket.AF_UNIX) as sock:
-        watch(sock)
+        enable(sock)
         allow_stalls(sock)
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
