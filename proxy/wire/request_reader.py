@@ -66,7 +66,7 @@ class RequestReader:
             if end < 0:
                 if len(data) >= MAX_HEAD_BYTES:
                     raise BadRequest("The head is larger than 32 KiB.", status=431, close=True)
-                self.seen = len(data)
+                self.seen = 0 if data == b"\r" else len(data)  # of an extra line, it may be
                 return False
             head, length = self._recall(data[:end])
             begin = end + 4

@@ -88,6 +88,7 @@ def test_requests_arrive_whole_at_any_split(bodies, cuts, every_byte):
         (b"\r\n" + with_length(b"ab"), 2, b"ab", 0),
         (HEAD, None, None, len(HEAD)),
         (b"\r\n", None, None, 0),  # of no head yet: the longer limit still counts
+        (b"\r", None, None, 0),  # nor this
         (b"", None, None, 0),
     ],
 )

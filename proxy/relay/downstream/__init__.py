@@ -1,11 +1,11 @@
 """Towards clients: their connections, and the gateway that they share.
 
 connection
-    One client's connection: heads, request bodies, pipelining.
+    One client's connection, and what its client gets; its bytes are read by ``wire.request_reader``.
 gateway
     What all connections of a process share: configuration, limits, the tick.
 load shedding
-    Turning requests away when more come than can be served.
+    Answering requests with 503 because more come than can be served.
 
 Imports exchange, upstream and all pure packages. asyncio; compiled where it is on the path of every request.
 

@@ -128,15 +128,27 @@ class ClientFlow(Client):
         elif self._phase == REFUSED:
             self.wake_by(monotonic() + DRAIN_LINGER_S)
 
+    def _end(self, is_read: bool) -> None:
+        """Close behind a response. Where the client may send more, a reset would answer that, and destroy
+        what of the response is still on its way.
+
+        :param is_read: all of the request was read.
+        """
+        if is_read and not self.reader.unread and not self.gateway.draining:
+            self.close()
+        else:
+            self._linger()
+
     def _linger(self) -> None:
         """Close, but let a client that still sends read the response first (RFC 9112 section 9.6)."""
+        self.gateway.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         elif self._phase == WAITING:  # TLS can't be closed in one direction: else the client, or time, does
             self.transport.close()
         self._phase = REFUSED
         self.reader.unread = b""
-        self.wake_at = monotonic() + _LINGER_S
+        self.wake_at = monotonic() + (DRAIN_LINGER_S if self.gateway.draining else _LINGER_S)
         self.pause_reading(False)
 
     def _ends_as_tls(self) -> bool:

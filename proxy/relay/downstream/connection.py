@@ -201,6 +201,9 @@ class ClientConnection(ClientFlow):
             return
         if body.done:
             self._phase = WAITING
+            self.pause_reading(
+                False
+            )  # for the body it may be paused, and a client that leaves must be noticed
         self._pass_body(exchange, piece, body.done)
         if not body.done and self._phase == BODY:
             self._await_body(monotonic())
@@ -248,10 +251,11 @@ class ClientConnection(ClientFlow):
         """Read the waiting request again: what it waited for is there, or there is an ``error`` in its
         place."""
         if self._phase == WAITING and self._exchange is None:  # else its client has left
+            self._phase = READING
             if error is not None:
+                self._drop_body()
                 self.refuse(error)
                 return
-            self._phase = READING
             self.pause_reading(False)
             self._on_pipelined()
 
@@ -262,15 +266,13 @@ class ClientConnection(ClientFlow):
         self.reader.end()
         if keep:
             self._next()
-        elif self._phase == WAITING:
-            self.close()
         else:
-            self._linger()
+            self._end(self._phase == WAITING)
 
     def _next(self) -> None:
         """Go on to the next request, once the client has taken enough of the last response."""
         if self.gateway.draining:
-            self.close()
+            self._end(True)
             return
         if self.is_full:
             self._phase = WAITING
@@ -356,6 +358,8 @@ class ClientConnection(ClientFlow):
             self.close()
         elif self._exchange is not None:
             self._wake_exchange(now)
+        elif phase == REFUSED:  # its client had its time; what it has not read yet still goes out
+            self.close()
         else:
             self.transport.abort()
 

@@ -41,6 +41,7 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
         if attempt is None:
             line, tokens, nusd = _unusual(exchange, None, None, status, now, others, unix_s)
             _count_refusal(exchange, status)
+            _count_hedge_charges(exchange, status)
         else:
             usage, cost_nusd = attempt.charge
             begun_at, answered_at, pool = request.begun_at, attempt.answered_at, request.pool
@@ -61,6 +62,7 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
                     int((request.sent_at - request.settled_at) * 1e6), usage, nusd,
                 )  # fmt: skip
             _count(exchange, attempt, prefix, status, now)
+            _count_hedge_charges(exchange, status)
     finally:  # whatever fails, what the request held of its key's limits is let go of
         if grant is not None and (attempt is not None or request.permit is not None):
             grant.account.settle(request.permit, unix_s, tokens, nusd)
@@ -141,12 +143,19 @@ def _count(exchange: ExchangeState, attempt: Attempt, prefix: CountedPrefix, sta
     if status < 400 and attempt.answered_at:
         took, waited = hundredths(now - request.begun_at), hundredths(attempt.answered_at - request.begun_at)
         prefix.times.add(took, waited, usage)
+
+
+def _count_hedge_charges(exchange: ExchangeState, status: int) -> None:
+    """Attempts beside the one that the request ended with."""
     for extra in exchange.hedge_charges:
-        counters.used(extra.deployment.labels, _id(grant), status).add(extra.usage, extra.cost_nusd or 0)
+        counter = exchange.request.context.counters.used(
+            extra.deployment.labels, _id(exchange.request.grant), status
+        )
+        counter.add(extra.usage, extra.cost_nusd or 0)
 
 
 def _count_refusal(exchange: ExchangeState, status: int) -> None:
-    """A request that was sent to nobody."""
+    """A request that no attempt ended."""
     exchange.request.context.counters.used(NOBODY, _id(exchange.request.grant), status).requests += 1
 
 

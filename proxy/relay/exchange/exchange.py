@@ -192,6 +192,7 @@ class Exchange(ExchangeState):
             try:
                 self.try_at(following, chain.pool, now)
             except GatewayError as error:  # a body that this provider would misread
+                self.attempt = None  # it is in the chain, with its charge
                 self.client.refuse(error)
         return False
 
@@ -219,7 +220,7 @@ class Exchange(ExchangeState):
 
     def _close(self, status: int, now: float, others: int) -> None:
         """The request is over, but not by the end of a response."""
-        was_sent = self.attempt is not None
+        was_sent = self.attempt is not None or bool(self.hedge_charges)
         self.request.context.completions.note(close(self, status, now, others), was_sent)
 
     def on_head(self, attempt: Attempt, now: float) -> None:

@@ -1,6 +1,6 @@
 """The header lines that the gateway adds to a response: who served it, the story of its attempts, limits.
 
-SPEC section 3 has their names. All functions take the exchange as it stands when the head goes out.
+docs/api.md has their names. All functions take the exchange as it stands when the head goes out.
 """
 
 from __future__ import annotations

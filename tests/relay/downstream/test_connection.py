@@ -7,10 +7,12 @@ import json
 import socket
 import ssl
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from tests.support.fakes import Call, RawClient, post, until
+from proxy.relay.downstream.sliced_jobs import STEP_S
+from tests.support.fakes import Call, RawClient, blackhole, post, until
 
 BODY = b'{"model":"mock/m"}'
 SENT = b'{"model":"m"}'
@@ -655,3 +657,83 @@ async def test_a_long_pipeline_of_requests_that_are_answered_here(provider, star
     await client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * count)
     for _ in range(count):
         assert (await client.response())[0] == 200
+
+
+async def test_an_empty_line_in_pieces_gives_no_more_time(provider, start):
+    text = config(provider, more='[timeouts]\nclient_head = "5s"\nkeep_alive = "60s"\n')
+    server = await start(text, MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    await until(lambda: server.gateway.connections)
+    [connection] = server.gateway.connections
+    due = connection.wake_at
+    for piece in (b"\r", b"\n", b"\r", b"\n\r", b"\n"):
+        await client.send(piece)
+        await asyncio.sleep(0.02)
+        assert connection.wake_at == due
+    await client.send(b"P")
+    await until(lambda: connection.wake_at < due)
+
+
+async def test_who_leaves_behind_a_body_that_was_paused_is_noticed(start):
+    """Reading pauses while a connection is made, and the end of the body may have come by then."""
+    with blackhole() as url:
+        server = await start(config(SimpleNamespace(url=url)), MOCK_KEY="k")
+        client = await RawClient.connect(server)
+        chunks = [b"7530\r\n%b\r\n" % (b" " * 30_000)] * 5
+        body = b"%x\r\n%b\r\n" % (len(BODY), BODY)
+        await client.send(head(b"Transfer-Encoding: chunked") + body)
+        await until(lambda: any(one._exchange for one in server.gateway.connections))
+        [connection] = server.gateway.connections
+        connection.data_received(b"".join(chunks) + b"0\r\n\r\n")  # one large read
+        assert connection.is_resting
+        await until(lambda: connection._exchange.request.body.done)
+        client.close()
+        await until(lambda: not server.gateway.connections, 2)
+
+
+async def test_who_has_sent_more_reads_the_whole_response_of_a_gateway_that_stops(provider, start):
+    """What lies unread at a close makes a reset of it, which would take along what is still on its way."""
+    size, go = 200_000, asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * 1000)
+        await go.wait()
+        await call.send(b"x" * (size - 1000))
+        await call.gone()
+
+    provider.script = script
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.slow(server)
+    await client.post(BODY)
+    await client.head()
+    [connection] = server.gateway.connections
+    server.gateway.draining = True
+    writing = asyncio.create_task(client.send(post(BODY) * 5000))  # more than is read while one runs
+    await until(lambda: connection.is_paused)
+    go.set()
+    await until(lambda: connection._exchange is None)
+    got = b""
+    while piece := await client.reader.read(1 << 16):
+        got += piece
+    assert len(got) == size
+    assert len(provider.seen) == 1
+    client.close()
+    await asyncio.wait([writing])
+
+
+async def test_a_fault_in_work_that_a_request_waits_for_is_answered_once(provider, start, monkeypatch):
+    def broken(*_):
+        until = time.monotonic() + 2 * STEP_S
+        while time.monotonic() < until:  # longer than is waited at once
+            yield
+        raise RuntimeError("nonsense")
+
+    monkeypatch.setattr("proxy.access.model_list.ModelList.build", broken)
+    server = await start(config(provider), MOCK_KEY="k")
+    client = await RawClient.connect(server)
+    for _ in range(2):
+        await client.send(b"GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n")
+        assert (await client.response())[0] == 500
+    await client.send(b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (await client.response())[0] == 200
