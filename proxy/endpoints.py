@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-# What may be sent again (the contract, section 24). FREE: it costs little and makes nothing. GENERATION: it
+# What may be sent again. FREE: it costs little and makes nothing. GENERATION: it
 # costs tokens. MAKING: it makes things that stay, such as images.
 FREE: Final = "free"
 GENERATION: Final = "generation"
@@ -35,7 +35,7 @@ class Endpoint(NamedTuple):
     as that. It has live rows of its own, as it is quick and writes nothing. ``also_served_by``: a capability
     besides the one of its own name that serves it.
 
-    ``is_one_model``: the outputs of two models don't mix: vectors, scores, voices (the contract, section 1).
+    ``is_one_model``: the outputs of two models don't mix: vectors, scores, voices.
     ``is_one_prompt``: the body is one prompt, to be held against a context window; a batch of embeddings is
     many. ``takes_tokens``: a prompt may be a list of tokens. ``takes_references``: a prompt may refer to
     files, URLs or earlier responses. ``takes_count``: a request may ask for several answers.

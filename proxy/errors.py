@@ -51,7 +51,7 @@ class GatewayError(Exception):
 
     :param message: one sentence that names the fault and the way out.
     :param status: HTTP status of the response.
-    :param type: ``error.type`` of the envelope (the contract's error table lists them).
+    :param type: ``error.type`` of the envelope (docs/errors.md lists them).
     :param code: ``error.code``, or None.
     :param param: the request field at fault, or None.
     :param source: ``downstream``, ``upstream`` or ``gateway``.

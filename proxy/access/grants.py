@@ -221,7 +221,10 @@ class KeyTable:
         if not given:
             text = "There is no API key in the request. Send one as Authorization: Bearer th-…."
         elif not FORM.fullmatch(given.decode("latin-1")):
-            text = f"This is not a key of this gateway: its keys start with {PREFIX} and have 46 characters."
+            text = (
+                f"This is not a key of this gateway: its keys start with {PREFIX} and have 46 characters. "
+                "Ask its operator for one; `tokenhub keys create` makes it."
+            )
         else:
             text = "This gateway does not know the API key. Check it, or ask the operator for another."
         if self.is_open:

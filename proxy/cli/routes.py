@@ -147,7 +147,7 @@ def show_explanation(
 
 _CANDIDATES = (
     Column("", tone=lambda text: GOOD),
-    Column("CANDIDATE"),
+    Column("MEMBER"),
     Column("SCORE", is_number=True),
     Column("SKIPPED", least=16, tone=lambda text: WARN),
 )

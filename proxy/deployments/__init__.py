@@ -3,7 +3,7 @@
 row
     The live figures of one deployment at one endpoint, streamed or plain.
 breaker
-    Whether a deployment may be asked: closed, open for a while, or on trial.
+    Ejects a deployment after strikes, and lets one trial request at a time bring it back.
 strike
     A failure that counts towards opening a breaker.
 sample

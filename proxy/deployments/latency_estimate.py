@@ -162,7 +162,7 @@ class LatencyEstimate:
         return factor if factor > _LEAST_SHARE else _LEAST_SHARE
 
     def is_overdue(self, seconds: float, unanswered: int) -> bool:
-        """Return whether ``seconds`` without a response, to so many requests in a row, are no accident.
+        """Return whether ``seconds`` without a response, to that many requests in a row, are no accident.
 
         One must be three deviations late; with more of them less is enough. Two thirds, as the later ones
         have waited less. Before the first response, one of a second is taken to be the usual.

@@ -24,8 +24,8 @@ CONNECT: Final = "connect"
 
 
 def is_failure(status: int) -> bool:
-    """Return whether a response is a failure of the provider and not of the request (the contract, section
-    6)."""
+    """Return whether a response is a failure of the provider and not of the request: docs/failover.md has
+    the table."""
     return status >= 500 or status in (401, 408, 429)
 
 
@@ -140,7 +140,7 @@ class Record:
 
     def left(self, now: float) -> None:
         """The client left, its own time limit ran out, or another attempt was faster: nothing is blamed on
-        the member. That somebody waited longer than usual in vain is learned: it took at least so long."""
+        the member. That somebody waited longer than usual in vain is learned: it took at least that."""
         if not self.is_over:
             self._end(now, patient=True)
             self.row.finished(now, None)

@@ -12,6 +12,7 @@ failover
 Imports deployments, usage, config, wire, endpoints and errors. Pure (time and chance are arguments) and
 compiled.
 
-Where to change what: a strategy is a module of its own, listed in ``strategy``; why a deployment is skipped
+Where to change what: a strategy is a module of its own, listed in ``strategy``, ``config.settings``,
+``cli.parser``, ``docs/generate.py`` and the dashboard's ``explain.js``; why a deployment is skipped
 is in ``candidates``; the request's own wishes (``X-Inferoute-*``) are read in ``request_options``.
 """

@@ -1,6 +1,6 @@
 """The deployment that is asked after one that failed, and when a request may fail over at all.
 
-The rules, from the contract:
+The rules, which docs/failover.md has for users:
 
 - The commit point is the first body byte sent to the client. Before it an attempt may be replaced, after it
   never: no second provider is spliced into a started answer.
@@ -115,7 +115,7 @@ class Failover:
         """The member for a further attempt, which counts as begun; None if there is to be none.
 
         A provider that gets the client's own credentials stays alone: nothing follows it, and nothing else
-        leads to it (SPEC section 8).
+        leads to it.
 
         :param stay: not from another pool, however it ends.
         :param is_clients: the client's own time limit ended the attempt before.

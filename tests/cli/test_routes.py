@@ -89,7 +89,7 @@ def test_tones(column, text, tone):
 async def test_explain_what_names_a_model_and_what_names_none(admin, capsys):
     lines = await out(capsys, show_explanation, admin, "both", strategy="cost")
     assert lines[0].startswith("both (alias) by cost, chat: ")
-    assert lines[1].split() == ["CANDIDATE", "SCORE", "SKIPPED"]
+    assert lines[1].split() == ["MEMBER", "SCORE", "SKIPPED"]
     assert lines[2].startswith("   mock/big")
     assert "$0.00" in lines[2]
     assert lines[3].startswith("→  mock/small")

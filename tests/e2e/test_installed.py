@@ -205,7 +205,9 @@ def test_the_readmes_first_command_can_be_given_twice(clone):
     finally:
         os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
-    assert (folder / "gateway.log.old").read_text().rstrip().endswith('"stopped"}')
+    log = folder / "gateway.log"  # the second start left the file of the gateway that ran
+    assert log.read_text().rstrip().endswith('"stopped"}')
+    assert list(folder.glob("gateway.log*")) == [log]
     assert not list(folder.rglob("*.pid"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,20 @@ def test_nothing_is_caught_in_silence(name):
 def test_no_exception_is_out_of_date():
     for names in (PRINTING, *ALLOWED.values()):
         assert names <= TREES.keys()
+
+
+def test_each_class_has_a_name_of_its_own():
+    """Two classes of one name are one too many to look up."""
+    found: dict[str, list[str]] = {}
+    for name, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
+@each_module
+def test_prose_in_the_code_keeps_to_its_rules(name):
+    """docs/words.md bans these words, which name no thing."""
+    text = PATHS[name].read_text()
+    assert re.findall(r"(?<!\bhow )\b(?:so many|so long|so much|whoever)\b", text, re.IGNORECASE) == []

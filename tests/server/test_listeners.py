@@ -23,7 +23,10 @@ def close(*by_worker: list[socket.socket]) -> None:
 async def test_a_free_port_is_told_and_a_name_that_is_none():
     [sockets], address = await listen_on(Listen("127.0.0.1", 0), 0o660)
     assert address.port > 0
-    with pytest.raises(StartError, match=f"^Can't listen on http://127.0.0.1:{address.port}: .*in use$"):
+    said = (
+        f"^Can't listen on http://127.0.0.1:{address.port}: .*in use; stop what listens there, or set another"
+    )
+    with pytest.raises(StartError, match=said):
         await listen_on(address, 0o660)
     close(sockets)
     [sockets], again = await listen_on(address, 0o660)

@@ -68,7 +68,7 @@ function partsOf(rows, days, dimension, metric) {
     .slice(0, PARTS)
     .map((one, index) => ({ label: one.label, colour: COLOURS[index], values: values([one]) }));
   const others = ranked.slice(PARTS);
-  if (others.length) parts.push({ label: `${others.length} others`, colour: "--c6", values: values(others) });
+  if (others.length) parts.push({ label: `${others.length} more`, colour: "--c6", values: values(others) });
   return parts;
 }
 
