@@ -37,7 +37,7 @@ WHAT_BITS: Final = 52
 _TEXT_BITS: Final = 26
 _TEXT_MASK: Final = (1 << _TEXT_BITS) - 1
 _WHAT_MASK: Final = (1 << WHAT_BITS) - 1
-# So much of a body's end is its text: it is where two that have all else in common differ.
+# The part of a body that stands for its text: its end, where two that have all else in common differ.
 _TEXT_BYTES: Final = 64 << 10
 # Marks remembered of a run. One more than half of the strikes needs no more.
 _MOST_MARKS: Final = 64

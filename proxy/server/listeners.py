@@ -10,7 +10,6 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable
-from errno import EADDRINUSE
 from typing import Any
 
 from proxy.config.listen import show
@@ -42,8 +41,7 @@ async def listen_on(
             return [[_listening(_bind_unix(listen.path, socket_mode))]] * workers, listen
         return await _listen_tcp(listen, workers)
     except OSError as error:
-        way_out = "; stop what listens there, or set another address" if error.errno == EADDRINUSE else ""
-        raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}{way_out}") from None
+        raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
 
 
 async def serve_on(

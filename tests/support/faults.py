@@ -255,7 +255,7 @@ class Scene:
     def attempt(self, name: str) -> Any:
         """The one that runs at a provider; None if there is none."""
         exchange = self.running()
-        running = () if exchange is None else (exchange.attempt, exchange.rival)
+        running = () if exchange is None else (exchange.attempt, exchange.hedged_attempt)
         return next((one for one in running if one is not None and one.provider.config.name == name), None)
 
     def has_passed(self, name: str, size: int) -> bool:
@@ -268,7 +268,7 @@ class Scene:
     def hedge_is_decided(self) -> bool:
         """One of the two has failed, or was closed."""
         exchange = self.running()
-        return exchange is None or (exchange.chain is not None and exchange.rival is None)
+        return exchange is None or (exchange.chain is not None and exchange.hedged_attempt is None)
 
     # ------------------------------------------------------------------ the providers' side
 

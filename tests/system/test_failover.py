@@ -303,7 +303,7 @@ async def test_comments_keep_the_stream_of_a_second_member_open(provider, other,
     await client.post(body("two", b',"stream":true'))
     await client.reader.readuntil(b"data: a\n\n\r\n")
     running = exchange(server)  # a long answer must not hold what is only needed before it
-    assert (running.request.body.held, running.rival, running.hedge_timer) == (None, None, None)
+    assert (running.request.body.held, running.hedged_attempt, running.hedge_timer) == (None, None, None)
     server.gateway.tick(monotonic() + 16)
     assert await client.reader.readuntil(b"\n\n\r\n") == chunk(b": keep-alive\n\n")
 

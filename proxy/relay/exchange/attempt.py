@@ -76,27 +76,9 @@ class Attempt(Receiver):
     """
 
     __slots__ = (
-        "answered_at",
-        "asks_usage",
-        "charge",
-        "connection",
-        "deadline_at",
-        "deployment",
-        "dial",
-        "doubt",
-        "is_peeking",
-        "is_refused",
-        "owner",
-        "pending",
-        "pool",
-        "progress_at",
-        "provider",
-        "record",
-        "redial_s",
-        "redialled",
-        "request",
-        "response",
-        "upstream_full_at",
+        "answered_at", "asks_usage", "charge", "connection", "deadline_at", "deployment", "dial",
+        "doubt", "is_peeking", "is_refused", "owner", "pending", "pool", "progress_at", "provider",
+        "record", "redial_s", "redialled", "request", "response", "upstream_full_at",
     )  # fmt: skip
 
     def __init__(self, owner: AttemptOwner, deployment: Deployment, pool: Pool, now: float) -> None:

@@ -24,15 +24,8 @@ class ExchangeState(AttemptOwner):
     """
 
     __slots__ = (
-        "attempt",
-        "chain",
-        "hedge_charges",
-        "hedge_timer",
-        "hedged_attempt",
-        "kept_alive_at",
-        "peek_until",
-        "response",
-        "state",
+        "attempt", "chain", "hedge_charges", "hedge_timer", "hedged_attempt", "kept_alive_at",
+        "peek_until", "response", "state",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client) -> None:
