@@ -103,6 +103,8 @@ def config(provider: ScriptedProvider, folder: Path) -> str:
     return CONFIG.format(url=provider.url, more="") + f'[state]\npath = "{folder / "t.db"}"\n'
 
 
+@pytest.mark.virtual_time  # on a busy machine they come one by one, and each is written at once
+@pytest.mark.interpreted
 async def test_answers_of_one_turn(start, tmp_path, provider, monkeypatch):
     """Many requests at once: fewer writes than lines, and each line there before its answer is."""
     asked, everybody = 0, asyncio.Event()
