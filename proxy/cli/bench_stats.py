@@ -157,4 +157,6 @@ class Results:
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(*map(add, one.counts(), other.counts()))
+    before, cached, written, output, reasoning, _, heard, spoken = map(add, one.counts(), other.counts())
+    is_estimated = one.estimated or other.estimated
+    return Usage(before, cached, written, output, reasoning, is_estimated, heard, spoken)
