@@ -22,8 +22,10 @@ from tests.support.receiver import pool_of
 from tests.support.two_providers import config
 from tests.support.virtual_time import VirtualTimeLoop, told_by
 
-# No example is wrong for taking long: machines are busy.
-hypothesis.settings.register_profile("any machine", deadline=None)
+# No example is wrong for taking long, nor is making one: machines are busy, and tables are made at first use.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 

@@ -102,7 +102,7 @@ def check(runs: Runs, record: dict[Mutant, Verdict], mutants: list[Mutant]) -> i
     for mutant in gone:
         print(f"NOT FOUND in the source of today: {described(mutant)}")
     if gone:
-        print(f"{len(gone)} mutants are not found any more: {REDRAW}")
+        print(f"Edits removed what these change ({len(gone)} in all). Draw others: {REDRAW}")
     for mutant in survivors:
         print(f"SURVIVES now, and was killed by {record[mutant].killed_by}: {described(mutant)}")
     print(f"{len(killed) - len(survivors)} of {len(killed)} mutants are killed as before")
