@@ -41,7 +41,7 @@ def usual_line(
     """The line of a request that one attempt answered, and whose usage has no parts.
 
     :param key: the id of its key as JSON, or ``null``.
-    :param what: as of :func:`asked_of` and :func:`sent_to`.
+    :param what: the members that :func:`asked_of` or :func:`sent_to` returns.
     :param took: hundredths of a millisecond in all; ``waited``: to the first byte of the response.
     """
     at_ms = int(unix_s * 1000.0 + 0.5)
@@ -56,7 +56,7 @@ def any_line(
     id: bytes, unix_s: float, key: bytes, what: bytes, status: int, attempts: int, took: int,
     more: dict[str, Any],
 ) -> bytes:  # fmt: skip
-    """The line of any request; parameters as of :func:`usual_line`. ``more``: what else there is to say."""
+    """The line of any request; parameters as for :func:`usual_line`. ``more``: what else there is to say."""
     at_ms = int(unix_s * 1000.0 + 0.5)
     start = _START % (
         id, at_ms // 1000, _THOUSANDTHS[at_ms % 1000], key, what, status, attempts,

@@ -15,6 +15,7 @@ from proxy.cli.parser import CommandError
 from proxy.config.listen import show
 from proxy.control.routes_file import RoutesFile
 from proxy.server.single import Server
+from tests.support.admin_api import MODELS
 
 TEXT = """
 [server]
@@ -24,17 +25,8 @@ path = ":memory:"
 [admin]
 listen = "{listen}"
 token_env = "T"
-[providers.mock]
+{models}[providers.bare]
 base_url = "http://127.0.0.1:1/v1"
-auth = "none"
-[providers.bare]
-base_url = "http://127.0.0.1:1/v1"
-[models."mock/big"]
-input_price = 2
-output_price = 2
-[models."mock/small"]
-input_price = 1
-output_price = 1
 [models."bare/m"]
 [aliases]
 both = ["mock/big", "mock/small", "bare/m"]
@@ -44,7 +36,7 @@ both = ["mock/big", "mock/small", "bare/m"]
 @asynccontextmanager
 async def running(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[Admin]:
     """The admin API of a gateway."""
-    (folder / "routes.toml").write_text(TEXT.format(listen=listen))
+    (folder / "routes.toml").write_text(TEXT.format(listen=listen, models=MODELS))
     file = RoutesFile(folder / "routes.toml")
     server = Server(file.load(), {"T": "s3cret"}, file)
     await server.start()

@@ -8,13 +8,7 @@ from typing import Any
 from proxy.server.single import Server
 from tests.support.fakes import RawClient
 
-TEXT = """
-[server]
-listen = ["127.0.0.1:0"]
-[state]
-path = ":memory:"
-[admin]
-listen = "127.0.0.1:0"
+MODELS = """\
 [providers.mock]
 base_url = "http://127.0.0.1:1/v1"
 auth = "none"
@@ -24,10 +18,18 @@ output_price = 2
 [models."mock/small"]
 input_price = 1
 output_price = 1
-[aliases]
+"""
+TEXT = f"""
+[server]
+listen = ["127.0.0.1:0"]
+[state]
+path = ":memory:"
+[admin]
+listen = "127.0.0.1:0"
+{MODELS}[aliases]
 # the usual ones
 both = ["mock/big", "mock/small"]  # in this order
-cheap = { models = ["both"], strategy = "cost" }
+cheap = {{ models = ["both"], strategy = "cost" }}
 """
 WITH_TOKEN = TEXT.replace("[admin]", '[admin]\ntoken_env = "T"')
 JSON = "Content-Type: application/json\r\n"

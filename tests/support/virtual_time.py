@@ -44,20 +44,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """See the module's text."""
 
     def __init__(self) -> None:
-        self._ready_or_later = _Selector()
-        super().__init__(self._ready_or_later)
+        super().__init__(_Selector())
 
     def time(self) -> float:
-        return self._ready_or_later.now
+        return self._selector.now
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         done = super().run_in_executor(executor, func, *args)
-        self._ready_or_later.working += 1
+        self._selector.working += 1
         done.add_done_callback(self._worked)
         return done
 
     def _worked(self, _: asyncio.Future[Any]) -> None:
-        self._ready_or_later.working -= 1
+        self._selector.working -= 1
 
 
 @contextmanager

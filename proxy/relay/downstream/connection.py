@@ -201,9 +201,8 @@ class ClientConnection(ClientFlow):
             return
         if body.done:
             self._phase = WAITING
-            self.pause_reading(
-                False
-            )  # for the body it may be paused, and a client that leaves must be noticed
+            # It may be paused for the body's sake, and a client that leaves has to be noticed.
+            self.pause_reading(False)
         self._pass_body(exchange, piece, body.done)
         if not body.done and self._phase == BODY:
             self._await_body(monotonic())
@@ -216,17 +215,15 @@ class ClientConnection(ClientFlow):
 
     def _on_own(self, head: RequestHead) -> None:
         """A request that is not proxied."""
-        raw_head = self.reader.raw_head()
         response = error = None
         try:
-            response = own_answer(self.gateway, self.ask_again, head, raw_head)
+            response = own_answer(self.gateway, self.ask_again, head, self.reader.raw_head())
             if response is None:
                 self._wait()
                 return
         except GatewayError as raised:
             error = raised
-        if may_be_followed(head, self.reader.length, raw_head):
-            self._drop_body()
+        self._drop_if_followed(head)
         if response is None:
             assert error is not None
             self.refuse(error)
@@ -247,13 +244,20 @@ class ClientConnection(ClientFlow):
         else:
             self._conclude(keep)
 
+    def _drop_if_followed(self, head: RequestHead) -> None:
+        """Drop the body, so that the connection may be kept, where all agree on where it ends."""
+        if may_be_followed(head, self.reader.length, self.reader.raw_head()):
+            self._drop_body()
+
     def ask_again(self, error: GatewayError | None = None) -> None:
         """Read the waiting request again: what it waited for is there, or there is an ``error`` in its
         place."""
         if self._phase == WAITING and self._exchange is None:  # else its client has left
             self._phase = READING
             if error is not None:
-                self._drop_body()
+                head = self.reader.head
+                assert head is not None  # it waits
+                self._drop_if_followed(head)
                 self.refuse(error)
                 return
             self.pause_reading(False)

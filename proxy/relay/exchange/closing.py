@@ -26,12 +26,12 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
     """Write the ledger line of a request, count it, and settle its key. Drops the attempts, which refer back
     to the exchange.
 
-    :param status: of the answer to the client.
+    :param status: of the response to the client.
     :param now: monotonic seconds.
     :param others: attempts that did not fail.
     """
     request, attempt = exchange.request, exchange.attempt
-    grant, context = request.grant, request.context
+    grant, context, was_sent = request.grant, request.context, exchange.was_sent()
     if context.tracing is not None:
         context.tracing.end(exchange, attempt, exchange.response is not None, status, now)
     exchange.attempt = exchange.hedged_attempt = None
@@ -64,7 +64,7 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
             _count(exchange, attempt, prefix, status, now)
             _count_hedge_charges(exchange, status)
     finally:  # whatever fails, what the request held of its key's limits is let go of
-        if grant is not None and (attempt is not None or request.permit is not None):
+        if grant is not None and (was_sent or request.permit is not None):
             grant.account.settle(request.permit, unix_s, tokens, nusd)
     return line
 

@@ -220,7 +220,7 @@ class Exchange(ExchangeState):
 
     def _close(self, status: int, now: float, others: int) -> None:
         """The request is over, but not by the end of a response."""
-        was_sent = self.attempt is not None or bool(self.hedge_charges)
+        was_sent = self.was_sent()
         self.request.context.completions.note(close(self, status, now, others), was_sent)
 
     def on_head(self, attempt: Attempt, now: float) -> None:

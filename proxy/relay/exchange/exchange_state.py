@@ -60,6 +60,10 @@ class ExchangeState(AttemptOwner):
         """Stop whatever runs upstream: nobody waits for it."""
         raise NotImplementedError
 
+    def was_sent(self) -> bool:
+        """Return whether a provider was asked, so that there is something to account for."""
+        return self.attempt is not None or (self.chain is not None and bool(self.chain.failures))
+
     def may_cost_more(self, attempt: Attempt, now: float) -> bool:
         """Reserve room within the key's limits for another attempt beside one that is charged, or is about to
         be. Returns whether there is any."""

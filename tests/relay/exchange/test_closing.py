@@ -218,12 +218,15 @@ async def test_a_hedge(gateway, provider, other):
     assert (await ask(client, secret, text))[0] == 200  # it holds nothing any more
 
 
-async def test_an_attempt_before_a_provider_that_would_misread_the_body_is_charged_once(gateway, provider):
+@pytest.mark.parametrize("limits", [{"concurrency": 1, "tpm": 100_000}, {}])
+async def test_an_attempt_before_a_provider_that_would_misread_the_body_is_charged_once(
+    gateway, provider, limits
+):
     """The client gave the first no time, and the second one takes no second "Model"."""
     provider.script = hangs
     gateway.text = gateway.text.replace("[providers.b]", "[providers.b]\ncase_insensitive_keys = true")
     client = await gateway.begin()
-    _, secret = await make(gateway.server, concurrency=1, tpm=100_000)
+    _, secret = await make(gateway.server, **limits)
     text = b'{"model":"both","Model":"x","max_tokens":50,"messages":"%b"}' % (b"x" * 1000)
     timeout = bearer(secret) + b"X-Inferoute-Timeout: 0.1\r\n"
     for _ in range(2):  # one of the two is asked at the first alone
@@ -236,6 +239,19 @@ async def test_an_attempt_before_a_provider_that_would_misread_the_body_is_charg
     await gateway.total()
     assert (await gateway.month())["usd"] == pytest.approx(charge["nusd"] / 1e9)
     await gateway.check_free(secret)
+
+
+async def test_a_failed_attempt_before_a_provider_that_would_misread_the_body_has_a_line(gateway, provider):
+    """It costs nothing, and was sent to somebody all the same."""
+    provider.script = answers(status=b"500 No")
+    gateway.text = gateway.text.replace("[providers.b]", "[providers.b]\ncase_insensitive_keys = true")
+    client = await gateway.begin()
+    for _ in range(2):  # one of the two is asked at the second alone
+        await client.post(b'{"model":"both","Model":"x"}')
+        assert (await client.response())[0] == 400
+    [line] = [line for line in gateway.lines() if line.get("failed")]
+    assert (line["attempts"], line["failed"].split(":")[1], "nusd" in line) == (1, "500", False)
+    await gateway.total()
 
 
 async def test_a_client_that_leaves_while_it_waits(gateway, provider):
