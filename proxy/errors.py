@@ -304,13 +304,15 @@ class StartError(Exception):
 class AttemptFailed:
     """A failed attempt: what its exchange goes on from. No exception: failing over is the usual course.
 
-    :param outcome: a status, or ``connect``, ``timeout``, ``reset``, ``error``, ``no-key``.
+    :param outcome: a status, or ``connect``, ``timeout``, ``reset``, ``error``, ``empty``, ``not-a-stream``,
+        ``web-page``, ``no-key``.
     :param what: what the provider did, for people.
     :param status: of the response to the client, if this is the last word; and ``code`` of its envelope.
     """
 
     __slots__ = (
-        "code", "has_response", "is_clients", "is_confirmed", "outcome", "status", "wait_s", "what",
+        "code", "has_response", "is_clients", "is_confirmed", "is_gone", "is_of_size", "is_refusal",
+        "outcome", "status", "wait_s", "what",
     )  # fmt: skip
 
     def __init__(self, outcome: str, what: str, status: int, code: str) -> None:
@@ -321,4 +323,7 @@ class AttemptFailed:
         self.wait_s: float | None = None  # seconds the provider wants to be left alone
         self.has_response = False  # there is one that could be passed on
         self.is_clients = False  # the client's own time limit has passed
-        self.is_confirmed = False  # of a 401: it is about the operator's key
+        self.is_refusal = False  # of the operator's key, account, model or address ...
+        self.is_confirmed = False  # ... which is sure, and not the request's fault
+        self.is_gone = False  # ... and for good
+        self.is_of_size = False  # the prompt is larger than the model's context window: nobody's fault

@@ -233,7 +233,10 @@ def _alias(name: str, table: Table) -> AliasConfig:
         strategy=table.take("strategy", None, values.choice(STRATEGIES, "strategy")),
         split=split,
         sticky=table.take("sticky", None, header_values.sticky),
-        peek=table.take("peek", False, values.flag),
+        peek=table.take("peek", None, values.flag),
+        fail_on=table.take_list("fail_on", (), values.fail_on, may_be_empty=True)
+        if "fail_on" in table
+        else None,
         hedge=table.take("hedge", None, values.hedge),
         keepalive_s=table.take("keepalive", None, values.seconds),
         on_disconnect=table.take(

@@ -129,6 +129,8 @@ def routing(table: Table) -> RoutingConfig:
         half_life_s=table.take("half_life", default.half_life_s, values.positive_seconds),
         retry_budget=table.take("retry_budget", default.retry_budget, values.number(0, 1)),
         keepalive_s=table.take("keepalive", default.keepalive_s, values.seconds),
+        peek=table.take("peek", default.peek, values.flag),
+        fail_on=table.take_list("fail_on", default.fail_on, values.fail_on, may_be_empty=True),
         default_models=table.take_pairs(
             "default_models", values.choice(ENDPOINTS, "endpoint"), values.filled
         ),

@@ -124,6 +124,12 @@ class RoutingConfig:
     half_life_s: float = 30.0
     retry_budget: float = 0.2
     keepalive_s: float = 0.0  # 0: off
+    peek: bool = True
+    # Statuses, classes of them, and codes of errors.
+    fail_on: tuple[str, ...] = (
+        "5xx", "3xx", "401", "402", "403", "404", "405", "408", "410", "429", "context_length_exceeded",
+        "model_not_found", "api_key_invalid",
+    )  # fmt: skip
     default_models: tuple[tuple[str, str], ...] = ()  # endpoint, and the name that stands for none there
     eject: EjectConfig = EjectConfig()
 
@@ -217,7 +223,8 @@ class AliasConfig:
     strategy: str | None = None
     split: tuple[tuple[str, int], ...] = ()
     sticky: str | None = None
-    peek: bool = False
+    peek: bool | None = None  # None: as [routing]
+    fail_on: tuple[str, ...] | None = None  # None: as [routing]
     hedge: str | float | None = None  # "p95" or seconds
     keepalive_s: float | None = None  # None: as [routing]
     on_disconnect: str | None = None

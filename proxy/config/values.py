@@ -22,6 +22,7 @@ MAX_BYTES = 64 << 30
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL on Linux
 MAX_NAME_CHARS = 200  # of models and aliases: they travel in headers and metric labels
 
+_WORD = re.compile(r"[a-z0-9_.-]{1,100}")
 _QUANTITY = re.compile(r"(-?)([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-zµ]*)")
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://[a-z0-9][a-z0-9._-]*")
 # Labels with a dot between two, which leaves one way to read a name, so that a wrong one is found at once.
@@ -332,6 +333,22 @@ def provider_name(value: str) -> str:
 def hedge(value: object) -> str | float:
     """Read the wait before a hedge: "p95", or a duration in seconds."""
     return "p95" if value == "p95" else positive_seconds(value)
+
+
+def fail_on(value: object) -> str:
+    """Read an entry of ``fail_on``: a status from 300 to 599, "3xx" to "5xx", or an error's code or type."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 300 <= value <= 599:
+            return str(value)
+        raise ValueError('must be a status from 300 to 599, a class such as "5xx", or an error\'s code')
+    word = text(value).lower()
+    if word[1:] == "xx" and word not in ("3xx", "4xx", "5xx"):
+        raise ValueError(f"has the unknown class '{word}'; Valid: 3xx, 4xx, 5xx")
+    if word.isdigit():
+        raise ValueError(f"has a status in quotes: write {word}")
+    if not _WORD.fullmatch(word):
+        raise ValueError('must be a status, a class such as "5xx", or an error\'s code without spaces')
+    return word
 
 
 def _short(value: float) -> str:

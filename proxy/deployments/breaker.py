@@ -159,12 +159,14 @@ class Breaker:
         return True
 
     def refused(
-        self, reason: str, now: float, roll: float, mark: int, *, is_confirmed: bool, is_new: bool = True
-    ) -> tuple[bool, bool]:
-        """A response says that the operator's key is of no use; whether that made a strike, and ejected.
+        self, reason: str, now: float, roll: float, mark: int, *, is_confirmed: bool, limit: int,
+        is_new: bool = True,
+    ) -> tuple[bool, bool]:  # fmt: skip
+        """A response says that the operator's key, account, model or address is of no use. Returns whether
+        that made a strike, and whether it ejected.
 
         :param mark: of the request. :param is_confirmed: it can't be the request's own fault.
-        :param is_new: False: the refusal was told before, and is confirmed now.
+        :param limit: strikes that eject. :param is_new: False: it was told before, and is confirmed now.
         """
         if is_new:
             self.failures += 1
@@ -173,7 +175,7 @@ class Breaker:
         if self.ejections:
             if now < self.until_s or (was_here and not is_confirmed):
                 return strikes > 0, False
-        elif not strikes or self.refusals.strikes < self.limit:
+        elif not strikes or self.refusals.strikes < limit:
             return strikes > 0, False
         self._eject(reason, now, roll, None)
         return True, True

@@ -14,8 +14,9 @@ from proxy.deployments.row import Row
 from proxy.deployments.strikes import Recent
 from proxy.usage.pricing import prices_of
 
-# Strikes by refusals of the operator's key, without a success between them, that eject.
-KEY_REFUSALS: Final = 3
+# Strikes by refusals, without a success between them, that eject: of the operator's key by a 401, of a model,
+# its address or the account by another 4xx or a redirection.
+REFUSALS: Final = 3
 
 
 class Failed(NamedTuple):
@@ -24,8 +25,9 @@ class Failed(NamedTuple):
     ``outcome``: ``connect``, ``timeout``, ``reset``, ``error`` or a status; ``what``: for people, in a few
     words; ``begun_s``: when it began; ``is_silent``: the member answered nothing that was asked since;
     ``retry_after_s``: seconds the provider asked for; ``roll``: of the dice, from 0 to 1; ``mark``: of the
-    request, where it may have provoked the failure, else 0; ``is_confirmed``: of a refusal, that the request
-    can't have.
+    request, where it may have provoked the failure, else 0; ``is_refusal``: the operator's key, account,
+    model or address is refused; ``is_confirmed``: of a refusal, that the request can't have provoked it;
+    ``is_gone``: that it says so for good.
     """
 
     outcome: str
@@ -36,6 +38,8 @@ class Failed(NamedTuple):
     roll: float
     mark: int = 0
     is_confirmed: bool = False
+    is_refusal: bool = False
+    is_gone: bool = False
 
     @property
     def error(self) -> str:
@@ -51,9 +55,9 @@ class Failed(NamedTuple):
 def key_breaker(eject: EjectConfig) -> Breaker:
     """The breaker that all deployments of a provider share: it opens when the provider refuses the key.
 
-    A 403 never counts: it is often about one request, so a client could provoke it.
+    Only a 401 counts. Other refusals are about one model, or one account's right to it.
     """
-    return Breaker(KEY_REFUSALS, eject.base_s, eject.max_s)
+    return Breaker(REFUSALS, eject.base_s, eject.max_s)
 
 
 class Deployment:
@@ -167,8 +171,12 @@ class Deployment:
             assert failure.retry_after_s is not None
             self.breaker.cool_down(failure.retry_after_s, now, failure.roll)
             return None
-        if failure.outcome == "401":
-            return self._refused(row, now, failure.mark, failure.roll, failure.is_confirmed, is_new=True)
+        if failure.is_refusal:
+            limit = 1 if failure.is_gone else REFUSALS
+            return self._refused(
+                row, now, failure.mark, failure.roll, failure.outcome, failure.error, limit,
+                is_confirmed=failure.is_confirmed, is_new=True,
+            )  # fmt: skip
         if self._recent.counts(failure.mark, now):
             row.success.add(0.0, now)
         mostly = failure.is_silent or row.mostly_fails(now, self.eject.error_rate)
@@ -178,22 +186,29 @@ class Deployment:
         )
         return "deployment" if is_out else None
 
-    def confirmed(self, row: Row, now: float, mark: int, roll: float) -> str | None:
+    def confirmed(self, row: Row, now: float, mark: int, roll: float, outcome: str) -> str | None:
         """Record that a request refused here was answered elsewhere, so the refusal was not its fault.
 
         :returns: as :meth:`failed`.
         """
-        return self._refused(row, now, mark, roll, True, is_new=False)
+        error = f"{outcome}: answered {outcome}, and another served the same request"
+        return self._refused(row, now, mark, roll, outcome, error, REFUSALS, is_confirmed=True, is_new=False)
 
     def _refused(
-        self, row: Row, now: float, mark: int, roll: float, is_confirmed: bool, *, is_new: bool
-    ) -> str | None:
-        is_strike, is_out = self.key.refused(
-            "the provider refuses the key", now, roll, mark, is_confirmed=is_confirmed, is_new=is_new
-        )
+        self, row: Row, now: float, mark: int, roll: float, outcome: str, error: str, limit: int, *,
+        is_confirmed: bool, is_new: bool,
+    ) -> str | None:  # fmt: skip
+        is_key = outcome == "401"
+        breaker = self.key if is_key else self.breaker
+        is_strike, is_out = breaker.refused(
+            "the provider refuses the key" if is_key else error, now, roll, mark,
+            is_confirmed=is_confirmed, limit=limit, is_new=is_new,
+        )  # fmt: skip
         if is_strike:
             row.success.add(0.0, now)
-        return "key" if is_out else None
+        if not is_out:
+            return None
+        return "key" if is_key else "deployment"
 
     def can_serve(self, endpoint: str) -> bool:
         """Return whether requests of this endpoint may go here (credentials aside)."""

@@ -23,12 +23,6 @@ RESET: Final = "reset"
 CONNECT: Final = "connect"
 
 
-def is_failure(status: int) -> bool:
-    """Return whether a response is a failure of the provider and not of the request: docs/failover.md has
-    the table."""
-    return status >= 500 or status in (401, 408, 429)
-
-
 class Record:
     """One attempt at a deployment, from the choice to its end. All times are monotonic seconds.
 
@@ -103,7 +97,7 @@ class Record:
 
     def failed(
         self, now: float, outcome: str, rng: Random, retry_after_s: float | None = None, what: str = "",
-        mark: int = 0, is_confirmed: bool = False,
+        mark: int = 0, is_confirmed: bool = False, is_refusal: bool = False, is_gone: bool = False,
     ) -> str | None:  # fmt: skip
         """Record that no response came, or a failure.
 
@@ -112,7 +106,7 @@ class Record:
         :param what: for people, in a few words.
         :param mark: of the request, where it may have provoked the failure
             (:mod:`proxy.deployments.strikes`); 0: it can't have, and each failure counts by itself.
-        :param is_confirmed: of a 401, that it is about the operator's key.
+        :param is_refusal: ``is_confirmed``, ``is_gone``: as of :class:`proxy.deployments.deployment.Failed`.
         :returns: what is ejected for it: ``"deployment"``, ``"key"`` or nothing.
         """
         if self.is_over:
@@ -128,12 +122,13 @@ class Record:
         )
         self._end(now, patient=outcome == TIMEOUT)
         failure = Failed(
-            outcome, what, self.begun_at, is_silent, retry_after_s, rng.random(), mark, is_confirmed
-        )
+            outcome, what, self.begun_at, is_silent, retry_after_s, rng.random(), mark, is_confirmed,
+            is_refusal, is_gone,
+        )  # fmt: skip
         row.finished(now, None, failure.error)
         if row.out is not None:
             wait_s = nan if retry_after_s is None else retry_after_s
-            flags = float(is_silent + 2 * is_confirmed)
+            flags = float(is_silent + 2 * is_confirmed + 4 * is_refusal + 8 * is_gone)
             numbers = self.begun_at, flags, wait_s, failure.roll, *packed(mark)
             row.out.publish(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
         return self.deployment.failed(row, now, failure)
@@ -159,15 +154,16 @@ class Record:
             row.out.publish(GOOD, row.key, now, 0.0, 0.0, self.begun_at)
 
 
-def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float) -> str | None:
-    """A request that a deployment refused with a 401 was answered by another one.
+def confirm(deployment: Deployment, row: Row, mark: int, now: float, roll: float, outcome: str) -> str | None:
+    """A request that a deployment refused was answered by another one.
 
-    :param mark: as it was told to :meth:`Record.failed`. :param roll: of the dice, from 0 to 1.
+    :param mark: as it was told to :meth:`Record.failed`, as was ``outcome``, the status.
+    :param roll: of the dice, from 0 to 1.
     :returns: as :meth:`Record.failed`.
     """
     if row.out is not None:
-        row.out.publish(CONFIRMED, row.key, now, roll, *packed(mark))
-    return deployment.confirmed(row, now, mark, roll)
+        row.out.publish(CONFIRMED, row.key, now, roll, *packed(mark), text=outcome)
+    return deployment.confirmed(row, now, mark, roll, outcome)
 
 
 def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
@@ -200,10 +196,11 @@ def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
         wait_s = None if isnan(numbers[2]) else numbers[2]
         flags, mark = int(numbers[1]), unpacked(numbers[4], numbers[5])
         failure = Failed(
-            outcome, what, numbers[0], bool(flags & 1), wait_s, numbers[3], mark, bool(flags & 2)
-        )
+            outcome, what, numbers[0], bool(flags & 1), wait_s, numbers[3], mark, bool(flags & 2),
+            bool(flags & 4), bool(flags & 8),
+        )  # fmt: skip
         row.note_error(failure.error, at)
         return deployment.failed(row, at, failure)
     elif sample.kind == CONFIRMED:
-        return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0])
+        return deployment.confirmed(row, at, unpacked(numbers[1], numbers[2]), numbers[0], sample.text)
     return None

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple, Protocol
 
 # Numbers: (seconds, level) · (waited seconds) · (body bytes, input, cached, output tokens, USD, output
 # seconds, whose) · () · (successes, ends, when the last of them began) · (begun, 1: is silent + 2: is
-# confirmed, Retry-After or NaN, roll, the mark's two halves) · (roll, the mark's two halves) · (tokens a
-# second, whose)
+# confirmed + 4: is a refusal + 8: is gone, Retry-After or NaN, roll, the mark's two halves) · (roll, the
+# mark's two halves) · (tokens a second, whose)
 TIME: Final = 0
 WAITED: Final = 1
 CHARGE: Final = 2

@@ -27,9 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 # A mark has the key in its upper bits (0: none) and the body in the lower 52: 26 of its size and shape, 26 of
 # its text (0: not known). Each half fits into a float without loss.
@@ -54,8 +52,15 @@ _NEVER: Final = float("-inf")
 _OF_THE_ACCOUNT: Final = frozenset({
     "account_deactivated", "account_suspended", "api_key_invalid", "authentication_error", "billing_error",
     "billing_not_active", "consumer_suspended", "expired_api_key", "incorrect_api_key", "insufficient_quota",
-    "invalid_api_key", "invalid_authentication", "model_not_found", "organization_deactivated",
+    "deploymentnotfound", "insufficient_balance", "invalid_api_key", "invalid_authentication",
+    "model_decommissioned", "model_deprecated", "model_not_found", "organization_deactivated",
     "permission_error", "revoked_api_key", "unauthenticated",
+})  # fmt: skip
+# Those of them that no change of the request, and no time, makes good.
+_GONE: Final = frozenset({
+    "account_deactivated", "account_suspended", "billing_not_active", "consumer_suspended",
+    "deploymentnotfound", "insufficient_balance", "insufficient_quota", "model_decommissioned",
+    "model_deprecated", "model_not_found", "organization_deactivated",
 })  # fmt: skip
 
 
@@ -271,25 +276,14 @@ class RefusalRun:
         return f"<Refusals strikes={self.strikes} witnesses={len(self._run)}>"
 
 
-def names_account(body: bytes) -> bool:
-    """Return whether an error's body says that the key or the account is of no use, or that the model is
-    gone."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    if isinstance(found, list) and len(found) == 1:  # Google's streams wrap their error so
-        found = found[0]
-    if not isinstance(found, dict):
-        return False
-    error = found.get("error")
-    if not isinstance(error, dict):
-        error = found
-    details = error.get("details")
-    listed = details[:8] if isinstance(details, list) else []
-    return any(_is_of_the_account(one) for one in (error, *listed) if isinstance(one, dict))
+def names_account(words: frozenset[str]) -> bool:
+    """Return whether an error says that the key or the account is of no use, or that the model is gone.
+
+    :param words: of the error, as of :func:`proxy.wire.error_body.error_words`.
+    """
+    return not words.isdisjoint(_OF_THE_ACCOUNT)
 
 
-def _is_of_the_account(error: dict[str, Any]) -> bool:
-    words = (error.get(name) for name in ("code", "type", "status", "reason"))
-    return any(isinstance(word, str) and word.lower() in _OF_THE_ACCOUNT for word in words)
+def says_gone(words: frozenset[str]) -> bool:
+    """Return whether an error says that the model or the account is gone; ``words`` as above."""
+    return not words.isdisjoint(_GONE)

@@ -15,6 +15,7 @@ from proxy.config.settings import ENDPOINTS, ONE_MODEL_ENDPOINTS, SERVED_WITH, S
 from proxy.deployments.breaker import Breaker
 from proxy.deployments.deployment import Deployment, key_breaker
 from proxy.errors import BadRequest, NotAllowed, UnknownModel
+from proxy.routing.fail_on import FailOn
 from proxy.routing.name_hints import NearNames
 from proxy.routing.pool import Pool
 from proxy.routing.request_options import unknown_strategy
@@ -60,6 +61,7 @@ class Catalog:
         self.keys: dict[str, Breaker] = {name: key_breaker(config.routing.eject) for name in config.providers}
         if previous is not None:
             self.keys |= {name: previous.keys[name] for name in same_keys}
+        self._fail_on = FailOn(config.routing.fail_on)
         self._alias_configs = dict(config.aliases)
         self._aliases: dict[str, tuple[Deployment, ...]] = {}
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
@@ -272,6 +274,10 @@ class Catalog:
         keepalive_s = self._routing.keepalive_s
         if alias is not None and alias.keepalive_s is not None:
             keepalive_s = alias.keepalive_s
+        peek, fail_on = self._routing.peek, self._fail_on
+        if alias is not None:
+            peek = peek if alias.peek is None else alias.peek
+            fail_on = fail_on if alias.fail_on is None else FailOn(alias.fail_on)
         return Pool(
             name,
             kind,
@@ -284,6 +290,8 @@ class Catalog:
             shares=shares,
             can_fail_over=self._routing.failover,
             inner=(alias and alias.strategy) or self._routing.strategy,
+            peek=peek,
+            fail_on=fail_on,
         )
 
     def _expand(self, alias: str, inside: tuple[str, ...]) -> Members:

@@ -57,14 +57,15 @@ def redial_part(provider: bytes, after_s: float) -> bytes:
 
 
 class Doubt(NamedTuple):
-    """A 401 that may be the request's own fault, until another member answers the same request.
+    """A refusal that may be the request's own fault, until another member answers the same request.
 
-    ``mark``: of the request, as in :mod:`proxy.deployments.strikes`.
+    ``mark``: of the request, as in :mod:`proxy.deployments.strikes`; ``outcome``: the status.
     """
 
     deployment: Deployment
     row: Row
     mark: int
+    outcome: str
 
 
 class Failover:
@@ -81,6 +82,7 @@ class Failover:
 
     __slots__ = (
         "_fallbacks", "_in_pool", "_limit", "_share", "_tried", "deadline_s", "doubts", "failures", "pool",
+        "too_small",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +99,7 @@ class Failover:
         self.deadline_s = deadline_s
         self.failures: list[Failure] = []
         self.doubts: list[Doubt] = []
+        self.too_small = 0  # a context window that the prompt did not fit in, in tokens; 0: none was met
         self._fallbacks = list(fallbacks)
         self._limit = limit
         self._tried = [] if first is None else [first]
@@ -143,7 +146,13 @@ class Failover:
         return self.pool.can_fail_over and self._in_pool < self._limit
 
     def _in(self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random) -> Deployment | None:
-        barred = [member for member in pool.members if member.passes_credentials or not member.usable]
+        barred = [
+            member
+            for member in pool.members
+            if member.passes_credentials
+            or not member.usable
+            or (member.context_window is not None and member.context_window <= self.too_small)
+        ]
         return choose(pool, facts_for(pool), rng, self._tried + barred)
 
     def message(self) -> str:

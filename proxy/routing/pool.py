@@ -8,6 +8,7 @@ from typing import Final
 from proxy.config.settings import AliasConfig
 from proxy.deployments.deployment import Deployment
 from proxy.endpoints import ONE_PROMPT, WRITING
+from proxy.routing.fail_on import USUAL, FailOn
 from proxy.usage.counters import CountedPrefix
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.pricing import Prices
@@ -39,6 +40,8 @@ class Pool:
     ``most_by_max_tokens``: the same of members that don't know chat's newer word for it; 0: all know it.
     ``widest``: the largest prompt that a member takes.
     ``prefixes``: by member, the prefix of its ledger lines and their counters.
+    ``peek``: a stream is held until it shows output, where another attempt could follow.
+    ``fail_on``: what of its members' responses is a failure.
     ``can_fail_over``: an attempt at one member may be followed by one at another.
     """
 
@@ -48,6 +51,7 @@ class Pool:
         "dearest",
         "dearest_parts",
         "endpoint",
+        "fail_on",
         "indices",
         "inner",
         "keepalive_s",
@@ -62,6 +66,7 @@ class Pool:
         "near_at",
         "needs_tools_check",
         "needs_vision_check",
+        "peek",
         "plain_rows",
         "prefixes",
         "shares",
@@ -85,6 +90,8 @@ class Pool:
         shares: Iterable[tuple[str, int, Iterable[Deployment]]] = (),
         can_fail_over: bool = True,
         inner: str = "latency",
+        peek: bool = True,
+        fail_on: FailOn = USUAL,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -93,6 +100,8 @@ class Pool:
         self.strategy = strategy
         self.keepalive_s = keepalive_s
         self.alias = alias
+        self.peek = peek
+        self.fail_on = fail_on
         self.left_out = tuple(left_out)
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")

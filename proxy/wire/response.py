@@ -23,6 +23,7 @@ from proxy.wire.decompress import SLICE_BYTES, Decoder, decoder_for
 from proxy.wire.framing import Body, ChunkedBody, CloseBody, wrap_chunk
 from proxy.wire.header_lines import FRAMING_NAMES, without
 from proxy.wire.include_usage import UsageFilter
+from proxy.wire.lead_in import LEAD_IN, LeadIn
 from proxy.wire.outline import BROKEN, COLON_NEXT, LONGEST_KEY_BYTES, OUTSIDE, outline, value_at
 from proxy.wire.response_head import ResponseHead
 from proxy.wire.sse import EVENT_END, EVENT_ENDS
@@ -75,6 +76,7 @@ class Response:
     :param minor: the client's HTTP minor version.
     :param takes_usage_out: of an event stream, what it says of usage is for us and not for the client.
     :param ends_as: of an event stream whose end shows by its events: the endpoint by which they are read.
+    :param lead_in: follows an event stream that can be read until it shows output; None: nobody looks.
     :param believes: the end of the message is believed all the same. What the events say is still found out.
 
     ``ending``: what they said (:mod:`proxy.wire.stream_end`), once the message is at its end.
@@ -99,6 +101,7 @@ class Response:
         "first",
         "head",
         "is_unfinished",
+        "lead_in",
         "mode",
         "payload",
     )
@@ -106,12 +109,14 @@ class Response:
     def __init__(
         self, head: ResponseHead, body: Body, minor: int, *,
         takes_usage_out: bool = False, ends_as: str = "", believes: bool = False,
+        lead_in: LeadIn | None = None,
     ) -> None:  # fmt: skip
         self.head = head
         self.body = body
         self.ends_as = ends_as if head.event_stream and not head.encoded else ""
         self.ending = UNENDED
         self.is_unfinished = False
+        self.lead_in = lead_in if head.event_stream and not head.encoded else None
         self._believes = believes
         self._finished = (
             False  # what has left the tail says why the response stopped, and no more of it since
@@ -184,6 +189,8 @@ class Response:
             if self._filter is not None:
                 fresh = self._filter.feed(fresh) + (self._filter.finish() if is_last else b"")
             data = fresh if self.mode == UNWRAPPED else wrap_chunk(fresh, is_last)
+        if self.lead_in is not None and self.lead_in.verdict == LEAD_IN:
+            self.lead_in.feed(b"".join(self.payload[self._seen :]))
         if self._decoder is not None:
             size = self._decode(self._decoder)
         self._gathered += size

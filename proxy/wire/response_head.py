@@ -32,11 +32,24 @@ class ResponseHead:
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
     ``tells_limits``, ``leads_on``, ``has_request_id``: there are ``X-RateLimit-*`` lines, there is a
-    ``Location``, a ``request-id``."""
+    ``Location``, a ``request-id``. ``is_json``, ``is_page``: the type says JSON, or a web page."""
 
     __slots__ = (
-        "chunked", "encoded", "encoding", "event_stream", "has_request_id", "keep_alive", "leads_on",
-        "length", "lines", "minor", "reason", "status", "tells_limits",
+        "chunked",
+        "encoded",
+        "encoding",
+        "event_stream",
+        "has_request_id",
+        "is_json",
+        "is_page",
+        "keep_alive",
+        "leads_on",
+        "length",
+        "lines",
+        "minor",
+        "reason",
+        "status",
+        "tells_limits",
     )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, minor: int) -> None:
@@ -50,7 +63,7 @@ class ResponseHead:
         self.event_stream = False
         self.encoded = False
         self.encoding = b""
-        self.tells_limits = self.leads_on = self.has_request_id = False
+        self.tells_limits = self.leads_on = self.has_request_id = self.is_json = self.is_page = False
 
 
 def read_response_head(head: bytes) -> ResponseHead:
@@ -76,7 +89,8 @@ def read_response_head(head: bytes) -> ResponseHead:
             seen.append(field)
     options = b""
     for _, name, value in seen:
-        if name == b"content-type" and value == b"application/json":  # nothing to learn from the usual
+        if name == b"content-type" and value == b"application/json":  # the usual, without its parts
+            response.is_json = True
             continue
         if name == b"connection":
             options = options + b"," + value if options else value
@@ -113,7 +127,10 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
             raise HeadError("an HTTP/1.0 answer has a Transfer-Encoding (RFC 9112 section 6.1)")
         response.chunked = True
     elif name == b"content-type":
-        response.event_stream = value.partition(b";")[0].rstrip(b" \t").lower() == b"text/event-stream"
+        kind = value.partition(b";")[0].rstrip(b" \t").lower()
+        response.event_stream = kind == b"text/event-stream"
+        response.is_json = kind == b"application/json"
+        response.is_page = kind == b"text/html"
     elif name == b"content-encoding":
         value = value.lower()
         if value not in (b"", b"identity"):

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.settings import EjectConfig, ModelConfig, ProviderConfig
 from proxy.deployments.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
-from proxy.deployments.deployment import KEY_REFUSALS, Deployment, key_breaker
+from proxy.deployments.deployment import REFUSALS, Deployment, key_breaker
 from tests.support.deployments import NOW, attempt, deployment, eject, fail, succeed
 
 
@@ -56,7 +56,7 @@ def test_a_row_per_endpoint_and_kind_made_once():
 def test_the_breakers_follow_the_configuration():
     one = made(eject=EjectConfig(consecutive_failures=2, base_s=3.0, max_s=4.0))
     assert (one.breaker.limit, one.breaker.base_s, one.breaker.max_s) == (2, 3.0, 4.0)
-    assert (one.key.limit, one.key.base_s, one.key.max_s) == (KEY_REFUSALS, 3.0, 4.0)
+    assert (one.key.limit, one.key.base_s, one.key.max_s) == (REFUSALS, 3.0, 4.0)
 
 
 # own breaker, key -> the state

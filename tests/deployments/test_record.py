@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from proxy.config.settings import EjectConfig
 from proxy.deployments.breaker import CLOSED, COOLING, DUE, EASING, OUT, TRIAL
 from proxy.deployments.deployment import Deployment, key_breaker
-from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, is_failure
+from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record
+from proxy.deployments.strikes import mark_of
 from proxy.usage.tokens import Usage
 from tests.support.deployments import EJECT, NOW, attempt, deployment, eject, fail, succeed
 
@@ -30,11 +31,6 @@ def with_refused_key() -> tuple[Deployment, Deployment, float]:
     for _ in range(3):
         fail(first, "401")
     return first, second, first.key.until_s
-
-
-@pytest.mark.parametrize("status", range(100, 600))
-def test_whose_fault_a_status_is(status):
-    assert is_failure(status) == (status in (401, 408, 429) or status >= 500)
 
 
 def test_the_life_of_a_good_attempt():
@@ -228,12 +224,22 @@ def test_other_failures_are_no_success_of_the_key(between):
     assert fail(member, "401") == "key"
 
 
-def test_a_403_is_about_a_request_and_never_ejects():
+@pytest.mark.parametrize("outcome", ["402", "403", "404", "405", "410", "302", "400"])
+def test_a_refused_model_ejects_itself_and_not_the_key(outcome):
+    """After three refusals that are confirmed; at once where it is gone."""
+    for flags, needed in (({"is_confirmed": True}, 3), ({"is_confirmed": True, "is_gone": True}, 1)):
+        member, other = of_one_provider()
+        told = [fail(member, outcome, is_refusal=True, **flags) for _ in range(needed)]
+        assert told == [None] * (needed - 1) + ["deployment"]
+        assert (member.state(NOW), other.state(NOW)) == (OUT, CLOSED)
+        assert outcome in member.breaker.reason
+
+
+def test_a_refusal_that_one_client_provokes_ejects_nobody():
     member = deployment("a")
-    assert not is_failure(403)
-    for _ in range(50):
-        attempt(member).finished(NOW)  # what a 403 ends with
-    assert member.state(NOW) == CLOSED
+    for number in range(500):
+        assert fail(member, "404", NOW + number / 100, mark=mark_of("one", 9, 0, 0, None)) is None
+    assert member.state(NOW + 5.0) == CLOSED
 
 
 def test_a_key_comes_back_by_one_trial():

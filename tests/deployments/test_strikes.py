@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -20,11 +18,10 @@ from proxy.deployments.strikes import (
     RefusalRun,
     is_same,
     mark_of,
-    names_account,
     packed,
     unpacked,
 )
-from tests.support.deployments import NOW, attempt, deployment, fail, succeed
+from tests.support.deployments import NOW, deployment, fail, succeed
 
 BODY = b'{"model":"a/m","messages":[}'
 
@@ -279,8 +276,8 @@ def test_one_client_that_provokes_refusals_ejects_nobody():
 def test_what_another_member_answered_confirms_a_refusal():
     member, row = deployment("a"), deployment("a").row("chat", True)
     for number, one in enumerate(keys(3)):
-        attempt(member).failed(NOW, "401", Random(1), mark=one) if number < 2 else None
-        told = member.confirmed(row, NOW, one, 0.5)
+        fail(member, "401", mark=one) if number < 2 else None
+        told = member.confirmed(row, NOW, one, 0.5, "401")
     assert told == "key"
     assert member.key.failures == 2  # confirming is no further refusal
 
@@ -293,33 +290,3 @@ def test_a_trial_that_is_refused_to_a_known_witness_is_no_verdict():
     assert fail(member, "401", later, mark=keys(1)[0]) is None
     assert member.key.state(later) == DUE
     assert fail(member, "401", later, mark=keys(4)[3]) == "key"
-
-
-# ---------------------------------------------------------------------- what refusals say
-
-
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        ({"error": {"code": "invalid_api_key", "type": "invalid_request_error", "message": "no"}}, True),
-        ({"error": {"code": "account_deactivated"}}, True),
-        ({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}, True),
-        ({"error": {"code": 401, "status": "UNAUTHENTICATED"}}, True),
-        ([{"error": {"code": 401, "status": "UNAUTHENTICATED"}}], True),
-        ({"error": {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}, True),
-        ({"code": "insufficient_quota"}, True),
-        ({"error": {"code": "401", "message": "invalid_api_key"}}, False),
-        ({"error": "Unauthorized"}, False),
-        ({"error": {"code": None, "type": 7, "details": {"reason": "API_KEY_INVALID"}}}, False),
-        ({"x": {"code": "invalid_api_key"}}, False),
-        ([], False),
-        ("invalid_api_key", False),
-    ],
-)
-def test_whether_an_error_names_the_account(body, found):
-    assert names_account(json.dumps(body).encode()) is found
-
-
-@given(st.binary(max_size=200))
-def test_whatever_else_a_provider_says_names_nothing(body):
-    assert not names_account(body)

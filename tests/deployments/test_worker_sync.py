@@ -185,7 +185,7 @@ def test_failures_at_several_workers_add_up_and_eject_for_all_alike():
 def test_a_refused_key_and_a_cool_down_are_everybodys():
     supervisor, one, two = everyone = machine(2)
     for _ in range(3):
-        one.begin("a", 100.0).failed(100.0, "401", Random(1))
+        one.begin("a", 100.0).failed(100.0, "401", Random(1), is_refusal=True)
     one.begin("b", 100.0).failed(100.0, "429", Random(1), 7.0)
     step(everyone, 100.1)
     for worker in everyone:
@@ -224,9 +224,9 @@ def test_confirmed_refusals_are_told_too(confirms):
         now += 0.0 if confirms == "keys" else 60.0 * number
         assert supervisor.ejected == []
         record = worker.begin("a", now)
-        record.failed(now, "401", Random(number), mark=mark, is_confirmed=confirms == "code")
+        record.failed(now, "401", Random(number), mark=mark, is_refusal=True, is_confirmed=confirms == "code")
         if confirms == "another member":
-            confirm(record.deployment, record.row, mark, now, 0.5)
+            confirm(record.deployment, record.row, mark, now, 0.5, "401")
         step(everyone, now + 0.01)
     assert supervisor.ejected == [("a/m", "key")]
     for worker in everyone:

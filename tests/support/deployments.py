@@ -68,7 +68,8 @@ def succeed(member: Deployment, seconds: float = 0.1, now: float = NOW, *, strea
 def fail(
     member: Deployment, outcome: str = "500", now: float = NOW, rng: Random | None = None, **more: Any
 ) -> str | None:
-    """An attempt that fails at once."""
+    """An attempt that fails at once; with a 4xx but 408 and 429 it is refused."""
+    more.setdefault("is_refusal", outcome[0] == "4" and outcome not in ("408", "429"))
     return attempt(member, now).failed(now, outcome, rng or Random(1), **more)
 
 

@@ -17,6 +17,9 @@ from proxy.config.settings import Listen
 Script = Callable[["Call"], Awaitable[None]]
 
 
+ANSWER = b'{"id":"a"}'  # of a provider that has nothing particular to say
+
+
 class Call:
     """One connection to the scripted provider, as its script sees it."""
 
@@ -63,7 +66,7 @@ class Call:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, body: bytes = b"{}", status: bytes = b"200 OK", extra: bytes = b"") -> None:
+    async def answer(self, body: bytes = ANSWER, status: bytes = b"200 OK", extra: bytes = b"") -> None:
         await self.send(
             b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b"
             % (status, len(body), extra, body)
@@ -161,7 +164,7 @@ async def echo(call: Call) -> None:
         await call.answer(body)
 
 
-def answers(body: bytes = b"{}", status: bytes = b"200 OK", extra: bytes = b"") -> Script:
+def answers(body: bytes = ANSWER, status: bytes = b"200 OK", extra: bytes = b"") -> Script:
     """Answers every request so."""
 
     async def script(call: Call) -> None:
@@ -189,6 +192,7 @@ async def hangs(call: Call) -> None:
     await call.gone()
 
 
+HELLO = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'  # output
 DONE = b"data: [DONE]\n\n"
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 

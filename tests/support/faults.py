@@ -2,7 +2,8 @@
 
 A cell is a fault, a mode, a route and a client:
 
-- **mode**: ``plain``; ``streamed``; ``peeked``, a stream whose first event is looked at before it passes.
+- **mode**: ``plain``; ``streamed``, with ``peek = false``; ``peeked``, a stream that is held until it shows
+  output.
 - **route**, who is faulty and who else is there: ``alone`` (a pinned name), ``failover`` (the first of two),
   ``second`` (the one that is asked after the first has failed), ``hedge`` (the first, when a second is asked
   already), ``rival`` (that second).
@@ -98,7 +99,19 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> str:
+        if self.is_held_whole and self.fault.kind == BREAKS:
+            return FAILS
         return self.fault.peeked or self.fault.kind if self.mode == "peeked" else self.fault.kind
+
+    @property
+    def is_held_whole(self) -> bool:
+        """A plain answer is, where another could follow; but not one that says that it is too long."""
+        return self.mode == "plain" and self.route != "alone" and self.fault.name != "18 digits of length"
+
+    @property
+    def is_late(self) -> bool:
+        """It is the gateway's time limit that ends the attempt, if no other does."""
+        return self.fault.is_late or (self.is_held_whole and self.fault.name.endswith(", silent"))
 
     @property
     def is_followed(self) -> bool:
@@ -120,10 +133,8 @@ class Cell(NamedTuple):
 
     @property
     def is_rescued(self) -> bool:
-        """There is a good provider, and its answer is taken. Of a hedge, the head alone decides."""
-        if not self.is_followed or self.route in ("alone", "second"):
-            return False
-        return not (self.is_hedged and self.mode == "peeked" and self.fault.peeked)
+        """There is a good provider, and its answer is taken."""
+        return self.is_followed and self.route not in ("alone", "second")
 
     @property
     def last(self) -> str:
@@ -169,6 +180,8 @@ def nonsense(cell: Cell) -> str:
         return "it happens before anybody can leave"
     if client == "leaves-body" and not fault.has_body and cell.kind == ANSWERS:
         return "there is no body"
+    if client == "leaves-body" and cell.is_held_whole and not fault.early:
+        return "it is held to its end: as while it is waited for"
     if client == "leaves-body" and cell.kind == FAILS and not fault.peeked:
         return "there is no body"
     if client == "leaves-body" and cell.kind == REFUSES and route != "alone":
@@ -221,7 +234,7 @@ class Scene:
         """The configuration."""
         # A real limit where it has to pass; else one that a busy machine does not come near.
         connect = "250ms" if self.cell.fault.url in ("never", "no handshake") else "20s"
-        peek = ", peek = true" if self.cell.mode == "peeked" else ""
+        peek = f", peek = {'true' if self.cell.mode == 'peeked' else 'false'}"
         return config(
             self.urls["a"],
             self.urls["b"],
@@ -300,7 +313,7 @@ class Scene:
         fault = self.cell.fault
         if fault.reads != "nothing" or name == self.cell.faulty:
             return False
-        return self.server.gateway.counters.hedges > 0 and (fault.is_late or self.hedge_is_decided())
+        return self.server.gateway.counters.hedges > 0 and (self.cell.is_late or self.hedge_is_decided())
 
     async def _take_part(self, call: Call, name: str, part: str) -> None:
         if part == "500":
@@ -308,7 +321,7 @@ class Scene:
         elif part == "fault":
             await self._play(call, name)
         else:
-            if self.cell.is_hedged and not self.left.is_set() and not self.cell.fault.is_late:
+            if self.cell.is_hedged and not self.left.is_set() and not self.cell.is_late:
                 await soon(lambda: self.hedge_is_decided() or self.attempt(name) is None)
             await self.say(call, name, *self.whole())
 
@@ -344,7 +357,7 @@ class Scene:
         if self.cell.mode == "plain":
             first = [b'{"to":"%b","pad":"' % self.marker, *(b"x" * 60_000 for _ in pads)]
             return first, b'",%b}' % usage
-        events = [b'data: {"to":"%b"}\n\n' % self.marker]
+        events = [b'data: {"to":"%b","choices":[{"delta":{"content":"hi"}}]}\n\n' % self.marker]
         events += [b'data: {"pad":"%b"}\n\n' % (b"x" * 60_000) for _ in pads]
         return events, b'data: {"choices":[],%b}\n\ndata: [DONE]\n\n' % usage
 
@@ -522,7 +535,9 @@ def breaks(framing: str, what: str, end: str, extra: bytes = b"") -> Play:
         if scene.cell.client != "slow" or end == "silence":
             size = len(scene.said[name])
             await soon(lambda: scene.has_passed(name, size))
-        if end == "silence":
+        if end == "silence" and scene.cell.is_late:
+            await is_silent(scene, call, name)
+        elif end == "silence":
             await scene.silence(call, name)
         elif end == "reset":
             call.reset()
@@ -591,11 +606,11 @@ FAULTS = [
     Fault("500", REFUSES, answers(b"500 Oops"), "500", 500, keeps=True, streams=False),
     Fault("503", REFUSES, answers(b"503 Busy", PATIENCE), "503", 503, keeps=True, streams=False),
     Fault("429", REFUSES, answers(b"429 Slow", PATIENCE), "429", 429, keeps=True, streams=False),
+    Fault("302", REFUSES, answers(b"302 There", b"Location: /x\r\n"), "302", 302, keeps=True, streams=False),
     # An answer like any other.
     Fault("400", ANSWERS, answers(b"400 Bad"), "400", 400, keeps=True, streams=False),
-    Fault("302", ANSWERS, answers(b"302 There", b"Location: /x\r\n"), "302", 302, keeps=True, streams=False),
     Fault("204 with a body", ANSWERS, has_none(b"204 None"), "204", 204, streams=False, has_body=False),
-    Fault("304 with a body", ANSWERS, has_none(b"304 Same"), "304", 304, streams=False, has_body=False),
+    Fault("304 with a body", REFUSES, has_none(b"304 Same"), "304", 304, streams=False, has_body=False),
     Fault("interim first", ANSWERS, is_good_after_interim, "200", 200, keeps=True),
     Fault("longer than its length", ANSWERS, goes_on("length", b"more"), "200", 200),
     Fault("more than its chunks", ANSWERS, goes_on("chunked", b"more"), "200", 200),

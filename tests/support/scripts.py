@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tests.support.fakes import EVENT_STREAM, Call, chunk, until
+from tests.support.fakes import ANSWER, EVENT_STREAM, Call, chunk, until
 
 Part = bytes | float | asyncio.Event | Callable[[], object]
 
@@ -60,7 +60,7 @@ def head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
     return b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", b""])
 
 
-def answer(body: bytes = b"{}", status: bytes = b"200 OK", *lines: bytes) -> bytes:
+def answer(body: bytes = ANSWER, status: bytes = b"200 OK", *lines: bytes) -> bytes:
     """A whole answer, as :meth:`Call.answer` sends it."""
     kind = b"Content-Type: application/json"
     return head(kind, b"Content-Length: %d" % len(body), *lines, status=status) + body

@@ -14,6 +14,7 @@ import pytest
 from proxy.deployments.breaker import CLOSED, DUE, OUT, TRIAL
 from tests.support.fakes import (
     DONE,
+    HELLO,
     Call,
     RawClient,
     answers,
@@ -275,18 +276,21 @@ async def test_a_trial_whose_stream_is_an_error_in_disguise_fails(provider, othe
     """Its first byte is none of a good answer yet."""
     server = await start(config(provider, other, tables=SHORT, alias="peek = true"))
     await ejected_and_due(server, provider)
-    provider.script, other.script = script, says(begun(b"data: {}\n\n", DONE) + LAST)
+    provider.script, other.script = (
+        script,
+        says(begun(HELLO, DONE) + LAST),
+    )
     asking = asyncio.ensure_future(ask(server, more=b',"stream":true'))
     if outcome != "silence":
         assert (await asking).story == f"a:{outcome}, b:200"
         assert deployment(server).breaker.ejections == 2
         assert deployment(server).row("chat", True).speed.typical_s() is None
         return
-    await until(lambda: any(c._exchange and c._exchange.peek_until for c in server.gateway.connections))
+    await until(lambda: provider.seen and exchange(server).attempt.waits_for)
     assert deployment(server).state(monotonic()) == TRIAL
     # What was silent for so long is let through: then it is an answer like any other.
     server.gateway.tick(monotonic() + 2.1)
-    assert deployment(server).state(monotonic()) == CLOSED
+    assert deployment(server).state(monotonic()) == TRIAL  # it has shown nothing yet
     for connection in server.gateway.connections:
         connection.abort()
     with pytest.raises(asyncio.IncompleteReadError):

@@ -1,4 +1,4 @@
-"""``peek = true``: a stream is held until its first event shows that it is no error in disguise."""
+"""Where another member could follow, a response is held until it shows output."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from time import monotonic
 
 import pytest
 
-from proxy.relay.exchange.states import PEEKING
+from proxy.relay.exchange.hold import OUTPUT
 from tests.support.fakes import (
     DONE,
     EVENT_STREAM,
+    HELLO,
     Call,
     RawClient,
     answers,
@@ -37,7 +38,7 @@ from tests.support.two_providers import (
 
 ERROR = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
 NAMED_ERROR = b'event: error\ndata: {"type":"overloaded"}\n\n'
-GOOD = b'data: {"choices":[]}\n\n'
+GOOD = HELLO
 STREAM = b',"stream":true'
 PEEK = "peek = true"
 
@@ -103,10 +104,10 @@ async def test_in_whatever_pieces_it_comes(provider, server, pieces, outcome):
         [chunk(GOOD)],
         [chunk(GOOD + ERROR)],
         [chunk(GOOD[:5]), chunk(GOOD[5:]), chunk(ERROR)],
-        [b"6;ext=1\r\ndata: \r\n", chunk(b'{"error":null}\n'), chunk(b"\n")],
-        [chunk(b": comment\n\n"), chunk(b"event: ping\ndata: {}\n\n")],
-        [chunk(b"data: not json at all, \"error\"\n\n")],
-        [chunk(b"data: first\n\n" + b"data: " + b"y" * 30_000 + b"\n\n" + ERROR)],
+        [b"6;ext=1\r\ndata: \r\n", chunk(b'{"choices":[{"finish_reason":"stop"}]}\n'), chunk(b"\n")],
+        [chunk(b": comment\n\n"), chunk(b"event: ping\ndata: {}\n\n"), chunk(GOOD)],
+        [chunk(b"data: not json at all, \"error\"\n\n" + GOOD)],
+        [chunk(GOOD + b"data: " + b"y" * 30_000 + b"\n\n" + ERROR)],
         [chunk(b"data: " + b"z" * 100_000), chunk(b"\n\n")],
     ],
 )  # fmt: skip
@@ -136,15 +137,15 @@ async def test_it_is_not_held_for_ever(provider, other, server, client, held):
     await client.post(body("two", STREAM))
     await sending(server)
     running = exchange(server)
-    await until(lambda: running.state == PEEKING and held in running.attempt.pending)
+    await until(lambda: running.attempt.waits_for == OUTPUT and held in running.attempt.pending)
     now = monotonic()
     server.gateway.tick(now + 1.5)
-    assert running.state == PEEKING
+    assert running.attempt.waits_for == OUTPUT
     server.gateway.tick(now + 2.1)
     await client.head()
     assert await client.reader.readexactly(len(held)) == held
     assert other.connections == 0
-    assert (running.attempt.record.first_byte_at > 0) == bool(held)
+    assert running.attempt.record.first_byte_at == 0
     server.gateway.tick(monotonic() + 121)  # from here it is an answer like any other
     rest = await client.rest() if b"half" in held else await Call(client.reader, client.writer, 0).chunks()
     assert (b"provider_broke_off" in rest) == (b"half" not in held)
@@ -170,11 +171,11 @@ async def test_an_error_where_nothing_can_follow_passes(provider, other, server)
     assert (seen["status"], seen["attempts"]) == (200, 1)
 
 
-@pytest.mark.parametrize("name", ["one", "a/m", "m"])
+@pytest.mark.parametrize("name", ["one", "a/m", "fast"])
 async def test_where_nobody_else_is_nothing_is_held(provider, other, start, name):
-    """A pool of one, a pinned name; and a pool without ``peek``."""
+    """A pool of one, a pinned name; and an alias without ``peek``."""
     provider.script = streams_in(b"1\r\n:")
-    more = f'one = {{ models = ["a/m"], {PEEK} }}'
+    more = 'one = ["a/m"]\nfast = { models = ["a/m", "b/m"], peek = false }'
     server = await start('[routing]\nstrategy = "cost"\n' + config(provider, other, more=more))
     client = await RawClient.connect(server)
     await client.post(body(name, STREAM))
@@ -182,7 +183,7 @@ async def test_where_nobody_else_is_nothing_is_held(provider, other, start, name
     assert await client.reader.readexactly(4) == b"1\r\n:"
 
 
-@pytest.mark.parametrize("lines", [b"text/event-stream\r\nContent-Encoding: gzip", b"application/json"])
+@pytest.mark.parametrize("lines", [b"text/event-stream\r\nContent-Encoding: gzip", b"application/x-ndjson"])
 async def test_what_can_not_be_read_is_not_held(provider, other, client, lines):
     provider.script = Plays(head(b"Content-Type: " + lines, b"Transfer-Encoding: chunked") + chunk(ERROR))
     await client.post(body("two", STREAM))
@@ -222,6 +223,6 @@ async def test_while_the_head_itself_is_waited_for(provider, other, server):
 async def test_an_error_of_the_head_is_no_matter_of_peeking(provider, server):
     provider.script = answers(b"{}", b"500 Oops")
     assert (await ask(server, more=STREAM)).story == "a:500, b:200"
-    provider.script = answers(b"{}", b"404 None")
+    provider.script = answers(b"{}", b"422 No")
     reply = Reply(*await ask(server, more=STREAM))
-    assert (reply.status, reply.story) == (404, "a:404")
+    assert (reply.status, reply.story) == (422, "a:422")

@@ -173,10 +173,8 @@ async def _set_alias(request: web.Request) -> web.Response:
     settings = await read_object(request, "invalid_alias")
     if settings.pop("name", name) != name:
         raise _invalid("'name' is not the one in the path; to rename, set the new and remove the old.")
-    # As rows show it: null (and a peek that is off) is what is not set.
+    # As rows show it: null is what is not set.
     settings = {key: value for key, value in settings.items() if value is not None}
-    if settings.get("peek") is False:
-        del settings["peek"]
     if holds_null(settings):
         raise _invalid("There is a null inside of a setting; the file knows none.")
     existed = name in request.app[_GATEWAY].config.aliases

@@ -178,6 +178,17 @@ _sticky = nullable(
     '"key" or "header:NAME": what keeps a caller on one side of the split.',
     pattern="^(key|header:.+)$",
 )
+_peek = nullable("boolean", "A stream is held until it shows output; null: as [routing] says.")
+_fail_on = nullable(
+    "array",
+    "Which responses are failures: statuses, classes and error codes; null: as [routing] says.",
+    items={
+        "type": ["integer", "string"],
+        "minimum": 300,
+        "maximum": 599,
+        "pattern": "^[A-Za-z0-9_.-]{1,100}$",
+    },
+)
 _hedge = nullable(
     "string",
     '"p95" or a duration: when a second member is asked while the first is silent.',
@@ -199,7 +210,8 @@ _ALIAS = object_of(
         "strategy": _strategy,
         "split": _split,
         "sticky": _sticky,
-        "peek": plain("boolean", "The first event of a stream is looked at before it is sent on."),
+        "peek": _peek,
+        "fail_on": _fail_on,
         "hedge": _hedge,
         "keepalive": _keepalive,
         "on_disconnect": _on_disconnect,
@@ -212,6 +224,7 @@ _ALIAS = object_of(
             "split": None,
             "sticky": None,
             "peek": True,
+            "fail_on": None,
             "hedge": "p95",
             "keepalive": "15s",
             "on_disconnect": None,
@@ -232,7 +245,8 @@ _ALIAS_SETTINGS = object_of(
         "strategy": _strategy,
         "split": _split,
         "sticky": _sticky,
-        "peek": nullable("boolean", "Look at the first event of a stream before it is sent on."),
+        "peek": _peek,
+        "fail_on": _fail_on,
         "hedge": _hedge,
         "keepalive": _keepalive,
         "on_disconnect": _on_disconnect,

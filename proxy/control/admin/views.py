@@ -48,10 +48,15 @@ def alias_row(alias: AliasConfig) -> dict[str, Any]:
         "split": dict(alias.split) or None,
         "sticky": alias.sticky,
         "peek": alias.peek,
+        "fail_on": None if alias.fail_on is None else [_entry(entry) for entry in alias.fail_on],
         "hedge": _duration(hedge) if isinstance(hedge, float) else hedge,
         "keepalive": None if alias.keepalive_s is None else _duration(alias.keepalive_s),
         "on_disconnect": alias.on_disconnect,
     }
+
+
+def _entry(entry: str) -> str | int:
+    return int(entry) if entry.isdigit() else entry
 
 
 def _duration(seconds: float) -> str:

@@ -7,18 +7,18 @@ and when its response may go to the client, is decided by its owner (:mod:`proxy
 from __future__ import annotations
 
 import asyncio
-import time
 from time import monotonic
 from typing import Final
 
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, is_failure
+from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record
 from proxy.errors import AttemptFailed
 from proxy.relay.exchange import failures
-from proxy.relay.exchange.charge import NOTHING, Charge, charge_of
+from proxy.relay.exchange.charge import NO_CHARGE, Charge, charge_of
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.completions import Ending
 from proxy.relay.exchange.end_policy import NO_END, begin, learn
+from proxy.relay.exchange.hold import LONGEST_S, MOST_HELD, NOTHING, OUTPUT, REASON, decide, read_head
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
@@ -29,8 +29,6 @@ from proxy.routing.pool import Pool
 from proxy.wire.framing import Body, wrap_chunk
 from proxy.wire.response import Response
 from proxy.wire.response_head import HEAD_TOO_LONG, ResponseHead
-from proxy.wire.retry_after import retry_after_s
-from proxy.wire.sse import is_error
 
 # A body so small is kept until there is a response, though nothing may follow: a failure is judged by it.
 _KEPT_BYTES: Final = 16 << 10
@@ -48,12 +46,8 @@ class AttemptOwner(Ending):
         self.client_full_at = 0.0  # since when the client takes nothing; 0: it does
         self.trace: Trace | None = None  # while traces are on: from the first attempt on
 
-    def on_head(self, attempt: Attempt, now: float) -> None:
-        """The head of a response came that is no failure."""
-        raise NotImplementedError
-
-    def on_cleared(self, attempt: Attempt, now: float) -> None:
-        """The first event of a stream is no error, or was not there in time."""
+    def commit(self, attempt: Attempt, now: float) -> None:
+        """The attempt's response goes to the client: it shows output, or is held no longer."""
         raise NotImplementedError
 
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
@@ -77,8 +71,8 @@ class Attempt(Receiver):
 
     __slots__ = (
         "answered_at", "asks_usage", "charge", "connection", "deadline_at", "deployment", "dial",
-        "doubt", "is_peeking", "is_refused", "owner", "pending", "pool", "progress_at", "provider",
-        "record", "redial_s", "redialled", "request", "response", "upstream_full_at",
+        "doubt", "has_output", "held_bytes", "owner", "pending", "pool", "progress_at", "provider",
+        "record", "redial_s", "redialled", "request", "response", "upstream_full_at", "waits_for",
     )  # fmt: skip
 
     def __init__(self, owner: AttemptOwner, deployment: Deployment, pool: Pool, now: float) -> None:
@@ -96,13 +90,15 @@ class Attempt(Receiver):
         self.answered_at = 0.0  # when the first byte of the response's body came, whatever the response
         self.progress_at = 0.0  # when the last one did
         self.upstream_full_at = 0.0  # since when the provider takes nothing; 0: it does
-        self.pending = b""  # what the client will get first: the head, and what is held to be peeked at
-        self.is_peeking = self.redialled = False
+        self.pending = b""  # what the client will get first: the head, and what is held
+        self.waits_for = NOTHING  # what it is held for
+        self.held_bytes = 0  # of it, as far as they count for max_buffered
+        self.has_output = False  # the response has shown some, or is none that is looked at for it
+        self.redialled = False
         self.redial_s = -1.0  # seconds after which a kept connection closed; below 0: none did
-        self.is_refused = False  # by a 401, whose body is awaited
-        self.doubt: Doubt | None = None  # so it was, and it may be the request's own fault
+        self.doubt: Doubt | None = None  # it was refused, and that may be the request's own fault
         self.asks_usage = False  # it was asked for in the client's place, and is taken out again
-        self.charge: Charge = NOTHING
+        self.charge: Charge = NO_CHARGE
 
     def start(self) -> None:
         """Take an idle connection, or dial."""
@@ -191,8 +187,9 @@ class Attempt(Receiver):
             self.request, self.record, connection, now, is_reset=why == "reset"
         )
         connection.transport.abort()
-        if self.is_refused:
-            self._refused(now)
+        if self.waits_for == REASON and self.response is not None:
+            if self._settle(failures.judge(self.response, self.pool.fail_on), now):
+                self.owner.break_off(self, f"broke its answer off ({why})")
         elif may_redial:
             # Nobody's fault, and no attempt: the request goes out again on a connection of its own.
             self.redialled = True
@@ -201,22 +198,22 @@ class Attempt(Receiver):
             self.request.context.counters.redials += 1
             self.dial = self.provider.pool.dial(self)
         else:
-            is_out = self.response is not None and not self.is_peeking
+            is_out = self.response is not None and not self.waits_for
             self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
 
     def _lost(self, what: str) -> None:
         """There is no more to come, and the response is not complete. ``what``: the provider did with it."""
-        if self.response is None or self.is_peeking:
+        if self.response is None or self.waits_for:
             self.fail(AttemptFailed(RESET, what, 502, "provider_bad_answer"))
         else:
             self.owner.break_off(self, what)
 
     def on_deadline(self) -> None:
-        """No response in time."""
-        if self.is_refused:  # and the rest of it is waited for in vain
-            self._refused(monotonic())
-            return
+        """No response in time, or no more of it."""
         record, now = self.record, monotonic()
+        if self.waits_for and self.response is not None:
+            self._held_too_long(self.response, now)
+            return
         what = f"did not answer within {self.deadline_at - record.asked_at:.3g} s"
         failure = AttemptFailed(TIMEOUT, what, 504, "provider_timeout")
         if failures.is_providers_time(self.request, record, self.deadline_at, self.upstream_full_at):
@@ -230,48 +227,29 @@ class Attempt(Receiver):
         self.owner.on_attempt_failed(self, failure, now)
 
     def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:
-        request = self.request
         now = self.progress_at = monotonic()
-        status = head.status
-        self.response = begin(head, body, request, self.provider, self.record.row, self.asks_usage)
-        if status >= 400 and is_failure(status) and not (status == 401 and self.provider.passthrough):
-            return self._on_failure(head, now, more)
-        self.owner.on_head(self, now)
-        if not more and not self.is_peeking:
-            self.flush()
-        return True
-
-    def _on_failure(self, head: ResponseHead, now: float, more: bool) -> bool:
-        """A failure of the provider's: something else is asked, or the client gets it as it is."""
-        status = head.status
-        if status == 401:
-            failures.log_refusal(self.provider.config, self.request.endpoint)
-            if not self.request.body.done:
-                return self._refused(now)
-            self.is_refused = True
-            self.deadline_at = min(self.deadline_at, now + failures.REFUSAL_S)
+        response = begin(head, body, self.request, self.provider, self.record.row, self.asks_usage)
+        self.response = response
+        self.waits_for, failure = read_head(self.request, self.pool, self.provider, response)
+        passes = True
+        if failure is not None:
+            passes = self.fail(failure, now)
+        elif self.waits_for:
+            idle_s = self.request.context.timeouts.idle_s
+            self.deadline_at = now + (LONGEST_S[self.waits_for] or idle_s)
             self.owner.client.wake_by(self.deadline_at)
-            return True
-        wait_s = retry_after_s(head.lines, time.time()) if status in (429, 503) else None
-        is_passed_on = self.fail(failures.bad_status(status, wait_s), now)
-        if is_passed_on and not more:
+        else:
+            self.owner.commit(self, now)
+        if passes and not more and not self.waits_for:
             self.flush()
-        return is_passed_on
-
-    def _refused(self, now: float) -> bool:
-        """A 401 is there, with its body or as much of it as was waited for: its code may say that the key is
-        the reason."""
-        self.is_refused = False
-        assert self.response is not None
-        failure = failures.refusal(self.response)
-        if not failure.is_confirmed:
-            its_mark = failures.mark(self.request, "401")
-            self.doubt = Doubt(self.deployment, self.record.row, its_mark)
-        return self.fail(failure, now)
+        return passes
 
     def fail(self, failure: AttemptFailed, now: float = 0.0) -> bool:
         """Record a failure, and have the exchange go on. True: the attempt's response is passed on."""
         now = now or monotonic()
+        if failure.is_refusal and not failure.is_confirmed:
+            its_mark = failures.mark(self.request, failure.outcome)
+            self.doubt = Doubt(self.deployment, self.record.row, its_mark, failure.outcome)
         self.record_failure(failure, now)
         return self.owner.on_attempt_failed(self, failure, now)
 
@@ -330,21 +308,15 @@ class Attempt(Receiver):
         assert response is not None
         now = self.progress_at = monotonic()
         out = response.pass_on(data)
-        if self.is_refused:
-            if body.done or response.passed_bytes > failures.REFUSAL_BYTES:
-                self._refused(now)
-            return
         if not self.answered_at:
             self.answered_at = now
-            if response.head.status < 400 and not self.is_peeking:
-                self.record.first_byte(now)
         if self.pending:
             out, self.pending = self.pending + out, b""
         if body.done and response.ends_as:
             learn(response, self.record.row)
-        if self.is_peeking:
+        if not self.has_output:
             self.pending = out
-            if self._is_held(response, now):
+            if not self._look(response, now):
                 return
             out, self.pending = self.pending, b""
         if not body.done:
@@ -360,33 +332,61 @@ class Attempt(Receiver):
         connection.release(response.head.keep_alive and self.request.body.done, now)
         self.owner.on_last(self)
 
-    def _is_held(self, response: Response, now: float) -> bool:
-        """Look at the first event of a stream: hold it further, fail over, or let it go."""
-        verdict = is_error(response.first or response.tail())  # of a large read the tail begins anywhere
-        if verdict:
-            return not self.fail(failures.error_event(), now)
-        if verdict is None and not response.body.done and not response.first:
+    def _look(self, response: Response, now: float) -> bool:
+        """See whether the response shows by now what it is. False: what is pending does not go out, as it is
+        held further, or the attempt has failed."""
+        is_decided, failure = decide(self.request, self.pool.fail_on, response, self.waits_for)
+        if is_decided:
+            return self._settle(failure, now)
+        if not self.waits_for:
             return True
-        if response.is_unfinished:
-            self._lost(NO_END)
-            return True
-        self._clear(now)
-        return False
+        context, size = self.request.context, len(self.pending)
+        context.buffered_bytes += size - self.held_bytes
+        self.held_bytes = size
+        if context.buffered_bytes <= context.max_buffered_bytes and size <= MOST_HELD[self.waits_for]:
+            return False
+        self.owner.commit(self, now)
+        return True
 
-    def _clear(self, now: float) -> None:
-        """Release what is held: only from here its first byte was that of a good response."""
+    def _settle(self, failure: AttemptFailed | None, now: float) -> bool:
+        """The response has shown what it is. False: a failure, and it is dropped."""
+        self.has_output = True
         response = self.response
-        if self.answered_at and response is not None and response.head.status < 400:
-            self.record.first_byte(self.answered_at)
-        self.owner.on_cleared(self, now)
+        assert response is not None
+        if failure is not None and not self.record.is_over:
+            if self.waits_for:
+                return self.fail(failure, now)
+            self.record_failure(failure, now)
+        elif response.head.status < 300 and not response.is_unfinished:
+            self.record.first_byte(now)
+        if self.waits_for:
+            self.owner.commit(self, now)
+        return True
 
-    def release(self) -> None:
-        """Time is up for the first event: what is held goes to the client."""
-        self._clear(monotonic())
-        self.flush()
+    def _held_too_long(self, response: Response, now: float) -> None:
+        """Nothing more comes of a response that is held."""
+        idle_s = self.request.context.timeouts.idle_s
+        if self.waits_for == REASON:
+            if self._settle(failures.judge(response, self.pool.fail_on), now):
+                self.flush()
+        elif self.waits_for == OUTPUT:
+            self.owner.commit(self, now)
+            self.flush()
+        elif now < self.progress_at + idle_s:
+            self.deadline_at = self.progress_at + idle_s
+            self.owner.client.wake_by(self.deadline_at)
+        else:
+            self.fail(AttemptFailed(TIMEOUT, f"sent nothing for {idle_s:g} s", 504, "provider_timeout"), now)
+
+    def let_go(self) -> None:
+        """Nothing of the response is held any longer."""
+        self.waits_for = NOTHING
+        self.request.context.buffered_bytes -= self.held_bytes
+        self.held_bytes = 0
 
     def drop(self) -> None:
         """Close what runs upstream, at once: nobody waits for it any longer."""
+        self.let_go()
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None

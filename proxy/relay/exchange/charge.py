@@ -51,7 +51,7 @@ _OWN_S: Final = 0.25
 _LEAST_S: Final = 0.1
 
 Charge = tuple[Usage | None, int | None]
-NOTHING: Final[Charge] = (None, None)
+NO_CHARGE: Final[Charge] = (None, None)
 
 
 class Extra(NamedTuple):
@@ -83,7 +83,7 @@ def charge_of(
     :param answered_at: when the first byte of the response's body came.
     :param is_told: the response has come so far that its usage was told, if it is told at all.
     """
-    charge = NOTHING
+    charge = NO_CHARGE
     if is_told and response is not None:
         took_s = now - answered_at
         charge = account(record, response, request.endpoint, request.learn_bytes, took_s, now, request)
@@ -110,21 +110,21 @@ def account(
     head = response.head
     record.finished(now)
     if not _is_served(head.status) or not response.is_readable:
-        return NOTHING
+        return NO_CHARGE
     tail = response.tail()
     is_stream = head.event_stream or (tail[:1] != b"{" and response.is_stream)
     if is_stream:
         if not response.body.done and not response.tells_all(
             endpoint, None if asker is None else asker.answers
         ):
-            return NOTHING  # a running total at most
+            return NO_CHARGE  # a running total at most
         usage = read_events(tail, endpoint, response.first, response.aside)
     else:
         usage = read_plain(tail, endpoint, response.aside)
         output_s = 0.0
     # No prompt has no tokens: the event that counts them was too far away, or nothing was counted.
     if usage is None or (not usage.input_tokens and (endpoint == "messages" or not usage.output_tokens)):
-        return NOTHING
+        return NO_CHARGE
     cost_nusd = price_nusd(usage, record.deployment.prices)
     usd = None if cost_nusd is None else cost_nusd * 1e-9
     row, key_id = record.row, "" if asker is None else asker.key_id
@@ -183,13 +183,13 @@ def estimated(
     :param is_async: it was asked for behind the client's back, so the provider goes on whatever happens here.
     """
     if endpoint not in HAS_TOKENS or (response is not None and not _is_served(response.head.status)):
-        return NOTHING
+        return NO_CHARGE
     seen, written = None, 0
     if response is not None:
         streamed = response.is_stream
         tail = response.tail()
         if response.is_readable and (is_error(response.first or tail) if streamed else holds_error(tail)):
-            return NOTHING  # a failure, whatever its status says
+            return NO_CHARGE  # a failure, whatever its status says
         if not response.is_readable:
             written = response.passed_bytes * _UNPACKED // _BYTES_A_TOKEN
         elif streamed:

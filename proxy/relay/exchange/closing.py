@@ -44,7 +44,7 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
             _count_hedge_charges(exchange, status)
         else:
             usage, cost_nusd = attempt.charge
-            begun_at, answered_at, pool = request.begun_at, attempt.answered_at, request.pool
+            begun_at, answered_at, pool = request.begun_at, _shown_at(attempt), request.pool
             assert pool is not None
             prefix = pool.prefixes.get((attempt.deployment, request.streamed)) or _prefix(
                 exchange, attempt, pool
@@ -80,8 +80,8 @@ def _unusual(
     if exchange.request.sent_at:
         rest["overhead_us"] = int((exchange.request.sent_at - exchange.request.settled_at) * 1e6)
     if attempt is not None:
-        if attempt.answered_at:
-            rest["ttft_ms"] = round((attempt.answered_at - begun_at) * 1000.0, 2)
+        if shown_at := _shown_at(attempt):
+            rest["ttft_ms"] = round((shown_at - begun_at) * 1000.0, 2)
         usage, cost_nusd = attempt.charge
         if usage is not None:
             tokens, nusd = usage.input_tokens + usage.output_tokens, cost_nusd or 0
@@ -140,8 +140,9 @@ def _count(exchange: ExchangeState, attempt: Attempt, prefix: CountedPrefix, sta
         counter.add(usage, cost_nusd or 0)
     if request.sent_at:
         counters.overhead.add(int((request.sent_at - request.settled_at) * 1e6))
-    if status < 400 and attempt.answered_at:
-        took, waited = hundredths(now - request.begun_at), hundredths(attempt.answered_at - request.begun_at)
+    shown_at = _shown_at(attempt)
+    if status < 400 and shown_at:
+        took, waited = hundredths(now - request.begun_at), hundredths(shown_at - request.begun_at)
         prefix.times.add(took, waited, usage)
 
 
@@ -157,6 +158,11 @@ def _count_hedge_charges(exchange: ExchangeState, status: int) -> None:
 def _count_refusal(exchange: ExchangeState, status: int) -> None:
     """A request that no attempt ended."""
     exchange.request.context.counters.used(NOBODY, _id(exchange.request.grant), status).requests += 1
+
+
+def _shown_at(attempt: Attempt) -> float:
+    """When the response showed its first output; of one that has none, its first byte; 0: it has none."""
+    return attempt.record.first_byte_at or attempt.answered_at
 
 
 def _id(grant: Grant | None) -> str:

@@ -17,6 +17,7 @@ from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.provider import Provider
 from proxy.wire.framing import Body
 from proxy.wire.header_lines import without
+from proxy.wire.lead_in import LeadIn
 from proxy.wire.response import Response
 from proxy.wire.response_head import ResponseHead
 from proxy.wire.stream_end import UNENDED, WHOLE
@@ -43,7 +44,11 @@ def begin(
     if head.event_stream and not provider.believes_framing and 200 <= status < 300 and status != 204:
         ends_as = request.endpoint if request.endpoint in WRITING else ""
     believes = row.endless >= BELIEVED_AFTER
-    return Response(head, body, minor, takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes)
+    lead_in = LeadIn(request.endpoint) if head.event_stream and status < 300 else None
+    return Response(
+        head, body, minor,
+        takes_usage_out=takes_usage_out, ends_as=ends_as, believes=believes, lead_in=lead_in,
+    )  # fmt: skip
 
 
 def learn(response: Response, row: Row) -> None:

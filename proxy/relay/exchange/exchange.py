@@ -1,7 +1,7 @@
 """One request, from its head to its last response byte: whom to ask, what the client gets, when it is over.
 
-    HOLDING ──choice──► TRYING ──response's head──► ANSWERING ──end──► DONE
-    (body gathers        │  ▲ └──► PEEKING ──►┘  (committed: finished, or cut)
+    HOLDING ──choice──► TRYING ──output──► ANSWERING ──end──► DONE
+    (body gathers        │  ▲              (committed: finished, or cut)
      until the model     └──┘ the next attempt
      is known)
 
@@ -30,6 +30,7 @@ from proxy.relay.exchange.end_policy import last_bytes
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.failures import settle_doubts
 from proxy.relay.exchange.hedge import plan_hedge
+from proxy.relay.exchange.hold import is_unstreamed
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.response_headers import failure_lines, limits_left, response_lines
 from proxy.relay.exchange.states import after_failure, step
@@ -42,7 +43,6 @@ from proxy.routing.pool import Pool
 from proxy.routing.strategy import choose
 from proxy.wire.json_body import stream_of
 from proxy.wire.model_scanner import duplicate_model
-from proxy.wire.sse import PEEK_S
 from proxy.wire.stream_end import WHOLE
 
 log = logging.getLogger("tokenhub.request")
@@ -154,6 +154,8 @@ class Exchange(ExchangeState):
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
         chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
         request, hedged_attempt, following = self.request, self.hedged_attempt, None
+        if failure.is_of_size:
+            chain.too_small = max(chain.too_small, attempt.deployment.context_window or 0)
         if (
             hedged_attempt is None
             and request.can_retry
@@ -223,22 +225,12 @@ class Exchange(ExchangeState):
         was_sent = self.was_sent()
         self.request.context.completions.note(close(self, status, now, others), was_sent)
 
-    def on_head(self, attempt: Attempt, now: float) -> None:
-        """The head of a response that is no failure: it is the client's, or looked at first."""
+    def commit(self, attempt: Attempt, now: float) -> None:
         if self.hedged_attempt is not None:
             self._close_loser(self.hedged_attempt if attempt is self.attempt else self.attempt, now)
             self.attempt, self.hedged_attempt = attempt, None
-        alias = attempt.pool.alias
-        response = attempt.response
-        assert response is not None
-        if alias is None or not alias.peek or not self.request.can_retry or not response.is_readable_stream:
-            self.state = step(self.state, states.HEAD)
-            self._commit(attempt, now)
-            return
-        self.state = step(self.state, states.DOUBT)
-        attempt.is_peeking = True
-        self.peek_until = now + PEEK_S
-        self.client.wake_by(self.peek_until)
+        self.state = step(self.state, states.COMMIT)
+        self._commit(attempt, now)
 
     def _close_loser(self, loser: Attempt | None, now: float) -> None:
         """The slower one of a hedge is closed at once, so that no tokens are generated for nobody."""
@@ -246,14 +238,10 @@ class Exchange(ExchangeState):
         self._leave(loser, now)
         self._note(self.chain, loser, "hedged", "was slower than another", now)
 
-    def on_cleared(self, attempt: Attempt, now: float) -> None:
-        self.state = step(self.state, states.CLEARED)
-        self._commit(attempt, now)
-
     def _commit(self, attempt: Attempt, now: float) -> None:
         """From here the response is this attempt's, whatever happens."""
         self._forget()
-        attempt.is_peeking = False
+        attempt.let_go()
         response = self.response = attempt.response
         assert response is not None
         # With the request not yet complete (an early answer) neither connection can be used again.
@@ -274,7 +262,8 @@ class Exchange(ExchangeState):
         assert attempt is not None and response is not None
         now = attempt.progress_at
         try:
-            if not attempt.record.is_over:  # what was blamed on the provider costs nothing
+            # What was blamed on the provider costs nothing, but for an answer that came.
+            if not attempt.record.is_over or is_unstreamed(self.request, response.head):
                 attempt.charge_at(now, True)
         finally:  # whatever fails, the request is over
             line = close(self, response.head.status, now, 1)

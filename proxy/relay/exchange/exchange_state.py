@@ -25,7 +25,7 @@ class ExchangeState(AttemptOwner):
 
     __slots__ = (
         "attempt", "chain", "hedge_charges", "hedge_timer", "hedged_attempt", "kept_alive_at",
-        "peek_until", "response", "state",
+        "response", "state",
     )  # fmt: skip
 
     def __init__(self, request: Request, client: Client) -> None:
@@ -37,7 +37,7 @@ class ExchangeState(AttemptOwner):
         self.hedge_charges: Sequence[Extra] = ()  # charges beside the response's
         self.response: Response | None = None  # what the client gets, from the commit point on
         self.hedge_timer: asyncio.TimerHandle | None = None
-        self.kept_alive_at = self.peek_until = 0.0
+        self.kept_alive_at = 0.0
 
     def try_at(
         self, deployment: Deployment, pool: Pool, now: float, hedged_attempt: Attempt | None = None

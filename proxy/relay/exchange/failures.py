@@ -12,13 +12,16 @@ from typing import Final
 from proxy.config.settings import ProviderConfig
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, confirm
-from proxy.deployments.strikes import mark_of, names_account
+from proxy.deployments.strikes import mark_of, names_account, says_gone
 from proxy.endpoints import CLASSES, MAKING
 from proxy.errors import AttemptFailed
 from proxy.relay.exchange.context import Context
 from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.connection import ProviderConnection
+from proxy.routing.fail_on import CONTEXT_LENGTH, FailOn
 from proxy.routing.failover import Doubt
+from proxy.wire.error_body import MOST_BYTES as ERROR_BYTES
+from proxy.wire.error_body import error_words
 from proxy.wire.header_lines import CREDENTIAL_HEADERS
 from proxy.wire.response import Response
 from proxy.wire.response_head import HEAD_TOO_LONG
@@ -29,9 +32,14 @@ log = logging.getLogger("tokenhub.provider")
 _TIRED_OF_WAITING: Final = frozenset((RESET, "408"))
 REFUSED: Final = "refused the gateway's key"
 _KEY_HEADERS: Final = {"bearer": "Authorization: Bearer", "x-api-key": "x-api-key", "api-key": "api-key"}
-# Limits on waiting for the body of a refusal, which may say why: seconds, and bytes.
-REFUSAL_S: Final = 1.0
-REFUSAL_BYTES: Final = 16 << 10
+# Why an operator's side is refused, most often.
+_CAUSES: Final = {
+    "400": "is the model gone?",
+    "402": "is the account's balance used up?",
+    "403": "may the account use this model, and from here?",
+    "410": "is the model gone?",
+    "not-a-stream": "can it stream?",
+}
 # A later attempt gets what is left of the chain's time. With less than this share of first_byte, its time-out
 # says nothing of the provider.
 _FAIR_SHARE: Final = 0.9
@@ -40,27 +48,38 @@ _UNSENT_S: Final = 1.0
 
 
 def bad_status(status: int, wait_s: float | None) -> AttemptFailed:
-    """A response with a status that is a failure of the provider's.
+    """A response with a status that is a failure of the provider's, whatever it says.
 
     :param wait_s: seconds the provider wants to be left alone.
     """
     failure = AttemptFailed(str(status), f"answered {status}", 502, "provider_failed")
     failure.has_response = True
+    failure.is_refusal = status < 400
     failure.wait_s = wait_s
     return failure
 
 
-def error_event() -> AttemptFailed:
-    """A stream that begins with an error."""
-    failure = AttemptFailed("error", "sent an error as its first event", 502, "provider_failed")
-    failure.has_response = True
-    return failure
-
-
-def refusal(response: Response) -> AttemptFailed:
-    """A 401, with as much of its body as was waited for: its code may say that the key is the reason."""
-    failure = AttemptFailed("401", REFUSED, 502, "provider_auth_failed")
-    failure.is_confirmed = response.is_readable and names_account(response.tail())
+def judge(response: Response, fail_on: FailOn) -> AttemptFailed | None:
+    """The failure that an error is, with as much of its body as was waited for; None: it is an answer to what
+    the client sent."""
+    status = response.head.status
+    words = error_words(response.tail()[:ERROR_BYTES]) if response.is_readable else frozenset()
+    if not fail_on.is_failure(status, words):
+        return None
+    if status == 401:
+        failure = AttemptFailed("401", REFUSED, 502, "provider_auth_failed")
+    else:
+        code = min(
+            (word for word in words if word in fail_on.words or says_gone(frozenset((word,)))), default=""
+        )
+        failure = AttemptFailed(
+            str(status), f"answered {status}{f' ({code})' if code else ''}", 502, "provider_failed"
+        )
+        failure.has_response = True
+        failure.is_of_size = status != 403 and CONTEXT_LENGTH in words
+    failure.is_refusal = not failure.is_of_size
+    failure.is_confirmed = names_account(words)
+    failure.is_gone = status != 401 and says_gone(words)
     return failure
 
 
@@ -71,14 +90,31 @@ def record_failure(request: Request, record: Record, failure: AttemptFailed, now
     """
     context, deployment = request.context, record.deployment
     outcome, what = failure.outcome, failure.what
-    log.warning("%s: provider %s %s", request.request_id.decode(), deployment.provider.name, what)
+    hint = _hint(request, deployment.provider, failure)
+    log.warning("%s: provider %s %s%s", request.request_id.decode(), deployment.provider.name, what, hint)
     context.counters.failed(deployment.labels, outcome)
+    if failure.is_of_size:
+        record.finished(now)
+        return
     if outcome in _TIRED_OF_WAITING and not request.body.done:
         record.left(now)
         return
     its_mark = mark(request, outcome, is_by_key=what.find(HEAD_TOO_LONG) >= 0)
-    ejected = record.failed(now, outcome, context.rng, failure.wait_s, what, its_mark, failure.is_confirmed)
+    ejected = record.failed(
+        now, outcome, context.rng, failure.wait_s, what, its_mark,
+        failure.is_confirmed, failure.is_refusal, failure.is_gone,
+    )  # fmt: skip
     _log_ejection(context, ejected, deployment, what, now)
+
+
+def _hint(request: Request, provider: ProviderConfig, failure: AttemptFailed) -> str:
+    """What to look at first, for the log: empty where there is nothing to be said."""
+    if failure.outcome == "401" or not (
+        failure.is_refusal or failure.outcome in ("web-page", "not-a-stream")
+    ):
+        return ""
+    cause = _CAUSES.get(failure.outcome, "is base_url or upstream right?")
+    return f" to POST {provider.base_url}{request.path.decode('latin-1')}: {cause}"
 
 
 def log_refusal(config: ProviderConfig, endpoint: str) -> None:
@@ -95,9 +131,10 @@ def log_refusal(config: ProviderConfig, endpoint: str) -> None:
 
 def settle_doubts(context: Context, doubts: list[Doubt], now: float) -> None:
     """Confirm refusals of a request that another deployment has served since: they were about the key."""
-    for deployment, row, its_mark in doubts:
-        ejected = confirm(deployment, row, its_mark, now, context.rng.random())
-        _log_ejection(context, ejected, deployment, REFUSED, now)
+    for deployment, row, its_mark, outcome in doubts:
+        ejected = confirm(deployment, row, its_mark, now, context.rng.random(), outcome)
+        what = REFUSED if outcome == "401" else f"answered {outcome}"
+        _log_ejection(context, ejected, deployment, what, now)
 
 
 def run_out(request: Request, record: Record, what: str, now: float) -> None:

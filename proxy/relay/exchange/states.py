@@ -7,10 +7,9 @@ from typing import Final
 # States of an exchange.
 HOLDING: Final = 0
 TRYING: Final = 1
-PEEKING: Final = 2
-ANSWERING: Final = 3
-DONE: Final = 4
-STATES: Final = ("holding", "trying", "peeking", "answering", "done")
+ANSWERING: Final = 2
+DONE: Final = 3
+STATES: Final = ("holding", "trying", "answering", "done")
 # Events. Those of a failed attempt say what can follow it: see after_failure().
 CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked: it is tried
 NOBODY: Final = 1  # there is no member to send it to: the client is told so
@@ -18,16 +17,14 @@ RETRY: Final = 2  # an attempt failed; another member is there, and is tried
 HEDGE_RUNS: Final = 3  # an attempt failed; the other of a hedge is under way, and waited for
 PASS_ON: Final = 4  # an attempt failed with a response, and nothing can follow: that is passed on
 LAST_FAILED: Final = 5  # it failed without one, or not as the first; nothing can follow, the client is told
-HEDGE_DUE: Final = 6  # no first byte for too long: a second member is asked
-HEAD: Final = 7  # the head of a response that is no failure: the client gets it
-DOUBT: Final = 8  # the same, of a stream whose first event is to be seen before
-CLEARED: Final = 9  # that event is no error, or was not there in time: the client gets it
-END: Final = 10  # the response is complete
-BROKEN: Final = 11  # the provider broke the response off: so is the client's
-LEFT: Final = 12  # the client left, or was told that its request is wrong: nothing goes on for it
+HEDGE_DUE: Final = 6  # no output for too long: a second member is asked
+COMMIT: Final = 7  # a response shows output, or is held no longer: the client gets it
+END: Final = 8  # the response is complete
+BROKEN: Final = 9  # the provider broke the response off: so is the client's
+LEFT: Final = 10  # the client left, or was told that its request is wrong: nothing goes on for it
 EVENTS: Final = (
-    "chosen", "nobody", "retry", "hedge runs", "pass on", "last failed", "hedge due", "head", "doubt",
-    "cleared",    "end", "broken", "left",
+    "chosen", "nobody", "retry", "hedge runs", "pass on", "last failed", "hedge due", "commit", "end",
+    "broken", "left",
 )  # fmt: skip
 # (state, event) -> next state. What is missing can't happen; what is done is said beside the events.
 TABLE: Final[dict[tuple[int, int], int]] = {
@@ -39,14 +36,8 @@ TABLE: Final[dict[tuple[int, int], int]] = {
     (TRYING, PASS_ON): ANSWERING,
     (TRYING, LAST_FAILED): DONE,
     (TRYING, HEDGE_DUE): TRYING,
-    (TRYING, HEAD): ANSWERING,
-    (TRYING, DOUBT): PEEKING,
+    (TRYING, COMMIT): ANSWERING,
     (TRYING, LEFT): DONE,
-    (PEEKING, CLEARED): ANSWERING,
-    (PEEKING, PASS_ON): ANSWERING,
-    (PEEKING, RETRY): TRYING,
-    (PEEKING, LAST_FAILED): DONE,
-    (PEEKING, LEFT): DONE,
     (ANSWERING, END): DONE,
     (ANSWERING, BROKEN): DONE,
     (ANSWERING, LEFT): DONE,

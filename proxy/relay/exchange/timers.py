@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
-from proxy.relay.exchange.states import PEEKING, TRYING
+from proxy.relay.exchange.states import ANSWERING, TRYING
 from proxy.wire.response import KEEP_ALIVE_EVENT
 
 _NEVER: Final = float("inf")
@@ -46,11 +46,6 @@ def look_at(exchange: ExchangeState, now: float) -> float:
         return _NEVER
     if exchange.response is not None:
         return _answering(exchange, attempt, now)
-    if exchange.state == PEEKING:
-        if now < exchange.peek_until:
-            return exchange.peek_until
-        attempt.release()
-        return now + exchange.request.context.timeouts.idle_s
     if exchange.state == TRYING:
         for running in (exchange.hedged_attempt, attempt):  # in the order they began
             if running is not None:
@@ -61,11 +56,12 @@ def look_at(exchange: ExchangeState, now: float) -> float:
             for running in (exchange.attempt, exchange.hedged_attempt)
             if running is not None
         )
-    return _NEVER
+    # What was held may have gone out: from here its own limits count.
+    return now + exchange.request.context.timeouts.idle_s if exchange.state == ANSWERING else _NEVER
 
 
 def _trying(exchange: ExchangeState, attempt: Attempt, now: float) -> None:
-    if not exchange.request.body.done:
+    if attempt.response is None and not exchange.request.body.done:
         # The provider can't be late before it has the whole request; but it has to take it.
         attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.request.first_byte_s
     if now >= attempt.deadline_at:

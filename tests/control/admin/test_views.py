@@ -30,7 +30,9 @@ hedge = "250ms"
 keepalive = "2m"
 """
 CONFIG = parse(TEXT)
-NONE = dict.fromkeys(("strategy", "split", "sticky", "hedge", "keepalive", "on_disconnect")) | {"peek": False}
+NONE = dict.fromkeys(
+    ("strategy", "split", "sticky", "peek", "fail_on", "hedge", "keepalive", "on_disconnect")
+)
 
 
 def test_routes_of_which_one_that_is_out_says_until_when():

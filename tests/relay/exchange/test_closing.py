@@ -13,6 +13,7 @@ import pytest
 
 from proxy.relay.exchange.charge import USUAL_PACE
 from tests.support.fakes import (
+    HELLO,
     Call,
     RawClient,
     ScriptedProvider,
@@ -30,7 +31,7 @@ USAGE = {
     "prompt_tokens_details": {"cached_tokens": 10}, "completion_tokens_details": {"reasoning_tokens": 20},
 }  # fmt: skip
 ANSWER = json.dumps({"usage": USAGE}).encode()
-EVENTS = [b'data: {"choices":[]}\n\n', b"data: %b\n\n" % ANSWER, b"data: [DONE]\n\n"]
+EVENTS = [HELLO, b"data: %b\n\n" % ANSWER, b"data: [DONE]\n\n"]
 NUSD = 40 * 1000 + 60 * 2000
 STREAM = b'{"model":"mock/m","stream":true}'
 BOTH = b'{"model":"both"}'

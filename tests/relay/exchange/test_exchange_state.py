@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.relay.exchange.attempt import AttemptOwner
-from proxy.relay.exchange.charge import NOTHING
+from proxy.relay.exchange.charge import NO_CHARGE
 from proxy.relay.exchange.completions import Ending
 from proxy.relay.exchange.exchange import Exchange
 from proxy.relay.exchange.exchange_state import ExchangeState
@@ -25,8 +25,8 @@ def test_the_exchange_has_all_calls():
 @pytest.mark.parametrize(
     ("is_over", "charge", "asks"),
     [
-        (True, NOTHING, False),  # a failure, which costs nothing
-        (False, NOTHING, True),
+        (True, NO_CHARGE, False),  # a failure, which costs nothing
+        (False, NO_CHARGE, True),
         (True, (Usage(1, 0, 0, 1), 5), True),
     ],
 )

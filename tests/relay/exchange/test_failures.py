@@ -10,6 +10,7 @@ import pytest
 
 from proxy.control.steps import done
 from proxy.deployments.breaker import CLOSED, OUT
+from proxy.relay.exchange.hold import REASON
 from proxy.routing.retry_budget import FLOOR
 from tests.support.fakes import Call, RawClient, Script, answers, chunk, hangs, until
 from tests.support.keys import bearer, key_of, table_of
@@ -228,7 +229,7 @@ async def test_it_is_out_within_two_minutes_with_one(provider, other, server, ca
     """The clock is the breaker's: it forgets that the last strike was just now."""
     late = Plays(
         b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(CODED[:20]),
-        lambda: exchange(server).attempt.is_refused,
+        lambda: exchange(server).attempt.waits_for == REASON,
         chunk(CODED[20:]) + LAST,
         then="closes",
     )
@@ -297,7 +298,7 @@ async def test_a_refusals_body_is_not_waited_for_without_end(provider, other, se
         await call.request()
         encoded = b"Content-Encoding: br\r\n" if ending == "encoded" else b""
         await call.send(b"HTTP/1.1 401 No\r\n%bTransfer-Encoding: chunked\r\n\r\n" % encoded + chunk(b"x"))
-        await until(lambda: exchange(server).attempt.is_refused)
+        await until(lambda: exchange(server).attempt.waits_for == REASON)
         if ending == "silence":
             now = monotonic()
             assert exchange(server).attempt.deadline_at < now + 1.1
@@ -332,7 +333,7 @@ async def test_a_refusal_before_the_request_is_complete_is_not_waited_for(provid
 async def test_a_client_may_leave_while_a_refusal_is_read(provider, server, client):
     provider.script = Plays(b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\n")
     await client.post(body("a/m"))
-    await until(lambda: provider.seen and exchange(server).attempt.is_refused)
+    await until(lambda: provider.seen and exchange(server).attempt.waits_for == REASON)
     client.close()
     await until(lambda: not server.gateway.connections)
     assert rows(server)[0]["status"] == 499
@@ -435,7 +436,7 @@ async def test_a_close_behind_the_last_event_is_no_failure(provider, other, star
 
     async def script(call: Call) -> None:
         await call.request()
-        await call.stream(b'data: {"type":"response.created"}\n\n', end=False)
+        await call.stream(b'data: {"type":"response.output_text.delta","delta":"hi"}\n\n', end=False)
         for at in range(0, len(last), 3000):
             await call.send(chunk(last[at : at + 3000]))
         await go.wait()

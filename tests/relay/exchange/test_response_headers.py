@@ -10,7 +10,7 @@ from tests.support.fakes import Call, answers
 from tests.support.keys import SECRET, bearer, key_of, table_of
 from tests.support.two_providers import ask, close_idle, config
 
-OK = answers(b"{}")
+OK = answers()
 FAILS = answers(b"{}", b"500 Oops")
 KEY = bearer(SECRET).decode().strip()
 

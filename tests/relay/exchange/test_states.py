@@ -11,20 +11,18 @@ from proxy.relay.exchange.states import EVENTS, STATES, TABLE, after_failure, st
 
 # What the contract asks for, written out again in words. A dash: it can't happen.
 EXPECTED = """
-            holding     trying      peeking     answering   done
-chosen      trying      -           -           -           -
-nobody      done        -           -           -           -
-retry       -           trying      trying      -           -
-hedge-runs  -           trying      -           -           -
-pass-on     -           answering   answering   -           -
-last-failed -           done        done        -           -
-hedge-due   -           trying      -           -           -
-head        -           answering   -           -           -
-doubt       -           peeking     -           -           -
-cleared     -           -           answering   -           -
-end         -           -           -           done        -
-broken      -           -           -           done        -
-left        done        done        done        done        done
+            holding     trying      answering   done
+chosen      trying      -           -           -
+nobody      done        -           -           -
+retry       -           trying      -           -
+hedge-runs  -           trying      -           -
+pass-on     -           answering   -           -
+last-failed -           done        -           -
+hedge-due   -           trying      -           -
+commit      -           answering   -           -
+end         -           -           done        -
+broken      -           -           done        -
+left        done        done        done        done
 """
 
 
@@ -80,7 +78,7 @@ def test_behind_the_commit_point_no_other_provider_is_asked():
     asks = {states.CHOSEN, states.RETRY, states.HEDGE_DUE}
     assert not {event for state, event in TABLE if state in (states.ANSWERING, states.DONE)} & asks
     commits = {event for (_, event), after in TABLE.items() if after == states.ANSWERING}
-    assert commits == {states.HEAD, states.CLEARED, states.PASS_ON}
+    assert commits == {states.COMMIT, states.PASS_ON}
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.config.settings import TimeoutsConfig
-from proxy.relay.exchange.states import ANSWERING, DONE, HOLDING, PEEKING, TRYING
+from proxy.relay.exchange.states import ANSWERING, DONE, HOLDING, TRYING
 from proxy.relay.exchange.timers import PATIENCE, SLOWEST_BYTES_PER_S, body_due, look_at
 
 NEVER = float("inf")
@@ -28,7 +28,7 @@ class Exchange:
         self.request = SimpleNamespace(
             body=body, first_byte_s=60.0, context=context, begun_at=facts.pop("begun_at", 0.0)
         )
-        self.client_full_at = self.kept_alive_at = self.peek_until = 0.0
+        self.client_full_at = self.kept_alive_at = 0.0
         self.client = SimpleNamespace(
             cut=lambda gently: self.did.append(("cut", gently)), send=self.did.append
         )
@@ -49,6 +49,7 @@ class Attempt:
         self.exchange = exchange
         self.deadline_at = deadline_at
         self.upstream_full_at = self.progress_at = 0.0
+        self.response = None
         self.pool = SimpleNamespace(keepalive_s=0.0)
         self.then = {"state": DONE}
         self.__dict__.update(facts)
@@ -56,9 +57,6 @@ class Attempt:
     def on_deadline(self) -> None:
         self.exchange.did.append(self)
         self.exchange.__dict__.update(self.then)
-
-    def release(self) -> None:
-        self.exchange.did.append("released")
 
 
 def trying(**facts: Any) -> tuple[Exchange, Attempt]:
@@ -124,15 +122,6 @@ def test_a_request_on_its_way_is_not_late_but_has_to_be_taken():
     assert exchange.did == []
     assert look_at(exchange, 560.0) == NEVER
     assert exchange.did == [attempt]
-
-
-def test_a_first_event_is_waited_for_and_then_let_go():
-    exchange = Exchange(PEEKING, peek_until=12.0)
-    exchange.attempt = Attempt(exchange, 11.0)  # the head has come: its limit is past
-    assert look_at(exchange, 11.9) == 12.0
-    assert exchange.did == []
-    assert look_at(exchange, 12.0) == 132.0
-    assert exchange.did == ["released"]
 
 
 def test_a_silent_answer():
