@@ -452,7 +452,7 @@ def sending() -> Callable[[], object]:
     wire = Wire()
     data = body_of(PINNED, first=False)
     connection = wire.ask(with_length(SDK_HEAD, data), data)
-    attempt = connection.attempt
+    attempt = connection.receiver
     assert attempt is not None
     transport = next(t for t in wire.transports if t.protocol is connection)
 

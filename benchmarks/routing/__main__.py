@@ -27,7 +27,7 @@ if __name__ == "__main__":  # the folder was started: its modules are a package'
 
 from routing.bars import verdicts
 from routing.cells import FACTORIES, Task, load, run_all
-from routing.report import bar_table, tables
+from routing.report import bar_table, set_table, tables
 
 SEEDS, QUICK_SEEDS = 8, 2
 QUICK_REQUESTS = 7000  # cells above are left out of a quick run
@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--scenario", default="", help="names, with commas between")
+    parser.add_argument("--half", choices=("tuned", "held-out"), help="only scenarios of that half")
     parser.add_argument("--policy", default="", help="names, with commas between; the oracle always runs")
     parser.add_argument("--seeds", type=int, help=f"default {SEEDS}")
     parser.add_argument("--first-seed", type=int, default=1, help="default 1; others were never tuned on")
@@ -57,6 +58,8 @@ def plan(args: argparse.Namespace) -> list[Task]:
     """The cells that were asked for."""
     known = load(args.scenarios)
     names = args.scenario.split(",") if args.scenario else list(known)
+    if args.half and not args.scenario:
+        names = [name for name in names if known[name].half == args.half]
     policies = tuple(args.policy.split(",")) if args.policy else ()
     every = {policy.name for of_strategy in FACTORIES.values() for policy in of_strategy}
     for kind, asked, allowed in (("scenario", names, set(known)), ("policy", policies, every)):
@@ -85,6 +88,7 @@ def main() -> int:
     results = run_all(plan(args), max(1, args.jobs))
     found = verdicts(results)
     print(tables(results))
+    print(set_table(results))
     print(bar_table(found))
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     if args.json:

@@ -1,8 +1,10 @@
 """What others do, and the oracle. Written from the papers and systems named here, with none of their code.
 
-All learn from good first bytes, and from a time-out as an answer that took that long. Refusals (500, 429)
-teach them nothing, and none ejects a member or heeds ``Retry-After``: in those systems health is another
-part's business. Ties are drawn at random. Each replica has its own object.
+All learn from good first bytes (from whole answers, where these count), and from a time-out as an answer that
+took that long. All eject as Envoy does (outlier detection's ``consecutive_5xx``: five failures in a row, 30 s
+times the ejections so far) and heed ``Retry-After``, with nobody left they fail open, and a failed request
+goes on to another member. A 200 without output is a success to them. Ties are drawn at random. Each replica
+has its own object.
 """
 
 from __future__ import annotations
@@ -19,24 +21,32 @@ from routing.world import Spent, World
 
 # A request as everybody imagines it before the first: a page of prompt, a short answer.
 _TYPICAL_INPUT, _TYPICAL_OUTPUT = 1000.0, 300.0
+# Envoy's defaults: failures in a row, seconds of the first ejection, the most.
+_EJECT_AFTER, _EJECT_S, _EJECT_MAX_S = 5, 30.0, 300.0
 
 
 class Baseline:
-    """Random, and what the others share: books of who is awaited and who is in flight."""
+    """Random, and what the others share: books of who is awaited, in flight, and out."""
 
     name = "random"
+    sees_output = False
 
     def __init__(self, trace: Trace, world: World, replica: int) -> None:
         self.count = len(trace.members)
         self.rng = Random(f"{self.name}/{trace.seed}/{replica}")
         self.awaiting = [0] * self.count
         self.in_flight = [0] * self.count
+        self._is_whole = trace.strategy == "throughput"
+        self._out_until = [0.0] * self.count
+        self._failures = [0] * self.count  # in a row
+        self._ejections = [0] * self.count
 
     def pick(self, request: Request, now: float) -> int | None:
         tried = request.tried
         left = [index for index in range(self.count) if index not in tried]
         if not left:
             return None
+        left = [index for index in left if self._out_until[index] <= now] or left
         return left[0] if len(left) == 1 else self.among(left, now)
 
     def among(self, left: Sequence[int], now: float) -> int:
@@ -57,16 +67,45 @@ class Baseline:
 
     def first_byte(self, attempt: Attempt, now: float) -> None:
         self.awaiting[attempt.member] -= 1
-        self.learn(attempt.member, now - attempt.begun_s, now)
+        self._failures[attempt.member] = 0
+        if not self._is_whole:
+            self.learn(attempt.member, now - attempt.begun_s, now)
 
     def finished(self, attempt: Attempt, spent: Spent, now: float) -> None:
-        self.in_flight[attempt.member] -= 1
+        member = attempt.member
+        self.in_flight[member] -= 1
+        self._ejections[member] = 0
+        if self._is_whole:
+            self.learn(member, now - attempt.begun_s, now)
 
     def failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
-        self.awaiting[attempt.member] -= 1
-        self.in_flight[attempt.member] -= 1
+        member = attempt.member
+        self.in_flight[member] -= 1
+        if kind != "reset":
+            self.awaiting[member] -= 1
+        if kind == "empty":
+            self.learn(member, now - attempt.begun_s, now)
+            self._failures[member] = 0
+            return
         if kind == "timeout":
-            self.learn(attempt.member, TIMEOUT_S, now)
+            self.learn(member, TIMEOUT_S, now)
+        if retry_after_s is not None:
+            self._out_until[member] = max(self._out_until[member], now + retry_after_s)
+            return
+        self._failures[member] += 1
+        if self._failures[member] >= _EJECT_AFTER:
+            self._failures[member] = 0
+            self._ejections[member] += 1
+            self._out_until[member] = now + min(_EJECT_S * self._ejections[member], _EJECT_MAX_S)
+
+    def left(self, attempt: Attempt, now: float) -> None:
+        raise AssertionError("none of these hedges")
+
+    def progressed(self, attempt: Attempt, tokens: float, now: float) -> None:
+        pass
+
+    def hedge_s(self, attempt: Attempt, now: float) -> float | None:
+        return None
 
     def repriced(self, prices: list[tuple[float, float, float]], now: float) -> None:
         pass
@@ -161,6 +200,61 @@ class PeakEwma(Baseline):
         self._stamps[member] = now
 
 
+class PeakEwmaAll(PeakEwma):
+    """The same over all members, with a time constant of ten minutes."""
+
+    name = "peak-ewma-all"
+    TAU_S = 600.0
+
+    def among(self, left: Sequence[int], now: float) -> int:
+        return self.lowest(left, [self._load(index, now) for index in left])
+
+
+class EwmaRandom(Baseline):
+    """The simplest bandit: the lowest average of about 60 s, and 3 % of the requests anywhere."""
+
+    name = "ewma-random"
+    TAU_S, SHARE = 60.0, 0.03
+
+    def __init__(self, trace: Trace, world: World, replica: int) -> None:
+        super().__init__(trace, world, replica)
+        self._means = [0.0] * self.count
+        self._stamps = [0.0] * self.count
+
+    def among(self, left: Sequence[int], now: float) -> int:
+        if self.rng.random() < self.SHARE:
+            return super().among(left, now)
+        return self.lowest(left, [self._means[index] for index in left])
+
+    def learn(self, member: int, seconds: float, now: float) -> None:
+        keep = exp((self._stamps[member] - now) / self.TAU_S) if self._means[member] else 0.0
+        # One sample a second or so has to count for something, however soon it follows.
+        keep = min(keep, 0.95)
+        self._means[member] = self._means[member] * keep + seconds * (1.0 - keep)
+        self._stamps[member] = now
+
+
+class LastTen(PlainMean):
+    """Lowest mean of the last ten, and 3 % of the requests anywhere, or it would never look again."""
+
+    name = "last-ten"
+    COUNT, SHARE = 10, 0.03
+
+    def __init__(self, trace: Trace, world: World, replica: int) -> None:
+        super().__init__(trace, world, replica)
+        self._latest: list[deque[float]] = [deque(maxlen=self.COUNT) for _ in range(self.count)]
+
+    def among(self, left: Sequence[int], now: float) -> int:
+        if self.rng.random() < self.SHARE:
+            return Baseline.among(self, left, now)
+        return super().among(left, now)
+
+    def learn(self, member: int, seconds: float, now: float) -> None:
+        latest = self._latest[member]
+        latest.append(seconds)
+        self._sums[member], self._counts[member] = sum(latest), len(latest)
+
+
 class Prequal(Baseline):
     """Prequal's hot-cold lexicographic rule.
 
@@ -232,6 +326,7 @@ class Oracle(Baseline):
     """See :meth:`routing.world.World.best`."""
 
     name = "oracle"
+    sees_output = True
 
     def __init__(self, trace: Trace, world: World, replica: int) -> None:
         super().__init__(trace, world, replica)
@@ -241,4 +336,6 @@ class Oracle(Baseline):
         return self._world.best(request.number, now, request.tried)
 
 
-LATENCY_BASELINES = (Baseline, RoundRobin, LeastOutstanding, PlainMean, PeakEwma, Prequal)
+LATENCY_BASELINES = (
+    Baseline, RoundRobin, LeastOutstanding, PlainMean, LastTen, EwmaRandom, PeakEwma, PeakEwmaAll, Prequal,
+)  # fmt: skip

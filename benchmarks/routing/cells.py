@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 from routing.baselines import LATENCY_BASELINES, Baseline, CheapestList, Oracle
 from routing.engine import Engine, Factory
+from routing.families import FAMILIES
 from routing.measures import ORACLE, CellResult, measure
 from routing.ours import Ours
 from routing.scenarios import SCENARIOS
 from routing.trace import Scenario, build
 
+_TIMED: list[type[Baseline] | type[Ours]] = [Oracle, *LATENCY_BASELINES, Ours]
 FACTORIES: dict[str, list[type[Baseline] | type[Ours]]] = {
-    "latency": [Oracle, *LATENCY_BASELINES, Ours],
+    "latency": _TIMED,
+    "throughput": _TIMED,
+    "availability": _TIMED,
     "cost": [Oracle, *LATENCY_BASELINES, CheapestList, Ours],
 }
 
@@ -34,7 +38,7 @@ class Task(NamedTuple):
 @cache
 def load(file: str | None) -> dict[str, Scenario]:
     """The scenarios by name: ours, or those of a file."""
-    found = SCENARIOS if file is None else runpy.run_path(file)["SCENARIOS"]
+    found = [*SCENARIOS, *FAMILIES] if file is None else runpy.run_path(file)["SCENARIOS"]
     return {scenario.name: scenario for scenario in found}
 
 
@@ -51,7 +55,7 @@ def work(task: Task) -> CellResult:
         trace = build(scenario, scenario.cells[task.cell], seed)
         for name, factory in factories.items():
             runs[name].append(Engine(trace, factory).run())
-    return measure(scenario.name, runs)
+    return measure(scenario.name, runs, scenario.half)
 
 
 def run_all(tasks: list[Task], jobs: int) -> list[CellResult]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from math import sqrt
+from math import exp, log, sqrt
 from statistics import fmean, stdev
 
 from routing.engine import Run
@@ -43,6 +43,7 @@ class Figures:
     regret: float = 0.0
     spread: float = 0.0
     failed: int = 0
+    p99_s: float = 0.0
     requests: int = 0
     attempts: float = 0.0
     best_share: float = 0.0
@@ -69,6 +70,7 @@ class CellResult:
     fault: tuple[float, float] | None
     seeds: int
     figures: dict[str, Figures]
+    half: str = "tuned"
 
     def best_baseline(self) -> tuple[str, Figures] | None:
         """The baseline with the lowest mean."""
@@ -76,7 +78,7 @@ class CellResult:
         return min(others, key=lambda item: item[1].mean) if others else None
 
 
-def measure(scenario: str, runs: dict[str, list[Run]]) -> CellResult:
+def measure(scenario: str, runs: dict[str, list[Run]], half: str = "tuned") -> CellResult:
     """The figures of a cell; ``runs`` by policy, one per seed, the oracle among them."""
     trace = runs[ORACLE][0].trace
     figures = {name: _figures(of_policy, trace.strategy) for name, of_policy in runs.items()}
@@ -93,14 +95,25 @@ def measure(scenario: str, runs: dict[str, list[Run]]) -> CellResult:
             _fault_figures(mine, picks[name], picks[ORACLE], of_policy, trace.cell)
         if trace.plan.settled_s is not None:
             mine.swing = _swing(of_policy, trace.plan.settled_s)
+    plan, seeds_run = trace.plan, len(runs[ORACLE])
     return CellResult(
-        scenario, trace.strategy, trace.cell, trace.plan.watched, trace.plan.fault, len(runs[ORACLE]), figures
+        scenario, trace.strategy, trace.cell, plan.watched, plan.fault, seeds_run, figures, half
     )
+
+
+def over_set(regrets: list[float]) -> float:
+    """The regret over a set of cells: the geometric mean of (1 + regret), less 1."""
+    return exp(fmean(log(1.0 + regret) for regret in regrets)) - 1.0
 
 
 def _values(run: Run, strategy: str) -> list[float]:
     """By request. A failed one has a time but no cost: nobody charges for it."""
-    return list(run.time_s if strategy == "latency" else run.usd)
+    if strategy != "cost":
+        return list(run.time_s)
+    worth = run.trace.second_usd
+    if not worth:
+        return list(run.usd)
+    return [usd + worth * seconds for usd, seconds in zip(run.usd, run.time_s, strict=True)]
 
 
 def _mean(run: Run, strategy: str) -> float:
@@ -112,6 +125,8 @@ def _figures(runs: list[Run], strategy: str) -> Figures:
     result = Figures(mean=sum(sum(_values(run, strategy)) for run in runs) / requests, requests=requests)
     result.failed = sum(sum(run.is_failed) for run in runs)
     result.attempts = sum(sum(run.attempts) for run in runs) / requests
+    times = sorted(seconds for run in runs for seconds in run.time_s)
+    result.p99_s = times[int(0.99 * len(times))]
     hits = sum(a == b for run in runs for a, b in zip(run.first, run.best, strict=True))
     result.best_share = hits / requests
     width_s = runs[0].trace.cell.end_s / BINS

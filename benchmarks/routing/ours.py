@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from proxy.config.parse import parse
+from proxy.config.settings import STRATEGIES
 from proxy.deployments.deployment import Deployment
+from proxy.deployments.escape import escape_s
 from proxy.deployments.record import CONNECT, TIMEOUT, Record
 from proxy.routing.catalog import Catalog
 from proxy.routing.strategy import Facts, choose
@@ -13,6 +15,9 @@ from proxy.usage.tokens import Usage
 from routing.engine import Attempt, Request
 from routing.trace import Trace
 from routing.world import Spent, World
+
+# Of a stream of chat: an event a token.
+_BYTES_PER_TOKEN = 180.0
 
 
 def _toml(trace: Trace, prices: list[tuple[float, float, float]]) -> str:
@@ -30,7 +35,8 @@ def _toml(trace: Trace, prices: list[tuple[float, float, float]]) -> str:
             'capabilities = ["chat"]',
         ]
     names = ", ".join(f'"{member.name}/model"' for member in trace.members)
-    lines += ["[aliases]", f'pool = {{ models = [{names}], strategy = "{trace.strategy}" }}']
+    strategy = trace.strategy if trace.strategy in STRATEGIES else "latency"
+    lines += ["[aliases]", f'pool = {{ models = [{names}], strategy = "{strategy}" }}']
     return "\n".join(lines)
 
 
@@ -38,6 +44,7 @@ class Ours:
     """A replica: its own catalog, so its own tables, breakers and cool-downs."""
 
     name = "tokenhub"
+    sees_output = True  # the relay holds a stream until its first output
 
     def __init__(self, trace: Trace, world: World, replica: int) -> None:
         self._trace = trace
@@ -61,7 +68,8 @@ class Ours:
         return None if chosen is None else self._members.index(chosen)
 
     def begun(self, attempt: Attempt, now: float) -> None:
-        attempt.handle = Record(self._members[attempt.member], "chat", True, now)
+        size = attempt.request.body_bytes
+        attempt.handle = Record(self._members[attempt.member], "chat", True, now, prompt_bytes=size)
 
     def first_byte(self, attempt: Attempt, now: float) -> None:
         attempt.handle.first_byte(now)
@@ -70,9 +78,20 @@ class Ours:
         record: Record = attempt.handle
         record.finished(now)
         usage = Usage(spent.input_tokens, spent.cached_tokens, 0, spent.output_tokens, 0, False)
-        record.row.charged(now, attempt.request.body_bytes, usage, spent.usd, now - record.first_byte_at)
+        stream_s = now - record.first_byte_at
+        size = int(_BYTES_PER_TOKEN * spent.output_tokens)
+        record.row.charged(now, attempt.request.body_bytes, usage, spent.usd, stream_s, passed_bytes=size)
 
     def failed(self, attempt: Attempt, kind: str, retry_after_s: float | None, now: float) -> None:
         # Each request of a trace is another one, as those of real traffic are: its number is its mark.
         mark = 0 if kind in (CONNECT, TIMEOUT) else (attempt.request.number + 1) << 26 | 1
-        attempt.handle.failed(now, kind, self._rng, retry_after_s, mark=mark)
+        attempt.handle.failed(now, "error" if kind == "empty" else kind, self._rng, retry_after_s, mark=mark)
+
+    def left(self, attempt: Attempt, now: float) -> None:
+        attempt.handle.left(now)
+
+    def progressed(self, attempt: Attempt, tokens: float, now: float) -> None:
+        attempt.handle.progressed(now, int(_BYTES_PER_TOKEN * tokens))
+
+    def hedge_s(self, attempt: Attempt, now: float) -> float | None:
+        return escape_s(attempt.handle.row, attempt.request.body_bytes, self._pool.streamed_rows)

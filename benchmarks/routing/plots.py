@@ -25,6 +25,9 @@ _COLOURS = {
     "least-out": "#bcbd22",
     "mean": "#1f77b4",
     "peak-ewma": "#2ca02c",
+    "peak-ewma-all": "#98df8a",
+    "ewma-random": "#17becf",
+    "last-ten": "#aec7e8",
     "prequal": "#9467bd",
     "cheapest-list": "#ff7f0e",
 }
@@ -57,7 +60,7 @@ def _shown(result: CellResult) -> list[str]:
 
 def _picture(result: CellResult, path: Path) -> None:
     figure, (upper, lower) = plt.subplots(2, 1, sharex=True, figsize=(8.0, 5.2), layout="constrained")
-    scale = 1.0 if result.strategy == "latency" else 1e3
+    scale = 1.0 if result.strategy != "cost" else 1e3
     width_s = result.cell.end_s / BINS
     times = [(index + 0.5) * width_s for index in range(BINS)]
     for name in _shown(result):
@@ -70,8 +73,8 @@ def _picture(result: CellResult, path: Path) -> None:
     upper.set_title(f"{result.scenario}: {result.cell.rate:g} requests/s, {replicas}, {result.seeds} seeds")
     upper.set_ylabel(f"first picks at “{result.watched}”, %")
     upper.set_ylim(-4.0, 104.0)
-    lower.set_ylabel("mean first byte, s" if result.strategy == "latency" else "mean cost, USD per 1000")
-    if result.strategy == "latency":
+    lower.set_ylabel("mean time, s" if result.strategy != "cost" else "mean cost, USD per 1000")
+    if result.strategy != "cost":
         lower.set_yscale("log")
         # Most pictures span less than a decade.
         lower.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))

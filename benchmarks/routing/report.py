@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from routing.bars import Verdict
-from routing.measures import CellResult, Figures
+from routing.bars import OURS, Verdict
+from routing.measures import ORACLE, CellResult, Figures, over_set
 
 _HEAD = (
-    "| policy | mean | regret | failed | attempts | at best | asked in fault | leaves | returns | swing |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| policy | mean | regret | p99 | failed | attempts | at best | asked in fault "
+    "| leaves | returns | swing |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -26,11 +27,12 @@ def tables(results: list[CellResult]) -> str:
 
 
 def _row(name: str, f: Figures, strategy: str) -> str:
-    mean = f"{f.mean:.3f} s" if strategy == "latency" else f"{1e3 * f.mean:.4f} mUSD"
+    mean = f"{f.mean:.3f} s" if strategy != "cost" else f"{1e3 * f.mean:.4f} mUSD"
     cells = [
         name,
         mean,
         f"{100 * f.regret:.1f} ± {100 * f.spread:.1f} %",
+        f"{f.p99_s:.1f} s",
         str(f.failed),
         f"{f.attempts:.3f}",
         f"{100 * f.best_share:.0f} %",
@@ -44,6 +46,23 @@ def _row(name: str, f: Figures, strategy: str) -> str:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} s"
+
+
+def set_table(results: list[CellResult]) -> str:
+    """Regret over the sets: a half, or all cells of it that have a fault."""
+    names = list(dict.fromkeys(name for result in results for name in result.figures if name != ORACLE))
+    rows = ["## Sets\n", f"| half | cells | {' | '.join(names)} | best of each cell |"]
+    rows.append("|---|--:|" + "--:|" * (len(names) + 1))
+    for half in ("tuned", "held-out"):
+        cells = [result for result in results if result.half == half and OURS in result.figures]
+        if not cells:
+            continue
+        own = [[result.figures[name].regret for result in cells if name in result.figures] for name in names]
+        shown = [f"{over_set(regrets):.1%}" if regrets else "" for regrets in own]
+        best = [found[1].regret for result in cells if (found := result.best_baseline()) is not None]
+        shown.append(f"{over_set(best):.1%}" if best else "")
+        rows.append(f"| {half} | {len(cells)} | {' | '.join(shown)} |")
+    return "\n".join([*rows, ""])
 
 
 def bar_table(found: list[Verdict]) -> str:

@@ -23,15 +23,15 @@ _PARTS_FAST = (60.0, 120.0, 180.0)
 _SETTLED_S = 0.25  # of the run
 
 
-def _jitter(rng: Random) -> float:
+def jitter(rng: Random) -> float:
     return JITTER ** rng.uniform(-1.0, 1.0)
 
 
-def _hosted(rng: Random, *, sigma: float = 0.5, **medians_s: float) -> dict[str, Member]:
-    return {name: Member(name, median * _jitter(rng), sigma) for name, median in medians_s.items()}
+def hosted(rng: Random, *, sigma: float = 0.5, **medians_s: float) -> dict[str, Member]:
+    return {name: Member(name, median * jitter(rng), sigma) for name, median in medians_s.items()}
 
 
-def _with(member: Member, **changes: object) -> Member:
+def with_changes(member: Member, **changes: object) -> Member:
     return Member(**{**member.__dict__, **changes})
 
 
@@ -42,14 +42,14 @@ def _fault_cell(rate: float, replicas: int) -> Cell:
 def _fault(cell: Cell, rng: Random, **behaviour: float) -> Plan:
     """Three hosted members; the best one misbehaves for a while."""
     before, during, _ = _PARTS.get(cell.rate, _PARTS_FAST)
-    members = _hosted(rng, best=0.35, second=0.55, third=0.9)
+    members = hosted(rng, best=0.35, second=0.55, third=0.9)
     phases = (Phase(before, **behaviour), Phase(before + during))
-    members["best"] = _with(members["best"], phases=phases)
+    members["best"] = with_changes(members["best"], phases=phases)
     return Plan(tuple(members.values()), "best", fault=(before, before + during))
 
 
 def steady(cell: Cell, rng: Random) -> Plan:
-    members = _hosted(rng, best=0.35, second=0.5, third=0.8, fourth=1.2)
+    members = hosted(rng, best=0.35, second=0.5, third=0.8, fourth=1.2)
     return Plan(tuple(members.values()), "best", settled_s=_SETTLED_S * cell.end_s)
 
 
@@ -60,8 +60,8 @@ def alike(cell: Cell, rng: Random) -> Plan:
 
 
 def tails(cell: Cell, rng: Random) -> Plan:
-    members = _hosted(rng, sigma=1.1, best=0.4, second=0.7, third=1.0)
-    tailed = [_with(member, outlier_rate=0.01) for member in members.values()]
+    members = hosted(rng, sigma=1.1, best=0.4, second=0.7, third=1.0)
+    tailed = [with_changes(member, outlier_rate=0.01) for member in members.values()]
     return Plan(tuple(tailed), "best", settled_s=_SETTLED_S * cell.end_s)
 
 
@@ -71,12 +71,12 @@ def drift(cell: Cell, rng: Random) -> Plan:
     memory_s = min(1200.0, cell.end_s / 5.0)
     keep = exp(-step_s / memory_s)
     members = []
-    for member in _hosted(rng, best=0.45, second=0.55, third=0.65).values():
+    for member in hosted(rng, best=0.45, second=0.55, third=0.65).values():
         level, phases = rng.gauss(0.0, deviation), []
         for step in range(720):
             phases.append(Phase(step * step_s, slow=exp(level)))
             level = keep * level + sqrt(1.0 - keep * keep) * rng.gauss(0.0, deviation)
-        members.append(_with(member, phases=tuple(phases)))
+        members.append(with_changes(member, phases=tuple(phases)))
     return Plan(tuple(members), "best")
 
 
@@ -100,52 +100,52 @@ def flaky(cell: Cell, rng: Random) -> Plan:
 def improves(cell: Cell, rng: Random) -> Plan:
     """The slowest member becomes the fastest and stays so; "fault" names the time before."""
     before, during, _ = _PARTS.get(cell.rate, _PARTS_FAST)
-    members = _hosted(rng, first=0.5, second=0.7, riser=1.2)
-    members["riser"] = _with(members["riser"], phases=(Phase(before + during, slow=0.2),))
+    members = hosted(rng, first=0.5, second=0.7, riser=1.2)
+    members["riser"] = with_changes(members["riser"], phases=(Phase(before + during, slow=0.2),))
     return Plan(tuple(members.values()), "riser", fault=(0.0, before + during))
 
 
 def limit(cell: Cell, rng: Random) -> Plan:
     """The best one takes 40 % of the traffic, averaged over ten seconds."""
-    members = _hosted(rng, best=0.35, second=0.55, third=0.9)
+    members = hosted(rng, best=0.35, second=0.55, third=0.9)
     allowed = Limit(0.4 * cell.rate, max(1.0, 4.0 * cell.rate))
-    members["best"] = _with(members["best"], limit=allowed)
+    members["best"] = with_changes(members["best"], limit=allowed)
     return Plan(tuple(members.values()), "best", settled_s=_SETTLED_S * cell.end_s)
 
 
 def saturating(cell: Cell, rng: Random) -> Plan:
     """Three servers of one's own at three quarters of what they can take together; no one can take all."""
-    members = _hosted(rng, best=0.3, second=0.4, third=0.6)
+    members = hosted(rng, best=0.3, second=0.4, third=0.6)
     for name, slots in (("best", 2.9), ("second", 2.5), ("third", 2.0)):
         server = Server(max(1, round(slots * cell.rate)), slow_when_full=1.0)
-        members[name] = _with(members[name], server=server)
+        members[name] = with_changes(members[name], server=server)
     return Plan(tuple(members.values()), "best", settled_s=_SETTLED_S * cell.end_s)
 
 
 def small_local(cell: Cell, rng: Random) -> Plan:
     """A quick server of one's own that can take a quarter of the traffic, beside two hosted models."""
-    members = _hosted(rng, local=0.15, hosted=0.5, slower=0.8)
+    members = hosted(rng, local=0.15, hosted=0.5, slower=0.8)
     server = Server(max(1, round(1.0 * cell.rate)), slow_when_full=0.5)
-    members["local"] = _with(members["local"], server=server, stream_s=3.2)
+    members["local"] = with_changes(members["local"], server=server, stream_s=3.2)
     return Plan(tuple(members.values()), "local", settled_s=_SETTLED_S * cell.end_s)
 
 
 def cold(cell: Cell, rng: Random) -> Plan:
     """Nothing is known, and the first half second brings four seconds' worth of requests, or twenty."""
-    members = _hosted(rng, best=0.4, second=0.8, third=1.5, fourth=3.0)
+    members = hosted(rng, best=0.4, second=0.8, third=1.5, fourth=3.0)
     return Plan(tuple(members.values()), "best", burst=max(20, int(4.0 * cell.rate)))
 
 
 def price(cell: Cell, rng: Random) -> Plan:
     """After a third of the time the cheapest is three times dearer, after two the dearest costs a tenth."""
     third_s = cell.end_s / 3.0
-    cheap = Member("cheap", 0.5 * _jitter(rng), input_usd=0.5, cached_usd=0.25, output_usd=1.5)
+    cheap = Member("cheap", 0.5 * jitter(rng), input_usd=0.5, cached_usd=0.25, output_usd=1.5)
     caching = Member(
-        "caching", 0.6 * _jitter(rng), input_usd=0.8, cached_usd=0.08, output_usd=2.0, cached_share=0.4
+        "caching", 0.6 * jitter(rng), input_usd=0.8, cached_usd=0.08, output_usd=2.0, cached_share=0.4
     )
-    dear = Member("dear", 0.7 * _jitter(rng), input_usd=2.5, cached_usd=1.25, output_usd=10.0)
-    cheap = _with(cheap, phases=(Phase(third_s, price=3.0),))
-    dear = _with(dear, phases=(Phase(2.0 * third_s, price=0.1),))
+    dear = Member("dear", 0.7 * jitter(rng), input_usd=2.5, cached_usd=1.25, output_usd=10.0)
+    cheap = with_changes(cheap, phases=(Phase(third_s, price=3.0),))
+    dear = with_changes(dear, phases=(Phase(2.0 * third_s, price=0.1),))
     return Plan((cheap, caching, dear), "cheap", fault=(third_s, cell.end_s))
 
 
@@ -155,11 +155,11 @@ def verbose(cell: Cell, rng: Random) -> Plan:
     For long prompts it is the cheapest all the same, so the right choice differs by request.
     """
     wordy = Member(
-        "wordy", 0.5 * _jitter(rng), input_usd=0.4, cached_usd=0.2, output_usd=1.2,
+        "wordy", 0.5 * jitter(rng), input_usd=0.4, cached_usd=0.2, output_usd=1.2,
         tokens_per_byte=0.3, output_tokens=1000.0,
     )  # fmt: skip
-    terse = Member("terse", 0.5 * _jitter(rng), input_usd=0.6, cached_usd=0.3, output_usd=2.4)
-    dear = Member("dear", 0.4 * _jitter(rng), input_usd=1.0, cached_usd=0.5, output_usd=4.0)
+    terse = Member("terse", 0.5 * jitter(rng), input_usd=0.6, cached_usd=0.3, output_usd=2.4)
+    dear = Member("dear", 0.4 * jitter(rng), input_usd=1.0, cached_usd=0.5, output_usd=4.0)
     return Plan((wordy, terse, dear), "wordy")
 
 

@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 TIMEOUT_S = 60.0
 MAX_ATTEMPTS = 3
+# A stream whose head has come is waited for this long, and nothing follows it (unless it was hedged before).
+MUTE_S = 120.0
 # Medians are moved by up to this factor per seed, so that nothing can be tuned to their exact values.
 JITTER = 1.08
 # Spread of what one request is like, the same at all members: prompt size and length of the answer.
@@ -39,6 +41,11 @@ class Phase(NamedTuple):
     :param error_rate: share of attempts that end in ``error_s`` with a 500.
     :param hang_rate: share of attempts that get no byte until the time-out.
     :param price: factor on the list prices; every policy is told when it changes.
+    :param empty_rate: share of attempts that end in ``error_s`` with a 200 and no output.
+    :param mute_rate: share of attempts whose head comes at once, and nothing else until ``MUTE_S``.
+    :param break_rate: share of answers that break off after their first output: no failover heals that.
+    :param pace: factor on the tokens a second.
+    :param from_bytes: only prompts at least so large meet the faults and the slowness.
 
     What befalls an attempt is decided when it begins: one that began before an outage still succeeds.
     """
@@ -49,15 +56,25 @@ class Phase(NamedTuple):
     error_s: float = 0.02
     hang_rate: float = 0.0
     price: float = 1.0
+    empty_rate: float = 0.0
+    mute_rate: float = 0.0
+    break_rate: float = 0.0
+    pace: float = 1.0
+    from_bytes: int = 0
 
 
 class Limit(NamedTuple):
-    """A token bucket over all replicas: ``per_s`` requests, ``burst`` at once, else 429 in ``error_s``."""
+    """A bucket over all replicas: ``per_s`` requests, ``burst`` at once, else 429 in ``error_s``.
+
+    :param of_tokens: the bucket holds prompt tokens, and a request takes as many as it has.
+    :param retry_after_s: None: the 429 says nothing of it.
+    """
 
     per_s: float
     burst: float
-    retry_after_s: float = 5.0
+    retry_after_s: float | None = 5.0
     error_s: float = 0.05
+    of_tokens: bool = False
 
 
 class Server(NamedTuple):
@@ -75,7 +92,10 @@ class Server(NamedTuple):
 class Member:
     """A deployment. First-byte times are log-normal around ``median_s``; so is the rest of the stream.
 
-    Prices are USD per million tokens; ``output_tokens`` is a median, like ``stream_s``.
+    ``s_per_kb`` adds to the median for each kilobyte of the prompt that is not cached. With ``tokens_per_s``
+    the stream takes what its output tokens take, else ``stream_s``. Of prompts longer than
+    ``cached_from_bytes`` nine tenths are cached. Prices are USD per million tokens; ``output_tokens`` is a
+    median, like ``stream_s``.
     """
 
     name: str
@@ -94,6 +114,9 @@ class Member:
     cached_share: float = 0.0  # at most 0.5
     output_tokens: float = 250.0
     output_sigma: float = 0.4
+    s_per_kb: float = 0.0
+    tokens_per_s: float = 0.0
+    cached_from_bytes: int = 1 << 30
 
 
 class Cell(NamedTuple):
@@ -116,6 +139,8 @@ class Plan(NamedTuple):
     :param burst: so many requests come within the first half second, besides the others.
     :param settled_s: from then on (and until the fault) nothing changes, so shares should not swing either;
         None where something always changes.
+    :param prompts: median and sigma of the prompts' bytes.
+    :param gap_spread: standard deviation of the gaps between arrivals over their mean; 1: Poisson.
     """
 
     members: tuple[Member, ...]
@@ -123,12 +148,17 @@ class Plan(NamedTuple):
     fault: tuple[float, float] | None = None
     burst: int = 0
     settled_s: float | None = None
+    prompts: tuple[float, float] = (BODY_MEDIAN_BYTES, BODY_SIGMA)
+    gap_spread: float = 1.0
 
 
 class Scenario(NamedTuple):
     """``plan(cell, rng)`` says what happens; ``rng`` is seeded, and new for each seed.
 
-    :param strategy: ``latency`` (the figure is seconds to the first byte) or ``cost`` (USD a request).
+    :param strategy: ``latency`` and ``availability`` (the figure is seconds to the first byte),
+        ``throughput`` (to the last) or ``cost`` (USD a request).
+    :param second_usd: with ``cost``: what a second of waiting for the first byte is worth besides.
+    :param half: ``tuned``: strategies are tuned on it; ``held-out``: it is only looked at, at the end.
     """
 
     name: str
@@ -136,6 +166,8 @@ class Scenario(NamedTuple):
     cells: tuple[Cell, ...]
     strategy: str = "latency"
     about: str = ""
+    half: str = "tuned"
+    second_usd: float = 0.0
 
 
 class Luck(NamedTuple):
@@ -154,6 +186,7 @@ class Trace:
 
     seed: int
     strategy: str
+    second_usd: float
     cell: Cell
     plan: Plan
     arrivals_s: array[float]
@@ -180,33 +213,41 @@ def build(scenario: Scenario, cell: Cell, seed: int) -> Trace:
     rng.shuffle(members)
     plan = plan._replace(members=tuple(members))
     rng = Random(f"{key}/requests")
-    arrivals = _arrivals(cell, plan.burst, rng)
+    arrivals = _arrivals(cell, plan, rng)
     count = len(arrivals)
     return Trace(
         seed=seed,
         strategy=scenario.strategy,
+        second_usd=scenario.second_usd,
         cell=cell,
         plan=plan,
         arrivals_s=arrivals,
         replicas=array("i", [rng.randrange(cell.replicas) for _ in range(count)]),
-        body_bytes=array("i", [_body_bytes(rng) for _ in range(count)]),
+        body_bytes=array("i", [_body_bytes(rng, *plan.prompts) for _ in range(count)]),
         lengths=array("d", [rng.gauss(0.0, 1.0) for _ in range(count)]),
         luck=tuple(_luck(Random(f"{key}/member/{member.name}"), count) for member in members),
     )
 
 
-def _arrivals(cell: Cell, burst: int, rng: Random) -> array[float]:
-    """A Poisson stream, and the burst of the first half second."""
-    times = [0.5 * rng.random() for _ in range(burst)]
-    now = rng.expovariate(cell.rate)
+def _arrivals(cell: Cell, plan: Plan, rng: Random) -> array[float]:
+    """A renewal process (Poisson's, where the gaps spread as much as their mean), and the first burst."""
+    times = [0.5 * rng.random() for _ in range(plan.burst)]
+    shape = plan.gap_spread**-2.0
+
+    def gap_s() -> float:
+        return (
+            rng.expovariate(cell.rate) if shape == 1.0 else rng.gammavariate(shape, 1.0 / shape / cell.rate)
+        )
+
+    now = gap_s()
     while now < cell.end_s:
         times.append(now)
-        now += rng.expovariate(cell.rate)
+        now += gap_s()
     return array("d", sorted(times))
 
 
-def _body_bytes(rng: Random) -> int:
-    return max(200, min(400_000, int(BODY_MEDIAN_BYTES * rng.lognormvariate(0.0, BODY_SIGMA))))
+def _body_bytes(rng: Random, median_bytes: float, sigma: float) -> int:
+    return max(200, min(400_000, int(median_bytes * rng.lognormvariate(0.0, sigma))))
 
 
 def _luck(rng: Random, count: int) -> Luck:

@@ -9,7 +9,7 @@ from collections import deque
 from math import exp, inf, sqrt
 from typing import NamedTuple
 
-from routing.trace import LENGTH_SIGMA, TIMEOUT_S, Phase, Trace
+from routing.trace import LENGTH_SIGMA, MUTE_S, TIMEOUT_S, Member, Phase, Trace
 
 _HEALTHY = Phase(0.0)
 # How much the oracle heeds the queueing it adds for others; see World._good_s.
@@ -45,11 +45,13 @@ class World:
         self._changes.reverse()
         self.next_change_s = self._changes[-1][0] if self._changes else inf
         self.has_load = any(member.limit or member.server for member in self.members)
-        self._draw_means = [
-            exp(0.5 * m.sigma**2) * (1.0 + m.outlier_rate * (m.outlier_factor - 1.0)) * m.median_s
-            for m in self.members
+        self._has_sizes = any(
+            member.s_per_kb or any(phase.from_bytes for phase in member.phases) for member in self.members
+        )
+        self._draw_factors = [
+            exp(0.5 * m.sigma**2) * (1.0 + m.outlier_rate * (m.outlier_factor - 1.0)) for m in self.members
         ]
-        self._stream_means = [m.stream_s * exp(0.5 * LENGTH_SIGMA**2) for m in self.members]
+        self._stream_means = [self._mean_stream_s(m) for m in self.members]
         self._best_known: int | None = None
 
     def advance(self, now: float) -> bool:
@@ -73,25 +75,49 @@ class World:
 
     # --- what happens to an attempt ---
 
-    def admits(self, index: int, now: float) -> bool:
+    def admits(self, index: int, number: int, now: float) -> bool:
         """Whether the member's limit of rate leaves room; takes it if so."""
-        if self._tokens_at(index, now) < 1.0:
+        needed = self._needed(index, number)
+        if self._tokens_at(index, now) < needed:
             return False
-        self._tokens[index] -= 1.0
+        self._tokens[index] -= needed
         return True
 
-    def fault(self, index: int, number: int) -> str | None:
-        """ "hang", "error" or None (healthy): what befalls request ``number`` at the member now."""
+    def _needed(self, index: int, number: int) -> float:
+        member = self.members[index]
+        if member.limit is None or not member.limit.of_tokens:
+            return 1.0
+        return min(self.trace.body_bytes[number] * member.tokens_per_byte, member.limit.burst)
+
+    def _phase(self, index: int, number: int) -> Phase:
+        """The phase as this request meets it."""
         phase = self.phases[index]
+        return phase if self.trace.body_bytes[number] >= phase.from_bytes else _HEALTHY
+
+    def fault(self, index: int, number: int) -> str | None:
+        """ "hang", "mute", "error", "empty", "break" or None (healthy): what befalls the request now."""
+        phase = self._phase(index, number)
         u = self.trace.luck[index].fault[number]
-        if u < phase.hang_rate:
-            return "hang"
-        return "error" if u < phase.hang_rate + phase.error_rate else None
+        for kind, rate in (
+            ("hang", phase.hang_rate), ("mute", phase.mute_rate), ("error", phase.error_rate),
+            ("empty", phase.empty_rate), ("break", phase.break_rate),
+        ):  # fmt: skip
+            if u < rate:
+                return kind
+            u -= rate
+        return None
+
+    def _median_s(self, index: int, number: int) -> float:
+        """The median time to the first byte for this prompt."""
+        member = self.members[index]
+        body_bytes = self.trace.body_bytes[number]
+        fresh_bytes = 0.1 * body_bytes if body_bytes > member.cached_from_bytes else body_bytes
+        return (member.median_s + member.s_per_kb * 1e-3 * fresh_bytes) * self._phase(index, number).slow
 
     def first_byte_s(self, index: int, number: int) -> float:
         """Seconds from the start of the work to the first byte. The attempt counts as running already."""
         member, luck = self.members[index], self.trace.luck[index]
-        seconds = member.median_s * self.phases[index].slow * exp(member.sigma * luck.first_byte[number])
+        seconds = self._median_s(index, number) * exp(member.sigma * luck.first_byte[number])
         if luck.outlier[number] < member.outlier_rate:
             seconds *= member.outlier_factor
         if member.server:
@@ -100,7 +126,24 @@ class World:
 
     def stream_s(self, index: int, number: int) -> float:
         """Seconds from the first byte to the last."""
-        return self.members[index].stream_s * exp(LENGTH_SIGMA * self.trace.lengths[number])
+        member = self.members[index]
+        if member.tokens_per_s:
+            return self._output_tokens(index, number) / (
+                member.tokens_per_s * self._phase(index, number).pace
+            )
+        return member.stream_s * exp(LENGTH_SIGMA * self.trace.lengths[number])
+
+    def _output_tokens(self, index: int, number: int) -> int:
+        member = self.members[index]
+        spread = LENGTH_SIGMA * self.trace.lengths[number]
+        spread += member.output_sigma * self.trace.luck[index].output[number]
+        return max(1, int(member.output_tokens * exp(spread)))
+
+    def _mean_stream_s(self, member: Member, pace: float = 1.0) -> float:
+        if member.tokens_per_s:
+            tokens = member.output_tokens * exp(0.5 * (LENGTH_SIGMA**2 + member.output_sigma**2))
+            return tokens / (member.tokens_per_s * pace)
+        return member.stream_s * exp(0.5 * LENGTH_SIGMA**2)
 
     def spent(self, index: int, number: int) -> Spent:
         """What the answer takes, at the prices of now."""
@@ -108,8 +151,9 @@ class World:
         factor = self.phases[index].price
         inputs = max(1, int(self.trace.body_bytes[number] * member.tokens_per_byte))
         cached = int(inputs * 2.0 * member.cached_share * luck.cached[number])
-        spread = LENGTH_SIGMA * self.trace.lengths[number] + member.output_sigma * luck.output[number]
-        outputs = max(1, int(member.output_tokens * exp(spread)))
+        if self.trace.body_bytes[number] > member.cached_from_bytes:
+            cached = int(0.9 * inputs)
+        outputs = self._output_tokens(index, number)
         usd = (
             (inputs - cached) * member.input_usd + cached * member.cached_usd + outputs * member.output_usd
         ) * (factor * 1e-6)
@@ -126,33 +170,44 @@ class World:
         if not left:
             return None
         if self.trace.strategy == "cost":
-            return min(left, key=lambda index: self.expected_usd(index, number))
-        if self.has_load or tried:
-            return self._best_time(left, now)
+            worth = self.trace.second_usd
+            times = self._times(left, number, now) if worth else [0.0] * len(left)
+            prices = [self.expected_usd(index, number) for index in left]
+            values = [usd + worth * seconds for usd, seconds in zip(prices, times, strict=True)]
+            return left[values.index(min(values))]
+        if self.has_load or tried or self._has_sizes:
+            return self._best_time(left, number, now)
         if self._best_known is None:
-            self._best_known = self._best_time(left, now)
+            self._best_known = self._best_time(left, number, now)
         return self._best_known
 
-    def _best_time(self, left: list[int], now: float) -> int:
-        """With failover: one that fails costs its failing and then the best of the others."""
-        good_s = {index: self._good_s(index) for index in left}
-        values = []
-        for index in left:
-            phase, member = self.phases[index], self.members[index]
-            others = [good_s[other] for other in left if other != index]
-            next_s = min(others) if others else TIMEOUT_S
-            if member.limit and self._tokens_at(index, now) < 1.0:
-                values.append(member.limit.error_s + next_s)
-                continue
-            bad, hung = phase.error_rate, phase.hang_rate
-            values.append(
-                (1.0 - bad - hung) * good_s[index]
-                + bad * (phase.error_s + next_s)
-                + hung * (TIMEOUT_S + next_s)
-            )
+    def _best_time(self, left: list[int], number: int, now: float) -> int:
+        values = self._times(left, number, now)
         return left[values.index(min(values))]
 
-    def _good_s(self, index: int) -> float:
+    def _times(self, left: list[int], number: int, now: float) -> list[float]:
+        """With failover: one that fails costs its failing and then the best of the others. No hedging."""
+        good_s = {index: self._good_s(index, number) for index in left}
+        values = []
+        for index in left:
+            phase, member = self._phase(index, number), self.members[index]
+            others = [good_s[other] for other in left if other != index]
+            next_s = min(others) if others else TIMEOUT_S
+            if member.limit and self._tokens_at(index, now) < self._needed(index, number):
+                values.append(member.limit.error_s + next_s)
+                continue
+            bad, hung, mute = phase.error_rate + phase.empty_rate, phase.hang_rate, phase.mute_rate
+            broken = phase.break_rate
+            values.append(
+                (1.0 - bad - hung - mute - broken) * good_s[index]
+                + bad * (phase.error_s + next_s)
+                + hung * (TIMEOUT_S + next_s)
+                + mute * MUTE_S
+                + broken * TIMEOUT_S
+            )
+        return values
+
+    def _good_s(self, index: int, number: int) -> float:
         """Mean seconds to the first byte of a good answer, for one more request now.
 
         At a server with slots, including what it takes from those who come while it runs, or the oracle would
@@ -162,7 +217,9 @@ class World:
         (1977), ``hold / c * rho ** (k - 1) / (1 - rho)`` where ``k = sqrt(2 * (c + 1))``; a tenth of it, as
         those who come see the slots as well and go elsewhere (the least time of the oracle itself).
         """
-        mean_s = self._draw_means[index] * self.phases[index].slow
+        mean_s = self._draw_factors[index] * self._median_s(index, number)
+        if self.trace.strategy == "throughput":
+            mean_s += self._mean_stream_s(self.members[index], self._phase(index, number).pace)
         server = self.members[index].server
         if server is None:
             return mean_s
@@ -181,8 +238,9 @@ class World:
         member = self.members[index]
         inputs = self.trace.body_bytes[number] * member.tokens_per_byte
         outputs = member.output_tokens * exp(0.5 * (LENGTH_SIGMA**2 + member.output_sigma**2))
-        usd = inputs * (member.input_usd - member.cached_share * (member.input_usd - member.cached_usd))
-        return (usd + outputs * member.output_usd) * self.phases[index].price
+        share = 0.9 if self.trace.body_bytes[number] > member.cached_from_bytes else member.cached_share
+        usd = inputs * (member.input_usd - share * (member.input_usd - member.cached_usd))
+        return (usd + outputs * member.output_usd) * self.phases[index].price * 1e-6
 
     def _tokens_at(self, index: int, now: float) -> float:
         limit = self.members[index].limit

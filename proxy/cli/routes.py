@@ -252,7 +252,7 @@ def list_aliases(admin: Admin, *, as_json: bool = False) -> int:
         more = [f"split {', '.join(shares)}"] if shares else []
         more += [
             f"{key} {'' if alias[key] is True else alias[key]}".rstrip()
-            for key in ("sticky", "peek", "hedge", "keepalive", "on_disconnect")
+            for key in ("sticky", "peek", "hedge", "max_first_token", "keepalive", "on_disconnect")
             if alias[key]
         ]
         rows.append(

@@ -238,6 +238,7 @@ def _alias(name: str, table: Table) -> AliasConfig:
         if "fail_on" in table
         else None,
         hedge=table.take("hedge", None, values.hedge),
+        max_first_token_s=table.take("max_first_token", None, values.positive_seconds),
         keepalive_s=table.take("keepalive", None, values.seconds),
         on_disconnect=table.take(
             "on_disconnect", None, values.choice(("cancel", "drain"), "choice"), usual="cancel"

@@ -15,7 +15,7 @@ ENDPOINTS = tuple(row.name for row in ROWS if not row.served_with)
 SERVED_WITH = {row.name: row.served_with for row in ROWS if row.served_with}
 ONE_MODEL_ENDPOINTS = frozenset(row.name for row in ROWS if row.is_one_model)
 _ALSO_SERVED_BY = {row.name: row.also_served_by for row in ROWS if row.also_served_by}
-STRATEGIES = ("cost", "latency", "availability", "round-robin")
+STRATEGIES = ("cost", "latency", "throughput", "availability", "round-robin")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -226,6 +226,7 @@ class AliasConfig:
     peek: bool | None = None  # None: as [routing]
     fail_on: tuple[str, ...] | None = None  # None: as [routing]
     hedge: str | float | None = None  # "p95" or seconds
+    max_first_token_s: float | None = None  # None: ten times the quickest member's, at least 10 s
     keepalive_s: float | None = None  # None: as [routing]
     on_disconnect: str | None = None
 

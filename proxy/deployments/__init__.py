@@ -11,6 +11,8 @@ sample
 
 Imports usage, config, wire, endpoints and errors. Pure (time and chance are arguments) and compiled.
 
-Where to change what: expected latency is in ``latency_estimate``, expected cost in ``cost_estimate``; when a
+Where to change what: expected latency is in ``latency_estimate`` (the prompt's part of it in ``size_effect``,
+that of the output in ``pace``), expected cost in ``cost_estimate``, the share of failures in ``reliability``;
+when a second member is asked beside a silent one in ``escape``; when a
 deployment is ejected in ``breaker`` and ``strikes``; what one attempt teaches in ``record``.
 """

@@ -14,9 +14,10 @@ nobody left fails open instead), and a way back by one trial instead of all traf
 member takes over, a trial costs one request the seconds ``c`` that the failed attempt took; not trying
 costs everybody the better member for half an interval once it is back. Faults end after about the time they
 lasted (Gott 1993), so trials that are ``sqrt(c * outage)`` apart cost least, for a gain of some 3 s per
-second of traffic; but none sooner than after twice ``base_s``, from the second on. A member that refuses
-within 20 ms is asked every 10 to 20 s for the first eight hours, one that hangs until a time-out of a
-minute about every two minutes when it was out for ten. What the trial took counts as time out. Regret in an
+second of traffic, at a request a second; a trial is a larger share of fewer requests, and worth less, so the
+interval grows with the root of the time between two requests. But none comes sooner than after twice
+``base_s``, from the second on. A member that refuses within 20 ms is asked every 10 to 20 s for the first
+eight hours, one that hangs until a time-out of a X the trial took counts as time out. Regret in an
 outage, with growth to 80 s, to 40, to 20 (this) and none: 4.1, 1.9, 0.9, 0.6 % at 10 requests a second;
 5.4, 3.8, 1.9, 1.4 % at 50 over four replicas (six seeds). None at all would ask the failing member with 23
 % of the requests at 0.5 a second, this with 13 %. Where nothing fails over a trial is somebody's error, and
@@ -53,6 +54,8 @@ _MAX_DOUBLINGS: Final = 30
 MAX_COOL_DOWN_S: Final = 3600.0
 # In the rule of least cost above: its 2 over the gain per second of traffic.
 _TRIAL_WORTH: Final = 0.7
+# Requests a second, below which a trial is as rare as it may be.
+_LEAST_PER_S: Final = 0.001
 # Doubling happens once in any case: a deployment that fails its trial too is out for longer.
 _LEAST_GROWTH: Final = 2.0
 # Cool-downs this short need no easing: the oscillation ends by itself, and the provider meant it literally.
@@ -75,8 +78,8 @@ class Breaker:
 
     __slots__ = (
         "base_s", "cooling_until_s", "easing_until_s", "ejected_at_s", "ejected_count", "ejections",
-        "failures", "is_open", "limit", "marks", "max_s", "on_trial", "out_since_s", "reason", "refusals",
-        "trial_elsewhere", "until_s",
+        "failures", "is_open", "limit", "marks", "max_s", "on_trial", "out_since_s", "per_s", "reason",
+        "refusals", "trial_elsewhere", "until_s",
     )  # fmt: skip
 
     def __init__(self, limit: int, base_s: float, max_s: float) -> None:
@@ -94,6 +97,7 @@ class Breaker:
         self.until_s = _NEVER  # ejected until; meaningful while ejections > 0
         self.cooling_until_s = _NEVER
         self.easing_until_s = _NEVER  # no earlier than cooling_until_s
+        self.per_s = 1.0  # requests a second before the first of the ejections
         self.on_trial = False
         self.trial_elsewhere = False  # another worker has the one request
         self.reason: str | None = None
@@ -133,7 +137,7 @@ class Breaker:
 
     def failed(
         self, reason: str, now: float, roll: float, *, mostly: bool = False, took_s: float | None = None,
-        mark: int = 0,
+        mark: int = 0, per_s: float = 1.0,
     ) -> bool:  # fmt: skip
         """A failure to blame on the member; True if it is ejected for it.
 
@@ -143,6 +147,7 @@ class Breaker:
         :param took_s: seconds the attempt took, where another member takes over and so a trial costs no
             more; if not said, doubling goes on up to ``max_s``.
         :param mark: of the request, where it may have provoked the failure; 0: it can't have.
+        :param per_s: requests a second that it had before it was ejected.
         """
         self.failures += 1
         was_here = mark != 0 and self.marks.count(mark) > 0
@@ -155,6 +160,8 @@ class Breaker:
                 return False
         elif not mostly and self.marks.strikes(self.failures) < self.limit:
             return False
+        else:
+            self.per_s = max(per_s, _LEAST_PER_S)
         self._eject(reason, now, roll, took_s)
         return True
 
@@ -186,10 +193,8 @@ class Breaker:
         if not self.ejections:
             self.out_since_s = now
         if took_s is not None:
-            span_s = min(
-                span_s,
-                max(_LEAST_GROWTH * self.base_s, sqrt(_TRIAL_WORTH * took_s * (now - self.out_since_s))),
-            )
+            worth_s = sqrt(_TRIAL_WORTH * took_s * (now - self.out_since_s) / min(self.per_s, 1.0))
+            span_s = min(span_s, max(_LEAST_GROWTH * self.base_s, worth_s))
         # Equal jitter: replicas that saw the same outage must not all come back at the same moment.
         self.until_s = max(now, begun_s + span_s * (0.5 + 0.5 * roll))
         self.ejected_at_s = now

@@ -178,12 +178,13 @@ class Deployment:
                 is_confirmed=failure.is_confirmed, is_new=True,
             )  # fmt: skip
         if self._recent.counts(failure.mark, now):
-            row.success.add(0.0, now)
+            row.count_failure(now)
         mostly = failure.is_silent or row.mostly_fails(now, self.eject.error_rate)
         took_s = now - failure.begun_s if self.can_fail_over else None
         is_out = self.breaker.failed(
-            failure.error, now, failure.roll, mostly=mostly, took_s=took_s, mark=failure.mark
-        )
+            failure.error, now, failure.roll, mostly=mostly, took_s=took_s, mark=failure.mark,
+            per_s=row.success.weight_at(now) / row.success.tau_s,
+        )  # fmt: skip
         return "deployment" if is_out else None
 
     def confirmed(self, row: Row, now: float, mark: int, roll: float, outcome: str) -> str | None:
@@ -205,7 +206,7 @@ class Deployment:
             is_confirmed=is_confirmed, limit=limit, is_new=is_new,
         )  # fmt: skip
         if is_strike:
-            row.success.add(0.0, now)
+            row.count_failure(now)
         if not is_out:
             return None
         return "key" if is_key else "deployment"

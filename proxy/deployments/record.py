@@ -14,13 +14,27 @@ from typing import Final
 from proxy.deployments.breaker import DUE, Breaker
 from proxy.deployments.deployment import Deployment, Failed
 from proxy.deployments.row import Row
-from proxy.deployments.samples import CHARGE, CONFIRMED, FAILED, GOOD, PACE, PROBED, TIME, WAITED, Sample
+from proxy.deployments.samples import (
+    CHARGE,
+    CONFIRMED,
+    FAILED,
+    GOOD,
+    PACE,
+    PROBED,
+    SLOW_PACE,
+    TIME,
+    WAITED,
+    Sample,
+)
 from proxy.deployments.strikes import packed, unpacked
 from proxy.usage.tokens import Usage
 
 TIMEOUT: Final = "timeout"
 RESET: Final = "reset"
 CONNECT: Final = "connect"
+# A running stream is looked at so often, for its pace.
+LOOK_S: Final = 1.0
+_TOLD: Final = float("inf")
 
 
 class Record:
@@ -29,6 +43,9 @@ class Record:
     Calls: :meth:`asked` when the request is complete upstream (``complete`` says it is at once), then
     :meth:`first_byte` and :meth:`finished` for a response, :meth:`failed` for none or a failure, :meth:`left`
     where no client waits any longer. The last three end it; once it is over, they do nothing.
+
+    ``prompt_bytes``: text of the prompt, where the response is a stream: that is when its size tells how long
+    the first output takes; 0: it is not known.
 
     ``held_s``: seconds in which its client took nothing. The member goes on writing meanwhile, as engines do
     not wait for a slow reader; but when its bytes came then says nothing of how fast it is.
@@ -42,34 +59,43 @@ class Record:
         "held_s",
         "is_over",
         "level",
+        "looked_at",
+        "looked_bytes",
+        "prompt_bytes",
         "row",
         "streamed",
         "trials",
     )
 
     def __init__(
-        self, deployment: Deployment, endpoint: str, streamed: bool, now: float, complete: bool = True
-    ) -> None:
+        self, deployment: Deployment, endpoint: str, streamed: bool, now: float, complete: bool = True,
+        prompt_bytes: int = 0,
+    ) -> None:  # fmt: skip
         self.deployment = deployment
+        self.prompt_bytes = prompt_bytes if streamed else 0
         self.begun_at = self.asked_at = now
         self.streamed = streamed
         self.first_byte_at = 0.0  # 0: none yet
         self.held_s = 0.0
+        self.looked_at = 0.0  # when progressed was called last; infinite: its slowness was told
+        self.looked_bytes = 0
         self.is_over = False
         self.trials: tuple[Breaker, ...] = ()
         row: Row = deployment.row(endpoint, streamed)
         self.row = row
         row.sent(now)
-        self.level = row.asked(self, now) if complete else 0
+        self.level = row.asked(self, now, self.prompt_bytes) if complete else 0
         if deployment.breaker.is_open or deployment.key.is_open:
             self.trials = tuple(b for b in (deployment.breaker, deployment.key) if b.state(now) == DUE)
             for breaker in self.trials:
                 breaker.begin_trial()
 
-    def asked(self, now: float) -> None:
-        """The last of the request is on its way."""
+    def asked(self, now: float, prompt_bytes: int = 0) -> None:
+        """The last of the request is on its way, and so the size of its prompt is known."""
         self.asked_at = now
-        self.level = self.row.asked(self, now)
+        if self.streamed:
+            self.prompt_bytes = prompt_bytes
+        self.level = self.row.asked(self, now, self.prompt_bytes)
 
     def worked_s(self, now: float) -> float:
         """Seconds that the member has had for the request."""
@@ -78,10 +104,26 @@ class Record:
     def first_byte(self, now: float) -> None:
         """The first byte of a response that is no error."""
         self.first_byte_at = now
-        self.row.first_byte(self, now, self.level)
+        self.row.first_byte(self, now, self.level, self.prompt_bytes)
         deployment = self.deployment
         if deployment.breaker.is_open or deployment.key.is_open:
             self._succeeded(now)  # what was ejected need not wait for the end of a long stream
+
+    def progressed(self, now: float, passed_bytes: int) -> None:
+        """Look at a running stream, of which ``passed_bytes`` have come. Call it about once a second, from
+        the first output on; between such calls there is nothing to do. A client that takes nothing
+        (``held_s``) hides the pace."""
+        looked_at = self.looked_at
+        if looked_at == _TOLD or not self.first_byte_at or self.held_s or self.is_over:
+            return
+        if looked_at:
+            seconds = now - looked_at
+            if seconds <= 0.0:
+                return
+            if self.row.progressed(now, seconds, passed_bytes - self.looked_bytes):
+                self.looked_at = _TOLD
+                return
+        self.looked_at, self.looked_bytes = now, passed_bytes
 
     def finished(self, now: float) -> None:
         """The response is complete. A request's own mistake (a 4xx) is a success of the provider too."""
@@ -111,33 +153,45 @@ class Record:
         """
         if self.is_over:
             return None
-        row = self.row
-        # A time-out during which the member answered nothing that was asked since: five refusals prove less.
-        # But an operator's limit may be shorter than answers take.
-        is_silent = (
-            outcome == TIMEOUT
-            and not self.first_byte_at
-            and row.heard_s < self.asked_at
-            and row.speed.is_overdue(now - self.asked_at, 1)
-        )
+        # Five refusals prove less than silence. But an operator's limit may be shorter than answers take.
+        is_silent = outcome == TIMEOUT and self._is_silent(now)
         self._end(now, patient=outcome == TIMEOUT)
         failure = Failed(
             outcome, what, self.begun_at, is_silent, retry_after_s, rng.random(), mark, is_confirmed,
             is_refusal, is_gone,
         )  # fmt: skip
+        return self._blame(now, failure)
+
+    def _is_silent(self, now: float) -> bool:
+        """The member answered nothing that was asked since, for longer than chance explains."""
+        row = self.row
+        waited_s = (now - self.asked_at) / row.size_factor(self.prompt_bytes)
+        return not self.first_byte_at and row.heard_s < self.asked_at and row.speed.is_overdue(waited_s, 1)
+
+    def _blame(self, now: float, failure: Failed) -> str | None:
+        row, wait_s = self.row, failure.retry_after_s
         row.finished(now, None, failure.error)
         if row.out is not None:
-            wait_s = nan if retry_after_s is None else retry_after_s
-            flags = float(is_silent + 2 * is_confirmed + 4 * is_refusal + 8 * is_gone)
-            numbers = self.begun_at, flags, wait_s, failure.roll, *packed(mark)
-            row.out.publish(FAILED, row.key, now, *numbers, text=f"{outcome}\0{what}")
+            flags = float(
+                failure.is_silent + 2 * failure.is_confirmed + 4 * failure.is_refusal + 8 * failure.is_gone
+            )
+            numbers = (
+                self.begun_at, flags, nan if wait_s is None else wait_s, failure.roll, *packed(failure.mark)
+            )  # fmt: skip
+            row.out.publish(FAILED, row.key, now, *numbers, text=f"{failure.outcome}\0{failure.what}")
         return self.deployment.failed(row, now, failure)
 
     def left(self, now: float) -> None:
         """The client left, its own time limit ran out, or another attempt was faster: nothing is blamed on
-        the member. That somebody waited longer than usual in vain is learned: it took at least that."""
-        if not self.is_over:
-            self._end(now, patient=True)
+        the member. That somebody waited longer than usual in vain is learned: it took at least that. Only a
+        trial has failed if it was silent: else each next request would be a trial, and wait as long."""
+        if self.is_over:
+            return
+        is_silent = bool(self.trials) and self._is_silent(now)
+        self._end(now, patient=True)
+        if is_silent:  # any digits of the time will do for dice
+            self._blame(now, Failed(TIMEOUT, "silent on trial", self.begun_at, True, None, now * 1e4 % 1.0))
+        else:
             self.row.finished(now, None)
 
     def _end(self, now: float, *, patient: bool) -> None:
@@ -173,7 +227,7 @@ def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
     """
     at, numbers = sample.at, sample.numbers
     if sample.kind == TIME:
-        row.learn_time(numbers[0], at, int(numbers[1]))
+        row.learn_time(numbers[0], at, int(numbers[1]), int(numbers[2]))
     elif sample.kind == WAITED:
         row.learn_wait(numbers[0], at)
     elif sample.kind == CHARGE:
@@ -182,10 +236,12 @@ def teach(deployment: Deployment, row: Row, sample: Sample) -> str | None:
         row.learn_charge(at, int(numbers[0]), usage, numbers[4], numbers[5], int(numbers[6]))
     elif sample.kind == PACE:
         row.pace.add(numbers[0], int(numbers[1]))
+    elif sample.kind == SLOW_PACE:
+        row.writing.estimate.add(numbers[0], at)
     elif sample.kind == PROBED:
         row.charges.probed(at)
     elif sample.kind == GOOD:
-        row.success.add(numbers[0], at, numbers[0])
+        row.count_good(at, numbers[0])
         row.finished_elsewhere += int(numbers[1])
         breaker, key = deployment.breaker, deployment.key
         is_good = bool(numbers[0]) or not numbers[1]  # the first byte of a trial has not ended yet

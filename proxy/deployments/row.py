@@ -16,8 +16,23 @@ from zlib import crc32
 
 from proxy.deployments.cost_estimate import CostEstimate
 from proxy.deployments.decay import DecayedMean, tau_from
+from proxy.deployments.escape import AnsweredTimes
 from proxy.deployments.latency_estimate import LatencyEstimate
-from proxy.deployments.samples import CHARGE, NOBODY_WAITS, PACE, PROBED, TIME, WAITED, Elsewhere, SampleSink
+from proxy.deployments.pace import Pace
+from proxy.deployments.reliability import HALF_LIVES, Reliability
+from proxy.deployments.samples import (
+    CHARGE,
+    NOBODY_WAITS,
+    PACE,
+    PROBED,
+    SLOW_PACE,
+    TIME,
+    WAITED,
+    Elsewhere,
+    SampleSink,
+)
+from proxy.deployments.silence import unanswered
+from proxy.deployments.size_effect import MOSTLY_CACHED, SizeEffect
 from proxy.deployments.votes import SAMPLES, Votes
 from proxy.usage.response_usage import TOKENS_PER_BYTE
 from proxy.usage.tokens import Usage
@@ -27,7 +42,7 @@ from proxy.usage.tokens import Usage
 COST_HALF_LIVES: Final = 1000.0
 # The success ratio starts as if this many requests had succeeded: one failure is not an outage.
 SUCCESS_PRIOR: Final = 10.0
-# Times kept for their percentiles, and how many it takes for a 95th: below, it is the slowest of a few.
+# Times kept for percentiles, and how many a 95th takes: below, it is the slowest of a few.
 _LATEST: Final = 100
 _LATEST_MIN: Final = 20
 # Of a busy member 200 times and prices a second teach, and up to 64 in a burst (a leaky bucket, each with its
@@ -43,15 +58,15 @@ _LEAST_BYTES: Final = 200
 # Tokens a second that a model may write of one answer: less is a queue, more a buffer that was emptied.
 _LEAST_PACE: Final = 5.0
 _MOST_PACE: Final = 2000.0
-# Whatever is late makes a pace look slower than it is: the upper quartile of a few is nearer to it.
+# What is late makes a pace look slower: the upper quartile of a few is nearer to it.
 _PACE_SHARE: Final = 0.75
-# Beyond the first samples, those that bills go by are taken in so often: models change by the week, and to
-# look at a stream for its pace takes 0.1 ms.
+# Beyond the first, samples that bills go by are taken in so often: to look for a pace takes 0.1 ms.
 VOTE_GAP_S: Final = 1.0
-# Requests that later ones overtook, looked through for the first that none did.
-_OVERTAKEN: Final = 8
 _NEVER: Final = float("-inf")
 _FOREVER: Final = float("inf")
+# An answer that is not there by a time comes after about twice that (Gott 1993). Taken for just that time, a
+# hung member was probed by 2.3 % of the requests at 3/s, now by 1.5 %.
+_UNSEEN: Final = 2.0
 # An error text is for a person's eye, in a table.
 _MAX_ERROR_CHARS: Final = 200
 
@@ -66,7 +81,9 @@ class Row:
 
     ``waiting``: attempt -> the time since which it waits for its first byte; the oldest is the first.
     ``heard_s``: send time of the newest request that was answered. ``unanswered_s``: seconds waited in vain
-    before the first response ever.
+    before the first response ever. ``excused``: of the waiting, those whose prompt is longer than usual: the
+    factor by which they take longer. ``answered``: the latest times, for a hedge; ``size``: the effect of the
+    prompt's size, on streams.
 
     Everything is counted, but not everything teaches: see ``SAMPLE_GAP_S``.
 
@@ -77,49 +94,33 @@ class Row:
     """
 
     __slots__ = (
-        "charge_free_at",
-        "charges",
-        "elsewhere",
-        "endless",
-        "finished_count",
-        "finished_elsewhere",
-        "good_begun_s",
-        "good_count",
-        "heard_s",
-        "in_flight",
-        "key",
-        "last_error",
-        "last_error_s",
-        "latest_s",
-        "out",
-        "output_s_per_token",
-        "pace",
-        "pace_free_at",
-        "per_byte",
-        "per_byte_free_at",
-        "speed",
-        "success",
-        "time_free_at",
-        "unanswered_s",
-        "used_s",
-        "waiting",
-    )
+        "answered", "charge_free_at", "charges", "elsewhere", "endless", "excused", "finished_count",
+        "finished_elsewhere", "good_begun_s", "good_count", "heard_s", "in_flight", "key", "last_error",
+        "last_error_s", "latest_s", "out", "output_s_per_token", "pace", "pace_estimate", "pace_free_at",
+        "per_byte", "per_byte_free_at", "reliability", "size", "speed", "success", "time_free_at",
+        "unanswered_s", "used_s", "waiting", "writing",
+    )  # fmt: skip
 
     def __init__(self, half_life_s: float) -> None:
         fast, slow = tau_from(half_life_s), tau_from(half_life_s * COST_HALF_LIVES)
         self.speed = LatencyEstimate(half_life_s)
+        self.size = SizeEffect()
+        self.answered = AnsweredTimes()
+        self.writing = Pace(half_life_s)  # of streams
+        self.pace_estimate = self.writing.estimate
         self.heard_s = _NEVER
         self.unanswered_s = 0.0
         self.output_s_per_token = DecayedMean(fast)
         self.pace = Votes(_LEAST_PACE, _MOST_PACE, _PACE_SHARE)  # tokens a second of one answer
-        self.pace_free_at = _NEVER
-        self.per_byte_free_at = _NEVER
+        self.pace_free_at = self.per_byte_free_at = _NEVER
         self.per_byte = Votes(_LEAST_PER_BYTE, _MOST_PER_BYTE)  # tokens of a prompt for each byte of its text
         self.success = DecayedMean(fast)
+        self.reliability = Reliability(tau_from(half_life_s * HALF_LIVES))
         self.charges = CostEstimate(slow)
         self.time_free_at = self.charge_free_at = _NEVER
         self.in_flight = 0
         self.waiting: dict[object, float] = {}
+        self.excused: dict[object, float] = {}
         self.latest_s: deque[float] = deque(maxlen=_LATEST)
         self.finished_count = self.finished_elsewhere = 0
         self.endless = 0  # streams in a row that came to the end of their messages without saying so
@@ -134,9 +135,10 @@ class Row:
 
     def retune(self, half_life_s: float) -> None:
         """Follow a changed ``half_life`` of the configuration; what was learned stays."""
-        for mean in (self.output_s_per_token, self.success):
-            mean.tau_s = tau_from(half_life_s)
+        self.output_s_per_token.tau_s = self.success.tau_s = tau_from(half_life_s)
         self.speed.retune(half_life_s)
+        self.writing.estimate.retune(half_life_s)
+        self.reliability.tau_s = tau_from(half_life_s * HALF_LIVES)
         self.charges.tau_s = tau_from(half_life_s * COST_HALF_LIVES)
 
     @property
@@ -149,23 +151,26 @@ class Row:
         self.in_flight += 1
         self.used_s = max(self.used_s, now)
 
-    def asked(self, attempt: object, now: float) -> int:
+    def asked(self, attempt: object, now: float, prompt_bytes: int = 0) -> int:
         """All of the attempt's request is on its way: from here the provider's time counts.
 
+        :param prompt_bytes: of a stream's prompt; 0: unknown.
         :returns: how many others were in flight, for :meth:`first_byte`.
         """
         self.waiting[attempt] = now
+        if self.size.slope and prompt_bytes > self.size.usual_bytes:
+            self.excused[attempt] = self.size.factor(prompt_bytes)
         return max(0, self.in_flight - 1) + self.elsewhere.in_flight
 
-    def first_byte(self, attempt: object, now: float, level: int) -> None:
+    def first_byte(self, attempt: object, now: float, level: int, prompt_bytes: int = 0) -> None:
         """The attempt's first body byte came.
 
         Only for answers that count as a success: a provider that refuses within 20 ms is not fast. For others
         call :meth:`left_awaiting`.
 
-        :param level: as :meth:`asked` returned it.
+        :param level: as :meth:`asked` returned it. :param prompt_bytes: as for :meth:`asked`.
         """
-        asked_s = self.waiting.pop(attempt, None)
+        asked_s = self._waited(attempt)
         if asked_s is None:
             return  # a response to half a request: it tells no time
         self.heard_s = max(self.heard_s, asked_s)
@@ -173,15 +178,31 @@ class Row:
         if free_at <= now + SAMPLE_BURST_S:
             self.time_free_at = (free_at if free_at > now else now) + SAMPLE_GAP_S
             seconds = now - asked_s
-            self.learn_time(seconds, now, level)
+            self.learn_time(seconds, now, level, prompt_bytes)
             if self.out is not None:
-                self.out.publish(TIME, self.key, now, seconds, level)
+                self.out.publish(TIME, self.key, now, seconds, level, prompt_bytes)
 
-    def learn_time(self, seconds: float, now: float, level: int) -> None:
-        """A first byte came after ``seconds``, at ``now``; ``level``: as :meth:`asked` returned it."""
+    def learn_time(self, seconds: float, now: float, level: int, prompt_bytes: int = 0) -> None:
+        """A first byte came after ``seconds``, at ``now``; the rest: as for :meth:`first_byte`."""
         self.heard_s = max(self.heard_s, now - seconds)
-        self.speed.add(seconds, now, level)
         self.latest_s.append(seconds)
+        usual_s = seconds
+        if prompt_bytes:
+            size, speed = self.size, self.speed
+            usual_s = seconds / size.factor(prompt_bytes) if size.slope else seconds
+            ratios = self.charges.ratios
+            if ratios is not None and ratios[1] > MOSTLY_CACHED:
+                size.slope = 0.0
+            elif speed.mean_s:
+                size.add(seconds / (speed.mean_s * speed.load_factor(level)), prompt_bytes)
+        self.answered.add(usual_s)
+        self.speed.add(usual_s, now, level)
+
+    def _waited(self, attempt: object) -> float | None:
+        """Since when the attempt waits, which it no longer does."""
+        if self.excused:
+            self.excused.pop(attempt, None)
+        return self.waiting.pop(attempt, None)
 
     def left_awaiting(self, attempt: object, now: float, *, patient: bool) -> None:
         """The attempt no longer waits for a first byte: it failed, was an error, or the client left.
@@ -190,10 +211,11 @@ class Row:
             usual: a first byte would have come later still. At a member that never answered, all such
             waits add up, so that one whose requests are always cancelled stops being chosen.
         """
-        asked_s = self.waiting.pop(attempt, None)
+        factor = self.excused.get(attempt, 1.0)
+        asked_s = self._waited(attempt)
         if asked_s is None or not patient:
             return
-        waited_s = now - asked_s
+        waited_s = (now - asked_s) / factor
         self.learn_wait(waited_s, now)
         if self.out is not None:
             self.out.publish(WAITED, self.key, now, waited_s)
@@ -204,12 +226,15 @@ class Row:
         if not mean_s:
             self.unanswered_s += max(0.0, waited_s)
         elif waited_s > mean_s:
-            self.speed.add(waited_s, now)
+            self.speed.add(_UNSEEN * waited_s, now)
+
+    def size_factor(self, prompt_bytes: int) -> float:
+        """Return the factor by which a prompt of that size takes longer than a usual one; 1: not known."""
+        return self.size.factor(prompt_bytes) if prompt_bytes and self.size.slope else 1.0
 
     def silent_s(self, now: float) -> float:
         """Since when the oldest request waits that no later one overtook; 0 where chance explains it."""
-        oldest_s, count = self.unanswered()
-        elsewhere = self.elsewhere
+        (oldest_s, count), elsewhere = self.unanswered(now), self.elsewhere
         if elsewhere.unanswered and elsewhere.oldest_s > self.heard_s:
             oldest_s = min(oldest_s, elsewhere.oldest_s)
             count += elsewhere.unanswered
@@ -218,15 +243,9 @@ class Row:
         silent_s = now - oldest_s
         return silent_s if self.speed.is_overdue(silent_s, count) else 0.0
 
-    def unanswered(self) -> tuple[float, int]:
+    def unanswered(self, now: float) -> tuple[float, int]:
         """Since when the oldest request of this worker waits that no later one overtook, and how many do."""
-        heard_s, waiting = self.heard_s, self.waiting
-        for overtaken, asked_s in enumerate(waiting.values()):
-            if asked_s > heard_s:
-                return asked_s, len(waiting) - overtaken
-            if overtaken == _OVERTAKEN:
-                return heard_s, len(waiting) - overtaken  # so busy that the next was asked right after
-        return _FOREVER, 0
+        return unanswered(self.waiting, self.excused, self.heard_s, now)
 
     def finished(self, now: float, success: bool | None, error: str | None = None) -> None:
         """The attempt is over.
@@ -238,32 +257,37 @@ class Row:
         self.in_flight -= 1
         self.finished_count += 1
         if success:
-            self.success.add(1.0, now)
+            self.count_good(now)
             self.good_count += 1
         elif success is not None:
-            self.success.add(0.0, now)
+            self.count_failure(now)
         if error is not None:
             self.note_error(error, now)
 
+    def count_good(self, now: float, requests: float = 1.0) -> None:
+        """Count requests that succeeded."""
+        self.success.add(requests, now, requests)
+        self.reliability.add(0.0, requests, now)
+
+    def count_failure(self, now: float) -> None:
+        """Count a failure to blame on the member."""
+        self.success.add(0.0, now)
+        self.reliability.add(1.0, 1.0, now)
+
     def note_error(self, error: str, now: float) -> None:
         """The last error, for people."""
-        self.last_error = error[:_MAX_ERROR_CHARS]
-        self.last_error_s = now
+        self.last_error, self.last_error_s = error[:_MAX_ERROR_CHARS], now
 
     def charged(
-        self,
-        now: float,
-        body_bytes: int,
-        usage: Usage,
-        usd: float | None,
-        output_s: float = 0.0,
-        key_id: str | None = "",
-    ) -> None:
+        self, now: float, body_bytes: int, usage: Usage, usd: float | None, output_s: float = 0.0,
+        key_id: str | None = "", passed_bytes: int = 0,
+    ) -> None:  # fmt: skip
         """Learn from the provider's usage of a finished attempt; our own estimates teach nothing.
 
         :param body_bytes: size of the request body, base64 data URLs left out.
         :param usd: what was charged; None (no price) counts as 0.
         :param output_s: seconds from the first to the last byte of a stream; 0 leaves the pace alone.
+        :param passed_bytes: of the stream, events and all; 0: unknown.
         :param key_id: of the gateway key whose request it was; None: its prompt had more than text, and tells
             nothing of tokens a byte.
         """
@@ -274,14 +298,15 @@ class Row:
         is_due = now >= self.per_byte_free_at or self.per_byte.count < SAMPLES
         is_vote = is_due and key_id is not None and body_bytes >= _LEAST_BYTES
         whose = crc32((key_id or "").encode()) if is_vote else -1
-        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, whose)
+        self.learn_charge(now, body_bytes, usage, usd or 0.0, output_s, whose, passed_bytes)
         if self.out is not None:
             tokens = usage.input_tokens, usage.cached_tokens, usage.output_tokens
             self.out.publish(CHARGE, self.key, now, body_bytes, *tokens, usd or 0.0, output_s, whose)
 
     def learn_charge(
-        self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1
-    ) -> None:
+        self, now: float, body_bytes: int, usage: Usage, usd: float, output_s: float, whose: int = -1,
+        passed_bytes: int = 0,
+    ) -> None:  # fmt: skip
         """Take the charge of one request as a sample; see :meth:`charged`.
 
         :param whose: the key's vote of tokens a byte; -1: it has no vote.
@@ -289,8 +314,19 @@ class Row:
         self.charges.add(now, body_bytes, usage, usd)
         if output_s > 0.0:
             self.output_s_per_token.add(output_s, now, usage.output_tokens)
+            self.writing.ended(output_s, usage.output_tokens, passed_bytes, now)
         if whose >= 0 and self.per_byte.add(usage.input_tokens / body_bytes, whose):
             self.per_byte_free_at = now + VOTE_GAP_S
+
+    def progressed(self, now: float, seconds: float, passed_bytes: int) -> bool:
+        """Learn from ``seconds`` of a running stream, in which ``passed_bytes`` came; True if it is slow."""
+        slow_s = self.writing.slow_s(seconds, passed_bytes)
+        if not slow_s:
+            return False
+        self.writing.estimate.add(slow_s, now)
+        if self.out is not None:
+            self.out.publish(SLOW_PACE, self.key, now, slow_s)
+        return True
 
     def wants_pace(self, now: float) -> bool:
         """Return whether the next response's pace is worth looking for."""
@@ -339,8 +375,7 @@ class Row:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """The row for people: averages of what was seen (None: nothing), what that still weighs, its age."""
-        pace = self.output_s_per_token.mean()
-        charges = self.charges
+        pace, charges = self.output_s_per_token.mean(), self.charges
         oldest_s = min(next(iter(self.waiting.values()), _FOREVER), self.elsewhere.oldest_s)
         per_byte, cached_share, output_tokens = charges.ratios or (None, None, None)
         return {

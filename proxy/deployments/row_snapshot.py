@@ -14,6 +14,7 @@ from proxy.deployments.row import Row
 _TIMES = frozenset(("stamp_s", "_stamp_s", "changed_s", "heard_s", "used_s", "good_begun_s"))
 _SETTINGS = frozenset(("tau_s", "_half_life_s", "drift"))
 _PARTS = ("speed", "charges", "success", "output_s_per_token")
+_LATER = ("size", "pace_estimate", "reliability")  # parts that states of earlier versions lack
 _VOTES = ("pace", "per_byte")  # states of earlier versions lack them
 _OWN = ("used_s", "heard_s", "unanswered_s")
 
@@ -23,7 +24,7 @@ def dump(row: Row, shift_s: float = 0.0) -> dict[str, Any]:
 
     :param shift_s: added to points in time: Unix seconds less monotonic ones, for what outlives the clock.
     """
-    state: dict[str, Any] = {name: _dump(getattr(row, name), shift_s) for name in _PARTS}
+    state: dict[str, Any] = {name: _dump(getattr(row, name), shift_s) for name in (*_PARTS, *_LATER)}
     state |= {name: getattr(row, name).dump() for name in _VOTES}
     own = {name: getattr(row, name) + (shift_s if name in _TIMES else 0.0) for name in _OWN}
     state["own"] = {name: value for name, value in own.items() if isfinite(value)}
@@ -38,7 +39,8 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     :raises AttributeError, KeyError, TypeError, ValueError: it is not of this version. The row is as it
         was.
     """
-    parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in _PARTS}
+    there = (*_PARTS, *(name for name in _LATER if name in state))
+    parts = {name: _checked(getattr(row, name), state[name], shift_s) for name in there}
     votes = {name: getattr(row, name).read(state[name]) for name in _VOTES if name in state}
     own = {
         name: float(value) + (shift_s if name in _TIMES else 0.0)
@@ -55,6 +57,8 @@ def restore(row: Row, state: dict[str, Any], shift_s: float = 0.0) -> None:
     for name, value in own.items():
         setattr(row, name, value)
     row.latest_s.extend(latest)
+    for seconds in latest:
+        row.answered.add(seconds)
     row.finished_elsewhere = finished
 
 

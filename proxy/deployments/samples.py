@@ -15,10 +15,10 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
-# Numbers: (seconds, level) · (waited seconds) · (body bytes, input, cached, output tokens, USD, output
-# seconds, whose) · () · (successes, ends, when the last of them began) · (begun, 1: is silent + 2: is
-# confirmed + 4: is a refusal + 8: is gone, Retry-After or NaN, roll, the mark's two halves) · (roll, the
-# mark's two halves) · (tokens a second, whose)
+# Numbers: (seconds, level, bytes of the prompt) · (waited seconds) · (body bytes, input, cached, output
+# tokens, USD, output seconds, whose) · () · (successes, ends, when the last of them began) · (begun, 1: is
+# silent + 2: is confirmed + 4: is a refusal + 8: is gone, Retry-After or NaN, roll, the mark's two halves) ·
+# (roll, the mark's two halves) · (tokens a second, whose) · (seconds per token)
 TIME: Final = 0
 WAITED: Final = 1
 CHARGE: Final = 2
@@ -27,6 +27,7 @@ GOOD: Final = 4
 FAILED: Final = 5
 CONFIRMED: Final = 6
 PACE: Final = 7
+SLOW_PACE: Final = 8
 NUMBERS: Final = 7
 TEXT_BYTES: Final = 96
 _PACKED: Final = Struct(f"<BB6xQd{NUMBERS}d{TEXT_BYTES}s")

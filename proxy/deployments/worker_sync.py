@@ -149,7 +149,7 @@ class WorkerSync:
             if not row.in_flight and not finished and row.used_s == own.quiet_s:
                 continue
             own.quiet_s = nan if row.in_flight else row.used_s
-            oldest_s, unanswered = row.unanswered()
+            oldest_s, unanswered = row.unanswered(now)
             trials = int(deployment.breaker.on_trial) + 2 * int(deployment.key.on_trial)
             here = Elsewhere(row.in_flight, row.awaiting, unanswered, oldest_s)
             part.set_row(own.index, RowState(row.key, here, row.used_s, row.heard_s, trials))

@@ -5,6 +5,11 @@ Tokens per byte, cached share and output tokens are as observed, drawn towards t
 unknown member is neither favoured nor shunned. A member without a price counts as dearer than all others: no
 price means unknown, not free (a free model says 0). It is picked only where no priced one is left.
 
+**In time.** The cheapest may take 20 s to begin, or hang. Members whose expected first output is above
+``max_first_token`` of the alias (by default ten times the quickest member's, at least 10 s) are left aside
+while another is below it, and so are members that are silent. They are probed as slow ones are by
+``latency``.
+
 **Plausible.** Models differ in how much they write, at times by a factor of four, so the lowest list price
 may be the dearest answer, and only asking tells. A member that is known less than the pool's average is
 believed to cost as little as it well may, and asked while that is less than what the others cost: only where
@@ -49,13 +54,20 @@ from proxy.deployments.cost_estimate import PRIOR_REQUESTS
 from proxy.deployments.row import Row
 from proxy.endpoints import WRITING
 from proxy.routing.candidates import Facts
-from proxy.routing.latency import lowest
+from proxy.routing.latency import PROBED, latency_scores, lowest, nearest_or_probe
 from proxy.routing.pool import Pool
 from proxy.usage.response_usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 UNPRICED: Final = float("inf")
 # The share of what caching could still save that may come true: not all of a prompt was sent before.
 _CACHE_DOUBT: Final = 0.5
+# The default of ``max_first_token``: this multiple of the quickest member's first output, and at least 10 s.
+_TIMES_QUICKEST: Final = 10.0
+_LEAST_BOUND_S: Final = 10.0
+# Silence of more than five usual first outputs: price is no reason to wait, nor is chance one to pay.
+_SILENT_TIMES: Final = 5.0
+# The reason for a request that is made to learn what one costs.
+LEARNS: Final = "asked to learn what it costs"
 
 
 def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
@@ -63,8 +75,14 @@ def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     return [cost_pusd * 1e-12 for cost_pusd in _estimates(pool, able, facts)[0]]
 
 
-def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    """Pick the candidate with the lowest plausible cost. Counts requests that are made to learn."""
+def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> tuple[int, str]:
+    """Pick the candidate with the lowest plausible cost of those that answer in time. The caller counts a
+    request that is made to learn (``LEARNS``)."""
+    able, probe = _in_time(pool, able, facts)
+    if probe >= 0:
+        return probe, PROBED
+    if len(able) == 1:
+        return able[0], "the only one that answers in time"
     costs, doubts, known = _estimates(pool, able, facts)
     least = min(costs)
     mean_known = sum(known) / len(known)
@@ -79,9 +97,46 @@ def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int
     if lows is not costs:
         position = able.index(picked)
         if lows[position] < costs[position]:
-            rows = pool.streamed_rows if facts.streamed else pool.plain_rows
-            rows[picked].probed(facts.now)
-    return picked
+            return picked, LEARNS
+    return picked, ""
+
+
+def _in_time(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[Sequence[int], int]:
+    """Leave aside the members whose expected first output is above the bound, and those that are silent,
+    while another is left. Returns the others, and one of those aside that is due for a probe, or -1."""
+    rows = pool.streamed_rows if facts.streamed else pool.plain_rows
+    bound_s = pool.alias.max_first_token_s if pool.alias is not None and facts.streamed else None
+    for index in able:
+        if _may_be_late(rows[index], _LEAST_BOUND_S if bound_s is None else bound_s):
+            break
+    else:
+        return able, -1
+    scores = latency_scores(pool, able, facts)
+    least = min(scores)
+    if bound_s is None:
+        bound_s = max(_TIMES_QUICKEST * least, _LEAST_BOUND_S)
+    now = facts.now
+    kept = []
+    for position, index in enumerate(able):
+        row = rows[index]
+        is_asked = row.waiting or row.elsewhere.awaiting
+        is_silent = is_asked and row.silent_s(now) > _SILENT_TIMES * row.speed.mean_s
+        if scores[position] <= bound_s and not is_silent:
+            kept.append(index)
+    if not kept or len(kept) == len(able):
+        return able, -1
+    probe = nearest_or_probe(pool, able, facts, scores)[1]
+    return kept, -1 if probe in kept else probe
+
+
+def _may_be_late(row: Row, bound_s: float) -> bool:
+    """False where nothing can lift the expected first output above the bound."""
+    speed, success = row.speed, row.success
+    return (
+        not 0.0 < speed.mean_s <= bound_s  # one that never answered may have been left again and again
+        or bool(row.waiting or row.elsewhere.awaiting or row.size.slope or speed.slope)
+        or success.total != success.weight
+    )
 
 
 def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[float], list[float], list[float]]:
@@ -90,7 +145,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
     """
     rows = pool.streamed_rows if facts.streamed else pool.plain_rows
     now = facts.now
-    priors = _priors(rows, able)
+    means = priors(rows, able)
     text_bytes = facts.body_bytes - facts.data_url_bytes
     is_writing = pool.endpoint in WRITING  # there no output price means an unknown one
     costs, doubts, known = [], [], []
@@ -101,7 +156,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
             doubts.append(0.0)
             known.append(PRIOR_REQUESTS)
             continue
-        per_byte, share, output, requests = rows[index].charges.estimate(now, priors)
+        per_byte, share, output, requests = rows[index].charges.estimate(now, means)
         known.append(requests)
         tokens = text_bytes * per_byte
         saving_pusd = tokens * (input_pusd - cached_pusd)
@@ -111,7 +166,7 @@ def _estimates(pool: Pool, able: Sequence[int], facts: Facts) -> tuple[list[floa
     return costs, doubts, known
 
 
-def _priors(rows: Sequence[Row], able: Sequence[int]) -> tuple[float, float, float]:
+def priors(rows: Sequence[Row], able: Sequence[int]) -> tuple[float, float, float]:
     """The pool's mean tokens per byte, cached share and output tokens, over the members that were seen."""
     per_byte = cached_share = output = 0.0
     seen = 0

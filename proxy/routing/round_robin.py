@@ -18,16 +18,23 @@ def turn_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     return [pool.turns[index] + pool.members[index].weight for index in able]
 
 
-def pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> int:
-    """The candidate whose turn it is, which pays for it."""
+def pick_turn(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> tuple[int, str]:
+    """The candidate whose turn it is. It pays with :func:`take_turn`."""
+    turns, members = pool.turns, pool.members
+    best, most = able[0], turns[able[0]] + members[able[0]].weight
+    for index in able:
+        due = turns[index] + members[index].weight
+        if due > most:
+            best, most = index, due
+    return best, ""
+
+
+def take_turn(pool: Pool, able: Sequence[int], taken: int) -> None:
+    """Every candidate gains its weight, and the one whose turn it was pays the sum."""
     turns, members = pool.turns, pool.members
     paid = 0
-    best = able[0]
     for index in able:
         weight = members[index].weight
         paid += weight
         turns[index] += weight
-        if turns[index] > turns[best]:
-            best = index
-    turns[best] -= paid
-    return best
+    turns[taken] -= paid

@@ -14,11 +14,16 @@ from typing import Final, NamedTuple
 from proxy.deployments.deployment import Deployment
 from proxy.routing.availability import availability_scores, pick_availability
 from proxy.routing.candidates import Facts, candidates, is_one_due, why_not
-from proxy.routing.cost import UNPRICED, cost_scores, pick_cost
+from proxy.routing.cost import LEARNS, UNPRICED, cost_scores, pick_cost
 from proxy.routing.latency import latency_scores, pick_latency
 from proxy.routing.pool import Pool
-from proxy.routing.round_robin import pick_turn, turn_scores
+from proxy.routing.round_robin import pick_turn, take_turn, turn_scores
 from proxy.routing.split import members_of_share, split_scores
+from proxy.routing.throughput import pick_throughput, throughput_scores
+
+# Returns the index of a candidate, and the reason where it is not the strategy's own. Changes nothing that
+# another choice depends on but for what it keeps to be quick.
+Picker = Callable[[Pool, Sequence[int], Facts, Random], tuple[int, str]]
 
 
 class Strategy(NamedTuple):
@@ -31,7 +36,7 @@ class Strategy(NamedTuple):
     """
 
     name: str
-    pick: Callable[[Pool, Sequence[int], Facts, Random], int] | None
+    pick: Picker | None
     scores: Callable[[Pool, Sequence[int], Facts], list[float]]
     unit: str | None
     higher_is_better: bool
@@ -73,14 +78,25 @@ def choose(pool: Pool, facts: Facts, rng: Random, tried: Sequence[Deployment] = 
     pick = _PICKS[strategy]
     if tried and pick is pick_turn:
         return members[able[int(rng.random() * len(able))]]
-    return members[pick(pool, able, facts, rng)]
+    picked, why = pick(pool, able, facts, rng)
+    if pick is pick_turn:
+        take_turn(pool, able, picked)
+    elif why == LEARNS:
+        rows = pool.streamed_rows if facts.streamed else pool.plain_rows
+        rows[picked].probed(facts.now)
+    return members[picked]
 
 
-def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Explanation:
+def explain(
+    pool: Pool, facts: Facts, tried: Sequence[Deployment] = (), rng: Random | None = None
+) -> Explanation:
     """Explain what :func:`choose` would do. Changes nothing.
 
     Members that the pool left out follow at the end. The score is None for a pinned member, and where the
     price is unknown.
+
+    :param rng: what :func:`choose` would draw ties from. None: a draw of its own, and of a split with shares
+        the largest one.
     """
     strategy = BY_NAME[pool.strategy]
     # Where no member has a key, a request goes to one all the same, which says so.
@@ -105,9 +121,38 @@ def explain(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Expla
         return Explanation(None, why, listed)
     if not able:
         return Explanation(None, "all members are rate limited", listed)
-    best = (max if strategy.higher_is_better else min)(able, key=values.__getitem__)
-    why = "the only one that can take it" if len(able) == 1 else strategy.why
-    return Explanation(pool.members[best], why, listed)
+    best, why = _picked(pool, able, facts, rng, values)
+    if len(able) == 1:
+        why = (
+            "a trial: its ejection is over"
+            if is_due and pool.kind != "pinned"
+            else "the only one that can take it"
+        )
+    return Explanation(pool.members[best], why or _why(pool, able, facts), listed)
+
+
+def _picked(
+    pool: Pool, able: Sequence[int], facts: Facts, rng: Random | None, values: dict[int, float]
+) -> tuple[int, str]:
+    """What :func:`choose` would pick, and its reason where it is not the strategy's own."""
+    if len(able) == 1:
+        return able[0], ""
+    strategy, draws = pool.strategy, Random(0) if rng is None else rng
+    if strategy == "split":
+        if rng is None:
+            return max(able, key=values.__getitem__), ""
+        able, strategy = members_of_share(pool, able, facts, rng), pool.inner
+        if len(able) == 1:
+            return able[0], ""
+    return _PICKS[strategy](pool, able, facts, draws)
+
+
+def _why(pool: Pool, able: Sequence[int], facts: Facts) -> str:
+    """The strategy's own reason."""
+    why = BY_NAME[pool.strategy].why
+    if pool.strategy in _BY_SIZE and facts.streamed and any(pool.streamed_rows[i].size.slope for i in able):
+        return f"{why}, for a prompt of this size"
+    return why
 
 
 def _pinned_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
@@ -121,6 +166,10 @@ _ROWS: Final = (
         "the lowest expected time to the first byte",
     ),
     Strategy(
+        "throughput", pick_throughput, throughput_scores, "s", False,
+        "the lowest expected time to the whole answer",
+    ),
+    Strategy(
         "availability", pick_availability, availability_scores, "ratio", True,
         "the highest share of successes",
     ),
@@ -129,7 +178,7 @@ _ROWS: Final = (
     Strategy("pinned", None, _pinned_scores, None, False, "named by the request"),
 )  # fmt: skip
 BY_NAME: Final[dict[str, Strategy]] = {row.name: row for row in _ROWS}
+# By these the prompt's size counts.
+_BY_SIZE: Final = ("latency", "throughput")
 # Apart, as it is looked up for every request.
-_PICKS: Final[dict[str, Callable[[Pool, Sequence[int], Facts, Random], int]]] = {
-    row.name: row.pick for row in _ROWS if row.pick is not None
-}
+_PICKS: Final[dict[str, Picker]] = {row.name: row.pick for row in _ROWS if row.pick is not None}

@@ -76,7 +76,10 @@ MISTAKES = [
     ("[routing]\nreplay_limit = «'-1KiB'", "'replay_limit' must not be negative"),
     # choices
     ("[routing]\nstrategy = «'costs'", "unknown strategy 'costs'; did you mean 'cost'? Valid: cost"),
-    ("[routing]\nstrategy = «'x'", "unknown strategy 'x'; Valid: cost, latency, availability, round-robin"),
+    (
+        "[routing]\nstrategy = «'x'",
+        "unknown strategy 'x'; Valid: cost, latency, throughput, availability, round-robin",
+    ),
     ("[simulator]\nmode = «'on'", "'mode' has an unknown mode 'on'; Valid: auto, never, always"),
     # listeners
     ("[server]\nlisten = [«'8080']", 'must be "host:port" or "unix:/path"'),

@@ -298,3 +298,17 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
+def test_trials_are_rarer_where_requests_are():
+    """One that hangs for a minute at each trial: of few requests a trial is a larger share."""
+    spans = []
+    for per_s in (20.0, 1.0, 0.05, 0.0001):
+        breaker = Breaker(5, 10.0, 10_000.0)
+        for now in (100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0):
+            breaker.until_s = now
+            own = per_s if now == 100.0 else 1.0  # what it gets while it is out says nothing
+            breaker.failed("timeout", now, 1.0, mostly=True, took_s=60.0, per_s=own)
+        spans.append(breaker.until_s - 6400.0)
+    assert spans[0] == spans[1] < 500.0
+    assert spans[2] == spans[3] == 640.0 - 60.0  # doubling goes no further

@@ -334,3 +334,15 @@ def test_nor_does_a_failure_begun_before_it():
     assert [record.failed(later + 1.0, TIMEOUT, RNG) for record in early] == [None] * 10
     assert member.state(later + 1.0) == DUE
     assert fail(member, now=later + 1.0) == "deployment"
+
+
+@pytest.mark.parametrize(("waited_s", "state"), [(0.2, DUE), (3.0, OUT)])
+def test_a_trial_that_is_left_in_silence_has_failed(waited_s: float, state: int) -> None:
+    member = deployment("a")
+    for _ in range(5):
+        succeed(member)
+    later = eject(member) + 1.0
+    trial = Record(member, "chat", True, later)
+    assert member.state(later) == TRIAL
+    trial.left(later + waited_s)
+    assert member.state(later + waited_s) == state

@@ -62,10 +62,9 @@ class Worker:
         record.row.charged(begun_s + seconds, 4000, Usage(1000, 100, 0, output_tokens), 0.01, 2.0)
 
     def choice(self, now: float) -> str:
-        """Who has the lowest expected time."""
-        found = explain(self.pool, facts(now=now)).choice
-        assert found is not None
-        return found.provider.name
+        """Who has the lowest expected time. (The choice itself may be a probe.)"""
+        scored = [one for one in explain(self.pool, facts(now=now)).candidates if one.score is not None]
+        return min(scored, key=lambda one: one.score).deployment.provider.name
 
     def row(self, name: str):
         return self.catalog.deployments[f"{name}/m"].row("chat", True)

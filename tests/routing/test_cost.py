@@ -7,10 +7,12 @@ from random import Random
 
 import pytest
 
+from proxy.config.settings import AliasConfig
 from proxy.deployments.row import COST_HALF_LIVES
+from proxy.routing.cost import LEARNS
 from proxy.routing.strategy import choose, explain
 from proxy.usage.tokens import Usage
-from tests.support.deployments import NOW, World, deployment, facts, picks, pool_of
+from tests.support.deployments import NOW, World, attempt, deployment, facts, picks, pool_of, succeed
 
 
 def priced(name: str, *prices: float | None, capabilities: tuple[str, ...] = ()):
@@ -199,7 +201,7 @@ def test_explaining_asks_nobody() -> None:
     a.row("chat", True).charged(NOW, 4000, Usage(1000, 0, 0, 800), None)
     for _ in range(10):
         found = explain(pool, facts())
-        assert found.choice is a  # the lowest expected; what is asked to learn is another matter
+        assert (found.choice, found.why) == (b, LEARNS)
     assert b.row("chat", True).charges.asked == 0.0
 
 
@@ -212,3 +214,46 @@ def test_it_leaves_the_cheap_one_while_that_fails() -> None:
     failing = False
     world.run(400, 5.0)
     assert world.run(60, 5.0).keys() == {"cheap"}
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "streamed", "cheap_s", "picked"),
+    [
+        (None, True, 9.0, "cheap"),  # below ten times the quickest member's, and below 10 s
+        (None, True, 20.0, "good"),
+        (None, False, 20.0, "good"),
+        (30.0, True, 20.0, "cheap"),
+        (2.0, True, 3.0, "good"),
+        (2.0, False, 3.0, "cheap"),  # a plain answer's time is that of the whole
+        (0.01, True, 3.0, "cheap"),  # nobody is below it
+    ],
+)
+def test_a_bound_on_the_first_output(
+    bound_s: float | None, streamed: bool, cheap_s: float, picked: str
+) -> None:
+    cheap, good = priced("cheap", 1.0, 4.0), priced("good", 2.0, 8.0)
+    for member, seconds in ((cheap, cheap_s), (good, 0.5)):
+        for number in range(20):
+            succeed(member, seconds, NOW - 20.0 + number, streamed=streamed)
+            usage = Usage(1000, 0, 0, 200)
+            member.row("chat", streamed).charged(NOW - 20.0 + number, 4000, usage, None)
+    pool = pool_of("cost", cheap, good)
+    pool.alias = AliasConfig("pool", ("cheap/m", "good/m"), max_first_token_s=bound_s)
+    chosen = explain(pool, facts(streamed=streamed)).choice
+    assert chosen is not None
+    assert chosen.provider.name == picked
+
+
+def test_the_cheapest_is_left_while_it_is_silent_and_asked_again_later() -> None:
+    cheap, good = priced("cheap", 1.0, 4.0), priced("good", 2.0, 8.0)
+    for number in range(20):
+        for member in (cheap, good):
+            succeed(member, 0.5, NOW - 20.0 + number)
+            member.row("chat", True).charged(NOW - 20.0 + number, 4000, Usage(1000, 0, 0, 200), None)
+    pool = pool_of("cost", cheap, good)
+    waiting = [attempt(cheap, NOW + 0.1 * number) for number in range(5)]
+    assert picks(pool, facts(now=NOW + 1.0))["cheap"] > 380
+    assert picks(pool, facts(now=NOW + 6.0))["good"] > 380
+    for one in waiting:
+        one.left(NOW + 60.0)
+    assert picks(pool, facts(now=NOW + 60.0))["cheap"] > 0

@@ -23,7 +23,11 @@ def test_what_can_be_said_and_nothing():
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
-        (b"X-Inferoute-Strategy: fastest", 400, "Use cost, latency, availability or round-robin."),
+        (
+            b"X-Inferoute-Strategy: fastest",
+            400,
+            "Use cost, latency, throughput, availability or round-robin.",
+        ),
         (b"X-Inferoute-Strategy: Cost", 400, "Unknown strategy 'Cost'"),
         (b"X-Inferoute-Strategy:", 400, "Unknown strategy ''"),
         (b"X-Inferoute-Timeout: soon", 400, "seconds above 0"),

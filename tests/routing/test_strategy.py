@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -10,10 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config.settings import STRATEGIES
+from proxy.routing.cost import LEARNS
+from proxy.routing.latency import NEVER_ASKED, PROBED
 from proxy.routing.pool import Pool
 from proxy.routing.strategy import BY_NAME, choose, explain
 from proxy.usage.tokens import Usage
-from tests.support.deployments import attempt, deployment, eject, facts, fail, picks, pool_of, succeed
+from tests.support.deployments import (
+    NOW,
+    World,
+    attempt,
+    deployment,
+    eject,
+    facts,
+    fail,
+    picks,
+    pool_of,
+    succeed,
+)
 
 
 def test_the_strategies_that_settings_name_are_those_that_pick() -> None:
@@ -125,7 +139,8 @@ def test_who_is_out_gets_nothing_and_then_one_trial(strategy: str) -> None:
     ("strategy", "why"),
     [
         ("latency", "the lowest expected time to the first byte"), ("cost", "the lowest expected price"),
-        ("availability", "the highest share of successes"), ("round-robin", "its turn"),
+        ("availability", "the lowest latency of those that fail least"), ("round-robin", "its turn"),
+        ("throughput", "the lowest expected time to the whole answer"),
         ("split", "by weight"),
     ],
 )  # fmt: skip
@@ -183,3 +198,50 @@ def test_a_choice_is_always_a_member_that_explain_lets_in(
         assert chosen in able
     else:  # where nobody has a key, one is asked that says so
         assert found.choice is None and (chosen is None or not any(one.usable for one in members))
+
+
+def _unsettled(strategy: str, seed: int) -> World:
+    """Members that fail, hang, differ by prompt, are unknown or unpriced, in the middle of it."""
+    names = {"a": (1.0, 4.0), "b": (1.1, 3.0), "c": (0.9, 6.0), "d": (1.0, 4.1)}
+    members = [
+        deployment(name, input_price_usd_per_mtok=given, output_price_usd_per_mtok=written)
+        for name, (given, written) in names.items()
+    ]
+    world = World(strategy, seed, *members)
+    times = {"a": 0.3, "b": 0.31, "c": 0.6, "d": 1.5}
+    world.first_byte_s = lambda name, now: times[name] * (6.0 if name == "a" and 80.0 < now < 160.0 else 1.0)
+    world.fails = lambda name, now: name == "b" and 40.0 < now < 120.0
+    world.hangs = lambda name, now: name == "c" and 150.0 < now < 200.0
+    world.output_tokens = {"a": 200, "b": 350, "c": 150, "d": 250}
+    return world
+
+
+@pytest.mark.parametrize("strategy", ["latency", "cost", "throughput", "availability", "round-robin"])
+def test_explain_says_what_the_next_request_will_meet(strategy: str) -> None:
+    world = _unsettled(strategy, 7)
+    rng, differ, whys = Random(3), 0, Counter[str]()
+    for _ in range(1000):
+        world.run(0.3, 4.0)
+        told_rng = Random()
+        told_rng.setstate(rng.getstate())
+        asked = facts(now=world.now)
+        told = explain(world.pool, asked, rng=told_rng)
+        whys[told.why] += 1
+        differ += choose(world.pool, asked, rng) is not told.choice
+    assert differ < 10
+    expected = {"latency": PROBED, "throughput": PROBED, "cost": LEARNS, "availability": PROBED}
+    assert whys[expected.get(strategy, "its turn")] > 0
+
+
+def test_explain_says_why_it_is_another_than_the_best() -> None:
+    a, b = deployment("a"), deployment("b")
+    succeed(a)
+    pool = pool_of("latency", a, b)
+    assert (explain(pool, facts()).choice, explain(pool, facts()).why) == (b, NEVER_ASKED)
+    attempt(b, NOW - 1.0).failed(NOW, "500", Random(1))  # its first request failed: it is probed all the same
+    assert explain(pool, facts(now=NOW + 60.0)).why == PROBED
+    c, d = deployment("c"), deployment("d")
+    succeed(c)
+    succeed(d)
+    c.row("chat", True).size.slope = 1e-9
+    assert explain(pool_of("latency", c, d), facts()).why.endswith(", for a prompt of this size")

@@ -194,6 +194,9 @@ _hedge = nullable(
     '"p95" or a duration: when a second member is asked while the first is silent.',
     pattern=f"^p95$|{_DURATION}",
 )
+_max_first_token = nullable(
+    "string", "With cost: members slower than this to begin are left aside.", pattern=_DURATION
+)
 _keepalive = nullable(
     "string", "How long a stream is silent before a comment is sent into it.", pattern=_DURATION
 )
@@ -213,6 +216,7 @@ _ALIAS = object_of(
         "peek": _peek,
         "fail_on": _fail_on,
         "hedge": _hedge,
+        "max_first_token": _max_first_token,
         "keepalive": _keepalive,
         "on_disconnect": _on_disconnect,
     },
@@ -226,6 +230,7 @@ _ALIAS = object_of(
             "peek": True,
             "fail_on": None,
             "hedge": "p95",
+            "max_first_token": None,
             "keepalive": "15s",
             "on_disconnect": None,
         }
@@ -248,6 +253,7 @@ _ALIAS_SETTINGS = object_of(
         "peek": _peek,
         "fail_on": _fail_on,
         "hedge": _hedge,
+        "max_first_token": _max_first_token,
         "keepalive": _keepalive,
         "on_disconnect": _on_disconnect,
     },

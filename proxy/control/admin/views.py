@@ -50,6 +50,7 @@ def alias_row(alias: AliasConfig) -> dict[str, Any]:
         "peek": alias.peek,
         "fail_on": None if alias.fail_on is None else [_entry(entry) for entry in alias.fail_on],
         "hedge": _duration(hedge) if isinstance(hedge, float) else hedge,
+        "max_first_token": None if alias.max_first_token_s is None else _duration(alias.max_first_token_s),
         "keepalive": None if alias.keepalive_s is None else _duration(alias.keepalive_s),
         "on_disconnect": alias.on_disconnect,
     }

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final
 
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record
+from proxy.deployments.record import CONNECT, LOOK_S, RESET, TIMEOUT, Record
 from proxy.errors import AttemptFailed
 from proxy.relay.exchange import failures
 from proxy.relay.exchange.charge import NO_CHARGE, Charge, charge_of
@@ -77,7 +77,8 @@ class Attempt(Receiver):
 
     def __init__(self, owner: AttemptOwner, deployment: Deployment, pool: Pool, now: float) -> None:
         request = owner.request
-        self.record = Record(deployment, request.endpoint, request.streamed, now, request.body.done)
+        body, streamed = request.body, request.streamed
+        self.record = Record(deployment, request.endpoint, streamed, now, body.done, body.text_bytes())
         self.owner = owner
         self.request = request
         self.deployment = deployment
@@ -93,8 +94,8 @@ class Attempt(Receiver):
         self.pending = b""  # what the client will get first: the head, and what is held
         self.waits_for = NOTHING  # what it is held for
         self.held_bytes = 0  # of it, as far as they count for max_buffered
-        self.has_output = False  # the response has shown some, or is none that is looked at for it
-        self.redialled = False
+        # The response has shown some, or is none that is looked at for it.
+        self.has_output = self.redialled = False
         self.redial_s = -1.0  # seconds after which a kept connection closed; below 0: none did
         self.doubt: Doubt | None = None  # it was refused, and that may be the request's own fault
         self.asks_usage = False  # it was asked for in the client's place, and is taken out again
@@ -102,8 +103,7 @@ class Attempt(Receiver):
 
     def start(self) -> None:
         """Take an idle connection, or dial."""
-        connection = self.provider.pool.take()
-        if connection is not None:
+        if (connection := self.provider.pool.take()) is not None:
             self.on_connected(connection)
         else:
             self.dial = self.provider.pool.dial(self)
@@ -143,9 +143,8 @@ class Attempt(Receiver):
 
     def send_on(self, piece: bytes) -> None:
         """A further piece of a body that is already on its way."""
-        request, connection = self.request, self.connection
+        request, connection, body = self.request, self.connection, self.request.body
         assert connection is not None
-        body = request.body
         body.keep(piece, request.context.replay_limit_bytes)
         connection.allow_slow_reads()
         connection.send_on(wrap_chunk(piece, body.done) if request.head.chunked else piece)
@@ -154,7 +153,7 @@ class Attempt(Receiver):
 
     def on_request_complete(self, now: float) -> None:
         """The client has sent all of its request: from here the provider's time counts."""
-        self.record.asked(now)
+        self.record.asked(now, self.request.body.text_bytes())
         self.deadline_at = now + self.request.first_byte_s
         self.owner.client.wake_by(self.deadline_at)
 
@@ -246,11 +245,10 @@ class Attempt(Receiver):
 
     def fail(self, failure: AttemptFailed, now: float = 0.0) -> bool:
         """Record a failure, and have the exchange go on. True: the attempt's response is passed on."""
-        now = now or monotonic()
         if failure.is_refusal and not failure.is_confirmed:
             its_mark = failures.mark(self.request, failure.outcome)
             self.doubt = Doubt(self.deployment, self.record.row, its_mark, failure.outcome)
-        self.record_failure(failure, now)
+        self.record_failure(failure, now := now or monotonic())
         return self.owner.on_attempt_failed(self, failure, now)
 
     def record_failure(self, failure: AttemptFailed, now: float) -> None:
@@ -304,12 +302,14 @@ class Attempt(Receiver):
         self.pending = b""
 
     def on_response_data(self, data: bytes, body: Body) -> None:
-        response = self.response
+        response, now = self.response, monotonic()
         assert response is not None
-        now = self.progress_at = monotonic()
+        self.progress_at = now
         out = response.pass_on(data)
         if not self.answered_at:
             self.answered_at = now
+        elif now - self.record.looked_at > LOOK_S:
+            self.record.progressed(now, response.passed_bytes)
         if self.pending:
             out, self.pending = self.pending + out, b""
         if body.done and response.ends_as:

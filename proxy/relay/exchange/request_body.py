@@ -324,16 +324,13 @@ def facts_of(
 
     :param text: what the body says at the ``keys``: see :meth:`RequestBody.excerpt`.
     """
-    size = body.size
-    # A token is at least a byte: below the smallest window nothing needs a closer look.
-    is_large = pool.min_context is not None and size > pool.min_context
     return Facts(
         endpoint,
         streamed,
-        size,
+        body.size,
         pool.needs_vision_check and body.has_images(),
         pool.needs_tools_check and value_of(text, keys, b'"tools"') >= 0,
-        body.media_bytes() if is_large else 0,
+        body.media_bytes(),
         now,
         caller,
     )

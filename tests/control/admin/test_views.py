@@ -27,12 +27,16 @@ split = { "a/m" = 1 }
 sticky = "key"
 peek = true
 hedge = "250ms"
+max_first_token = "8s"
 keepalive = "2m"
 """
 CONFIG = parse(TEXT)
 NONE = dict.fromkeys(
-    ("strategy", "split", "sticky", "peek", "fail_on", "hedge", "keepalive", "on_disconnect")
-)
+    (
+        "strategy", "split", "sticky", "peek", "fail_on", "hedge", "max_first_token", "keepalive",
+        "on_disconnect",
+    )
+)  # fmt: skip
 
 
 def test_routes_of_which_one_that_is_out_says_until_when():
@@ -62,7 +66,7 @@ def test_routes_of_which_one_that_is_out_says_until_when():
     ("plain", {"models": ["a/m", "m"]}),
     ("full", {
         "models": ["a/m"], "split": {"a/m": 1}, "strategy": "cost", "sticky": "key", "peek": True,
-        "hedge": "0.25s", "keepalive": "120s",
+        "hedge": "0.25s", "max_first_token": "8s", "keepalive": "120s",
     }),
     ("split", {
         "models": ["a/m", "b/m"], "split": {"a/m": 90, "b/m": 10}, "hedge": "p95", "on_disconnect": "drain",

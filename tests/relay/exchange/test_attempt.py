@@ -13,6 +13,7 @@ import pytest
 
 from proxy.control.steps import done
 from tests.support.fakes import (
+    EVENT_STREAM,
     Call,
     RawClient,
     answers,
@@ -430,3 +431,32 @@ async def test_a_member_with_a_connection_is_asked_where_no_other_can_be_opened(
         reply = Reply(*await client.response())
     assert (reply.status, reply.story) == (200, "a:connect, b:200")
     assert strikes(server) == [0, 0]
+
+
+async def test_a_stream_tells_its_size_and_its_pace(provider, server):
+    """Its prompt's size goes with the record, and while it runs it is looked at."""
+    steps = [asyncio.Event() for _ in range(2)]
+
+    async def play(call: Call) -> None:
+        await call.request()
+        await call.send(EVENT_STREAM + chunk(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'))
+        for step in steps:
+            await step.wait()
+            await call.send(chunk(b'data: {"choices":[{"delta":{"content":"b"}}]}\n\n'))
+        await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    provider.script = play
+    sent = body("a/m", b',"stream":true')
+    asked = asyncio.create_task(ask(server, "a/m", more=b',"stream":true'))
+    attempt = await sending(server)
+    record = attempt.record
+    assert record.prompt_bytes == len(sent)
+    await until(lambda: record.first_byte_at)
+    steps[0].set()
+    await until(lambda: record.looked_at)
+    looked_at, looked_bytes = record.looked_at, record.looked_bytes
+    record.looked_at -= 2.0  # so that its next bytes come more than a second later
+    steps[1].set()
+    assert (await asked).status == 200
+    assert record.looked_at >= looked_at
+    assert record.looked_bytes > looked_bytes

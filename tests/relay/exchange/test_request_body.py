@@ -275,7 +275,7 @@ def test_facts_look_only_for_what_matters(checks):
     pool = SimpleNamespace(min_context=window, needs_vision_check=checks, needs_tools_check=checks)
     facts = facts_of(RequestBody.of(image), image, keys_of(image), pool, "chat", True, 1.0)
     assert (facts.images, facts.tools) == (checks, checks)
-    assert facts.data_url_bytes == (20_014 if checks else 0)
+    assert facts.data_url_bytes == 20_014
     assert (facts.endpoint, facts.streamed, facts.body_bytes, facts.now) == ("chat", True, len(image), 1.0)
     assert facts.caller == b""
     assert (

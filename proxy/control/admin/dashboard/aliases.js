@@ -44,6 +44,7 @@ function resolved(told) {
 const OPTIONS = [
   ["sticky", (value) => `sticky by ${value}`],
   ["hedge", (value) => `hedge ${value}`],
+  ["max_first_token", (value) => `first token within ${value}`],
   ["peek", () => "peek"],
   ["keepalive", (value) => `keepalive ${value}`],
   ["on_disconnect", (value) => `${value} on disconnect`],

@@ -6,7 +6,9 @@ import { explainAny, STRATEGIES } from "./explain.js";
 import { byField, modal } from "./forms.js";
 import { memberEditor } from "./members.js";
 
-const SETTINGS = ["strategy", "sticky", "peek", "hedge", "keepalive", "on_disconnect", "split", "models"];
+const SETTINGS = [
+  "strategy", "sticky", "peek", "hedge", "max_first_token", "keepalive", "on_disconnect", "split", "models",
+];
 
 function formFields(alias) {
   return [
@@ -39,6 +41,12 @@ function formFields(alias) {
       hint: "p95 or 800ms: ask a second member after this time",
     },
     {
+      name: "max_first_token",
+      label: "First token within",
+      value: alias.max_first_token,
+      hint: "10s: with cost, leave members aside that are slower to begin",
+    },
+    {
       name: "keepalive",
       label: "Keep-alive",
       value: alias.keepalive,
@@ -62,6 +70,7 @@ const settingsOf = (values, members) => ({
   sticky: values.sticky.trim() || null,
   peek: values.peek,
   hedge: values.hedge.trim() || null,
+  max_first_token: values.max_first_token.trim() || null,
   keepalive: values.keepalive.trim() || null,
   on_disconnect: values.on_disconnect || null,
 });
@@ -84,6 +93,7 @@ const EMPTY = {
   sticky: null,
   peek: false,
   hedge: null,
+  max_first_token: null,
   keepalive: null,
   on_disconnect: null,
 };
