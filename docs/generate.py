@@ -53,6 +53,7 @@ WORDS: dict[Callable[..., object], str] = {
     values.env_name: "name of an environment variable",
     values.origin: "`*` or an origin (`https://host`)",
     values.hedge: '`"p95"` or a duration',
+    values.first_token: '`"p99"` or a duration, up to `24h`',
     header_values.sticky: '`"key"` or `"header:NAME"`',
     header_values.header_value: "text",
     header_values.passed_header: '`"name"` or `"prefix-*"`',
@@ -147,7 +148,7 @@ def written(value: object, read: Callable[..., object]) -> str:
         text = f'"unix:{value.path}"' if value.path else f'"{value.host}:{value.port}"'
     elif read is values.octal_mode:
         text = f'"{value:04o}"'
-    elif read in (values.seconds, values.positive_seconds):
+    elif read in (values.seconds, values.positive_seconds, values.first_token):
         text = f'"{value:g}s"'
     elif read in (values.size, values.positive_size):
         text = f'"{_size(int(str(value)))}"'

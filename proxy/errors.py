@@ -253,8 +253,9 @@ class ProviderError(GatewayError):
     """All attempts failed, and no provider's response can be passed on."""
 
     def __init__(
-        self, message: str, *, status: int, code: str | None = None, retry_after_s: int | None = None
-    ) -> None:
+        self, message: str, *, status: int, code: str | None = None, retry_after_s: int | None = None,
+        should_retry: bool | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             message,
             status=status,
@@ -262,6 +263,7 @@ class ProviderError(GatewayError):
             code=code,
             source=UPSTREAM,
             retry_after_s=retry_after_s,
+            should_retry=should_retry,
         )
 
 
@@ -311,8 +313,8 @@ class AttemptFailed:
     """
 
     __slots__ = (
-        "code", "has_response", "is_clients", "is_confirmed", "is_gone", "is_of_size", "is_refusal",
-        "outcome", "status", "wait_s", "what",
+        "code", "has_response", "is_clients", "is_confirmed", "is_final", "is_gone", "is_of_size",
+        "is_refusal", "outcome", "status", "wait_s", "what",
     )  # fmt: skip
 
     def __init__(self, outcome: str, what: str, status: int, code: str) -> None:
@@ -323,6 +325,7 @@ class AttemptFailed:
         self.wait_s: float | None = None  # seconds the provider wants to be left alone
         self.has_response = False  # there is one that could be passed on
         self.is_clients = False  # the client's own time limit has passed
+        self.is_final = False  # the response was being made for as long as one may take: nothing follows
         self.is_refusal = False  # of the operator's key, account, model or address ...
         self.is_confirmed = False  # ... which is sure, and not the request's fault
         self.is_gone = False  # ... and for good

@@ -43,6 +43,7 @@ required = false
 path = "{state}"
 [timeouts]
 first_byte = "{first_byte_s:g}s"
+total = "{first_byte_s:g}s"
 idle = "{idle_s:g}s"
 [routing]
 retry_budget = 0.5

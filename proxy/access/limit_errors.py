@@ -58,7 +58,7 @@ def limit_reached(
         what, which = f"limit of {key.tpm} tokens a minute", "tpm"
     text = (
         f"What is left of the key's {what} is reserved by requests in progress. "
-        "Retry when they finish, or ask for shorter answers at most."
+        "Retry when they finish, or set a smaller max_tokens."
     )
     return LimitReached(text, which, _SOON_S, lines)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], int]
 
 # As in settings, which --help does not load.
-STRATEGIES = "cost, latency, throughput, availability or round-robin"
+STRATEGIES = "cost, latency, throughput, availability, round-robin or order"
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _CHOICE = re.compile(r"(.*invalid choice: '(.*)') \(choose from (.*)\)", re.DOTALL)
 

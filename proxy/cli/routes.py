@@ -240,6 +240,13 @@ _ALIASES = (
 )
 
 
+# What the last column lists, where it is set.
+_ALIAS_SETTINGS = (
+    "sticky", "peek", "hedge", "keepalive", "on_disconnect", "deadline", "connect", "first_byte",
+    "first_token", "idle", "total",
+)  # fmt: skip
+
+
 def list_aliases(admin: Admin, *, as_json: bool = False) -> int:
     """Print the aliases."""
     aliases = admin.rows("/aliases")
@@ -250,9 +257,10 @@ def list_aliases(admin: Admin, *, as_json: bool = False) -> int:
     for alias in aliases:
         shares = [f"{model}={weight}" for model, weight in (alias["split"] or {}).items()]
         more = [f"split {', '.join(shares)}"] if shares else []
+        more += [f"fallback {', '.join(alias['fallback'])}"] if alias["fallback"] else []
         more += [
             f"{key} {'' if alias[key] is True else alias[key]}".rstrip()
-            for key in ("sticky", "peek", "hedge", "max_first_token", "keepalive", "on_disconnect")
+            for key in _ALIAS_SETTINGS
             if alias[key]
         ]
         rows.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from proxy.config import header_values, values
+from proxy.config.fallbacks import check_fallbacks
 from proxy.config.settings import (
     AUTHS,
     CAPABILITIES,
@@ -14,6 +15,7 @@ from proxy.config.settings import (
     AliasConfig,
     ModelConfig,
     ProviderConfig,
+    TimeLimits,
 )
 from proxy.config.tables import Table, UsableNames, check_aliases, quoted
 from proxy.config.toml_positions import Path
@@ -72,6 +74,7 @@ def _provider(name: str, table: Table) -> ProviderConfig | None:
             values.choice(("max_tokens", "max_completion_tokens"), "word"),
         ),
         stream_end=table.take("stream_end", "strict", values.choice(("strict", "framing"), "rule")),
+        times=time_limits(table),
     )
     _check_credentials(table, given, settings, auth)
     _check_passing(table, settings)
@@ -137,6 +140,17 @@ def _check_header_twice(table: Table, headers: tuple[tuple[str, str], ...]) -> N
         seen.add(name.lower())
 
 
+def time_limits(table: Table) -> TimeLimits:
+    """The limits that an alias, a model or a provider sets for itself."""
+    return TimeLimits(
+        connect_s=table.take("connect", None, values.positive_seconds),
+        first_byte_s=table.take("first_byte", None, values.positive_seconds),
+        first_token_s=table.take("first_token", None, values.first_token),
+        idle_s=table.take("idle", None, values.positive_seconds),
+        total_s=table.take("total", None, values.positive_seconds),
+    )
+
+
 def models(root: Table, known_providers: list[str]) -> dict[str, ModelConfig]:
     found = {}
     for name, table in root.tables("models"):
@@ -174,6 +188,7 @@ def _model(name: str, provider: str, upstream: str, table: Table) -> ModelConfig
         capabilities=frozenset(table.take_list("capabilities", ("chat",), capability)),
         dimensions=table.take("dimensions", None, values.whole(1, 1_000_000)),
         weight=table.take("weight", 1, values.whole(1, 1000)),
+        times=time_limits(table),
     )
     table.done()
     return model
@@ -212,6 +227,7 @@ def aliases(root: Table, known: Mapping[str, ModelConfig]) -> dict[str, AliasCon
         if not members[name]:
             members[name] = [(model, at) for model, at in shares if names.models(model)]
     check_aliases(names, table.notes)
+    check_fallbacks(table, found, names)
     return found
 
 
@@ -243,6 +259,9 @@ def _alias(name: str, table: Table) -> AliasConfig:
         on_disconnect=table.take(
             "on_disconnect", None, values.choice(("cancel", "drain"), "choice"), usual="cancel"
         ),
+        fallback=table.take_list("fallback", (), values.filled, may_be_empty=True),
+        deadline_s=table.take("deadline", None, values.seconds),
+        times=time_limits(table),
     )
     if alias.sticky and not split:
         text = "'sticky' keeps callers on one side of a 'split'; there is none"

@@ -130,7 +130,9 @@ def routing(table: Table) -> RoutingConfig:
         retry_budget=table.take("retry_budget", default.retry_budget, values.number(0, 1)),
         keepalive_s=table.take("keepalive", default.keepalive_s, values.seconds),
         peek=table.take("peek", default.peek, values.flag),
+        hedge=table.take("hedge", default.hedge, values.hedge),
         fail_on=table.take_list("fail_on", default.fail_on, values.fail_on, may_be_empty=True),
+        deadline_s=table.take("deadline", default.deadline_s, values.seconds),
         default_models=table.take_pairs(
             "default_models", values.choice(ENDPOINTS, "endpoint"), values.filled
         ),
@@ -166,7 +168,9 @@ def timeouts(table: Table) -> TimeoutsConfig:
     config = TimeoutsConfig(
         connect_s=take("connect", default.connect_s),
         first_byte_s=take("first_byte", default.first_byte_s),
+        first_token_s=table.take("first_token", default.first_token_s, values.first_token),
         idle_s=take("idle", default.idle_s),
+        total_s=take("total", default.total_s),
         client_head_s=take("client_head", default.client_head_s),
         client_body_s=take("client_body", default.client_body_s),
         client_write_s=take("client_write", default.client_write_s),

@@ -15,7 +15,7 @@ ENDPOINTS = tuple(row.name for row in ROWS if not row.served_with)
 SERVED_WITH = {row.name: row.served_with for row in ROWS if row.served_with}
 ONE_MODEL_ENDPOINTS = frozenset(row.name for row in ROWS if row.is_one_model)
 _ALSO_SERVED_BY = {row.name: row.also_served_by for row in ROWS if row.also_served_by}
-STRATEGIES = ("cost", "latency", "throughput", "availability", "round-robin")
+STRATEGIES = ("cost", "latency", "throughput", "availability", "round-robin", "order")
 CAPABILITIES = (*ENDPOINTS, "vision", "tools", "audio", "json", "reasoning")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -120,25 +120,45 @@ class RoutingConfig:
     strategy: str = "latency"
     failover: bool = True
     max_attempts: int = 3
-    replay_limit_bytes: int = 1 << 20
+    replay_limit_bytes: int = 16 << 20
     half_life_s: float = 30.0
     retry_budget: float = 0.2
     keepalive_s: float = 0.0  # 0: off
     peek: bool = True
+    hedge: str | float = "auto"  # or "off", "p95", seconds; of [routing] for streams only
     # Statuses, classes of them, and codes of errors.
     fail_on: tuple[str, ...] = (
         "5xx", "3xx", "401", "402", "403", "404", "405", "408", "410", "429", "context_length_exceeded",
         "model_not_found", "api_key_invalid",
     )  # fmt: skip
+    deadline_s: float = 0.0  # 0: off
     default_models: tuple[tuple[str, str], ...] = ()  # endpoint, and the name that stands for none there
     eject: EjectConfig = EjectConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Limits of an alias, a model or a provider; None: as what is less particular says."""
+
+    connect_s: float | None = None
+    first_byte_s: float | None = None
+    first_token_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+
+
+NO_LIMITS = TimeLimits()
+# A limit of ``first_token``: three times what 99 % of a member's responses took.
+P99 = -1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutsConfig:
     connect_s: float = 5.0
     first_byte_s: float = 60.0
+    first_token_s: float = 0.0  # 0: off
     idle_s: float = 120.0
+    total_s: float = 600.0
     client_head_s: float = 10.0
     client_body_s: float = 30.0
     client_write_s: float = 120.0
@@ -169,6 +189,7 @@ class ProviderConfig:
     compression: str = "identity"  # or "pass"
     output_limit_word: str = "max_tokens"  # at chat: or "max_completion_tokens"
     stream_end: str = "strict"  # or "framing"
+    times: TimeLimits = NO_LIMITS
 
     def auth_of(self, endpoint: str) -> str:
         """The place of the key at an endpoint; one that is served with another goes with it, unless it is
@@ -205,6 +226,7 @@ class ModelConfig:
     capabilities: frozenset[str] = frozenset({"chat"})
     dimensions: int | None = None
     weight: int = 1
+    times: TimeLimits = NO_LIMITS
 
 
 def served_endpoints(model: ModelConfig, provider: ProviderConfig) -> frozenset[str]:
@@ -225,10 +247,13 @@ class AliasConfig:
     sticky: str | None = None
     peek: bool | None = None  # None: as [routing]
     fail_on: tuple[str, ...] | None = None  # None: as [routing]
-    hedge: str | float | None = None  # "p95" or seconds
+    hedge: str | float | None = None  # None: as [routing]
     max_first_token_s: float | None = None  # None: ten times the quickest member's, at least 10 s
     keepalive_s: float | None = None  # None: as [routing]
     on_disconnect: str | None = None
+    fallback: tuple[str, ...] = ()  # names that are tried after the members
+    deadline_s: float | None = None  # None: as [routing]; 0: off
+    times: TimeLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from proxy.config.settings import P99
+
 MAX_SECONDS = 24 * 3600.0  # no timeout or pace of a gateway is longer than a day
 MAX_BYTES = 64 << 30
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL on Linux
@@ -331,8 +333,13 @@ def provider_name(value: str) -> str:
 
 
 def hedge(value: object) -> str | float:
-    """Read the wait before a hedge: "p95", or a duration in seconds."""
-    return "p95" if value == "p95" else positive_seconds(value)
+    """Read the wait before a hedge: "auto", "off", "p95", or a duration in seconds."""
+    if isinstance(value, str) and value in ("auto", "off", "p95"):
+        return value
+    try:
+        return positive_seconds(value)
+    except ValueError as error:
+        raise ValueError(f'{error}; or "auto", "off" or "p95"') from None
 
 
 def fail_on(value: object) -> str:
@@ -349,6 +356,16 @@ def fail_on(value: object) -> str:
     if not _WORD.fullmatch(word):
         raise ValueError('must be a status, a class such as "5xx", or an error\'s code without spaces')
     return word
+
+
+def first_token(value: object) -> float:
+    """A duration, "0s" for off; or "p99"."""
+    if value == "p99":
+        return P99
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise ValueError(f'{error}; or "p99"') from None
 
 
 def _short(value: float) -> str:

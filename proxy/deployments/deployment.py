@@ -48,7 +48,7 @@ class Failed(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """True if it may be a strike: a provider that sends Retry-After is only busy."""
+        """False if the provider said for how long it is busy."""
         return self.retry_after_s is None or self.outcome not in ("429", "503")
 
 
@@ -171,6 +171,9 @@ class Deployment:
             assert failure.retry_after_s is not None
             self.breaker.cool_down(failure.retry_after_s, now, failure.roll)
             return None
+        if failure.outcome == "429":
+            self.breaker.ease(failure.begun_s, now)
+            return None
         if failure.is_refusal:
             limit = 1 if failure.is_gone else REFUSALS
             return self._refused(
@@ -234,6 +237,11 @@ class Deployment:
         """Return whether it is among those that requests go to: it has credentials, and is not out."""
         return self.usable and self.state(now) in (CLOSED, EASING)
 
+    def is_failing(self, now: float) -> bool:
+        """Return whether it is out, or has answered nothing well for as long as would eject it if different
+        requests had failed."""
+        return self.breaker.failures >= self.breaker.limit or not self.is_free(now)
+
     def health(self, now: float) -> dict[str, Any]:
         """For tables of people; ``ejected_until_s`` is seconds from now."""
         if not self.usable:
@@ -244,6 +252,8 @@ class Deployment:
             reason = "the provider sent Retry-After"
         elif state == EASING:
             reason = "Retry-After has just passed: others go first"
+            if now < self.breaker.eased_at_s + self.breaker.eases_s:
+                reason = "the provider sent 429 without Retry-After: others go first"
         elif state != CLOSED:
             reason = self.key.reason if self.key.state(now) == state else self.breaker.reason
         left_s = self.free_at(now) - now

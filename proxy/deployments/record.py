@@ -89,6 +89,8 @@ class Record:
             self.trials = tuple(b for b in (deployment.breaker, deployment.key) if b.state(now) == DUE)
             for breaker in self.trials:
                 breaker.begin_trial()
+            if now < deployment.breaker.cooling_until_s:
+                deployment.breaker.probes(now)
 
     def asked(self, now: float, prompt_bytes: int = 0) -> None:
         """The last of the request is on its way, and so the size of its prompt is known."""

@@ -7,14 +7,15 @@ fails for certain, one at a member that is ejected may well succeed.
 2. It takes images and tools, where the request has them and the members differ in it.
 3. Its context window holds the prompt; where none does, the largest is left.
 4. Its breaker is closed. A member whose ejection is over gets the next request as its trial. Where no member
-   is closed, the one due back first is tried (fail open), unless all of them are cooling down.
+   is closed, the one due back first is tried (fail open), unless all of them are cooling down: then one
+   request in a minute tries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.deployments.breaker import CLOSED, COOLING, DUE
+from proxy.deployments.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
 from proxy.routing.pool import Pool
@@ -54,7 +55,7 @@ def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Se
 
 def _healthy(pool: Pool, fitting: list[int], now: float, *, is_first: bool) -> Sequence[int]:
     members = pool.members
-    closed, due, rest = [], [], []
+    closed, due, rest, probes = [], [], [], []
     for index in fitting:
         state = members[index].state(now)
         if state == CLOSED:
@@ -63,18 +64,31 @@ def _healthy(pool: Pool, fitting: list[int], now: float, *, is_first: bool) -> S
             due.append(index)
         elif state != COOLING:
             rest.append(index)
+        elif members[index].breaker.may_probe(now):
+            probes.append(index)
     # A request that has failed once already is not the one to try a member with, unless nothing else is left.
     if due and (is_first or not closed):
         return (min(due, key=lambda index: members[index].free_at(now)),)
-    if closed or not rest:
+    if closed or not (rest or probes):
         return closed
-    return (min(rest, key=lambda index: members[index].free_at(now)),)
+    return (min(rest or probes, key=lambda index: members[index].free_at(now)),)
 
 
 def are_cooling(pool: Pool, now: float) -> bool:
     """Return whether every member that could be asked is cooling down."""
     states = [member.state(now) for member in pool.members if member.usable]
     return bool(states) and all(state == COOLING for state in states)
+
+
+def is_out(pool: Pool, now: float) -> bool:
+    """Return whether a pinned name stands for a member that is ejected or cools down, so that it is passed
+    over where another name follows. A provider that gets the client's own credentials never is."""
+    if pool.kind != "pinned":
+        return False
+    member = pool.members[0]
+    if not (member.breaker.is_open or member.key.is_open) or member.passes_credentials:
+        return False
+    return member.state(now) in (OUT, TRIAL, COOLING)
 
 
 def cooling_left_s(pool: Pool, now: float) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Final
 
+from proxy.config.fallbacks import all_fallbacks
 from proxy.config.settings import ENDPOINTS, ONE_MODEL_ENDPOINTS, SERVED_WITH, STRATEGIES, Config
 from proxy.deployments.breaker import Breaker
 from proxy.deployments.deployment import Deployment, key_breaker
@@ -19,6 +20,7 @@ from proxy.routing.fail_on import FailOn
 from proxy.routing.name_hints import NearNames
 from proxy.routing.pool import Pool
 from proxy.routing.request_options import unknown_strategy
+from proxy.routing.time_limits import LimitTable
 
 AUTO: Final = "auto"
 SPLIT: Final = "split"  # the strategy of an alias with shares, where a request asks for no other
@@ -66,6 +68,7 @@ class Catalog:
         self._aliases: dict[str, tuple[Deployment, ...]] = {}
         self._found: dict[tuple[str | None, str, str | None], Pool] = {}
         self._pools: Pools = {}
+        self._limits = LimitTable(config.timeouts)
         self._defaults: dict[str, str] = dict(config.routing.default_models)  # by endpoint
         self.steps = self._fill(config, usable, previous)
         if not in_steps:
@@ -274,10 +277,15 @@ class Catalog:
         keepalive_s = self._routing.keepalive_s
         if alias is not None and alias.keepalive_s is not None:
             keepalive_s = alias.keepalive_s
-        peek, fail_on = self._routing.peek, self._fail_on
+        peek, hedge, fail_on = self._routing.peek, self._routing.hedge, self._fail_on
         if alias is not None:
+            hedge = hedge if alias.hedge is None else alias.hedge
             peek = peek if alias.peek is None else alias.peek
             fail_on = fail_on if alias.fail_on is None else FailOn(alias.fail_on)
+        deadline_s = self._routing.deadline_s
+        if alias is not None and alias.deadline_s is not None:
+            deadline_s = alias.deadline_s
+        own = {m: self._limits.own(alias, m.model, m.provider, endpoint) for m in serving}
         return Pool(
             name,
             kind,
@@ -285,12 +293,17 @@ class Catalog:
             serving,
             strategy,
             keepalive_s=keepalive_s,
+            deadline_s=deadline_s,
+            usual_limits=self._limits.usual(endpoint),
+            own_limits={member: pair for member, pair in own.items() if pair is not None},
             alias=alias,
+            fallback_names=all_fallbacks(name, self._alias_configs) if alias else (),
             left_out=left_out,
             shares=shares,
             can_fail_over=self._routing.failover,
             inner=(alias and alias.strategy) or self._routing.strategy,
             peek=peek,
+            hedge=hedge,
             fail_on=fail_on,
         )
 

@@ -51,6 +51,7 @@ from random import Random
 from typing import Final
 
 from proxy.deployments.cost_estimate import PRIOR_REQUESTS
+from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
 from proxy.endpoints import WRITING
 from proxy.routing.candidates import Facts
@@ -59,6 +60,9 @@ from proxy.routing.pool import Pool
 from proxy.usage.response_usage import TOKENS_PER_BYTE, USUAL_OUTPUT_TOKENS
 
 UNPRICED: Final = float("inf")
+# A hedge of its own accord costs no more than this multiple of the first attempt, nor than this in USD.
+_DEAR_TIMES: Final = 3.0
+_DEAR_USD: Final = 0.05
 # The share of what caching could still save that may come true: not all of a prompt was sent before.
 _CACHE_DOUBT: Final = 0.5
 # The default of ``max_first_token``: this multiple of the quickest member's first output, and at least 10 s.
@@ -73,6 +77,19 @@ LEARNS: Final = "asked to learn what it costs"
 def cost_scores(pool: Pool, able: Sequence[int], facts: Facts) -> list[float]:
     """Expected USD of this request; infinite without a price."""
     return [cost_pusd * 1e-12 for cost_pusd in _estimates(pool, able, facts)[0]]
+
+
+def too_dear_beside(pool: Pool, first: Deployment, facts: Facts) -> list[Deployment]:
+    """The members that are not asked beside a silent one by themselves: both may be paid, and the second's
+    expected price is above three times the first's, or above 0.05 USD. Without a price one is dear."""
+    costs = cost_scores(pool, pool.indices, facts)
+    known = [cost for member, cost in zip(pool.members, costs, strict=True) if member is first]
+    of_first = known[0] if known else UNPRICED
+    return [
+        member
+        for member, cost in zip(pool.members, costs, strict=True)
+        if cost > _DEAR_TIMES * of_first or (cost > _DEAR_USD and cost != UNPRICED)
+    ]
 
 
 def pick_cost(pool: Pool, able: Sequence[int], facts: Facts, rng: Random) -> tuple[int, str]:

@@ -6,8 +6,11 @@ The rules, which docs/failover.md has for users:
   never: no second provider is spliced into a started answer.
 - Each attempt goes to another member. A pool gives at most ``max_attempts``; each pool named by
   ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
-- The whole chain has ``max_attempts`` times the limit of one attempt (as often as pools are named, where
-  that is more), and every attempt but the first needs the retry budget.
+- Each attempt has the time limits of its member; ``deadline`` bounds the whole chain. Where ``total`` passed
+  at a member, the response was being generated, and nothing follows.
+- An attempt at a member that is failing needs the retry budget. So do a hedge, and what follows a client's
+  own time limit. Going on to a healthy member does not.
+- A request makes at most ``max_attempts`` + 2 sends in all, redials included, and one more for each fallback.
 - A kept connection that closed as it was used again is dialled anew: that is part of the attempt, and told
   before it.
 - What failed with a response of its own, and is followed by nothing, passes that answer on.
@@ -17,14 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
-from proxy.routing.candidates import Facts
+from proxy.routing.candidates import Facts, is_out
 from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import RetryBudget, Share
 from proxy.routing.strategy import choose
+
+# Sends of a request beyond ``max_attempts``.
+_BEYOND_LIMIT: Final = 2
 
 
 class Failure(NamedTuple):
@@ -56,6 +62,11 @@ def redial_part(provider: bytes, after_s: float) -> bytes:
     return b"%b:redial:%dms" % (provider, after_s * 1000)
 
 
+def refusal_part(provider: str) -> bytes:
+    """The part of the story for an attempt that the retry budget did not allow."""
+    return b"%b:budget:0ms" % provider.encode()
+
+
 class Doubt(NamedTuple):
     """A refusal that may be the request's own fault, until another member answers the same request.
 
@@ -81,8 +92,8 @@ class Failover:
     """
 
     __slots__ = (
-        "_fallbacks", "_in_pool", "_limit", "_share", "_tried", "deadline_s", "doubts", "failures", "pool",
-        "too_small",
+        "_fallbacks", "_in_pool", "_limit", "_most", "_sends", "_share", "_tried", "deadline_s", "doubts",
+        "failures", "pool", "refused", "too_small",
     )  # fmt: skip
 
     def __init__(
@@ -101,7 +112,12 @@ class Failover:
         self.doubts: list[Doubt] = []
         self.too_small = 0  # a context window that the prompt did not fit in, in tokens; 0: none was met
         self._fallbacks = list(fallbacks)
+        if first is None and pool.kind == "pinned":  # it was passed over, for want of better it comes last
+            self._fallbacks.append(pool)
         self._limit = limit
+        self._most = limit + _BEYOND_LIMIT + len(self._fallbacks)
+        self._sends = 0 if first is None else 1
+        self.refused = ""  # the provider of an attempt that the retry budget did not allow
         self._tried = [] if first is None else [first]
         self._in_pool = len(self._tried)
 
@@ -113,6 +129,7 @@ class Failover:
         now: float,
         *,
         stay: bool = False,
+        barred: Sequence[Deployment] = (),
         is_clients: bool = False,
     ) -> Deployment | None:
         """The member for a further attempt, which counts as begun; None if there is to be none.
@@ -120,40 +137,69 @@ class Failover:
         A provider that gets the client's own credentials stays alone: nothing follows it, and nothing else
         leads to it.
 
-        :param stay: not from another pool, however it ends.
+        :param stay: not from another pool, however it ends. :param barred: and none of these of this one.
         :param is_clients: the client's own time limit ended the attempt before.
         """
-        if now >= self.deadline_s or not budget.is_left(now, self._share, is_clients=is_clients):
+        self.refused = ""
+        if now >= self.deadline_s or self._sends >= self._most:
             return None
         if any(deployment.passes_credentials for deployment in self._tried):
             return None
-        found = self._in(self.pool, facts_for, rng) if self._may_stay() else None
+        needs_budget = stay or is_clients
+        has_budget = budget.is_left(now, self._share, is_clients=is_clients)
+        if needs_budget and not has_budget:
+            return None
+        found = self._in(self.pool, facts_for, rng, barred) if self._may_stay() else None
+        found = self._allowed(found, has_budget, now)
         while found is None and self._fallbacks and not stay:
-            self.pool = self._fallbacks.pop(0)
+            # A pinned name whose member is out comes last.
+            in_turn = [index for index, pool in enumerate(self._fallbacks) if not is_out(pool, now)]
+            self.pool = self._fallbacks.pop(in_turn[0] if in_turn else 0)
             self._in_pool = 0
-            found = self._in(self.pool, facts_for, rng)
+            found = self._allowed(self._in(self.pool, facts_for, rng), has_budget, now)
         if found is not None:
-            budget.take(now, self._share, is_clients=is_clients)
+            if self._tried and (needs_budget or found.is_failing(now)):
+                budget.take(now, self._share, is_clients=is_clients)
+            self._sends += 1
             self._tried.append(found)
             self._in_pool += 1
         return found
 
     def note(self, provider: str, outcome: str, what: str, took_s: float, redial_s: float = -1.0) -> None:
         """An attempt failed, or was slower than its rival; see :class:`Failure`."""
+        if redial_s >= 0.0:
+            self._sends += 1
         self.failures.append(Failure(provider, outcome, what, took_s, redial_s))
+
+    def story(self) -> bytes:
+        """The failed attempts for ``X-Inferoute-Attempts``, and what the budget did not allow."""
+        told = story(self.failures)
+        if not self.refused:
+            return told
+        part = refusal_part(self.refused)
+        return told + b", " + part if told else part
 
     def _may_stay(self) -> bool:
         return self.pool.can_fail_over and self._in_pool < self._limit
 
-    def _in(self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random) -> Deployment | None:
-        barred = [
+    def _allowed(self, found: Deployment | None, has_budget: bool, now: float) -> Deployment | None:
+        """What was found, if it is healthy, or the budget allows it, or nothing was sent yet."""
+        if found is None or has_budget or not self._tried or not found.is_failing(now):
+            return found
+        self.refused = found.provider.name
+        return None
+
+    def _in(
+        self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random, barred: Sequence[Deployment] = ()
+    ) -> Deployment | None:
+        unable = [
             member
             for member in pool.members
             if member.passes_credentials
             or not member.usable
             or (member.context_window is not None and member.context_window <= self.too_small)
         ]
-        return choose(pool, facts_for(pool), rng, self._tried + barred)
+        return choose(pool, facts_for(pool), rng, [*self._tried, *unable, *barred])
 
     def message(self) -> str:
         """All failures, as one sentence for the client."""

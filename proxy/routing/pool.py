@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from proxy.config.settings import AliasConfig
 from proxy.deployments.deployment import Deployment
 from proxy.endpoints import ONE_PROMPT, WRITING
 from proxy.routing.fail_on import USUAL, FailOn
+from proxy.routing.time_limits import Limits, Pair, default_limits
 from proxy.usage.counters import CountedPrefix
 from proxy.usage.media_tokens import PICTURE_TOKENS
 from proxy.usage.pricing import Prices
 
 _NEVER: Final = float("-inf")
+_FOREVER: Final = float("inf")
 # Where the configuration says nothing of a model's answers: a usual limit.
 _UNKNOWN_OUTPUT: Final = 16_384
 # Speech is as long as its text: proxy.access.admission.
@@ -41,17 +43,28 @@ class Pool:
     ``widest``: the largest prompt that a member takes.
     ``prefixes``: by member, the prefix of its ledger lines and their counters.
     ``peek``: a stream is held until it shows output, where another attempt could follow.
+    ``hedge``: when a second member is asked beside a silent one: ``auto``, ``p95``, seconds; "": never. For
+    plain requests (``hedges_plain``) only where an alias says so itself.
     ``fail_on``: what of its members' responses is a failure.
+    ``deadline_s``: seconds for all attempts of a request together; infinite: no limit.
+    ``usual_limits``: the time limits of its members, but for those in ``own_limits``.
+    ``fallback_names``: tried after the members, for requests that name this pool first; ``behind``: their
+    pools, by the strategy that a request asks for (:mod:`proxy.routing.fallbacks`).
     ``can_fail_over``: an attempt at one member may be followed by one at another.
     """
 
     __slots__ = (
         "alias",
+        "behind",
         "can_fail_over",
+        "deadline_s",
         "dearest",
         "dearest_parts",
         "endpoint",
         "fail_on",
+        "fallback_names",
+        "hedge",
+        "hedges_plain",
         "indices",
         "inner",
         "keepalive_s",
@@ -66,6 +79,7 @@ class Pool:
         "near_at",
         "needs_tools_check",
         "needs_vision_check",
+        "own_limits",
         "peek",
         "plain_rows",
         "prefixes",
@@ -73,6 +87,7 @@ class Pool:
         "strategy",
         "streamed_rows",
         "turns",
+        "usual_limits",
         "widest",
     )
 
@@ -85,12 +100,17 @@ class Pool:
         strategy: str,
         *,
         keepalive_s: float = 0.0,
+        deadline_s: float = 0.0,
+        usual_limits: Pair | None = None,
+        own_limits: Mapping[Deployment, Pair] | None = None,
         alias: AliasConfig | None = None,
+        fallback_names: tuple[str, ...] = (),
         left_out: Iterable[tuple[Deployment, str]] = (),
         shares: Iterable[tuple[str, int, Iterable[Deployment]]] = (),
         can_fail_over: bool = True,
         inner: str = "latency",
         peek: bool = True,
+        hedge: str | float = "",
         fail_on: FailOn = USUAL,
     ) -> None:
         self.name = name
@@ -99,9 +119,16 @@ class Pool:
         self.members = tuple(members)
         self.strategy = strategy
         self.keepalive_s = keepalive_s
+        self.deadline_s = deadline_s or _FOREVER
+        self.usual_limits = usual_limits or default_limits(endpoint)
+        self.own_limits = dict(own_limits or {})
         self.alias = alias
         self.peek = peek
+        self.hedge: str | float = "" if hedge == "off" else hedge
+        self.hedges_plain = alias is not None and alias.hedge is not None
         self.fail_on = fail_on
+        self.fallback_names = fallback_names
+        self.behind: dict[str | None, list[Pool]] = {}
         self.left_out = tuple(left_out)
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")
@@ -127,6 +154,11 @@ class Pool:
             (share_name, weight, tuple(at[member] for member in behind if member in at))
             for share_name, weight, behind in shares
         )
+
+    def limits(self, member: Deployment, streamed: bool) -> Limits:
+        """The time limits of an attempt at a member."""
+        plain, stream = self.own_limits.get(member, self.usual_limits)
+        return stream if streamed else plain
 
     def _differ_in(self, capability: str) -> bool:
         return len({capability in member.capabilities for member in self.members}) > 1

@@ -1,6 +1,7 @@
-"""The budget of further attempts: a share of live traffic, so that an outage can't multiply the load.
+"""The budget of attempts at what fails: a share of live traffic, so that an outage can't multiply the load.
 
-A retry, a fallback or a hedge is allowed while ``R + 1 <= FLOOR + share * D``, with R the further attempts
+Going on to a healthy member needs none: that is what it is there for. A retry or a fallback at a member that
+is failing, and a hedge, is allowed while ``R + 1 <= FLOOR + share * D``, with R the further attempts
 and D the requests of about the last ten seconds (decayed sums). The floor lets a burst of failures through
 that comes out of quiet. Finagle's RetryBudget and Envoy's retry budgets are the same idea; theirs are a token
 bucket and a share of the requests in flight.
@@ -55,11 +56,12 @@ class RetryBudget:
     :param share: further attempts per request, such as 0.2.
     """
 
-    __slots__ = ("_all", "share")
+    __slots__ = ("_all", "_told_at", "share")
 
     def __init__(self, share: float) -> None:
         self.share = share
         self._all = Share()
+        self._told_at = float("-inf")
 
     def count_request(self, now: float, own: Share | None = None) -> None:
         """A request came. ``now``: monotonic seconds. ``own``: of its key; None: it has none."""
@@ -86,6 +88,13 @@ class RetryBudget:
         own_taken = own.taken(is_clients).read(now)
         rest = FLOOR + share * others - max(taken - own_taken, 0.0)
         return own_taken + 1.0 <= share * brought + rest / 2.0
+
+    def tells(self, now: float) -> bool:
+        """Return whether a refusal is to be logged: one in as long as the budget looks back."""
+        if now - self._told_at < TAU_S:
+            return False
+        self._told_at = now
+        return True
 
     def take(self, now: float, own: Share | None = None, *, is_clients: bool = False) -> bool:
         """Spend one further attempt; False if the budget is used up."""

@@ -2,7 +2,7 @@
 
 Members that can't take the request are skipped first (:mod:`proxy.routing.candidates`); the pool's strategy
 then picks among the rest. Pools are small, so all candidates are scored each time. Each strategy is a module
-beside this one: ``latency``, ``cost``, ``availability``, ``round_robin`` and ``split``.
+beside this one: ``latency``, ``cost``, ``availability``, ``round_robin``, ``order`` and ``split``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from proxy.routing.availability import availability_scores, pick_availability
 from proxy.routing.candidates import Facts, candidates, is_one_due, why_not
 from proxy.routing.cost import LEARNS, UNPRICED, cost_scores, pick_cost
 from proxy.routing.latency import latency_scores, pick_latency
+from proxy.routing.order import order_scores, pick_order
 from proxy.routing.pool import Pool
 from proxy.routing.round_robin import pick_turn, take_turn, turn_scores
 from proxy.routing.split import members_of_share, split_scores
@@ -174,6 +175,7 @@ _ROWS: Final = (
         "the highest share of successes",
     ),
     Strategy("round-robin", pick_turn, turn_scores, "turns", True, "its turn"),
+    Strategy("order", pick_order, order_scores, "place", False, "the first that is healthy"),
     Strategy("split", None, split_scores, "share", True, "by weight"),
     Strategy("pinned", None, _pinned_scores, None, False, "named by the request"),
 )  # fmt: skip

@@ -193,8 +193,8 @@ class Counters:
     """All counts of this process, by their labels."""
 
     __slots__ = (
-        "_failures", "_times", "_used", "dropped_headers", "dropped_parameters", "fallbacks", "hedges", "lag",
-        "overhead", "redials", "retries", "shed",
+        "_failures", "_times", "_used", "budget_refusals", "dropped_headers", "dropped_parameters",
+        "fallbacks", "hedges", "lag", "overhead", "redials", "retries", "shed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -204,6 +204,7 @@ class Counters:
         self.overhead = Histogram(OVERHEAD_US)
         self.lag = Histogram(LAG_US)
         self.retries = self.fallbacks = self.hedges = 0
+        self.budget_refusals = 0  # further attempts that the retry budget did not allow
         self.redials = 0  # of kept connections that closed as they were used again
         self.shed = 0  # turned away for an overload
         self.dropped_headers = self.dropped_parameters = 0  # of clients; they did not reach a provider
@@ -289,7 +290,9 @@ class Counters:
             sums["failures", provider, model, reason] = (count,)
         sums["overhead",] = self.overhead.numbers()
         sums["lag",] = self.lag.numbers()
-        sums["further",] = (self.retries, self.fallbacks, self.hedges, self.redials)
+        sums["further",] = (
+            self.retries, self.fallbacks, self.hedges, self.redials, self.budget_refusals,
+        )  # fmt: skip
         sums["shed",] = (self.shed,)
         sums["dropped",] = (self.dropped_headers, self.dropped_parameters)
         return sums

@@ -68,6 +68,8 @@ _USAGE: Final = re.compile(rb'(?<!\\)"usage(?:Metadata)?"\s*+:\s*+\{')
 _NO_CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+\]')
 _CHOICE: Final = re.compile(rb'(?<!\\)"choices"\s*+:\s*+\[\s*+[^\]\s]')
 KEEP_ALIVE_EVENT: Final = b": keep-alive\n\n"
+# Of Anthropic's API, whose clients may wait for an event and take a comment for silence.
+PING_EVENT: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 class Response:

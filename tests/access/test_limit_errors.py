@@ -16,7 +16,7 @@ NONE = Reached(
 TPM = "The key's limit of 100 tokens a minute is reached."
 RESERVED = (
     "What is left of the key's monthly limit is reserved by requests in progress. "
-    "Retry when they finish, or ask for shorter answers at most."
+    "Retry when they finish, or set a smaller max_tokens."
 )
 RESERVED_TPM = RESERVED.replace("monthly limit", "limit of 100 tokens a minute")
 

@@ -129,6 +129,22 @@ MISTAKES = [
     ("[aliases]\na = ['gpt-4o', «'b']\nb = ['c']\nc = ['gpt-4o', 'a']", "alias cycle: a → b → c → a"),
     ("[aliases]\nx = ['b']\nb = [«'c']\nc = ['b']", "alias cycle: b → c → b"),
     ("[aliases]\ngpt-4o = [«'gpt-4o']", "alias cycle: gpt-4o → gpt-4o"),
+    (
+        "[aliases]\na = { models = ['gpt-4o'], fallback = ['auto', «'gpt-5'] }",
+        "'fallback' names an unknown model",
+    ),
+    ("[aliases]\na = { models = ['gpt-4o'], fallback = [«'a'] }", "fallback cycle: a → a; take one"),
+    (
+        "[aliases]\na = { models = ['gpt-4o'], fallback = ['embed', «'b'] }\n"
+        "b = { models = ['gpt-4o'], fallback = ['c'] }\nc = { models = ['gpt-4o'], fallback = ['a'] }",
+        "fallback cycle: a → b → c → a",
+    ),
+    (
+        "[aliases]\nb = { models = ['gpt-4o'], fallback = ['1','2','3','4','5'] }\n"
+        + "".join(f"{n} = ['gpt-4o']\n" for n in range(1, 9))
+        + "a = { models = ['gpt-4o'], «fallback = ['b','6','7','8'] }",
+        "'fallback' leads to 9 names",
+    ),
     ("[aliases]\na = ['gpt-4o', «'embed']", "embedding and chat models ('gpt-4o' and 'embed')"),
     ("[aliases]\ne = ['embed']\na = ['gpt-4o', «'e']", "alias 'a' mixes embedding and chat models"),
     ("[aliases]\na = ['embed', «'gpt-4o']\nb = ['a', 'gpt-4o']", "alias 'a' mixes"),  # told once

@@ -78,7 +78,7 @@ MISTAKES = [
     ("[routing]\nstrategy = «'costs'", "unknown strategy 'costs'; did you mean 'cost'? Valid: cost"),
     (
         "[routing]\nstrategy = «'x'",
-        "unknown strategy 'x'; Valid: cost, latency, throughput, availability, round-robin",
+        "unknown strategy 'x'; Valid: cost, latency, throughput, availability, round-robin, order",
     ),
     ("[simulator]\nmode = «'on'", "'mode' has an unknown mode 'on'; Valid: auto, never, always"),
     # listeners

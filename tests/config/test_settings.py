@@ -32,10 +32,11 @@ redis_url = ""
 strategy = "latency"
 failover = true
 max_attempts = 3
-replay_limit = "1MiB"
+replay_limit = "16MiB"
 half_life = "30s"
 retry_budget = 0.2
 keepalive = "0s"
+deadline = "0s"
 [routing.eject]
 consecutive_failures = 5
 error_rate = 0.5
@@ -44,7 +45,9 @@ max = "300s"
 [timeouts]
 connect = "5s"
 first_byte = "60s"
+first_token = "0s"
 idle = "120s"
+total = "600s"
 client_head = "10s"
 client_body = "30s"
 client_write = "120s"

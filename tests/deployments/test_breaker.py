@@ -124,15 +124,36 @@ def test_a_cool_down_is_no_strike_and_ends_by_itself():
     assert not made.is_open
 
 
-def test_a_cool_down_lasts_whatever_comes_and_has_a_limit():
+def test_a_cool_down_ends_with_proof_and_has_a_limit():
     made = breaker()
     made.cool_down(7.0, 1.0, AT_ONCE)
-    made.succeeded(0.0, 2.0)
-    made.succeeded(1.5, 2.0)
-    assert made.state(2.0) == COOLING  # a success meanwhile doesn't end it
+    made.succeeded(0.9, 2.0)
+    assert made.state(2.0) == COOLING  # what began before proves nothing
     for asked_s in (1e9, 1.0):  # it is capped, and never shortened
         made.cool_down(asked_s, 1.0, AT_ONCE)
-        assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S
+        assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S == 1801.0
+    assert (made.may_probe(60.9), made.may_probe(61.0)) == (False, True)
+    made.probes(61.0)
+    assert (made.may_probe(120.9), made.may_probe(121.0)) == (False, True)
+    made.succeeded(61.0, 62.0)
+    assert (made.state(62.0), made.is_open) == (CLOSED, False)
+
+
+def test_a_429_that_names_no_time_lets_others_go_first_for_longer_while_it_goes_on():
+    made = breaker()
+    made.ease(0.0, 1.0)
+    made.ease(0.5, 1.1)  # was on its way
+    assert (made.state(5.9), made.state(6.0), made.failures) == (EASING, CLOSED, 0)
+    spans, now = [], 6.0
+    for _ in range(5):
+        made.ease(now, now)
+        spans.append(made.easing_until_s - now)
+        now = made.easing_until_s
+    assert spans == [10.0, 20.0, 40.0, 60.0, 60.0]
+    made.succeeded(now, now)
+    now += 61.0  # it was quiet for as long again
+    made.ease(now, now)
+    assert made.easing_until_s - now == 5.0
 
 
 def test_after_a_cool_down_others_go_first_for_up_to_as_long_again():
@@ -168,15 +189,15 @@ def test_trials_are_as_rare_as_they_are_dear(took_s, outage_s, span_s):
     made = ejected()
     made.ejections = 10
     assert made.failed("still", outage_s, LONGEST, took_s=took_s)
-    assert made.until_s - (outage_s - took_s) == pytest.approx(span_s, rel=1e-3)
+    assert made.until_s - outage_s == pytest.approx(span_s, rel=1e-3)  # from when the attempt ended
 
 
 def test_a_cool_down_lies_over_an_ejection():
     made = ejected()
     made.cool_down(15.0, 1.0, AT_ONCE)
     assert [made.state(now) for now in (9.0, 12.0, 16.0)] == [COOLING, COOLING, DUE]
-    made.succeeded(2.0, 3.0)
-    assert [made.state(now) for now in (9.0, 16.0)] == [COOLING, CLOSED]
+    made.succeeded(2.0, 3.0)  # proves both wrong
+    assert made.state(3.0) == CLOSED
 
 
 def test_free_at():
@@ -189,8 +210,6 @@ def test_free_at():
     assert (made.free_at(3.0), made.free_at(12.0)) == (10.0, 12.0)
     made.cool_down(20.0, 0.0, AT_ONCE)
     assert made.free_at(3.0) == 20.0
-    made.succeeded(1.0, 21.0)
-    assert made.free_at(3.0) == 20.0  # of the two only the ejection is over; and 3.0 lies in the past
 
 
 def test_a_changed_configuration_holds_from_the_next_failure_on():
@@ -253,6 +272,8 @@ class Life(RuleBasedStateMachine):
     def succeed(self, age: float) -> None:
         proves = self.now - age >= self.breaker.ejected_at_s
         before = self.breaker.ejections
+        if self.now < self.cooling_until and self.now - age >= self.breaker.cooled_at_s:
+            self.cooling_until = self.now
         self.breaker.succeeded(self.now - age, self.now)
         assert self.breaker.failures == 0
         assert self.breaker.ejections == (0 if proves else before)
@@ -260,7 +281,7 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.001, 1e5))
     def cool_down(self, seconds: float) -> None:
         self.breaker.cool_down(seconds, self.now, self.rng.random())
-        self.cooling_until = max(self.cooling_until, self.now + min(seconds, 3600.0))
+        self.cooling_until = max(self.cooling_until, self.now + min(seconds, 1800.0))
         assert self.breaker.state(self.now) == COOLING
 
     @precondition(lambda self: self.breaker.state(self.now) == DUE)

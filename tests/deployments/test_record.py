@@ -158,7 +158,9 @@ def test_a_time_out_that_a_client_made_short_is_one_failure_of_five(was_seen):
     assert member.breaker.failures == 1
 
 
-@pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if outcome not in ("401", TIMEOUT)])
+@pytest.mark.parametrize(
+    "outcome", [outcome for outcome in OUTCOMES if outcome not in ("401", "429", TIMEOUT)]
+)
 def test_failures_in_a_row_eject_the_deployment(outcome):
     member = deployment("a")
     told = [fail(member, outcome, what="oops") for _ in range(5)]
@@ -168,6 +170,15 @@ def test_failures_in_a_row_eject_the_deployment(outcome):
     assert member.row("chat", True).last_error == f"{outcome}: oops"  # noted for people
     fail(member, CONNECT)
     assert member.row("chat", True).last_error == "connect"
+
+
+def test_a_429_without_retry_after_is_no_strike():
+    member = deployment("a")
+    for _ in range(20):
+        assert fail(member, "429") is None
+    assert (member.state(NOW), member.breaker.failures) == (EASING, 0)
+    assert member.row("chat", True).success.weight == 0.0
+    assert "without Retry-After" in member.health(NOW)["reason"]
 
 
 @pytest.mark.parametrize("outcome", ["429", "503"])

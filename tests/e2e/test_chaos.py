@@ -155,7 +155,7 @@ def test_a_gateway_that_was_stopped_blames_nobody(tmp_path):
         await call.answer(b"{}")
 
     with provider_of(script) as url, contextlib.ExitStack() as stack:
-        text = TEXT.format(url=url) + '[timeouts]\nfirst_byte = "4s"\n'
+        text = TEXT.format(url=url) + '[timeouts]\nfirst_byte = "4s"\ntotal = "4s"\n'
         gateway = stack.enter_context(Gateway(tmp_path, text, "--workers", "2"))
         serving = workers_of(gateway.process.pid)
         clients = [http.client.HTTPConnection(*gateway.host_and_port, timeout=LONG_S) for _ in range(8)]

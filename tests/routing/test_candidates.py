@@ -149,6 +149,21 @@ def test_all_cooling_down_is_nobody():
     assert not are_cooling(pool, NOW + 2.0)
 
 
+def test_where_all_cool_down_one_request_in_a_minute_tries():
+    pool = pool_of("latency", deployment("a"), deployment("b"))
+    for member, wait_s in zip(pool.members, (900.0, 600.0), strict=True):
+        fail(member, "429", retry_after_s=wait_s)
+    assert not candidates(pool, facts(now=NOW + 59.0))
+    later = NOW + 60.0
+    assert candidates(pool, facts(now=later)) == (1,)  # the one that is due back first
+    trial = attempt(pool.members[1], later)
+    assert candidates(pool, facts(now=later)) == (0,)
+    attempt(pool.members[0], later).left(later)
+    assert not candidates(pool, facts(now=later))
+    trial.finished(later + 1.0)
+    assert candidates(pool, facts(now=later + 1.0)) == [1]  # it was wrong
+
+
 def test_others_go_first_after_a_cool_down():
     pool = pool_of("latency", deployment("a"), deployment("b"))
     fail(pool.members[0], "429", retry_after_s=10.0)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.deployments.deployment import Deployment
+from proxy.routing.candidates import is_out
 from proxy.routing.failover import Failover, Failure, story
 from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import FLOOR, RetryBudget
@@ -97,11 +98,48 @@ def test_nothing_begins_after_the_deadline(now, has_time):
     assert (follow(chain(alias("a", "b")), now=now) is not None) == has_time
 
 
-def test_every_further_attempt_is_paid_for():
+@pytest.mark.parametrize("place", ["pool", "fallback"])
+def test_only_what_goes_to_a_failing_member_is_paid_for(place):
     budget = RetryBudget(0.0)
+    for _ in range(50):
+        assert follow(chain(alias("a", "b")), budget) is not None  # it is healthy
+    assert repr(budget) == repr(RetryBudget(0.0))
+    pool = alias("a", "b")
+    for _ in range(pool.members[1].breaker.limit):  # of one request: that ejects nobody, but it is failing
+        fail(pool.members[1], mark=7)
+    assert not pool.members[1].breaker.is_open
+    fallbacks = [pinned("c")] if place == "fallback" else []
     for _ in range(int(FLOOR)):
-        assert follow(chain(alias("a", "b")), budget) is not None
-    assert follow(chain(alias("a", "b")), budget) is None
+        made = chain(pool, *fallbacks)
+        assert ids([follow(made, budget)]) == ["b/m"]
+    made = chain(pool, *fallbacks)
+    found = follow(made, budget)
+    assert (found and found.id) == ((fallbacks and "c/m") or None)
+    made.note("a", "500", "answered 500", 0.1)
+    assert made.story() == b"a:500:100ms, b:budget:0ms"
+    for way in ({"stay": True}, {"is_clients": True}):  # a hedge, and what a client's own limit ended
+        spent = RetryBudget(0.0)
+        while spent.take(NOW, is_clients="is_clients" in way):
+            pass
+        assert follow(chain(alias("a", "b")), spent, **way) is None
+
+
+def test_nothing_sent_needs_no_budget():
+    spent = RetryBudget(0.0)
+    while spent.take(NOW):
+        pass
+    out = pinned("out")
+    eject(out.members[0])
+    made = Failover(pinned("gone"), [out], None, 3, NOW + 60.0)
+    assert follow(made, spent) is not None
+
+
+@pytest.mark.parametrize(("redials", "sends"), [(0, 6), (1, 5), (3, 3)])
+def test_a_request_is_sent_at_most_two_times_more_than_max_attempts_and_its_fallbacks(redials, sends):
+    made = chain(alias(*"abc"), alias(*"def"), limit=3)
+    for _ in range(redials):
+        made.note("a", "500", "answered 500", 0.1, 0.003)
+    assert 1 + len(follow_all(made)) == sends
 
 
 def test_what_finds_nobody_costs_nothing():
@@ -131,6 +169,18 @@ def test_health_counts_but_for_pinned_ones():
     out = pinned("p")
     fail(out.members[0], "429", retry_after_s=60.0)
     assert follow_all(chain(pool, out, limit=9)) == ["d/m", "b/m", "p/m"]
+
+
+def test_a_pinned_fallback_that_is_out_comes_last():
+    out, cooling, fine = pinned("out"), pinned("cooling"), pinned("fine")
+    eject(out.members[0])
+    fail(cooling.members[0], "429", retry_after_s=60.0)
+    assert follow_all(chain(pinned("a"), out, cooling, fine)) == ["fine/m", "out/m", "cooling/m"]
+    own = pinned("own", auth="passthrough")
+    eject(own.members[0])
+    assert not is_out(own, NOW)  # its clients' credentials go nowhere else
+    assert not is_out(alias("x"), NOW) and not is_out(fine, NOW)
+    assert not is_out(out, NOW + 60.0)  # its trial is due
 
 
 def test_a_further_attempt_takes_no_turn_of_round_robin():

@@ -26,7 +26,7 @@ def test_what_can_be_said_and_nothing():
         (
             b"X-Inferoute-Strategy: fastest",
             400,
-            "Use cost, latency, throughput, availability or round-robin.",
+            "Use cost, latency, throughput, availability, round-robin or order.",
         ),
         (b"X-Inferoute-Strategy: Cost", 400, "Unknown strategy 'Cost'"),
         (b"X-Inferoute-Strategy:", 400, "Unknown strategy ''"),

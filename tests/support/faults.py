@@ -186,6 +186,8 @@ def nonsense(cell: Cell) -> str:
         return "there is no body"
     if client == "leaves-body" and cell.kind == REFUSES and route != "alone":
         return "its body is not for the client"
+    if cell.mode == "plain" and cell.fault.outcome == "timeout" and cell.route in ("failover", "second"):
+        return "what was generated until 'total' was over is not asked for anew"
     return ""
 
 
@@ -241,7 +243,7 @@ class Scene:
             alias=peek[2:],
             more=f'hedged = {{ models = ["a/m", "b/m"], strategy = "cost", hedge = "1ms"{peek} }}',
             tables='[server]\nlisten = ["127.0.0.1:0"]\n[timeouts]\n'
-            f'first_byte = "{LIMIT_S}s"\nidle = "{LIMIT_S}s"\nconnect = "{connect}"\n'
+            f'first_byte = "{LIMIT_S}s"\ntotal = "{LIMIT_S}s"\nidle = "{LIMIT_S}s"\nconnect = "{connect}"\n'
             f'[state]\npath = "{state}"\n[admin]\nlisten = ""',
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from proxy.deployments.deployment import Deployment
+from proxy.routing.verdict import is_transient
 from proxy.server.single import Server
 from proxy.usage.line import row
 from tests.support.fakes import RawClient, ScriptedProvider, until
@@ -96,6 +97,8 @@ class Reply(NamedTuple):
         assert self.fields[b"content-type"] == b"application/json"
         assert self.fields[b"x-request-id"] == self.fields[b"x-inferoute-request-id"]
         again = self.status == 408 or self.status >= 429
+        if self.error["code"] == "all_attempts_failed":
+            again = is_transient([part.rpartition(":")[2] for part in self.story.split(", ")])
         assert self.fields[b"x-should-retry"] == (b"true" if again else b"false")
         return self.status, self.error["type"], self.error["code"]
 

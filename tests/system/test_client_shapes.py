@@ -18,6 +18,7 @@ from tests.support.scripts import answer, says
 CONFIG = """
 [timeouts]
 first_byte = "300ms"
+total = "300ms"
 client_head = "200ms"
 [server]
 listen = ["127.0.0.1:0"]

@@ -34,6 +34,7 @@ from tests.support.two_providers import (
     deployment,
     exchange,
     rows,
+    sending,
 )
 
 OK = answers(b'{"ok":1}')
@@ -116,8 +117,8 @@ async def test_patience_is_told_of_a_pool_that_has_some(provider, other, start):
     assert int(reply.fields[b"retry-after"]) > 900
     await close_idle(server)
     provider.script = FAILS
-    reply = await ask(server, "a/m", fallback("a/n, b/m"))
-    assert reply.kind == (503, "provider_error", "all_attempts_failed")
+    reply = await ask(server, "a/n", fallback("a/m, b/m"))
+    assert reply.kind == (429, "rate_limit_error", "providers_cooling_down")
     assert reply.story == "a:500, a:500"
 
 
@@ -199,12 +200,83 @@ async def test_a_fallback_that_can_not_be_is_told_at_once(
 # ---------------------------------------------------------------------- limits of it all
 
 
-async def test_the_whole_chain_has_an_end(provider, other, server):
-    """However many members are named: the limit of one attempt as often as pools are, or ``max_attempts``."""
+async def test_each_name_has_its_time(provider, other, server):
     provider.script = other.script = hangs
     reply = await ask(server, "a/m", fallback("b/m, a/n, b/n"), "X-Inferoute-Timeout: 0.1")
-    assert reply.kind == (503, "provider_error", "all_attempts_failed")
-    assert reply.story in [", ".join(["a:timeout", "b:timeout"] * 2)[:end] for end in (20, 31, 42)]
+    assert reply.kind == (504, "provider_error", "all_attempts_failed")
+    assert reply.story == "a:timeout, b:timeout, a:timeout, b:timeout"
+
+
+STREAM = b',"stream":true'
+
+
+@pytest.mark.parametrize("place", ["routing", "alias"])
+async def test_a_deadline_bounds_the_whole_chain(provider, other, start, place):
+    provider.script = other.script = hangs
+    limits = {"alias": 'deadline = "50s"'} if place == "alias" else {"tables": '[routing]\ndeadline = "50s"'}
+    server = await start(config(provider, other, **limits))
+    asking = asyncio.ensure_future(ask(server, "two", "X-Inferoute-Timeout: 30"))
+    await until(lambda: provider.seen)
+    server.gateway.tick(exchange(server).attempt.deadline_at)  # after 30 s
+    await until(lambda: other.seen)
+    running = exchange(server)
+    # The clock has not moved: 30 s are taken off the request's end, so that the deadline is 20 s away.
+    running.request.ready_at -= 30.0
+    running.attempt.deadline_at = running.request.ready_at + running.request.deadline_s
+    server.gateway.tick(running.attempt.deadline_at)
+    reply = await asking
+    assert (reply.status, reply.story) == (504, "a:timeout, b:timeout")
+    assert "within 30 s (limit: X-Inferoute-Timeout); b did" in reply.error["message"]
+    assert "(limit: deadline)" in reply.error["message"]
+    assert deployment(server, "b/m").breaker.failures == 0  # it had not had its time
+
+
+@pytest.mark.parametrize(
+    ("more", "limit_s", "whose", "story"),
+    [
+        (b"", 600, "[timeouts] total", "a:timeout"),  # it was being generated: nothing follows
+        (STREAM, 60, "[timeouts] first_byte", "a:timeout, b:200"),
+    ],
+)
+async def test_plain_responses_have_total_and_streams_first_byte(
+    provider, other, server, more, limit_s, whose, story
+):
+    provider.script, other.script = hangs, OK
+    asking = asyncio.ensure_future(ask(server, more=more))
+    await until(lambda: provider.seen)
+    attempt = exchange(server).attempt
+    assert attempt.deadline_at - attempt.record.asked_at == pytest.approx(limit_s)
+    server.gateway.tick(attempt.deadline_at)
+    reply = await asking
+    assert reply.story == story
+    if reply.status == 504:
+        assert (
+            reply.error["message"] == f"The provider 'a' did not answer within {limit_s} s (limit: {whose})."
+        )
+
+
+async def test_an_alias_a_model_and_a_provider_have_limits_of_their_own(provider, other, start):
+    provider.script = other.script = hangs
+    text = config(
+        provider, other, alias='total = "7s"', a_more='idle = "9s"\ntotal = "8s"\nconnect = "3s"',
+        more='all = ["a/m"]',
+    ).replace('[models."b/m"]', '[models."b/m"]\ntotal = "6s"')  # fmt: skip
+    server = await start(text)
+    found = {}
+    for model in ("two", "all", "a/n", "b/m", "b/n"):
+        asking = asyncio.ensure_future(ask(server, model))
+        attempt = await sending(server)
+        limits = attempt.limits
+        found[model] = limits.answer_s, limits.answer_name, limits.idle_s, limits.connect_s
+        server.gateway.tick(attempt.deadline_at)
+        assert (await asking).status == 504
+    assert found == {
+        "two": (7.0, "total of alias 'two'", 9.0, 3.0),
+        "all": (8.0, "total of provider 'a'", 9.0, 3.0),
+        "a/n": (8.0, "total of provider 'a'", 9.0, 3.0),
+        "b/m": (6.0, "total of model 'b/m'", 120.0, 5.0),
+        "b/n": (600.0, "[timeouts] total", 120.0, 5.0),
+    }
 
 
 async def test_a_fallback_has_its_time_even_where_one_attempt_is_the_limit(provider, other, start):
@@ -371,3 +443,76 @@ async def test_the_next_request_on_the_same_connection(provider, other, client):
     for name in names:
         await client.post(body(name))
     assert [(await client.response())[0] for _ in names] == [*names.values()]
+
+
+async def test_order_asks_the_first_while_it_is_healthy(provider, other, start):
+    provider.script, other.script = OK, OK
+    server = await start(
+        config(provider, other, more='backed = { models = ["b/m", "a/m"], strategy = "order" }')
+    )
+    assert [(await ask(server, "backed")).story for _ in range(3)] == ["b:200"] * 3
+    assert (await ask(server, "two", "X-Inferoute-Strategy: order")).fields[
+        b"x-inferoute-strategy"
+    ] == b"order"
+    other.script = FAILS
+    await close_idle(server)
+    assert (await ask(server, "backed")).story == "b:500, a:200"
+
+
+async def test_the_fallback_of_an_alias_follows_the_header_s(provider, other, start):
+    provider.script, other.script = FAILS, OK
+    more = (
+        'backed = { models = ["a/m"], fallback = ["deep"] }\ndeep = { models = ["a/n"], fallback = ["b/n"] }'
+    )
+    server = await start(config(provider, other, more=more))
+    assert (await ask(server, "backed")).story == "a:500, a:500, b:200"
+    reply = await ask(server, "backed", fallback("b/m"))
+    assert (reply.story, reply.fields[b"x-inferoute-model"]) == ("a:500, b:200", b"b/m")
+
+
+async def test_a_pinned_name_with_a_fallback_passes_over_a_member_that_is_out(provider, other, start):
+    provider.script, other.script = answers(b"{}", b"429 Slow", b"Retry-After: 1000\r\n"), OK
+    server = await start(config(provider, other))
+    assert (await ask(server, "a/m")).status == 429
+    assert (await ask(server, "a/m", fallback("b/m"))).story == "b:200"
+    deployment(server, "b/m").breaker.cool_down(60.0, monotonic(), 0.0)
+    assert (await ask(server, "a/m", fallback("b/m"))).story == "b:200"  # no better, but no worse
+    provider.script = OK
+    await close_idle(server)
+    assert (await ask(server, "a/m")).story == "a:200"  # alone it is always sent
+
+
+async def test_a_success_ends_a_cool_down(provider, other, start):
+    provider.script, other.script = answers(b"{}", b"429 Slow", b"Retry-After: 1000\r\n"), OK
+    server = await start(config(provider, other))
+    assert (await ask(server)).story == "a:429, b:200"
+    provider.script = OK
+    await close_idle(server)
+    assert (await ask(server)).story == "b:200"
+    assert (await ask(server, "a/m")).story == "a:200"  # a pinned name is always sent
+    assert (await ask(server)).story == "a:200"
+
+
+async def test_a_429_that_names_no_time_lets_others_go_first(provider, other, start):
+    provider.script, other.script = answers(b"{}", b"429 Slow"), OK
+    server = await start(config(provider, other, more='one = ["a/m"]'))
+    assert (await ask(server)).story == "a:429, b:200"
+    assert (await ask(server)).story == "b:200"
+    assert deployment(server).breaker.failures == 0
+    assert (await ask(server, "one")).status == 429  # alone it is asked, and says so itself
+
+
+async def test_a_hung_member_is_out_from_when_its_attempt_ends(provider, other, server):
+    provider.script, other.script = hangs, OK
+    asking = asyncio.ensure_future(ask(server, more=STREAM))
+    await until(lambda: provider.seen)
+    attempt = exchange(server).attempt
+    attempt.record.begun_at -= 60.0  # so long ago it began
+    attempt.record.asked_at -= 60.0
+    attempt.record.row.waiting[attempt.record] -= 60.0
+    attempt.deadline_at -= 60.0
+    exchange(server).client.wake_by(attempt.deadline_at)
+    server.gateway.tick(monotonic())
+    assert (await asking).story == "a:timeout, b:200"
+    member = deployment(server)
+    assert member.breaker.until_s - member.breaker.ejected_at_s >= 5.0

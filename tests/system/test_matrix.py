@@ -120,7 +120,7 @@ def own_error(cell: Cell) -> tuple[int, str, str] | None:
         return None if cell.kind == REFUSES else (cell.fault.status, "provider_error", cell.fault.code)
     if cell.fault.outcome in ("429", "503"):
         return 429, "rate_limit_error", "providers_cooling_down"
-    return 503, "provider_error", "all_attempts_failed"
+    return 504 if cell.fault.outcome == "timeout" else 503, "provider_error", "all_attempts_failed"
 
 
 def check_answer(cell: Cell, scene: Scene, got: Got) -> None:
@@ -389,6 +389,7 @@ async def leave(scene: Scene, stage: Stage) -> None:
 
 # How many cells there are not, and why: so that none gets lost with a change of the rules.
 LEFT_OUT = {
+    "what was generated until 'total' was over is not asked for anew": 10,
     "the fault is none of such answers": 1000, "what nothing can follow is not peeked at": 160,
     "only what may go elsewhere is held until it is complete; it is not kept, and nothing follows": 115,
     "nothing follows: as alone": 276, "it is held to its end: as while it is waited for": 137,

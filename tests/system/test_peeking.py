@@ -163,10 +163,11 @@ async def test_an_error_where_nothing_can_follow_passes(provider, other, server)
     provider.script = streams(ERROR, DONE)
     while server.gateway.budget.take(monotonic()):
         pass
+    deployment(server, "b/m").breaker.failures = 5  # it is failing, so that it needs the budget
     reply = await ask(server, more=STREAM)
-    assert (reply.status, reply.body, reply.story) == (200, ERROR + DONE, "a:200")
+    assert (reply.status, reply.body, reply.story) == (200, ERROR + DONE, "b:budget, a:200")
     assert other.connections == 0
-    assert strikes(server) == [1, 0]
+    assert strikes(server) == [1, 5]
     (seen,) = rows(server)
     assert (seen["status"], seen["attempts"]) == (200, 1)
 

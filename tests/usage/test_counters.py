@@ -191,7 +191,7 @@ async def test_failures_and_further_attempts(provider, start):
     assert (await ask(client, body=b'{"model":"dead/m"}', extra=fallback))[0] == 200
     totals = totals_of(server)
     assert totals["failures", "dead", "dead/m", "connect"] == (2,)
-    assert totals["further",] == (1, 1, 0, 0)
+    assert totals["further",] == (1, 1, 0, 0, 0)
 
 
 async def test_a_hedge(provider, other, start):
@@ -199,7 +199,7 @@ async def test_a_hedge(provider, other, start):
     more = another("b", other.url, '["mock/m", "b/m"], strategy = "round-robin", hedge = "10ms"')
     server, client = await opened(start, provider, more)
     assert (await ask(client, body=b'{"model":"both"}'))[0] == 200
-    assert totals_of(server)["further",] == (0, 0, 1, 0)
+    assert totals_of(server)["further",] == (0, 0, 1, 0, 0)
     requests = [n for labels, (n, *_) in used_of(server).items() if labels[0]]
     assert sum(requests) == 1  # the loser's tokens count, and no request of its own
 

@@ -174,9 +174,7 @@ _split = nullable(
     additionalProperties={"type": "integer", "minimum": 1, "maximum": _MAX_SHARE},
 )
 _sticky = nullable(
-    "string",
-    '"key" or "header:NAME": what keeps a caller on one side of the split.',
-    pattern="^(key|header:.+)$",
+    "string", '"key" or "header:NAME": keeps a caller on one side of the split.', pattern="^(key|header:.+)$"
 )
 _peek = nullable("boolean", "A stream is held until it shows output; null: as [routing] says.")
 _fail_on = nullable(
@@ -191,8 +189,8 @@ _fail_on = nullable(
 )
 _hedge = nullable(
     "string",
-    '"p95" or a duration: when a second member is asked while the first is silent.',
-    pattern=f"^p95$|{_DURATION}",
+    '"auto", "off", "p95" or a duration: when a second member is asked while the first is silent.',
+    pattern=f"^(auto|off|p95)$|{_DURATION}",
 )
 _max_first_token = nullable(
     "string", "With cost: members slower than this to begin are left aside.", pattern=_DURATION
@@ -204,35 +202,42 @@ _on_disconnect = nullable(
     "string", "What becomes of a request whose client has left.", enum=list(ON_DISCONNECT)
 )
 _model_names = {"type": "string", "minLength": 1}
+# What an alias may set beside its members.
+_OPTIONS = {
+    "fallback": nullable("array", "Names that are tried after its members, in order.", items=_model_names),
+    "strategy": _strategy,
+    "split": _split,
+    "sticky": _sticky,
+    "peek": _peek,
+    "fail_on": _fail_on,
+    "hedge": _hedge,
+    "max_first_token": _max_first_token,
+    "keepalive": _keepalive,
+    "on_disconnect": _on_disconnect,
+    "deadline": nullable("string", "How long all attempts of a request may take.", pattern=_DURATION),
+    **{
+        name: nullable("string", f"As [timeouts] {name}.", pattern=_DURATION)
+        for name in ("connect", "first_byte", "idle", "total")
+    },
+    "first_token": nullable("string", "As [timeouts] first_token.", pattern=f"^p99$|{_DURATION}"),
+}
 
 _ALIAS = object_of(
     "A name for several models. What is not set is null; the row can be sent back as it is.",
     {
         "name": plain("string", "The alias."),
         "models": plain("array", "Its members: ids, short names or aliases.", items=_model_names),
-        "strategy": _strategy,
-        "split": _split,
-        "sticky": _sticky,
-        "peek": _peek,
-        "fail_on": _fail_on,
-        "hedge": _hedge,
-        "max_first_token": _max_first_token,
-        "keepalive": _keepalive,
-        "on_disconnect": _on_disconnect,
+        **_OPTIONS,
     },
     examples=[
         {
+            **dict.fromkeys(_OPTIONS),
             "name": "premium",
             "models": ["openai/gpt-4o", "anthropic/claude-3-5-sonnet"],
+            "fallback": ["economy"],
             "strategy": "latency",
-            "split": None,
-            "sticky": None,
-            "peek": True,
-            "fail_on": None,
-            "hedge": "p95",
-            "max_first_token": None,
+            "hedge": "auto",
             "keepalive": "15s",
-            "on_disconnect": None,
         }
     ],
 )
@@ -247,15 +252,7 @@ _ALIAS_SETTINGS = object_of(
             "minItems": 1,
             "minLength": 1,
         },
-        "strategy": _strategy,
-        "split": _split,
-        "sticky": _sticky,
-        "peek": _peek,
-        "fail_on": _fail_on,
-        "hedge": _hedge,
-        "max_first_token": _max_first_token,
-        "keepalive": _keepalive,
-        "on_disconnect": _on_disconnect,
+        **_OPTIONS,
     },
     optional=["name", *_ALIAS["properties"]],
     anyOf=[{"required": ["models"]}, {"required": ["split"]}],

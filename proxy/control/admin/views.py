@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-from proxy.config.settings import AliasConfig
+from proxy.config.settings import P99, AliasConfig, TimeLimits
 from proxy.routing.catalog import Catalog
 from proxy.wire.query import QueryError
 
@@ -44,6 +44,7 @@ def alias_row(alias: AliasConfig) -> dict[str, Any]:
     return {
         "name": alias.name,
         "models": list(alias.models),
+        "fallback": list(alias.fallback) or None,
         "strategy": alias.strategy,
         "split": dict(alias.split) or None,
         "sticky": alias.sticky,
@@ -53,6 +54,19 @@ def alias_row(alias: AliasConfig) -> dict[str, Any]:
         "max_first_token": None if alias.max_first_token_s is None else _duration(alias.max_first_token_s),
         "keepalive": None if alias.keepalive_s is None else _duration(alias.keepalive_s),
         "on_disconnect": alias.on_disconnect,
+        "deadline": None if alias.deadline_s is None else _duration(alias.deadline_s),
+        **_times(alias.times),
+    }
+
+
+def _times(times: TimeLimits) -> dict[str, str | None]:
+    given = {
+        "connect": times.connect_s, "first_byte": times.first_byte_s, "first_token": times.first_token_s,
+        "idle": times.idle_s, "total": times.total_s,
+    }  # fmt: skip
+    return {
+        name: None if value is None else "p99" if value == P99 else _duration(value)
+        for name, value in given.items()
     }
 
 

@@ -269,11 +269,12 @@ def _attempts(totals: Sums) -> Iterator[str]:
     for (name, text), count in zip(
         (
             ("retries", "Further attempts at another member of the same pool."),
-            ("fallbacks", "Further attempts along X-Inferoute-Fallback."),
+            ("fallbacks", "Further attempts along X-Inferoute-Fallback, or fallback of an alias."),
             ("hedges", "Second members asked while the first was silent."),
             ("redials", "Kept connections that closed as they were used again, and were dialled anew."),
+            ("retry_budget_refusals", "Further attempts that the retry budget did not allow."),
         ),
-        totals.get(("further",), (0, 0, 0, 0)),
+        totals.get(("further",), (0, 0, 0, 0, 0)),
         strict=True,
     ):
         yield from _family(f"tokenhub_{name}_total", "counter", text, (), [((), count)])

@@ -23,7 +23,6 @@ from proxy.endpoints import OPERATIONS, OUTPUTS
 from proxy.relay.exchange.detached_client import DetachedClient
 from proxy.relay.exchange.exchange import CLIENT_LEFT
 from proxy.relay.exchange.tracing import HEDGED, LEFT, Trace, Tried
-from proxy.routing.failover import story
 
 if TYPE_CHECKING:
     from proxy.relay.exchange.exchange import Exchange
@@ -196,7 +195,7 @@ def _of_request(
     if exchange.request.sent_at:
         found["tokenhub.overhead_us"] = int((exchange.request.sent_at - exchange.request.settled_at) * 1e6)
     if exchange.chain is not None and exchange.chain.failures:
-        found["tokenhub.failed_attempts"] = story(exchange.chain.failures).decode()
+        found["tokenhub.failed_attempts"] = exchange.chain.story().decode()
     if cause := _cause_of(last, status):
         found["error.type"] = cause
     if last is not None:

@@ -22,6 +22,7 @@ from proxy.relay.exchange.hold import LONGEST_S, MOST_HELD, NOTHING, OUTPUT, REA
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
+from proxy.relay.exchange.time_is_up import time_is_up, timed_out
 from proxy.relay.exchange.tracing import Trace
 from proxy.relay.upstream.connection import TAKEN_IN_BYTES, ProviderConnection, Receiver
 from proxy.routing.failover import Doubt
@@ -71,7 +72,7 @@ class Attempt(Receiver):
 
     __slots__ = (
         "answered_at", "asks_usage", "charge", "connection", "deadline_at", "deployment", "dial",
-        "doubt", "has_output", "held_bytes", "owner", "pending", "pool", "progress_at", "provider",
+        "doubt", "has_output", "held_bytes", "limits", "owner", "pending", "pool", "progress_at", "provider",
         "record", "redial_s", "redialled", "request", "response", "upstream_full_at", "waits_for",
     )  # fmt: skip
 
@@ -84,7 +85,8 @@ class Attempt(Receiver):
         self.deployment = deployment
         self.pool = pool
         self.provider = request.routes.providers[deployment.provider.name]
-        self.deadline_at = now + request.first_byte_s
+        self.limits = pool.limits(deployment, request.streamed)
+        self.deadline_at = time_is_up(request, self.limits, now)
         self.dial: asyncio.Task[None] | None = None
         self.connection: ProviderConnection | None = None
         self.response: Response | None = None
@@ -106,7 +108,7 @@ class Attempt(Receiver):
         if (connection := self.provider.pool.take()) is not None:
             self.on_connected(connection)
         else:
-            self.dial = self.provider.pool.dial(self)
+            self.dial = self.provider.pool.dial(self, self.limits.connect_s)
 
     def on_connected(self, connection: ProviderConnection) -> None:
         self.dial = None
@@ -145,7 +147,7 @@ class Attempt(Receiver):
         """A further piece of a body that is already on its way."""
         request, connection, body = self.request, self.connection, self.request.body
         assert connection is not None
-        body.keep(piece, request.context.replay_limit_bytes)
+        request.keep(piece)
         connection.allow_slow_reads()
         connection.send_on(wrap_chunk(piece, body.done) if request.head.chunked else piece)
         if body.done:
@@ -154,7 +156,7 @@ class Attempt(Receiver):
     def on_request_complete(self, now: float) -> None:
         """The client has sent all of its request: from here the provider's time counts."""
         self.record.asked(now, self.request.body.text_bytes())
-        self.deadline_at = now + self.request.first_byte_s
+        self.deadline_at = time_is_up(self.request, self.limits, now)
         self.owner.client.wake_by(self.deadline_at)
 
     def on_upstream_full(self, full: bool) -> None:
@@ -195,7 +197,7 @@ class Attempt(Receiver):
             self.redial_s = now - self.record.begun_at
             self.upstream_full_at = 0.0
             self.request.context.counters.redials += 1
-            self.dial = self.provider.pool.dial(self)
+            self.dial = self.provider.pool.dial(self, self.limits.connect_s)
         else:
             is_out = self.response is not None and not self.waits_for
             self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
@@ -213,16 +215,14 @@ class Attempt(Receiver):
         if self.waits_for and self.response is not None:
             self._held_too_long(self.response, now)
             return
-        what = f"did not answer within {self.deadline_at - record.asked_at:.3g} s"
-        failure = AttemptFailed(TIMEOUT, what, 504, "provider_timeout")
-        if failures.is_providers_time(self.request, record, self.deadline_at, self.upstream_full_at):
+        failure = timed_out(self.request, record, self.limits, self.deadline_at, self.upstream_full_at)
+        if not failure.is_clients:
             self.fail(failure)
             return
         if self.is_at_work():  # what the provider did until here is the client's to pay
             self.charge_so_far(now)
         self.trace(failure, now)
-        failures.run_out(self.request, record, what, now)
-        failure.is_clients = True
+        failures.run_out(self.request, record, failure.what, now)
         self.owner.on_attempt_failed(self, failure, now)
 
     def on_response_head(self, head: ResponseHead, body: Body, more: bool) -> bool:

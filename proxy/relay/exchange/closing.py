@@ -13,7 +13,6 @@ from proxy.access.grants import Grant
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.exchange_state import ExchangeState
-from proxy.routing.failover import story
 from proxy.routing.pool import Pool
 from proxy.usage.counters import NOBODY, CountedPrefix, counted_as
 from proxy.usage.line import any_line, asked_of, hundredths, overtaken, sent_to, used, usual_line
@@ -88,7 +87,7 @@ def _unusual(
             rest |= used(usage, cost_nusd)
     if chain is not None:
         others += len(chain.failures)
-        rest["failed"] = story(chain.failures).decode()
+        rest["failed"] = chain.story().decode()
     if exchange.hedge_charges:
         rest["hedged"] = [_charge(extra) for extra in exchange.hedge_charges]
         tokens += sum(

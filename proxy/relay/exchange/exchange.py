@@ -19,7 +19,7 @@ from typing import Final
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import RESET
 from proxy.errors import AttemptFailed, CoolingDown, GatewayError, ProviderError
-from proxy.relay.exchange import states
+from proxy.relay.exchange import failures, states
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.client import Client
@@ -27,8 +27,7 @@ from proxy.relay.exchange.closing import close
 from proxy.relay.exchange.context import Context
 from proxy.relay.exchange.detached_client import DetachedClient, should_drain
 from proxy.relay.exchange.end_policy import last_bytes
-from proxy.relay.exchange.exchange_state import ExchangeState
-from proxy.relay.exchange.failures import settle_doubts
+from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.hedge import plan_hedge
 from proxy.relay.exchange.hold import is_unstreamed
 from proxy.relay.exchange.request import Request
@@ -37,7 +36,7 @@ from proxy.relay.exchange.states import after_failure, step
 from proxy.relay.exchange.timers import look_at
 from proxy.relay.exchange.tracing import HEDGED, LEFT
 from proxy.relay.upstream.known_head import KnownHead
-from proxy.routing.candidates import are_cooling, cooling_left_s
+from proxy.routing.candidates import cooling_left_s, is_out
 from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
 from proxy.routing.strategy import choose
@@ -101,23 +100,23 @@ class Exchange(ExchangeState):
         request.let_in(pool, text, keys, now, is_clear=is_clear)
         context.budget.count_request(now, request.share)
         deployment: Deployment | None
-        if pool.kind == "pinned":  # always sent
-            deployment = pool.members[0]
+        if pool.kind == "pinned":  # always sent, if to no other
+            deployment = None if request.fallbacks and is_out(pool, now) else pool.members[0]
         else:
             deployment = choose(pool, request.facts(pool, text, keys, now), context.rng)
-            if deployment is None and request.fallbacks:
-                chain = self.begin_chain(pool, None)
-                deployment = chain.next(request.facts_again, context.budget, context.rng, now)
-                if deployment is not None:
-                    pool = chain.pool
-                    context.counters.fallbacks += 1
+        if deployment is None and request.fallbacks:
+            chain = self.begin_chain(pool, None)
+            deployment = chain.next(request.facts_again, context.budget, context.rng, now)
+            if deployment is not None and chain.pool is not pool:
+                pool = chain.pool
+                context.counters.fallbacks += 1
         self.state = step(self.state, states.NOBODY if deployment is None else states.CHOSEN)
         if deployment is None:
             self._tell(CoolingDown(pool.name, cooling_left_s(pool, now)), b"", now)
             return
         self.try_at(deployment, pool, now)
-        if pool.alias is not None and pool.alias.hedge is not None:
-            plan_hedge(self, pool.alias.hedge)
+        if pool.can_fail_over and pool.hedge and (request.streamed or pool.hedges_plain):
+            plan_hedge(self, pool)
 
     def try_at(
         self, deployment: Deployment, pool: Pool, now: float, hedged_attempt: Attempt | None = None
@@ -136,8 +135,6 @@ class Exchange(ExchangeState):
             attempt.trace(failure, now)
             self.on_attempt_failed(attempt, failure, now)
             return
-        if self.chain is not None:
-            attempt.deadline_at = min(attempt.deadline_at, self.chain.deadline_s)
         self.client.wake_by(attempt.deadline_at)
         attempt.start()
         self.request.sent_at = self.request.sent_at or monotonic()
@@ -145,9 +142,8 @@ class Exchange(ExchangeState):
     def begin_chain(self, pool: Pool, first: Deployment | None) -> Failover:
         request = self.request
         limit, fallbacks = request.context.max_attempts, request.fallbacks
-        tries = max(limit, 1 + len(fallbacks))  # a fallback is asked though a time-out came before it
         # From the end of the upload on: a slow one is not the providers' time.
-        deadline_s = request.ready_at + tries * request.first_byte_s
+        deadline_s = request.ready_at + request.deadline_s
         chain = self.chain = Failover(pool, fallbacks, first, limit, deadline_s, request.share)
         return chain
 
@@ -159,6 +155,7 @@ class Exchange(ExchangeState):
         if (
             hedged_attempt is None
             and request.can_retry
+            and not failure.is_final
             and request.body.held is not None
             and self.may_cost_more(attempt, now)
         ):
@@ -166,6 +163,8 @@ class Exchange(ExchangeState):
             following = chain.next(
                 request.facts_again, context.budget, context.rng, now, is_clients=failure.is_clients
             )
+        if following is None and chain.refused:
+            failures.no_budget(request, chain.refused, now)
         event = after_failure(
             hedge_runs=hedged_attempt is not None,
             can_follow=following is not None,
@@ -208,11 +207,8 @@ class Exchange(ExchangeState):
         if len(chain.failures) == 1:
             text = f"The provider '{attempt.provider.config.name}' {last.what}."
             self._tell(ProviderError(text, status=last.status, code=last.code), names, now)
-        elif are_cooling(chain.pool, now):
-            self._tell(CoolingDown(chain.pool.name, cooling_left_s(chain.pool, now)), names, now)
         else:
-            error = ProviderError(chain.message(), status=503, code="all_attempts_failed")
-            self._tell(error, names, now)
+            self._tell(failures.all_failed(chain, now), names, now)
 
     def _tell(self, error: GatewayError, names: bytes, now: float) -> None:
         """Respond with an error; ``names``: further header lines, each with its CRLF."""
@@ -248,9 +244,9 @@ class Exchange(ExchangeState):
         keep_alive = self.client.keeps_alive() and response.is_self_delimiting() and self.request.body.done
         ours = response_lines(self, attempt, response, now)
         if self.chain is not None and self.chain.doubts and response.head.status < 400:
-            settle_doubts(self.request.context, self.chain.doubts, now)
+            failures.settle_doubts(self.request.context, self.chain.doubts, now)
         attempt.pending = response.head_bytes(ours, keep_alive, self.request.head.minor) + attempt.pending
-        self.client.wake_by(now + (attempt.pool.keepalive_s or self.request.context.timeouts.idle_s))
+        self.client.wake_by(now + (attempt.pool.keepalive_s or attempt.limits.idle_s))
 
     def on_last(self, attempt: Attempt) -> None:
         self.state = step(self.state, states.END)
@@ -331,6 +327,7 @@ class Exchange(ExchangeState):
     def _forget(self) -> None:
         self.request.body.forget()
         self.request.unhold()
+        self.hedge_at = NEVER
         if self.hedge_timer is not None:
             self.hedge_timer.cancel()
             self.hedge_timer = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from proxy.deployments.deployment import Deployment
 from proxy.relay.exchange.attempt import Attempt, AttemptOwner
@@ -15,6 +16,8 @@ from proxy.routing.failover import Failover
 from proxy.routing.pool import Pool
 from proxy.wire.response import Response
 
+NEVER: Final = float("inf")
+
 
 class ExchangeState(AttemptOwner):
     """The state of one exchange. All times are monotonic seconds.
@@ -24,7 +27,7 @@ class ExchangeState(AttemptOwner):
     """
 
     __slots__ = (
-        "attempt", "chain", "hedge_charges", "hedge_timer", "hedged_attempt", "kept_alive_at",
+        "attempt", "chain", "hedge_at", "hedge_charges", "hedge_timer", "hedged_attempt", "kept_alive_at",
         "response", "state",
     )  # fmt: skip
 
@@ -36,6 +39,7 @@ class ExchangeState(AttemptOwner):
         self.chain: Failover | None = None
         self.hedge_charges: Sequence[Extra] = ()  # charges beside the response's
         self.response: Response | None = None  # what the client gets, from the commit point on
+        self.hedge_at = NEVER  # when a second member is to be asked of its own accord
         self.hedge_timer: asyncio.TimerHandle | None = None
         self.kept_alive_at = 0.0
 

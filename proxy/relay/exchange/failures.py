@@ -14,12 +14,14 @@ from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, confirm
 from proxy.deployments.strikes import mark_of, names_account, says_gone
 from proxy.endpoints import CLASSES, MAKING
-from proxy.errors import AttemptFailed
+from proxy.errors import AttemptFailed, CoolingDown, GatewayError, ProviderError
 from proxy.relay.exchange.context import Context
 from proxy.relay.exchange.request import Request
 from proxy.relay.upstream.connection import ProviderConnection
+from proxy.routing.candidates import are_cooling, cooling_left_s
 from proxy.routing.fail_on import CONTEXT_LENGTH, FailOn
-from proxy.routing.failover import Doubt
+from proxy.routing.failover import Doubt, Failover
+from proxy.routing.verdict import common_status, is_transient
 from proxy.wire.error_body import MOST_BYTES as ERROR_BYTES
 from proxy.wire.error_body import error_words
 from proxy.wire.header_lines import CREDENTIAL_HEADERS
@@ -40,9 +42,6 @@ _CAUSES: Final = {
     "410": "is the model gone?",
     "not-a-stream": "can it stream?",
 }
-# A later attempt gets what is left of the chain's time. With less than this share of first_byte, its time-out
-# says nothing of the provider.
-_FAIR_SHARE: Final = 0.9
 # While a request's last byte is not written, no provider can have acknowledged the whole of it.
 _UNSENT_S: Final = 1.0
 
@@ -117,6 +116,32 @@ def _hint(request: Request, provider: ProviderConfig, failure: AttemptFailed) ->
     return f" to POST {provider.base_url}{request.path.decode('latin-1')}: {cause}"
 
 
+def no_budget(request: Request, provider: str, now: float) -> None:
+    """Count that the retry budget refused a further attempt, and say so in the log: once in a while, as in an
+    outage there are many.
+
+    :param provider: where that attempt would have been.
+    """
+    context = request.context
+    context.counters.budget_refusals += 1
+    if context.budget.tells(now):
+        log.warning(
+            "%s: the retry budget is used up: provider %s, which is failing, is not asked as well",
+            request.request_id.decode(), provider,
+        )  # fmt: skip
+
+
+def all_failed(chain: Failover, now: float) -> GatewayError:
+    """The error after several attempts that all failed."""
+    outcomes = [failure.outcome for failure in chain.failures]
+    status = common_status(outcomes)
+    if status == 429 or are_cooling(chain.pool, now):
+        return CoolingDown(chain.pool.name, max(cooling_left_s(chain.pool, now), 1.0))
+    return ProviderError(
+        chain.message(), status=status, code="all_attempts_failed", should_retry=is_transient(outcomes)
+    )
+
+
 def log_refusal(config: ProviderConfig, endpoint: str) -> None:
     """Log that a provider responds with 401, and how the key was sent, which is the first thing to check;
     never the key itself."""
@@ -138,9 +163,10 @@ def settle_doubts(context: Context, doubts: list[Doubt], now: float) -> None:
 
 
 def run_out(request: Request, record: Record, what: str, now: float) -> None:
-    """End a record whose client's own time limit has passed: no strike and no failure."""
+    """End a record whose client's own time limit has passed, or what the chain had left: no strike and no
+    failure."""
     name = record.deployment.provider.name
-    log.info("%s: provider %s %s, which is the client's limit", request.request_id.decode(), name, what)
+    log.info("%s: provider %s %s; no strike", request.request_id.decode(), name, what)
     record.left(now)
 
 
@@ -151,18 +177,6 @@ def none_can_be_opened(record: Record, why: str, now: float) -> AttemptFailed:
     record.left(now)
     what = f"could not be asked, as the gateway can open no connection ({why})"
     return AttemptFailed(CONNECT, what, 503, "provider_unreachable")
-
-
-def is_providers_time(request: Request, record: Record, deadline_at: float, upstream_full_at: float) -> bool:
-    """Return whether the operator's time limit has passed, and not one that the client made shorter.
-
-    :param deadline_at: of the attempt. :param upstream_full_at: since when the provider takes nothing.
-    """
-    limit_s = request.routes.config.timeouts.first_byte_s
-    if request.first_byte_s < limit_s:
-        return False
-    since = record.asked_at if request.body.done else upstream_full_at
-    return deadline_at - since >= _FAIR_SHARE * limit_s
 
 
 def is_stale(

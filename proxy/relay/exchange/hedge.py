@@ -1,53 +1,83 @@
-"""Hedging: an attempt leaves the client waiting, so a second member is asked, and the first response wins."""
+"""Hedging: an attempt shows no output for long, so a second member is asked, and the first output wins.
+
+``auto`` is the default for streams. It looks at the clock with the other time limits, every tenth of a second,
+as the times it waits for are longer; a time that an operator sets has a timer of its own. An operator's time
+is taken as it is; ``auto`` asks nobody who is much dearer, and sends nothing twice that acts by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import monotonic
+from typing import Final
 
+from proxy.deployments.deployment import Deployment
+from proxy.deployments.escape import escape_s
+from proxy.endpoints import CLASSES, MAKING
 from proxy.errors import GatewayError
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.states import HEDGE_DUE, TRYING, step
+from proxy.routing.cost import too_dear_beside
+from proxy.routing.pool import Pool
 
 log = logging.getLogger("tokenhub.routing")
 
+AUTO: Final = "auto"
+# In bodies of Responses and Messages: what goes on by itself, or acts on something, at the provider.
+_ACTS: Final = (
+    b'"background"', b'"conversation"', b'"web_search', b'"web_fetch', b'"file_search', b'"code_',
+    b'"image_generation', b'"computer', b'"mcp', b'"local_shell', b'"shell', b'"bash_', b'"text_editor',
+)  # fmt: skip
+_ACTING: Final = frozenset(("responses", "messages"))
 
-def plan_hedge(exchange: ExchangeState, after: str | float) -> None:
-    """Ask a second member later, if there is no response by then.
 
-    :param after: seconds; or text, for longer than the first one usually takes.
-    """
-    attempt = exchange.attempt
-    if attempt is None or exchange.state != TRYING:
+def plan_hedge(exchange: ExchangeState, pool: Pool) -> None:
+    """Ask a second member later, if there is no output by then."""
+    attempt, request = exchange.attempt, exchange.request
+    if attempt is None or exchange.state != TRYING or CLASSES[request.endpoint] == MAKING:
         return
-    delay_s = attempt.record.row.usual_wait_s() if isinstance(after, str) else after
+    after, row = pool.hedge, attempt.record.row
+    if after == AUTO:
+        rows = pool.streamed_rows if request.streamed else pool.plain_rows
+        exchange.hedge_at = attempt.record.begun_at + escape_s(row, attempt.record.prompt_bytes, rows)
+        exchange.client.wake_by(exchange.hedge_at)
+        return
+    delay_s = row.usual_wait_s() if isinstance(after, str) else after
     if delay_s is not None:
-        exchange.hedge_timer = asyncio.get_running_loop().call_later(delay_s, _hedge, exchange)
+        exchange.hedge_timer = asyncio.get_running_loop().call_later(delay_s, hedge, exchange)
 
 
-def _hedge(exchange: ExchangeState) -> None:
+def hedge(exchange: ExchangeState) -> None:
+    """Ask a second member now, if anything speaks for it."""
     exchange.hedge_timer = None
-    attempt, context = exchange.attempt, exchange.request.context
-    if (
-        exchange.state != TRYING
-        or attempt is None
-        or exchange.hedged_attempt is not None
-        or exchange.request.body.held is None
-    ):
+    attempt, request = exchange.attempt, exchange.request
+    context, held = request.context, request.body.held
+    if exchange.state != TRYING or attempt is None or exchange.hedged_attempt is not None or held is None:
         return
     # A body above the limit is not kept for a second attempt once it is sent.
-    if exchange.request.body.size > context.replay_limit_bytes:
+    if request.body.size > context.replay_limit_bytes:
         return
     now = monotonic()
+    barred: Sequence[Deployment] = ()
+    if attempt.pool.hedge == AUTO:
+        if request.endpoint in _ACTING and _acts(held):
+            return
+        barred = too_dear_beside(attempt.pool, attempt.deployment, request.facts_again(attempt.pool))
     if not exchange.may_cost_more(attempt, now):
         return
     chain = exchange.chain or exchange.begin_chain(attempt.pool, attempt.deployment)
-    second = chain.next(exchange.request.facts_again, context.budget, context.rng, now, stay=True)
+    second = chain.next(request.facts_again, context.budget, context.rng, now, stay=True, barred=barred)
     if second is not None:
         exchange.state = step(exchange.state, HEDGE_DUE)
         context.counters.hedges += 1
         try:
             exchange.try_at(second, chain.pool, now, attempt)
         except GatewayError as error:
-            log.debug("%s: not hedged: %s", exchange.request.request_id.decode(), error)
+            log.debug("%s: not hedged: %s", request.request_id.decode(), error)
+
+
+def _acts(held: list[bytes]) -> bool:
+    text = b"".join(held)
+    return any(word in text for word in _ACTS)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from proxy.access.admission import Most, admit, check_answers, dearest_nusd, limit_of, most_of, prompt_tokens
 from proxy.access.grants import Grant
 from proxy.access.permits import Permit
-from proxy.config.settings import ONE_MODEL_ENDPOINTS
 from proxy.endpoints import COMPACT_PATH, TAKES_TOKENS
-from proxy.errors import BadRequest, ForeignOrigin, GatewayError, Unavailable, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
 from proxy.relay.exchange.request_body import RequestBody, facts_of
 from proxy.relay.upstream.known_head import KnownHead
 from proxy.routing.candidates import Facts
+from proxy.routing.fallbacks import named_fallbacks, own_fallbacks
 from proxy.routing.pool import Pool
 from proxy.routing.request_options import Options, caller_of, read_options
 from proxy.routing.retry_budget import Share
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
-_FALLBACK: Final = "X-Inferoute-Fallback"
 # A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
 _COUNT_BYTES: Final = 1 << 20
+_NO_LIMIT: Final = float("inf")
 
 
 class Request:
@@ -42,8 +42,8 @@ class Request:
 
     # Slots, because under load a dictionary costs a tenth more CPU: more memory is touched.
     __slots__ = (
-        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "can_retry", "context",
-        "endpoint", "fallbacks", "first_byte_s", "grant", "has_newer_limit", "head", "learn_bytes",
+        "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "can_retry", "client_limit_s",
+        "context", "deadline_s", "endpoint", "fallbacks", "grant", "has_newer_limit", "head", "learn_bytes",
         "length", "listed", "most", "options", "path", "permit", "pool", "prompts", "ready_at",
         "refers", "request_id", "routes", "sent_at", "settled_at", "streamed",
     )  # fmt: skip
@@ -65,7 +65,8 @@ class Request:
         self.sent_at = 0.0  # when the first attempt was sent
         self.body = RequestBody(length)
         self.buffered_bytes = 0  # of the body, as far as it counts for max_buffered
-        self.first_byte_s = context.timeouts.first_byte_s
+        self.client_limit_s = _NO_LIMIT  # of X-Inferoute-Timeout
+        self.deadline_s = _NO_LIMIT  # for all attempts together
         self.learn_bytes = 0  # size of the prompt's text, where the whole body was seen; else 0
         self.listed = 0  # commas in the body of an endpoint that takes prompts as lists of tokens
         self.prompts = 1  # of a list, as far as that is known
@@ -107,8 +108,8 @@ class Request:
         if options is None:
             options = head.options = read_options(head)
         self.options = options
-        if options.timeout_s is not None and options.timeout_s < self.first_byte_s:
-            self.first_byte_s = options.timeout_s
+        if options.timeout_s is not None:
+            self.client_limit_s = options.timeout_s
         length = self.length
         if length is None:
             if not head.chunked:
@@ -161,6 +162,19 @@ class Request:
             if context.buffered_bytes > context.max_buffered_bytes:
                 text = "Too many large request bodies at once; try again in a moment."
                 raise Unavailable(text, code="overloaded", retry_after_s=1)
+
+    def keep(self, piece: bytes) -> None:
+        """Keep a piece of the body that is sent on, for another attempt, as long as there is room."""
+        body, context = self.body, self.context
+        body.keep(piece, context.replay_limit_bytes)
+        if body.held is None:
+            self.unhold()
+        elif body.size > _COUNT_BYTES:
+            context.buffered_bytes += body.size - self.buffered_bytes
+            self.buffered_bytes = body.size
+            if context.buffered_bytes > context.max_buffered_bytes:
+                body.held = None
+                self.unhold()
 
     def unhold(self) -> None:
         """The body is on its way, or not needed any more."""
@@ -328,12 +342,15 @@ class Request:
         found = self.body.found
         pool = self.pool = self._find(None if found is None else found.name)
         self.can_retry = pool.can_fail_over
-        fallbacks = self.options.fallbacks
-        if fallbacks:
-            self.fallbacks = [self._find_fallback(name) for name in fallbacks]
+        self.deadline_s = pool.deadline_s
+        options = self.options
+        if options.fallbacks:
+            self.fallbacks = named_fallbacks(options.fallbacks, pool, self._find)
             self.can_retry = True
-            if self.endpoint in ONE_MODEL_ENDPOINTS:
-                self._check_one_model(pool)
+        if pool.fallback_names:
+            own = own_fallbacks(pool, options.strategy, self._find)
+            self.fallbacks = [*self.fallbacks, *[each for each in own if each not in self.fallbacks]]
+            self.can_retry = self.can_retry or bool(own)
         return pool
 
     def _find(self, name: str | None) -> Pool:
@@ -350,23 +367,6 @@ class Request:
             # A hint may name models that are not the key's.
             hint = None if grant is not None and grant.limits_models else self.context.hint(error.name)
             raise UnknownModel(error.name, hint) from None
-
-    def _find_fallback(self, name: str) -> Pool:
-        try:
-            return self._find(name)
-        except GatewayError as error:
-            error.blame_header(_FALLBACK)
-            raise
-
-    def _check_one_model(self, pool: Pool) -> None:
-        for fallback in self.fallbacks:
-            if fallback.members[0].short != pool.members[0].short:
-                raise BadRequest(
-                    f"{_FALLBACK} names '{fallback.name}', another model than '{pool.name}', and "
-                    f"{self.endpoint} of different models don't mix.",
-                    code="mixed_models",
-                    param=_FALLBACK,
-                )
 
     def facts(self, pool: Pool, text: bytes, keys: Keys, now: float) -> Facts:
         """Collect what the choice among ``pool`` needs to know.

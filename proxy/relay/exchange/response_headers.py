@@ -8,7 +8,7 @@ from __future__ import annotations
 from proxy.endpoints import ANTHROPIC
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
-from proxy.routing.failover import redial_part, story
+from proxy.routing.failover import redial_part
 from proxy.wire.header_lines import without
 from proxy.wire.response import Response
 
@@ -20,8 +20,8 @@ def response_lines(exchange: ExchangeState, attempt: Attempt, response: Response
     """
     request, context, chain = exchange.request, exchange.request.context, exchange.chain
     names = served_by(exchange, attempt)
-    if chain is not None and chain.failures:
-        names += story(chain.failures) + b", "
+    if chain is not None and (chain.failures or chain.refused):
+        names += chain.story() + b", "
     if attempt.redialled:
         names += redial_part(attempt.provider.name, attempt.redial_s) + b", "
     if request.permit is not None:
@@ -32,6 +32,8 @@ def response_lines(exchange: ExchangeState, attempt: Attempt, response: Response
     )  # fmt: skip
     if request.endpoint in ANTHROPIC and not response.head.has_request_id:  # where its SDKs look for it
         ours += b"\r\nrequest-id: " + request.request_id
+    if response.head.event_stream and response.head.status < 400:
+        ours += stream_lines(response.head.lines)
     if context.server_timing:
         own_ms = (request.sent_at - request.settled_at) * 1000
         upstream_ms = (now - request.sent_at) * 1000
@@ -41,10 +43,20 @@ def response_lines(exchange: ExchangeState, attempt: Attempt, response: Response
     return ours
 
 
+def stream_lines(given: list[bytes]) -> bytes:
+    """The lines that keep proxies from holding or storing an event stream, each with a CRLF before it.
+
+    :param given: the provider's own, which go before ours.
+    """
+    names = {line.partition(b":")[0].lower() for line in given}
+    lines = b"" if b"x-accel-buffering" in names else b"\r\nX-Accel-Buffering: no"
+    return lines if b"cache-control" in names else lines + b"\r\nCache-Control: no-cache"
+
+
 def failure_lines(exchange: ExchangeState, attempt: Attempt) -> bytes:
     """The lines for an error of the gateway's own after the last attempt, with a CRLF at the end."""
     assert exchange.chain is not None
-    return served_by(exchange, attempt) + story(exchange.chain.failures) + b"\r\n"
+    return served_by(exchange, attempt) + exchange.chain.story() + b"\r\n"
 
 
 def served_by(exchange: ExchangeState, attempt: Attempt) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.relay.exchange.attempt import Attempt
-from proxy.relay.exchange.exchange_state import ExchangeState
+from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
+from proxy.relay.exchange.hedge import hedge
 from proxy.relay.exchange.states import ANSWERING, TRYING
-from proxy.wire.response import KEEP_ALIVE_EVENT
+from proxy.relay.exchange.time_is_up import time_is_up
+from proxy.wire.response import KEEP_ALIVE_EVENT, PING_EVENT
 
-_NEVER: Final = float("inf")
 # A body that comes a byte at a time, just often enough never to be silent for too long, holds its connection
 # without end. Any line is faster than this.
 SLOWEST_BYTES_PER_S: Final = 1024
@@ -43,58 +44,59 @@ def look_at(exchange: ExchangeState, now: float) -> float:
     """Do what is due; returns when to look again. All times are monotonic seconds."""
     attempt = exchange.attempt
     if attempt is None:
-        return _NEVER
+        return NEVER
     if exchange.response is not None:
         return _answering(exchange, attempt, now)
     if exchange.state == TRYING:
         for running in (exchange.hedged_attempt, attempt):  # in the order they began
             if running is not None:
                 _trying(exchange, running, now)
+    if exchange.state == TRYING and now >= exchange.hedge_at:
+        exchange.hedge_at = NEVER
+        hedge(exchange)
     if exchange.state == TRYING:
-        return min(
-            running.deadline_at
-            for running in (exchange.attempt, exchange.hedged_attempt)
-            if running is not None
-        )
+        running = (exchange.attempt, exchange.hedged_attempt)
+        return min(exchange.hedge_at, *[one.deadline_at for one in running if one is not None])
     # What was held may have gone out: from here its own limits count.
-    return now + exchange.request.context.timeouts.idle_s if exchange.state == ANSWERING else _NEVER
+    return now + exchange.request.context.timeouts.idle_s if exchange.state == ANSWERING else NEVER
 
 
 def _trying(exchange: ExchangeState, attempt: Attempt, now: float) -> None:
     if attempt.response is None and not exchange.request.body.done:
         # The provider can't be late before it has the whole request; but it has to take it.
-        attempt.deadline_at = (attempt.upstream_full_at or now) + exchange.request.first_byte_s
+        attempt.deadline_at = time_is_up(exchange.request, attempt.limits, attempt.upstream_full_at or now)
     if now >= attempt.deadline_at:
         attempt.on_deadline()
 
 
 def _answering(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
-    timeouts = exchange.request.context.timeouts
     if exchange.client_full_at:
         # The provider's limit rests while we are the ones who paused it.
-        due = exchange.client_full_at + timeouts.client_write_s
+        due = exchange.client_full_at + exchange.request.context.timeouts.client_write_s
         if now < due:
             return due
         client = exchange.client
         exchange.on_client_gone()
         client.cut(False)
-        return _NEVER
-    due = attempt.progress_at + timeouts.idle_s
+        return NEVER
+    idle_s = attempt.limits.idle_s
+    due = attempt.progress_at + idle_s
     if now >= due:
-        exchange.break_off(attempt, f"sent nothing for {timeouts.idle_s:g} s")
-        return _NEVER
+        exchange.break_off(attempt, f"sent nothing for {idle_s:g} s")
+        return NEVER
     keepalive_s = attempt.pool.keepalive_s
     return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
 
 
 def _keep_alive(exchange: ExchangeState, attempt: Attempt, now: float, keepalive_s: float) -> float:
-    """Put a comment into an event stream that has been silent, between two events only."""
+    """Put a comment, at `messages` a ping, into a silent event stream, between two events only."""
     response = exchange.response
     assert response is not None
     due = max(attempt.progress_at, exchange.kept_alive_at) + keepalive_s
     if now < due:
         return due
     if response.is_between_events():
-        exchange.client.send(response.wrap_event(KEEP_ALIVE_EVENT, last=False))
+        event = PING_EVENT if exchange.request.endpoint == "messages" else KEEP_ALIVE_EVENT
+        exchange.client.send(response.wrap_event(event, last=False))
         exchange.kept_alive_at = now
     return now + keepalive_s

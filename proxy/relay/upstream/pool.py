@@ -63,10 +63,14 @@ class ConnectionPool(ConnectionOwner):
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
-    def dial(self, receiver: Receiver) -> asyncio.Task[None]:
-        """Open a connection for ``receiver``, which hears of it through on_connected or on_connect_failed."""
+    def dial(self, receiver: Receiver, connect_s: float = 0.0) -> asyncio.Task[None]:
+        """Open a connection for ``receiver``, which hears of it through on_connected or on_connect_failed.
+
+        :param connect_s: seconds it may take; 0: as is usual with this provider.
+        """
         connection = ProviderConnection(self)
-        dialling = dial(receiver, connection, self._addresses, self._tls, self._host, self._connect_s)
+        limit_s = connect_s or self._connect_s
+        dialling = dial(receiver, connection, self._addresses, self._tls, self._host, limit_s)
         task = asyncio.get_running_loop().create_task(dialling)
         self._dials.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._dials.discard)

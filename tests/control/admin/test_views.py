@@ -20,6 +20,8 @@ base_url = "http://b/v1"
 [aliases]
 split = { split = { "a/m" = 90, "b/m" = 10 }, hedge = "p95", on_disconnect = "drain" }
 plain = ["a/m", "m"]
+backed = { models = ["a/m"], fallback = ["b/m", "auto"] }
+timed = { models = ["a/m"], deadline = "0s", total = "5m", first_token = "p99" }
 [aliases.full]
 models = ["a/m"]
 strategy = "cost"
@@ -31,10 +33,11 @@ max_first_token = "8s"
 keepalive = "2m"
 """
 CONFIG = parse(TEXT)
+TIMES = ("deadline", "connect", "first_byte", "first_token", "idle", "total")
 NONE = dict.fromkeys(
     (
-        "strategy", "split", "sticky", "peek", "fail_on", "hedge", "max_first_token", "keepalive",
-        "on_disconnect",
+        "strategy", "split", "fallback", *TIMES, "sticky", "peek", "fail_on", "hedge", "max_first_token",
+        "keepalive", "on_disconnect",
     )
 )  # fmt: skip
 
@@ -64,6 +67,8 @@ def test_routes_of_which_one_that_is_out_says_until_when():
 
 @pytest.mark.parametrize(("name", "row"), [
     ("plain", {"models": ["a/m", "m"]}),
+    ("backed", {"models": ["a/m"], "fallback": ["b/m", "auto"]}),
+    ("timed", {"models": ["a/m"], "deadline": "0s", "total": "300s", "first_token": "p99"}),
     ("full", {
         "models": ["a/m"], "split": {"a/m": 1}, "strategy": "cost", "sticky": "key", "peek": True,
         "hedge": "0.25s", "max_first_token": "8s", "keepalive": "120s",

@@ -44,6 +44,7 @@ from tests.support.two_providers import (
 OK = answers(b'{"ok":1}')
 FAILS = answers(b'{"e":1}', b"500 Oops")
 TO_B = "X-Inferoute-Fallback: b/m"
+STREAM = b',"stream":true'
 LARGE = b',"a":"' + b"x" * 5000 + b'"'
 
 
@@ -195,6 +196,20 @@ async def test_an_upload_that_grows_beyond_the_replay_limit(provider, other, sta
     assert other.connections == 0
 
 
+@pytest.mark.parametrize(("room", "story"), [("2MiB", "a:reset"), ("64MiB", "a:reset, b:200")])
+async def test_what_is_kept_counts_in_max_buffered(provider, other, start, room, story):
+    provider.script = RESETS
+    tables = f'[server]\nlisten = ["127.0.0.1:0"]\nmax_buffered = "{room}"'
+    server = await start(config(provider, other, tables=tables))
+    client = await RawClient.connect(server)
+    whole = post(body("a/m", b',"a":"' + b"x" * (3 << 20) + b'"'), extra=TO_B.encode() + b"\r\n")
+    await client.send(whole[:500])
+    await sending(server)  # from here on it passes through
+    await client.send(whole[500:])
+    assert Reply(*await client.response()).story == story
+    assert not server.gateway.buffered_bytes
+
+
 # ---------------------------------------------------------------------- a kept connection that was closed
 
 
@@ -224,7 +239,7 @@ async def test_a_stale_connection_is_redialled_for_free(provider, other, server,
     assert deployment(server).row("chat", False).success.mean() == 1.0
     assert [seen["attempts"] for seen in rows(server)] == [1, 1, 1]
     assert server.gateway.counters.redials == 2
-    assert done(server.gateway.count(False)).totals["further",] == (0, 0, 0, 2)
+    assert done(server.gateway.count(False)).totals["further",] == (0, 0, 0, 2, 0)
 
 
 async def test_a_redial_that_finds_nobody(provider, server):
@@ -270,23 +285,24 @@ async def test_an_upload_under_way_is_sent_again_on_a_stale_connection(provider,
 @pytest.mark.parametrize(("asked", "limit"), [("5", "5"), ("100", "60"), ("0.5", "0.5")])
 async def test_the_time_limit_is_per_attempt_and_capped(provider, other, server, asked, limit):
     provider.script = other.script = hangs
-    asking = asyncio.ensure_future(ask(server, "two", f"X-Inferoute-Timeout: {asked}"))
+    asking = asyncio.ensure_future(ask(server, "two", f"X-Inferoute-Timeout: {asked}", more=STREAM))
     for one in (provider, other):
         await until(lambda one=one: one.seen)
         attempt = exchange(server).attempt
         assert attempt.deadline_at - attempt.record.begun_at == pytest.approx(float(limit))
         server.gateway.tick(attempt.deadline_at)
     reply = await asking
-    assert reply.kind == (503, "provider_error", "all_attempts_failed")
+    assert reply.kind == (504, "provider_error", "all_attempts_failed")
     assert reply.story == "a:timeout, b:timeout"
-    words = f"did not answer within {limit} s"
+    whose = "[timeouts] first_byte" if limit == "60" else "X-Inferoute-Timeout"
+    words = f"did not answer within {limit} s (limit: {whose})"
     assert reply.error["message"] == f"All 2 attempts failed: a {words}; b {words}."
 
 
 async def test_connecting_is_part_of_the_time(other, start):
     with blackhole() as url:
         server = await start(config(url, other))
-        asking = asyncio.ensure_future(ask(server))
+        asking = asyncio.ensure_future(ask(server, more=STREAM))
         await until(lambda: are_open(server) == [1, 0])
         server.gateway.tick(monotonic() + 60.1)
         assert (await asking).story == "a:timeout, b:200"
@@ -295,7 +311,7 @@ async def test_connecting_is_part_of_the_time(other, start):
 
 async def test_the_time_begins_with_the_end_of_the_request(provider, server, client):
     provider.script = hangs
-    whole = post(body("a/m"))
+    whole = post(body("a/m", STREAM))
     await client.send(whole[:-3])
     attempt = await sending(server)
     server.gateway.tick(monotonic() + 20)  # nothing is late yet, however late it is
@@ -305,7 +321,9 @@ async def test_the_time_begins_with_the_end_of_the_request(provider, server, cli
     server.gateway.tick(attempt.deadline_at)
     reply = Reply(*await client.response())
     assert reply.kind == (504, "provider_error", "provider_timeout")
-    assert reply.error["message"] == "The provider 'a' did not answer within 60 s."
+    assert reply.error["message"] == (
+        "The provider 'a' did not answer within 60 s (limit: [timeouts] first_byte)."
+    )
 
 
 async def test_a_slow_upload_is_not_the_providers_time(provider, other, start):
@@ -375,7 +393,7 @@ async def test_its_name_says_what_it_does(provider, other, start):
     with blackhole() as url:
         server = await start(config(url, provider))
         client = await RawClient.connect(server)
-        await client.post(body())
+        await client.post(body(more=STREAM))
         await until(lambda: are_open(server) == [1, 0])
         attempt = exchange(server).attempt
         assert repr(attempt) == "<Attempt a/m dialling>"

@@ -70,9 +70,9 @@ def two(provider, other) -> tuple[Waiting, Waiting]:
     return Waiting(provider), Waiting(other)
 
 
-async def both_asked(server, other, *headers: str) -> asyncio.Future[Reply]:
+async def both_asked(server, other, *headers: str, more: bytes = b"") -> asyncio.Future[Reply]:
     """A request that both are asked for by now."""
-    asking = asyncio.ensure_future(ask(server, "two", *headers))
+    asking = asyncio.ensure_future(ask(server, "two", *headers, more=more))
     await until(lambda: other.seen)
     return asking
 
@@ -169,7 +169,7 @@ async def test_both_are_late(provider, other, start, two):
 
 async def test_both_are_late_at_the_same_look(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
-    asking = await both_asked(server, other, "X-Inferoute-Fallback: b/n")
+    asking = await both_asked(server, other, "X-Inferoute-Fallback: b/n", more=b',"stream":true')
     other.script = OK
     server.gateway.tick(monotonic() + 61)
     reply = await asking

@@ -10,6 +10,7 @@ from proxy.access.grants import KeyTable
 from proxy.config.parse import parse
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, LimitReached, UnknownModel
 from proxy.relay.exchange.request import Request
+from proxy.relay.exchange.time_is_up import time_is_up
 from proxy.relay.upstream.known_head import read_known_head
 from proxy.routing.catalog import Catalog
 from tests.support.fakes import RawClient, until
@@ -91,10 +92,16 @@ def names(request: Request, model: bytes = b"both") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("line", "seconds"), [(b"", 10.0), (b"X-Inferoute-Timeout: 2.5", 2.5), (b"X-Inferoute-Timeout: 99", 10.0)]
-)
-def test_the_time_limit_can_only_be_lowered(line, seconds):
-    assert request(*([line] if line else [])).first_byte_s == seconds
+    ("line", "streamed", "seconds"),
+    [
+        (b"", True, 10.0), (b"X-Inferoute-Timeout: 2.5", True, 2.5), (b"X-Inferoute-Timeout: 99", True, 10.0),
+        (b"X-Inferoute-Timeout: 99", False, 99.0), (b"X-Inferoute-Timeout: 999", False, 600.0),
+    ],
+)  # fmt: skip
+def test_the_time_limit_can_only_be_lowered(line, streamed, seconds):
+    made = whole(b'{"model":"both"}', *([line] if line else []))
+    pool = made.resolve()
+    assert time_is_up(made, pool.limits(pool.members[0], streamed), 7.0) == 7.0 + seconds
 
 
 @pytest.mark.parametrize(
@@ -123,6 +130,24 @@ def test_the_pool_and_its_fallbacks_in_order():
     assert made.pool is not None
     assert (made.pool.name, made.can_retry) == ("both", True)
     assert [pool.strategy for pool in made.fallbacks] == ["pinned", "latency", "pinned"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "models", "found"),
+    [
+        ([], None, ["m", "b/m"]),
+        ([b"X-Inferoute-Fallback: b/m, go/n"], None, ["b/m", "go/n", "m"]),  # the header's first, each once
+        ([], ("backed", "b/m"), ["m", "b/m"]),
+        ([], ("backed",), []),  # what the key may not use is left out, and nothing said of it
+    ],
+)
+def test_the_alias_s_own_fallbacks_follow(lines, models, found):
+    text = TEXT + 'backed = { models = ["a/m"], fallback = ["m", "b/m"] }\n'
+    made = request(*lines, text=text)
+    if models is not None:
+        made.grant = grant_of(models=models)
+    assert names(made, b"backed") == found
+    assert made.can_retry is bool(found)
 
 
 def test_the_strategy_header_is_for_the_fallbacks_too():

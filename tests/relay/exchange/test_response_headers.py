@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 
-from proxy.relay.exchange.response_headers import limits_left
-from tests.support.fakes import Call, answers
+from proxy.relay.exchange.response_headers import limits_left, stream_lines
+from tests.support.fakes import DONE, Call, answers
 from tests.support.keys import SECRET, bearer, key_of, table_of
+from tests.support.scripts import LAST, begun, says
 from tests.support.two_providers import ask, close_idle, config
 
 OK = answers()
@@ -77,3 +78,21 @@ def test_without_a_permit_there_are_no_limits():
         request = SimpleNamespace(permit=None)
 
     assert limits_left(Nothing(), None, 0.0) == b""  # type: ignore[arg-type]
+
+
+async def test_event_streams_are_not_to_be_held_by_proxies(provider, server):
+    provider.script = says(begun(DONE), LAST)
+    reply = await ask(server, more=b',"stream":true')
+    assert reply.fields[b"x-accel-buffering"] == b"no"
+    assert reply.fields[b"cache-control"] == b"no-cache"
+    provider.script = OK
+    await close_idle(server)
+    assert not {b"x-accel-buffering", b"cache-control"} & (await ask(server)).fields.keys()
+
+
+def test_what_the_provider_says_of_its_stream_goes_before_ours():
+    buffering, storing = b"\r\nX-Accel-Buffering: no", b"\r\nCache-Control: no-cache"
+    assert stream_lines([b"Date: x"]) == buffering + storing
+    assert stream_lines([b"CACHE-control: private"]) == buffering
+    assert stream_lines([b"x-accel-buffering: yes"]) == storing
+    assert stream_lines([b"X-Accel-Buffering: yes", b"Cache-Control: no-store"]) == b""

@@ -10,6 +10,7 @@ import pytest
 from proxy.config.settings import TimeoutsConfig
 from proxy.relay.exchange.states import ANSWERING, DONE, HOLDING, TRYING
 from proxy.relay.exchange.timers import PATIENCE, SLOWEST_BYTES_PER_S, body_due, look_at
+from proxy.routing.time_limits import default_limits
 
 NEVER = float("inf")
 
@@ -26,7 +27,7 @@ class Exchange:
         context = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
         body = facts.pop("body", SimpleNamespace(done=True))
         self.request = SimpleNamespace(
-            body=body, first_byte_s=60.0, context=context, begun_at=facts.pop("begun_at", 0.0)
+            body=body, client_limit_s=NEVER, context=context, begun_at=facts.pop("begun_at", 0.0)
         )
         self.client_full_at = self.kept_alive_at = 0.0
         self.client = SimpleNamespace(
@@ -48,6 +49,7 @@ class Attempt:
     def __init__(self, exchange: Exchange, deadline_at: float = 100.0, **facts: Any) -> None:
         self.exchange = exchange
         self.deadline_at = deadline_at
+        self.limits = default_limits("chat")[0]
         self.upstream_full_at = self.progress_at = 0.0
         self.response = None
         self.pool = SimpleNamespace(keepalive_s=0.0)
@@ -139,13 +141,20 @@ def test_the_providers_limit_rests_while_the_client_is_full():
     assert exchange.did == ["gone", ("cut", False)]
 
 
-@pytest.mark.parametrize("between", [True, False])
-def test_comments_keep_a_stream_open(between):
+@pytest.mark.parametrize(
+    ("endpoint", "between", "sent"),
+    [
+        ("chat", True, [b": keep-alive\n\n"]), ("chat", False, []),
+        ("messages", True, [b'event: ping\ndata: {"type": "ping"}\n\n']), ("messages", False, []),
+    ],
+)  # fmt: skip
+def test_comments_and_pings_keep_a_stream_open(endpoint, between, sent):
     exchange = answering(between, keepalive_s=15.0)
+    exchange.request.endpoint = endpoint
     assert look_at(exchange, 24.0) == 25.0
     assert exchange.did == []
     assert look_at(exchange, 25.0) == 40.0
-    assert exchange.did == ([b": keep-alive\n\n"] if between else [])
+    assert exchange.did == sent
     assert look_at(exchange, 126.0) == 130.0  # comments are no sign of life of the provider
 
 

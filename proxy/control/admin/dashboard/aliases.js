@@ -42,6 +42,7 @@ function resolved(told) {
 }
 
 const OPTIONS = [
+  ["fallback", (value) => `then ${value.join(", ")}`],
   ["sticky", (value) => `sticky by ${value}`],
   ["hedge", (value) => `hedge ${value}`],
   ["max_first_token", (value) => `first token within ${value}`],

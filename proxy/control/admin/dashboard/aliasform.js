@@ -7,8 +7,12 @@ import { byField, modal } from "./forms.js";
 import { memberEditor } from "./members.js";
 
 const SETTINGS = [
-  "strategy", "sticky", "peek", "hedge", "max_first_token", "keepalive", "on_disconnect", "split", "models",
+  "strategy", "sticky", "peek", "hedge", "max_first_token", "keepalive", "on_disconnect", "split", "fallback",
+  "models",
 ];
+
+// Settings that the dialog leaves as they are: those of the file are written back.
+const UNSHOWN = ["fail_on", "deadline", "connect", "first_byte", "first_token", "idle", "total"];
 
 function formFields(alias) {
   return [
@@ -27,6 +31,12 @@ function formFields(alias) {
         ["cancel", "cancel the request"],
         ["drain", "drain: read the response to its end"],
       ],
+    },
+    {
+      name: "fallback",
+      label: "Fallback",
+      value: (alias.fallback ?? []).join(", "),
+      hint: "economy, openai/gpt-4o: names to try in order after the members",
     },
     {
       name: "sticky",
@@ -62,11 +72,18 @@ function formFields(alias) {
   ];
 }
 
+/** The names in a text with commas; null for none. */
+function namesOf(text) {
+  const names = text.split(",").map((name) => name.trim());
+  return names.some(Boolean) ? names.filter(Boolean) : null;
+}
+
 /** All settings, as the API takes them: null for one that is not set. */
 const settingsOf = (values, members) => ({
   models: members.models,
   split: members.split,
   strategy: values.strategy || null,
+  fallback: namesOf(values.fallback),
   sticky: values.sticky.trim() || null,
   peek: values.peek,
   hedge: values.hedge.trim() || null,
@@ -90,6 +107,7 @@ const EMPTY = {
   models: [""],
   strategy: null,
   split: null,
+  fallback: null,
   sticky: null,
   peek: false,
   hedge: null,
@@ -102,6 +120,7 @@ const EMPTY = {
 export function edit(alias, state) {
   const isNew = alias === null;
   const old = alias ?? EMPTY;
+  const kept = Object.fromEntries(UNSHOWN.map((name) => [name, old[name] ?? null]));
   const editor = memberEditor(old, state.names());
   modal({
     title: isNew ? "New alias" : `Edit ${old.name}`,
@@ -131,7 +150,7 @@ export function edit(alias, state) {
         return { name: "An alias with this name exists. Edit that one instead." };
       const members = editor.read();
       try {
-        await put(`aliases/${encodeURIComponent(name)}`, settingsOf(values, members));
+        await put(`aliases/${encodeURIComponent(name)}`, { ...kept, ...settingsOf(values, members) });
       } catch (error) {
         return complaintsOf(error, members.models);
       }

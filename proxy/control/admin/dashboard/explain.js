@@ -16,7 +16,7 @@ const ENDPOINTS = [
   "speech",
   "images",
 ];
-export const STRATEGIES = ["latency", "throughput", "cost", "availability", "round-robin"];
+export const STRATEGIES = ["latency", "throughput", "cost", "availability", "round-robin", "order"];
 const SCORES = {
   s: (value) => format.ms(value * 1000),
   USD: format.usd,
