@@ -24,13 +24,7 @@ NO_MODEL = (
 
 # Settings that are read and checked but change nothing in this version; "*" is any name, and a table stands
 # for all that is in it. A version that gives one of them its effect deletes its line here.
-NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (
-    ("state", "redis_url"),
-    ("timeouts", "first_token"),
-    ("aliases", "*", "first_token"),
-    ("models", "*", "first_token"),
-    ("providers", "*", "first_token"),
-)
+NO_EFFECT_YET: tuple[tuple[str, ...], ...] = (("state", "redis_url"),)
 
 
 def parse(text: str, path: str = "routes.toml") -> Config:

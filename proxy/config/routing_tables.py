@@ -243,6 +243,7 @@ def _written(content: object, at: Path) -> list[tuple[str, Path]]:
 def _alias(name: str, table: Table) -> AliasConfig:
     members = table.take_list("models", (), values.filled)
     split = table.take_pairs("split", values.filled, values.whole(1, 1_000_000))
+    fail_on = table.take_list("fail_on", (), values.fail_on, may_be_empty=True)
     alias = AliasConfig(
         name=name,
         models=members or tuple(model for model, _ in split),
@@ -250,9 +251,7 @@ def _alias(name: str, table: Table) -> AliasConfig:
         split=split,
         sticky=table.take("sticky", None, header_values.sticky),
         peek=table.take("peek", None, values.flag),
-        fail_on=table.take_list("fail_on", (), values.fail_on, may_be_empty=True)
-        if "fail_on" in table
-        else None,
+        fail_on=fail_on if "fail_on" in table else None,
         hedge=table.take("hedge", None, values.hedge),
         max_first_token_s=table.take("max_first_token", None, values.positive_seconds),
         keepalive_s=table.take("keepalive", None, values.seconds),

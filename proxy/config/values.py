@@ -344,15 +344,12 @@ def hedge(value: object) -> str | float:
 
 def fail_on(value: object) -> str:
     """Read an entry of ``fail_on``: a status from 300 to 599, "3xx" to "5xx", or an error's code or type."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if 300 <= value <= 599:
-            return str(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    word = _short(value) if isinstance(value, int) and is_number else text(value).lower()
+    if (is_number or word.isdigit()) and not (len(word) == 3 and 300 <= int(word) <= 599):
         raise ValueError('must be a status from 300 to 599, a class such as "5xx", or an error\'s code')
-    word = text(value).lower()
     if word[1:] == "xx" and word not in ("3xx", "4xx", "5xx"):
         raise ValueError(f"has the unknown class '{word}'; Valid: 3xx, 4xx, 5xx")
-    if word.isdigit():
-        raise ValueError(f"has a status in quotes: write {word}")
     if not _WORD.fullmatch(word):
         raise ValueError('must be a status, a class such as "5xx", or an error\'s code without spaces')
     return word

@@ -24,6 +24,10 @@ from proxy.deployments.size_effect import SizeEffect
 _KEPT: Final = 100
 _ENOUGH: Final = 10
 _DEVIATIONS: Final = 3.0
+# 99 % of a normal distribution are below. ``first_token = "p99"`` is three times that, at least two seconds.
+_DEVIATIONS_OF_99: Final = 2.33
+_MOST_TIMES: Final = 3.0
+_LEAST_MOST_S: Final = 2.0
 LEAST_S: Final = 0.5
 UNKNOWN_S: Final = 10.0
 _MIN_S: Final = 1e-4
@@ -77,26 +81,34 @@ def escape_s(row: Answering, prompt_bytes: int, others: Iterable[Answering] = ()
     :param prompt_bytes: as of :class:`proxy.deployments.record.Record`; 0: unknown.
     :param others: the rows of its pool, used while the member's own answers are too few.
     """
+    return max(_within_s(row, prompt_bytes, others, _DEVIATIONS), LEAST_S)
+
+
+def usual_most_s(row: Answering, prompt_bytes: int, others: Iterable[Answering] = ()) -> float:
+    """Return three times the seconds in which 99 % of the member's answers showed output, at least 2 s; the
+    parameters are those of :func:`escape_s`."""
+    return max(_MOST_TIMES * _within_s(row, prompt_bytes, others, _DEVIATIONS_OF_99), _LEAST_MOST_S)
+
+
+def _within_s(row: Answering, prompt_bytes: int, others: Iterable[Answering], deviations: float) -> float:
     own = row.answered
     if own.count >= _ENOUGH:
-        seconds = threshold_s(own.count, own.total, own.squares)
+        seconds = threshold_s(own.count, own.total, own.squares, deviations)
         size = row.size
-        if prompt_bytes and size.slope:
-            seconds *= size.factor(prompt_bytes)
-        return seconds if seconds > LEAST_S else LEAST_S
+        return seconds * size.factor(prompt_bytes) if prompt_bytes and size.slope else seconds
     count, total, squares = 0, 0.0, 0.0
     for other in others:
         answered = other.answered
         count += answered.count
         total += answered.total
         squares += answered.squares
-    return threshold_s(count, total, squares) if count >= _ENOUGH else UNKNOWN_S
+    return threshold_s(count, total, squares, deviations) if count >= _ENOUGH else UNKNOWN_S
 
 
-def threshold_s(count: int, total: float, squares: float) -> float:
+def threshold_s(count: int, total: float, squares: float, deviations: float = _DEVIATIONS) -> float:
     """Return the time that chance explains, of ``count`` logarithms with their sums."""
     if not count:
         return UNKNOWN_S
     mean = total / count
     variance = max(squares / count - mean * mean, 0.0)
-    return max(exp(mean + _DEVIATIONS * sqrt(variance)), LEAST_S)
+    return exp(mean + deviations * sqrt(variance))

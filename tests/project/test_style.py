@@ -34,7 +34,7 @@ ALLOWED = {
     "time.time": {
         "cli/key_source.py", "cli/keys.py", "cli/routes.py", "control/admin/app.py",
         "control/admin/monitoring.py", "control/key_store.py", "control/live_feed.py", "control/webhook.py",
-        "relay/downstream/gateway.py", "relay/exchange/attempt.py", "relay/exchange/context.py",
+        "relay/downstream/gateway.py", "relay/exchange/hold.py", "relay/exchange/context.py",
         "server/control_plane.py",
         "server/single.py", "server/worker.py", "simulator/server.py", "storage/database.py",
     },

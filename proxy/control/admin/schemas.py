@@ -179,13 +179,8 @@ _sticky = nullable(
 _peek = nullable("boolean", "A stream is held until it shows output; null: as [routing] says.")
 _fail_on = nullable(
     "array",
-    "Which responses are failures: statuses, classes and error codes; null: as [routing] says.",
-    items={
-        "type": ["integer", "string"],
-        "minimum": 300,
-        "maximum": 599,
-        "pattern": "^[A-Za-z0-9_.-]{1,100}$",
-    },
+    "Statuses, classes and error codes that are failures; null: as [routing] says.",
+    items={"type": ["integer", "string"], "minimum": 300, "maximum": 599, "pattern": r"^[\w.-]{1,100}$"},
 )
 _hedge = nullable(
     "string",

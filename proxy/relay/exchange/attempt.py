@@ -11,14 +11,14 @@ from time import monotonic
 from typing import Final
 
 from proxy.deployments.deployment import Deployment
-from proxy.deployments.record import CONNECT, LOOK_S, RESET, TIMEOUT, Record
+from proxy.deployments.record import CONNECT, LOOK_S, RESET, Record
 from proxy.errors import AttemptFailed
 from proxy.relay.exchange import failures
 from proxy.relay.exchange.charge import NO_CHARGE, Charge, charge_of
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.completions import Ending
 from proxy.relay.exchange.end_policy import NO_END, begin, learn
-from proxy.relay.exchange.hold import LONGEST_S, MOST_HELD, NOTHING, OUTPUT, REASON, decide, read_head
+from proxy.relay.exchange.hold import MOST_HELD, NOTHING, REASON, decide, read_head
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
@@ -49,6 +49,10 @@ class AttemptOwner(Ending):
 
     def commit(self, attempt: Attempt, now: float) -> None:
         """The attempt's response goes to the client: it shows output, or is held no longer."""
+        raise NotImplementedError
+
+    def on_held(self, attempt: Attempt, now: float) -> None:
+        """The head is there of a response that is held: say until when."""
         raise NotImplementedError
 
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
@@ -189,7 +193,7 @@ class Attempt(Receiver):
         )
         connection.transport.abort()
         if self.waits_for == REASON and self.response is not None:
-            if self._settle(failures.judge(self.response, self.pool.fail_on), now):
+            if self.settle(failures.judge(self.response, self.pool.fail_on), now):
                 self.owner.break_off(self, f"broke its answer off ({why})")
         elif may_redial:
             # Nobody's fault, and no attempt: the request goes out again on a connection of its own.
@@ -210,11 +214,8 @@ class Attempt(Receiver):
             self.owner.break_off(self, what)
 
     def on_deadline(self) -> None:
-        """No response in time, or no more of it."""
+        """No response in time."""
         record, now = self.record, monotonic()
-        if self.waits_for and self.response is not None:
-            self._held_too_long(self.response, now)
-            return
         failure = timed_out(self.request, record, self.limits, self.deadline_at, self.upstream_full_at)
         if not failure.is_clients:
             self.fail(failure)
@@ -234,9 +235,7 @@ class Attempt(Receiver):
         if failure is not None:
             passes = self.fail(failure, now)
         elif self.waits_for:
-            idle_s = self.request.context.timeouts.idle_s
-            self.deadline_at = now + (LONGEST_S[self.waits_for] or idle_s)
-            self.owner.client.wake_by(self.deadline_at)
+            self.owner.on_held(self, now)
         else:
             self.owner.commit(self, now)
         if passes and not more and not self.waits_for:
@@ -337,7 +336,7 @@ class Attempt(Receiver):
         held further, or the attempt has failed."""
         is_decided, failure = decide(self.request, self.pool.fail_on, response, self.waits_for)
         if is_decided:
-            return self._settle(failure, now)
+            return self.settle(failure, now)
         if not self.waits_for:
             return True
         context, size = self.request.context, len(self.pending)
@@ -348,7 +347,7 @@ class Attempt(Receiver):
         self.owner.commit(self, now)
         return True
 
-    def _settle(self, failure: AttemptFailed | None, now: float) -> bool:
+    def settle(self, failure: AttemptFailed | None, now: float) -> bool:
         """The response has shown what it is. False: a failure, and it is dropped."""
         self.has_output = True
         response = self.response
@@ -362,21 +361,6 @@ class Attempt(Receiver):
         if self.waits_for:
             self.owner.commit(self, now)
         return True
-
-    def _held_too_long(self, response: Response, now: float) -> None:
-        """Nothing more comes of a response that is held."""
-        idle_s = self.request.context.timeouts.idle_s
-        if self.waits_for == REASON:
-            if self._settle(failures.judge(response, self.pool.fail_on), now):
-                self.flush()
-        elif self.waits_for == OUTPUT:
-            self.owner.commit(self, now)
-            self.flush()
-        elif now < self.progress_at + idle_s:
-            self.deadline_at = self.progress_at + idle_s
-            self.owner.client.wake_by(self.deadline_at)
-        else:
-            self.fail(AttemptFailed(TIMEOUT, f"sent nothing for {idle_s:g} s", 504, "provider_timeout"), now)
 
     def let_go(self) -> None:
         """Nothing of the response is held any longer."""

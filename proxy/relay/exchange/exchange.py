@@ -29,6 +29,7 @@ from proxy.relay.exchange.detached_client import DetachedClient, should_drain
 from proxy.relay.exchange.end_policy import last_bytes
 from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.hedge import plan_hedge
+from proxy.relay.exchange.held import due_at
 from proxy.relay.exchange.hold import is_unstreamed
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.response_headers import failure_lines, limits_left, response_lines
@@ -147,13 +148,29 @@ class Exchange(ExchangeState):
         chain = self.chain = Failover(pool, fallbacks, first, limit, deadline_s, request.share)
         return chain
 
+    def on_held(self, attempt: Attempt, now: float) -> None:
+        attempt.deadline_at = due_at(self, attempt, now)
+        self.client.wake_by(attempt.deadline_at)
+
+    def leave(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
+        following = self._following(attempt, failure, now)
+        if following is None and self.hedged_attempt is None:
+            return False
+        attempt.record_failure(failure, now)
+        self._go_on(attempt, failure, following, now)
+        return True
+
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
+        return self._go_on(attempt, failure, self._following(attempt, failure, now), now)
+
+    def _following(self, attempt: Attempt, failure: AttemptFailed, now: float) -> Deployment | None:
+        """The member that is asked next, which counts as begun; None: nobody is."""
         chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
-        request, hedged_attempt, following = self.request, self.hedged_attempt, None
+        request, following = self.request, None
         if failure.is_of_size:
             chain.too_small = max(chain.too_small, attempt.deployment.context_window or 0)
         if (
-            hedged_attempt is None
+            self.hedged_attempt is None
             and request.can_retry
             and not failure.is_final
             and request.body.held is not None
@@ -165,6 +182,14 @@ class Exchange(ExchangeState):
             )
         if following is None and chain.refused:
             failures.no_budget(request, chain.refused, now)
+        return following
+
+    def _go_on(
+        self, attempt: Attempt, failure: AttemptFailed, following: Deployment | None, now: float
+    ) -> bool:
+        """An attempt has failed. True: its own response goes to the client."""
+        chain, request, hedged_attempt = self.chain, self.request, self.hedged_attempt
+        assert chain is not None
         event = after_failure(
             hedge_runs=hedged_attempt is not None,
             can_follow=following is not None,

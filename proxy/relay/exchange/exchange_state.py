@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.deployments.deployment import Deployment
+from proxy.errors import AttemptFailed
 from proxy.relay.exchange.attempt import Attempt, AttemptOwner
 from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.client import Client
@@ -50,6 +51,10 @@ class ExchangeState(AttemptOwner):
 
         :raises GatewayError: this request can't go to this provider.
         """
+        raise NotImplementedError
+
+    def leave(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
+        """Go on to another member, which counts as a failure of this one; False: nobody is left to ask."""
         raise NotImplementedError
 
     def begin_chain(self, pool: Pool, first: Deployment | None) -> Failover:

@@ -1,8 +1,9 @@
 """Hedging: an attempt shows no output for long, so a second member is asked, and the first output wins.
 
-``auto`` is the default for streams. It looks at the clock with the other time limits, every tenth of a second,
-as the times it waits for are longer; a time that an operator sets has a timer of its own. An operator's time
-is taken as it is; ``auto`` asks nobody who is much dearer, and sends nothing twice that acts by itself.
+``auto`` is the default for streams. It looks at the clock with the other time limits, every tenth of a
+second, as the times it waits for are longer; a time that an operator sets has a timer of its own. An
+operator's time is taken as it is; ``auto`` asks nobody who is much dearer, and sends nothing twice that acts
+by itself.
 """
 
 from __future__ import annotations

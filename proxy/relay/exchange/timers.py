@@ -7,6 +7,7 @@ from typing import Final
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.hedge import hedge
+from proxy.relay.exchange.held import held_too_long
 from proxy.relay.exchange.states import ANSWERING, TRYING
 from proxy.relay.exchange.time_is_up import time_is_up
 from proxy.wire.response import KEEP_ALIVE_EVENT, PING_EVENT
@@ -55,8 +56,8 @@ def look_at(exchange: ExchangeState, now: float) -> float:
         exchange.hedge_at = NEVER
         hedge(exchange)
     if exchange.state == TRYING:
-        running = (exchange.attempt, exchange.hedged_attempt)
-        return min(exchange.hedge_at, *[one.deadline_at for one in running if one is not None])
+        both = (exchange.attempt, exchange.hedged_attempt)
+        return min([exchange.hedge_at, *[one.deadline_at for one in both if one is not None]])
     # What was held may have gone out: from here its own limits count.
     return now + exchange.request.context.timeouts.idle_s if exchange.state == ANSWERING else NEVER
 
@@ -65,7 +66,11 @@ def _trying(exchange: ExchangeState, attempt: Attempt, now: float) -> None:
     if attempt.response is None and not exchange.request.body.done:
         # The provider can't be late before it has the whole request; but it has to take it.
         attempt.deadline_at = time_is_up(exchange.request, attempt.limits, attempt.upstream_full_at or now)
-    if now >= attempt.deadline_at:
+    if now < attempt.deadline_at:
+        return
+    if attempt.waits_for and attempt.response is not None:
+        held_too_long(exchange, attempt, attempt.response, now)
+    else:
         attempt.on_deadline()
 
 

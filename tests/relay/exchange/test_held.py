@@ -1,0 +1,69 @@
+"""How long a response is held."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import pytest
+
+from proxy.relay.exchange.hold import OUTPUT, WHOLE
+from tests.support.fakes import DONE, EVENT_STREAM, HELLO, RawClient, answers, chunk, streams, until
+from tests.support.scripts import Plays, head
+from tests.support.two_providers import body, config, exchange, strikes
+
+STREAM = b',"stream":true'
+SILENT = Plays(EVENT_STREAM + chunk(b": hello\n\n"))
+
+
+async def held(server, client, waits_for: int, more: bytes):
+    """The request's exchange, once its response is held."""
+    await client.post(body("two", more))
+    await until(lambda: server.gateway.providers["a"].pool.snapshot()["open"])
+    await until(lambda: exchange(server).attempt.waits_for == waits_for)
+    return exchange(server)
+
+
+@pytest.mark.parametrize(("limit", "story"), [("5s", "a:first-token, b:200"), ("0s", "a:200")])
+async def test_a_limit_on_the_first_output(provider, other, start, limit, story):
+    """With one the attempt has failed; without, what is held goes out."""
+    provider.script, other.script = SILENT, streams(HELLO, DONE)
+    server = await start(config(provider, other, alias=f'first_token = "{limit}", hedge = "off"'))
+    client = await RawClient.connect(server)
+    await held(server, client, OUTPUT, STREAM)
+    now = monotonic()
+    server.gateway.tick(now + 1.9)
+    assert exchange(server).attempt.waits_for == OUTPUT
+    server.gateway.tick(now + 5.1)
+    told = (await client.head()).partition(b"X-Inferoute-Attempts: ")[2].partition(b"\r\n")[0]
+    assert [part.rpartition(":")[0] for part in told.decode().split(", ")] == story.split(", ")
+    assert strikes(server) == [int("first-token" in story), 0]
+    client.close()
+
+
+async def test_where_nobody_is_left_a_stream_runs_on_behind_its_limit(provider, other, start):
+    provider.script = SILENT
+    server = await start(config(provider, other, alias='first_token = "5s", hedge = "off"'))
+    client = await RawClient.connect(server)
+    running = await held(server, client, OUTPUT, STREAM)
+    running.request.can_retry = False  # as where the body is not kept
+    server.gateway.tick(monotonic() + 5.1)
+    assert b"200 OK" in await client.head()
+    assert strikes(server, "a/m") == [0]
+    client.close()
+
+
+async def test_a_plain_answer_that_stalls(provider, other, start):
+    provider.script = Plays(head(b"Content-Length: 90") + b'{"half":')
+    other.script = answers()
+    server = await start(config(provider, other))
+    client = await RawClient.connect(server)
+    running = await held(server, client, WHOLE, b"")
+    await until(lambda: running.attempt.pending)
+    running.attempt.progress_at += 100.0  # more came later
+    server.gateway.tick(monotonic() + 121)
+    assert running.attempt.waits_for == WHOLE
+    server.gateway.tick(monotonic() + 221)
+    status, _, got = await client.response()
+    assert (status, got) == (200, b'{"id":"a"}')
+    assert strikes(server) == [1, 0]
+    client.close()
