@@ -33,10 +33,21 @@ from proxy.endpoints import (
     allowed_methods,
     is_anthropic,
     model_id,
+    nearest_path,
     own,
     path_of,
 )
 from tests.support.cpu import grows_in_proportion
+
+
+@pytest.mark.parametrize(("path", "near"), [
+    (b"/v1/chat/completion", "/v1/chat/completions"), (b"/v1/chat/completions/", "/v1/chat/completions"),
+    (b"/v1/Embedding", "/v1/embeddings"), (b"/v1/message", "/v1/messages"), (b"/v1/model", "/v1/models"),
+    (b"/v1/images/edits", ""), (b"/v1/audio/transcriptions", ""), (b"/v1/realtime", ""), (b"/chat", ""),
+    (b"/v1/" + b"x" * 9000, ""), (b"/v1/\xff", ""), (b"/v1/", ""),
+])  # fmt: skip
+def test_what_a_mistyped_path_means(path, near):
+    assert nearest_path(path) == near
 
 
 def test_proxied_paths_work_without_the_version():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import ceil
 from typing import Final, NamedTuple
 
 from proxy.access.key import NUSD, Key, first_of
@@ -44,14 +45,14 @@ def limit_reached(
         assert key.monthly_nusd is not None
         return _spent("monthly_usd", f"${Decimal(key.monthly_nusd) / NUSD:f}", month)
     if reached.concurrency:
-        text = f"The key's limit of {key.concurrency} requests at a time is reached."
-        return LimitReached(text, "concurrency", _SOON_S, lines)
+        return _again(
+            f"The key's limit of {key.concurrency} requests at a time", "concurrency", _SOON_S, lines
+        )
     if reached.rpm:
-        text = f"The key's limit of {key.rpm} requests a minute is reached."
-        return LimitReached(text, "rpm", window_left_s, lines)
+        return _again(f"The key's limit of {key.rpm} requests a minute", "rpm", window_left_s, lines)
     if reached.tpm:
-        text = f"The key's limit of {key.tpm} tokens a minute is reached."
-        return LimitReached(text, "tpm", window_left_s + window_s * reached.tokens_over, lines)
+        wait_s = window_left_s + window_s * reached.tokens_over
+        return _again(f"The key's limit of {key.tpm} tokens a minute", "tpm", wait_s, lines)
     # They may use less than that.
     what, which = "monthly limit", "monthly_tokens" if reached.reserved_tokens else "monthly_usd"
     if reached.reserved_tpm:
@@ -61,6 +62,11 @@ def limit_reached(
         "Retry when they finish, or set a smaller max_tokens."
     )
     return LimitReached(text, which, _SOON_S, lines)
+
+
+def _again(what: str, which: str, wait_s: float, lines: bytes) -> LimitReached:
+    text = f"{what} is reached. Retry in {max(1, ceil(wait_s))} s."
+    return LimitReached(text, which, wait_s, lines)
 
 
 def _spent(which: str, what: str, month: int) -> LimitReached:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.cli.parser import CommandError, load_if_needed, message_of, url_of
+from proxy.cli.parser import CommandError, error_message, load_if_needed, url_of
 from proxy.cli.unreachable import unreachable
 from proxy.config.settings import AdminConfig
 
@@ -84,7 +84,10 @@ class Admin:
             raise self._is_other() from None
 
     def _is_other(self) -> ConsoleError:
-        return ConsoleError(f"the server at {self.url} is not TokenHub's admin API")
+        return ConsoleError(
+            f"what answers at {self.url} is not TokenHub's admin API: name its address with --admin, or in "
+            "[admin] listen of the configuration"
+        )
 
     def _exchange(self, method: str, path: str, body: object) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -106,12 +109,15 @@ class Admin:
             connection.close()
         if status < 300:
             return answer
+        message = error_message(answer)
+        if message is None:
+            raise self._is_other()
         if status == 401:
             what = f"refuses the token of ${self._token_env}" if self._token else "needs its token"
             raise ConsoleError(
                 f"401: the admin API at {self.url} {what}: set ${self._token_env} to the gateway's"
             )
-        message = f"{status}: {message_of(answer)}"
+        message = f"{status}: {message}"
         raise AdminNotFound(message) if status == 404 else ConsoleError(message)
 
     def _connection(self) -> http.client.HTTPConnection:

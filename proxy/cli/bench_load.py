@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
@@ -61,14 +62,20 @@ class Plan(NamedTuple):
 
 
 class Load:
-    """A load while it runs. ``begun``: monotonic seconds; ``cpu_s``: what this process used of the CPU."""
+    """A load while it runs. ``begun``: monotonic seconds; ``cpu_s``: what this process used of the CPU.
 
-    def __init__(self, plan: Plan, session: aiohttp.ClientSession, rng: Random) -> None:
+    :param on_charge: called once, at the first answer that is not simulated.
+    """
+
+    def __init__(
+        self, plan: Plan, session: aiohttp.ClientSession, rng: Random, on_charge: Callable[[], None]
+    ) -> None:
         self.plan = plan
         self.results = Results(rng)
         self.begun = 0.0
         self.elapsed_s = self.cpu_s = 0.0
         self.started = 0
+        self._on_charge: Callable[[], None] | None = on_charge
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=plan.timeout_s, sock_connect=5)
         self._headers = {"Content-Type": "application/json"}
@@ -144,6 +151,9 @@ class Load:
                 now = time.monotonic()
             outcome = await self._send(due if now - due > _TIMER_S else now)
             self.results.add(outcome)
+            if self._on_charge is not None and outcome.usage is not None and not outcome.is_simulated:
+                self._on_charge()
+                self._on_charge = None
             if outcome.reason == CONNECT:
                 await asyncio.sleep(_PATIENCE_S)
 

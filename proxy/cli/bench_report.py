@@ -44,11 +44,11 @@ async def run(plan: Plan, config: Config | None, strategy: str | None, *, as_jso
     stop: asyncio.Future[None] = loop.create_future()
     key = os.environ.get("TOKENHUB_API_KEY", "")
     async with session_of(plan.target, key, strategy, plan.concurrency) as session:
-        load = Load(plan, session, Random())
+        load = Load(plan, session, Random(), _say_charged)
         await load.check()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _end, stop)
-        say(f"{plan.amount} to {plan.target.name}; providers charge for real answers. Ctrl-C ends it")
+        say(f"{plan.amount} to {plan.target.name}; Ctrl-C ends it")
         async with progress(load, sys.stderr):
             await load.run(stop)
         summary = await load.summary(config)
@@ -58,6 +58,12 @@ async def run(plan: Plan, config: Config | None, strategy: str | None, *, as_jso
     else:
         show_summary(summary)
     return INTERRUPTED if stop.done() else 1 if summary["failed"] else 0
+
+
+def _say_charged() -> None:
+    if can_redraw(sys.stderr):
+        sys.stderr.write("\r\x1b[K")  # the line of the progress, which comes anew
+    say("these answers are real: their providers charge for them")
 
 
 def _end(stop: asyncio.Future[None]) -> None:

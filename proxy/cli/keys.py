@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.cli.figures import usd_decimals
 from proxy.cli.key_use import use
-from proxy.cli.parser import Actions, Command, Commands, add_json
+from proxy.cli.parser import Actions, Command, Commands, add_json, load_if_needed
 from proxy.cli.tables import BAD, NOTHING, PLAIN, Column, TextTable
 from proxy.cli.terminal import print_json, say, show
 
 if TYPE_CHECKING:
-    from proxy.cli.key_source import Row
+    from proxy.cli.key_source import Row, Source
 
 NONE = "none"  # as an option's value: no limit
 
@@ -319,12 +319,37 @@ def _rotate(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    row = use(args, lambda keys: keys.revoke(args.key), writes=True)
+    row, is_last = use(args, lambda keys: (keys.revoke(args.key), not _in_use(keys)), writes=True)
     if args.json:
         print_json(row)
         return 0
-    print(f"{row['id']} ({row['name']}) is revoked")
+    print(f"{row['id']} ({row['name']}) is revoked", flush=True)
+    if is_last:
+        config = load_if_needed(args)
+        say(_without_keys(None if config is None else config.auth.required, args.admin is not None))
     return 0
+
+
+def _in_use(keys: Source) -> bool:
+    now = _now().timestamp()
+    return any(
+        row["revoked"] is None and (row["expires"] is None or row["expires"] > now) for row in keys.all()
+    )
+
+
+def _without_keys(required: bool | None, is_elsewhere: bool) -> str:
+    """What a gateway does without a key in use: the first key that was ever made closed it.
+
+    :param required: as ``[auth] required`` of the file at hand says. :param is_elsewhere: the gateway was
+        named by its address, so that file may not be its own.
+    """
+    if required is False and not is_elsewhere:
+        return "No key is in use now, and [auth] required is false: requests without a key are still served"
+    unless = " unless [auth] required is false in its file" if is_elsewhere else ""
+    return (
+        f"No key is in use now, so the gateway refuses every request{unless}: make a key with 'tokenhub keys "
+        "create --name NAME', or set [auth] required = false to serve requests without a key"
+    )
 
 
 _ACTIONS: dict[str, Command] = {

@@ -49,8 +49,13 @@ def check(path: Path, *, as_json: bool = False) -> int:
         return 1
     for note in notes:
         print(f"{path}:{note.line}:{note.column}: note: {clean(note.message)}")
-    counts = f"{len(config.providers)} providers, {len(config.models)} models, {len(config.aliases)} aliases"
-    print(f"{path}: ok ({counts})")
+    counts = (
+        ("provider", "providers", config.providers),
+        ("model", "models", config.models),
+        ("alias", "aliases", config.aliases),
+    )
+    told = ", ".join(f"{len(held)} {one if len(held) == 1 else many}" for one, many, held in counts)
+    print(f"{path}: ok ({told})")
     return 0
 
 

@@ -22,6 +22,7 @@ Command = Callable[[argparse.Namespace], int]
 
 # As in settings, which --help does not load.
 STRATEGIES = "cost, latency, throughput, availability, round-robin or order"
+_NO_FILE_NEEDED = "this command needs no file if --admin names the admin API of a running gateway"
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _CHOICE = re.compile(r"(.*invalid choice: '(.*)') \(choose from (.*)\)", re.DOTALL)
 
@@ -80,9 +81,11 @@ def load_if_needed(args: argparse.Namespace) -> Config | None:
     """
     try:
         return load(args.config)
-    except CommandError:
+    except CommandError as error:
         if args.admin is None:
-            raise
+            text = str(error)
+            between = "\n" if "\n" in text else "; "  # several mistakes are a line each
+            raise CommandError(f"{text}{between}{_NO_FILE_NEEDED}") from None
     return None
 
 
@@ -97,12 +100,18 @@ def url_of(listen: Listen, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{listen.port}" if ":" in host else f"{scheme}://{host}:{listen.port}"
 
 
-def message_of(answer: bytes) -> str:
-    """The message of an error response, else the beginning of the response."""
+def error_message(answer: bytes) -> str | None:
+    """The message of an error response; None: it is not an error response of an API."""
     try:
         return str(json.loads(answer)["error"]["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return answer[:200].decode(errors="replace") or "an empty answer"
+        return None
+
+
+def message_of(answer: bytes) -> str:
+    """The message of an error response, else the beginning of the response."""
+    found = error_message(answer)
+    return answer[:200].decode(errors="replace") or "an empty answer" if found is None else found
 
 
 # ---------------------------------------------------------------------- the parser

@@ -77,7 +77,7 @@ def routes_table(data: Iterable[Mapping[str, Any]]) -> TextTable:
                 _number(row.get("first_byte_s"), "{:.3f} s"),
                 _number(row.get("output_tokens_per_s"), "{:.1f}"),
                 _number(row.get("usd_per_request"), "{:.6f}"),
-                _number(row.get("success"), "{:.1%}"),
+                _number(row.get("success") if row.get("finished") else None, "{:.1%}"),  # else the prior
                 _number(row.get("in_flight"), "{:d}"),
                 _number(row.get("finished"), "{:d}"),
                 _number(row.get("age_s"), "{:.0f} s"),
@@ -224,7 +224,7 @@ def read_body(path: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConsoleError(f"{path} is no JSON: {error}") from None
+        raise ConsoleError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConsoleError(f"{path} must hold one JSON object, the body of a request")
     return found

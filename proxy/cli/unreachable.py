@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 # By name, as commands of the admin API don't load aiohttp. A connection that ended without a response; and
-# what is no HTTP.
+# what is not HTTP.
 _CLOSED = frozenset(
     (
         "ConnectionResetError",

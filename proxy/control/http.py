@@ -55,7 +55,11 @@ async def rows_response(
 
 def nothing_at(path: str) -> GatewayError:
     """The error for a path of the admin listener that leads nowhere."""
-    return NotFound(f"There is nothing at {path[:200]}. The admin API is below /admin/v1.", "unknown_path")
+    return NotFound(
+        f"There is nothing at {path[:200]}. The admin API is below /admin/v1; its paths are "
+        "in /admin/v1/openapi.json.",
+        "unknown_path",
+    )
 
 
 def error_response(

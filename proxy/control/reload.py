@@ -83,7 +83,7 @@ class Reloader:
             for line in str(error).splitlines():
                 log.error("%s", line)
         else:
-            if not changes.changed:
+            if not changes:
                 log.info("%s: nothing to change", why)
 
     async def reload(self) -> Changes:

@@ -44,6 +44,8 @@ from proxy.storage.schema_version import StateError
 
 log = logging.getLogger("tokenhub.server")
 
+_WAY_OUT = 'It is for the admin API: set [admin] listen to another address, or to "" to do without'
+
 # How long requests at the admin listener get to end when the gateway does.
 _SHUTDOWN_S = 0.5
 
@@ -181,13 +183,7 @@ class ControlPlane:
         await runner.setup()
         server = runner.server
         assert server is not None
-        try:
-            [sockets], self.address = await listen_on(listen, self.started.server.socket_mode)
-        except StartError as error:
-            raise StartError(
-                f'{error}. It is for the admin API: set [admin] listen to another address, or to "" to do '
-                "without."
-            ) from None
+        [sockets], self.address = await listen_on(listen, self.started.server.socket_mode, way_out=_WAY_OUT)
         connections = AdminConnections()
 
         def connect() -> asyncio.Protocol:

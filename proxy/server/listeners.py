@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
 import ssl
 import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from proxy.config.listen import show
@@ -26,14 +28,18 @@ _HANDSHAKE_S = 10.0
 _FLUSH_S = 2 * MAX_SECONDS
 
 
+WAY_OUT = "Set [server] listen to another address, or start with --listen"
+
+
 async def listen_on(
-    listen: Listen, socket_mode: int, workers: int = 1
+    listen: Listen, socket_mode: int, workers: int = 1, way_out: str = WAY_OUT
 ) -> tuple[list[list[socket.socket]], Listen]:
     """Open an address: listening sockets by worker, and the real address (port 0 is any free one).
 
     Several workers have a TCP socket each, over which the kernel spreads the connections, and share a Unix
     socket. A name such as ``localhost`` may stand for several addresses, and so for several sockets.
 
+    :param way_out: what the error says can be done.
     :raises StartError: the address can't be used.
     """
     try:
@@ -41,7 +47,35 @@ async def listen_on(
             return [[_listening(_bind_unix(listen.path, socket_mode))]] * workers, listen
         return await _listen_tcp(listen, workers)
     except OSError as error:
-        raise StartError(f"Can't listen on {show(listen)}: {error.strerror or error}") from None
+        why = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE and listen.port:
+            why += _holder_of(listen.port)
+        raise StartError(f"Can't listen on {show(listen)}: {why}. {way_out}.") from None
+
+
+def _holder_of(port: int) -> str:
+    """The process that listens on a port, in words; "" if that can't be seen: it belongs to another user, or
+    this is not Linux.
+
+    ``/proc/net/tcp`` has a line per socket: its address in hexadecimal is the second column, its state the
+    fourth (0A: it listens), its inode the tenth.
+    """
+    try:
+        text = "".join(Path("/proc/net", name).read_text() for name in ("tcp", "tcp6"))
+        lines = map(str.split, text.splitlines())
+        sockets = {
+            f"socket:[{words[9]}]"
+            for words in lines
+            if words[1].endswith(f":{port:04X}") and words[3] == "0A"
+        }
+        for held in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # it has ended, or is closed by now
+                if os.readlink(held) in sockets:
+                    process = held.parents[1]
+                    return f" by process {process.name} ({(process / 'comm').read_text().strip()})"
+    except OSError:
+        pass
+    return ""
 
 
 async def serve_on(

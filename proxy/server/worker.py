@@ -124,6 +124,8 @@ class Worker:
                 return Reply(await stepped(self._gateway.count(message.brief)))
             await self._apply_config(message.worker_config)
             return Reply()
+        except StartError as refused:  # an unusable configuration: the supervisor logs why
+            return Reply(error=str(refused))
         except Exception as error:
             log.exception("internal error while handling a message of the supervisor")
             return Reply(error=str(error) or type(error).__name__)

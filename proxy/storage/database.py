@@ -228,7 +228,7 @@ def _check_folder(folder: str, what: str) -> None:
         text = f"{_user()} may not enter {what} {folder} ({error.strerror})"
         raise StateError(text, "let that user in (chown, chmod) on each directory of the path") from None
     if not stat.S_ISDIR(mode):
-        raise StateError(f"{what} {folder} is no directory", "remove or rename what has its name")
+        raise StateError(f"{what} {folder} is not a directory", "remove or rename what has its name")
     if not _may(folder, os.X_OK):
         raise StateError(f"{_user()} may not enter {what} {folder}", "let that user in (chown, chmod)")
     if not _may(folder, os.W_OK | os.R_OK):

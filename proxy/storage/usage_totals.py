@@ -76,7 +76,7 @@ def _day(name: str, text: str, today: date) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         raise QueryError(
-            name, f"{name} is no day: {text!r}; write YYYY-MM-DD, or 7d for the last seven days"
+            name, f"{name} is not a day: {text!r}; write YYYY-MM-DD, or 7d for the last seven days"
         ) from None
 
 

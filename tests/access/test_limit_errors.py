@@ -13,7 +13,7 @@ NONE = Reached(
     monthly_tokens=False, monthly_nusd=False, concurrency=False, rpm=False, tpm=False, reserved_tpm=False,
     reserved_tokens=False, tokens_over=0,
 )  # fmt: skip
-TPM = "The key's limit of 100 tokens a minute is reached."
+TPM = "The key's limit of 100 tokens a minute is reached. Retry in 12 s."
 RESERVED = (
     "What is left of the key's monthly limit is reserved by requests in progress. "
     "Retry when they finish, or set a smaller max_tokens."
@@ -26,10 +26,11 @@ RESERVED_TPM = RESERVED.replace("monthly limit", "limit of 100 tokens a minute")
      "The key's monthly limit of 1000 tokens is reached. It resets on 2026-07-01, 00:00 UTC.", None),
     ({"monthly_nusd": True}, 402, "monthly_usd",
      "The key's monthly limit of $12.5 is reached. It resets on 2026-07-01, 00:00 UTC.", None),
-    ({"concurrency": True}, 429, "concurrency", "The key's limit of 2 requests at a time is reached.", 1),
-    ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached.", 12),
+    ({"concurrency": True}, 429, "concurrency",
+     "The key's limit of 2 requests at a time is reached. Retry in 1 s.", 1),
+    ({"rpm": True}, 429, "rpm", "The key's limit of 5 requests a minute is reached. Retry in 12 s.", 12),
     ({"tpm": True}, 429, "tpm", TPM, 12),
-    ({"tpm": True, "tokens_over": 2}, 429, "tpm", TPM, 132),
+    ({"tpm": True, "tokens_over": 2}, 429, "tpm", TPM.replace("12 s", "132 s"), 132),
     ({"reserved_tpm": True}, 429, "tpm", RESERVED_TPM, 1),
     ({"reserved_tokens": True}, 429, "monthly_tokens", RESERVED, 1),
     ({}, 429, "monthly_usd", RESERVED, 1),

@@ -62,7 +62,10 @@ def test_so_many_requests_in_a_window_that_begins_with_the_first():
     assert {permit.ends_at for permit in permits} == {NOW + WINDOW_S}
     error = refused(account, NOW + 59.5)
     assert kind_of(error) == (429, "rate_limit_error", "rate_limit_exceeded", "rpm")
-    assert (error.message, error.retry_after_s) == ("The key's limit of 3 requests a minute is reached.", 1)
+    assert (error.message, error.retry_after_s) == (
+        "The key's limit of 3 requests a minute is reached. Retry in 1 s.",
+        1,
+    )
     assert refused(account, NOW + 10.25).retry_after_s == 50
     # Not a grid of minutes: the next begins when somebody comes.
     assert admit(account, NOW + 200).ends_at == NOW + 260
@@ -146,7 +149,7 @@ def test_tokens_are_reserved_and_settled():
     assert three.tokens_left == 29
     account.settle(two, unix_s(NOW), 0, 0)
     account.settle(three, unix_s(NOW), 90, 0)
-    assert refused(account).message == "The key's limit of 100 tokens a minute is reached."
+    assert refused(account).message.startswith("The key's limit of 100 tokens a minute is reached. Retry in ")
 
 
 def test_an_estimate_above_the_limit_keeps_nobody_out():
@@ -218,7 +221,10 @@ def test_so_many_at_a_time():
     one, _two = admit(account), admit(account)
     error = refused(account)
     assert (error.param, error.retry_after_s, error.status) == ("concurrency", 1, 429)
-    assert (error.message, error.headers) == ("The key's limit of 2 requests at a time is reached.", b"")
+    assert (error.message, error.headers) == (
+        "The key's limit of 2 requests at a time is reached. Retry in 1 s.",
+        b"",
+    )
     refused(account, NOW + 3600)  # no window has anything to do with it
     account.settle(one, unix_s(NOW), 0, 0)
     admit(account)

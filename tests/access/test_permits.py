@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.access.permits import Month, Permit
+from proxy.access.permits import Permit
 
 
 def test_a_permit_grows_with_what_is_reserved():
@@ -10,7 +10,3 @@ def test_a_permit_grows_with_what_is_reserved():
     permit.tokens += 1
     assert (permit.tokens, permit.nusd, permit.requests_left, permit.tokens_left) == (6, 7, 1, 2)
     assert permit.ends_at == 9.0
-
-
-def test_nothing_was_used():
-    assert Month(0, 0, 0.0) == (0, 0, 0.0)

@@ -20,6 +20,12 @@ from proxy.cli.admin_client import (
 from proxy.cli.parser import CommandError
 from proxy.config.settings import AdminConfig, Listen
 from tests.support.admin import failure, running
+from tests.support.chats import saying
+
+OTHER = (
+    "what answers at http://127.0.0.1:{} is not TokenHub's admin API: name its address with --admin, or in "
+    "[admin] listen of the configuration"
+)
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -103,19 +109,17 @@ async def test_somebody_else_there(provider):
     """Something answers, but no admin API."""
     for sent in ([], "text"):  # the scripted provider answers with what it got
         said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").ask, "POST", "/explain", sent)
-        assert said.endswith("is not TokenHub's admin API")
+        assert said == OTHER.format(provider.port)
 
 
-@pytest.mark.parametrize("answer", [b"{}", b'{"data":{}}', b"[]", b"no", b"\xff"])
-async def test_an_answer_without_a_list(provider, answer):
-    async def script(call) -> None:
-        await call.request()
-        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
-        await call.gone()
-
-    provider.script = script
+@pytest.mark.parametrize(("status", "answer"), [
+    *((b"200 OK", answer) for answer in (b"{}", b'{"data":{}}', b"[]", b"no", b"\xff")),
+    *((status, b"<html>") for status in (b"401 No", b"404 Not Found", b"500 No", b"301 Moved")),
+])  # fmt: skip
+async def test_an_answer_without_a_list(provider, status, answer):
+    provider.script = saying(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(answer), answer))
     said = await failure(Admin(f"http://127.0.0.1:{provider.port}", "").rows, "/routes")
-    assert said.endswith("is not TokenHub's admin API")
+    assert said == OTHER.format(provider.port)
 
 
 def test_the_admin_api_of_a_command(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from tests.support.fakes import Call, until
 @asynccontextmanager
 async def loading(plan: Plan, key: str = ""):
     async with session_of(plan.target, key, None, plan.concurrency) as session:
-        yield Load(plan, session, Random(1)), asyncio.get_running_loop().create_future()
+        yield Load(plan, session, Random(1), lambda: None), asyncio.get_running_loop().create_future()
 
 
 async def loaded(plan: Plan, config: Config | None = None, key: str = "") -> dict:
@@ -33,10 +33,13 @@ async def loaded(plan: Plan, config: Config | None = None, key: str = "") -> dic
         return await load.summary(config)
 
 
-def held(event: asyncio.Event):
-    """A provider whose first answer waits for ``event``."""
+def held(event: asyncio.Event, before: int = 0):
+    """A provider of which an answer waits for ``event``, behind so many that don't."""
 
     async def script(call: Call) -> None:
+        for _ in range(before):
+            await call.request()
+            await call.answer(ANSWER)
         await call.request()
         await event.wait()
         await call.answer(ANSWER)
@@ -190,24 +193,14 @@ async def test_so_long(provider, server):
     assert load.results.took.most_s > 0.1
 
 
-async def test_ended_early(provider, start):
-    hold = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.answer(ANSWER)
-        await call.request()
-        await hold.wait()
-
-    provider.script = script
-    server = await start(config(provider))
+async def test_ended_early(provider, server):
+    provider.script = held(asyncio.Event(), before=1)
     async with loading(plan_of(server, requests=100, concurrency=2)) as (load, stop):
         running = asyncio.create_task(load.run(stop))
         await until(lambda: load.results.done == 2 and load.started == 4)
         stop.set_result(None)
         await asyncio.wait_for(running, 5)
         found = await load.summary(None)
-    hold.set()
     assert (found["requests"], found["failed"], found["cut_off"]) == (2, 0, 2)
 
 

@@ -15,7 +15,7 @@ from proxy.cli.bench_load import Load
 from proxy.cli.bench_report import progress, progress_text, run, show_summary
 from proxy.cli.bench_stats import Outcome
 from proxy.cli.tables import cells
-from tests.support.chats import answer, config, plan_of
+from tests.support.chats import answer, config, plan_of, simulated
 from tests.support.fakes import Call, until
 from tests.support.terminal import Stream
 
@@ -37,12 +37,26 @@ async def test_a_run_for_people_and_for_programs(plan, capsys):
     assert lines["cost"] == "at most $0.020000 by list prices"
     assert lines["MS"].split() == ["P50", "P90", "P95", "P99", "MAX", "MEAN"]
     assert err == (
-        f"tokenhub: 10 requests, 3 at a time, to {plan.target.url}; providers charge for real answers. "
-        "Ctrl-C ends it\n"
+        f"tokenhub: 10 requests, 3 at a time, to {plan.target.url}; Ctrl-C ends it\n"
+        "tokenhub: these answers are real: their providers charge for them\n"
     )
     assert await run(plan, None, None, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["requests"], found["interrupted"]) == (10, False)
+
+
+async def test_charges_are_warned_of_only_where_answers_are_real(provider, start, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    body = b'{"model":"mock/m","messages":[{"role":"user","content":"x"}]}'
+    plan = plan_of(await start(simulated(provider)), body=body)
+    assert await run(plan, None, None, as_json=True) == 0
+    assert "charge" not in capsys.readouterr().err
+    provider.script = answer
+    terminal = Stream(True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert await run(plan_of(await start(config(provider))), None, None, as_json=True) == 0
+    # The line of the progress makes room for it.
+    assert terminal.getvalue().count("\r\x1b[Ktokenhub: these answers are real: their providers charge") == 1
 
 
 async def test_a_failed_request_is_exit_code_1(plan, provider, capsys):
@@ -75,7 +89,7 @@ async def test_ended_early_is_exit_code_130(plan, provider, capsys):
 
 
 def load_of(plan, *outcomes: Outcome) -> Load:
-    load = Load(plan, None, Random(1))
+    load = Load(plan, None, Random(1), lambda: None)
     load.begun = 100.0
     for outcome in outcomes:
         load.results.add(outcome)

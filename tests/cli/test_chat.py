@@ -13,7 +13,7 @@ from proxy.cli.data_client import Target, target_of
 from proxy.cli.parser import url_of
 from proxy.config.parse import parse
 from proxy.config.settings import Listen
-from tests.support.chats import END, config, delta, saying, stream_of
+from tests.support.chats import END, config, delta, saying, simulated, stream_of
 from tests.support.fakes import ScriptedProvider, answers
 
 USAGE = {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 500}}
@@ -100,8 +100,7 @@ async def test_a_unix_socket(provider, start, capsys, tmp_path):
 
 
 async def test_the_simulator_is_named(start, capsys, provider):
-    server = await start(config(provider) + '[simulator]\nmode = "always"\n')
-    assert await talk(server) == 0
+    assert await talk(await start(simulated(provider))) == 0
     assert "SIMULATED, nothing was charged" in capsys.readouterr().err
 
 

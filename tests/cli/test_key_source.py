@@ -1,6 +1,6 @@
 """Whom commands ask for keys and totals, and what they do where there is nobody to ask.
 
-That both sources do the same is in test_keycommands.py.
+That both sources do the same is in test_keys.py.
 """
 
 from __future__ import annotations
@@ -166,15 +166,6 @@ def test_who_only_reads_makes_none(ask, path, said):
     assert ask(lambda keys: keys.usage_csv({})).startswith("requests,")
     assert not path.exists()
     assert all(f"there is no {path} yet" in text for text in said)
-
-
-def test_a_name_is_of_one_key_in_use(write, path):
-    row = write(create)
-    write(lambda keys: keys.create({"name": "b"}))
-    for work in (create, lambda keys: keys.edit("b", {"name": "a"})):
-        with pytest.raises(ConsoleError, match=f"The name 'a' is taken by {row['id']}, which is in use"):
-            write(work)
-    assert sorted(key.name for key in stored(path)) == ["a", "b"]
 
 
 def test_a_ledger_whose_database_has_gone_is_counted_into_a_new_one(ask, path, text):

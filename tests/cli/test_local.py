@@ -58,7 +58,7 @@ def check(folder, capsys):
 def test_check_of_a_good_file(folder, capsys):
     write(folder, GOOD)
     assert main(["check"]) == 0
-    assert capsys.readouterr() == ("routes.toml: ok (1 providers, 2 models, 2 aliases)\n", "")
+    assert capsys.readouterr() == ("routes.toml: ok (1 provider, 2 models, 2 aliases)\n", "")
     assert main(["check", str(ROOT / "routes.toml")]) == 0  # the product's own
     out, err = capsys.readouterr()
     assert (len(out.splitlines()), err) == (1, "")

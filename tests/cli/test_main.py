@@ -46,6 +46,7 @@ def fails(capsys, *argv: str) -> str:
 def test_no_configuration_names_the_ways_out(command, capsys):
     err = fails(capsys, command, *{"chat": ["m", "Hi"], "keys": ["list"]}.get(command, []))
     assert all(way in err for way in ("routes.toml", "--config", "$TOKENHUB_CONFIG"))
+    assert ("--admin" in err) == (command in ("routes", "keys", "usage"))
 
 
 def test_the_order_in_which_files_are_looked_for(folder, monkeypatch, capsys):

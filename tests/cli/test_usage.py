@@ -86,7 +86,7 @@ async def test_usage_for_programs(terminal, ledger):
 @pytest.mark.parametrize(("argv", "said"), [
     ("usage --by models", "--by can't be 'models': choose from key, model, provider, day"),
     ("usage --by day,day", "--by names day more than once"),
-    ("usage --since yesterday", "--since is no day: 'yesterday'"),
+    ("usage --since yesterday", "--since is not a day: 'yesterday'"),
     ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
 ])  # fmt: skip
 def test_wrong_usage(argv, said, capsys, folder):

@@ -100,26 +100,11 @@ MISTAKES = [
     ("[aliases]\na = «[]", "'a' must not be an empty list"),
     ("[aliases]\na = «3", "'a' must be a list, not a number"),
     ("[aliases]\na = ['gpt-4o', «3]", "'a' must be text in quotes, not a number"),
-    (
-        "[providers.x]\nbase_url = 'http://x'\npass_headers = «true",
-        'a list, not true or false; such as pass_headers = ["x-team", "x-app-*"]',
-    ),
-    (
-        "[providers.x]\nbase_url = 'http://x'\npass_headers = [«'x team']",
-        'the end; such as pass_headers = ["x-team", "x-app-*"]',
-    ),
-    (
-        "[providers.x]\nbase_url = 'http://x'\ndrop_headers = [«'x: a']",
-        'the end; such as drop_headers = ["user-agent"',
-    ),
-    (
-        "[providers.x]\nbase_url = 'http://x'\npass_query = [«'user=1']",
-        'and no "*"; such as pass_query = ["user", "filter[name]"]',
-    ),
-    (
-        "[providers.x]\nbase_url = 'http://x'\npass_query = [«1]",
-        "must be text in quotes, not a number; such as pass_query = ",
-    ),
+    (P + "pass_headers = «true", 'a list, not true or false; such as pass_headers = ["x-team", "x-app-*"]'),
+    (P + "pass_headers = [«'x team']", 'the end; such as pass_headers = ["x-team", "x-app-*"]'),
+    (P + "drop_headers = [«'x: a']", 'the end; such as drop_headers = ["user-agent"'),
+    (P + "pass_query = [«'user=1']", 'and no "*"; such as pass_query = ["user", "filter[name]"]'),
+    (P + "pass_query = [«1]", "must be text in quotes, not a number; such as pass_query = "),
     ("[aliases]\n«a = {}", "alias 'a' needs 'models' or 'split'"),
     ("[aliases]\na = { models = «[] }", "'models' must not be an empty list"),
     ("[aliases]\n«auto = ['gpt-4o']", "alias 'auto' can't be called so"),

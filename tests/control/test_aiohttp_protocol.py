@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,11 +77,7 @@ def test_a_target_costs_time_in_proportion_to_its_length():
 ])  # fmt: skip
 async def test_the_router_never_sees_them(start, monkeypatch, text, path, status, code):
     server = await start(text, T="s3cret")
-
-    def resolve(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("aiohttp.web.UrlDispatcher.resolve", resolve)
+    monkeypatch.setattr("aiohttp.web.UrlDispatcher.resolve", Mock(side_effect=AssertionError))
     answer = await ask(server, "GET", path)
     check_error(answer, status, code)
     assert answer[1][b"connection"] == b"close"

@@ -112,12 +112,6 @@ def test_a_failed_trial_is_no_news(watched):
         assert watched.events() == []
 
 
-def test_each_deployment_is_a_cause_of_its_own(watched):
-    watched.eject("a/m")
-    watched.eject("b/m")
-    assert [alert.fields["model"] for alert in watched.look()] == ["a/m", "b/m"]
-
-
 def test_at_most_once_an_hour_and_then_what_is_so(watched):
     """It swings: in the end the last that was told is true again."""
     watched.eject()
@@ -146,7 +140,8 @@ def test_at_most_once_an_hour_and_then_what_is_so(watched):
 def test_a_deployment_that_leaves_is_forgotten_and_one_that_moved_is_back(watched):
     watched.eject("a/m")
     watched.eject("b/m")
-    assert watched.events() == [EJECTED, EJECTED]
+    told = [(alert.event, alert.fields["model"]) for alert in watched.look()]
+    assert told == [(EJECTED, "a/m"), (EJECTED, "b/m")]  # each is a cause of its own
     moved = TEXT.replace("http://a/v1", "http://c/v1").replace('[models."b/m"]', "")
     watched.catalog = Catalog(parse(moved), {"a": True, "b": True}, 0, watched.catalog)
     assert [(alert.event, alert.fields["model"]) for alert in watched.look()] == [(BACK, "a/m")]
@@ -223,11 +218,12 @@ def test_an_old_refusal_is_no_news_for_a_new_webhook(watched):
 
 
 # ---------------------------------------------------------------------- keys of clients
-@pytest.mark.parametrize(("tokens", "told"), [
-    (0, []), (79, []), (80, [80]), (99, [80]), (100, [100]), (150, [100]),
+@pytest.mark.parametrize(("tokens", "told", "over"), [
+    (0, [], {}), (79, [], {}), (80, [80], {}), (99, [80], {}), (100, [100], {}), (150, [100], {}),
+    (100, [], {"revoked": 5}), (100, [], {"expires": 5}),  # of no use any more, and no concern
 ])  # fmt: skip
-def test_thresholds(tokens, told):
-    watched = Watched(key_of(monthly_tokens=100))
+def test_thresholds(tokens, told, over):
+    watched = Watched(key_of(monthly_tokens=100, **over))
     watched.used["key_1"] = Month(tokens, 0, 1.0)
     assert [alert.fields["percent"] for alert in watched.look()] == told
     assert watched.look() == []
@@ -268,13 +264,6 @@ def test_another_month_begins_anew_and_another_limit_after_the_hour():
     assert watched.look() == []
     assert watched.events(QUIET_S) == [KEY_LIMIT]
     watched.keys = (key_of(),)
-    assert watched.look() == []
-
-
-@pytest.mark.parametrize("over", [{"revoked": 5}, {"expires": 5}])
-def test_a_key_that_is_of_no_use_any_more_is_no_concern(over):
-    watched = Watched(key_of(monthly_tokens=100, **over))
-    watched.used["key_1"] = Month(100, 0, 1.0)
     assert watched.look() == []
 
 

@@ -52,14 +52,9 @@ class Kept:
     def ids(self) -> list[str]:
         return [key.id for key, _ in self.store.keyring.keys]
 
-    @contextlib.contextmanager
-    def command(self):
+    def command(self) -> contextlib.closing[sqlite3.Connection]:
         """Another connection, such as a command has."""
-        database = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            yield database
-        finally:
-            database.close()
+        return contextlib.closing(sqlite3.connect(self.path, isolation_level=None))
 
     def put(self, key: Key) -> None:
         """As a command does."""
@@ -366,6 +361,12 @@ async def trouble(made: Kept, kind: str) -> AsyncIterator[str]:
         await made.state.open()
 
 
+async def revoke_unstored(made: Kept, wanted: str) -> None:
+    async with trouble(made, "locked"):
+        with pytest.raises(NotStored):
+            await made.store.revoke(wanted)
+
+
 def revocations(made: Kept) -> dict[str, int | None]:
     """As they are stored."""
     with made.command() as database:
@@ -412,9 +413,7 @@ async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_sto
     leaked, _ = await made.store.create({"name": "leaked"}, KNOWN)
     other, _ = await made.store.create({"name": "other"}, KNOWN)
     for key, settings in ((leaked, {"name": "renamed"}), (other, {"rpm": 3})):
-        async with trouble(made, "locked"):
-            with pytest.raises(NotStored):
-                await made.store.revoke(key.id)
+        await revoke_unstored(made, key.id)
         at = made.store.find(key.id).revoked
         assert at is not None
         assert (await made.store.edit(key.id, settings, KNOWN)).revoked == at
@@ -422,9 +421,7 @@ async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_sto
     caplog.set_level(logging.INFO)
     # Also without anybody's doing, as soon as the storage takes it.
     third, _ = await made.store.create({"name": "third"}, KNOWN)
-    async with trouble(made, "locked"):
-        with pytest.raises(NotStored):
-            await made.store.revoke("third")
+    await revoke_unstored(made, "third")
     await made.store.check()
     assert f"key {third.id}: its revocation is stored now" in caplog.text
     assert None not in revocations(made).values()
@@ -432,9 +429,7 @@ async def test_a_revocation_that_could_not_be_stored_outlives_an_edit_and_is_sto
 
 async def test_a_revocation_whose_row_has_gone_meanwhile(made):
     await made.store.create({"name": "leaked"}, KNOWN)
-    async with trouble(made, "locked"):
-        with pytest.raises(NotStored):
-            await made.store.revoke("leaked")
+    await revoke_unstored(made, "leaked")
     with made.command() as database:
         database.execute("DELETE FROM keys")
         store_key(database, key_of("key_2", b"2"))

@@ -143,10 +143,17 @@ async def test_a_file_that_is_gone(running, caplog):
 
 async def test_what_needs_a_restart_is_named_until_it_is_restarted(running, caplog):
     running.write('listen = ["127.0.0.1:0"]', 'listen = ["127.0.0.1:0", "127.0.0.1:0"]\nworkers = 2')
+    caplog.set_level(logging.INFO)
     for _ in range(2):
         changes = await running.reloader.reload()
         assert changes == ([], ["server.listen", "server.workers"])
-    assert "needs a restart: server.listen, server.workers" in caplog.text
+    caplog.clear()
+    await running.reloader.reload_and_log("SIGHUP")
+    assert caplog.messages == ["needs a restart: server.listen, server.workers"]
+    running.write("workers = 2", "")
+    running.write(', "127.0.0.1:0"]', "]")
+    await running.reloader.reload_and_log("SIGHUP")
+    assert caplog.messages[1:] == ["SIGHUP: nothing to change"]
     assert len(running.server.addresses) == 1
 
 

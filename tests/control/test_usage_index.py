@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -192,8 +193,7 @@ async def test_without_a_file_the_ledger_is_only_for_a_while(kept, monkeypatch):
     assert not directory.exists()
 
 
-def no_room(*_: object, **__: object) -> str:
-    raise OSError(errno.ENOSPC, "No space left on device")
+no_room = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
 
 
 async def test_no_room_not_even_for_a_while(kept, monkeypatch, caplog):
@@ -220,7 +220,7 @@ async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
     (tmp_path / "t.db-ledger").write_text("a file")
     state = Database(str(tmp_path / "t.db"))
     await state.open()
-    with pytest.raises(StateError, match="ledger is no directory"):
+    with pytest.raises(StateError, match="ledger is not a directory"):
         await UsageIndex(state, 0).open()
     await state.close()
 

@@ -223,8 +223,11 @@ class Container:
 def container(tmp_path) -> Iterator[Container]:
     if os.geteuid() or not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
         pytest.skip("namespaces need root, util-linux and iproute2")
-    log = tmp_path / "log"
-    serve = [TOKENHUB, "serve", "--config", str(SAMPLES[0]), "--workers", "2"]
+    log, config = tmp_path / "log", tmp_path / "routes.toml"
+    text, waits = SAMPLES[0].read_text(), 'lame_duck = "5s"'
+    assert waits in text
+    config.write_text(text.replace(waits, 'lame_duck = "50ms"'))
+    serve = [TOKENHUB, "serve", "--config", str(config), "--workers", "2"]
     with log.open("w") as file:
         outer = subprocess.Popen(
             ["unshare", "-mpnf", "--kill-child", "sh", "-ec", _CONTAINED, *serve], stderr=file, text=True,

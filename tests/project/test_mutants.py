@@ -32,19 +32,21 @@ def turned(source: str) -> set[tuple[str, str]]:
     return {(mutant.before, mutant.after) for mutant in mutants_of("a.py", source)}
 
 
-def test_most_mutants_of_the_record_are_found_in_the_source():
-    record = load()
-    assert len(record) == COUNT
-    found = COUNT - len(lost(list(record)))
-    assert found >= LEAST_FOUND, f"only {found} of {COUNT} mutants are left: {REDRAW}"
-
-
-def test_each_mutant_of_the_record_is_other_code_that_compiles():
+@pytest.fixture(scope="module")
+def found() -> list[Mutant]:
+    """The mutants of the record that are found in the source."""
     record = list(load())
+    assert len(record) == COUNT
     gone = lost(record)
-    for mutant in record:
-        if mutant in gone:
-            continue
+    return [mutant for mutant in record if mutant not in gone]
+
+
+def test_most_mutants_of_the_record_are_found_in_the_source(found):
+    assert len(found) >= LEAST_FOUND, f"only {len(found)} of {COUNT} mutants are left: {REDRAW}"
+
+
+def test_each_mutant_of_the_record_is_other_code_that_compiles(found):
+    for mutant in found:
         source = (ROOT / mutant.path).read_text()
         made = mutated(mutant, source)
         assert made is not None, mutant

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 
@@ -377,15 +378,10 @@ def test_refusals():
 
 def test_who_governs_ends_though_a_fault_comes_in_place_of_the_end():
     """With the fault the cancelling is forgotten, and nobody cancels twice."""
-
-    class Told:
-        def note_wrong(self, kind: str, text: str) -> None:
-            wrong.append(text)
-
-    wrong: list[str] = []
+    soak = Mock()
 
     async def run() -> None:
-        governors = Governors(None, Told(), 1, 0.0, 1.0)
+        governors = Governors(None, soak, 1, 0.0, 1.0)
         begun = asyncio.Event()
 
         async def meets_a_fault() -> None:
@@ -404,7 +400,8 @@ def test_who_governs_ends_though_a_fault_comes_in_place_of_the_end():
         assert [task.done() for task in governors.tasks] == [True]
 
     asyncio.run(run())
-    assert wrong == ["meets_a_fault: Wrong('as it ended')"]
+    [(_, wrong)] = [call.args for call in soak.note_wrong.call_args_list]
+    assert wrong == "meets_a_fault: Wrong('as it ended')"
 
 
 def test_a_watcher_that_is_cancelled_as_the_head_comes_ends():
@@ -420,9 +417,6 @@ def test_a_watcher_that_is_cancelled_as_the_head_comes_ends():
             await seen.wait()
             writer.close()
 
-        class Gateway:
-            admin_port = 0
-
         seen, waits = asyncio.Event(), asyncio.StreamReader._wait_for_data
 
         async def wait_for_data(self: asyncio.StreamReader, name: str) -> None:
@@ -432,8 +426,8 @@ def test_a_watcher_that_is_cancelled_as_the_head_comes_ends():
                 seen.set()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        Gateway.admin_port = server.sockets[0].getsockname()[1]
-        watching = asyncio.ensure_future(Governors(Gateway(), None, 1, 1000.0, 1.0).watch())
+        gateway = Mock(admin_port=server.sockets[0].getsockname()[1])
+        watching = asyncio.ensure_future(Governors(gateway, None, 1, 1000.0, 1.0).watch())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(asyncio.StreamReader, "_wait_for_data", wait_for_data)
             async with asyncio.timeout(20):

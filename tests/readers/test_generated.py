@@ -22,6 +22,9 @@ ODD = [
     b'"stream":true',
 ]  # fmt: skip
 WORDS = ("model", "max_tokens", "n", "stream", "max_completion_tokens")
+HOWS = ("", "", "", "", "", "u", "x", "\\", "case", "o", "wide")  # a letter may be written
+BESIDE = st.sampled_from(["", "", "", "\\u0000", "\x00", "\ufeff", "\\ud800", "\n", "\t", " ", "\xad"])
+BEHIND = st.sampled_from([b"", b"", b"", b"\xff", b"\xc1\xad", b"\xe2\x80"])
 ENCODINGS = (
     "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-8-sig", "utf-7", "cp037",
 )  # fmt: skip
@@ -43,47 +46,46 @@ def outside(body: bytes) -> list[int]:
 def spelled(draw, word: str) -> bytes:
     """A key that some may take for ``word``: letters escaped, in valid ways and others, or beside it."""
     letters = []
-    for letter in word:
-        how = draw(st.sampled_from(["", "", "", "", "", "u", "x", "\\", "case", "o", "wide"]))
+    # One draw for all letters, and strategies that are made once: draws take most of the tests' time.
+    for letter, byte in zip(word, draw(st.binary(min_size=len(word), max_size=len(word))), strict=True):
+        how = HOWS[byte % len(HOWS)]
         code = ord(letter)
         forms = {
             "u": f"\\u{code:04x}", "x": f"\\x{code:02x}", "\\": f"\\{letter}", "case": letter.upper(),
             "o": f"\\{code:o}",
         }  # fmt: skip
         letters.append(chr(code + 0xFEE0) if how == "wide" else forms.get(how, letter))
-    at = draw(st.integers(0, len(letters)))
-    letters.insert(
-        at,
-        draw(st.sampled_from(["", "", "", "\\u0000", "\x00", "\ufeff", "\\ud800", "\n", "\t", " ", "\xad"])),
-    )
-    raw = "".join(letters).encode("utf-8", "surrogatepass")
-    return b'"' + raw + draw(st.sampled_from([b"", b"", b"", b"\xff", b"\xc1\xad", b"\xe2\x80"])) + b'"'
+    letters.insert(draw(st.integers(0, len(letters))), draw(BESIDE))
+    return b'"' + "".join(letters).encode("utf-8", "surrogatepass") + draw(BEHIND) + b'"'
 
 
-@st.composite
-def members(draw) -> bytes:
-    """A second value of a word, in some spelling."""
-    word = draw(st.sampled_from(WORDS))
-    key = draw(
-        st.one_of(spelled(word), st.sampled_from(list(SPELLED.values())), st.just(f'"{word}"'.encode()))
-    )
-    value = draw(st.sampled_from([b'"dear"', b"5000", b"true", b"false", b"null", b"1e4", b'"5000"', b"1"]))
-    gap = draw(st.one_of(white.map(str.encode), st.sampled_from(ODD)))
-    return key + gap + b":" + value
+# A second value of a word, in some spelling.
+MEMBERS = st.lists(
+    st.tuples(
+        st.one_of(
+            *map(spelled, WORDS), st.sampled_from(list(SPELLED.values())),
+            st.sampled_from([f'"{word}"'.encode() for word in WORDS]),
+        ),
+        st.one_of(white.map(str.encode), st.sampled_from(ODD)),
+        st.sampled_from([b':"dear"', b":5000", b":true", b":false", b":null", b":1e4", b':"5000"', b":1"]),
+    ).map(b"".join),
+    max_size=3,
+)  # fmt: skip
+SPOILS = st.lists(st.tuples(st.integers(0, 1 << 16), st.sampled_from(ODD), st.integers(0, 2)), max_size=3)
 
 
 @st.composite
 def spoiled(draw) -> bytes:
     """A body for ``p/cheap`` with more members, and odd bytes outside of its strings."""
-    parts = [CHEAP, *draw(st.lists(members(), max_size=3))]
+    parts = [CHEAP, *draw(MEMBERS)]
     parts += [
         f'"x":{json.dumps(draw(values), ensure_ascii=draw(st.booleans()))}'.encode("utf-8", "surrogatepass")
     ]
     body = b"{" + b",".join(draw(st.permutations(parts))) + b"}"
-    for _ in range(draw(st.integers(0, 3))):
+    for place, odd, lost in draw(SPOILS):
         places = outside(body)
-        at = places[draw(st.integers(0, len(places) - 1))]
-        body = body[:at] + draw(st.sampled_from(ODD)) + body[at + draw(st.integers(0, 2)) :]
+        at = places[place % len(places)]
+        body = body[:at] + odd + body[at + lost :]
     return body
 
 

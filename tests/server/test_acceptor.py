@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,33 +89,16 @@ async def test_short_turns_change_nothing_and_it_can_be_closed_while_it_opens(li
     assert repr(listener) == "<Acceptor descriptors=0>"
 
 
-async def test_without_descriptors_it_goes_on_as_it_is(listener, monkeypatch):
-    opened = []
-
-    class Sock:
-        def dup(self) -> socket.socket:
-            if len(opened) == 2:
-                raise OSError(24, "Too many open files")
-            opened.append(real.dup())
-            return opened[-1]
-
-    real, listener.sock = listener.sock, Sock()
+@pytest.mark.parametrize("left", [0, 2])
+async def test_without_descriptors_it_goes_on_as_it_is_and_tries_again_later(listener, left):
+    real, listener.sock = listener.sock, Mock()
+    listener.sock.dup.side_effect = [
+        *(real.dup() for _ in range(left)), OSError(24, "Too many open files"),
+    ]  # fmt: skip
     listener.adapt(1.0, 5.0)
-    await until(lambda: len(opened) == 2)
     await until(listener._opening.done)
-    assert repr(listener) == "<Acceptor descriptors=3>"
+    assert repr(listener) == f"<Acceptor descriptors={1 + left}>"
     assert await listener.accepted_in_few_turns(3) == 3
-
-
-async def test_where_there_was_no_descriptor_it_is_tried_again(listener):
-    class Sock:
-        def dup(self) -> socket.socket:
-            raise OSError(24, "Too many open files")
-
-    real, listener.sock = listener.sock, Sock()
-    listener.adapt(1.0, 5.0)
-    await until(listener._opening.done)
-    assert repr(listener) == "<Acceptor descriptors=1>"
     listener.sock = real
     listener.adapt(0.0, 6.0 + KEPT_S)
     listener.adapt(1.0, 7.0 + KEPT_S)

@@ -1,5 +1,5 @@
 """What governs: here what it keeps for the next start. Its admin API, its reloads and its start are in
-test_admin.py, test_reload.py and test_server.py.
+tests/control and test_single.py.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ async def test_a_start_that_fails_writes_nothing(start, text):
     (lambda folder: (folder / "t.db").mkdir(), "t.db can't be used: "),
     (lambda folder: (folder / "t.db").write_bytes(b"nonsense" * 1000), "t.db can't be used: "),
     (lambda folder: folder.rename(folder.with_name("unmounted")), "does not exist.*mount"),
-    (lambda folder: (folder / "t.db-ledger").write_text("x"), "t.db-ledger is no directory"),
+    (lambda folder: (folder / "t.db-ledger").write_text("x"), "t.db-ledger is not a directory"),
 ])  # fmt: skip
 async def test_nothing_is_served_while_keys_cant_be_read(start, text, tmp_path, spoil, said):
     """There may be some, and without them everybody on this machine would be let in."""

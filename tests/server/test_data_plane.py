@@ -1,4 +1,4 @@
-"""The data plane in one process; how it drains is in test_server.py."""
+"""The data plane in one process; how it drains is in test_single.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,7 +89,7 @@ async def test_connections_are_limited_together(two):
     refused = await RawClient.to(other.address)
     status, _, body = await refused.response()
     assert (status, b"overloaded" in body) == (503, True)
-    for client, _ in clients:
+    for client in (refused, *(client for client, _ in clients)):
         client.close()
     await until(lambda: not one.gateway.connections_elsewhere and not other.gateway.connections_elsewhere)
     assert (await ask(other))[1] == 200
@@ -97,12 +98,8 @@ async def test_connections_are_limited_together(two):
 @pytest.mark.interpreted
 async def test_a_fault_in_sharing_stops_nothing(two, monkeypatch, caplog):
     one, other = two
-
-    def fails(now: float) -> None:
-        raise ValueError("nonsense")
-
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
-        patch.setattr(one.gateway.knowledge, "step", fails)
+        patch.setattr(one.gateway.knowledge, "step", Mock(side_effect=ValueError("nonsense")))
         await until(lambda: "exchanging samples with the other workers" in caplog.text)
         assert (await ask(one))[1] == 200
         await asyncio.sleep(0.1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import sys
 
 import pytest
 
@@ -23,8 +24,12 @@ def close(*by_worker: list[socket.socket]) -> None:
 async def test_a_free_port_is_told():
     [sockets], address = await listen_on(Listen("127.0.0.1", 0), 0o660)
     assert address.port > 0
-    with pytest.raises(StartError, match=f"^Can't listen on http://127.0.0.1:{address.port}: .*in use$"):
+    by_us = rf"by process {os.getpid()} \(.+\)" if sys.platform == "linux" else ""
+    said = rf"^Can't listen on http://127.0.0.1:{address.port}: .*in use {by_us}\. "
+    with pytest.raises(StartError, match=said + r"Set \[server\] listen to .*, or start with --listen\.$"):
         await listen_on(address, 0o660)
+    with pytest.raises(StartError, match=said + r"Do this\.$"):
+        await listen_on(address, 0o660, way_out="Do this")
     close(sockets)
     [sockets], again = await listen_on(address, 0o660)
     assert again == address

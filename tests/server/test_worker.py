@@ -171,4 +171,5 @@ async def test_keys_are_taken_on_for_the_next_request(worker):
     assert await worker.call(ApplyKeys(Keyring((), is_open=False))) == Reply()
     assert await status(worker, secret=SECRET) == 401
     await worker.channel.send(Drain())
-    await worker.end()
+    code, log = await worker.end()
+    assert (code, "Traceback" in log) == (0, False), log

@@ -67,6 +67,11 @@ def request(path="/v1/chat/completions", body=b"", method="POST", *lines):
     return head.encode() + b"content-length: %d\r\n\r\n%b" % (len(content), content)
 
 
+async def asked(sim, path, body=b"", method="POST", *lines):
+    """The answer to a request behind which the connection ends."""
+    return await ask(sim.port, request(path, body, method, "connection: close", *lines))
+
+
 def body_of(answer):
     return orjson.loads(answer.partition(b"\r\n\r\n")[2])
 
@@ -217,8 +222,7 @@ def test_an_address_in_use_is_said_and_exits_1(capsys):
 
 
 async def test_messages_have_anthropics_envelope(sim):
-    lines = ("connection: close", "x-sim-status: 429", "x-sim-retry-after: 7")
-    answer = await ask(sim.port, request("/v1/messages", {}, "POST", *lines))
+    answer = await asked(sim, "/v1/messages", {}, "POST", "x-sim-status: 429", "x-sim-retry-after: 7")
     assert b"\r\nretry-after: 7\r\n" in answer
     assert body_of(answer)["type"] == "error"
     assert body_of(answer)["error"]["type"] == "rate_limit_error"
@@ -240,7 +244,7 @@ async def test_messages_have_anthropics_envelope(sim):
     ],
 )
 async def test_mistakes(sim, path, method, body, status, code):
-    answer = await ask(sim.port, request(path, body, method, "connection: close"))
+    answer = await asked(sim, path, body, method)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     error = body_of(answer)["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
@@ -249,7 +253,7 @@ async def test_mistakes(sim, path, method, body, status, code):
 
 async def test_a_model_said_twice_is_the_last_one(sim):
     body = b'{"model":"a","messages":[{"content":"\\ud800"}],"\\u006dodel":"b\\ud800","top_p":1E400}'
-    answer = await ask(sim.port, request("/v1/chat/completions", body, "POST", "connection: close"))
+    answer = await asked(sim, "/v1/chat/completions", body)
     assert body_of(answer.replace(b"\\ud800", b"!"))["model"] == "b!"
 
 
@@ -264,8 +268,7 @@ async def test_pipelined_on_a_real_socket(sim):
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "99999999999"])
 @pytest.mark.parametrize("name", ["latency-ms", "delay-ms", "chunks", "status", "retry-after"])
 async def test_bad_controls_are_refused(sim, name, value):
-    lines = ("connection: close", f"x-sim-{name}: {value}")
-    answer = await ask(sim.port, request("/v1/embeddings", {}, "POST", *lines))
+    answer = await asked(sim, "/v1/embeddings", {}, "POST", f"x-sim-{name}: {value}")
     assert body_of(answer)["error"]["param"] == f"x-sim-{name}"
 
 

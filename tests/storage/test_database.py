@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -183,7 +184,7 @@ def of_mode(mode: int, of: Callable[[Path], Path]) -> Callable[[Path], None]:
     ("spoil", "why", "way_out"),
     [
         (lambda path: None, "state does not exist", "mkdir -p"),  # such as a disk that is not mounted
-        (lambda path: path.parent.write_text("x"), "state is no directory", "remove or rename"),
+        (lambda path: path.parent.write_text("x"), "state is not a directory", "remove or rename"),
         (of_mode(0, lambda path: path.parent), "may not enter its directory", "chown"),
         (of_mode(0, lambda path: path.parent.parent), "may not enter its directory", "chown"),
         (of_mode(0o555, lambda path: path.parent), "may not write to its directory", "chown"),
@@ -219,16 +220,14 @@ def test_a_ledger_that_cant_be_written_is_as_bad_as_the_file(open_folder):
                 look(path)
         directory_of(path).rmdir()
         directory_of(path).write_text("x")
-        with pytest.raises(StateError, match="is no directory"):
+        with pytest.raises(StateError, match="is not a directory"):
             make_ledger(path)
 
 
 def test_a_full_disk_has_no_room_for_the_ledgers_directory_and_does_not_stop_the_start(
     path, monkeypatch, caplog
 ):
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(Path, "mkdir", full)
     make_ledger(str(path))
     assert "No space left on device" in caplog.text

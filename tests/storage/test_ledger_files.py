@@ -98,12 +98,14 @@ def disk(ledger, monkeypatch) -> Disk:
 # ---------------------------------------------------------------------- writing
 
 
-def test_one_write_a_line(ledger, directory, disk):
+def test_one_write_a_line_or_for_lines_together(ledger, directory, disk):
     for number in range(10):
         ledger.write(line(number))
         assert disk.writes == number + 1
         assert whole_lines(directory)[-1] == line(number)  # at once, whatever becomes of the process
-    assert whole_lines(directory) == [line(number) for number in range(10)]
+    ledger.write(b"".join(map(line, range(10, 18))))
+    assert disk.writes == 11
+    assert whole_lines(directory) == [line(number) for number in range(18)]
     [file] = files(directory)
     assert file.name == f"{START}-003-000000.jsonl"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -111,13 +113,6 @@ def test_one_write_a_line(ledger, directory, disk):
     assert is_locked(file)  # somebody may still write to it
     ledger.close()
     assert not is_locked(file)
-
-
-def test_lines_together_are_one_write(ledger, directory, disk):
-    ledger.write(line(1))
-    ledger.write(b"".join(map(line, range(2, 9))))
-    assert disk.writes == 2
-    assert whole_lines(directory) == [line(number) for number in range(1, 9)]
 
 
 @given(room=st.integers(0, 700), more=st.integers(0, 3))
@@ -252,25 +247,17 @@ def test_memory_for_what_waits_has_an_end(ledger, directory, disk, monkeypatch, 
     assert "are lost" not in caplog.text  # that was said
 
 
-def test_an_end_while_lines_wait(ledger, directory, disk, caplog):
+@pytest.mark.parametrize(("room", "kept"), [(len(line(0)) + 5, 1), (None, 3)])
+def test_an_end_while_lines_wait(ledger, directory, disk, caplog, room, kept):
     disk.room = 0
     write(ledger, 0, 1, 2)
-    disk.room = len(line(0)) + 5
-    ledger.close()
-    assert whole_lines(directory) == [line(0)]
-    assert "2 lines of the ledger are lost: it can't be written" in caplog.text
-    found, counts = ingested(directory)
-    assert (found.lines, counts) == (1, {"key_0": 1})
-
-
-def test_an_end_with_room_again(ledger, directory, disk, caplog):
-    disk.room = 0
-    ledger.write(line(1))
-    disk.room = None
+    disk.room = room
     caplog.clear()
     ledger.close()
-    assert whole_lines(directory) == [line(1)]
-    assert caplog.text == ""
+    assert whole_lines(directory) == [line(number) for number in range(kept)]
+    lost = f"{3 - kept} lines of the ledger are lost: it can't be written"
+    assert lost in caplog.text if kept < 3 else caplog.text == ""
+    assert ingested(directory)[1] == {f"key_{number}": 1 for number in range(kept)}
 
 
 def test_what_was_begun_in_a_file_that_went_is_written_whole_into_the_next(ledger, directory, disk):

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -90,6 +92,18 @@ def two_files(ledger: Path) -> None:
     """A line in each; only to the second may somebody still write."""
     for number in (1, 2):
         append(ledger / name_of(number), line())
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the disk fail where a file of this name is read."""
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(name):
+            raise OSError(5, "Input/output error")
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", fstat)
 
 
 def aged(ledger: Path, *names: str) -> None:
@@ -204,14 +218,8 @@ def test_a_stop_in_between_loses_nothing(database, ledger, monkeypatch):
     monkeypatch.setattr(ledger_ingest, "LINES_AT_ONCE", 4)
     append(ledger / name_of(), line() * 95)
     for steps in range(1, 40):
-        left = iter(range(steps))
-
-        def pause(left=left) -> None:
-            if next(left, None) is None:
-                raise Killed
-
         try:
-            ingested(database, ledger, pause=pause)
+            ingested(database, ledger, pause=Mock(side_effect=[None] * steps + [Killed]))
         except Killed:
             assert not database.in_transaction
             assert requests(database) % 10 == 0
@@ -221,17 +229,25 @@ def test_a_stop_in_between_loses_nothing(database, ledger, monkeypatch):
 # Two at once: the pause is where another process can be faster.
 
 
+def once(work: Callable[[], Ingested | None]) -> tuple[Callable[[], None], list[Ingested | None]]:
+    """A pause in which another process works, the first time; and what it said."""
+    begun: list[bool] = []
+    said: list[Ingested | None] = []
+
+    def pause() -> None:
+        if not begun:
+            begun.append(True)
+            said.append(work())
+
+    return pause, said
+
+
 def test_another_process_was_faster(database, other, ledger, monkeypatch):
     monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 10 * len(line()))
     path = ledger / name_of()
     append(path, line() * 25)
-    results = []
-
-    def pause() -> None:
-        if not results:
-            append(path, line() * 3)  # it gets further than what we wanted to read
-            results.append(ingested(other, ledger))
-
+    # It gets further than what we wanted to read.
+    pause, results = once(lambda: append(path, line() * 3) or ingested(other, ledger))
     result = ingested(database, ledger, pause=pause)
     assert (result.lines, results[0].lines) == (0, 28)
     assert requests(database) == 28
@@ -241,30 +257,18 @@ def test_another_process_was_faster(database, other, ledger, monkeypatch):
 def test_another_process_was_a_bit_faster(database, other, ledger, monkeypatch):
     monkeypatch.setattr(ledger_ingest, "SLICE_BYTES", 10 * len(line()))
     append(ledger / name_of(), line() * 25)
-    began = []
 
-    def stop() -> None:
-        if len(began) == 2:
-            raise Killed
-        began.append(1)
+    def work() -> None:
+        with contextlib.suppress(Killed):
+            ingested(other, ledger, pause=Mock(side_effect=[None, None, Killed]))
 
-    def pause() -> None:
-        if not began:
-            with contextlib.suppress(Killed):
-                ingested(other, ledger, pause=stop)
-
-    assert ingested(database, ledger, pause=pause).lines == 5
+    assert ingested(database, ledger, pause=once(work)[0]).lines == 5
     assert requests(database) == 25
 
 
 def test_another_process_has_counted_and_deleted_what_is_being_read(database, other, ledger):
     two_files(ledger)
-    results = []
-
-    def pause() -> None:
-        if not results:
-            results.append(ingested(other, ledger, 0))
-
+    pause, results = once(lambda: ingested(other, ledger, 0))
     said: set[tuple[str, str]] = set()
     assert ingested(database, ledger, 0, pause=pause, said=said).lines == 0
     assert (results[0].lines, results[0].deleted) == (2, 1)
@@ -335,13 +339,7 @@ def test_locks(ledger):
 
 def test_nothing_uncounted_is_deleted(database, ledger, monkeypatch):
     two_files(ledger)
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a, **k: fails(path) or real(path, *a, **k))
-
-    def fails(path: Path) -> None:
-        if path.name == name_of(1):
-            raise PermissionError(13, "no", str(path))
-
+    fail_at(monkeypatch, name_of(1))
     assert ingested(database, ledger, 0).deleted == 0
     monkeypatch.undo()
     assert ingested(database, ledger, 0).deleted == 1
@@ -360,11 +358,7 @@ def test_totals_that_are_not_on_the_disk_keep_their_files(database, other, ledge
 @pytest.mark.parametrize(("step", "is_left"), [("unlink", True), ("fsync", False)])
 def test_a_crash_while_deleting(database, ledger, monkeypatch, step, is_left):
     two_files(ledger)
-
-    def crash(*_args: object, **_options: object) -> None:
-        raise Killed
-
-    monkeypatch.setattr(Path if step == "unlink" else os, step, crash)
+    monkeypatch.setattr(Path if step == "unlink" else os, step, Mock(side_effect=Killed))
     with pytest.raises(Killed):
         ingested(database, ledger, 0)
     monkeypatch.undo()
@@ -376,12 +370,8 @@ def test_a_crash_while_deleting(database, ledger, monkeypatch, step, is_left):
 
 def test_what_cant_be_deleted_is_said_once_and_not_counted_again(database, ledger, monkeypatch, caplog):
     two_files(ledger)
-
-    def refuse(*_args: object, **_options: object) -> None:
-        raise PermissionError(13, "read-only")
-
     said: set[tuple[str, str]] = set()
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", Mock(side_effect=PermissionError(13, "read-only")))
     for _ in range(3):
         assert ingested(database, ledger, 0, said=said).deleted == 0
     assert caplog.text.count("can't be deleted") == 1
@@ -426,15 +416,8 @@ def test_a_file_that_became_shorter_or_was_replaced_is_said_and_left(database, l
 def test_a_file_that_cant_be_read_is_said_and_the_others_go_on(database, ledger, monkeypatch, caplog):
     for worker in range(3):
         append(ledger / name_of(worker=worker), line())
-    real = os.fstat
-
-    def fails(descriptor: int) -> os.stat_result:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(name_of(worker=1)):
-            raise OSError(5, "Input/output error")
-        return real(descriptor)
-
     said: set[tuple[str, str]] = set()
-    monkeypatch.setattr(os, "fstat", fails)
+    fail_at(monkeypatch, name_of(worker=1))
     for _ in range(3):
         ingested(database, ledger, said=said)
     assert requests(database) == 2
@@ -448,16 +431,9 @@ def test_a_file_that_cant_be_read_is_said_and_the_others_go_on(database, ledger,
 
 def test_a_file_that_goes_while_files_are_listed(database, ledger, monkeypatch):
     append(ledger / name_of(), line())
-    real = ledger_ingest._listed
-    listed = []
-
-    def late(directory: Path) -> list:
-        files = real(directory)
-        listed.extend(files)
-        (ledger / name_of()).unlink()
-        return files
-
-    monkeypatch.setattr(ledger_ingest, "_listed", late)
+    listed = ledger_ingest._listed(ledger)
+    (ledger / name_of()).unlink()
+    monkeypatch.setattr(ledger_ingest, "_listed", lambda directory: listed)
     assert ingested(database, ledger).lines == 0
     assert listed
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from unittest.mock import Mock
 
 import pytest
 
@@ -116,11 +117,8 @@ def test_several_that_move_it_at_once_make_one_copy(path):
 
 def test_without_a_copy_nothing_is_moved(path, monkeypatch):
     write_old(path, key_of(name="a"))
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(schema_version.os, "rename", fail)
+    full = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(schema_version.os, "rename", full)
     with pytest.raises(StateError, match=r"version 2, and no copy .* version 3 \(No space left") as caught:
         connect(str(path), [].append)
     assert "make room" in caught.value.way_out

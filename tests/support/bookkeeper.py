@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.support.fakes import EVENT_STREAM, Call, chunk
+from tests.support.chats import END, event
+from tests.support.fakes import EVENT_STREAM, Call
 
 # USD per million tokens.
 INPUT_PRICE, OUTPUT_PRICE = 1, 10
@@ -77,7 +78,7 @@ class Bookkeeper:
             if asked.get("metadata", {}).get("silent"):
                 del answer["usage"]
             if asked.get("stream"):
-                await call.send(chunk(b"data: %b\n\n" % json.dumps(answer).encode()) + b"0\r\n\r\n")
+                await call.send(event(answer) + END)
             else:
                 await call.answer(json.dumps(answer).encode())
         await _give_up(gone)
@@ -97,8 +98,7 @@ class Bookkeeper:
         self._book(asked, given, asked.get("max_output_tokens", MOST_OUTPUT))
         answer = {"id": "resp_1", "object": "response", "status": "queued", "usage": None}
         if asked.get("stream"):
-            event = {"type": "response.created", "response": answer}
-            await call.send(EVENT_STREAM + chunk(b"data: %b\n\n" % json.dumps(event).encode()))
+            await call.send(EVENT_STREAM + event({"type": "response.created", "response": answer}))
             await _gone(call)
             raise ConnectionError
         await call.answer(json.dumps(answer).encode())
@@ -161,21 +161,18 @@ class Bookkeeper:
             due = min(whole, int((time.monotonic() - begun) * TOKENS_A_SECOND))
             if due - sent >= each or due == whole > sent:
                 events = -(-(due - sent) // each) if due == whole else (due - sent) // each
-                event = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
-                event |= {"logprobs": pad} if pad else {}
-                await call.send(chunk(b"data: %b\n\n" % json.dumps(event).encode()) * events)
+                delta = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+                await call.send(event(delta | ({"logprobs": pad} if pad else {})) * events)
                 sent = min(whole, sent + events * each)
-        last: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        await call.send(chunk(b"data: %b\n\n" % json.dumps(last).encode()))
+        await call.send(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
         await asyncio.wait([gone], timeout=own.get("pause_ms", 0) / 1000)
         if (asked.get("stream_options") or {}).get("include_usage"):
             counts = {"prompt_tokens": given, "completion_tokens": whole * answers}
-            usage = {"choices": [], "usage": counts}
-            await call.send(chunk(b"data: %b\n\n" % json.dumps(usage).encode()))
+            await call.send(event({"choices": [], "usage": counts}))
         if own.get("never_done"):
             await asyncio.wait([gone])
             return False
-        await call.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await call.send(event(b"[DONE]") + END)
         return True
 
 

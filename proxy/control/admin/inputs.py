@@ -106,13 +106,13 @@ async def read_object(request: web.Request, code: str) -> dict[str, Any]:
     """The settings in the body.
 
     :param code: of the error where it is JSON, but no object.
-    :raises BadRequest: it is no JSON (400), or no object (422).
+    :raises BadRequest: it is not JSON (400), or not an object (422).
     """
     body = await read_body(request, MAX_SETTINGS_BYTES, "1 MiB, which is the limit for settings")
     try:
         found = parse_few(body, _MAX_VALUES)
     except ValueError as error:
-        raise BadRequest(f"The body is no JSON: {error}.", code="malformed_json") from None
+        raise BadRequest(f"The body is not JSON: {error}.", code="malformed_json") from None
     if not isinstance(found, dict):
         raise unprocessable("The body must be a JSON object.", code)
     if _is_deeper(found, _MAX_LEVELS):

@@ -257,7 +257,7 @@ _ALIAS_SETTINGS = object_of(
     ],
 )
 _ALIAS_REMOVED = object_of(
-    "An alias that is no more.",
+    "An alias that was removed.",
     {"name": plain("string", "The alias."), "removed": {"const": True, "description": "It was removed."}},
     examples=[{"name": "premium", "removed": True}],
 )

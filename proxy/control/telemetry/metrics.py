@@ -185,12 +185,12 @@ def _histograms(totals: Sums) -> Iterator[str]:
         (
             "first_byte",
             "time_to_first_token",
-            "Seconds to the first byte of an answer that is no error, failed attempts before it included.",
+            "Seconds to the first byte of an answer that is not an error, with failed attempts before it.",
         ),
         (
             "whole",
             "request_duration",
-            "Seconds to the end of an answer that is no error, cut ones included.",
+            "Seconds to the end of an answer that is not an error, cut ones included.",
         ),
     ):
         rows = found.get(kind, {}).items()

@@ -22,6 +22,7 @@ from proxy.endpoints import (
     allowed_methods,
     is_anthropic,
     model_id,
+    nearest_path,
     own,
 )
 from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
@@ -46,7 +47,7 @@ _WELCOME: Final = (
     b'{"name":"TokenHub","what":"a gateway for LLM APIs","openai":"/v1/chat/completions",'
     b'"anthropic":"/v1/messages","models":"/v1/models"}'
 )
-_WHERE: Final = "The API is below /v1, such as /v1/chat/completions."
+_WHERE: Final = "The API is below /v1, such as /v1/chat/completions; docs/api.md lists its endpoints."
 
 
 class OwnAnswer(NamedTuple):
@@ -98,7 +99,8 @@ def may_be_followed(head: RequestHead, length: int | None, raw_head: bytes) -> b
 def _not_served(method: bytes, path: bytes) -> GatewayError:
     where, allow = path[:_MAX_TOLD].decode("latin-1"), allowed_methods(path)
     if not allow:
-        text = f"There is nothing at {where}. {_WHERE}"
+        close = nearest_path(path)
+        text = f"There is nothing at {where}. {f'Did you mean {close}?' if close else _WHERE}"
         if path.startswith(b"/v1/v1/"):
             text = (
                 f"There is nothing at {where}: it has /v1 twice. The client adds it by itself, so take /v1 "

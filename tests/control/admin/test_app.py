@@ -48,7 +48,10 @@ async def test_an_address_in_use_names_the_way_out_and_is_free_again_afterwards(
     first = await start(TEXT)
     taken = f"127.0.0.1:{first.admin_address.port}"
     text = TEXT.replace(LISTEN, f'[admin]\nlisten = "{taken}"')
-    with pytest.raises(StartError, match=rf"{taken}: .* in use\. .*\[admin\] listen"):
+    with pytest.raises(
+        StartError,
+        match=rf"{taken}: .* in use\b.*\. It is for the admin API: set \[admin\] listen to another",
+    ):
         await start(text)
     await get(first, "/routes")
     await first.close()

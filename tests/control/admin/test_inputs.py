@@ -50,7 +50,7 @@ async def test_an_object():
     "body", [b"", b"{", b"{'a':1}", b'{"a":NaN}', b"\xff", b'{"a":1}x', b'{"a":"\\ud800"}', b"[" * 5000]
 )
 async def test_what_is_no_json(body):
-    with refuses(400, "malformed_json", r"^The body is no JSON: .*\.$"):
+    with refuses(400, "malformed_json", r"^The body is not JSON: .*\.$"):
         await read(body)
 
 
@@ -124,7 +124,7 @@ def test_what_is_preferred(accept, wants_csv):
 
 
 def test_a_value_that_can_not_be_is_told_as_a_sentence_that_names_the_parameter():
-    for text in ("since is no day: 'x'", "Since is no day: 'x'."):
+    for text in ("since is not a day: 'x'", "Since is not a day: 'x'."):
         error = inputs.refused(QueryError("since", text))
         assert (error.status, error.code, error.param) == (400, "invalid_query", "since")
-        assert error.message == "Since is no day: 'x'."
+        assert error.message == "Since is not a day: 'x'."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import __version__
@@ -14,6 +15,13 @@ from tests.support.fakes import RawClient, until
 from tests.support.keys import BODY, CONFIG, make
 
 NEVER_S = 3600.0
+
+
+@pytest.fixture
+async def server(provider, start, monkeypatch):
+    """A gateway that takes many samples."""
+    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
+    return await start(CONFIG.format(url=provider.url, more=""))
 
 
 async def metrics(server) -> tuple[int, dict[bytes, bytes], str]:
@@ -39,9 +47,7 @@ async def test_metrics(provider, start):
     assert build.labels["version"] == __version__
 
 
-async def test_live(provider, start, monkeypatch):
-    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
-    server = await start(CONFIG.format(url=provider.url, more=""))
+async def test_live(server):
     watcher = await Watcher.of(server)
     head = (await watcher.head()).lower()
     assert b"content-type: text/event-stream" in head
@@ -57,10 +63,8 @@ async def test_live(provider, start, monkeypatch):
     assert history["samples"][0].keys() == sample.keys()
 
 
-async def test_who_leaves_makes_room(provider, start, monkeypatch, caplog):
-    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
+async def test_who_leaves_makes_room(server, monkeypatch, caplog):
     monkeypatch.setattr(monitor_module, "MAX_WATCHERS", 1)
-    server = await start(CONFIG.format(url=provider.url, more=""))
     first = await Watcher.of(server)
     await first.head()
     await first.event()
@@ -82,17 +86,12 @@ async def test_who_leaves_makes_room(provider, start, monkeypatch, caplog):
     assert "fault" not in caplog.text
 
 
-async def test_who_takes_nothing_makes_room_too(provider, start, monkeypatch):
+async def test_who_takes_nothing_makes_room_too(server, monkeypatch):
     """It reads nothing, and what is sent is more than fits between the two."""
-    monkeypatch.setattr("proxy.control.live_feed.SAMPLE_S", 0.01)
     monkeypatch.setattr(monitor_module, "WRITE_S", 0.1)
-    server = await start(CONFIG.format(url=provider.url, more=""))
+    rows = [{"in_flight": 0, "id": "x" * (1 << 20)}]
+    monkeypatch.setattr("proxy.control.live_feed.live_rows", lambda *_: rows)
     listener = server._control._runner.server
-
-    def live_rows(*_: object) -> list[dict[str, object]]:
-        return [{"in_flight": 0, "id": "x" * (1 << 20)}]
-
-    monkeypatch.setattr("proxy.control.live_feed.live_rows", live_rows)
     watcher = await Watcher.of(server)
     await watcher.head()
     assert listener.connections

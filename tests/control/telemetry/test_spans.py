@@ -9,7 +9,19 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from proxy.control.telemetry.spans import provider_name
-from tests.support.fakes import Call, RawClient, answers, chunk, dead_url, hangs, streams, until
+from tests.support.chats import END, saying
+from tests.support.fakes import (
+    EVENT_STREAM,
+    Call,
+    RawClient,
+    Script,
+    answers,
+    chunk,
+    dead_url,
+    hangs,
+    streams,
+    until,
+)  # fmt: skip
 from tests.support.keys import CONFIG, bearer, make
 from tests.support.traces import Traced
 from tests.support.two_providers import ask, config
@@ -43,6 +55,18 @@ def says(span, *left_out: str) -> dict:
 
 def error(span) -> tuple:
     return span.attributes.get("error.type"), span.status.status_code, span.status.description
+
+
+def goes_on(step: asyncio.Event, first: bytes, rest: bytes) -> Script:
+    """An answer of which the rest comes when ``step`` is set."""
+
+    async def script(call: Call) -> None:
+        await call.request()
+        await call.send(first)
+        await step.wait()
+        await call.send(rest)
+
+    return script
 
 
 async def begun(traced: Traced, model: bytes, until_seen: bytes = b"") -> RawClient:
@@ -155,14 +179,7 @@ async def test_where_all_fail(other, start):
 
 async def test_an_error_that_is_passed_on_ends_with_the_answer(provider, other, start):
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.send(b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nno")
-        await go_on.wait()
-        await call.send(b"no")
-
-    provider.script = script
+    provider.script = goes_on(go_on, b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nno", b"no")
     traced = await traced_gateway(start, provider, other)
     client = await begun(traced, b"a/m", b"\r\n\r\nno")
     assert not traced.spans
@@ -226,12 +243,7 @@ async def test_a_redialled_connection_is_one_attempt(provider, other, start):
 
 
 async def test_a_stream_that_is_cut(provider, other, start):
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(EVENT, end=False)
-        call.writer.close()
-
-    provider.script = script
+    provider.script = saying(EVENT_STREAM + chunk(EVENT), stays=False)
     traced = await traced_gateway(start, provider, other)
     reply = await ask(traced.server, "a/m", more=b',"stream":true')
     assert b"broke its answer off" in reply.body
@@ -283,14 +295,7 @@ async def test_a_client_that_has_seen_the_last_event_has_not_left(provider, othe
 
 async def test_an_answer_that_is_read_on_for_a_client_that_left(provider, other, start):
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.request()
-        await call.stream(EVENT, end=False)
-        await go_on.wait()
-        await call.send(chunk(LAST) + chunk(DONE) + b"0\r\n\r\n")
-
-    provider.script = script
+    provider.script = goes_on(go_on, EVENT_STREAM + chunk(EVENT), chunk(LAST) + chunk(DONE) + END)
     traced = await traced_gateway(start, provider, other, alias='on_disconnect = "drain"')
     (await begun(traced, b"two", EVENT)).close()
     await until(lambda: traced.gateway.detached)

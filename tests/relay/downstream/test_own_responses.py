@@ -159,7 +159,7 @@ async def test_a_wrong_method(server, method, path, allow):
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/models/", "/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/Models",
+    ["/v1/embedding", "/v1/models/", "/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/Models",
      "/v1/images/edits", "/v1/audio/transcriptions", "/v1/realtime", "/metrics", "/admin/v1/keys",
      "/../etc/passwd", "/favicon.ico", "/%00", "/%ff", "/" + "x" * 9000, "/" * 30_000,
      "/v1/models" + "/a" * 10_000, "/v1/models/" + "%2F" * 1000, "*"],
@@ -169,7 +169,8 @@ async def test_an_unknown_path(server, method, path):
     answer = await get(server, path, method, "Content-Length: 0\r\n" if method == "POST" else "")
     error = check_error(answer, 404, "not_found_error", "unknown_path")
     assert len(error["message"]) < 400
-    assert "/v1/chat/completions" in error["message"]
+    hint = r"Did you mean /v1/(chat/completions|embeddings|models)\?|such as /v1/chat/completions; docs/api\.md lists"
+    assert re.search(hint, error["message"])
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/api/hello"])

@@ -137,7 +137,7 @@ function candidateTable(told) {
           one.id === told.choice && badge("good", told.strategy === "split" ? "likeliest" : "next"),
         ],
         one.skipped ? h("span", { class: "hint" }, one.skipped) : scoreOf(one) || "named in the request",
-        format.percent(one.row?.success),
+        format.percent(one.row?.finished ? one.row.success : null),
         format.count(one.row?.in_flight),
       ]),
     ),

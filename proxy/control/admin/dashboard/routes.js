@@ -27,7 +27,13 @@ const FIGURES = [
     text: format.ms,
     of: (row) => (row.output_tokens_per_s ? 1000 / row.output_tokens_per_s : null),
   },
-  { head: "Success", live: "success", colour: "--c2", text: format.percent, of: (row) => row.success },
+  {
+    head: "Success",
+    live: "success",
+    colour: "--c2",
+    text: format.percent,
+    of: (row) => (row.finished ? row.success : null), // before that it is only the prior
+  },
   {
     head: "Per request",
     live: "usd_per_request",
