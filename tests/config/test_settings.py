@@ -37,6 +37,12 @@ half_life = "30s"
 retry_budget = 0.2
 keepalive = "0s"
 deadline = "0s"
+peek = true
+hedge = "auto"
+fail_on = [
+  "5xx", "3xx", 401, 402, 403, 404, 405, 408, 410, 429, "context_length_exceeded", "model_not_found",
+  "api_key_invalid",
+]
 [routing.eject]
 consecutive_failures = 5
 error_rate = 0.5
@@ -78,7 +84,7 @@ upstream = "gpt-4o"
 capabilities = ["chat"]
 weight = 1
 [aliases]
-a = { models = ["gpt-4o"], peek = false, on_disconnect = "cancel" }
+a = { models = ["gpt-4o"], on_disconnect = "cancel" }
 """
 SHORT = """
 [providers.openai]

@@ -12,17 +12,7 @@ from time import monotonic
 import pytest
 
 from proxy.deployments.breaker import CLOSED, DUE, OUT, TRIAL
-from tests.support.fakes import (
-    DONE,
-    HELLO,
-    Call,
-    RawClient,
-    answers,
-    chunk,
-    echo,
-    hangs,
-    until,
-)
+from tests.support.fakes import DONE, HELLO, Call, RawClient, answers, chunk, echo, hangs, streams, until
 from tests.support.scripts import LAST, Plays, answer, begun, says
 from tests.support.two_providers import (
     SENT,
@@ -241,7 +231,7 @@ async def test_a_deadline_bounds_the_whole_chain(provider, other, start, place):
 async def test_plain_responses_have_total_and_streams_first_byte(
     provider, other, server, more, limit_s, whose, story
 ):
-    provider.script, other.script = hangs, OK
+    provider.script, other.script = hangs, streams(HELLO, DONE)
     asking = asyncio.ensure_future(ask(server, more=more))
     await until(lambda: provider.seen)
     attempt = exchange(server).attempt
@@ -358,7 +348,8 @@ async def test_a_trial_whose_stream_is_an_error_in_disguise_fails(provider, othe
         assert deployment(server).breaker.ejections == 2
         assert deployment(server).row("chat", True).speed.typical_s() is None
         return
-    await until(lambda: provider.seen and exchange(server).attempt.waits_for)
+    await sending(server)
+    await until(lambda: exchange(server).attempt.waits_for)
     assert deployment(server).state(monotonic()) == TRIAL
     # What was silent for so long is let through: then it is an answer like any other.
     server.gateway.tick(monotonic() + 2.1)
@@ -503,7 +494,7 @@ async def test_a_429_that_names_no_time_lets_others_go_first(provider, other, st
 
 
 async def test_a_hung_member_is_out_from_when_its_attempt_ends(provider, other, server):
-    provider.script, other.script = hangs, OK
+    provider.script, other.script = hangs, streams(HELLO, DONE)
     asking = asyncio.ensure_future(ask(server, more=STREAM))
     await until(lambda: provider.seen)
     attempt = exchange(server).attempt

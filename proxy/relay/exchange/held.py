@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from proxy.deployments.escape import usual_most_s
 from proxy.deployments.record import TIMEOUT
 from proxy.errors import AttemptFailed
@@ -37,16 +39,20 @@ def _limit_s(attempt: Attempt) -> float:
 
 
 def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response, now: float) -> None:
-    """Nothing more comes of a response that is held, or not what it is held for."""
+    """Nothing more comes of a response that is held, or not what it is held for.
+
+    :param now: when that was looked at. What follows begins at the time that it is by then.
+    """
+    begun_at = monotonic()
     if attempt.waits_for == REASON:
-        if attempt.settle(judge(response, attempt.pool.fail_on), now):
+        if attempt.settle(judge(response, attempt.pool.fail_on), begun_at):
             attempt.flush()
     elif attempt.waits_for == OUTPUT:
         limit_s = _limit_s(attempt)
         what = f"showed no output within {limit_s:.3g} s (limit: first_token)"
         failure = AttemptFailed("first-token", what, 504, "provider_timeout")
-        if not limit_s or not exchange.leave(attempt, failure, now):
-            exchange.commit(attempt, now)
+        if not limit_s or not exchange.leave(attempt, failure, begun_at):
+            exchange.commit(attempt, begun_at)
             attempt.flush()
     else:
         idle_s = attempt.limits.idle_s
@@ -54,4 +60,4 @@ def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response,
             attempt.deadline_at = attempt.progress_at + idle_s
         else:
             what = f"sent nothing for {idle_s:g} s"
-            attempt.fail(AttemptFailed(TIMEOUT, what, 504, "provider_timeout"), now)
+            attempt.fail(AttemptFailed(TIMEOUT, what, 504, "provider_timeout"), begun_at)

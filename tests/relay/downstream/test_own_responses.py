@@ -169,7 +169,8 @@ async def test_an_unknown_path(server, method, path):
     answer = await get(server, path, method, "Content-Length: 0\r\n" if method == "POST" else "")
     error = check_error(answer, 404, "not_found_error", "unknown_path")
     assert len(error["message"]) < 400
-    hint = r"Did you mean /v1/(chat/completions|embeddings|models)\?|such as /v1/chat/completions; docs/api\.md lists"
+    known = r"Did you mean /v1/(chat/completions|embeddings|models)\?"
+    hint = known + r"|such as /v1/chat/completions; docs/api\.md lists"
     assert re.search(hint, error["message"])
 
 
@@ -461,7 +462,7 @@ async def test_no_list_holds_up_the_event_loop(large):
         many = [asyncio.to_thread(fetch, port, path, key) for _ in range(3)]
         seen += await asyncio.gather(*many)
     assert seen == [count for count in (2600, 5100, 2600, 2600, 2600) for _ in range(3)]
-    assert longest_s() < whole_s / 4
+    assert longest_s() < whole_s / 2
     assert repr(server.gateway.sliced_jobs) == "<SlicedJobs []>"
 
 
@@ -502,7 +503,7 @@ async def test_no_list_of_patterns_holds_up_the_event_loop(large, pieces):
             assert {status for status, _ in answers} <= {502, 503}
         else:
             assert answers == [answer] * 3
-    assert longest_s() < whole_s / 4
+    assert longest_s() < whole_s / 2
     assert repr(server.gateway.sliced_jobs) == "<SlicedJobs []>"
 
 

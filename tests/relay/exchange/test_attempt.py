@@ -13,7 +13,9 @@ import pytest
 
 from proxy.control.steps import done
 from tests.support.fakes import (
+    DONE,
     EVENT_STREAM,
+    HELLO,
     Call,
     RawClient,
     answers,
@@ -23,6 +25,7 @@ from tests.support.fakes import (
     hangs,
     no_descriptors,
     post,
+    streams,
     until,
 )
 from tests.support.scripts import LAST, RESETS, Plays, answer
@@ -300,6 +303,7 @@ async def test_the_time_limit_is_per_attempt_and_capped(provider, other, server,
 
 
 async def test_connecting_is_part_of_the_time(other, start):
+    other.script = streams(HELLO, DONE)
     with blackhole() as url:
         server = await start(config(url, other))
         asking = asyncio.ensure_future(ask(server, more=STREAM))

@@ -12,7 +12,7 @@ from proxy.control.steps import done
 from proxy.deployments.breaker import CLOSED, OUT
 from proxy.relay.exchange.hold import REASON
 from proxy.routing.retry_budget import FLOOR
-from tests.support.fakes import Call, RawClient, Script, answers, chunk, hangs, until
+from tests.support.fakes import DONE, HELLO, Call, RawClient, Script, answers, chunk, hangs, streams, until
 from tests.support.keys import bearer, key_of, table_of
 from tests.support.scripts import LAST, Plays, answer, begun, head
 from tests.support.two_providers import Reply, ask, body, config, deployment, exchange, rows, strikes
@@ -135,7 +135,7 @@ async def test_a_clients_own_limit_ejects_nobody_and_costs_nobody_anything(
 
 async def test_a_limit_that_is_hardly_shorter_than_the_operators_is_the_clients_too(provider, server):
     """That the member is slow is learned, all the same."""
-    provider.script = OK
+    provider.script = streams(HELLO, DONE)
     for _ in range(3):
         await ask(server, "a/m", more=STREAM)
     provider.script = hangs

@@ -11,12 +11,15 @@ from time import monotonic
 import pytest
 
 from tests.support.fakes import (
+    DONE,
+    HELLO,
     Call,
     RawClient,
     ScriptedProvider,
     answers,
     blackhole,
     hangs,
+    streams,
     until,
 )
 from tests.support.two_providers import (
@@ -170,7 +173,7 @@ async def test_both_are_late(provider, other, start, two):
 async def test_both_are_late_at_the_same_look(provider, other, start, two):
     server = await start(config(provider, other, alias=SOON))
     asking = await both_asked(server, other, "X-Inferoute-Fallback: b/n", more=b',"stream":true')
-    other.script = OK
+    other.script = streams(HELLO, DONE)
     server.gateway.tick(monotonic() + 61)
     reply = await asking
     assert (reply.status, reply.story) == (200, "a:timeout, b:timeout, b:200")

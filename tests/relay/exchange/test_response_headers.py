@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 
 from proxy.relay.exchange.response_headers import limits_left, stream_lines
-from tests.support.fakes import DONE, Call, answers
+from tests.support.fakes import DONE, HELLO, Call, answers
 from tests.support.keys import SECRET, bearer, key_of, table_of
 from tests.support.scripts import LAST, begun, says
 from tests.support.two_providers import ask, close_idle, config
@@ -81,7 +81,7 @@ def test_without_a_permit_there_are_no_limits():
 
 
 async def test_event_streams_are_not_to_be_held_by_proxies(provider, server):
-    provider.script = says(begun(DONE), LAST)
+    provider.script = says(begun(HELLO, DONE), LAST)
     reply = await ask(server, more=b',"stream":true')
     assert reply.fields[b"x-accel-buffering"] == b"no"
     assert reply.fields[b"cache-control"] == b"no-cache"

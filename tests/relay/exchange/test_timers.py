@@ -22,6 +22,7 @@ class Exchange:
         self.did: list[object] = []
         self.state = state
         self.response = None
+        self.hedge_at = float("inf")
         self.attempt: Attempt | None = None
         self.hedged_attempt: Attempt | None = None
         context = SimpleNamespace(timeouts=TimeoutsConfig(idle_s=120, client_write_s=50))
@@ -52,6 +53,7 @@ class Attempt:
         self.limits = default_limits("chat")[0]
         self.upstream_full_at = self.progress_at = 0.0
         self.response = None
+        self.waits_for = 0
         self.pool = SimpleNamespace(keepalive_s=0.0)
         self.then = {"state": DONE}
         self.__dict__.update(facts)
