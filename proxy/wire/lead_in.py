@@ -30,11 +30,11 @@ MOST_BYTES: Final = 64 << 10
 # Of what comes at once no more events are looked at: each takes some microseconds.
 _MOST_EVENTS: Final = 500
 
-# An event of chat that carries text, as nearly all that carry output do. In a string a backslash stands
-# before each quotation mark.
-_USUAL: Final = re.compile(
-    rb'data: ?\{[^\n\r]*?"delta": ?\{(?:"role": ?"assistant", ?)?'
-    rb'"(?:content|reasoning_content|reasoning)": ?"[^"]'
+# How the delta of chat begins that carries text, as nearly all that carry output do. In a string a backslash
+# stands before each quotation mark.
+_DELTA: Final = b'"delta":'
+_TEXT: Final = re.compile(
+    rb'"delta": ?\{(?:"role": ?"assistant", ?)?"(?:content|reasoning_content|reasoning)": ?"[^"]'
 )
 # Events of the Responses API and of Messages before any output.
 _PRELUDES: Final = frozenset((
@@ -51,11 +51,12 @@ class LeadIn:
     :param endpoint: as in :data:`proxy.endpoints.ENDPOINTS`.
     """
 
-    __slots__ = ("_judge", "_looked", "_rest", "_size", "verdict")
+    __slots__ = ("_is_chat", "_judge", "_looked", "_rest", "_size", "verdict")
 
     def __init__(self, endpoint: str) -> None:
         self.verdict = LEAD_IN
         self._judge = _JUDGES.get(endpoint, _any)
+        self._is_chat = endpoint == "chat"
         self._rest = bytearray()  # of the event that is not whole yet
         self._looked = 0  # how much of it was searched for its end
         self._size = 0  # of all that has come
@@ -63,9 +64,11 @@ class LeadIn:
     def feed(self, data: bytes) -> int:
         """Take the next bytes of the stream. Returns the verdict; once it is another than ``LEAD_IN``, what
         follows changes nothing."""
-        if not self._rest and _USUAL.match(data) is not None and self._judge is _chat:
-            self.verdict = OUTPUT
-            return OUTPUT
+        if not self._rest and self._is_chat and data.startswith(b"data:"):
+            at = data.find(_DELTA)
+            if at > 0 and data.find(b"\n", 0, at) < 0 and _TEXT.match(data, at) is not None:
+                self.verdict = OUTPUT
+                return OUTPUT
         rest = self._rest
         rest += data
         self._size += len(data)

@@ -99,7 +99,7 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> str:
-        if self.is_held_whole and self.fault.kind == BREAKS:
+        if self.fault.kind == BREAKS and (self.is_held_whole or self.is_overtaken):
             return FAILS
         return self.fault.peeked or self.fault.kind if self.mode == "peeked" else self.fault.kind
 
@@ -111,7 +111,13 @@ class Cell(NamedTuple):
     @property
     def is_late(self) -> bool:
         """It is the gateway's time limit that ends the attempt, if no other does."""
-        return self.fault.is_late or (self.is_held_whole and self.fault.name.endswith(", silent"))
+        is_silent = self.is_held_whole and self.fault.name.endswith(", silent")
+        return self.fault.is_late or is_silent or self.is_overtaken
+
+    @property
+    def is_overtaken(self) -> bool:
+        """The other of a hedge shows output, while nothing follows on this one's head."""
+        return self.is_hedged and self.mode == "peeked" and self.fault.name in NO_OUTPUT
 
     @property
     def is_followed(self) -> bool:
@@ -178,9 +184,10 @@ def nonsense(cell: Cell) -> str:
         return "from its head on, the good answer is like any that follows: as failover"
     if client == "leaves-waiting" and fault.reads == "nothing" and route in ("alone", "second"):
         return "it happens before anybody can leave"
-    if client == "leaves-body" and not fault.has_body and cell.kind == ANSWERS:
+    if client == "leaves-body" and not fault.has_body and cell.kind in (ANSWERS, REFUSES):
         return "there is no body"
-    if client == "leaves-body" and cell.is_held_whole and not fault.early:
+    is_held = cell.is_held_whole or (cell.is_hedged and mode == "peeked" and fault.peeked == FAILS)
+    if client == "leaves-body" and is_held:
         return "it is held to its end: as while it is waited for"
     if client == "leaves-body" and cell.kind == FAILS and not fault.peeked:
         return "there is no body"
@@ -568,6 +575,7 @@ async def has_no_end(scene: Scene, call: Call, name: str) -> None:
 
 OK = b"HTTP/1.1 200 OK\r\n"
 PATIENCE = b"Retry-After: 30\r\n"
+NO_OUTPUT = ("head, silent", "head of a stream, silent")
 YEARS = b"Content-Length: 1" + b"0" * 17 + b"\r\n"
 BOTH = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello"
 STREAMS = ("streamed", "peeked")

@@ -18,7 +18,7 @@ from proxy.relay.exchange.charge import NO_CHARGE, Charge, charge_of
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.completions import Ending
 from proxy.relay.exchange.end_policy import NO_END, begin, learn
-from proxy.relay.exchange.hold import MOST_HELD, NOTHING, REASON, decide, read_head
+from proxy.relay.exchange.hold import NOTHING, REASON, decide, most_held, read_head
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
@@ -342,7 +342,7 @@ class Attempt(Receiver):
         context, size = self.request.context, len(self.pending)
         context.buffered_bytes += size - self.held_bytes
         self.held_bytes = size
-        if context.buffered_bytes <= context.max_buffered_bytes and size <= MOST_HELD[self.waits_for]:
+        if context.buffered_bytes <= context.max_buffered_bytes and size <= most_held(self.waits_for):
             return False
         self.owner.commit(self, now)
         return True

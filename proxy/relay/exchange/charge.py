@@ -129,7 +129,8 @@ def account(
     usd = None if cost_nusd is None else cost_nusd * 1e-9
     row, key_id = record.row, "" if asker is None else asker.key_id
     voter = key_id if asker is None or asker.is_text else None
-    row.charged(now, prompt_bytes, usage, usd, output_s, voter, response.passed_bytes)
+    passed_bytes = response.passed_bytes if is_stream else 0
+    row.charged(now, prompt_bytes, usage, usd, output_s, voter, passed_bytes)
     if usage.output_tokens > _PACE_TOKENS and not record.held_s and row.wants_pace(now):
         took_s = record.worked_s(now)
         pace = (

@@ -10,7 +10,7 @@ from proxy.errors import AttemptFailed
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.failures import judge
-from proxy.relay.exchange.hold import LONGEST_S, OUTPUT, REASON
+from proxy.relay.exchange.hold import OUTPUT, PEEK_S, REASON, REASON_S
 from proxy.wire.response import Response
 
 
@@ -21,12 +21,12 @@ def due_at(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
     the moment at which another member is asked beside it.
     """
     if attempt.waits_for != OUTPUT:
-        return now + (LONGEST_S[attempt.waits_for] or attempt.limits.idle_s)
+        return now + (REASON_S if attempt.waits_for == REASON else attempt.limits.idle_s)
     limit_s = _limit_s(attempt)
     if limit_s:
         return now + limit_s
     begins_at = exchange.hedge_at if now < exchange.hedge_at < attempt.deadline_at else now
-    return begins_at + LONGEST_S[OUTPUT]
+    return begins_at + PEEK_S
 
 
 def _limit_s(attempt: Attempt) -> float:

@@ -33,18 +33,24 @@ NOTHING: Final = 0
 OUTPUT: Final = 1  # of an event stream
 WHOLE: Final = 2  # a plain answer, to its end
 REASON: Final = 3  # of an error, whose body says whether it is a failure
-# How long at most, in seconds from the head; 0: until nothing more of it comes.
-LONGEST_S: Final = (0.0, 2.0, 0.0, 1.0)
+# Seconds from its head for which a stream is held, and an error.
+PEEK_S: Final = 2.0
+REASON_S: Final = 1.0
 # A plain answer that is larger goes out as it comes.
 _WHOLE_BYTES: Final = 1 << 20
-# By what it is held for, the head not counted: what is larger goes out.
-MOST_HELD: Final = (0, LEAD_IN_BYTES, _WHOLE_BYTES, 2 * ERROR_BYTES)
 # Endpoints whose plain answers are JSON, of which a half is of no use.
 _JSON: Final = frozenset((
     "chat", "completions", "responses", "messages", "embeddings", "rerank", "moderations",
 ))  # fmt: skip
 _NO_ANSWERS: Final = (b"", b"{}", b"[]", b"null")
 _LONGEST_OF_THEM: Final = 64  # with white space around it
+
+
+def most_held(waits_for: int) -> int:
+    """Return the number of bytes that are held, the head not counted: what is larger goes out."""
+    if waits_for == WHOLE:
+        return _WHOLE_BYTES
+    return LEAD_IN_BYTES if waits_for == OUTPUT else 2 * ERROR_BYTES
 
 
 def read_head(

@@ -50,7 +50,7 @@ def look_at(exchange: ExchangeState, now: float) -> float:
         return _answering(exchange, attempt, now)
     if exchange.state == TRYING:
         for running in (exchange.hedged_attempt, attempt):  # in the order they began
-            if running is not None:
+            if running is not None and exchange.state == TRYING:
                 _trying(exchange, running, now)
     if exchange.state == TRYING and now >= exchange.hedge_at:
         exchange.hedge_at = NEVER
