@@ -48,7 +48,7 @@ function formFields(alias) {
       name: "hedge",
       label: "Hedge",
       value: alias.hedge,
-      hint: "p95 or 800ms: ask a second member after this time",
+      hint: "auto, off, p95 or 800ms: when a second member is asked",
     },
     {
       name: "max_first_token",
@@ -64,10 +64,9 @@ function formFields(alias) {
     },
     {
       name: "peek",
-      label: "Peek",
-      type: "checkbox",
-      value: alias.peek,
-      hint: "fail over when a stream begins with an error",
+      label: "Hold streams until output",
+      value: alias.peek === null ? "" : String(alias.peek),
+      options: [["", "default from [routing]"], ["true", "yes, so that they can fail over"], ["false", "no"]],
     },
   ];
 }
@@ -85,7 +84,7 @@ const settingsOf = (values, members) => ({
   strategy: values.strategy || null,
   fallback: namesOf(values.fallback),
   sticky: values.sticky.trim() || null,
-  peek: values.peek,
+  peek: values.peek ? values.peek === "true" : null,
   hedge: values.hedge.trim() || null,
   max_first_token: values.max_first_token.trim() || null,
   keepalive: values.keepalive.trim() || null,
@@ -109,7 +108,7 @@ const EMPTY = {
   split: null,
   fallback: null,
   sticky: null,
-  peek: false,
+  peek: null,
   hedge: null,
   max_first_token: null,
   keepalive: null,
