@@ -1,4 +1,4 @@
-"""The latency strategy: the lowest expected time to the first byte of a good answer.
+"""The latency strategy: the lowest expected time to the first output of a good answer.
 
 The score is the member's expected first byte (:mod:`proxy.deployments.latency_estimate`; a plain response's
 first byte is the whole of it), at the load it has now and with what the request would add to others, over the

@@ -164,7 +164,7 @@ _ROWS: Final = (
     Strategy("cost", pick_cost, cost_scores, "USD", False, "the lowest expected price"),
     Strategy(
         "latency", pick_latency, latency_scores, "s", False,
-        "the lowest expected time to the first byte",
+        "the lowest expected time to the first output",
     ),
     Strategy(
         "throughput", pick_throughput, throughput_scores, "s", False,

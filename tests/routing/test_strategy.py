@@ -138,7 +138,7 @@ def test_who_is_out_gets_nothing_and_then_one_trial(strategy: str) -> None:
 @pytest.mark.parametrize(
     ("strategy", "why"),
     [
-        ("latency", "the lowest expected time to the first byte"), ("cost", "the lowest expected price"),
+        ("latency", "the lowest expected time to the first output"), ("cost", "the lowest expected price"),
         ("availability", "the lowest latency of those that fail least"), ("round-robin", "its turn"),
         ("throughput", "the lowest expected time to the whole answer"),
         ("split", "by weight"),

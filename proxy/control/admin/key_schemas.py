@@ -284,7 +284,7 @@ _SAMPLE_ROUTE = object_of(
         "usable": plain("boolean", "Requests go to it now."),
         "in_flight": plain("integer", "Attempts under way."),
         "awaiting": plain("integer", "Of them, those without a first byte."),
-        "ttft_ms": nullable("number", "The usual time to the first byte, in milliseconds."),
+        "ttft_ms": nullable("number", "The usual time to the first output, in milliseconds."),
         "ms_per_output_token": nullable(
             "number", "The usual pace of an answer, in milliseconds for each token."
         ),

@@ -99,7 +99,7 @@ _LIVE_ROW = object_of(
     "What is known of a deployment's answers at one endpoint, streamed or not. Averages weigh what was seen "
     "lately; null: nothing was seen yet.",
     {
-        "first_byte_s": nullable("number", "The usual time to the first byte, in seconds."),
+        "first_byte_s": nullable("number", "The usual time to the first output, in seconds."),
         "first_byte_samples": plain(
             "number", "What this average rests on; old samples count for less than one."
         ),

@@ -185,7 +185,7 @@ def _histograms(totals: Sums) -> Iterator[str]:
         (
             "first_byte",
             "time_to_first_token",
-            "Seconds to the first byte of an answer that is not an error, with failed attempts before it.",
+            "Seconds to the first output of a response that is not an error, with failed attempts before.",
         ),
         (
             "whole",
@@ -209,7 +209,7 @@ def _histograms(totals: Sums) -> Iterator[str]:
 
 
 _ROW: Final = (
-    ("ttft_seconds", "first_byte_s", "Usual seconds to the first byte, as seen lately."),
+    ("ttft_seconds", "first_byte_s", "Usual seconds to the first output, as seen lately."),
     (
         "seconds_per_output_token",
         "output_s_per_token",
@@ -255,7 +255,7 @@ def _deployments(catalog: Catalog, now: float) -> Iterator[str]:
 
 _DEPLOYMENT: Final = {
     "requests_in_flight": ("gauge", "Requests sent and not finished."),
-    "requests_awaiting": ("gauge", "Of them, those that have no first byte of an answer yet."),
+    "requests_awaiting": ("gauge", "Of them, those that have shown no output yet."),
     "ejections_total": ("counter", "Times that a deployment was ejected."),
     "ejected": ("gauge", "1 while a deployment is ejected."),
     "deployment_usable": ("gauge", "0 while a deployment is ejected, cooling down, or has no key."),
