@@ -166,7 +166,7 @@ class Wire:
         }
         for provider in providers.values():
             pool = provider.pool
-            pool.dial = lambda attempt, pool=pool: Dialled(self, pool, attempt)  # type: ignore[assignment, method-assign, misc]
+            pool.dial = lambda attempt, connect_s, pool=pool: Dialled(self, pool, attempt)  # type: ignore[assignment, method-assign, misc]
         self.gateway = Gateway(
             CONFIG, Catalog(CONFIG, dict.fromkeys(providers, True), 0), providers,
             random.Random(1), soon=self.later.append,
