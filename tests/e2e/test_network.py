@@ -240,7 +240,7 @@ class Scene:
         answer = await self.ask("kept/m")
         assert (answer[0], story_of(answer)) in ((502, ["reset"]), (200, ["200"]))  # by another worker
         assert await self.answers("kept/m")
-        assert len({*noted.flows[self.user]}) == 2
+        assert len({*noted.flows[self.user]}) in (2, 3)  # each of two workers has its own
 
     async def rests(self, noted: Noted) -> None:
         """One that nobody uses is gone before somebody does."""

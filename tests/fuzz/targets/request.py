@@ -38,7 +38,7 @@ SEEDS = [
     b"\x00" + _REQUEST.replace(b"Host: a", b"Host: a\r\nX-Inferoute-Strategy: nope") + _REQUEST,
     b"\x00" + _REQUEST.replace(b"a/m", b"two").replace(b"a\r\n", b"a\r\nConnection: close\r\n") + _REQUEST,
 ]  # fmt: skip
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"id":1}'
 
 
 def test_one(data: bytes) -> None:
