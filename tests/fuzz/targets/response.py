@@ -21,6 +21,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 _WHOLE = _STREAM + _chunk(_EVENT) + _chunk(_LAST) + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+_OURS = b'data: {"error":{"message":"The provider '
 _JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 SEEDS = [
     b"\x00\x00" + _JSON,
@@ -88,10 +89,11 @@ def check_passed(wire: Wire, body: bytes, is_whole: bool, answer: bytes) -> None
     theirs = H11(answer, answers_to="POST", is_closed=True, most=1)
     head, meant, is_complete, _ = theirs.messages[0]
     is_stream = b"text/event-stream" in dict(head.headers).get(b"content-type", b"")
-    ours = body.removeprefix(meant)
+    # Of a read with broken framing nothing passes: then the event is all there is.
+    ours = body if body.startswith(_OURS) else body.removeprefix(meant)
     if len(body) > len(meant):
         assert ours.startswith(b'data: {"error":') and ours.endswith(b"}\n\n"), ours
-    elif is_complete and (is_whole or not is_stream):
+    elif is_complete and (is_whole or not (is_stream or wire.out.is_cut)):  # h11 reads more than the gateway
         assert body == meant
     else:
         assert meant.startswith(body)
