@@ -173,6 +173,7 @@ class Exchange(ExchangeState):
             self.hedged_attempt is None
             and request.can_retry
             and not failure.is_final
+            and failures.may_follow(request, failure)
             and request.body.held is not None
             and self.may_cost_more(attempt, now)
         ):

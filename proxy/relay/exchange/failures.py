@@ -42,8 +42,18 @@ _CAUSES: Final = {
     "410": "is the model gone?",
     "not-a-stream": "can it stream?",
 }
+# Outcomes after which nothing was made.
+_NOT_TAKEN: Final = frozenset((CONNECT, "no-key", "401", "402", "403", "404", "405", "429"))
 # While a request's last byte is not written, no provider can have acknowledged the whole of it.
 _UNSENT_S: Final = 1.0
+
+
+def may_follow(request: Request, failure: AttemptFailed) -> bool:
+    """Return whether another attempt may follow one that has failed. What makes things is sent again only if
+    nothing can have been made: the request was not all sent, or the response says that it was not taken."""
+    if CLASSES[request.endpoint] != MAKING or not request.body.done:
+        return True
+    return failure.outcome in _NOT_TAKEN or (failure.outcome == "503" and failure.wait_s is not None)
 
 
 def bad_status(status: int, wait_s: float | None) -> AttemptFailed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakes import DONE, HELLO, answers, chunk, streams, until
+from tests.support.fakes import DONE, HELLO, RawClient, answers, chunk, streams, until
 from tests.support.scripts import LAST, Plays, head, in_pieces, says
 from tests.support.two_providers import ask, body, config, deployment, rows, strikes
 
@@ -140,3 +140,27 @@ async def test_an_errors_body_is_read_to_a_limit(provider, server):
     )
     reply = await ask(server)
     assert (reply.status, len(reply.body), reply.story) == (400, 70_001, "a:400")
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "story"),
+    [
+        (b"500 Oops", b"", "a:500"), (b"503 Busy", b"", "a:503"), (b"408 Late", b"", "a:408"),
+        (b"503 Busy", b"Retry-After: 9\r\n", "a:503, b:200"), (b"429 Slow", b"", "a:429, b:200"),
+        (b"404 None", b"", "a:404, b:200"),
+    ],
+)  # fmt: skip
+async def test_what_makes_things_is_sent_again_only_if_it_was_not_taken(
+    provider, other, start, status, lines, story
+):
+    provider.script, other.script = answers(b"{}", status, lines), answers(b'{"data":[{"url":"u"}]}')
+    text = '[aliases]\ntwo = { models = ["a/i", "b/i"], strategy = "order" }\n'
+    for name, url in (("a", provider.url), ("b", other.url)):
+        text += f'[providers.{name}]\nbase_url = "{url}"\nauth = "none"\nendpoints = ["images"]\n'
+        text += f'[models."{name}/i"]\ncapabilities = ["images"]\n'
+    server = await start(text)
+    client = await RawClient.connect(server)
+    await client.post(b'{"model":"two","prompt":"p"}', b"/v1/images/generations")
+    told = (await client.head()).partition(b"X-Inferoute-Attempts: ")[2].partition(b"\r\n")[0].decode()
+    assert [part.rpartition(":")[0] for part in told.split(", ")] == story.split(", ")
+    client.close()
