@@ -18,7 +18,7 @@ from proxy.deployments.deployment import Deployment
 from proxy.deployments.escape import escape_s
 from proxy.endpoints import CLASSES, MAKING
 from proxy.errors import GatewayError
-from proxy.relay.exchange.exchange_state import ExchangeState
+from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.states import HEDGE_DUE, TRYING, step
 from proxy.routing.cost import too_dear_beside
 from proxy.routing.pool import Pool
@@ -47,12 +47,16 @@ def plan_hedge(exchange: ExchangeState, pool: Pool) -> None:
         return
     delay_s = row.usual_wait_s() if isinstance(after, str) else after
     if delay_s is not None:
+        exchange.hedge_at = attempt.record.begun_at + delay_s
         exchange.hedge_timer = asyncio.get_running_loop().call_later(delay_s, hedge, exchange)
 
 
 def hedge(exchange: ExchangeState) -> None:
     """Ask a second member now, if anything speaks for it."""
-    exchange.hedge_timer = None
+    exchange.hedge_at = NEVER
+    if exchange.hedge_timer is not None:
+        exchange.hedge_timer.cancel()
+        exchange.hedge_timer = None
     attempt, request = exchange.attempt, exchange.request
     context, held = request.context, request.body.held
     if exchange.state != TRYING or attempt is None or exchange.hedged_attempt is not None or held is None:
@@ -60,15 +64,18 @@ def hedge(exchange: ExchangeState) -> None:
     # A body above the limit is not kept for a second attempt once it is sent.
     if request.body.size > context.replay_limit_bytes:
         return
+    pool = attempt.pool  # maybe of a fallback, which says for itself whether it is hedged
+    if not pool.hedge or not (request.streamed or pool.hedges_plain):
+        return
     now = monotonic()
     barred: Sequence[Deployment] = ()
-    if attempt.pool.hedge == AUTO:
+    if pool.hedge == AUTO:
         if request.endpoint in _ACTING and _acts(held):
             return
-        barred = too_dear_beside(attempt.pool, attempt.deployment, request.facts_again(attempt.pool))
+        barred = too_dear_beside(pool, attempt.deployment, request.facts_again(pool))
     if not exchange.may_cost_more(attempt, now):
         return
-    chain = exchange.chain or exchange.begin_chain(attempt.pool, attempt.deployment)
+    chain = exchange.chain or exchange.begin_chain(pool, attempt.deployment)
     second = chain.next(request.facts_again, context.budget, context.rng, now, stay=True, barred=barred)
     if second is not None:
         exchange.state = step(exchange.state, HEDGE_DUE)

@@ -53,7 +53,6 @@ def look_at(exchange: ExchangeState, now: float) -> float:
             if running is not None and exchange.state == TRYING:
                 _trying(exchange, running, now)
     if exchange.state == TRYING and now >= exchange.hedge_at:
-        exchange.hedge_at = NEVER
         hedge(exchange)
     if exchange.state == TRYING:
         both = (exchange.attempt, exchange.hedged_attempt)

@@ -10,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+from proxy.relay.exchange.hedge import hedge
 from tests.support.fakes import (
     DONE,
     HELLO,
@@ -137,6 +138,23 @@ async def test_both_fail(provider, other, start, two, order):
     assert reply.kind == (503, "provider_error", "all_attempts_failed")
     assert reply.story == f"{order[0]}:502, {order[1]}:502"
     assert strikes(server) == [1, 1]
+
+
+async def test_a_fallback_says_for_itself_whether_it_is_hedged(provider, other, start):
+    async def script(call: Call) -> None:
+        _, sent = await call.request()
+        await (call.gone() if b'"n"' in sent else call.answer(b"{}", b"500 Oops"))
+
+    provider.script = other.script = script
+    more = 'late = { models = ["a/n", "b/n"], strategy = "order", hedge = "off" }'
+    server = await start(config(provider, other, alias='hedge = "1h", fallback = ["late"]', more=more))
+    client = await RawClient.connect(server)
+    await client.post(body())
+    await until(lambda: len(provider.seen) == 2)
+    running = exchange(server)
+    hedge(running)
+    assert running.hedged_attempt is None
+    client.close()
 
 
 async def test_both_fail_and_a_third_answers(provider, other, start):

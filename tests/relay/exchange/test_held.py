@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from proxy.relay.exchange.hold import OUTPUT, WHOLE
-from tests.support.fakes import DONE, EVENT_STREAM, HELLO, RawClient, answers, chunk, streams, until
+from tests.support.fakes import DONE, EVENT_STREAM, HELLO, RawClient, answers, chunk, post, streams, until
 from tests.support.scripts import Plays, head
 from tests.support.two_providers import body, config, exchange, strikes
 
@@ -37,6 +37,36 @@ async def test_a_limit_on_the_first_output(provider, other, start, limit, story)
     told = (await client.head()).partition(b"X-Inferoute-Attempts: ")[2].partition(b"\r\n")[0]
     assert [part.rpartition(":")[0] for part in told.decode().split(", ")] == story.split(", ")
     assert strikes(server) == [int("first-token" in story), 0]
+    client.close()
+
+
+async def test_a_stream_is_held_until_behind_an_operators_hedge(provider, other, start):
+    provider.script, other.script = SILENT, streams(HELLO, DONE)
+    server = await start(config(provider, other, alias='hedge = "30s"'))
+    client = await RawClient.connect(server)
+    await held(server, client, OUTPUT, STREAM)
+    server.gateway.tick(monotonic() + 29)
+    assert other.connections == 0
+    assert exchange(server).attempt.waits_for == OUTPUT
+    server.gateway.tick(monotonic() + 31)
+    status, _, got = await client.response()
+    assert (status, got) == (200, HELLO + DONE)
+    client.close()
+
+
+async def test_the_end_of_an_upload_gives_a_held_stream_no_more_time(provider, other, start):
+    provider.script = Plays(EVENT_STREAM + chunk(b": hello\n\n"), reads="head")
+    server = await start(config(provider, other))
+    client = await RawClient.connect(server)
+    request = post(body("a/m", STREAM), extra=b"X-Inferoute-Fallback: b/m\r\n")
+    await client.send(request[:-4])
+    await until(lambda: server.gateway.providers["a"].pool.snapshot()["open"])
+    await until(lambda: exchange(server).attempt.waits_for == OUTPUT)
+    running = exchange(server)
+    await client.send(request[-4:])
+    await until(lambda: running.request.body.done)
+    server.gateway.tick(monotonic() + 2.1)
+    assert b"200 OK" in await client.head()
     client.close()
 
 

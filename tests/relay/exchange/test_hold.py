@@ -57,6 +57,14 @@ async def test_a_200_that_is_no_stream(provider, other, server, script, outcome)
     assert (rows(server)[-1]["input_tokens"] is not None) == (outcome == "not-a-stream")
 
 
+async def test_a_page_that_passes_is_no_proof_that_its_member_works_again(provider, server):
+    provider.script = says(HTML)
+    for number in range(7):
+        await ask(server, "a/m", more=b',"n":%d' % number)
+    assert strikes(server, "a/m") == [7]
+    assert deployment(server).breaker.is_open
+
+
 async def test_a_plain_answer_that_is_large_goes_out_as_it_comes(provider, server, client):
     pieces = [chunk(b"x" * 300_000)] * 4
     provider.script = Plays(head(b"Transfer-Encoding: chunked"), *in_pieces(*pieces))
