@@ -10,7 +10,7 @@ from proxy.errors import AttemptFailed
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.relay.exchange.failures import judge
-from proxy.relay.exchange.hold import OUTPUT, PEEK_S, REASON, REASON_S
+from proxy.relay.exchange.hold import OUTPUT, PEEK_S, REASON, REASON_S, WHOLE
 from proxy.wire.response import Response
 
 
@@ -18,15 +18,27 @@ def due_at(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
     """Return until when a response is held whose head has just come. Monotonic seconds.
 
     A stream is held for the operator's limit, where one is set; else for two seconds, or for as long behind
-    the moment at which another member is asked beside it.
+    the moment at which another member is asked beside it. Nothing is held longer than the request has.
     """
-    if attempt.waits_for != OUTPUT:
-        return now + (REASON_S if attempt.waits_for == REASON else attempt.limits.idle_s)
-    limit_s = _limit_s(attempt)
-    if limit_s:
-        return now + limit_s
-    begins_at = exchange.hedge_at if now < exchange.hedge_at < attempt.deadline_at else now
-    return begins_at + PEEK_S
+    limit_s = _limit_s(attempt) if attempt.waits_for == OUTPUT else 0.0
+    if attempt.waits_for == REASON:
+        due = now + REASON_S
+    elif attempt.waits_for == WHOLE:
+        due = now + attempt.limits.idle_s
+    elif limit_s:
+        due = now + limit_s
+    else:
+        due = PEEK_S + (exchange.hedge_at if now < exchange.hedge_at < attempt.deadline_at else now)
+    return min(due, _ends_at(attempt))
+
+
+def _ends_at(attempt: Attempt) -> float:
+    """When the time is up that all attempts have, or a plain response. Monotonic seconds."""
+    request, limits = attempt.request, attempt.limits
+    ends_at = request.ready_at + request.deadline_s
+    if attempt.waits_for == WHOLE and limits.is_total:
+        ends_at = min(ends_at, attempt.record.asked_at + min(limits.answer_s, request.client_limit_s))
+    return ends_at
 
 
 def _limit_s(attempt: Attempt) -> float:
@@ -51,13 +63,17 @@ def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response,
         limit_s = _limit_s(attempt)
         what = f"showed no output within {limit_s:.3g} s (limit: first_token)"
         failure = AttemptFailed("first-token", what, 504, "provider_timeout")
-        if not limit_s or not exchange.leave(attempt, failure, begun_at):
+        is_over = now >= _ends_at(attempt)
+        if is_over or not limit_s or not exchange.leave(attempt, failure, begun_at):
             exchange.commit(attempt, begun_at)
             attempt.flush()
     else:
-        idle_s = attempt.limits.idle_s
-        if now < attempt.progress_at + idle_s:
-            attempt.deadline_at = attempt.progress_at + idle_s
+        idle_s, ends_at = attempt.limits.idle_s, _ends_at(attempt)
+        if now >= ends_at:
+            attempt.deadline_at = ends_at
+            attempt.on_deadline()
+        elif now < attempt.progress_at + idle_s:
+            attempt.deadline_at = min(attempt.progress_at + idle_s, ends_at)
         else:
             what = f"sent nothing for {idle_s:g} s"
             attempt.fail(AttemptFailed(TIMEOUT, what, 504, "provider_timeout"), begun_at)

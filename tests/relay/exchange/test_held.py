@@ -97,3 +97,42 @@ async def test_a_plain_answer_that_stalls(provider, other, start):
     assert (status, got) == (200, b'{"id":"a"}')
     assert strikes(server) == [1, 0]
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "story"),
+    [
+        ('total = "20s"', 504, "a:timeout"), ('deadline = "20s"', 504, "a:timeout"),
+        ('idle = "20s"', 200, "a:timeout, b:200"),
+    ],
+)  # fmt: skip
+async def test_no_plain_answer_is_held_longer_than_it_may_take(provider, other, start, limits, status, story):
+    """However often a byte of it comes, where it is not silence that ends it."""
+    provider.script = Plays(head(b"Content-Length: 90") + b'{"half":')
+    other.script = answers()
+    server = await start(config(provider, other, alias=limits))
+    client = await RawClient.connect(server)
+    running = await held(server, client, WHOLE, b"")
+    await until(lambda: running.attempt.pending)
+    if "idle" not in limits:
+        running.attempt.progress_at += 19.0
+    server.gateway.tick(monotonic() + 19)
+    assert running.attempt.waits_for == WHOLE
+    server.gateway.tick(monotonic() + 20.5)
+    got = await client.response()
+    assert got[0] == status
+    told = got[1][b"x-inferoute-attempts"].decode()
+    assert [part.rpartition(":")[0] for part in told.split(", ")] == story.split(", ")
+    client.close()
+
+
+async def test_no_stream_is_held_behind_the_deadline(provider, other, start):
+    provider.script = SILENT
+    server = await start(config(provider, other, alias='first_token = "60s", deadline = "20s"'))
+    client = await RawClient.connect(server)
+    await held(server, client, OUTPUT, STREAM)
+    server.gateway.tick(monotonic() + 19)
+    assert exchange(server).attempt.waits_for == OUTPUT
+    server.gateway.tick(monotonic() + 20.5)
+    assert b"200 OK" in await client.head()
+    client.close()
