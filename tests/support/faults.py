@@ -193,7 +193,8 @@ def nonsense(cell: Cell) -> str:
         return "there is no body"
     if client == "leaves-body" and cell.kind == REFUSES and route != "alone":
         return "its body is not for the client"
-    if cell.mode == "plain" and cell.fault.outcome == "timeout" and cell.route in ("failover", "second"):
+    ends_late = cell.fault.outcome == "timeout" or (cell.is_held_whole and cell.is_late and not fault.is_late)
+    if cell.mode == "plain" and ends_late and cell.route in ("failover", "second"):
         return "what was generated until 'total' was over is not asked for anew"
     return ""
 
