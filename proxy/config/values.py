@@ -336,10 +336,7 @@ def hedge(value: object) -> str | float:
     """Read the wait before a hedge: "auto", "off", "p95", or a duration in seconds."""
     if isinstance(value, str) and value in ("auto", "off", "p95"):
         return value
-    try:
-        return positive_seconds(value)
-    except ValueError as error:
-        raise ValueError(f'{error}; or "auto", "off" or "p95"') from None
+    return _read_or(positive_seconds, value, '"auto", "off" or "p95"')
 
 
 def fail_on(value: object) -> str:
@@ -359,10 +356,15 @@ def first_token(value: object) -> float:
     """A duration, "0s" for off; or "p99"."""
     if value == "p99":
         return P99
+    return _read_or(seconds, value, '"p99"')
+
+
+def _read_or(read: Callable[[object], float], value: object, words: str) -> float:
+    """Read a value in whose place certain words are taken too, and name these where it can't be read."""
     try:
-        return seconds(value)
+        return read(value)
     except ValueError as error:
-        raise ValueError(f'{error}; or "p99"') from None
+        raise ValueError(f"{error}; or {words}") from None
 
 
 def _short(value: float) -> str:

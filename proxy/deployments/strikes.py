@@ -57,7 +57,7 @@ _OF_THE_ACCOUNT: Final = frozenset({
     "permission_error", "revoked_api_key", "unauthenticated",
 })  # fmt: skip
 # Those of them that no change of the request, and no time, makes good.
-_GONE: Final = frozenset({
+GONE: Final = frozenset({
     "account_deactivated", "account_suspended", "billing_not_active", "consumer_suspended",
     "deploymentnotfound", "insufficient_balance", "insufficient_quota", "model_decommissioned",
     "model_deprecated", "model_not_found", "organization_deactivated",
@@ -286,4 +286,4 @@ def names_account(words: frozenset[str]) -> bool:
 
 def says_gone(words: frozenset[str]) -> bool:
     """Return whether an error says that the model or the account is gone; ``words`` as above."""
-    return not words.isdisjoint(_GONE)
+    return not words.isdisjoint(GONE)

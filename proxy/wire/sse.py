@@ -14,8 +14,6 @@ import orjson
 # An event ends with an empty line; lines end with LF, CRLF or CR.
 EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-# A stream is held no longer than this for its first event.
-PEEK_S: Final = 2.0
 
 
 def is_error(stream: bytes) -> bool | None:

@@ -18,7 +18,7 @@ from proxy.relay.exchange.charge import NO_CHARGE, Charge, charge_of
 from proxy.relay.exchange.client import Client
 from proxy.relay.exchange.completions import Ending
 from proxy.relay.exchange.end_policy import NO_END, begin, learn
-from proxy.relay.exchange.hold import NOTHING, REASON, decide, most_held, read_head
+from proxy.relay.exchange.hold import NOTHING, REASON, decide, is_unstreamed, most_held, read_head
 from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
@@ -273,7 +273,14 @@ class Attempt(Receiver):
     def is_at_work(self) -> bool:
         """The provider has the whole request, or answers it already, and not yet to the end."""
         is_asked = self.request.body.done or self.response is not None
-        return not self.record.is_over and self.connection is not None and is_asked
+        return self.is_charged() and self.connection is not None and is_asked
+
+    def is_charged(self) -> bool:
+        """Return whether it is to be paid for. What was blamed on the provider is not, unless it is an answer
+        all the same."""
+        if not self.record.is_over:
+            return True
+        return self.response is not None and is_unstreamed(self.request, self.response.head)
 
     def charge_so_far(self, now: float, is_whole: bool = False) -> None:
         """Charge a response that comes to no end. ``is_whole``: it is a stream whose last event has

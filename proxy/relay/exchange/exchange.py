@@ -30,7 +30,6 @@ from proxy.relay.exchange.end_policy import last_bytes
 from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.hedge import plan_hedge
 from proxy.relay.exchange.held import due_at
-from proxy.relay.exchange.hold import is_unstreamed
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.response_headers import failure_lines, limits_left, response_lines
 from proxy.relay.exchange.states import after_failure, step
@@ -284,8 +283,7 @@ class Exchange(ExchangeState):
         assert attempt is not None and response is not None
         now = attempt.progress_at
         try:
-            # What was blamed on the provider costs nothing, but for an answer that came.
-            if not attempt.record.is_over or is_unstreamed(self.request, response.head):
+            if attempt.is_charged():
                 attempt.charge_at(now, True)
         finally:  # whatever fails, the request is over
             line = close(self, response.head.status, now, 1)
@@ -364,9 +362,11 @@ class Exchange(ExchangeState):
         assert response is not None
         now = monotonic()
         ending = response.ending_at(request.endpoint)
-        if ending != WHOLE:
+        is_charged = attempt.is_charged()
+        if ending != WHOLE and not attempt.record.is_over:  # what was blamed before is no second failure
             attempt.record_failure(AttemptFailed(RESET, what, 502, "provider_broke_off"), now)
-        attempt.charge_so_far(now, ending == WHOLE)
+        if is_charged:
+            attempt.charge_so_far(now, ending == WHOLE)
         self.state = step(self.state, states.BROKEN)
         self._close(response.head.status, now, 1)
         attempt.drop()

@@ -12,7 +12,7 @@ from typing import Final
 from proxy.config.settings import ProviderConfig
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, confirm
-from proxy.deployments.strikes import mark_of, names_account, says_gone
+from proxy.deployments.strikes import GONE, mark_of, names_account, says_gone
 from proxy.endpoints import CLASSES, MAKING
 from proxy.errors import AttemptFailed, CoolingDown, GatewayError, ProviderError
 from proxy.relay.exchange.context import Context
@@ -78,9 +78,7 @@ def judge(response: Response, fail_on: FailOn) -> AttemptFailed | None:
     if status == 401:
         failure = AttemptFailed("401", REFUSED, 502, "provider_auth_failed")
     else:
-        code = min(
-            (word for word in words if word in fail_on.words or says_gone(frozenset((word,)))), default=""
-        )
+        code = min(words & fail_on.words or words & GONE, default="")
         failure = AttemptFailed(
             str(status), f"answered {status}{f' ({code})' if code else ''}", 502, "provider_failed"
         )

@@ -32,6 +32,8 @@ _ACTS: Final = (
     b'"image_generation', b'"computer', b'"mcp', b'"local_shell', b'"shell', b'"bash_', b'"text_editor',
 )  # fmt: skip
 _ACTING: Final = frozenset(("responses", "messages"))
+# A larger body of these is not looked through, as that would hold up others, and is not hedged.
+_MOST_LOOKED_BYTES: Final = 256 << 10
 
 
 def plan_hedge(exchange: ExchangeState, pool: Pool) -> None:
@@ -70,7 +72,7 @@ def hedge(exchange: ExchangeState) -> None:
     now = monotonic()
     barred: Sequence[Deployment] = ()
     if pool.hedge == AUTO:
-        if request.endpoint in _ACTING and _acts(held):
+        if request.endpoint in _ACTING and (request.body.size > _MOST_LOOKED_BYTES or _acts(held)):
             return
         barred = too_dear_beside(pool, attempt.deployment, request.facts_again(pool))
     if not exchange.may_cost_more(attempt, now):
@@ -88,4 +90,4 @@ def hedge(exchange: ExchangeState) -> None:
 
 def _acts(held: list[bytes]) -> bool:
     text = b"".join(held)
-    return any(word in text for word in _ACTS)
+    return any(text.find(word) >= 0 for word in _ACTS)

@@ -60,11 +60,10 @@ def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response,
         if attempt.settle(judge(response, attempt.pool.fail_on), begun_at):
             attempt.flush()
     elif attempt.waits_for == OUTPUT:
-        limit_s = _limit_s(attempt)
+        limit_s = 0.0 if now >= _ends_at(attempt) else _limit_s(attempt)
         what = f"showed no output within {limit_s:.3g} s (limit: first_token)"
         failure = AttemptFailed("first-token", what, 504, "provider_timeout")
-        is_over = now >= _ends_at(attempt)
-        if is_over or not limit_s or not exchange.leave(attempt, failure, begun_at):
+        if not limit_s or not exchange.leave(attempt, failure, begun_at):
             exchange.commit(attempt, begun_at)
             attempt.flush()
     else:

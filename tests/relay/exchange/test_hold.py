@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fakes import DONE, HELLO, RawClient, answers, chunk, streams, until
+from tests.support.fakes import DONE, EVENT_STREAM, HELLO, RawClient, answers, chunk, streams, until
 from tests.support.scripts import LAST, Plays, head, in_pieces, says
 from tests.support.two_providers import ask, body, config, deployment, rows, strikes
 
@@ -172,3 +172,24 @@ async def test_what_makes_things_is_sent_again_only_if_it_was_not_taken(
     told = (await client.head()).partition(b"X-Inferoute-Attempts: ")[2].partition(b"\r\n")[0].decode()
     assert [part.rpartition(":")[0] for part in told.split(", ")] == story.split(", ")
     client.close()
+
+
+async def test_a_plain_answer_to_a_request_for_a_stream_is_charged_though_its_client_leaves(
+    provider, server, client
+):
+    provider.script = Plays(JSON[:-9])
+    await client.post(body("a/m", STREAM))
+    await client.head()
+    client.close()
+    await until(lambda: rows(server))
+    assert rows(server)[-1]["input_tokens"]
+
+
+async def test_what_passes_as_an_error_and_breaks_off_is_one_failure(provider, server, client, caplog):
+    event = b"data: %b\n\n" % ERROR
+    provider.script = says(EVENT_STREAM + chunk(event) + b"5\r\nda")
+    await client.post(body("a/m", STREAM))
+    assert event in await client.rest()
+    assert strikes(server) == [1, 0]
+    assert caplog.text.count("provider a ") == 1
+    assert rows(server)[-1]["input_tokens"] is None
