@@ -61,4 +61,4 @@ def error_words(body: bytes) -> frozenset[str]:
 
 def _said(error: dict[str, Any]) -> list[str]:
     words = [error.get(name) for name in _WORDS_AT]
-    return [word.lower() for word in words if isinstance(word, str) and len(word) <= _MOST_WORD_CHARS]
+    return [word.lower() for word in words if isinstance(word, str) and 0 < len(word) <= _MOST_WORD_CHARS]

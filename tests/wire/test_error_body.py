@@ -12,6 +12,7 @@ from proxy.deployments.strikes import names_account, says_gone
 from proxy.wire.error_body import error_words
 
 TOO_LONG = "context_length_exceeded"
+SPEAKING = ("error", "code", "type", "status", "reason", "message", "metadata", "details", "param")
 GOOGLE = {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}
 
 
@@ -57,6 +58,22 @@ def test_which_name_the_account_or_the_model(word, names, gone):
     assert (names_account(frozenset((word,))), says_gone(frozenset((word,)))) == (names, gone)
 
 
-@given(st.binary(max_size=200))
-def test_whatever_else_a_provider_says_says_nothing(body):
-    assert not error_words(body)
+OTHER_NAMES = st.text(max_size=8).filter(lambda name: name not in SPEAKING)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(OTHER_NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(ANY_JSON)
+def test_fields_of_other_names_say_nothing(value):
+    assert not error_words(json.dumps(value).encode())
+
+
+@given(
+    st.binary(max_size=200)
+    | st.dictionaries(st.sampled_from(SPEAKING), ANY_JSON).map(lambda it: json.dumps(it).encode())
+)
+def test_whatever_a_provider_says_is_read_as_words(body):
+    assert all(0 < len(word) <= 200 and word == word.lower() for word in error_words(body))
