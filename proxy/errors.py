@@ -313,8 +313,8 @@ class AttemptFailed:
     """
 
     __slots__ = (
-        "code", "has_response", "is_clients", "is_confirmed", "is_final", "is_gone", "is_of_size",
-        "is_refusal", "outcome", "status", "wait_s", "what",
+        "code", "has_response", "is_clients", "is_closed", "is_confirmed", "is_final", "is_gone",
+        "is_of_size", "is_refusal", "outcome", "status", "wait_s", "what", "window",
     )  # fmt: skip
 
     def __init__(self, outcome: str, what: str, status: int, code: str) -> None:
@@ -325,8 +325,10 @@ class AttemptFailed:
         self.wait_s: float | None = None  # seconds the provider wants to be left alone
         self.has_response = False  # there is one that could be passed on
         self.is_clients = False  # the client's own time limit has passed
+        self.is_closed = False  # the connection was closed, or reset, before any response
         self.is_final = False  # the response was being made for as long as one may take: nothing follows
         self.is_refusal = False  # of the operator's key, account, model or address ...
         self.is_confirmed = False  # ... which is sure, and not the request's fault
         self.is_gone = False  # ... and for good
         self.is_of_size = False  # the prompt is larger than the model's context window: nobody's fault
+        self.window = 0  # which has these tokens, by the provider's word; 0: it names no figure

@@ -125,6 +125,7 @@ def routing(table: Table) -> RoutingConfig:
         strategy=table.take("strategy", default.strategy, values.choice(STRATEGIES, "strategy")),
         failover=table.take("failover", default.failover, values.flag),
         max_attempts=table.take("max_attempts", default.max_attempts, values.whole(1, 100)),
+        retry_same=table.take("retry_same", default.retry_same, values.whole(0, 10)),
         replay_limit_bytes=table.take("replay_limit", default.replay_limit_bytes, values.size),
         half_life_s=table.take("half_life", default.half_life_s, values.positive_seconds),
         retry_budget=table.take("retry_budget", default.retry_budget, values.number(0, 1)),

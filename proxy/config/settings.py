@@ -120,6 +120,7 @@ class RoutingConfig:
     strategy: str = "latency"
     failover: bool = True
     max_attempts: int = 3
+    retry_same: int = 1
     replay_limit_bytes: int = 16 << 20
     half_life_s: float = 30.0
     retry_budget: float = 0.2

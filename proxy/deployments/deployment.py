@@ -12,6 +12,7 @@ from proxy.config.settings import SERVED_WITH, EjectConfig, ModelConfig, Provide
 from proxy.deployments.breaker import CLOSED, COOLING, DUE, EASING, STATES, TRIAL, Breaker
 from proxy.deployments.row import Row
 from proxy.deployments.strikes import Recent
+from proxy.deployments.window import ContextWindow
 from proxy.usage.pricing import prices_of
 
 # Strikes by refusals, without a success between them, that eject: of the operator's key by a 401, of a model,
@@ -76,7 +77,6 @@ class Deployment:
         "breaker",
         "can_fail_over",
         "capabilities",
-        "context_window",
         "eject",
         "endpoints",
         "id",
@@ -91,6 +91,7 @@ class Deployment:
         "upstream_literal",
         "usable",
         "weight",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -112,7 +113,7 @@ class Deployment:
         self.provider = provider
         self.upstream_literal: bytes = orjson.dumps(model.upstream)
         self.prices = prices_of(model)
-        self.context_window = model.context_window
+        self.window = ContextWindow(model.context_window)
         self.capabilities = model.capabilities
         self.endpoints = served_endpoints(model, provider)
         self.weight = model.weight

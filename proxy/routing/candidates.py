@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from proxy.deployments.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
+from proxy.endpoints import ONE_PROMPT
 from proxy.routing.pool import Pool
 
 
@@ -37,7 +38,12 @@ def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Se
         and not (facts.tools and pool.needs_tools_check)
     ):
         for member in pool.members:
-            if not member.usable or member.breaker.is_open or member.key.is_open:
+            if (
+                not member.usable
+                or member.breaker.is_open
+                or member.key.is_open
+                or member.window.narrowed_until > 0.0
+            ):
                 break
         else:
             return pool.indices
@@ -49,7 +55,7 @@ def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Se
     able = [index for index in usable if _lacking(pool, index, facts) is None] or usable
     fitting = [index for index in able if not _is_too_small(pool, index, facts)]
     if not fitting:
-        fitting = [max(able, key=lambda index: members[index].context_window or 0)]
+        fitting = [max(able, key=lambda index: members[index].window.tokens(facts.now) or 0)]
     return _healthy(pool, fitting, facts.now, is_first=not tried)
 
 
@@ -108,7 +114,7 @@ def why_not(pool: Pool, index: int, facts: Facts, is_one_due: bool) -> str:
     if lacking := _lacking(pool, index, facts):
         return lacking
     if _is_too_small(pool, index, facts):
-        window, tokens = member.context_window, _prompt_tokens(pool, index, facts)
+        window, tokens = member.window.tokens(facts.now), _prompt_tokens(pool, index, facts)
         return f"context window of {window} tokens, the prompt has about {tokens:.0f}"
     health = member.health(facts.now)
     if health["state"] == "ok":
@@ -139,8 +145,10 @@ def _lacking(pool: Pool, index: int, facts: Facts) -> str | None:
 
 
 def _is_too_small(pool: Pool, index: int, facts: Facts) -> bool:
-    window = pool.members[index].context_window
-    return pool.min_context is not None and window is not None and _prompt_tokens(pool, index, facts) > window
+    if pool.endpoint not in ONE_PROMPT:
+        return False
+    window = pool.members[index].window.tokens(facts.now)
+    return window is not None and _prompt_tokens(pool, index, facts) > window
 
 
 def _prompt_tokens(pool: Pool, index: int, facts: Facts) -> float:

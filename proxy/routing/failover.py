@@ -4,13 +4,15 @@ The rules, which docs/failover.md has for users:
 
 - The commit point is the first body byte sent to the client. Before it an attempt may be replaced, after it
   never: no second provider is spliced into a started answer.
-- Each attempt goes to another member. A pool gives at most ``max_attempts``; each pool named by
-  ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
+- Each attempt goes to another member, as long as there is one. A pool gives at most ``max_attempts``; each
+  pool named by ``X-Inferoute-Fallback`` is a pool of its own. A pinned name has only the latter.
 - Each attempt has the time limits of its member; ``deadline`` bounds the whole chain. Where ``total`` passed
   at a member, the response was being generated, and nothing follows.
 - An attempt at a member that is failing needs the retry budget. So do a hedge, and what follows a client's
   own time limit. Going on to a healthy member does not.
 - A request makes at most ``max_attempts`` + 2 sends in all, redials included, and one more for each fallback.
+- Where nobody else is left, the member that has just failed may be asked once more, after a pause
+  (:func:`pause_s`); that needs the retry budget, and counts as an attempt.
 - A kept connection that closed as it was used again is dialled anew: that is part of the attempt, and told
   before it.
 - What failed with a response of its own, and is followed by nothing, passes that answer on.
@@ -24,6 +26,7 @@ from typing import Final, NamedTuple
 
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
+from proxy.errors import AttemptFailed
 from proxy.routing.candidates import Facts, is_out
 from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import RetryBudget, Share
@@ -31,6 +34,12 @@ from proxy.routing.strategy import choose
 
 # Sends of a request beyond ``max_attempts``.
 _BEYOND_LIMIT: Final = 2
+# What passes by itself, often at once: a provider that restarts, or has one bad replica.
+_PASSING: Final = frozenset(("500", "502", "503", "529"))
+# It has to have failed soon, and to want no longer pause.
+_SOON_S: Final = 2.0
+_SHORTEST_PAUSE_S: Final = 0.2
+_MORE_PAUSE_S: Final = 0.4
 
 
 class Failure(NamedTuple):
@@ -67,6 +76,21 @@ def refusal_part(provider: str) -> bytes:
     return b"%b:budget:0ms" % provider.encode()
 
 
+def pause_s(failure: AttemptFailed, took_s: float, rng: Random) -> float:
+    """Return the seconds after which the member that failed so may be asked once more; below 0: it may not.
+
+    Between 0.2 and 0.6 s, so that those who failed together don't come back together, and not before
+    ``Retry-After``. A member that is rate limited has to say when; one that timed out is never asked again.
+
+    :param took_s: from the attempt's begin to its failure.
+    """
+    outcome, wait_s = failure.outcome, failure.wait_s
+    passes = failure.is_closed or outcome in _PASSING or (outcome == "429" and wait_s is not None)
+    if not passes or took_s > _SOON_S or (wait_s is not None and wait_s > _SOON_S):
+        return -1.0
+    return max(_SHORTEST_PAUSE_S + _MORE_PAUSE_S * rng.random(), wait_s or 0.0)
+
+
 class Doubt(NamedTuple):
     """A refusal that may be the request's own fault, until another member answers the same request.
 
@@ -89,11 +113,13 @@ class Failover:
     :param limit: attempts in one pool.
     :param deadline_s: monotonic seconds; nothing is begun after it.
     :param share: of the request's key of the retry budget; None: it has no key.
+
+    ``again``: the member that is asked once more when the exchange's pause ends, with its pool.
     """
 
     __slots__ = (
-        "_fallbacks", "_in_pool", "_limit", "_most", "_sends", "_share", "_tried", "deadline_s", "doubts",
-        "failures", "pool", "refused", "too_small",
+        "_fallbacks", "_in_pool", "_limit", "_most", "_repeats", "_sends", "_share", "_tried", "again",
+        "again_at", "deadline_s", "doubts", "failures", "pool", "refused", "too_small",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +143,9 @@ class Failover:
         self._limit = limit
         self._most = limit + _BEYOND_LIMIT + len(self._fallbacks)
         self._sends = 0 if first is None else 1
+        self._repeats = 0
+        self.again: tuple[Deployment, Pool] | None = None
+        self.again_at = 0.0  # monotonic seconds
         self.refused = ""  # the provider of an attempt that the retry budget did not allow
         self._tried = [] if first is None else [first]
         self._in_pool = len(self._tried)
@@ -165,6 +194,35 @@ class Failover:
             self._in_pool += 1
         return found
 
+    def repeat(
+        self, deployment: Deployment, pool: Pool, budget: RetryBudget, now: float, after_s: float, most: int
+    ) -> bool:
+        """Plan to ask the member that has just failed once more, which counts as begun; False: no more.
+
+        :param after_s: seconds, of :func:`pause_s`; below 0: not at all. :param most: times in all.
+        """
+        if (
+            after_s < 0.0
+            or self._repeats >= most
+            or self._in_pool >= self._limit
+            or self._sends >= self._most
+            or now + after_s >= self.deadline_s
+        ):
+            return False
+        if not budget.take(now, self._share):
+            self.refused = deployment.provider.name
+            return False
+        self.again, self.again_at = (deployment, pool), now + after_s
+        self.pool = pool
+        self._repeats += 1
+        self._sends += 1
+        self._in_pool += 1
+        return True
+
+    def is_only(self, failed: int) -> bool:
+        """Return whether all of ``failed`` attempts were at one member."""
+        return failed - self._repeats == 1
+
     def note(self, provider: str, outcome: str, what: str, took_s: float, redial_s: float = -1.0) -> None:
         """An attempt failed, or was slower than its rival; see :class:`Failure`."""
         if redial_s >= 0.0:
@@ -192,14 +250,17 @@ class Failover:
     def _in(
         self, pool: Pool, facts_for: Callable[[Pool], Facts], rng: Random, barred: Sequence[Deployment] = ()
     ) -> Deployment | None:
+        facts = facts_for(pool)
         unable = [
             member
             for member in pool.members
-            if member.passes_credentials
-            or not member.usable
-            or (member.context_window is not None and member.context_window <= self.too_small)
+            if member.passes_credentials or not member.usable or self._is_too_small(member, facts.now)
         ]
-        return choose(pool, facts_for(pool), rng, [*self._tried, *unable, *barred])
+        return choose(pool, facts, rng, [*self._tried, *unable, *barred])
+
+    def _is_too_small(self, member: Deployment, now: float) -> bool:
+        window = member.window.tokens(now) if self.too_small else None
+        return window is not None and window <= self.too_small
 
     def message(self) -> str:
         """All failures, as one sentence for the client."""

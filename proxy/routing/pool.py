@@ -132,7 +132,9 @@ class Pool:
         self.left_out = tuple(left_out)
         self.needs_vision_check = self._differ_in("vision")
         self.needs_tools_check = self._differ_in("tools")
-        windows = [member.context_window for member in self.members if member.context_window is not None]
+        windows = [
+            member.model.context_window for member in self.members if member.model.context_window is not None
+        ]
         self.min_context = min(windows) if windows and endpoint in ONE_PROMPT else None
         self.indices = tuple(range(len(self.members)))
         self.streamed_rows = tuple(member.row(endpoint, True) for member in self.members)
@@ -145,7 +147,7 @@ class Pool:
         self.most_output = max((_most_output(member, endpoint) for member in self.members), default=0)
         unheeding = [each for each in self.members if each.provider.output_limit_word == "max_tokens"]
         self.most_by_max_tokens = max((_most_output(member, endpoint) for member in unheeding), default=0)
-        widths = [member.context_window or _UNKNOWN_OUTPUT for member in self.members]
+        widths = [member.model.context_window or _UNKNOWN_OUTPUT for member in self.members]
         self.widest = max(widths, default=0)
         self.prefixes: dict[tuple[Deployment, bool], CountedPrefix] = {}
         self.can_fail_over = can_fail_over and len(self.members) > 1
@@ -188,7 +190,7 @@ def _dearest(prices: Sequence[Prices]) -> tuple[tuple[int, int], tuple[int, int,
 def _most_output(member: Deployment, endpoint: str) -> int:
     said = member.model.max_output_tokens
     if endpoint in WRITING:
-        return said or member.context_window or _UNKNOWN_OUTPUT
+        return said or member.model.context_window or _UNKNOWN_OUTPUT
     if endpoint == "images":
         return said or PICTURE_TOKENS
     return said or _UNBOUNDED if endpoint == "speech" else 0

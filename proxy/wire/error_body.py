@@ -23,9 +23,19 @@ _MOST_WORD_CHARS: Final = 100
 _WORDS_AT: Final = ("code", "type", "status", "reason")
 _TOO_LONG: Final = re.compile(
     r"maximum context length|prompt is too long|input token count .{0,40}exceeds|context window of this model"
-    r"|exceeds? the (?:model's )?context|maximum allowed (?:input|number of tokens)",
+    r"|exceeds? the (?:model's |available )?context|exceeds? context limit|longer than the model's context"
+    r"|maximum allowed (?:input|number of tokens)",
     re.IGNORECASE,
 )
+# The figure of the window, as OpenAI, Azure, vLLM and OpenRouter write it; Mistral; SGLang; Anthropic,
+# without and with the response's tokens; Google.
+_WINDOW: Final = re.compile(
+    r"maximum context length (?:is|of) ([0-9]{3,8})\b|([0-9]{3,8}) maximum context length"
+    r"|context length \(([0-9]{3,8})\b|tokens > ([0-9]{3,8}) maximum|context limit: [0-9 +]{1,40}> ([0-9]{3,8})\b"
+    r"|tokens allowed \(([0-9]{3,8})\b",
+    re.IGNORECASE,
+)
+_MOST_MESSAGE_CHARS: Final = 2000
 
 
 def error_words(body: bytes) -> frozenset[str]:
@@ -33,14 +43,7 @@ def error_words(body: bytes) -> frozenset[str]:
 
     A prompt that is too long has ``context_length_exceeded`` among them, however it is said.
     """
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return frozenset()
-    if isinstance(found, list) and len(found) == 1:  # Google's streams wrap their error so
-        found = found[0]
-    if not isinstance(found, dict):
-        return frozenset()
+    found = _object(body)
     inner = found.get("error")
     error: dict[str, Any] = inner if isinstance(inner, dict) else found
     words = set(_said(error)) | set(_said(found))
@@ -48,8 +51,7 @@ def error_words(body: bytes) -> frozenset[str]:
     for detail in details[:_MOST_DETAILS] if isinstance(details, list) else ():
         if isinstance(detail, dict):
             words.update(_said(detail))
-    message = inner if isinstance(inner, str) else error.get("message")
-    if isinstance(message, str) and _TOO_LONG.search(message[:2000]):
+    if _TOO_LONG.search(_message(found)):
         words.add("context_length_exceeded")
     if error.get("param") not in (None, "", "model"):
         words.discard("model_not_found")  # one that the request names itself, for a tool
@@ -57,6 +59,35 @@ def error_words(body: bytes) -> frozenset[str]:
     if isinstance(metadata, dict) and "flagged_input" in metadata:
         words.add("moderation")
     return frozenset(words)
+
+
+def named_window(body: bytes) -> int:
+    """The context window, in tokens, that an error names which says that the prompt is too long; 0: none."""
+    found = _object(body)
+    named = _WINDOW.search(_message(found))
+    if named is not None:
+        return int(named[named.lastindex or 0])
+    inner = found.get("error")
+    window = inner.get("n_ctx") if isinstance(inner, dict) else None  # llama.cpp has it as a field
+    return window if isinstance(window, int) and 0 < window < 10**8 else 0
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(found, list) and len(found) == 1:  # Google's streams wrap their error so
+        found = found[0]
+    return found if isinstance(found, dict) else {}
+
+
+def _message(found: dict[str, Any]) -> str:
+    inner = found.get("error")
+    message = (
+        inner if isinstance(inner, str) else (inner if isinstance(inner, dict) else found).get("message")
+    )
+    return message[:_MOST_MESSAGE_CHARS] if isinstance(message, str) else ""
 
 
 def _said(error: dict[str, Any]) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.deployments.deployment import Deployment
+from proxy.errors import AttemptFailed
 from proxy.routing.candidates import is_out
-from proxy.routing.failover import Failover, Failure, story
+from proxy.routing.failover import Failover, Failure, pause_s, story
 from proxy.routing.pool import Pool
 from proxy.routing.retry_budget import FLOOR, RetryBudget
 from tests.support.deployments import NOW, deployment, eject, facts, fail, ids, pool_of
@@ -245,3 +248,46 @@ def test_whatever_the_pools_a_chain_repeats_nobody_and_ends(shapes, fates, limit
         tried.append(found)
     assert len(tried) <= limit * len(pools)
     assert not (tried[0].passes_credentials and len(tried) > 1)
+
+
+def failed(outcome: str, wait_s: float | None = None, **more: bool) -> AttemptFailed:
+    made = AttemptFailed(outcome, "failed", 502, "provider_failed")
+    made.wait_s = wait_s
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("failure", "took_s", "low", "high"),
+    [
+        (failed("500"), 0.1, 0.2, 0.6), (failed("529"), 2.0, 0.2, 0.6), (failed("500"), 2.1, -1, -1),
+        (failed("reset", is_closed=True), 0.1, 0.2, 0.6), (failed("reset"), 0.1, -1, -1),
+        (failed("429", 2.0), 0.1, 2.0, 2.0), (failed("429", 0.0), 0.1, 0.2, 0.6),
+        (failed("429"), 0.1, -1, -1), (failed("429", 2.1), 0.1, -1, -1), (failed("503", 30.0), 0.1, -1, -1),
+        (failed("504"), 0.1, -1, -1), (failed("timeout"), 0.1, -1, -1), (failed("connect"), 0.1, -1, -1),
+        (failed("401"), 0.1, -1, -1), (failed("error"), 0.1, -1, -1),
+    ],
+)  # fmt: skip
+def test_the_pause_before_the_same_member(failure, took_s, low, high):
+    for roll in (0.0, 0.5, 0.999):
+        pause = pause_s(failure, took_s, SimpleNamespace(random=lambda roll=roll: roll))
+        assert low <= pause <= high
+
+
+def test_the_same_member_once_more_is_an_attempt_like_any_other():
+    pool, budget = alias("a", "b"), RetryBudget(1.0)
+    made = Failover(pool, [], pool.members[0], 4, NOW + 1.0)
+    again = partial(made.repeat, pool.members[0], pool, budget)
+    assert not again(NOW, -1.0, 1)
+    assert not again(NOW, 1.0, 1)  # that would be at the deadline
+    assert made.is_only(1)
+    assert again(NOW, 0.5, 1)
+    assert made.again == (pool.members[0], pool)
+    assert made.again_at == NOW + 0.5
+    assert made.is_only(2)  # failures, of one member
+    assert not again(NOW, 0.5, 1)  # once is enough
+    assert ids([follow(made, budget)]) == ["b/m"]
+    assert not made.is_only(3)
+    assert again(NOW, 0.5, 9)
+    assert not again(NOW, 0.5, 9)  # max_attempts

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.deployments.strikes import names_account, says_gone
-from proxy.wire.error_body import error_words
+from proxy.wire.error_body import error_words, named_window
 
 TOO_LONG = "context_length_exceeded"
 SPEAKING = ("error", "code", "type", "status", "reason", "message", "metadata", "details", "param")
@@ -46,6 +46,38 @@ def test_its_words(body, words):
 
 
 @pytest.mark.parametrize(
+    ("message", "window"),
+    [
+        ("This model's maximum context length is 8192 tokens.", 8192),
+        ("This endpoint's maximum context length is 131072 tokens.", 131_072),
+        ("Prompt contains 40000 tokens and is too large for model with 32768 maximum context length", 32_768),
+        ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", 4096),
+        ("prompt is too long: 210000 tokens > 200000 maximum", 200_000),
+        ("input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease it", 200_000),
+        ("The input token count (12) exceeds the maximum number of tokens allowed (1048576).", 1_048_576),
+        ("Your input exceeds the context window of this model.", 0),
+    ],
+)  # fmt: skip
+def test_the_window_that_it_names(message, window):
+    body = json.dumps({"error": {"message": message}}).encode()
+    assert TOO_LONG in error_words(body)
+    assert named_window(body) == window
+
+
+@pytest.mark.parametrize(
+    ("body", "window"),
+    [
+        ({"error": {"message": "the request exceeds the available context size", "n_ctx": 4096}}, 4096),
+        ({"error": {"n_ctx": "4096"}}, 0), ({"error": {"n_ctx": -1}}, 0), 
+        ({"error": "x"}, 0), ([], 0), (7, 0),
+        ({"error": {"message": "maximum context length is 123456789 tokens"}}, 0),
+    ],
+)  # fmt: skip
+def test_the_window_as_a_field_and_nonsense(body, window):
+    assert named_window(json.dumps(body).encode()) == window
+
+
+@pytest.mark.parametrize(
     ("word", "names", "gone"),
     [
         ("invalid_api_key", True, False), ("authentication_error", True, False),
@@ -76,4 +108,5 @@ def test_fields_of_other_names_say_nothing(value):
     | st.dictionaries(st.sampled_from(SPEAKING), ANY_JSON).map(lambda it: json.dumps(it).encode())
 )
 def test_whatever_a_provider_says_is_read_as_words(body):
+    assert 0 <= named_window(body) < 10**8
     assert all(0 < len(word) <= 200 and word == word.lower() for word in error_words(body))

@@ -13,7 +13,8 @@ completion
 
 Imports upstream and all pure packages. asyncio; compiled.
 
-Where to change what: what happens after which event is the table in ``states``; what a failed attempt means
+Where to change what: what happens after which event is the table in ``states``; what follows a failed attempt
+is in ``follow`` (the rules in ``routing.failover``), a second one beside it in ``hedge``; what it means
 for breakers and log is in ``failures``; what a request is charged in ``charge``; the headers added to a
 response in ``response_headers`` (those that name its model, in ``context``), and what a page's script may
 read of them in ``access.cors``.

@@ -24,7 +24,7 @@ from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
 from proxy.relay.exchange.time_is_up import time_is_up, timed_out
 from proxy.relay.exchange.tracing import Trace
-from proxy.relay.upstream.connection import TAKEN_IN_BYTES, ProviderConnection, Receiver
+from proxy.relay.upstream.connection import LOST, TAKEN_IN_BYTES, ProviderConnection, Receiver
 from proxy.routing.failover import Doubt
 from proxy.routing.pool import Pool
 from proxy.wire.framing import Body, wrap_chunk
@@ -123,8 +123,9 @@ class Attempt(Receiver):
         held = body.held
         assert held is not None
         # On a fresh connection nothing can be lost to a stale keep-alive.
-        is_needed = connection.served or request.can_retry or (body.done and body.size <= _KEPT_BYTES)
-        if not is_needed or body.size > request.context.replay_limit_bytes:
+        may_follow = request.can_retry or request.repeats > 0
+        is_needed = connection.served or may_follow or (body.done and body.size <= _KEPT_BYTES)
+        if not is_needed or not request.may_keep():
             body.held = None
             request.unhold()
         self._send(connection, held)
@@ -205,12 +206,15 @@ class Attempt(Receiver):
             self.dial = self.provider.pool.dial(self, self.limits.connect_s)
         else:
             is_out = self.response is not None and not self.waits_for
-            self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})")
+            is_closed = self.response is None and why in LOST
+            self._lost(f"{'broke its answer off' if is_out else 'gave no valid answer'} ({why})", is_closed)
 
-    def _lost(self, what: str) -> None:
+    def _lost(self, what: str, is_closed: bool = False) -> None:
         """There is no more to come, and the response is not complete. ``what``: the provider did with it."""
         if self.response is None or self.waits_for:
-            self.fail(AttemptFailed(RESET, what, 502, "provider_bad_answer"))
+            failure = AttemptFailed(RESET, what, 502, "provider_bad_answer")
+            failure.is_closed = is_closed
+            self.fail(failure)
         else:
             self.owner.break_off(self, what)
 

@@ -127,6 +127,8 @@ def account(
         return NO_CHARGE
     cost_nusd = price_nusd(usage, record.deployment.prices)
     usd = None if cost_nusd is None else cost_nusd * 1e-9
+    window = record.deployment.window
+    window.taken = max(window.taken, usage.input_tokens)
     row, key_id = record.row, "" if asker is None else asker.key_id
     voter = key_id if asker is None or asker.is_text else None
     passed_bytes = response.passed_bytes if is_stream else 0

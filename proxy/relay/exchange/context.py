@@ -126,6 +126,7 @@ class Context:
         self.max_buffered_bytes = config.server.max_buffered_bytes
         self.replay_limit_bytes = config.routing.replay_limit_bytes
         self.max_attempts = config.routing.max_attempts
+        self.retry_same = config.routing.retry_same if config.routing.failover else 0
         self.server_timing = config.server.server_timing
         self.cors = cors_of(config.server.cors_origins)
 

@@ -2,8 +2,8 @@
 
     HOLDING ──choice──► TRYING ──output──► ANSWERING ──end──► DONE
     (body gathers        │  ▲              (committed: finished, or cut)
-     until the model     └──┘ the next attempt
-     is known)
+     until the model     └──┘ the next attempt, at the same
+     is known)                member after a pause (PAUSING)
 
 The table of states and events is :data:`proxy.relay.exchange.states.TABLE`; here is what its actions do.
 Calls come from two sides: :class:`proxy.relay.downstream.connection.ClientConnection`, and the attempts
@@ -27,8 +27,9 @@ from proxy.relay.exchange.closing import close
 from proxy.relay.exchange.context import Context
 from proxy.relay.exchange.detached_client import DetachedClient, should_drain
 from proxy.relay.exchange.end_policy import last_bytes
-from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
-from proxy.relay.exchange.hedge import plan_hedge
+from proxy.relay.exchange.exchange_state import ExchangeState
+from proxy.relay.exchange.follow import what_follows
+from proxy.relay.exchange.hedge import drop_hedge, plan_hedge
 from proxy.relay.exchange.held import due_at
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.response_headers import failure_lines, limits_left, response_lines
@@ -115,8 +116,6 @@ class Exchange(ExchangeState):
             self._tell(CoolingDown(pool.name, cooling_left_s(pool, now)), b"", now)
             return
         self.try_at(deployment, pool, now)
-        if pool.can_fail_over and pool.hedge and (request.streamed or pool.hedges_plain):
-            plan_hedge(self, pool)
 
     def try_at(
         self, deployment: Deployment, pool: Pool, now: float, hedged_attempt: Attempt | None = None
@@ -125,7 +124,8 @@ class Exchange(ExchangeState):
 
         :raises GatewayError: this request can't go to this provider.
         """
-        if self.request.body.has_case_variant and deployment.provider.case_insensitive_keys:
+        request = self.request
+        if request.body.has_case_variant and deployment.provider.case_insensitive_keys:
             raise duplicate_model()
         attempt = Attempt(self, deployment, pool, now)
         self.attempt, self.hedged_attempt = attempt, hedged_attempt
@@ -137,7 +137,9 @@ class Exchange(ExchangeState):
             return
         self.client.wake_by(attempt.deadline_at)
         attempt.start()
-        self.request.sent_at = self.request.sent_at or monotonic()
+        request.sent_at = request.sent_at or monotonic()
+        if hedged_attempt is None and pool.can_fail_over and pool.hedge:
+            plan_hedge(self, attempt)
 
     def begin_chain(self, pool: Pool, first: Deployment | None) -> Failover:
         request = self.request
@@ -152,7 +154,7 @@ class Exchange(ExchangeState):
         self.client.wake_by(attempt.deadline_at)
 
     def leave(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
-        following = self._following(attempt, failure, now)
+        following = what_follows(self, attempt, failure, now)
         if following is None and self.hedged_attempt is None:
             return False
         attempt.record_failure(failure, now)
@@ -160,29 +162,7 @@ class Exchange(ExchangeState):
         return True
 
     def on_attempt_failed(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
-        return self._go_on(attempt, failure, self._following(attempt, failure, now), now)
-
-    def _following(self, attempt: Attempt, failure: AttemptFailed, now: float) -> Deployment | None:
-        """The member that is asked next, which counts as begun; None: nobody is."""
-        chain = self.chain or self.begin_chain(attempt.pool, attempt.deployment)
-        request, following = self.request, None
-        if failure.is_of_size:
-            chain.too_small = max(chain.too_small, attempt.deployment.context_window or 0)
-        if (
-            self.hedged_attempt is None
-            and request.can_retry
-            and not failure.is_final
-            and failures.may_follow(request, failure)
-            and request.body.held is not None
-            and self.may_cost_more(attempt, now)
-        ):
-            context = request.context
-            following = chain.next(
-                request.facts_again, context.budget, context.rng, now, is_clients=failure.is_clients
-            )
-        if following is None and chain.refused:
-            failures.no_budget(request, chain.refused, now)
-        return following
+        return self._go_on(attempt, failure, what_follows(self, attempt, failure, now), now)
 
     def _go_on(
         self, attempt: Attempt, failure: AttemptFailed, following: Deployment | None, now: float
@@ -193,14 +173,16 @@ class Exchange(ExchangeState):
         event = after_failure(
             hedge_runs=hedged_attempt is not None,
             can_follow=following is not None,
+            can_repeat=chain.again is not None,
             has_response=failure.has_response,
-            attempts=len(chain.failures) + 1,
+            is_only=chain.is_only(len(chain.failures) + 1),
         )
         self.state = step(self.state, event)
         if event == states.PASS_ON:
             self._commit(attempt, now)
             return True
         attempt.drop()
+        drop_hedge(self)  # its moment was this attempt's
         self._note(chain, attempt, failure.outcome, failure.what, now)
         if attempt.doubt is not None:
             chain.doubts.append(attempt.doubt)
@@ -211,6 +193,10 @@ class Exchange(ExchangeState):
                 hedged_attempt if attempt is self.attempt else self.attempt,
                 None,
             )
+        elif event == states.REPEAT:
+            self.attempt = None  # it is in the chain, with its charge
+            request.context.counters.followed(True)
+            self.client.wake_by(chain.again_at)
         elif following is None:
             self._give_up(attempt, chain, failure, now)
         else:
@@ -222,6 +208,13 @@ class Exchange(ExchangeState):
                 self.client.refuse(error)
         return False
 
+    def resume(self, now: float) -> None:
+        chain = self.chain
+        assert chain is not None and chain.again is not None
+        (deployment, pool), chain.again = chain.again, None
+        self.state = step(self.state, states.RESUME)
+        self.try_at(deployment, pool, now)
+
     def _note(self, chain: Failover, attempt: Attempt, outcome: str, what: str, now: float) -> None:
         took_s = now - attempt.record.begun_at
         chain.note(attempt.provider.config.name, outcome, what, took_s, attempt.redial_s)
@@ -229,7 +222,7 @@ class Exchange(ExchangeState):
     def _give_up(self, attempt: Attempt, chain: Failover, last: AttemptFailed, now: float) -> None:
         """Nothing is left to try."""
         names = failure_lines(self, attempt)
-        if len(chain.failures) == 1:
+        if chain.is_only(len(chain.failures)):
             text = f"The provider '{attempt.provider.config.name}' {last.what}."
             self._tell(ProviderError(text, status=last.status, code=last.code), names, now)
         else:
@@ -311,7 +304,7 @@ class Exchange(ExchangeState):
             self.abandon()
             return
         self.client = DetachedClient(self, monotonic())
-        self.request.can_retry = False
+        self.request.can_retry, self.request.repeats = False, 0
         self._forget()
         if self.client_full_at:
             self.on_client_full(False)
@@ -351,10 +344,7 @@ class Exchange(ExchangeState):
     def _forget(self) -> None:
         self.request.body.forget()
         self.request.unhold()
-        self.hedge_at = NEVER
-        if self.hedge_timer is not None:
-            self.hedge_timer.cancel()
-            self.hedge_timer = None
+        drop_hedge(self)
 
     def break_off(self, attempt: Attempt, what: str) -> None:
         """Tell the client that the response can't be completed, in a way that can't be taken for its end."""

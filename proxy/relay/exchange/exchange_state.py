@@ -53,6 +53,10 @@ class ExchangeState(AttemptOwner):
         """
         raise NotImplementedError
 
+    def resume(self, now: float) -> None:
+        """The pause is over: ask the member that failed once more."""
+        raise NotImplementedError
+
     def leave(self, attempt: Attempt, failure: AttemptFailed, now: float) -> bool:
         """Go on to another member, which counts as a failure of this one; False: nobody is left to ask."""
         raise NotImplementedError

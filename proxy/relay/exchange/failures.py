@@ -23,7 +23,7 @@ from proxy.routing.fail_on import CONTEXT_LENGTH, FailOn
 from proxy.routing.failover import Doubt, Failover
 from proxy.routing.verdict import common_status, is_transient
 from proxy.wire.error_body import MOST_BYTES as ERROR_BYTES
-from proxy.wire.error_body import error_words
+from proxy.wire.error_body import error_words, named_window
 from proxy.wire.header_lines import CREDENTIAL_HEADERS
 from proxy.wire.response import Response
 from proxy.wire.response_head import HEAD_TOO_LONG
@@ -83,7 +83,9 @@ def judge(response: Response, fail_on: FailOn) -> AttemptFailed | None:
             str(status), f"answered {status}{f' ({code})' if code else ''}", 502, "provider_failed"
         )
         failure.has_response = True
-        failure.is_of_size = status != 403 and CONTEXT_LENGTH in words
+        if status != 403 and CONTEXT_LENGTH in words:
+            failure.is_of_size = True
+            failure.window = named_window(response.tail()[:ERROR_BYTES])
     failure.is_refusal = not failure.is_of_size
     failure.is_confirmed = names_account(words)
     failure.is_gone = status != 401 and says_gone(words)
@@ -101,6 +103,12 @@ def record_failure(request: Request, record: Record, failure: AttemptFailed, now
     log.warning("%s: provider %s %s%s", request.request_id.decode(), deployment.provider.name, what, hint)
     context.counters.failed(deployment.labels, outcome)
     if failure.is_of_size:
+        if deployment.window.name(failure.window, now):
+            log.warning(
+                "%s takes %d tokens by its provider's word: so it is believed for an hour",
+                deployment.id,
+                failure.window,
+            )
         record.finished(now)
         return
     if outcome in _TIRED_OF_WAITING and not request.body.done:

@@ -18,10 +18,10 @@ from proxy.deployments.deployment import Deployment
 from proxy.deployments.escape import escape_s
 from proxy.endpoints import CLASSES, MAKING
 from proxy.errors import GatewayError
+from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.states import HEDGE_DUE, TRYING, step
 from proxy.routing.cost import too_dear_beside
-from proxy.routing.pool import Pool
 
 log = logging.getLogger("tokenhub.routing")
 
@@ -36,10 +36,12 @@ _ACTING: Final = frozenset(("responses", "messages"))
 _MOST_LOOKED_BYTES: Final = 256 << 10
 
 
-def plan_hedge(exchange: ExchangeState, pool: Pool) -> None:
-    """Ask a second member later, if there is no output by then."""
-    attempt, request = exchange.attempt, exchange.request
-    if attempt is None or exchange.state != TRYING or CLASSES[request.endpoint] == MAKING:
+def plan_hedge(exchange: ExchangeState, attempt: Attempt) -> None:
+    """Ask a second member later, if there is no output by then of an attempt that has just begun."""
+    request, pool = exchange.request, attempt.pool
+    if not (request.streamed or pool.hedges_plain) or CLASSES[request.endpoint] == MAKING:
+        return
+    if exchange.attempt is not attempt or exchange.state != TRYING:  # it is over already
         return
     after, row = pool.hedge, attempt.record.row
     if after == AUTO:
@@ -53,12 +55,17 @@ def plan_hedge(exchange: ExchangeState, pool: Pool) -> None:
         exchange.hedge_timer = asyncio.get_running_loop().call_later(delay_s, hedge, exchange)
 
 
-def hedge(exchange: ExchangeState) -> None:
-    """Ask a second member now, if anything speaks for it."""
+def drop_hedge(exchange: ExchangeState) -> None:
+    """Ask no second member of its own accord, unless that is planned anew."""
     exchange.hedge_at = NEVER
     if exchange.hedge_timer is not None:
         exchange.hedge_timer.cancel()
         exchange.hedge_timer = None
+
+
+def hedge(exchange: ExchangeState) -> None:
+    """Ask a second member now, if anything speaks for it."""
+    drop_hedge(exchange)
     attempt, request = exchange.attempt, exchange.request
     context, held = request.context, request.body.held
     if exchange.state != TRYING or attempt is None or exchange.hedged_attempt is not None or held is None:
@@ -66,9 +73,7 @@ def hedge(exchange: ExchangeState) -> None:
     # A body above the limit is not kept for a second attempt once it is sent.
     if request.body.size > context.replay_limit_bytes:
         return
-    pool = attempt.pool  # maybe of a fallback, which says for itself whether it is hedged
-    if not pool.hedge or not (request.streamed or pool.hedges_plain):
-        return
+    pool = attempt.pool
     now = monotonic()
     barred: Sequence[Deployment] = ()
     if pool.hedge == AUTO:

@@ -35,8 +35,10 @@ def encode(
     if request.answer_limit or provider.asks_usage:
         edits, asks_usage = edits_of(request, provider, pieces)
     parts, growth = body.with_model(pieces, deployment.upstream_literal, edits)
-    length = None if request.length is None else request.length + growth
-    return framed(prepared, parts, length, body.done), asks_usage
+    length = request.length
+    if length is None and request.is_whole():  # it came in chunks, but its length is known by now
+        length = body.size
+    return framed(prepared, parts, None if length is None else length + growth, body.done), asks_usage
 
 
 def edits_of(request: Request, provider: Provider, pieces: list[bytes]) -> tuple[list[Edit] | None, bool]:

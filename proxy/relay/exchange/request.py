@@ -45,7 +45,7 @@ class Request:
         "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "can_retry", "client_limit_s",
         "context", "deadline_s", "endpoint", "fallbacks", "grant", "has_newer_limit", "head", "learn_bytes",
         "length", "listed", "most", "options", "path", "permit", "pool", "prompts", "ready_at",
-        "refers", "request_id", "routes", "sent_at", "settled_at", "streamed",
+        "refers", "repeats", "request_id", "routes", "sent_at", "settled_at", "streamed",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -72,7 +72,8 @@ class Request:
         self.prompts = 1  # of a list, as far as that is known
         self.streamed = False
         self.refers = False  # to something of unknown size, which its prompt has too
-        self.can_retry = False  # an attempt may be followed by another
+        self.can_retry = False  # an attempt may be followed by one at another member
+        self.repeats = 0  # how often by one at the same
         self.pool: Pool | None = None
         self.fallbacks: list[Pool] = []
         self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
@@ -175,6 +176,18 @@ class Request:
             if context.buffered_bytes > context.max_buffered_bytes:
                 body.held = None
                 self.unhold()
+
+    def may_keep(self) -> bool:
+        """Return whether what is held when an attempt begins is kept for another one: up to ``replay_limit``,
+        and all that was held for the choice, while bodies that others need for theirs still find room."""
+        context = self.context
+        if self.body.size <= context.replay_limit_bytes:
+            return True
+        return self.is_whole() and 2 * context.buffered_bytes <= context.max_buffered_bytes
+
+    def is_whole(self) -> bool:
+        """Return whether all of the body had to come before the choice, so that it is there."""
+        return self.body.done and not self.is_settled()
 
     def unhold(self) -> None:
         """The body is on its way, or not needed any more."""
@@ -342,6 +355,7 @@ class Request:
         found = self.body.found
         pool = self.pool = self._find(None if found is None else found.name)
         self.can_retry = pool.can_fail_over
+        self.repeats = self.context.retry_same
         self.deadline_s = pool.deadline_s
         options = self.options
         if options.fallbacks:

@@ -9,7 +9,8 @@ HOLDING: Final = 0
 TRYING: Final = 1
 ANSWERING: Final = 2
 DONE: Final = 3
-STATES: Final = ("holding", "trying", "answering", "done")
+PAUSING: Final = 4
+STATES: Final = ("holding", "trying", "answering", "done", "pausing")
 # Events. Those of a failed attempt say what can follow it: see after_failure().
 CHOSEN: Final = 0  # the body is there as far as needed, and a member was picked: it is tried
 NOBODY: Final = 1  # there is no member to send it to: the client is told so
@@ -22,9 +23,11 @@ COMMIT: Final = 7  # a response shows output, or is held no longer: the client g
 END: Final = 8  # the response is complete
 BROKEN: Final = 9  # the provider broke the response off: so is the client's
 LEFT: Final = 10  # the client left, or was told that its request is wrong: nothing goes on for it
+REPEAT: Final = 11  # an attempt failed; nobody else is there, and its member is asked once more in a moment
+RESUME: Final = 12  # that moment has come
 EVENTS: Final = (
     "chosen", "nobody", "retry", "hedge runs", "pass on", "last failed", "hedge due", "commit", "end",
-    "broken", "left",
+    "broken", "left", "repeat", "resume",
 )  # fmt: skip
 # (state, event) -> next state. What is missing can't happen; what is done is said beside the events.
 TABLE: Final[dict[tuple[int, int], int]] = {
@@ -32,12 +35,15 @@ TABLE: Final[dict[tuple[int, int], int]] = {
     (HOLDING, NOBODY): DONE,
     (HOLDING, LEFT): DONE,
     (TRYING, RETRY): TRYING,
+    (TRYING, REPEAT): PAUSING,
     (TRYING, HEDGE_RUNS): TRYING,
     (TRYING, PASS_ON): ANSWERING,
     (TRYING, LAST_FAILED): DONE,
     (TRYING, HEDGE_DUE): TRYING,
     (TRYING, COMMIT): ANSWERING,
     (TRYING, LEFT): DONE,
+    (PAUSING, RESUME): TRYING,
+    (PAUSING, LEFT): DONE,
     (ANSWERING, END): DONE,
     (ANSWERING, BROKEN): DONE,
     (ANSWERING, LEFT): DONE,
@@ -60,16 +66,21 @@ def step(state: int, event: int) -> int:
     return after
 
 
-def after_failure(*, hedge_runs: bool, can_follow: bool, has_response: bool, attempts: int) -> int:
+def after_failure(
+    *, hedge_runs: bool, can_follow: bool, can_repeat: bool, has_response: bool, is_only: bool
+) -> int:
     """The event that a failed attempt is.
 
     :param hedge_runs: the other attempt of a hedge is under way.
     :param can_follow: :meth:`Failover.next` found a member.
+    :param can_repeat: :meth:`Failover.repeat` plans to ask the same member once more.
     :param has_response: the provider did answer, if only with an error.
-    :param attempts: how many failed so far, with this one.
+    :param is_only: no other member was asked.
     """
     if hedge_runs:
         return HEDGE_RUNS
     if can_follow:
         return RETRY
-    return PASS_ON if has_response and attempts == 1 else LAST_FAILED
+    if can_repeat:
+        return REPEAT
+    return PASS_ON if has_response and is_only else LAST_FAILED

@@ -8,7 +8,7 @@ from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import NEVER, ExchangeState
 from proxy.relay.exchange.hedge import hedge
 from proxy.relay.exchange.held import held_too_long
-from proxy.relay.exchange.states import ANSWERING, TRYING
+from proxy.relay.exchange.states import ANSWERING, PAUSING, TRYING
 from proxy.relay.exchange.time_is_up import time_is_up
 from proxy.wire.response import KEEP_ALIVE_EVENT, PING_EVENT
 
@@ -45,7 +45,7 @@ def look_at(exchange: ExchangeState, now: float) -> float:
     """Do what is due; returns when to look again. All times are monotonic seconds."""
     attempt = exchange.attempt
     if attempt is None:
-        return NEVER
+        return _pausing(exchange, now) if exchange.state == PAUSING else NEVER
     if exchange.response is not None:
         return _answering(exchange, attempt, now)
     if exchange.state == TRYING:
@@ -59,6 +59,15 @@ def look_at(exchange: ExchangeState, now: float) -> float:
         return min([exchange.hedge_at, *[one.deadline_at for one in both if one is not None]])
     # What was held may have gone out: from here its own limits count.
     return now + exchange.request.context.timeouts.idle_s if exchange.state == ANSWERING else NEVER
+
+
+def _pausing(exchange: ExchangeState, now: float) -> float:
+    chain = exchange.chain
+    assert chain is not None
+    if now < chain.again_at:
+        return chain.again_at
+    exchange.resume(now)
+    return look_at(exchange, now)
 
 
 def _trying(exchange: ExchangeState, attempt: Attempt, now: float) -> None:

@@ -28,6 +28,8 @@ TAKEN_IN_BYTES: Final = 32 << 10
 # The most of a large body that is handed to the transport in one turn of the event loop. TLS encrypts all
 # of it at once, and a kernel with room for megabytes copies them, while nothing else runs.
 SLICE_BYTES: Final = 1 << 20
+# How a connection was lost, where nothing was wrong with what came before.
+LOST: Final = frozenset(("reset", "closed"))
 # What a provider that closes an idle connection can be late by, whatever the round trip ...
 _STALE_S: Final = 0.1
 # ... and what no round trip makes longer: by then the provider may be at work.

@@ -164,17 +164,43 @@ SMALL_LIMIT = '[routing]\nreplay_limit = "1KiB"'
 async def test_a_body_beyond_the_replay_limit_stays_with_the_first(provider, other, start):
     server = await start(config(provider, other, tables=SMALL_LIMIT))
     provider.script = FAILS
-    reply = await ask(server, more=LARGE)
+    reply = await ask(server, "a/m", TO_B, more=LARGE)
     assert (reply.status, reply.body, reply.story) == (500, b'{"e":1}', "a:500")
     await close_idle(server)
     provider.script = hangs
-    reply = await ask(server, "two", "X-Inferoute-Timeout: 0.05", more=LARGE)
+    reply = await ask(server, "a/m", TO_B, "X-Inferoute-Timeout: 0.05", more=LARGE)
     assert reply.kind == (504, "provider_error", "provider_timeout")
     provider.script = answers(b"{}", b"401 No")
     reply = await ask(server, "a/m", TO_B, more=LARGE)
     assert reply.kind == (502, "provider_error", "provider_auth_failed")
     assert other.connections == 0
     assert (await ask(server)).story == "a:401, b:200"  # below it, all is as ever
+
+
+@pytest.mark.parametrize("room", ["64MiB", "3MiB"])
+async def test_a_body_that_the_choice_needed_is_kept_whatever_its_size(provider, other, start, room):
+    """Unless it takes more than half of the room that there is for those of all requests."""
+    provider.script = FAILS
+    text = config(provider, other, tables=SMALL_LIMIT)
+    server = await start(f'[server]\nmax_buffered = "{room}"\nlisten = ["127.0.0.1:0"]\n{text}')
+    more = b',"y":"' + b"y" * (2 << 20) + b'"'
+    sent = body("two", more)
+    client = await RawClient.connect(server)
+    half = chunk(sent[:1000]), chunk(sent[1000:]) + LAST
+    await client.send(
+        post(b"", extra=b"Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+    )
+    for part in half:
+        await client.send(part)
+    reply = Reply(*await client.response())
+    assert reply.story == ("a:500, b:200" if room == "64MiB" else "a:500")
+    for asked in (provider, other) if room == "64MiB" else (provider,):
+        [(head, got)] = asked.seen
+        assert b"\r\nContent-Length: %d\r\n" % len(body("m", more)) in head
+        assert got == body("m", more)
+    client.close()
+    await until(lambda: not server.gateway.connections)
+    assert server.gateway.buffered_bytes == 0
 
 
 async def test_what_was_not_sent_at_all_may_go_elsewhere_however_large(other, start):

@@ -10,7 +10,6 @@ from time import monotonic
 
 import pytest
 
-from proxy.relay.exchange.hedge import hedge
 from tests.support.fakes import (
     DONE,
     HELLO,
@@ -140,20 +139,24 @@ async def test_both_fail(provider, other, start, two, order):
     assert strikes(server) == [1, 1]
 
 
-async def test_a_fallback_says_for_itself_whether_it_is_hedged(provider, other, start):
+@pytest.mark.parametrize("own", ["off", "2h"])
+async def test_each_attempt_is_hedged_as_its_own_pool_says(provider, other, start, own):
+    """And from its own begin on."""
+
     async def script(call: Call) -> None:
         _, sent = await call.request()
         await (call.gone() if b'"n"' in sent else call.answer(b"{}", b"500 Oops"))
 
     provider.script = other.script = script
-    more = 'late = { models = ["a/n", "b/n"], strategy = "order", hedge = "off" }'
+    more = 'late = { models = ["a/n", "b/n"], strategy = "order", hedge = "' + own + '" }'
     server = await start(config(provider, other, alias='hedge = "1h", fallback = ["late"]', more=more))
     client = await RawClient.connect(server)
     await client.post(body())
     await until(lambda: len(provider.seen) == 2)
     running = exchange(server)
-    hedge(running)
-    assert running.hedged_attempt is None
+    timer = running.hedge_timer
+    assert (timer is not None) == (own == "2h")
+    assert timer is None or timer.when() - asyncio.get_running_loop().time() > 7000
     client.close()
 
 

@@ -126,6 +126,22 @@ async def test_a_prompt_that_is_too_long_goes_to_a_larger_model_and_blames_nobod
         assert strikes(server) == [0, 0]
 
 
+async def test_a_window_that_the_provider_names_is_kept_to(provider, other, start, caplog):
+    """As long as no larger prompt is taken there."""
+    said = b"This model's maximum context length is 100 tokens."
+    provider.script = answers(b'{"error":{"message":"%b"}}' % said, b"400 Bad")
+    other.script = answers(WHOLE)
+    server = await start(config(provider, other, tables='[routing]\nstrategy = "order"'))
+    long = b',"x":"%b"' % (b"word " * 200)
+    assert (await ask(server, more=long)).story == "a:400, b:200"
+    assert "a/m takes 100 tokens by its provider's word" in caplog.text
+    assert (await ask(server, more=long)).story == "b:200"
+    provider.script = answers(b'{"id":"x","usage":{"prompt_tokens":250,"completion_tokens":1}}')
+    assert (await ask(server)).story == "a:200"  # a short one, by our estimate
+    assert (await ask(server, more=long)).story == "a:200"
+    assert strikes(server) == [0, 0]
+
+
 async def test_fail_on_is_the_operators(provider, other, start):
     other.script = answers(WHOLE)
     server = await start(

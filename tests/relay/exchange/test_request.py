@@ -51,7 +51,7 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
     ids = iter(range(1000))
     return SimpleNamespace(
         routes=SimpleNamespace(catalog=Catalog(config, dict.fromkeys(config.providers, True), 0)),
-        timeouts=config.timeouts, max_body_bytes=config.server.max_body_bytes,
+        timeouts=config.timeouts, retry_same=0, max_body_bytes=config.server.max_body_bytes,
         keys=KeyTable((), None, is_open=True),
         lets_pages_call=lambda origin: origin == b"https://app.example", unix_offset_s=0.0,
         hint=lambda name: "both" if name == "bth" else None, next_request_id=lambda: b"req_%d" % next(ids),

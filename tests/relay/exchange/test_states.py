@@ -11,18 +11,20 @@ from proxy.relay.exchange.states import EVENTS, STATES, TABLE, after_failure, st
 
 # What the contract asks for, written out again in words. A dash: it can't happen.
 EXPECTED = """
-            holding     trying      answering   done
-chosen      trying      -           -           -
-nobody      done        -           -           -
-retry       -           trying      -           -
-hedge-runs  -           trying      -           -
-pass-on     -           answering   -           -
-last-failed -           done        -           -
-hedge-due   -           trying      -           -
-commit      -           answering   -           -
-end         -           -           done        -
-broken      -           -           done        -
-left        done        done        done        done
+            holding     trying      answering   done        pausing
+chosen      trying      -           -           -           -
+nobody      done        -           -           -           -
+retry       -           trying      -           -           -
+repeat      -           pausing     -           -           -
+resume      -           -           -           -           trying
+hedge-runs  -           trying      -           -           -
+pass-on     -           answering   -           -           -
+last-failed -           done        -           -           -
+hedge-due   -           trying      -           -           -
+commit      -           answering   -           -           -
+end         -           -           done        -           -
+broken      -           -           done        -           -
+left        done        done        done        done        done
 """
 
 
@@ -75,25 +77,27 @@ def test_every_state_is_reached_and_every_one_ends():
 
 def test_behind_the_commit_point_no_other_provider_is_asked():
     assert reachable(states.ANSWERING) == {states.ANSWERING, states.DONE}
-    asks = {states.CHOSEN, states.RETRY, states.HEDGE_DUE}
+    asks = {states.CHOSEN, states.RETRY, states.REPEAT, states.HEDGE_DUE}
     assert not {event for state, event in TABLE if state in (states.ANSWERING, states.DONE)} & asks
     commits = {event for (_, event), after in TABLE.items() if after == states.ANSWERING}
     assert commits == {states.COMMIT, states.PASS_ON}
 
 
-@pytest.mark.parametrize("attempts", [1, 2, 3])
-@pytest.mark.parametrize("has_response", [False, True])
-@pytest.mark.parametrize("can_follow", [False, True])
-@pytest.mark.parametrize("hedge_runs", [False, True])
-def test_what_a_failed_attempt_is(hedge_runs, can_follow, has_response, attempts):
+@pytest.mark.parametrize(
+    ("hedge_runs", "can_follow", "can_repeat", "has_response", "is_only"), [*product((False, True), repeat=5)]
+)
+def test_what_a_failed_attempt_is(hedge_runs, can_follow, can_repeat, has_response, is_only):
     event = after_failure(
-        hedge_runs=hedge_runs, can_follow=can_follow, has_response=has_response, attempts=attempts
-    )
+        hedge_runs=hedge_runs, can_follow=can_follow, can_repeat=can_repeat, has_response=has_response,
+        is_only=is_only,
+    )  # fmt: skip
     if hedge_runs:
         assert event == states.HEDGE_RUNS
     elif can_follow:
         assert event == states.RETRY
-    elif has_response and attempts == 1:
+    elif can_repeat:
+        assert event == states.REPEAT
+    elif has_response and is_only:
         assert event == states.PASS_ON
     else:
         assert event == states.LAST_FAILED
