@@ -69,7 +69,7 @@ def server(table: Table) -> ServerConfig:
         socket_mode=table.take("socket_mode", default.socket_mode, values.octal_mode),
         workers=table.take("workers", default.workers, values.whole(0, 1024)),
         max_body_bytes=table.take("max_body", default.max_body_bytes, values.positive_size),
-        max_buffered_bytes=table.take("max_buffered", default.max_buffered_bytes, values.positive_size),
+        max_buffered_bytes=table.take("max_buffered", default.max_buffered_bytes, values.size),
         max_connections=table.take("max_connections", default.max_connections, values.whole(1, 1_000_000)),
         max_connections_per_client=table.take(
             "max_connections_per_client", default.max_connections_per_client, values.whole(0, 1_000_000)

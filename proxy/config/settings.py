@@ -75,7 +75,7 @@ class ServerConfig:
     socket_mode: int = 0o660
     workers: int = 1
     max_body_bytes: int = 64 << 20
-    max_buffered_bytes: int = 1 << 30
+    max_buffered_bytes: int = 0  # 0: by the memory that there is
     max_connections: int = 10_000
     max_connections_per_client: int = 0  # 0: no limit
     shed_after_s: float = 0.1  # 0: never

@@ -1,6 +1,7 @@
 """The memory that workers share: for each a part that only it writes, and all read.
 
-    head            16 numbers of 8 bytes: samples written, rows known, connections, version
+    head            16 numbers of 8 bytes: samples written, rows known, connections, version,
+                    bytes held
     rows            MAX_ROWS of 8 numbers: a row's key, and what runs there at this worker
     samples         a ring of MAX_SAMPLES records: sequence number, checksum, sample
 
@@ -30,7 +31,7 @@ _MARK = Struct("<QI4x")
 _RECORD_BYTES = _MARK.size + SAMPLE_BYTES
 PART_BYTES = -(-(_HEAD_BYTES + _ROWS_BYTES + _RECORD_BYTES * MAX_SAMPLES) // 4096) * 4096
 # Numbers of the head.
-_WRITTEN, _ROWS, _CONNECTIONS, _VERSION = range(4)
+_WRITTEN, _ROWS, _CONNECTIONS, _VERSION, _BUFFERED = range(5)
 # Numbers of a row.
 _KEY, _IN_FLIGHT, _AWAITING, _UNANSWERED, _OLDEST, _USED, _HEARD, _TRIALS = range(8)
 _NEVER = float("-inf")
@@ -115,6 +116,15 @@ class WorkerSegment:
     @connections.setter
     def connections(self, count: int) -> None:
         self._whole[_CONNECTIONS] = count
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What is held there of requests and responses."""
+        return int(self._whole[_BUFFERED])
+
+    @buffered_bytes.setter
+    def buffered_bytes(self, size: int) -> None:
+        self._whole[_BUFFERED] = size
 
     # ------------------------------------------------------------------ what the others read
 

@@ -136,6 +136,12 @@ class WorkerSync:
         """Clients' connections at the other workers."""
         return sum(part.connections for part in self.others)
 
+    def share_buffered(self, own_bytes: int) -> int:
+        """Say what is held here; returns what is held at the other workers, in bytes."""
+        if self.part is not None:
+            self.part.buffered_bytes = own_bytes
+        return sum(part.buffered_bytes for part in self.others)
+
     def _teach(self, name: tuple[Deployment, str, bool], sample: Sample) -> None:
         deployment, endpoint, streamed = name
         ejected = teach(deployment, deployment.row(endpoint, streamed), sample)

@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from proxy.access.grants import KeyTable
@@ -27,6 +27,7 @@ from proxy.relay.upstream.provider import Provider
 from proxy.relay.upstream.tcp_keepalive import DEAD_S, enable
 from proxy.routing.catalog import Catalog
 from proxy.server.acceptor import Acceptor
+from proxy.server.machine import usable_memory_bytes
 from proxy.storage.ledger_files import Ledger
 from proxy.wire.error_response import gateway_response
 
@@ -37,13 +38,16 @@ TICK_S = 0.1
 # one more tick.
 STALL_S = 1.0
 _DRAIN_POLL_S = 0.05
+# What may be held of requests and responses where the configuration sets no limit: a quarter of the memory.
+_MEMORY_SHARE = 4
+_MOST_BUFFERED_BYTES = 1 << 30
 
 
-def worker_syncing(knowledge: WorkerSync, every_s: float) -> Periodic:
+def worker_syncing(step: Callable[[float], None], every_s: float) -> Periodic:
     """The job that exchanges samples with the other workers. While it fails, each worker uses its own."""
 
     async def sync() -> None:
-        knowledge.step(time.monotonic())
+        step(time.monotonic())
 
     return Periodic(sync, every_s, "exchanging samples with the other workers", log, at_once=True)
 
@@ -79,6 +83,7 @@ class DataPlane:
             knowledge,
             self._table(keyring),
             ledger,
+            usual_buffered_bytes=min(usable_memory_bytes() // _MEMORY_SHARE, _MOST_BUFFERED_BYTES),
         )
         self.gateway.tracing = tracing
         self._tls = None if tls is None else listener_tls(tls, self._max_connections, self._answer_in_clear)
@@ -87,7 +92,14 @@ class DataPlane:
         self._vanished_s = 0.0  # without a sign of life for this long, a client has vanished
         self._has_stalled = False  # at the last tick
         self._tick_due = 0.0  # monotonic seconds; how much later it comes is the loop's lag
-        self._syncing = None if knowledge is None else worker_syncing(knowledge, STEP_S)
+        self._syncing = None if knowledge is None else worker_syncing(self._sync, STEP_S)
+
+    def _sync(self, now: float) -> None:
+        """Exchange with the other workers what is held and what was learned."""
+        gateway, knowledge = self.gateway, self.gateway.knowledge
+        assert knowledge is not None
+        gateway.buffered_elsewhere = knowledge.share_buffered(gateway.buffered_bytes)
+        knowledge.step(now)
 
     def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
         return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)

@@ -17,7 +17,7 @@ from proxy.control import allocator
 from proxy.control.routes_file import RoutesFile
 from proxy.control.telemetry import logs
 from proxy.server import systemd
-from proxy.server.cores import usable_cores
+from proxy.server.machine import usable_cores
 from proxy.server.single import Server
 from proxy.server.supervisor import Supervisor
 

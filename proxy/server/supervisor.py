@@ -119,7 +119,7 @@ class Supervisor:
             self.addresses.append(address)
             for own, more in zip(self._sockets, sockets, strict=True):
                 own.extend(more)
-        self._syncing = worker_syncing(self._knowledge, SYNC_S)
+        self._syncing = worker_syncing(self._knowledge.step, SYNC_S)
         self._syncing.start()
         self._counting.start()
         await self.pool.start()

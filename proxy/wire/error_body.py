@@ -30,9 +30,10 @@ _TOO_LONG: Final = re.compile(
 # The figure of the window, as OpenAI, Azure, vLLM and OpenRouter write it; Mistral; SGLang; Anthropic,
 # without and with the response's tokens; Google.
 _WINDOW: Final = re.compile(
-    r"maximum context length (?:is|of) ([0-9]{3,8})\b|([0-9]{3,8}) maximum context length"
-    r"|context length \(([0-9]{3,8})\b|tokens > ([0-9]{3,8}) maximum|context limit: [0-9 +]{1,40}> ([0-9]{3,8})\b"
-    r"|tokens allowed \(([0-9]{3,8})\b",
+    r"maximum context length (?:is|of) ([0-9]{3,8})\b"
+    r"|([0-9]{3,8}) maximum context length"
+    r"|context length \(([0-9]{3,8})\b|tokens > ([0-9]{3,8}) maximum"
+    r"|context limit: [0-9 +]{1,40}> ([0-9]{3,8})\b|tokens allowed \(([0-9]{3,8})\b",
     re.IGNORECASE,
 )
 _MOST_MESSAGE_CHARS: Final = 2000

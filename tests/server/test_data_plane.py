@@ -21,6 +21,7 @@ from proxy.relay.upstream.tcp_keepalive import DEAD_S
 from proxy.routing.catalog import Catalog
 from proxy.server.data_plane import DataPlane
 from proxy.server.listeners import listen_on
+from proxy.server.machine import usable_memory_bytes
 from proxy.storage.ledger_files import Ledger
 from tests.support.fakes import RawClient, until
 
@@ -93,6 +94,19 @@ async def test_connections_are_limited_together(two):
         client.close()
     await until(lambda: not one.gateway.connections_elsewhere and not other.gateway.connections_elsewhere)
     assert (await ask(other))[1] == 200
+
+
+async def test_what_may_be_held_is_limited_together(two):
+    one, other = (plane.gateway for plane in two)
+    assert one.max_buffered_bytes == min(usable_memory_bytes() // 4, 1 << 30)
+    one.buffered_bytes = one.max_buffered_bytes
+    await until(lambda: other.buffered_elsewhere)
+    assert not other.is_full()
+    other.buffered_bytes = 1
+    await until(lambda: one.buffered_elsewhere)
+    assert one.is_full() and other.is_full()
+    one.buffered_bytes = other.buffered_bytes = 0
+    await until(lambda: not (one.buffered_elsewhere or other.buffered_elsewhere))
 
 
 @pytest.mark.interpreted

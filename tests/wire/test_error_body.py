@@ -68,7 +68,7 @@ def test_the_window_that_it_names(message, window):
     ("body", "window"),
     [
         ({"error": {"message": "the request exceeds the available context size", "n_ctx": 4096}}, 4096),
-        ({"error": {"n_ctx": "4096"}}, 0), ({"error": {"n_ctx": -1}}, 0), 
+        ({"error": {"n_ctx": "4096"}}, 0), ({"error": {"n_ctx": -1}}, 0),
         ({"error": "x"}, 0), ([], 0), (7, 0),
         ({"error": {"message": "maximum context length is 123456789 tokens"}}, 0),
     ],

@@ -53,8 +53,9 @@ class Gateway(Context):
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
         soon: Soon | None = None,
+        usual_buffered_bytes: int = 1 << 30,
     ) -> None:
-        super().__init__(config, catalog, providers, rng, knowledge, keys, ledger, soon)
+        super().__init__(config, catalog, providers, rng, knowledge, keys, ledger, soon, usual_buffered_bytes)
         self.overload = Overload(config.server.shed_after_s or float("inf"))
         self._shed_before = 0  # requests that were turned away before this overload
         self.longest_turn_s = 0.0  # of the event loop, between the last two ticks

@@ -354,7 +354,7 @@ class Attempt(Receiver):
         context, size = self.request.context, len(self.pending)
         context.buffered_bytes += size - self.held_bytes
         self.held_bytes = size
-        if context.buffered_bytes <= context.max_buffered_bytes and size <= most_held(self.waits_for):
+        if not context.is_full() and size <= most_held(self.waits_for):
             return False
         self.owner.commit(self, now)
         return True

@@ -79,6 +79,7 @@ class Context:
     :param keys: the keys it serves for; None: it serves without any.
     :param ledger: where finished requests are written; None: nowhere.
     :param soon: as in :class:`proxy.relay.exchange.batching.LoopTurn`.
+    :param usual_buffered_bytes: the limit of what is held, of all workers, where the configuration has none.
     """
 
     def __init__(
@@ -91,8 +92,11 @@ class Context:
         keys: KeyTable | None = None,
         ledger: Ledger | None = None,
         soon: Soon | None = None,
+        usual_buffered_bytes: int = 1 << 30,
     ) -> None:
-        self.buffered_bytes = 0  # of large request bodies
+        self.usual_buffered_bytes = usual_buffered_bytes
+        self.buffered_bytes = 0  # of bodies and responses that are held, here
+        self.buffered_elsewhere = 0  # and at the other workers
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.heads = HeadCache()
@@ -123,7 +127,7 @@ class Context:
         self.config = config
         self.timeouts = config.timeouts
         self.max_body_bytes = config.server.max_body_bytes
-        self.max_buffered_bytes = config.server.max_buffered_bytes
+        self.max_buffered_bytes = config.server.max_buffered_bytes or self.usual_buffered_bytes
         self.replay_limit_bytes = config.routing.replay_limit_bytes
         self.max_attempts = config.routing.max_attempts
         self.retry_same = config.routing.retry_same if config.routing.failover else 0
@@ -142,6 +146,10 @@ class Context:
         if head.dropped is not None:
             count_dropped(head, provider, self.counters)
         return prepared
+
+    def is_full(self) -> bool:
+        """Return whether more is held, at all workers, than may be."""
+        return self.buffered_bytes + self.buffered_elsewhere > self.max_buffered_bytes
 
     def lets_pages_call(self, origin: bytes) -> bool:
         """Return whether pages of an origin, as browsers write it, may send requests."""

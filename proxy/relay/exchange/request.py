@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # The body of a request that is shorter comes with its head: there is nothing to be gained by refusing early.
 _LOOK_BYTES: Final = 16 << 10
-# A body that is smaller is not counted for what is buffered: max_connections bounds how many there can be.
-_COUNT_BYTES: Final = 1 << 20
+# A body that is smaller is not counted for what is held: max_connections bounds how many there can be.
+_COUNT_BYTES: Final = 16 << 10
 _NO_LIMIT: Final = float("inf")
 
 
@@ -160,7 +160,7 @@ class Request:
         if body.size > _COUNT_BYTES:
             context.buffered_bytes += body.size - self.buffered_bytes
             self.buffered_bytes = body.size
-            if context.buffered_bytes > context.max_buffered_bytes:
+            if context.is_full():
                 text = "Too many large request bodies at once; try again in a moment."
                 raise Unavailable(text, code="overloaded", retry_after_s=1)
 
@@ -173,7 +173,7 @@ class Request:
         elif body.size > _COUNT_BYTES:
             context.buffered_bytes += body.size - self.buffered_bytes
             self.buffered_bytes = body.size
-            if context.buffered_bytes > context.max_buffered_bytes:
+            if context.is_full():
                 body.held = None
                 self.unhold()
 
@@ -183,7 +183,8 @@ class Request:
         context = self.context
         if self.body.size <= context.replay_limit_bytes:
             return True
-        return self.is_whole() and 2 * context.buffered_bytes <= context.max_buffered_bytes
+        held = context.buffered_bytes + context.buffered_elsewhere
+        return self.is_whole() and 2 * held <= context.max_buffered_bytes
 
     def is_whole(self) -> bool:
         """Return whether all of the body had to come before the choice, so that it is there."""

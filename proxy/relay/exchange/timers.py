@@ -92,11 +92,17 @@ def _answering(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
         exchange.on_client_gone()
         client.cut(False)
         return NEVER
-    idle_s = attempt.limits.idle_s
-    due = attempt.progress_at + idle_s
+    limits, record = attempt.limits, attempt.record
+    due = attempt.progress_at + limits.idle_s
     if now >= due:
-        exchange.break_off(attempt, f"sent nothing for {idle_s:g} s")
+        exchange.break_off(attempt, f"sent nothing for {limits.idle_s:g} s")
         return NEVER
+    if limits.is_total:  # white space that a provider sends meanwhile is no progress
+        limit_s = min(limits.answer_s, exchange.request.client_limit_s)
+        due = min(due, record.asked_at + limit_s + record.held_s)
+        if now >= due:
+            exchange.break_off(attempt, f"was not done within {limit_s:g} s (limit: {limits.answer_name})")
+            return NEVER
     keepalive_s = attempt.pool.keepalive_s
     return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
 

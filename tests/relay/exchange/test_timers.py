@@ -54,6 +54,7 @@ class Attempt:
         self.upstream_full_at = self.progress_at = 0.0
         self.response = None
         self.waits_for = 0
+        self.record = SimpleNamespace(asked_at=0.0, held_s=0.0)
         self.pool = SimpleNamespace(keepalive_s=0.0)
         self.then = {"state": DONE}
         self.__dict__.update(facts)
@@ -133,6 +134,20 @@ def test_a_silent_answer():
     assert look_at(exchange, 129.0) == 130.0
     assert look_at(exchange, 130.0) == NEVER
     assert exchange.did == ["sent nothing for 120 s"]
+
+
+@pytest.mark.parametrize(
+    ("client_limit_s", "held_s", "due"), [(NEVER, 0.0, 600.0), (NEVER, 5.0, 605.0), (60.0, 0.0, 60.0)]
+)
+def test_white_space_is_no_progress_of_a_plain_answer(client_limit_s, held_s, due):
+    """Its time is that to its end, without what its client made it wait."""
+    exchange = answering()
+    exchange.request.client_limit_s = client_limit_s
+    exchange.attempt.progress_at, exchange.attempt.record.held_s = due - 1.0, held_s
+    assert look_at(exchange, due - 0.5) == due
+    assert exchange.did == []
+    assert look_at(exchange, due) == NEVER
+    assert exchange.did == [f"was not done within {due - held_s:g} s (limit: [timeouts] total)"]
 
 
 def test_the_providers_limit_rests_while_the_client_is_full():

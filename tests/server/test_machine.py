@@ -1,4 +1,4 @@
-"""The cores a process may use, by the files that the kernel shows."""
+"""The cores and the memory a process may use, by the files that the kernel shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.server.cores import usable_cores
+from proxy.server.machine import usable_cores, usable_memory_bytes
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -21,7 +21,9 @@ def kernel(tmp_path, monkeypatch):
         root.mkdir()
         membership.write_text(f"12:cpu,cpuacct:/old\n{group}\n" if group else "")
         for name, content in files.items():
-            file = root / name.replace("__", "/").replace("_max", ".max").replace("_cfs", ".cfs")
+            file = root / name.replace("__", "/").replace("_max", ".max").replace("_limit", ".limit").replace(
+                "_cfs", ".cfs"
+            )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
         return root, membership
@@ -45,10 +47,25 @@ def kernel(tmp_path, monkeypatch):
     ("", {"cpu__cpu_cfs_quota_us": "-1\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
     ("", {"cpu__cpu_cfs_quota_us": "x\n", "cpu__cpu_cfs_period_us": "100000\n"}, 8),
 ])  # fmt: skip
-def test_by_quota(kernel, group, files, cores):
+def test_cores_by_quota(kernel, group, files, cores):
     assert usable_cores(*kernel(group, **files)) == cores
 
 
-def test_by_affinity_without_any_control_group_and_here(tmp_path):
+def test_cores_by_affinity_without_any_control_group_and_here(tmp_path):
     assert usable_cores(tmp_path / "none", tmp_path / "none") == MINE
     assert 1 <= usable_cores() <= MINE
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "limit"),
+    [
+        ("", {}, None), ("0::/", {"memory_max": "max\n"}, None), ("0::/", {"memory_max": "nonsense\n"}, None),
+        ("0::/", {"memory_max": "536870912\n"}, 536_870_912), ("0::/", {"memory_max": "0\n"}, None),
+        ("0::/a/b", {"a__b__memory_max": "max\n", "a__memory_max": "1048576\n"}, 1_048_576),
+        ("", {"memory__memory_limit_in_bytes": "2097152\n"}, 2_097_152),
+        ("", {"memory__memory_limit_in_bytes": "9223372036854771712\n"}, None),  # version 1's "no limit"
+    ],
+)  # fmt: skip
+def test_memory(kernel, group, files, limit):
+    machines = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory_bytes(*kernel(group, **files)) == (limit or machines)
