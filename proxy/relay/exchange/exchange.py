@@ -264,7 +264,8 @@ class Exchange(ExchangeState):
         if self.chain is not None and self.chain.doubts and response.head.status < 400:
             failures.settle_doubts(self.request.context, self.chain.doubts, now)
         attempt.pending = response.head_bytes(ours, keep_alive, self.request.head.minor) + attempt.pending
-        self.client.wake_by(now + (attempt.pool.keepalive_s or attempt.limits.idle_s))
+        idle_s = attempt.limits.idle_s
+        self.client.wake_by(now + min(attempt.pool.keepalive_s or idle_s, idle_s))
 
     def on_last(self, attempt: Attempt) -> None:
         self.state = step(self.state, states.END)

@@ -26,6 +26,8 @@ from proxy.routing.cost import too_dear_beside
 log = logging.getLogger("tokenhub.routing")
 
 AUTO: Final = "auto"
+# Seconds until the retry budget is asked again, where it was used up: it comes back with time and requests.
+_AGAIN_S: Final = 0.5
 # In bodies of Responses and Messages: what goes on by itself, or acts on something, at the provider.
 _ACTS: Final = (
     b'"background"', b'"conversation"', b'"web_search', b'"web_fetch', b'"file_search', b'"code_',
@@ -75,6 +77,10 @@ def hedge(exchange: ExchangeState) -> None:
         return
     pool = attempt.pool
     now = monotonic()
+    if not context.budget.is_left(now, request.share):
+        exchange.hedge_at = now + _AGAIN_S
+        exchange.client.wake_by(exchange.hedge_at)
+        return
     barred: Sequence[Deployment] = ()
     if pool.hedge == AUTO:
         if request.endpoint in _ACTING and (request.body.size > _MOST_LOOKED_BYTES or _acts(held)):

@@ -161,6 +161,15 @@ async def test_keepalive_comments_go_between_events_only(provider, start):
     assert (await client.reader.readuntil(b"\r\n0\r\n\r\n")).replace(comment, b"") == end
 
 
+async def test_a_keepalive_above_idle_delays_no_idle_limit(provider, start):
+    provider.script = Plays(begun(b"data: a\n\n"))
+    tables = '[routing]\nkeepalive = "1h"\n[timeouts]\nidle = "50ms"'
+    client = await RawClient.connect(await start(config(provider, more=tables), MOCK_KEY="k"))
+    await client.post(BODY)
+    answer = await asyncio.wait_for(client.reader.readuntil(b"\r\n0\r\n\r\n"), 20)
+    assert b"provider_broke_off" in answer
+
+
 async def test_backpressure_holds_the_provider_back(provider, server, client):
     sent, piece = 0, chunk(b"x" * 65536)
 

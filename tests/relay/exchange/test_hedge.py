@@ -10,6 +10,8 @@ from time import monotonic
 
 import pytest
 
+from proxy.relay.exchange.timers import look_at
+from proxy.routing.retry_budget import RetryBudget
 from tests.support.fakes import (
     DONE,
     HELLO,
@@ -243,9 +245,15 @@ async def test_the_retry_budget_is_for_hedges_too(provider, other, start, two):
     while server.gateway.budget.take(monotonic()):
         pass
     asking = await not_hedged(server)
-    two[0].go.set()
-    assert (await asking).story == "a:200"
     assert other.connections == 0
+    running = exchange(server)
+    again_at = running.hedge_at
+    assert look_at(running, again_at) > again_at  # it is asked for anew, as long as nothing is left
+    assert other.connections == 0
+    server.gateway.budget = RetryBudget(0.2)
+    two[1].go.set()
+    look_at(running, running.hedge_at)
+    assert (await asking).story == "a:hedged, b:200"
 
 
 @pytest.mark.parametrize("tables", ["failover = false", "max_attempts = 1"])
