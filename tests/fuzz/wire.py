@@ -29,6 +29,7 @@ required = false
 path = ":memory:"
 [routing]
 retry_budget = 1.0
+retry_same = 0
 [providers.a]
 base_url = "http://127.0.0.1:9/v1"
 auth = "none"

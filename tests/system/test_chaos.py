@@ -14,8 +14,8 @@ from random import Random
 import pytest
 import trustme
 
-from tests.support.fakes import EVENT_STREAM, Call, RawClient, ScriptedProvider, chunk, until
-from tests.support.two_providers import are_open, config, rows
+from tests.support.fakes import EVENT_STREAM, Call, RawClient, ScriptedProvider, answers, chunk, until
+from tests.support.two_providers import are_open, ask, config, rows
 
 REQUESTS = 400
 AT_ONCE = 20
@@ -211,15 +211,19 @@ async def test_whatever_happens(start, caplog, tmp_path, seed, secured):
 
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
         await until(lambda: not server.gateway.connections)
+        # What becomes of each is a matter of how busy the machine is: neither clients nor their limits wait.
         assert len(became) == REQUESTS
-        # How many is a matter of how busy the machine is: clients and their time limits don't wait.
-        assert "whole" in became
         # One row for each whose body came far enough to be a request, and nothing left running.
         assert REQUESTS - became.count("left") <= len(rows(server)) <= REQUESTS
         for deployment in server.gateway.catalog.deployments.values():
             assert not deployment.breaker.on_trial
             for row in deployment.rows().values():
                 assert (row.in_flight, row.awaiting) == (0, 0), deployment
+        a.script = b.script = answers(b'{"all":"well"}')
+        for _ in range(REQUESTS):  # a provider that is asked at once may be out of time on a busy machine
+            if (reply := await ask(server, "a/m")).status == 200:
+                break
+        assert reply.body == b'{"all":"well"}'
         idle = [provider.pool.snapshot() for provider in server.gateway.providers.values()]
         assert all(pool["open"] == pool["idle"] and not pool["dialling"] for pool in idle), idle
         for provider in server.gateway.providers.values():
