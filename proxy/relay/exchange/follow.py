@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from proxy.deployments.deployment import Deployment
 from proxy.errors import AttemptFailed
 from proxy.relay.exchange import failures
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.exchange_state import ExchangeState
 from proxy.routing.failover import Failover, pause_s
+
+log = logging.getLogger("tokenhub.provider")
 
 
 def what_follows(
@@ -45,5 +49,10 @@ def _plan_repeat(
     with less time, can't wait for it."""
     request, context = exchange.request, exchange.request.context
     after_s = pause_s(failure, now - attempt.record.begun_at, context.rng)
-    if request.body.done and after_s < request.client_limit_s:
-        chain.repeat(attempt.deployment, attempt.pool, context.budget, now, after_s, request.repeats)
+    if (
+        request.body.done
+        and after_s < request.client_limit_s
+        and chain.repeat(attempt.deployment, attempt.pool, context.budget, now, after_s, request.repeats)
+    ):
+        name = attempt.deployment.provider.name
+        log.info("%s: provider %s is asked once more in %.2f s", request.request_id.decode(), name, after_s)
