@@ -113,13 +113,14 @@ def of_object(found: Any, endpoint: str) -> Usage | None:
     """Read a usage object of any of the known shapes; None if nothing in it is a count."""
     if type(found) is not dict:
         return None
-    get = found.get
-    given, output, total = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
+    given, output = found.get("prompt_tokens"), found.get("completion_tokens")
+    total = found.get("total_tokens")
     if (
         type(given) is int and type(output) is int and type(total) is int
         and 0 <= given <= _MAX_COUNT and output >= 0 and given + output == total <= _MAX_COUNT
     ):  # fmt: skip
-        in_details, out_details = get("prompt_tokens_details"), get("completion_tokens_details")
+        in_details = found.get("prompt_tokens_details")
+        out_details = found.get("completion_tokens_details")
         if len(found) == 3 + (in_details is not None) + (out_details is not None):
             return _usual(given, output, in_details, out_details)
     return _unusual(found, endpoint)

@@ -168,8 +168,7 @@ class Response:
             connection = b"\r\n"
         else:
             connection = b"Connection: keep-alive\r\n\r\n"
-        status = b"HTTP/1.1 %d %b" % (head.status, head.reason)
-        return b"\r\n".join((status, *lines, ours, connection))
+        return b"\r\n".join((head.status_line, *lines, ours, connection))
 
     def is_self_delimiting(self) -> bool:
         """The client can tell the end of the response without the connection being closed."""
@@ -316,7 +315,10 @@ class Response:
     @property
     def passed_bytes(self) -> int:
         """Number of payload bytes passed on, without framing; decoded as far as possible."""
-        return self._dropped + sum(map(len, self.payload[: self._seen]))
+        size = self._dropped
+        for piece in self.payload[: self._seen]:
+            size += len(piece)
+        return size
 
     def is_said_to_end(self) -> bool:
         """The last event of a stream has passed, if not yet the end of the message."""

@@ -10,7 +10,6 @@ from proxy.wire.header_lines import (
     PASS,
     USE,
     USE_AND_PASS,
-    Field,
     HeadError,
     connection_options,
     is_length,
@@ -22,7 +21,7 @@ from proxy.wire.header_lines import (
 # Of a response, for people.
 HEAD_TOO_LONG: Final = "the answer's head is too long"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+_status_lines: Final[dict[bytes, tuple[int, bytes, int]]] = {}
 
 
 class ResponseHead:
@@ -31,6 +30,7 @@ class ResponseHead:
     ``lines`` are the raw header lines that may reach the client, framing included (``Content-Length`` or
     ``Transfer-Encoding``), in their order. ``encoding`` is what Content-Encoding says, in lower case; of
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
+    ``status_line`` is the one for the client, without its CRLF.
     ``tells_limits``, ``leads_on``, ``has_request_id``: there are ``X-RateLimit-*`` lines, there is a
     ``Location``, a ``request-id``. ``is_json``, ``is_page``: the type says JSON, or a web page."""
 
@@ -47,14 +47,14 @@ class ResponseHead:
         "length",
         "lines",
         "minor",
-        "reason",
         "status",
+        "status_line",
         "tells_limits",
     )  # fmt: skip
 
-    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+    def __init__(self, status: int, status_line: bytes, minor: int) -> None:
         self.status = status
-        self.reason = reason
+        self.status_line = status_line
         self.minor = minor
         self.keep_alive = minor == 1
         self.lines: list[bytes] = []
@@ -72,27 +72,24 @@ def read_response_head(head: bytes) -> ResponseHead:
     :raises HeadError: it is not HTTP/1.x, or its framing is ambiguous.
     """
     lines = head.split(b"\r\n")
-    status, reason, minor = _status_lines.get(lines[0]) or _read_status_line(lines[0])
-    response = ResponseHead(status, reason, minor)
-    passing, special = response_lines.passing, response_lines.special
-    keep = response.lines
-    del lines[0]
-    seen: list[Field] = []
+    first = lines.pop(0)
+    status, status_line, minor = _status_lines.get(first) or _read_status_line(first)
+    response = ResponseHead(status, status_line, minor)
+    table = response_lines
+    passing, special = table.passing, table.special
+    keep, options = response.lines, b""
     for line in lines:
         if line in passing:
             keep.append(line)
             continue
-        field = special.get(line) or response_lines.take_apart(line)
-        if field[0] == PASS or field[0] == USE_AND_PASS:
+        rule, name, value = special.get(line) or table.take_apart(line)
+        if rule in (PASS, USE_AND_PASS):
             keep.append(line)
-        if field[0] >= USE:
-            seen.append(field)
-    options = b""
-    for _, name, value in seen:
+        if rule < USE:
+            continue
         if name == b"content-type" and value == b"application/json":  # the usual, without its parts
             response.is_json = True
-            continue
-        if name == b"connection":
+        elif name == b"connection":
             options = options + b"," + value if options else value
         else:
             _use_response_field(response, name, value)
@@ -104,12 +101,12 @@ def read_response_head(head: bytes) -> ResponseHead:
 
 
 def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
-    """Status, reason and minor version."""
+    """The status, the line for the client, and the minor version."""
     match = _STATUS_LINE.fullmatch(line)
     if not match:
         raise HeadError("the answer is not HTTP/1.1")
     minor, status, reason = match.groups()
-    parts = (int(status), reason or b"", 1 if minor == b"1" else 0)
+    parts = (int(status), b"HTTP/1.1 %b %b" % (status, reason or b""), 1 if minor == b"1" else 0)
     if len(line) <= MAX_CACHED_LINE:
         remember(_status_lines, line, parts)
     return parts

@@ -28,7 +28,7 @@ REQUEST_FACTS = (
     "accept_encoding", "credentials", "inferoute", "lines", "aside", "is_json", "origin",
 )  # fmt: skip
 RESPONSE_FACTS = (
-    "status", "reason", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded",
+    "status", "status_line", "minor", "keep_alive", "chunked", "length", "event_stream", "encoded",
     "lines",
 )  # fmt: skip
 

@@ -120,7 +120,7 @@ def test_long_names_and_first_lines_are_not_remembered():
     long = b"a" * (lines_module.MAX_CACHED_LINE + 1)
     for _ in range(2):
         assert request(long + b": 1", line=b"POST /" + long + b" HTTP/1.0", host=False).path == b"/" + long
-        assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).reason == long
+        assert response(long + b": 1", line=b"HTTP/1.1 200 " + long).status_line.endswith(long)
         assert not any(heads.line_tables())
         assert not any(heads.other_tables())
 

