@@ -123,7 +123,8 @@ _RESPONSE_RULES: Final = {
     **dict.fromkeys(b"refresh alt-svc strict-transport-security clear-site-data".split(), DROP),
     b"connection": USE,
     **dict.fromkeys(
-        b"content-length transfer-encoding content-type content-encoding location request-id".split(),
+        b"content-length transfer-encoding content-type content-encoding location request-id "
+        b"cache-control x-accel-buffering".split(),
         USE_AND_PASS,
     ),
     **dict.fromkeys(

@@ -32,7 +32,8 @@ class ResponseHead:
     several headers all that say something; b"" for none and for identity, and then ``encoded`` is false.
     ``status_line`` is the one for the client, without its CRLF.
     ``tells_limits``, ``leads_on``, ``has_request_id``: there are ``X-RateLimit-*`` lines, there is a
-    ``Location``, a ``request-id``. ``is_json``, ``is_page``: the type says JSON, or a web page."""
+    ``Location``, a ``request-id``. ``tells_caching``, ``tells_buffering``: there are ``Cache-Control``,
+    ``X-Accel-Buffering``. ``is_json``, ``is_page``: the type says JSON, or a web page."""
 
     __slots__ = (
         "chunked",
@@ -49,6 +50,8 @@ class ResponseHead:
         "minor",
         "status",
         "status_line",
+        "tells_buffering",
+        "tells_caching",
         "tells_limits",
     )  # fmt: skip
 
@@ -63,6 +66,7 @@ class ResponseHead:
         self.event_stream = False
         self.encoded = False
         self.encoding = b""
+        self.tells_buffering = self.tells_caching = False
         self.tells_limits = self.leads_on = self.has_request_id = self.is_json = self.is_page = False
 
 
@@ -97,6 +101,8 @@ def read_response_head(head: bytes) -> ResponseHead:
         response.keep_alive, named = connection_options(options, response.keep_alive)
         if named:
             response.lines[:] = without(response.lines, named)
+            response.tells_caching = response.tells_caching and b"cache-control" not in named
+            response.tells_buffering = response.tells_buffering and b"x-accel-buffering" not in named
     return response
 
 
@@ -134,9 +140,19 @@ def _use_response_field(response: ResponseHead, name: bytes, value: bytes) -> No
             if len(response.encoding) < MAX_CACHED_LINE:  # of more, nothing can be decoded anyway
                 response.encoding = response.encoding + b", " + value if response.encoded else value
             response.encoded = True
-    elif name == b"location":
+    else:
+        _note(response, name)
+
+
+def _note(response: ResponseHead, name: bytes) -> None:
+    """Of some fields it counts only that they are there."""
+    if name == b"location":
         response.leads_on = True
     elif name.startswith(b"x-ratelimit-"):
         response.tells_limits = True
+    elif name == b"cache-control":
+        response.tells_caching = True
+    elif name == b"x-accel-buffering":
+        response.tells_buffering = True
     elif name == b"request-id":
         response.has_request_id = True

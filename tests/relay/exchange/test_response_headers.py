@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 
+import pytest
+
 from proxy.relay.exchange.response_headers import limits_left, stream_lines
+from proxy.wire.response_head import read_response_head
 from tests.support.fakes import DONE, HELLO, Call, answers
 from tests.support.keys import SECRET, bearer, key_of, table_of
 from tests.support.scripts import LAST, begun, says
@@ -13,6 +16,7 @@ from tests.support.two_providers import ask, close_idle, config
 
 OK = answers()
 FAILS = answers(b"{}", b"500 Oops")
+BUFFERING, STORING = b"\r\nX-Accel-Buffering: no", b"\r\nCache-Control: no-cache"
 KEY = bearer(SECRET).decode().strip()
 
 
@@ -90,9 +94,13 @@ async def test_event_streams_are_not_to_be_held_by_proxies(provider, server):
     assert not {b"x-accel-buffering", b"cache-control"} & (await ask(server)).fields.keys()
 
 
-def test_what_the_provider_says_of_its_stream_goes_before_ours():
-    buffering, storing = b"\r\nX-Accel-Buffering: no", b"\r\nCache-Control: no-cache"
-    assert stream_lines([b"Date: x"]) == buffering + storing
-    assert stream_lines([b"CACHE-control: private"]) == buffering
-    assert stream_lines([b"x-accel-buffering: yes"]) == storing
-    assert stream_lines([b"X-Accel-Buffering: yes", b"Cache-Control: no-store"]) == b""
+@pytest.mark.parametrize(("given", "added"), [
+    ((b"Date: x",), BUFFERING + STORING),
+    ((b"CACHE-control: private",), BUFFERING),
+    ((b"x-accel-buffering: yes",), STORING),
+    ((b"X-Accel-Buffering: yes", b"Cache-Control: no-store"), b""),
+    ((b"X-Accel-Buffering: yes", b"Cache-Control: no-store", b"Connection: cache-control"), STORING),
+    ((b"Connection: x-accel-buffering", b"X-Accel-Buffering: yes"), BUFFERING + STORING),
+])  # fmt: skip
+def test_what_the_provider_says_of_its_stream_goes_before_ours(given, added):
+    assert stream_lines(read_response_head(b"\r\n".join((b"HTTP/1.1 200 OK", *given)))) == added
