@@ -166,9 +166,12 @@ class Record:
 
     def _is_silent(self, now: float) -> bool:
         """The member answered nothing that was asked since, for longer than chance explains."""
-        row = self.row
-        waited_s = (now - self.asked_at) / row.size_factor(self.prompt_bytes)
-        return not self.first_byte_at and row.heard_s < self.asked_at and row.speed.is_overdue(waited_s, 1)
+        waited_s = (now - self.asked_at) / self.row.size_factor(self.prompt_bytes)
+        return self._is_unheard() and self.row.speed.is_overdue(waited_s, 1)
+
+    def _is_unheard(self) -> bool:
+        """The member answered nothing that was asked since."""
+        return not self.first_byte_at and self.row.heard_s < self.asked_at
 
     def _blame(self, now: float, failure: Failed) -> str | None:
         row, wait_s = self.row, failure.retry_after_s
@@ -183,18 +186,27 @@ class Record:
             row.out.publish(FAILED, row.key, now, *numbers, text=f"{failure.outcome}\0{failure.what}")
         return self.deployment.failed(row, now, failure)
 
-    def left(self, now: float) -> None:
+    def left(self, now: float, *, is_late: bool = False) -> str | None:
         """The client left, its own time limit ran out, or another attempt was faster: nothing is blamed on
-        the member. That somebody waited longer than usual in vain is learned: it took at least that. Only a
-        trial has failed if it was silent: else each next request would be a trial, and wait as long."""
+        the member. That somebody waited longer than usual in vain is learned: it took at least that. But a
+        trial has failed if it was silent: else each next request would be a trial, and wait as long. And one
+        that was beaten in silence makes a strike: where requests are hedged, none at a member that hangs
+        comes to its time limit, and it would be asked for as long as it hangs.
+
+        :param is_late: another was faster, and this one took longer than the member's answers explain.
+        :returns: as :meth:`failed`.
+        """
         if self.is_over:
-            return
-        is_silent = bool(self.trials) and self._is_silent(now)
+            return None
+        is_trial = bool(self.trials)
+        is_silent = (is_late and self._is_unheard()) or (is_trial and self._is_silent(now))
         self._end(now, patient=True)
-        if is_silent:  # any digits of the time will do for dice
-            self._blame(now, Failed(TIMEOUT, "silent on trial", self.begun_at, True, None, now * 1e4 % 1.0))
-        else:
+        if not is_silent:
             self.row.finished(now, None)
+            return None
+        what = "silent on trial" if is_trial else "silent until another answered"
+        # Any digits of the time will do for dice.
+        return self._blame(now, Failed(TIMEOUT, what, self.begun_at, is_trial, None, now * 1e4 % 1.0))
 
     def _end(self, now: float, *, patient: bool) -> None:
         self.is_over = True

@@ -357,3 +357,20 @@ def test_a_trial_that_is_left_in_silence_has_failed(waited_s: float, state: int)
     assert member.state(later) == TRIAL
     trial.left(later + waited_s)
     assert member.state(later + waited_s) == state
+
+
+@pytest.mark.parametrize(
+    ("is_late", "answers_after", "state"), [(True, -1, OUT), (True, 3, CLOSED), (False, -1, CLOSED)]
+)
+def test_five_that_were_beaten_in_silence_eject(is_late, answers_after, state) -> None:
+    member = deployment("a")
+    succeed(member)
+    now = NOW + 1.0
+    for number in range(5):
+        record = Record(member, "chat", True, now)
+        if number == answers_after:
+            succeed(member, now=now + 3.0)
+        ejected = record.left(now + 3.0, is_late=is_late)
+        assert ejected == ("deployment" if number == 4 and state == OUT else None)
+        now += 3.1
+    assert member.state(now) == state

@@ -23,7 +23,7 @@ from proxy.relay.exchange.provider_request import encode
 from proxy.relay.exchange.request import Request
 from proxy.relay.exchange.request_body import JOIN_BYTES
 from proxy.relay.exchange.time_is_up import time_is_up, timed_out
-from proxy.relay.exchange.tracing import Trace
+from proxy.relay.exchange.tracing import HEDGED, Trace
 from proxy.relay.upstream.connection import LOST, TAKEN_IN_BYTES, ProviderConnection, Receiver
 from proxy.routing.failover import Doubt
 from proxy.routing.pool import Pool
@@ -272,7 +272,7 @@ class Attempt(Receiver):
             tracing.left(self.owner, self, outcome, now)
         if self.is_at_work():
             self.charge_so_far(now)
-        self.record.left(now)
+        failures.left(self.request, self.record, self.pool, now, is_beaten=outcome == HEDGED)
 
     def is_at_work(self) -> bool:
         """The provider has the whole request, or answers it already, and not yet to the end."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.config.settings import ProviderConfig
 from proxy.deployments.deployment import Deployment
+from proxy.deployments.escape import escape_s
 from proxy.deployments.record import CONNECT, RESET, TIMEOUT, Record, confirm
 from proxy.deployments.strikes import GONE, mark_of, names_account, says_gone
 from proxy.endpoints import CLASSES, MAKING
@@ -21,6 +22,7 @@ from proxy.relay.upstream.connection import ProviderConnection
 from proxy.routing.candidates import are_cooling, cooling_left_s
 from proxy.routing.fail_on import CONTEXT_LENGTH, FailOn
 from proxy.routing.failover import Doubt, Failover
+from proxy.routing.pool import Pool
 from proxy.routing.verdict import common_status, is_transient
 from proxy.wire.error_body import MOST_BYTES as ERROR_BYTES
 from proxy.wire.error_body import error_words, named_window
@@ -184,6 +186,14 @@ def run_out(request: Request, record: Record, what: str, now: float) -> None:
     name = record.deployment.provider.name
     log.info("%s: provider %s %s; no strike", request.request_id.decode(), name, what)
     record.left(now)
+
+
+def left(request: Request, record: Record, pool: Pool, now: float, *, is_beaten: bool) -> None:
+    """End a record whose attempt is left: for a quicker one (``is_beaten``), or since its client left."""
+    rows = pool.streamed_rows if request.streamed else pool.plain_rows
+    is_late = is_beaten and now - record.asked_at > escape_s(record.row, record.prompt_bytes, rows)
+    ejected = record.left(now, is_late=is_late)
+    _log_ejection(request.context, ejected, record.deployment, "was silent while others answered", now)
 
 
 def none_can_be_opened(record: Record, why: str, now: float) -> AttemptFailed:

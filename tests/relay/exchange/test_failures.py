@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from proxy.control.steps import done
 from proxy.deployments.breaker import CLOSED, OUT
+from proxy.deployments.record import Record
+from proxy.relay.exchange.failures import left
 from proxy.relay.exchange.hold import REASON
 from proxy.routing.retry_budget import FLOOR
+from tests.support.deployments import NOW, succeed
+from tests.support.deployments import deployment as member_of
 from tests.support.fakes import DONE, HELLO, Call, RawClient, Script, answers, chunk, hangs, streams, until
 from tests.support.keys import bearer, key_of, table_of
 from tests.support.scripts import LAST, Plays, answer, begun, head
@@ -497,3 +503,25 @@ async def test_a_head_that_is_too_long_is_held_against_nobody_for_one_key_alone(
     for number in range(TIMES):
         await ask(server, "a/m", header(SECRETS[number % 2]), more=b',"user":"long%d"' % number)
     assert deployment(server, "a/m").state(monotonic()) != CLOSED
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "is_beaten", "known", "struck"),
+    [
+        (3.0, True, "own", 1),
+        (3.0, True, "pool", 1),  # as hedges do, where its own answers are too few
+        (3.0, True, "", 0),
+        (0.2, True, "own", 0),  # an operator's hedge came early
+        (3.0, False, "own", 0),  # its client left
+    ],
+)
+def test_who_is_beaten_in_silence_is_struck(waited_s, is_beaten, known, struck):
+    member, other = member_of("a"), member_of("b")
+    for _ in range(12):
+        succeed(member if known == "own" else other)
+    rows = [member.row("chat", True), *([other.row("chat", True)] if known == "pool" else [])]
+    pool: Any = SimpleNamespace(streamed_rows=rows)
+    record = Record(member, "chat", True, NOW + 1.0)
+    request: Any = SimpleNamespace(streamed=True, context=None)
+    left(request, record, pool, NOW + 1.0 + waited_s, is_beaten=is_beaten)
+    assert member.breaker.failures == struck
