@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from routing.measures import GRACE_S, ORACLE, CellResult, Figures
+from routing.measures import GRACE_S, ORACLE, CellResult, Figures, over_set
 
 OURS = "tokenhub"
 STEADY = ("steady", "alike", "tails")
@@ -15,6 +15,24 @@ MAX_FAULTY_SHARE = 0.02
 MAX_RETURN_S = 60.0
 # Percentage points above the oracle's own swing that no eye would call an oscillation.
 MAX_SWING = 5.0
+
+# Of the further kinds (``families``). Faults: half of the best baseline's regret, or so little that half of
+# it would mean nothing.
+FAULTS = (
+    "hang-3", "hang-low", "gray-hang", "empty-200", "brownout-3", "bursts", "three-nines", "cheap-hangs",
+    "slope-brownout", "stall", "pace-drops", "hang-short", "hang-cold", "head-then-hang", "flap-hang",
+    "gray-hang-2", "empty-some", "outage-slow", "bursts-hang", "nines-turn", "cheap-slow", "cheap-turns-slow",
+)  # fmt: skip
+SMALL_REGRET = 0.03
+# What a policy can do little about: no worse than the best baseline. So are limits, or as little as where
+# nothing changes.
+HARD = ("brownout-long", "errors-long", "sidecar", "sidecar-swap")
+LIMITED = ("tpm", "tpm-tight", "all-limited", "all-limited-told", "limit")
+SLOPES, MAX_SLOPE_REGRET = ("slope", "slope-same", "slope-brownout", "cached"), 0.08
+BAD_200, MAX_BAD_200 = ("empty-200", "empty-some"), 0.01
+CALM, MAX_FURTHER = ("steady", "alike", "drift", "slope", "slope-same", "cached", "pace"), 0.03
+MAX_HUNG_S = 5.0
+MAX_SET_REGRET = 0.12
 
 
 class Verdict(NamedTuple):
@@ -33,7 +51,8 @@ def verdicts(results: list[CellResult]) -> list[Verdict]:
         ours = result.figures.get(OURS)
         if ours is not None:
             where = f"{result.scenario} {result.cell.label}"
-            found.extend(Verdict(bar, where, met, value) for bar, met, value in _of_cell(result, ours))
+            of_cell = [*_of_cell(result, ours), *_of_kind(result, ours)]
+            found.extend(Verdict(bar, where, met, value) for bar, met, value in of_cell)
     for name in STEADY:
         regrets = [r.figures[OURS].regret for r in results if r.scenario == name and OURS in r.figures]
         if regrets:
@@ -42,7 +61,41 @@ def verdicts(results: list[CellResult]) -> list[Verdict]:
             found.append(
                 Verdict(bar, name, mean <= MAX_STEADY_REGRET, f"{mean:.1%}, worst {max(regrets):.1%}")
             )
+    for half in ("tuned", "held-out"):
+        regrets = [r.figures[OURS].regret for r in results if r.half == half and OURS in r.figures]
+        if regrets:
+            bar, regret = f"regret of a set at most {MAX_SET_REGRET:.0%}", over_set(regrets)
+            found.append(Verdict(bar, half, regret <= MAX_SET_REGRET, f"{regret:.1%}"))
     return sorted(found, key=lambda verdict: verdict.bar)
+
+
+def _of_kind(result: CellResult, ours: Figures) -> list[tuple[str, bool, str]]:
+    """The bars that go by what kind of scenario it is."""
+    found, name, regret = [], result.scenario, ours.regret
+    best = result.best_baseline()
+    if best is not None:
+        other, beside = best[1].regret, f"{regret:.1%} against {best[1].regret:.1%} of {best[0]}"
+        if name in FAULTS:
+            met = regret <= max(MAX_OF_BEST_REGRET * other, SMALL_REGRET)
+            found.append(("faults: half the best baseline's regret, or 3 %", met, beside))
+        if name in HARD:
+            found.append(("long prompts' faults and sidecars: the best baseline's", regret <= other, beside))
+        if name in LIMITED:
+            met = regret <= max(other, MAX_STEADY_REGRET)
+            found.append(("limits: the best baseline's regret, or 10 %", met, beside))
+    if name in SLOPES:
+        found.append(("sizes of prompts: regret under 8 %", regret < MAX_SLOPE_REGRET, f"{regret:.1%}"))
+    if name in BAD_200:
+        share = ours.failed / ours.requests
+        found.append(("bad 200s: failures of clients under 1 %", share < MAX_BAD_200, f"{share:.2%}"))
+    if name in CALM:
+        further = ours.attempts - 1.0
+        bar = "calm: at most 3 % further attempts"
+        found.append((bar, further <= MAX_FURTHER, f"{further:.2%}"))
+    if ours.hung_s:
+        bar = f"left with a member that hangs for at most {MAX_HUNG_S:g} s"
+        found.append((bar, ours.hung_s <= MAX_HUNG_S, f"{ours.hung_s:.1f} s"))
+    return found
 
 
 def _of_cell(result: CellResult, ours: Figures) -> list[tuple[str, bool, str]]:

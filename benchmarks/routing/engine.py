@@ -23,13 +23,17 @@ _FIRST_BYTE, _END, _FAIL, _HEDGE, _PROGRESS = range(5)
 _BUDGET = 0.2
 # A running stream is looked at so often, where its pace counts.
 _PROGRESS_S = 1.0
+# Until so many answers have come nobody can know how long one takes: waits at hung members are no measure.
+_KNOWN_AFTER = 10
 
 
 class Request:
     """One client's request. ``tried``: the members that have it or had it; ``running``: those that may
     still answer."""
 
-    __slots__ = ("arrived_s", "body_bytes", "is_hedged", "number", "replica", "running", "tried")
+    __slots__ = (
+        "arrived_s", "body_bytes", "hung_since_s", "is_hedged", "number", "replica", "running", "tried"
+    )  # fmt: skip
 
     def __init__(self, number: int, replica: int, arrived_s: float, body_bytes: int) -> None:
         self.number = number
@@ -39,6 +43,7 @@ class Request:
         self.tried: tuple[int, ...] = ()
         self.running: list[Attempt] = []
         self.is_hedged = False
+        self.hung_since_s = -1.0  # it has asked a member that hangs, and nobody since; below 0: no
 
 
 class Attempt:
@@ -110,6 +115,7 @@ class Run:
         self.attempts = array("b", bytes(count))
         self.is_failed = bytearray(count)
         self.asked_watched = bytearray(count)  # any attempt at the watched member
+        self.hung_s = 0.0  # the longest that a request was left with a member that hangs
 
 
 class Engine:
@@ -121,6 +127,7 @@ class Engine:
         self._policies = [factory(trace, self._world, replica) for replica in range(trace.cell.replicas)]
         self._budgets = [RetryBudget(_BUDGET) for _ in self._policies]
         self._is_whole = trace.strategy == "throughput"
+        self._answers = [0 for _ in self._policies]
         self._heap: list[tuple[float, int, int, Attempt, Any]] = []
         self._order = 0
         self._watched = trace.watched
@@ -186,6 +193,7 @@ class Engine:
             self._result.asked_watched[request.number] = 1
         attempt = Attempt(request, member, now)
         request.running.append(attempt)
+        self._end_hang(request, now)
         policy = self._policies[request.replica]
         policy.begun(attempt, now)
         if not request.is_hedged:
@@ -194,6 +202,8 @@ class Engine:
                 self._push(now + after_s, _HEDGE, attempt)
         world = self._world
         fault = attempt.fault = world.fault(member, request.number)
+        if fault in ("hang", "mute") and self._answers[request.replica] >= _KNOWN_AFTER:
+            request.hung_since_s = now
         limit = world.members[member].limit
         if fault == "hang":
             self._push(now + TIMEOUT_S, _FAIL, attempt, ("timeout", None))
@@ -207,6 +217,12 @@ class Engine:
             self._push(now + limit.error_s, _FAIL, attempt, ("429", limit.retry_after_s))
         else:
             self._enter(attempt, now)
+
+    def _end_hang(self, request: Request, now: float) -> None:
+        """Another member is asked, or nobody any more."""
+        if request.hung_since_s >= 0.0:
+            self._result.hung_s = max(self._result.hung_s, now - request.hung_since_s)
+            request.hung_since_s = -1.0
 
     def _enter(self, attempt: Attempt, now: float) -> None:
         """The member takes it: at once, or into its queue."""
@@ -239,6 +255,7 @@ class Engine:
         spent = self._world.spent(attempt.member, request.number)
         self._result.usd[request.number] = spent.usd
         policy.first_byte(attempt, now)
+        self._answers[request.replica] += 1
         for other in request.running:
             if other is not attempt:
                 self._stop(other, now)
@@ -313,5 +330,6 @@ class Engine:
                 return
 
     def _give_up(self, request: Request, now: float) -> None:
+        self._end_hang(request, now)
         self._result.is_failed[request.number] = 1
         self._result.time_s[request.number] = max(now - request.arrived_s, TIMEOUT_S)

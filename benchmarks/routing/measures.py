@@ -55,6 +55,7 @@ class Figures:
         None  # of requests that asked the watched member later than GRACE_S in a fault
     )
     swing: float | None = None
+    hung_s: float = 0.0  # the longest that a request was left with a member that hangs
     shares: list[float | None] = field(default_factory=list)  # of first picks, the watched member's, by bin
     values: list[float | None] = field(default_factory=list)  # mean by bin
 
@@ -126,6 +127,7 @@ def _figures(runs: list[Run], strategy: str) -> Figures:
     result.failed = sum(sum(run.is_failed) for run in runs)
     result.attempts = sum(sum(run.attempts) for run in runs) / requests
     times = sorted(seconds for run in runs for seconds in run.time_s)
+    result.hung_s = max(run.hung_s for run in runs)
     result.p99_s = times[int(0.99 * len(times))]
     hits = sum(a == b for run in runs for a, b in zip(run.first, run.best, strict=True))
     result.best_share = hits / requests

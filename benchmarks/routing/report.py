@@ -7,8 +7,8 @@ from routing.measures import ORACLE, CellResult, Figures, over_set
 
 _HEAD = (
     "| policy | mean | regret | p99 | failed | attempts | at best | asked in fault "
-    "| leaves | returns | swing |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| leaves | returns | hung | swing |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -39,6 +39,7 @@ def _row(name: str, f: Figures, strategy: str) -> str:
         "" if f.faulty_share is None else f"{100 * f.faulty_share:.2f} %",
         "never" if f.never_left else _seconds(f.leave_s),
         "never" if f.never_returned else _seconds(f.return_s),
+        f"{f.hung_s:.1f} s" if f.hung_s else "",
         "" if f.swing is None else f"{f.swing:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
