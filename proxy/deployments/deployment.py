@@ -253,7 +253,7 @@ class Deployment:
             reason = "the provider sent Retry-After"
         elif state == EASING:
             reason = "Retry-After has just passed: others go first"
-            if now < self.breaker.eased_at_s + self.breaker.eases_s:
+            if now < self.breaker.limited_at_s + self.breaker.eases_s:
                 reason = "the provider sent 429 without Retry-After: others go first"
         elif state != CLOSED:
             reason = self.key.reason if self.key.state(now) == state else self.breaker.reason

@@ -7,15 +7,15 @@ fails for certain, one at a member that is ejected may well succeed.
 2. It takes images and tools, where the request has them and the members differ in it.
 3. Its context window holds the prompt; where none does, the largest is left.
 4. Its breaker is closed. A member whose ejection is over gets the next request as its trial. Where no member
-   is closed, the one due back first is tried (fail open), unless all of them are cooling down: then one
-   request in a minute tries.
+   is closed, one of those that let others go first is picked; else the one due back first is tried (fail
+   open), unless all of them are cooling down: then now and then one request tries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.deployments.breaker import CLOSED, COOLING, DUE, OUT, TRIAL
+from proxy.deployments.breaker import CLOSED, COOLING, DUE, EASING, OUT, TRIAL
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.row import Row
 from proxy.endpoints import ONE_PROMPT
@@ -61,22 +61,25 @@ def candidates(pool: Pool, facts: Facts, tried: Sequence[Deployment] = ()) -> Se
 
 def _healthy(pool: Pool, fitting: list[int], now: float, *, is_first: bool) -> Sequence[int]:
     members = pool.members
-    closed, due, rest, probes = [], [], [], []
+    closed, easing, due, rest, probes = [], [], [], [], []
     for index in fitting:
         state = members[index].state(now)
         if state == CLOSED:
             closed.append(index)
         elif state == DUE:
             due.append(index)
+        elif state == EASING:
+            easing.append(index)
         elif state != COOLING:
             rest.append(index)
         elif members[index].breaker.may_probe(now):
             probes.append(index)
+    free = closed or easing
     # A request that has failed once already is not the one to try a member with, unless nothing else is left.
-    if due and (is_first or not closed):
+    if due and (is_first or not free):
         return (min(due, key=lambda index: members[index].free_at(now)),)
-    if closed or not (rest or probes):
-        return closed
+    if free or not (rest or probes):
+        return free
     return (min(rest or probes, key=lambda index: members[index].free_at(now)),)
 
 

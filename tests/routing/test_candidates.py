@@ -169,12 +169,19 @@ def test_others_go_first_after_a_cool_down():
     fail(pool.members[0], "429", retry_after_s=10.0)
     later = facts(now=NOW + 10.0)
     assert candidates(pool, later) == [1]
-    assert candidates(pool, later, [pool.members[1]]) == (0,)  # but it may be asked
+    assert candidates(pool, later, [pool.members[1]]) == [0]  # but it may be asked
     assert "others go first" in why(pool, 0, later)
     assert not are_cooling(pool, NOW + 10.0)
     assert candidates(pool, facts(now=NOW + 20.0)) == [0, 1]
     eject(pool.members[1], NOW + 10.0)
-    assert candidates(pool, later) == (0,)
+    assert candidates(pool, later) == [0]
+
+
+def test_among_members_that_let_others_go_first_the_strategy_picks():
+    pool = trio()
+    cool(pool, 10.0, 0.0, 10.0)
+    eject(pool.members[1], NOW + 10.0)
+    assert candidates(pool, facts(now=NOW + 10.0)) == [0, 2]
 
 
 def test_some_cooling_and_the_others_ejected_fails_open():
