@@ -141,6 +141,12 @@ class LatencyEstimate:
         self.noise = noise = max(_MIN_NOISE, noise + (square - var) / samples)
         self.mean_s = exp(self.level + 0.5 * noise)
 
+    def scale(self, factor: float) -> None:
+        """Expect ``factor`` times as much from now on: what is expected has been defined anew."""
+        if self.mean_s and factor > 0.0:
+            self.level += log(factor)
+            self.mean_s *= factor
+
     def typical_s(self) -> float | None:
         """For people: the median of the first-byte times, at the usual load; None before the first."""
         return exp(self.level) if self.mean_s else None

@@ -191,10 +191,10 @@ class Row:
             size, speed = self.size, self.speed
             usual_s = seconds / size.factor(prompt_bytes) if size.slope else seconds
             ratios = self.charges.ratios
-            if ratios is not None and ratios[1] > MOSTLY_CACHED:
-                size.slope = 0.0
-            elif speed.mean_s:
-                size.add(seconds / (speed.mean_s * speed.load_factor(level)), prompt_bytes)
+            if ratios is None or ratios[1] <= MOSTLY_CACHED:
+                speed.scale(size.add(seconds / speed.load_factor(level), speed.mean_s, prompt_bytes))
+            elif size.count:
+                self.size = SizeEffect()
         self.answered.add(usual_s)
         self.speed.add(usual_s, now, level)
 

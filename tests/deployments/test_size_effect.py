@@ -30,6 +30,35 @@ def test_a_line_is_found_at_every_size(base_s: float, s_per_kb: float, size: int
     assert row.speed.mean_s * row.size_factor(size) == pytest.approx(real_s, rel=0.35)
 
 
+@pytest.mark.parametrize("first_bytes", [60_000, 500])
+def test_whatever_prompts_come_first_the_level_is_found(first_bytes: int) -> None:
+    row, rng = Row(30.0), Random(1)
+    for number in range(90):
+        now, size = 10.0 * number, first_bytes if number < 5 else int(6000 * rng.lognormvariate(0.0, 1.5))
+        took_s = (0.25 + 0.045 * size / 1000) * rng.lognormvariate(0.0, 0.3)
+        row.first_byte(number, now + took_s, row.asked(number, now, size), size)
+    assert row.speed.mean_s * row.size_factor(2000) == pytest.approx(0.35, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    ("count", "slope", "size", "least"),
+    [
+        (1, 0.0, 10_000, 0.25),
+        (1, 0.0, 10, 0.1),
+        (1, 0.0, 50_000, 1.0),
+        (21, 0.0, 10, 1.0),
+        (1, 1e-4, 10, 1.0),
+        (0, 0.0, 10, 1.0),
+    ],
+)
+def test_until_a_line_could_show_a_short_prompt_may_take_its_share(
+    count: int, slope: float, size: int, least: float
+) -> None:
+    effect = SizeEffect()
+    effect.count, effect.slope, effect.usual_bytes = float(count), slope, 40_000.0 if count else 0.0
+    assert effect.least_factor(size) == least
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_without_an_effect_even_a_long_prompt_is_expected_nearly_as_usual(seed: int) -> None:
     assert 0.5 < taught(0.5, 0.0, seed=seed).size_factor(60_000) < 2.0

@@ -157,3 +157,16 @@ def test_a_pool_that_all_hangs_or_fails_still_answers() -> None:
     world.fails = lambda name, now: now > 50.0
     counts = world.run(120, 5.0)
     assert counts.total() > 500
+
+
+@pytest.mark.parametrize(("of_others", "probed"), [(1e-4, "b"), (0.0, "a")])
+def test_who_got_a_long_prompt_first_is_asked_again_with_a_short_one(of_others: float, probed: str) -> None:
+    a, b = deployment("a"), deployment("b")
+    used(a, 0.8)
+    a.row("chat", True).size.slope = of_others
+    record = attempt(b, NOW - 9.0)
+    record.row.waiting.pop(record)
+    record.row.asked(record, NOW - 9.0)
+    record.row.first_byte(record, NOW - 2.5, 0, 40_000)
+    record.finished(NOW - 2.0)
+    assert set(picks(pool_of("latency", a, b), facts(body_bytes=1000, now=NOW + 1.0))) == {probed}
