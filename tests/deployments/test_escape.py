@@ -56,6 +56,22 @@ def test_times_of_attempts_that_were_left_do_not_raise_it() -> None:
     assert row.speed.mean_s > 5.0  # though they count as slowness
 
 
+@pytest.mark.parametrize(
+    ("expected_s", "of_other_s", "deviations"),
+    [(30.0, 1.0, 1.0), (2.0, 1.0, 3.0), (30.0, 40.0, 3.0), (30.0, 0.0, 3.0)],
+)
+def test_one_that_is_believed_late_is_given_less_time_where_another_is_quicker(
+    expected_s: float, of_other_s: float, deviations: float
+) -> None:
+    times = [1.0, 4.0] * 10
+    row, other = row_of(*times), Row(30.0)
+    row.speed.mean_s, other.speed.mean_s = expected_s, of_other_s
+    after_s = 2.0 * exp(deviations * log(2.0))
+    assert escape_s(row, 0, [row, other]) == pytest.approx(after_s)
+    row.size.slope, row.size.usual_bytes = 1e-4, 5000.0
+    assert escape_s(row, 25_000, [row, other]) == pytest.approx(3.0 * after_s)
+
+
 def test_a_long_prompt_is_given_more_time() -> None:
     row = row_of(*[1.0] * 20)
     row.size.slope, row.size.usual_bytes = 1e-4, 5000.0
