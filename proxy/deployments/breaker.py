@@ -31,14 +31,14 @@ back together they empty the same bucket together, again and again. So each lets
 left, it is asked.
 
 **The end of a cool-down.** What a provider says is believed for up to half an hour, and no longer than until
-an answer proves it wrong. Where nobody else is left, one request tries each tenth of that time, at least
-once a minute: a limit of tokens lets a short prompt through long before. Tried once a minute, 46 of 27,391
-clients were refused where all members are limited, so 18.
+an answer proves it wrong. Where nobody else is left, one request tries after a tenth of that time, a second
+at the soonest and a minute at the latest: a limit of tokens lets a short prompt through long before. Tried
+once a minute, 46 of 27,391 clients were refused where all members are limited, so 25.
 
 **A 429 that names no time** is no failure: the member works, and refuses at once, so that asking it first
-costs next to nothing where it takes some. From the fifth in a row on others go first, for half a second, and
-for twice as long each time that it goes on, up to a minute. At once and for 5 s it cost 10, 25 and 35 %
-regret where one, all, or two of three members have limits; so 7, 9 and 12 %. As a hard cool-down it would
+costs next to nothing where it takes some. Others go first for 5 s, and for twice as long each time that it
+goes on, up to a minute; any success ends that. From the fifth in a row on and for half a second it would have
+less regret, at three times the attempts that are refused (docs/routing.md). As a hard cool-down it would
 refuse clients where all are limited (229 of 14,123 against 6, eight seeds).
 
 **Failures that a request may have provoked** eject only where different requests had them: what counts as a
@@ -65,12 +65,12 @@ STATES: Final = ("ok", "ejected", "ejected", "trial", "cooling down", "easing in
 _MAX_DOUBLINGS: Final = 30
 # A provider that names a day (or a wrong date) is asked again after that: limits get raised meanwhile.
 MAX_COOL_DOWN_S: Final = 1800.0
-# While nobody else is left, a member that cools down is tried each tenth of the time it named, or so often.
+# While nobody else is left, a member that cools down is tried each tenth of the time it named, within bounds.
 PROBE_S: Final = 60.0
 _PROBE_SHARE: Final = 0.1
-# From this many 429s in a row on that name no time others go first: for how long.
-_EASE_AFTER: Final = 5
-_LEAST_EASE_S: Final = 0.5
+_LEAST_PROBE_S: Final = 1.0
+# After a 429 that names no time others go first for this long, and longer while it goes on.
+_LEAST_EASE_S: Final = 5.0
 _MOST_EASE_S: Final = 60.0
 # In the rule of least cost above: its 2 over the gain per second of traffic.
 _TRIAL_WORTH: Final = 0.7
@@ -98,7 +98,7 @@ class Breaker:
 
     __slots__ = (
         "base_s", "cooled_at_s", "cooling_until_s", "eases_s", "easing_until_s", "ejected_at_s",
-        "ejected_count", "ejections", "failures", "is_open", "limit", "limited", "limited_at_s", "marks",
+        "ejected_count", "ejections", "failures", "is_open", "limit", "limited_at_s", "marks",
         "max_s", "on_trial", "out_since_s", "per_s", "probe_at_s", "reason", "refusals",
         "trial_elsewhere", "until_s",
     )  # fmt: skip
@@ -121,8 +121,7 @@ class Breaker:
         self.per_s = 1.0  # requests a second before the first of the ejections
         self.cooled_at_s = _NEVER  # when a cool-down was last asked for
         self.probe_at_s = _NEVER  # from then on one request may try before it is over
-        self.limited = 0  # 429s in a row that named no time
-        self.limited_at_s = _NEVER  # the latest of them
+        self.limited_at_s = _NEVER  # when the latest 429 came that named no time
         self.eases_s = 0.0  # for how long others go first after it
         self.on_trial = False
         self.trial_elsewhere = False  # another worker has the one request
@@ -157,7 +156,7 @@ class Breaker:
         if not self.is_open:
             return
         if begun_s >= self.limited_at_s:
-            self.limited, self.eases_s = 0, 0.0
+            self.eases_s = 0.0
         if now < self.cooling_until_s and begun_s >= self.cooled_at_s:
             self.cooling_until_s = self.easing_until_s = now
         if self.ejections and begun_s >= self.ejected_at_s:
@@ -239,7 +238,7 @@ class Breaker:
         """
         seconds = min(seconds, MAX_COOL_DOWN_S)
         self.cooled_at_s = now
-        self.probe_at_s = now + min(_PROBE_SHARE * seconds, PROBE_S)
+        self.probe_at_s = now + min(max(_PROBE_SHARE * seconds, _LEAST_PROBE_S), PROBE_S)
         if now + seconds > self.cooling_until_s:
             self.cooling_until_s = now + seconds
             eases_s = seconds * roll if seconds >= _EASE_FROM_S else 0.0
@@ -247,16 +246,13 @@ class Breaker:
             self.is_open = True
 
     def ease(self, begun_s: float, now: float) -> None:
-        """A 429 that names no time, to an attempt that began at ``begun_s``: where it is one in a row of
-        them, others go first for a while."""
+        """A 429 that names no time, to an attempt that began at ``begun_s``: others go first for a while."""
         if begun_s < self.limited_at_s:
             return  # it was on its way when the one before came, and says nothing new
         self.limited_at_s = now
-        self.limited += 1
         self.is_open = True
-        if self.limited >= _EASE_AFTER:
-            self.eases_s = min(max(2.0 * self.eases_s, _LEAST_EASE_S), _MOST_EASE_S)
-            self.easing_until_s = max(self.easing_until_s, now + self.eases_s)
+        self.eases_s = min(max(2.0 * self.eases_s, _LEAST_EASE_S), _MOST_EASE_S)
+        self.easing_until_s = max(self.easing_until_s, now + self.eases_s)
 
     def may_probe(self, now: float) -> bool:
         """Return whether a member that cools down may be tried, where nobody else is left."""

@@ -132,7 +132,9 @@ def test_a_cool_down_ends_with_proof_and_has_a_limit():
     for asked_s in (1e9, 1.0):  # it is capped, and never shortened
         made.cool_down(asked_s, 1.0, AT_ONCE)
         assert made.cooling_until_s == 1.0 + MAX_COOL_DOWN_S == 1801.0
-    assert (made.may_probe(1.09), made.may_probe(1.1)) == (False, True)  # a tenth of the second it asked last
+    assert (made.may_probe(1.9), made.may_probe(2.0)) == (False, True)  # after a second at the soonest
+    made.cool_down(50.0, 1.0, AT_ONCE)
+    assert (made.may_probe(5.9), made.may_probe(6.0)) == (False, True)  # a tenth of what it asked last
     made.cool_down(1e9, 1.0, AT_ONCE)
     assert (made.may_probe(60.9), made.may_probe(61.0)) == (False, True)
     made.probes(61.0)
@@ -141,25 +143,24 @@ def test_a_cool_down_ends_with_proof_and_has_a_limit():
     assert (made.state(62.0), made.is_open) == (CLOSED, False)
 
 
-def test_429s_in_a_row_that_name_no_time_let_others_go_first_for_longer_each_time():
+def test_429s_that_name_no_time_let_others_go_first_for_longer_each_time():
     made = breaker()
-    for now in (1.0, 1.1, 1.2, 1.3):
-        made.ease(now, now)
-    made.ease(0.5, 1.4)  # was on its way
-    assert (made.state(1.4), made.failures) == (CLOSED, 0)
-    spans, now = [], 2.0
-    for _ in range(9):
+    made.ease(1.0, 1.5)
+    made.ease(1.2, 1.6)  # was on its way
+    assert (made.state(6.49), made.state(6.5), made.failures) == (EASING, CLOSED, 0)
+    spans, now = [], 7.0
+    for _ in range(5):
         made.ease(now, now)
         spans.append(made.easing_until_s - now)
         assert made.state(now) == EASING
         now = made.easing_until_s + 100.0
-    assert spans == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert spans == [10.0, 20.0, 40.0, 60.0, 60.0]
     made.succeeded(1.0, now)  # begun before
     made.ease(now, now)
     assert made.state(now) == EASING
     made.succeeded(now, now + 61.0)
     made.ease(now + 62.0, now + 62.0)
-    assert made.state(now + 62.0) == CLOSED  # the first of a new run
+    assert made.easing_until_s == now + 67.0  # the first of a new run
 
 
 def test_after_a_cool_down_others_go_first_for_up_to_as_long_again():

@@ -18,7 +18,8 @@ def due_at(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
     """Return until when a response is held whose head has just come. Monotonic seconds.
 
     A stream is held for the operator's limit, where one is set; else for two seconds, or for as long behind
-    the moment at which another member is asked beside it. Nothing is held longer than the request has.
+    the moment at which another member is asked beside it, and while that one runs: a member that has sent a
+    head and falls silent must not win. Nothing is held longer than the request has.
     """
     limit_s = _limit_s(attempt) if attempt.waits_for == OUTPUT else 0.0
     if attempt.waits_for == REASON:
@@ -50,6 +51,11 @@ def _limit_s(attempt: Attempt) -> float:
     return usual_most_s(record.row, record.prompt_bytes, attempt.pool.streamed_rows)
 
 
+def _is_beside_another(exchange: ExchangeState, attempt: Attempt, now: float) -> bool:
+    """The other attempt of a hedge runs, and the time in which a response has to begin is not over."""
+    return exchange.hedged_attempt is not None and now < attempt.record.asked_at + attempt.limits.answer_s
+
+
 def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response, now: float) -> None:
     """Nothing more comes of a response that is held, or not what it is held for.
 
@@ -61,6 +67,10 @@ def held_too_long(exchange: ExchangeState, attempt: Attempt, response: Response,
             attempt.flush()
     elif attempt.waits_for == OUTPUT:
         limit_s = 0.0 if now >= _ends_at(attempt) else _limit_s(attempt)
+        if not limit_s and _is_beside_another(exchange, attempt, now):
+            # The first output wins, not the first head.
+            attempt.deadline_at = min(now + PEEK_S, _ends_at(attempt))
+            return
         what = f"showed no output within {limit_s:.3g} s (limit: first_token)"
         failure = AttemptFailed("first-token", what, 504, "provider_timeout")
         if not limit_s or not exchange.leave(attempt, failure, begun_at):

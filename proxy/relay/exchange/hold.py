@@ -144,6 +144,8 @@ def _wrong_body(request: Request, response: Response) -> AttemptFailed | None:
     text = response.tail()
     if len(text) < _LONGEST_OF_THEM and text.strip() in _NO_ANSWERS:
         return _failed("empty", "gave an empty answer")
+    if text.startswith(b"{") and not text.rstrip().endswith(b"}"):
+        return _failed("reset", "gave a JSON answer without its end")
     return _failed("error", "gave an error with the status 200") if holds_error(text) else None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 
 import pytest
 
 from proxy.relay.exchange.hold import OUTPUT, WHOLE
 from tests.support.fakes import DONE, EVENT_STREAM, HELLO, RawClient, answers, chunk, post, streams, until
-from tests.support.scripts import Plays, head
+from tests.support.scripts import LAST, Plays, head
 from tests.support.two_providers import body, config, exchange, strikes
 
 STREAM = b',"stream":true'
@@ -51,6 +52,33 @@ async def test_a_stream_is_held_until_behind_an_operators_hedge(provider, other,
     server.gateway.tick(monotonic() + 31)
     status, _, got = await client.response()
     assert (status, got) == (200, HELLO + DONE)
+    client.close()
+
+
+@pytest.mark.parametrize("then", ["output", "nothing"])
+async def test_a_head_and_silence_win_nothing_of_a_member_that_works(provider, other, start, then):
+    """The other of a hedge is waited for; but not for longer than a response may take to begin."""
+    go = asyncio.Event()
+    provider.script = SILENT
+    other.script = Plays(go, EVENT_STREAM + chunk(HELLO) + chunk(DONE) + LAST)
+    server = await start(config(provider, other, alias='hedge = "5ms"'))
+    client = await RawClient.connect(server)
+    begun_at = monotonic()
+    await client.post(body("two", STREAM))
+    await until(lambda: other.seen)
+    running = exchange(server)
+    await until(lambda: running.hedged_attempt.waits_for == OUTPUT)
+    for seconds in (9, 20, 40, 59):
+        server.gateway.tick(begun_at + seconds)
+        assert running.hedged_attempt is not None
+    if then == "output":
+        go.set()
+    else:
+        server.gateway.tick(monotonic() + 61)
+    told = (await client.head()).partition(b"X-Inferoute-Attempts: ")[2].partition(b"\r\n")[0]
+    assert [part.rpartition(":")[0] for part in told.decode().split(", ")] == (
+        ["a:hedged", "b:200"] if then == "output" else ["b:hedged", "a:200"]
+    )
     client.close()
 
 
