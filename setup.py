@@ -22,6 +22,7 @@ ALSO_COMPILED = (
     "storage/ledger_files.py",
 )
 INTERPRETED = {
+    "access/group.py": "a frozen dataclass with slots, which mypyc does not make",
     "access/key.py": "a frozen dataclass with slots, which mypyc does not make",
     "access/model_list.py": "asked once in a while, and waits for the event loop's other work between slices",
     "access/model_pages.py": "as the list",

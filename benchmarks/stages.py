@@ -31,14 +31,16 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import instructions
 from comparison.bodies import body as request_body
 
+from proxy.access.accounts import Accounts, memory_bytes
 from proxy.access.grants import KeyTable
+from proxy.access.group import Group
 from proxy.access.key import Key, digest_of
-from proxy.access.limits import Accounts, memory_bytes
 from proxy.access.permits import Month
 from proxy.config.parse import parse
 from proxy.relay.downstream.connection import ClientConnection
@@ -86,6 +88,7 @@ CROWD = 64
 TURN = 16  # answers that end in one turn of the event loop
 SECRET = b"th-" + b"x" * 43
 LIMITS = {"rpm": 10**9, "tpm": 10**12, "concurrency": 1000, "monthly_nusd": 10**18, "monthly_tokens": 10**12}
+DAILY = {"daily_nusd": 10**18, "daily_tokens": 10**12}
 PINNED, SHORT, ALIAS = "one/mock-model", "mock-model", "economy"
 
 PLAIN_HEAD = (
@@ -226,7 +229,7 @@ class FakeTransport:
 class Wire:
     """A gateway with one client and one idle connection to each of two providers."""
 
-    def __init__(self, key: Key | None = None, *, ledger: bool = False) -> None:
+    def __init__(self, key: Key | None = None, *, ledger: bool = False, group: Group | None = None) -> None:
         self.last: ClientConnection | ProviderConnection | None = None
         self.later: list[Callable[[], None]] = []  # what is to be called in the event loop's next turn
         config = parse(CONFIG)
@@ -238,8 +241,10 @@ class Wire:
         accounts = Accounts(memoryview(bytearray(memory_bytes(1))), 1, 0)
         keys = None
         if key is not None:
-            accounts.open(0, accounts.at(time.time()), Month(0, 0, 0.0))
-            keys = KeyTable([(key, 0)], accounts, is_open=False)
+            for slot in range(2):
+                accounts.open(slot, time.time(), Month(0, 0, 0.0))
+            groups = () if group is None else ((group, 1),)
+            keys = KeyTable([(key, 0)], accounts, is_open=False, groups=groups)
         directory = Path(tempfile.mkdtemp(prefix="stages-", dir=".")) if ledger else None
         if directory is not None:
             atexit.register(shutil.rmtree, directory)
@@ -319,14 +324,19 @@ def plain(
     sdk: bool = False,
     ledger: bool = False,
     limits: dict[str, int] | None = None,
+    grouped: bool = False,
 ) -> Callable[[], None]:
     """A request and its answer, not streamed.
 
     :param sdk: the SDK's headers, head and body a read each. :param ledger: a line on disk for each.
     :param limits: those of the key it brings; None: it brings none.
+    :param grouped: the key is in a group with the same limits.
     """
     key = None if limits is None else Key("key_1", "bench", digest_of(SECRET), 0, **limits)
-    wire = Wire(key, ledger=ledger)
+    group = None
+    if key is not None and grouped:
+        key, group = replace(key, group="g"), Group(name="g", created=0, **(limits or {}))
+    wire = Wire(key, ledger=ledger, group=group)
     data = body_of(model, size, first=first)
     head = SDK_HEAD if sdk else PLAIN_HEAD
     head = with_length(head.replace(b"sk-bench", SECRET) if key is not None else head, data)
@@ -505,6 +515,11 @@ CASES: dict[str, tuple[str, str, Callable[[], Callable[[], object]]]] = {
         "the same, with every limit that holds by the minute and month",
         "request",
         lambda: plain(PINNED, ledger=True, limits=LIMITS),
+    ),
+    "grouped": (
+        "the same, with those of a day too, of the key and of its group",
+        "request",
+        lambda: plain(PINNED, ledger=True, limits=LIMITS | DAILY, grouped=True),
     ),
     "pinned-crowd": (f"pinned model, {CROWD} under way", "request", lambda: crowd(PINNED)),
     "routed-crowd": (f"short name at 2 providers, {CROWD} under way", "request", lambda: crowd(SHORT)),

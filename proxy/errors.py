@@ -5,7 +5,7 @@
     ├── Unauthorized      401    no key, or one that is not valid
     ├── NotAllowed        403    the key may not use that model
     ├── ForeignOrigin     403    a web page that may not call the gateway
-    ├── LimitReached  402/429    of the key
+    ├── LimitReached  402/429    of the key or its group
     ├── TooManyRefused    429    refused requests from one address, without a key
     ├── NotFound          404    a path, alias or key that is not there
     ├── UnknownModel      404    a name that is no id, alias or short name
@@ -190,25 +190,28 @@ class ForeignOrigin(GatewayError):
 
 
 class LimitReached(GatewayError):
-    """A limit of the key is reached.
+    """A limit of the key or of its group is reached.
 
-    :param which: its name, as in the key's settings.
-    :param wait_s: until there is room again; None: not for this month.
-    :param headers: what is left, for the client.
+    :param which: its name, as in the key's settings; a group's begins with ``group_limits.``.
+    :param wait_s: until there is room again, or the window ends.
+    :param code: of one of a day or a month, which is used up.
+
+    ``is_spent``: it is such a one. ``headers`` say what is left, where there will be more soon.
     """
 
-    def __init__(self, message: str, which: str, wait_s: float | None, headers: bytes) -> None:
-        is_monthly = wait_s is None
+    def __init__(self, message: str, which: str, wait_s: float, code: str = "") -> None:
+        is_spent = code != ""
         super().__init__(
             message,
-            status=402 if is_monthly else 429,
-            type="usage_limit_exceeded" if is_monthly else "rate_limit_error",
-            code="monthly_limit_reached" if is_monthly else "rate_limit_exceeded",
+            status=402 if is_spent else 429,
+            type="usage_limit_exceeded" if is_spent else "rate_limit_error",
+            code=code or "rate_limit_exceeded",
             param=which,
             source=DOWNSTREAM,
-            retry_after_s=None if wait_s is None else max(1, ceil(wait_s)),
-            headers=headers,
+            retry_after_s=max(1, ceil(wait_s)),
         )
+        self.is_spent = is_spent
+        self.wait_s = wait_s
 
 
 class TooManyRefused(GatewayError):

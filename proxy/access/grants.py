@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import translate
 from typing import Final
 
+from proxy.access.accounts import Accounts
+from proxy.access.group import Group
 from proxy.access.key import FORM, PREFIX, Key, digest_of, is_glob
-from proxy.access.limits import Account, Accounts
+from proxy.access.limits import Account
 from proxy.errors import NotAllowed, Unauthorized
 from proxy.routing.catalog import Catalog, Members, Pools
 from proxy.routing.pool import Pool
@@ -28,7 +30,9 @@ _OURS: Final = re.compile(rb"(?<![A-Za-z0-9_-])" + re.escape(_PREFIX))
 
 
 class Grant:
-    """The permissions and limits of a key, ready for use by requests.
+    """The permissions and limits of a key and its group, ready for use by requests.
+
+    ``group``: the name of the key's group; empty: it is in none. ``limits_money``: a limit is in dollars.
 
     :param until: Unix seconds at which a former secret of the key ends; None: this is the present one.
     """
@@ -41,11 +45,13 @@ class Grant:
         "_pools",
         "_until",
         "account",
+        "group",
         "has_limits",
         "id",
         "id_json",
         "key",
         "limits_models",
+        "limits_money",
         "max_tokens",
         "may_end",
         "name",
@@ -58,11 +64,14 @@ class Grant:
         self.id = key.id
         self.id_json = b'"%b"' % key.id.encode()
         self.name = key.name
+        self.group = key.group or ""
         self.account = account
-        self.max_tokens = key.max_tokens
-        self.has_limits = account.is_limited or key.max_tokens is not None
+        holders = (key, key if account.group is None else account.group.holder)
+        self.max_tokens = min([each.max_tokens for each in holders if each.max_tokens], default=None)
+        self.limits_money = key.limits_money() or holders[-1].limits_money()
+        self.has_limits = account.is_limited or self.max_tokens is not None
         # Its limits go by what the body says.
-        self.reads_body = account.reserves or key.max_tokens is not None
+        self.reads_body = account.reserves or self.max_tokens is not None
         self.may_end = key.revoked is not None or key.expires is not None or until is not None
         self.limits_models = key.models is not None
         # What was worked out with the latest catalog: the models that the list names, whatever a request asks
@@ -160,6 +169,7 @@ class KeyTable:
     """All keys.
 
     :param keys: each with the number of its account.
+    :param groups: that keys are in, each with the number of its account.
     :param is_open: requests without a key are served too.
     :param before: what was in effect until now; what it has of keys that are the same is used again.
     """
@@ -170,24 +180,36 @@ class KeyTable:
         accounts: Accounts | None,
         *,
         is_open: bool,
+        groups: Iterable[tuple[Group, int]] = (),
         before: KeyTable | None = None,
     ) -> None:
         self.is_open = is_open
         self._keys = tuple(keys)
+        self._groups = tuple(groups)
         self._accounts = accounts
         self._names = {key.id: key.name for key, _ in self._keys}
         self._grants: dict[bytes, Grant] = {}
+        self._group_accounts: dict[str, Account] = {}
         if accounts is not None:
+            known = {} if before is None else before._group_accounts
+            for group, slot in self._groups:
+                shared = known.get(group.name)
+                if shared is None or shared.holder != group:
+                    shared = Account(accounts, slot, group)
+                self._group_accounts[group.name] = shared
             old = {} if before is None else before._grants
             for key, slot in self._keys:
+                its_group = self._group_accounts.get(key.group or "")
+                if its_group is None and key.group is not None and key.revoked is None:
+                    continue  # there was no room for the group, and its limits must hold
                 grant = old.get(key.digest)
-                if grant is None or grant.key != key:
-                    grant = Grant(key, Account(accounts, slot, key))
+                if grant is None or grant.key != key or grant.account.group is not its_group:
+                    grant = Grant(key, Account(accounts, slot, key, its_group))
                 self._grants[key.digest] = grant
                 former = key.old_digest
                 if former is not None:
                     passing = old.get(former)
-                    if passing is None or passing.key != key:
+                    if passing is None or passing.account is not grant.account:
                         passing = Grant(key, grant.account, key.old_until)
                     self._grants[former] = passing
 
@@ -200,7 +222,7 @@ class KeyTable:
 
     def again(self) -> KeyTable:
         """The same keys, with nothing worked out yet."""
-        return KeyTable(self._keys, self._accounts, is_open=self.is_open)
+        return KeyTable(self._keys, self._accounts, is_open=self.is_open, groups=self._groups)
 
     def grant_of(self, credentials: Credentials) -> Grant | None:
         """Return the grant of a request; None: it has no key of this gateway, and needs none.

@@ -16,6 +16,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
+from proxy.access.permits import Month
 from proxy.config.values import nearest
 
 PREFIX = "th-"
@@ -24,8 +25,10 @@ FORM = re.compile(r"th-[A-Za-z0-9_-]{43}")
 # What ids look like (proxy.storage.key_table.make_key). Names must not: commands and the API take ids as well
 # as names.
 ID_FORM = re.compile(r"key_[0-9A-Fa-f]{16}")
-LIMITS = ("rpm", "tpm", "concurrency", "monthly_usd", "monthly_tokens", "max_tokens")
-FIELDS = ("name", *LIMITS, "models", "expires", "on_disconnect")
+# Of a day and of a month, UTC: the limits that ``soft`` is about.
+WINDOWED = ("daily_usd", "daily_tokens", "monthly_usd", "monthly_tokens")
+LIMITS = ("rpm", "tpm", "concurrency", *WINDOWED, "max_tokens")
+FIELDS = ("name", *LIMITS, "soft", "group", "models", "expires", "on_disconnect")
 ON_DISCONNECT = ("cancel", "drain")
 NUSD = 1_000_000_000  # nano-USD in a USD
 
@@ -34,9 +37,12 @@ MAX_COUNT = 1_000_000_000_000
 MAX_USD = 1_000_000_000
 MAX_NAME_CHARS = 100
 MAX_MODELS = 200
+# Names of groups stand in paths, in the ledger and in commands as they are.
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL_NAME = re.compile(r"[!-~]{1,200}")
 # The last second that a date can name.
 MAX_UNIX_S = 253_402_300_799
+DAY_S = 86_400
 # How long a former secret works beside the new one: a day to give its user the new one. Two live secrets
 # are for changing over, so there is an end to it.
 OVERLAP = "24h"
@@ -47,13 +53,51 @@ class KeySettingsError(ValueError):
     """Settings that a key can't have; the text is one sentence for each mistake."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """The limits of a key or a group; None is no limit.
+
+    ``soft``: those of a day and of a month raise alerts, and refuse no request.
+    """
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    daily_nusd: int | None = None
+    daily_tokens: int | None = None
+    monthly_nusd: int | None = None
+    monthly_tokens: int | None = None
+    max_tokens: int | None = None
+    soft: bool = False
+
+    def limits(self) -> dict[str, int | float | None]:
+        """The limits by their names outside."""
+        found = {name: getattr(self, _field(name)) for name in LIMITS}
+        for name in ("daily_usd", "monthly_usd"):
+            found[name] = None if found[name] is None else found[name] / NUSD
+        return found
+
+    def has_windows(self) -> bool:
+        """It has a limit of a day or a month, of whatever kind."""
+        return any(getattr(self, _field(name)) is not None for name in WINDOWED)
+
+    def limits_money(self) -> bool:
+        """It has a limit in dollars."""
+        return self.daily_nusd is not None or self.monthly_nusd is not None
+
+
+def _field(name: str) -> str:
+    """The field behind a name outside: money is in nano-USD inside."""
+    return f"{name.removesuffix('usd')}nusd" if name.endswith("_usd") else name
+
+
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A key as it is kept. A limit of None is no limit; ``models`` None: all.
+class Key(KeyLimits):
+    """A key as it is kept. ``models`` None: all.
 
     ``digest``: SHA-256 of the secret, which is what clients send. ``created``, ``expires``, ``revoked``,
     ``rotated``: Unix seconds. ``old_digest``: of the secret before the last rotation, which is let in until
-    ``old_until``.
+    ``old_until``. ``group``: the name of the group whose limits hold for it too.
     """
 
     id: str
@@ -63,41 +107,20 @@ class Key:
     expires: int | None = None
     revoked: int | None = None
     models: tuple[str, ...] | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
-    monthly_nusd: int | None = None
-    monthly_tokens: int | None = None
-    max_tokens: int | None = None
     on_disconnect: str | None = None
     rotated: int | None = None
     old_digest: bytes | None = None
     old_until: int | None = None
+    group: str | None = None
 
     def is_in_use(self, unix_s: float) -> bool:
         """It is neither revoked nor past its end."""
         return self.revoked is None and (self.expires is None or unix_s < self.expires)
 
-    def limits(self) -> dict[str, int | float | None]:
-        """The limits by their names outside."""
-        return {
-            "rpm": self.rpm,
-            "tpm": self.tpm,
-            "concurrency": self.concurrency,
-            "monthly_usd": None if self.monthly_nusd is None else self.monthly_nusd / NUSD,
-            "monthly_tokens": self.monthly_tokens,
-            "max_tokens": self.max_tokens,
-        }
-
-    def is_limited_by_month(self) -> bool:
-        """It has a monthly limit, of whatever kind."""
-        return self.monthly_nusd is not None or self.monthly_tokens is not None
-
-    def row(self, tokens: int, nusd: int, last_used: float | None) -> dict[str, Any]:
+    def row(self, used: Month) -> dict[str, Any]:
         """The row of ``/admin/v1/keys``.
 
-        :param tokens: used in this month, UTC; ``nusd``: and what they cost.
-        :param last_used: Unix seconds.
+        :param used: what it has used in this month and on this day, UTC, and when.
         """
         return {
             "id": self.id,
@@ -105,14 +128,24 @@ class Key:
             "created": self.created,
             "expires": self.expires,
             "revoked": self.revoked,
-            "last_used": None if last_used is None else round(last_used, 3),
             "models": None if self.models is None else list(self.models),
+            "group": self.group,
             "limits": self.limits(),
+            "soft": self.soft,
             "on_disconnect": self.on_disconnect,
             "rotated": self.rotated,
             "old_secret_until": self.old_until,
-            "month": {"tokens": tokens, "usd": nusd / NUSD},
+            **used_members(used),
         }
+
+
+def used_members(used: Month) -> dict[str, Any]:
+    """The members of a row that say what was used, and when last."""
+    return {
+        "last_used": round(used.last_used, 3) if used.last_used else None,
+        "day": {"tokens": used.day_tokens, "usd": used.day_nusd / NUSD},
+        "month": {"tokens": used.tokens, "usd": used.nusd / NUSD},
+    }
 
 
 def digest_of(secret: bytes) -> bytes:
@@ -127,6 +160,12 @@ def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
     :param now: Unix seconds, for a span such as ``30d`` in ``expires``.
     :raises KeySettingsError: an unknown setting, or a value that is not allowed.
     """
+    return read_fields(given, now, _READERS)
+
+
+def read_fields(given: Mapping[str, Any], now: float, readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The same for settings that ``readers`` read, by their names outside."""
+    fields = tuple(readers)
     wrong: list[str] = []
     flat = dict(given)
     inner = flat.pop("limits", {})
@@ -134,16 +173,15 @@ def read_settings(given: Mapping[str, Any], now: float) -> dict[str, Any]:
         wrong.append("'limits' must be an object")
         inner = {}
     wrong += [_unknown("limit", name, LIMITS) for name in inner if name not in LIMITS]
-    wrong += [_unknown("setting", name, FIELDS) for name in flat if name not in FIELDS]
+    wrong += [_unknown("setting", name, fields) for name in flat if name not in fields]
     below = [(name, value) for name, value in inner.items() if name in LIMITS]
     found: dict[str, Any] = {}
     for name, value in (*below, *flat.items()):  # what is given twice has to be right twice
-        read = _READERS.get(name)
+        read = readers.get(name)
         if read is None:
             continue
-        field = "monthly_nusd" if name == "monthly_usd" else name
         try:
-            found[field] = None if value is None and name != "name" else read(value, now)
+            found[_field(name)] = None if value is None and name not in _NEVER_NULL else read(value, now)
         except ValueError as error:
             wrong.append(f"'{name}' {error}")
     if wrong:
@@ -189,6 +227,18 @@ def _usd(value: Any, _now: float) -> int:
     if nusd != nusd.to_integral_value():
         raise ValueError("can't have more than nine decimals")
     return int(nusd)
+
+
+def _soft(value: Any, _now: float) -> bool:
+    if value is not None and type(value) is not bool:
+        raise ValueError("must be true or false")
+    return bool(value)
+
+
+def _group(value: Any, _now: float) -> str:
+    if not isinstance(value, str) or not GROUP_NAME.fullmatch(value.strip()):
+        raise ValueError("must be the name of a group, or null for none")
+    return value.strip()
 
 
 def _models(value: Any, _now: float) -> tuple[str, ...]:
@@ -259,14 +309,18 @@ def _on_disconnect(value: Any, _now: float) -> str:
     return str(value)
 
 
-_READERS: dict[str, Callable[[Any, float], Any]] = {
+Reader = Callable[[Any, float], Any]
+LIMIT_READERS: dict[str, Reader] = {name: _usd if name.endswith("_usd") else _count for name in LIMITS}
+LIMIT_READERS["soft"] = _soft
+_READERS: dict[str, Reader] = {
     "name": _name,
-    **dict.fromkeys(("rpm", "tpm", "concurrency", "monthly_tokens", "max_tokens"), _count),
-    "monthly_usd": _usd,
+    **LIMIT_READERS,
+    "group": _group,
     "models": _models,
     "expires": _expires,
     "on_disconnect": _on_disconnect,
 }
+_NEVER_NULL = ("name", "soft")
 
 
 def is_glob(pattern: str) -> bool:
@@ -289,6 +343,11 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
             wrong.append(f"'models' has an unknown model '{name}'; {hint}")
     if wrong:
         raise KeySettingsError(_sentence("; ".join(wrong)))
+
+
+def day_of(unix_s: float) -> int:
+    """The number of the day that limits go by, in UTC: since 1970-01-01."""
+    return int(unix_s // DAY_S)
 
 
 def month_of(unix_s: float) -> tuple[int, float]:

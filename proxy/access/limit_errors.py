@@ -1,12 +1,14 @@
-"""The errors that tell a client which limit of its key is reached, and until when."""
+"""The errors that tell a client which limit of its key or its key's group is reached, and until when."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
 from typing import Final, NamedTuple
 
-from proxy.access.key import NUSD, Key, first_of
+from proxy.access.group import Group
+from proxy.access.key import DAY_S, NUSD, Key, day_of, month_of
 from proxy.errors import LimitReached
 
 # Requests in progress end at any moment.
@@ -14,62 +16,93 @@ _SOON_S: Final = 1.0
 
 
 class Reached(NamedTuple):
-    """The limits of a key that are reached.
+    """The limits of a key or a group that are reached.
 
-    ``reserved_tpm`` and ``reserved_tokens``: only with what requests in progress have reserved.
+    ``spent``: that of a day or a month which is used up, and lasts longest; empty: none is.
+    ``reserved``: one that is reached only with what requests in progress have reserved.
     ``tokens_over``: whole windows of tokens that were used above the limit, which the next ones have less.
     """
 
-    monthly_tokens: bool
-    monthly_nusd: bool
+    spent: str
     concurrency: bool
     rpm: bool
     tpm: bool
-    reserved_tpm: bool
-    reserved_tokens: bool
+    reserved: str
     tokens_over: int
 
 
 def limit_reached(
-    key: Key, reached: Reached, window_left_s: float, window_s: float, month: int, lines: bytes
+    holder: Key | Group, reached: Reached, window_left_s: float, window_s: float, unix_s: float
 ) -> LimitReached:
     """The error for the limit that lasts longest of those that are ``reached``.
 
+    :param holder: whose limits they are.
     :param window_left_s: until the end of the minute's window. :param window_s: a whole one.
-    :param month: as returned by :func:`proxy.access.key.month_of`.
-    :param lines: header lines that tell what is left.
+    :param unix_s: the moment, in Unix seconds.
     """
-    if reached.monthly_tokens:
-        return _spent("monthly_tokens", f"{key.monthly_tokens} tokens", month)
-    if reached.monthly_nusd:
-        assert key.monthly_nusd is not None
-        return _spent("monthly_usd", f"${Decimal(key.monthly_nusd) / NUSD:f}", month)
+    if reached.spent:
+        return _spent(holder, reached.spent, unix_s)
     if reached.concurrency:
-        return _again(
-            f"The key's limit of {key.concurrency} requests at a time", "concurrency", _SOON_S, lines
-        )
+        return _again(holder, "concurrency", f"limit of {holder.concurrency} requests at a time", _SOON_S)
     if reached.rpm:
-        return _again(f"The key's limit of {key.rpm} requests a minute", "rpm", window_left_s, lines)
+        return _again(holder, "rpm", f"limit of {holder.rpm} requests a minute", window_left_s)
     if reached.tpm:
         wait_s = window_left_s + window_s * reached.tokens_over
-        return _again(f"The key's limit of {key.tpm} tokens a minute", "tpm", wait_s, lines)
+        return _again(holder, "tpm", f"limit of {holder.tpm} tokens a minute", wait_s)
     # They may use less than that.
-    what, which = "monthly limit", "monthly_tokens" if reached.reserved_tokens else "monthly_usd"
-    if reached.reserved_tpm:
-        what, which = f"limit of {key.tpm} tokens a minute", "tpm"
+    which = reached.reserved
+    what = f"limit of {holder.tpm} tokens a minute" if which == "tpm" else f"{_period(which)} limit"
     text = (
-        f"What is left of the key's {what} is reserved by requests in progress. "
+        f"What is left of the {_of(holder, what)} is reserved by requests in progress. "
         "Retry when they finish, or set a smaller max_tokens."
     )
-    return LimitReached(text, which, _SOON_S, lines)
+    return LimitReached(text, _param(holder, which), _SOON_S)
 
 
-def _again(what: str, which: str, wait_s: float, lines: bytes) -> LimitReached:
-    text = f"{what} is reached. Retry in {max(1, ceil(wait_s))} s."
-    return LimitReached(text, which, wait_s, lines)
+def worse_of(one: LimitReached, other: LimitReached) -> LimitReached:
+    """Of two errors, the one whose limit lasts longer."""
+    is_worse = (other.is_spent, other.wait_s) > (one.is_spent, one.wait_s)
+    return other if is_worse else one
 
 
-def _spent(which: str, what: str, month: int) -> LimitReached:
-    anew = first_of(month + 1)
-    text = f"The key's monthly limit of {what} is reached. It resets on {anew:%Y-%m-%d}, 00:00 UTC."
-    return LimitReached(text, which, None, b"")
+def resets_at(which: str, unix_s: float) -> float:
+    """The end of a window of a day or a month, in Unix seconds.
+
+    :param which: such as ``daily_usd``. :param unix_s: a moment in the window.
+    """
+    return (day_of(unix_s) + 1) * DAY_S if which.startswith("daily") else month_of(unix_s)[1]
+
+
+def _of(holder: Key | Group, what: str) -> str:
+    return f"{what} for group '{holder.name}'" if isinstance(holder, Group) else f"key's {what}"
+
+
+def _param(holder: Key | Group, which: str) -> str:
+    """The name of a limit; those of groups stand below ``group_limits``, as ``GET /v1/key`` shows them."""
+    return f"group_limits.{which}" if isinstance(holder, Group) else which
+
+
+def _period(which: str) -> str:
+    return which.partition("_")[0]
+
+
+def _again(holder: Key | Group, which: str, what: str, wait_s: float) -> LimitReached:
+    text = f"The {_of(holder, what)} is reached. Retry in {max(1, ceil(wait_s))} s."
+    return LimitReached(text, _param(holder, which), wait_s)
+
+
+def _spent(holder: Key | Group, which: str, unix_s: float) -> LimitReached:
+    period, end = _period(which), resets_at(which, unix_s)
+    is_daily = period == "daily"
+    if which.endswith("_usd"):
+        nusd = holder.daily_nusd if is_daily else holder.monthly_nusd
+        assert nusd is not None
+        amount = f"${Decimal(nusd) / NUSD:f}"
+    else:
+        amount = f"{holder.daily_tokens if is_daily else holder.monthly_tokens} tokens"
+    anew = datetime.fromtimestamp(end, UTC)
+    text = f"The {_of(holder, f'{period} limit of {amount}')} is reached. "
+    text += f"It resets on {anew:%Y-%m-%d}, 00:00 UTC."
+    if is_daily:
+        return LimitReached(text, _param(holder, which), end - unix_s, code="daily_limit_reached")
+    return LimitReached(text, _param(holder, which), end - unix_s, code="monthly_limit_reached")

@@ -27,12 +27,12 @@ def is_counted(error: GatewayError) -> bool:
 
 
 def count_for_key(error: GatewayError, account: Account, now: float, unix_s: float) -> GatewayError:
-    """Count a refusal against the requests a minute of its key, if they are limited.
+    """Count a refusal against the requests a minute of its key and its group, if they are limited.
 
     :param now: monotonic seconds. :param unix_s: the same moment for calendars.
     :returns: what to answer: ``error``, with what is left of the limits; or that they are used up.
     """
-    if account.key.rpm is None:
+    if not account.counts_requests:
         return error
     try:
         permit = account.count(now, unix_s)

@@ -18,14 +18,27 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
+from proxy.access.accounts import MAX_KEYS
+from proxy.access.group import Group, read_changes, read_group
 from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
-from proxy.access.limits import MAX_KEYS
+from proxy.access.permits import Month
 from proxy.cli.admin_client import Admin, ConsoleError, NoGateway, connect
 from proxy.config.listen import is_open
 from proxy.config.settings import AdminConfig, Config
 from proxy.routing.catalog import AUTO
 from proxy.storage.database import IN_MEMORY, check_place, connect_to_read
 from proxy.storage.database import connect as open_database
+from proxy.storage.group_table import (
+    GroupInUse,
+    GroupTaken,
+    UnknownGroup,
+    change_group,
+    delete_group,
+    find_group,
+    load_groups,
+    members,
+    store_group,
+)
 from proxy.storage.key_table import (
     NameTaken,
     UnknownKey,
@@ -40,16 +53,19 @@ from proxy.storage.key_table import (
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.ledger_ingest import ingest
 from proxy.storage.schema_version import VERSION, OtherVersion, StateError
-from proxy.storage.usage_totals import last_used, month_sums, read_query, to_csv, usage_rows
+from proxy.storage.usage_totals import read_query, to_csv, usage_rows
+from proxy.storage.window_totals import used_by_groups, used_by_keys
 
 log = logging.getLogger("tokenhub.keys")
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
+_NOTHING = Month(0, 0, 0.0)
 
 
 class Source(Protocol):
-    """Keys and totals. Rows are those of the admin API; ``wanted`` is an id or a name."""
+    """Keys, their groups and totals. Rows are those of the admin API; ``wanted`` is an id or a name, of a
+    group its name."""
 
     def all(self) -> list[Row]: ...
     def show(self, wanted: str) -> Row: ...
@@ -57,6 +73,11 @@ class Source(Protocol):
     def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row: ...
     def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row: ...  # as create
     def revoke(self, wanted: str) -> Row: ...
+    def groups(self) -> list[Row]: ...
+    def show_group(self, wanted: str) -> Row: ...
+    def create_group(self, settings: Mapping[str, Any]) -> Row: ...
+    def edit_group(self, wanted: str, settings: Mapping[str, Any]) -> Row: ...
+    def delete_group(self, wanted: str) -> Row: ...  # as it was
     def usage(self, query: Mapping[str, str]) -> list[Row]: ...
     def usage_csv(self, query: Mapping[str, str]) -> str: ...
 
@@ -134,6 +155,21 @@ class _Asked:
     def revoke(self, wanted: str) -> Row:
         return self._admin.ask("DELETE", _path(wanted))
 
+    def groups(self) -> list[Row]:
+        return self._admin.rows("/groups")
+
+    def show_group(self, wanted: str) -> Row:
+        return self._admin.ask("GET", _path(wanted, "groups"))
+
+    def create_group(self, settings: Mapping[str, Any]) -> Row:
+        return self._admin.ask("POST", "/groups", dict(settings))
+
+    def edit_group(self, wanted: str, settings: Mapping[str, Any]) -> Row:
+        return self._admin.ask("PATCH", _path(wanted, "groups"), dict(settings))
+
+    def delete_group(self, wanted: str) -> Row:
+        return self._admin.ask("DELETE", _path(wanted, "groups"))
+
     def usage(self, query: Mapping[str, str]) -> list[Row]:
         return self._admin.rows(f"/usage?{urlencode(query)}")
 
@@ -141,8 +177,8 @@ class _Asked:
         return self._admin.read(f"/usage?{urlencode({**query, 'format': 'csv'})}")
 
 
-def _path(wanted: str) -> str:
-    return f"/keys/{quote(wanted, safe='')}"
+def _path(wanted: str, what: str = "keys") -> str:
+    return f"/{what}/{quote(wanted, safe='')}"
 
 
 @contextmanager
@@ -166,7 +202,7 @@ def _opened(
             database, version = connect_to_read(str(path))
         with closing(database):
             yield database, version
-    except (KeySettingsError, NameTaken, UnknownKey) as error:
+    except (KeySettingsError, NameTaken, UnknownKey, GroupInUse, GroupTaken, UnknownGroup) as error:
         raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
     except (StateError, sqlite3.Error, OSError, ValueError) as error:
         way_out = "run this as the user that the gateway runs as"
@@ -205,7 +241,7 @@ class _Stored:
         key, secret = make_key(read, now)
         store_key(self._database, key)
         closes = is_open(self._config, has_keys=count > 0) and not is_open(self._config, has_keys=True)
-        return {**key.row(0, 0, None), "key": secret, "closes_gateway": closes}
+        return {**key.row(_NOTHING), "key": secret, "closes_gateway": closes}
 
     def edit(self, wanted: str, settings: Mapping[str, Any]) -> Row:
         read = read_settings(settings, datetime.now(UTC).timestamp())
@@ -237,15 +273,41 @@ class _Stored:
         return self._rows([key])[0]
 
     def _rows(self, keys: list[Key]) -> list[Row]:
+        used = self._used(used_by_keys)
+        return [key.row(used.get(key.id, _NOTHING)) for key in keys]
+
+    def _used(self, by: Callable[[sqlite3.Connection, float], dict[str, Month]]) -> dict[str, Month]:
         try:
             self._ingest()
         except (sqlite3.Error, OSError) as error:  # keys are to be seen, and revoked, on a full disk too
             log.warning("the ledger can't be added up (%s): what keys used may be more than is shown", error)
-        date = datetime.now(UTC)
-        month = month_sums(self._database, date.year, date.month)
-        last = last_used(self._database)
-        nothing = (0, 0, 0.0)
-        return [key.row(*month.get(key.id, nothing)[:2], last.get(key.id)) for key in keys]
+        return by(self._database, datetime.now(UTC).timestamp())
+
+    def groups(self) -> list[Row]:
+        return self._group_rows(load_groups(self._database))
+
+    def show_group(self, wanted: str) -> Row:
+        return self._group_rows([find_group(load_groups(self._database), wanted)])[0]
+
+    def create_group(self, settings: Mapping[str, Any]) -> Row:
+        group = read_group(settings, datetime.now(UTC).timestamp())
+        return self._group_rows([store_group(self._database, group)])[0]
+
+    def edit_group(self, wanted: str, settings: Mapping[str, Any]) -> Row:
+        read = read_changes(settings, datetime.now(UTC).timestamp())
+        return self._group_rows([change_group(self._database, wanted, read)])[0]
+
+    def delete_group(self, wanted: str) -> Row:
+        row = self.show_group(wanted)
+        delete_group(self._database, wanted)
+        return row
+
+    def _group_rows(self, groups: list[Group]) -> list[Row]:
+        used = self._used(used_by_groups)
+        return [
+            group.row(len(members(self._database, group.name)), used.get(group.name, _NOTHING))
+            for group in groups
+        ]
 
     def _ingest(self) -> None:
         if self._version:

@@ -42,7 +42,7 @@ def add_key_commands(commands: Commands) -> None:
         "Make a key. It is printed alone, and can't be shown again: only its hash is kept.",
         "--name prod --rpm 600 --monthly-usd 50 --models 'premium,openai/*' --expires 90d",
     )
-    create.add_argument("--name", required=True, type=_reader("name"), help="whose key it is")
+    create.add_argument("--name", required=True, type=reader("name"), help="whose key it is")
     _add_settings(create)
     add_json(create)
     found = actions.add("list", "list them", "List the keys that are not revoked.", "--all")
@@ -55,7 +55,7 @@ def add_key_commands(commands: Commands) -> None:
         "Change what is given of a key; the rest stays. It holds for the next request.",
         "prod --rpm 1200 --monthly-usd none",
     )
-    edit.add_argument("--name", type=_reader("name"), default=argparse.SUPPRESS, help="another name")
+    edit.add_argument("--name", type=reader("name"), default=argparse.SUPPRESS, help="another name")
     _add_settings(edit)
     rotate = actions.add(
         "rotate",
@@ -83,28 +83,43 @@ def add_key_commands(commands: Commands) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    def add(field: str, metavar: str, help: str) -> None:
-        parser.add_argument(
-            f"--{field.replace('_', '-')}",
-            metavar=metavar,
-            type=_reader(field),
-            default=argparse.SUPPRESS,
-            help=help,
-        )
+    add_limits(parser)
+    _add(parser, "group", "NAME", "the group whose limits hold for it too ('tokenhub groups')")
+    parser.add_argument(
+        "--no-group", dest="group", action="store_const", const=None, default=argparse.SUPPRESS,
+        help="in no group; the same as --group none",
+    )  # fmt: skip
+    _add(parser, "models", "A,B", "ids, aliases and globs over ids, such as 'openai/*'; the rest is refused")
+    when = "2027-01-31 (that day begins in UTC), 2027-01-31T18:00:00Z, or a span: 90d, 12h"
+    _add(parser, "expires", "DATE", when)
+    _add(
+        parser, "on_disconnect", "HOW", "cancel or drain, where a client leaves before its answer is complete"
+    )
 
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the limits that keys and groups have."""
     parser.epilog = f'{parser.epilog}\n\nThe value "{NONE}" takes a limit away.'
-    add("rpm", "N", "requests a minute")
-    add("tpm", "N", "tokens a minute, of prompts and answers")
-    add("concurrency", "N", "requests at the same time")
-    add("monthly_usd", "X", "dollars a calendar month, UTC")
-    add("monthly_tokens", "N", "tokens a calendar month, UTC")
-    add("max_tokens", "N", "the most a request may ask for as its answer")
-    add("models", "A,B", "ids, aliases and globs over ids, such as 'openai/*'; the rest is refused")
-    add("expires", "DATE", "2027-01-31 (that day begins in UTC), 2027-01-31T18:00:00Z, or a span: 90d, 12h")
-    add("on_disconnect", "HOW", "cancel or drain, where a client leaves before its answer is complete")
+    _add(parser, "rpm", "N", "requests a minute")
+    _add(parser, "tpm", "N", "tokens a minute, of prompts and answers")
+    _add(parser, "concurrency", "N", "requests at the same time")
+    _add(parser, "daily_usd", "X", "dollars a day, UTC")
+    _add(parser, "daily_tokens", "N", "tokens a day, UTC")
+    _add(parser, "monthly_usd", "X", "dollars a calendar month, UTC")
+    _add(parser, "monthly_tokens", "N", "tokens a calendar month, UTC")
+    _add(parser, "max_tokens", "N", "the most a request may ask for as its answer")
+    parser.add_argument(
+        "--soft", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+        help="the limits of a day and a month raise alerts, and refuse no request",
+    )  # fmt: skip
 
 
-def _reader(field: str) -> Callable[[str], object]:
+def _add(parser: argparse.ArgumentParser, field: str, metavar: str, help: str) -> None:
+    option = f"--{field.replace('_', '-')}"
+    parser.add_argument(option, metavar=metavar, type=reader(field), default=argparse.SUPPRESS, help=help)
+
+
+def reader(field: str) -> Callable[[str], object]:
     """Reads an option's value as it is sent on.
 
     What it says of bad ones is what the gateway would say, before anything is asked of one.
@@ -158,14 +173,19 @@ def _keys(args: argparse.Namespace) -> int:
     return _ACTIONS[args.action](args)
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
+def _given(args: argparse.Namespace) -> dict[str, Any]:
     from proxy.access.key import FIELDS
 
-    return {field: getattr(args, field) for field in FIELDS if hasattr(args, field)}
+    return settings_in(args, FIELDS)
+
+
+def settings_in(args: argparse.Namespace, fields: Sequence[str]) -> dict[str, Any]:
+    """The settings that were given as options."""
+    return {field: getattr(args, field) for field in fields if hasattr(args, field)}
 
 
 def _create(args: argparse.Namespace) -> int:
-    settings = _settings(args)
+    settings = _given(args)
     row = use(args, lambda keys: keys.create(settings), writes=True, makes=True)
     if args.json:
         print_json(row)
@@ -201,8 +221,10 @@ _KEYS = (
     Column("CREATED", rank=6),
     Column("EXPIRES", rank=3, tone=_end_tone),
     Column("LAST USED", rank=4),
-    Column("MODELS", rank=5, least=12),
+    Column("MODELS", rank=7, least=12),
+    Column("GROUP", rank=5),
     Column("LIMITS", rank=2, least=18),
+    Column("TODAY", rank=8),
     Column("THIS MONTH", rank=1),
 )
 
@@ -211,22 +233,24 @@ def _cells(row: Row) -> Sequence[str]:
     return (
         row["id"],
         row["name"],
-        _date(row["created"])[:10],
+        date_of(row["created"])[:10],
         _end(row),
-        _date(row["last_used"]),
+        date_of(row["last_used"]),
         _models(row),
-        _limits(row),
-        _month(row),
+        row.get("group") or NOTHING,
+        limits_in(row),
+        used_in(row, "day"),
+        used_in(row, "month"),
     )
 
 
 def _end(row: Row) -> str:
     if row["revoked"] is not None:
-        return f"revoked {_date(row['revoked'])}"
+        return f"revoked {date_of(row['revoked'])}"
     expires: float | None = row["expires"]
     if expires is None:
         return "never"
-    return f"{'expired ' if expires <= _now().timestamp() else ''}{_date(expires)}"
+    return f"{'expired ' if expires <= _now().timestamp() else ''}{date_of(expires)}"
 
 
 def _secret(row: Row) -> str:
@@ -234,11 +258,12 @@ def _secret(row: Row) -> str:
     if row["rotated"] is None:
         return "the first one"
     until = row["old_secret_until"]
-    former = f", the former one until {_date(until)}" if until > _now().timestamp() else ""
-    return f"since {_date(row['rotated'])}{former}"
+    former = f", the former one until {date_of(until)}" if until > _now().timestamp() else ""
+    return f"since {date_of(row['rotated'])}{former}"
 
 
-def _date(unix_s: float | None) -> str:
+def date_of(unix_s: float | None) -> str:
+    """A moment in UTC, to the minute."""
     return NOTHING if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M}"
 
 
@@ -246,8 +271,8 @@ def _models(row: Row) -> str:
     return "all" if row["models"] is None else ",".join(row["models"])
 
 
-def _limits(row: Row) -> str:
-    """As they are given, so that they can be given again."""
+def limits_in(row: Row) -> str:
+    """The limits of a key or a group as they are given, so that they can be given again."""
     from proxy.access.key import LIMITS
 
     limits = [
@@ -255,21 +280,25 @@ def _limits(row: Row) -> str:
         for name in LIMITS
         if row["limits"].get(name) is not None
     ]
-    return ", ".join(limits) or "none"
+    return ", ".join([*limits, *(["soft"] if row.get("soft") else [])]) or "none"
 
 
 def _plain(value: float) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
-def _month(row: Row) -> str:
-    usd = row["month"]["usd"]
-    return f"{row['month']['tokens']:,} tokens, ${usd:,.{usd_decimals([usd])}f}"
+def used_in(row: Row, window: str) -> str:
+    """What a key or a group has used in this ``month`` or on this ``day``."""
+    used = row.get(window)  # a gateway of an earlier version has no days
+    if used is None:
+        return NOTHING
+    return f"{used['tokens']:,} tokens, ${used['usd']:,.{usd_decimals([used['usd']])}f}"
 
 
 def _summary(row: Row) -> str:
-    text = f"{row['id']} ({row['name']}), limits: {_limits(row)}, models: {_models(row)}"
-    return text if row["expires"] is None else f"{text}, expires {_date(row['expires'])} UTC"
+    text = f"{row['id']} ({row['name']}), limits: {limits_in(row)}, models: {_models(row)}"
+    text = f"{text}, group: {row['group']}" if row.get("group") else text
+    return text if row["expires"] is None else f"{text}, expires {date_of(row['expires'])} UTC"
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -280,21 +309,23 @@ def _show(args: argparse.Namespace) -> int:
     facts = (
         ("id", row["id"]),
         ("name", row["name"]),
-        ("created", _date(row["created"])),
+        ("created", date_of(row["created"])),
         ("expires", _end(row)),
         ("secret", _secret(row)),
-        ("last used", _date(row["last_used"])),
+        ("last used", date_of(row["last_used"])),
         ("models", _models(row)),
-        ("limits", _limits(row)),
+        ("group", row.get("group") or "none"),
+        ("limits", limits_in(row)),
         ("if a client leaves", row["on_disconnect"] or "as the alias says"),
-        ("this month", _month(row)),
+        ("today", used_in(row, "day")),
+        ("this month", used_in(row, "month")),
     )
     show(TextTable((Column(""), Column("", least=20)), facts))
     return 0
 
 
 def _edit(args: argparse.Namespace) -> int:
-    settings = _settings(args)
+    settings = _given(args)
     if not settings:
         args.parser.error("there is nothing to change: give at least one option, such as --rpm 600")
     row = use(args, lambda keys: keys.edit(args.key, settings), writes=True)
@@ -313,7 +344,7 @@ def _rotate(args: argparse.Namespace) -> int:
         return 0
     print(row["key"], flush=True)
     until, now = row["old_secret_until"], _now().timestamp()
-    former = f"works until {_date(until)} UTC" if until > now else "is of no use any more"
+    former = f"works until {date_of(until)} UTC" if until > now else "is of no use any more"
     say(f"{row['id']} ({row['name']}) has this secret now, shown only this once; the former one {former}")
     return 0
 

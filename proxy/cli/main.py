@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from proxy import __version__
 from proxy.cli.bench import add_bench
+from proxy.cli.groups import add_group_commands
 from proxy.cli.keys import add_key_commands
 from proxy.cli.parser import (
     STRATEGIES,
@@ -261,6 +262,7 @@ def _add_asking(commands: Commands) -> None:
     add_json(explain)
     _add_aliases(commands)
     add_key_commands(commands)
+    add_group_commands(commands)
     add_usage_command(commands)
 
 

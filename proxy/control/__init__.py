@@ -3,7 +3,8 @@
 reload
     Applying a new configuration while requests run.
 key store
-    The keys of a running gateway: in the database, in memory, and in every worker.
+    The keys of a running gateway: in the database, in memory, and in every worker; ``group_store``: their
+    groups.
 usage index
     The totals of the ledger, kept up to date beside a running gateway.
 alert

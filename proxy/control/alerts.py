@@ -1,4 +1,4 @@
-"""Alerts for operators: keys near their monthly limits, ejections, refused credentials.
+"""Alerts for operators: keys and groups near a limit of a day or a month, ejections, refused credentials.
 
 A :class:`Watch` checks the tables at an interval and returns what is new. It compares the present state with
 what was reported, and not single events: a change that comes and goes between two checks is not reported
@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any, NamedTuple
 
-from proxy.access.key import NUSD, Key
+from proxy.access.group import Group
+from proxy.access.key import NUSD, Key, day_of, month_of
 from proxy.access.permits import Month
 from proxy.deployments.deployment import Deployment
 from proxy.routing.catalog import Catalog
 
 KEY_LIMIT = "key_limit"
+GROUP_LIMIT = "group_limit"
 EJECTED = "deployment_ejected"
 BACK = "deployment_back"
 REFUSED = "provider_key_refused"
@@ -29,7 +31,7 @@ REFUSED = "provider_key_refused"
 QUIET_S = 3600.0
 # Samples of other workers may be this late; an ejection that is seen twice for that reason is reported once.
 _SEEN_LATE_S = 1.0
-# Percent of a monthly limit, the higher first.
+# Percent of a limit of a day or a month, the higher first.
 _THRESHOLDS = (100, 80)
 
 
@@ -59,14 +61,15 @@ class Watch:
         self._seen: dict[str, _Seen] = {}  # by the deployment's id
         self._failures: dict[str, int] = {}  # refusals in a row, by provider
         self._checked_at = inf
-        self._reached: dict[tuple[str, str], int] = {}  # by key and limit: the threshold that was reported
+        # By key or group, and limit: the window, and the threshold that was reported in it.
+        self._reached: dict[tuple[str, str, str], tuple[int, int]] = {}
 
     def steps(
-        self, catalog: Catalog, used: Iterable[tuple[Key, Month]], now: float, unix_s: float
+        self, catalog: Catalog, used: Iterable[tuple[Key | Group, Month]], now: float, unix_s: float
     ) -> Generator[None, None, list[Alert]]:
         """The alerts of now, found in steps.
 
-        :param used: keys with a monthly limit, all or some, and what they have used in this month.
+        :param used: keys and groups with a limit of a day or a month, all or some, and what they have used.
         :param now: monotonic seconds. :param unix_s: the same moment for people.
         """
         self._reported_at = {cause: at for cause, at in self._reported_at.items() if now - at < QUIET_S}
@@ -75,8 +78,8 @@ class Watch:
         for deployment in catalog.deployments.values():
             found += self._turns(deployment, now, unix_s)
             yield
-        for key, month in used:
-            found += self._passed(key, month, now, unix_s)
+        for holder, month in used:
+            found += self._passed(holder, month, now, unix_s)
         return found
 
     def _may_report(self, now: float, *cause: str) -> bool:
@@ -122,21 +125,27 @@ class Watch:
                 found.append(Alert(REFUSED, text, {"provider": name, "reason": "it answered 401"}))
         return found
 
-    def _passed(self, key: Key, month: Month, now: float, unix_s: float) -> Iterator[Alert]:
-        is_over = key.revoked is not None or (key.expires is not None and key.expires <= unix_s)
+    def _passed(self, holder: Key | Group, month: Month, now: float, unix_s: float) -> Iterator[Alert]:
+        event, id = (GROUP_LIMIT, holder.name) if isinstance(holder, Group) else (KEY_LIMIT, holder.id)
+        is_over = isinstance(holder, Key) and not holder.is_in_use(unix_s)
+        windows = {"daily": day_of(unix_s), "monthly": month_of(unix_s)[0]}
         for name, used, limit in (
-            ("monthly_tokens", month.tokens, key.monthly_tokens),
-            ("monthly_usd", month.nusd, key.monthly_nusd),
+            ("monthly_tokens", month.tokens, holder.monthly_tokens),
+            ("monthly_usd", month.nusd, holder.monthly_nusd),
+            ("daily_tokens", month.day_tokens, holder.daily_tokens),
+            ("daily_usd", month.day_nusd, holder.daily_nusd),
         ):
-            reached, told = 0, self._reached.get((key.id, name), 0)
+            window, reached = windows[name.partition("_")[0]], 0
+            seen, told = self._reached.get((event, id, name), (window, 0))
+            told = told if seen == window else 0
             if limit is not None and not is_over:
                 reached = next((percent for percent in _THRESHOLDS if 100 * used >= percent * limit), 0)
-            if reached < told:  # another month, or another limit
-                self._reached[key.id, name] = reached
-            elif reached > told and self._may_report(now, KEY_LIMIT, key.id, name, str(reached)):
-                self._reached[key.id, name] = reached
+            if reached < told:  # another limit
+                self._reached[event, id, name] = window, reached
+            elif reached > told and self._may_report(now, event, id, name, str(window), str(reached)):
+                self._reached[event, id, name] = window, reached
                 assert limit is not None
-                yield _limit(key, name, reached, used, limit, unix_s)
+                yield _limit(event, holder, name, reached, used, limit, unix_s)
 
 
 def _ejected(deployment: Deployment, until_unix_s: float) -> Alert:
@@ -156,24 +165,35 @@ def _reason(deployment: Deployment) -> str:
     return "it failed" if latest is None or latest.last_error is None else latest.last_error
 
 
-def _limit(key: Key, name: str, percent: int, used: int, limit: int, unix_s: float) -> Alert:
-    month = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m")
-    if name == "monthly_usd":
+def _limit(
+    event: str, holder: Key | Group, name: str, percent: int, used: int, limit: int, unix_s: float
+) -> Alert:
+    """:param event: of a key or of a group. :param name: of the limit."""
+    window, form = ("day", "%Y-%m-%d") if name.startswith("daily") else ("month", "%Y-%m")
+    if name.endswith("_usd"):
         amount, of, spent = used / NUSD, limit / NUSD, f"${used / NUSD:,.2f} of ${limit / NUSD:,.2f}"
     else:
         amount, of, spent = used, limit, f"{used:,} of {limit:,} tokens"
-    what = "has reached its monthly limit" if percent == 100 else f"has used {percent} % of its monthly limit"
-    more = " Its requests are answered with 402 until the month ends." if percent == 100 else ""
+    what = f"{'soft ' if holder.soft else ''}{name.partition('_')[0]} limit"
+    has = "has reached its" if percent == 100 else f"has used {percent} % of its"
+    more = ""
+    if percent == 100:
+        more = f" Its requests are answered with 402 until the {window} ends."
+        more = " Its requests are served on." if holder.soft else more
+    who: dict[str, Any] = {"group": holder.name}
+    if isinstance(holder, Key):
+        who = {"key": holder.name, "key_id": holder.id}
     fields = {
-        "key": key.name,
-        "key_id": key.id,
+        **who,
         "limit": name,
+        "soft": holder.soft,
         "percent": percent,
         "used": amount,
         "of": of,
-        "month": month,
+        window: datetime.fromtimestamp(unix_s, UTC).strftime(form),
     }
-    return Alert(KEY_LIMIT, f"Key {key.name} {what}: {spent}.{more}", fields)
+    kind = "Group" if event == GROUP_LIMIT else "Key"
+    return Alert(event, f"{kind} {holder.name} {has} {what}: {spent}.{more}", fields)
 
 
 def moment(unix_s: float) -> str:

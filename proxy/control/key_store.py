@@ -15,15 +15,18 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from proxy.access.accounts import MAX_KEYS, Accounts
+from proxy.access.group import Group
 from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
-from proxy.access.limits import MAX_KEYS, Accounts
 from proxy.access.permits import Month
 from proxy.config.listen import is_open
 from proxy.config.settings import Config
+from proxy.control.usage_index import UsedBefore
 from proxy.errors import StartError
 from proxy.storage.database import Database
+from proxy.storage.group_table import load_groups
 from proxy.storage.key_table import (
     UnknownKey,
     change_key,
@@ -37,11 +40,12 @@ from proxy.storage.key_table import (
     store_key,
     version_of,
 )
+from proxy.storage.transaction import transaction
 
 log = logging.getLogger("tokenhub.keys")
 
-
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 # How many names that several keys have are logged.
 _NAMES_SAID = 10
 
@@ -52,17 +56,18 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys, as a data plane needs them: each with the number of its account. ``is_open``: requests
-    without a key are served too."""
+    """The keys and their groups, as a data plane needs them: each with the number of its account.
+    ``is_open``: requests without a key are served too."""
 
     keys: tuple[tuple[Key, int], ...] = ()
     is_open: bool = True
+    groups: tuple[tuple[Group, int], ...] = ()
 
 
 class KeyStore:
-    """The keys of a running gateway.
+    """The keys of a running gateway, and their groups, by name (:mod:`proxy.control.group_store`).
 
-    :param accounts: what the keys use.
+    :param accounts: what they use.
     """
 
     def __init__(self, database: Database, accounts: Accounts, config: Config) -> None:
@@ -70,7 +75,10 @@ class KeyStore:
         self._accounts = accounts
         self._config = config
         self._keys: dict[str, Key] = {}
-        self._slots: dict[str, int] = {}
+        self.groups: dict[str, Group] = {}
+        self._slots: dict[str, int] = {}  # of keys, by id
+        self._group_slots: dict[str, int] = {}  # by name; a group that is made again goes on with its own
+        self._before, self._opened_at = UsedBefore(), 0.0
         self._spread: Callable[[Keyring], Awaitable[None]] | None = None
         self._version = 0
         self._lock = asyncio.Lock()
@@ -79,22 +87,23 @@ class KeyStore:
         self._turn = 0
         self._unstored: dict[str, int] = {}  # revocations that hold in memory only: when, by id
 
-    async def open(self, used: Mapping[str, Month]) -> None:
-        """Read the keys.
+    async def open(self, used: UsedBefore) -> None:
+        """Read the keys and groups.
 
-        :param used: usage of this month, of keys that have any.
+        :param used: usage of this month and this day.
         :raises StartError: they can't be read. Missing keys must not mean open access.
         """
         try:
             self._file = _identity(self._database.path) if self._database.is_kept else None
             self._version = await self._database.run(version_of)
-            keys = await self._database.run(load_keys)
+            keys, groups = await self._database.run(_load)
         except (sqlite3.Error, ValueError) as error:
             raise StartError(
                 f"the keys can't be read from [state] path {self._database.path}: {error}"
             ) from None
         now = time.time()
-        self._set_keys(keys, self._accounts.at(now), used)
+        self._before, self._opened_at = used, now
+        self._set(keys, groups)
         if shared := shared_names(keys, now):
             names = "; ".join(f"'{name}': {', '.join(ids)}" for name, ids in [*shared.items()][:_NAMES_SAID])
             log.warning(
@@ -102,22 +111,33 @@ class KeyStore:
                 "'tokenhub keys edit ID --name NAME' gives one another name", len(shared), names,
             )  # fmt: skip
 
-    def _set_keys(self, keys: Iterable[Key], month: int, used: Mapping[str, Month]) -> None:
+    def _set(self, keys: Iterable[Key], groups: Iterable[Group]) -> None:
+        self.groups = {group.name: group for group in groups}
         self._keys = {key.id: key for key in keys}
-        for id in self._keys:
-            if id not in self._slots and len(self._slots) < MAX_KEYS:
-                slot = self._slots[id] = len(self._slots)
-                self._accounts.open(slot, month, used.get(id, Month(0, 0, 0.0)))
-        if len(self._keys) > MAX_KEYS:
+        # Groups first: a new key must not be without the limits of its group.
+        self._open(self._group_slots, self.groups, self._before.groups)
+        self._open(self._slots, self._keys, self._before.keys)
+        count = len(self._keys) + len(self.groups)
+        if count > MAX_KEYS:
             log.error(
-                "there are %d keys, and room for %d: the latest are not known", len(self._keys), MAX_KEYS
+                "there are %d keys and groups, and room for %d: the latest are not known", count, MAX_KEYS
             )
+
+    def _open(self, slots: dict[str, int], ids: Iterable[str], used: Mapping[str, Month]) -> None:
+        """Give accounts to those that have none."""
+        for id in ids:
+            count = len(self._slots) + len(self._group_slots)
+            if id not in slots and count < MAX_KEYS:
+                slots[id] = count
+                self._accounts.open(count, self._opened_at, used.get(id, Month(0, 0, 0.0)))
 
     @property
     def keyring(self) -> Keyring:
         """The keys that are in effect now."""
         keys = tuple((key, self._slots[id]) for id, key in self._keys.items() if id in self._slots)
-        return Keyring(keys, self.is_open)
+        slots = self._group_slots
+        groups = tuple((group, slots[name]) for name, group in self.groups.items() if name in slots)
+        return Keyring(keys, self.is_open, groups)
 
     @property
     def is_open(self) -> bool:
@@ -153,13 +173,19 @@ class KeyStore:
 
     # ------------------------------------------------------------------ what people ask for
 
-    def used_in_turn(self, count: int) -> list[tuple[Key, Month]]:
-        """The next keys with a monthly limit, and their usage. Repeated calls go through all of them."""
-        limited = [key for key in self._keys.values() if key.is_limited_by_month() and key.id in self._slots]
+    def used_in_turn(self, count: int) -> list[tuple[Key | Group, Month]]:
+        """The next keys and groups with a limit of a day or a month, and their usage. Repeated calls go
+        through all of them."""
+        limited: list[tuple[Key | Group, int]] = [*self.keyring.keys, *self.keyring.groups]
+        limited = [(holder, slot) for holder, slot in limited if holder.has_windows()]
         begin = self._turn if self._turn < len(limited) else 0
         self._turn = begin + count
-        now = time.time()
-        return [(key, self._accounts.used(self._slots[key.id], now)) for key in limited[begin : self._turn]]
+        return [(holder, self._used(slot)) for holder, slot in limited[begin : self._turn]]
+
+    def used_by_group(self, name: str) -> tuple[int, Month]:
+        """The number of keys in a group that are not revoked, and what the group has used."""
+        count = sum(key.group == name and key.revoked is None for key in self._keys.values())
+        return count, self._used(self._group_slots.get(name))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of all keys that there are now."""
@@ -171,9 +197,10 @@ class KeyStore:
 
     def row(self, key: Key) -> dict[str, Any]:
         """The row of a key, with what it has used."""
-        slot = self._slots.get(key.id)
-        used = Month(0, 0, 0.0) if slot is None else self._accounts.used(slot, time.time())
-        return key.row(used.tokens, used.nusd, used.last_used or None)
+        return key.row(self._used(self._slots.get(key.id)))
+
+    def _used(self, slot: int | None) -> Month:
+        return Month(0, 0, 0.0) if slot is None else self._accounts.used(slot, time.time())
 
     def names(self) -> dict[str, str]:
         """The names of all keys, by id."""
@@ -191,10 +218,7 @@ class KeyStore:
         key, secret = make_key(settings, now)
         async with self._lock:
             await self._load_changes()
-            if len(self._slots) >= MAX_KEYS:
-                raise KeySettingsError(
-                    f"There are {MAX_KEYS} keys already; a restart makes room for those that were deleted."
-                )
+            self.check_room()
             await self._store(_store_new, key)
         log.info("key %s (%s) is new", key.id, key.name)
         return key, secret
@@ -258,24 +282,47 @@ class KeyStore:
             log.info("key %s (%s) is revoked", key.id, key.name)
             return revoked
 
+    async def change_groups(self, work: Callable[[sqlite3.Connection], Group]) -> Group:
+        """Write a group, or delete it, and put the change in effect.
+
+        :raises NotStored: nothing was changed. It raises what ``work`` does.
+        """
+        async with self._lock:
+            await self._load_changes()
+            group, groups = await self._write("group", _then_load, work)
+            self._set(self._keys.values(), groups)
+            await self._pass_on()
+        return group
+
+    def check_room(self) -> None:
+        """:raises KeySettingsError: there is no account for another key or group."""
+        if len(self._slots) + len(self._group_slots) >= MAX_KEYS:
+            raise KeySettingsError(
+                f"There are {MAX_KEYS} keys and groups already; a restart makes room for those that were "
+                "deleted."
+            )
+
     async def _store(
         self, work: Callable[Concatenate[sqlite3.Connection, _P], Key], *args: _P.args, **kwargs: _P.kwargs
     ) -> Key:
         """Write a key and put it in effect."""
-        try:
-            await self._database.run(self._has_file)
-            key = await self._database.run(work, *args, **kwargs)
-        except KeySettingsError:
-            raise
-        except (sqlite3.Error, ValueError, UnknownKey) as error:
-            raise NotStored(f"The key can't be stored in {self._database.path}: {error}.") from None
+        key = await self._write("key", work, *args, **kwargs)
         self._unstored.pop(key.id, None)
-        self._set_keys({**self._keys, key.id: key}.values(), *self._nothing_used())
+        self._set({**self._keys, key.id: key}.values(), self.groups.values())
         await self._pass_on()
         return key
 
-    def _nothing_used(self) -> tuple[int, Mapping[str, Month]]:
-        return self._accounts.at(time.time()), {}
+    async def _write(
+        self, what: str, work: Callable[Concatenate[sqlite3.Connection, _P], _T],
+        *args: _P.args, **kwargs: _P.kwargs,
+    ) -> _T:  # fmt: skip
+        try:
+            await self._database.run(self._has_file)
+            return await self._database.run(work, *args, **kwargs)
+        except KeySettingsError:
+            raise
+        except (sqlite3.Error, ValueError, UnknownKey) as error:
+            raise NotStored(f"The {what} can't be stored in {self._database.path}: {error}.") from None
 
     # ------------------------------------------------------------------ what others write
 
@@ -296,7 +343,7 @@ class KeyStore:
             version = await self._database.run(version_of)
             if version == self._version:
                 return
-            keys = await self._database.run(load_keys)
+            keys, groups = await self._database.run(_load)
         except (sqlite3.Error, ValueError) as error:
             if not self._is_faulty:
                 log.error(
@@ -308,8 +355,8 @@ class KeyStore:
             return
         self._version, self._is_faulty = version, False
         keys = [self._as_revoked(key) for key in keys]
-        if {key.id: key for key in keys} != self._keys:
-            self._set_keys(keys, *self._nothing_used())
+        if {key.id: key for key in keys} != self._keys or {g.name: g for g in groups} != self.groups:
+            self._set(keys, groups)
             log.info("the keys were changed by a command")
             await self._pass_on()
 
@@ -324,6 +371,18 @@ class KeyStore:
         """
         if self._file is not None and _identity(self._database.path) != self._file:
             raise sqlite3.OperationalError("the file was deleted or replaced, which needs a restart")
+
+
+def _load(database: sqlite3.Connection) -> tuple[list[Key], list[Group]]:
+    """Read all as it was at one moment: a key must not be without its group."""
+    with transaction(database, "DEFERRED"):
+        return load_keys(database), load_groups(database)
+
+
+def _then_load(
+    database: sqlite3.Connection, work: Callable[[sqlite3.Connection], Group]
+) -> tuple[Group, list[Group]]:
+    return work(database), load_groups(database)
 
 
 def _store_new(database: sqlite3.Connection, key: Key) -> Key:

@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.access.permits import Month
 from proxy.control.periodic import Periodic
 from proxy.storage.database import Database, make_ledger
 from proxy.storage.ledger_files import directory_of
 from proxy.storage.ledger_ingest import ingest, pause
-from proxy.storage.usage_totals import last_used, month_sums, read_query, usage_rows
+from proxy.storage.usage_totals import read_query, usage_rows
+from proxy.storage.window_totals import used_by_groups, used_by_keys
 
 log = logging.getLogger("tokenhub.ledger")
 
@@ -28,11 +29,18 @@ INGEST_S = 1.0
 
 # Larger than any ledger.
 _KEEP_ALL = 2**60
-_Months = tuple[Mapping[str, tuple[int, int, float]], Mapping[str, float]]
 
 
-def _months(database: sqlite3.Connection, date: datetime) -> _Months:
-    return month_sums(database, date.year, date.month), last_used(database)
+class UsedBefore(NamedTuple):
+    """What was used in this month and on this day before the process began: by keys, by their ids, and by
+    groups, by their names."""
+
+    keys: Mapping[str, Month] = {}
+    groups: Mapping[str, Month] = {}
+
+
+def _used_before(database: sqlite3.Connection, unix_s: float) -> UsedBefore:
+    return UsedBefore(used_by_keys(database, unix_s), used_by_groups(database, unix_s))
 
 
 class _Interrupted(Exception):
@@ -58,8 +66,8 @@ class UsageIndex:
         self._is_faulty = False
         self._said: set[tuple[str, str]] = set()  # trouble of files that was logged
 
-    async def open(self) -> dict[str, Month]:
-        """Find the place for the ledger, and add up what is there; what keys have used in this month.
+    async def open(self) -> UsedBefore:
+        """Find the place for the ledger, and add up what is there; what keys and groups have used.
 
         :raises sqlite3.Error: the totals can't be read. :raises StateError: there is no place for the ledger.
         """
@@ -73,22 +81,17 @@ class UsageIndex:
         if self.directory is None:
             log.warning("no directory for a ledger can be made: usage is not counted")
         is_whole = await self.catch_up()
-        month, last = await self._database.run(
-            _months if is_whole else self._months_by_a_copy, datetime.now(UTC)
-        )
-        nothing = (0, 0, 0.0)
-        return {
-            id: Month(*month.get(id, nothing)[:2], last.get(id, 0.0)) for id in month.keys() | last.keys()
-        }
+        work = _used_before if is_whole else self._used_by_a_copy
+        return await self._database.run(work, datetime.now(UTC).timestamp())
 
-    def _months_by_a_copy(self, database: sqlite3.Connection, date: datetime) -> _Months:
+    def _used_by_a_copy(self, database: sqlite3.Connection, unix_s: float) -> UsedBefore:
         """The same from a copy in memory, where totals can't be written: limits go by what was used."""
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
             database.backup(copy)
             if self.directory is not None:
                 with contextlib.suppress(OSError):  # which is logged already
                     ingest(copy, self.directory, _KEEP_ALL, said=set(self._said))
-            return _months(copy, date)
+            return _used_before(copy, unix_s)
 
     def start(self) -> None:
         """Add up from now on."""

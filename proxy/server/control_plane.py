@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from proxy import __version__
-from proxy.access.limits import Accounts
+from proxy.access.accounts import Accounts
 from proxy.config.settings import Config, Listen
 from proxy.control.admin.app import Requests, admin_app
 from proxy.control.admin.monitoring import Monitor

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from proxy.access.accounts import Accounts
 from proxy.access.grants import KeyTable
-from proxy.access.limits import Accounts
 from proxy.config.listen import show
 from proxy.config.settings import Config
 from proxy.control.key_store import Keyring
@@ -102,7 +102,9 @@ class DataPlane:
         knowledge.step(now)
 
     def _table(self, keyring: Keyring, before: KeyTable | None = None) -> KeyTable:
-        return KeyTable(keyring.keys, self._accounts, is_open=keyring.is_open, before=before)
+        return KeyTable(
+            keyring.keys, self._accounts, is_open=keyring.is_open, groups=keyring.groups, before=before
+        )
 
     async def apply_keys(self, keyring: Keyring) -> None:
         """Use these keys from the next request on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 
-from proxy.access.limits import Lock
+from proxy.access.accounts import Lock
 
 
 class FileLock(Lock):

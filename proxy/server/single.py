@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.access.limits import Accounts, memory_bytes
+from proxy.access.accounts import Accounts, memory_bytes
 from proxy.config.settings import Config, Listen
 from proxy.control.admin.views import select_requests
 from proxy.control.prepare import Prepared, open_tracing

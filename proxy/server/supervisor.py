@@ -23,8 +23,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.access.limits import Accounts
-from proxy.access.limits import memory_bytes as accounts_bytes
+from proxy.access.accounts import Accounts
+from proxy.access.accounts import memory_bytes as accounts_bytes
 from proxy.config.settings import Config, Listen
 from proxy.control.admin.views import limit_of, select_requests
 from proxy.control.key_store import Keyring

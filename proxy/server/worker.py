@@ -18,8 +18,8 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.access.limits import Accounts
-from proxy.access.limits import memory_bytes as accounts_bytes
+from proxy.access.accounts import Accounts
+from proxy.access.accounts import memory_bytes as accounts_bytes
 from proxy.control import allocator
 from proxy.control.allocator import growing
 from proxy.control.prepare import Prepared, open_tracing, prepare

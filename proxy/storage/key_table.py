@@ -12,16 +12,18 @@ from typing import Any
 import orjson
 
 from proxy.access.key import PREFIX, Key, KeySettingsError, digest_of
+from proxy.storage import group_table
+from proxy.storage.group_table import UnknownGroup, find_group, load_groups
 from proxy.storage.transaction import transaction
 
-TABLES = """
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,   -- SHA-256 of the secret, which is kept nowhere
     created INTEGER NOT NULL,      -- Unix seconds, as all dates
     settings TEXT NOT NULL         -- JSON of the rest of a Key; a former secret's SHA-256 in hex
 ) WITHOUT ROWID;
-"""
+{group_table.TABLES}"""
 _COLUMNS = ("id", "digest", "created")
 _SELECT = "SELECT id, digest, created, settings FROM keys"
 
@@ -84,9 +86,13 @@ def _key(id: str, digest: bytes, created: int, settings: str) -> Key:
 
 
 def store_key(database: sqlite3.Connection, key: Key) -> None:
-    """Write a new key. :raises NameTaken: another one in use has its name."""
+    """Write a new key.
+
+    :raises NameTaken: another one in use has its name. :raises KeySettingsError: its group does not exist.
+    """
     with transaction(database):
         _check_name(database, key, key.created)
+        _check_group(database, key)
         _write(database, key)
 
 
@@ -103,6 +109,15 @@ def _check_name(database: sqlite3.Connection, key: Key, now: float) -> None:
                 raise NameTaken(key.name, row[0])
 
 
+def _check_group(database: sqlite3.Connection, key: Key) -> None:
+    """Check that the group of a key exists. :raises KeySettingsError: it does not."""
+    if key.group is not None:
+        try:
+            find_group(load_groups(database), key.group)
+        except UnknownGroup as error:
+            raise KeySettingsError(f"'group': {error}") from None
+
+
 def _write(database: sqlite3.Connection, key: Key) -> None:
     settings = {name: value for name, value in dataclasses.asdict(key).items() if name not in _COLUMNS}
     settings["old_digest"] = None if key.old_digest is None else key.old_digest.hex()
@@ -116,13 +131,15 @@ def change_key(database: sqlite3.Connection, id: str, settings: dict[str, Any], 
     :param settings: fields of a :class:`proxy.access.key.Key`.
     :param now: Unix seconds.
     :raises UnknownKey: it is not stored. :raises NameTaken: another one in use has the name that it gets, or
-        that it has and would be in use under again.
+        that it has and would be in use under again. :raises KeySettingsError: its new group does not exist.
     """
     with transaction(database):
         before = _stored(database, id)
         key = dataclasses.replace(before, **settings)
         if key.name != before.name or not before.is_in_use(now):  # keys of one name may be there from before
             _check_name(database, key, now)
+        if key.group != before.group:
+            _check_group(database, key)
         _write(database, key)
     return key
 

@@ -13,10 +13,10 @@ import sqlite3
 from collections.abc import Callable
 from urllib.parse import quote
 
-from proxy.storage import key_table
+from proxy.storage import group_table, key_table
 from proxy.storage.transaction import transaction
 
-VERSION = 3
+VERSION = 4
 # How long a writer waits for another process. Three may wait one after the other: the ledger's totals, what
 # was learned, and who has asked at the admin API, whose commands wait for 10 s.
 BUSY_MS = 2500
@@ -57,7 +57,8 @@ def version_in(path: str) -> int:
 
 
 def check_file(path: str) -> int:
-    """Check that the file is whole and its keys can be read. Returns its version. Nothing is changed.
+    """Check that the file is whole, and its keys and groups can be read. Returns its version. Nothing is
+    changed.
 
     :raises StateError: as :func:`version_in`; or what is in the file is damaged.
     """
@@ -71,6 +72,8 @@ def check_file(path: str) -> int:
                 raise StateError(f"it is damaged: {' '.join(found.split())}")
             if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'keys'").fetchone():
                 key_table.load_keys(database)
+            if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'key_groups'").fetchone():
+                group_table.load_groups(database)
     except (sqlite3.Error, ValueError) as error:
         raise StateError(str(error)) from None
     return version

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Write all of it or nothing. From its first statement on, nobody else writes."""
-    database.execute("BEGIN IMMEDIATE")
+def transaction(database: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """Write all of it or nothing. From its first statement on, nobody else writes.
+
+    :param kind: ``DEFERRED``: only read, all as it was at one moment; others may write meanwhile.
+    """
+    database.execute(f"BEGIN {kind}")
     try:
         yield
         database.execute("COMMIT")

@@ -130,31 +130,6 @@ def _row(by: Sequence[str], values: Sequence[Any], names: Mapping[str, str]) -> 
     return row | {"usd": nusd / _NANO, "estimated": estimated}
 
 
-def month_sums(database: sqlite3.Connection, year: int, month: int) -> dict[str, tuple[int, int, float]]:
-    """By key id: tokens (input and output), nano-dollars, and Unix seconds of the last line, of a UTC month.
-
-    :raises sqlite3.Error:
-    """
-    first = _number(date(year, month, 1))
-    behind = _number(date(year + month // 12, month % 12 + 1, 1))
-    found = database.execute(_MONTH, (first, behind))
-    return {key: (tokens, nusd, last_at) for key, tokens, nusd, last_at in found}
-
-
-_MONTH = """
-SELECT key, SUM(input_tokens + output_tokens), SUM(nusd), MAX(last_at) FROM usage
-WHERE day >= ? AND day < ? AND key <> '' GROUP BY key
-"""
-
-
-def last_used(database: sqlite3.Connection) -> dict[str, float]:
-    """By key id: Unix seconds of its last line.
-
-    :raises sqlite3.Error:
-    """
-    return dict(database.execute("SELECT key, MAX(last_at) FROM usage WHERE key <> '' GROUP BY key"))
-
-
 def csv_lines(rows: Iterable[Mapping[str, Any]], by: Sequence[str]) -> Iterator[str]:
     """Rows of :func:`usage_rows`, or of the admin API, as lines of a table for spreadsheets (RFC 4180).
 

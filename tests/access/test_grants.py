@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.access.grants import Grant, KeyTable, others, secret_in
+from proxy.access.group import Group
 from proxy.access.key import digest_of
 from proxy.config.parse import parse
 from proxy.errors import GatewayError, NotAllowed, Unauthorized
@@ -68,7 +69,7 @@ def test_a_known_key_is_found_by_its_hash():
     for secret, id in ((SECRET, "key_1"), (OTHER, "key_2")):
         grant = granted(table, secret)
         assert grant is not None and grant.id == id
-        assert repr(grant) == f"<Grant {id} {id}>"
+        assert (repr(grant), grant.group) == (f"<Grant {id} {id}>", "")
     assert SECRET.decode() not in repr(vars(table))
 
 
@@ -106,6 +107,48 @@ def test_a_key_that_is_none(value, said):
         is_open.grant_of(given)
     assert said in caught.value.message
     assert caught.value.message.endswith(" Requests without a key are served too.")
+
+
+def group_of(name: str = "g", **limits: int) -> Group:
+    return Group(name=name, created=1, **limits)
+
+
+@pytest.mark.parametrize(("own", "group", "has_limits", "reads_body", "max_tokens", "limits_money"), [
+    ({}, {}, False, False, None, False), ({"rpm": 1}, {}, True, False, None, False),
+    ({}, {"rpm": 1}, True, False, None, False), ({}, {"tpm": 1}, True, True, None, False),
+    ({}, {"daily_nusd": 1}, True, True, None, True),
+    ({"monthly_nusd": 1}, {"rpm": 1}, True, True, None, True),
+    ({}, {"max_tokens": 5}, True, True, 5, False),
+    ({"max_tokens": 9}, {"max_tokens": 5}, True, True, 5, False),
+    ({"max_tokens": 5}, {"max_tokens": 9}, True, True, 5, False),
+])  # fmt: skip
+def test_a_grant_has_the_limits_of_key_and_group(
+    own, group, has_limits, reads_body, max_tokens, limits_money
+):
+    table = table_of(key_of(group="g", **own), groups=[group_of(**group)])
+    grant = granted(table, SECRET)
+    assert grant is not None and grant.group == "g"
+    assert (grant.has_limits, grant.reads_body, grant.max_tokens, grant.limits_money) == (
+        has_limits, reads_body, max_tokens, limits_money,
+    )  # fmt: skip
+
+
+def test_what_changes_of_a_group_holds_for_its_keys_and_what_does_not_stays():
+    keys = key_of("key_1", group="g"), key_of("key_2", OTHER, group="h"), key_of("key_3", b"th-3", group="g")
+    table = table_of(*keys, groups=[group_of("g", rpm=2), group_of("h")])
+    before = [granted(table, secret) for secret in (SECRET, OTHER)]
+    before[0].account.admit(1.0, 1.0, 0, 0)
+    later = table_of(*keys, groups=[group_of("g", rpm=1), group_of("h")], before=table)
+    after = [granted(later, secret) for secret in (SECRET, OTHER)]
+    assert after[0] is not before[0] and after[1] is before[1]
+    with pytest.raises(GatewayError, match="limit of 1 requests a minute for group 'g'"):
+        after[0].account.admit(1.0, 1.0, 0, 0)
+    assert granted(later.again(), SECRET).account.group.holder.rpm == 1
+    # A key that leaves a group is let in by its own limits alone; one whose group has no room, not at all.
+    assert granted(table_of(key_of("key_1"), before=later), SECRET).account.group is None
+    with pytest.raises(Unauthorized, match="does not know"):
+        granted(table_of(key_of(group="g")), SECRET)
+    assert granted(table_of(key_of(group="g", revoked=5)), SECRET).may_end
 
 
 HEADERS = [b"x-tokenhub-key", b"x-api-key", b"api-key", b"authorization"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.access import key as key_module
 from proxy.access.key import FIELDS, NUSD, Key, KeySettingsError, read_settings
+from proxy.access.permits import Month
 from proxy.storage.key_table import make_key
 
 NOW = 1_780_315_200.0  # 2026-06-01 12:00 UTC
@@ -26,6 +27,7 @@ def mistakes(given: dict) -> str:
 def test_every_field():
     given = {
         "name": "  prod  ", "rpm": 60, "tpm": 10_000.0, "concurrency": 1, "monthly_usd": 12.5,
+        "daily_usd": 0.5, "daily_tokens": 7, "soft": True, "group": " a.B-1_ ",
         "monthly_tokens": 1_000_000_000_000, "max_tokens": 4096,
         "models": ["openai/*", "premium", "openai/*"], "expires": "2027-01-31", "on_disconnect": "drain",
     }  # fmt: skip
@@ -33,6 +35,7 @@ def test_every_field():
     found = read_settings(given, NOW)
     assert found == {
         "name": "prod", "rpm": 60, "tpm": 10_000, "concurrency": 1, "monthly_nusd": 12_500_000_000,
+        "daily_nusd": 500_000_000, "daily_tokens": 7, "soft": True, "group": "a.B-1_",
         "monthly_tokens": 1_000_000_000_000, "max_tokens": 4096, "models": ("openai/*", "premium"),
         "expires": int(datetime(2027, 1, 31, tzinfo=UTC).timestamp()), "on_disconnect": "drain",
     }  # fmt: skip
@@ -40,15 +43,21 @@ def test_every_field():
     Key(id="key_1", digest=b"", created=0, **found)  # they are its fields
 
 
-SIX = {"rpm": 1, "tpm": 2, "concurrency": 3, "monthly_usd": 4, "monthly_tokens": 5, "max_tokens": None}
+ALL = {
+    "rpm": 1, "tpm": 2, "concurrency": 3, "monthly_usd": 4, "monthly_tokens": 5, "max_tokens": None,
+    "daily_usd": 6, "daily_tokens": 7,
+}  # fmt: skip
+USD = {"monthly_usd", "daily_usd"}
 
 
 @pytest.mark.parametrize(("given", "found"), [
     ({}, {}),
-    (dict.fromkeys((*FIELDS[1:],)), dict.fromkeys({*FIELDS[1:], "monthly_nusd"} - {"monthly_usd"})),
+    (dict.fromkeys((*FIELDS[1:],)),
+     dict.fromkeys({*FIELDS[1:], "monthly_nusd", "daily_nusd"} - USD) | {"soft": False}),
     # As rows show them; the plain one counts.
-    ({"limits": SIX},
-     {name: SIX[name] for name in {*key_module.LIMITS} - {"monthly_usd"}} | {"monthly_nusd": 4 * NUSD}),
+    ({"limits": ALL},
+     {name: ALL[name] for name in {*key_module.LIMITS} - USD}
+     | {"monthly_nusd": 4 * NUSD, "daily_nusd": 6 * NUSD}),
     ({"limits": {"rpm": 1}, "rpm": 7}, {"rpm": 7}),
     # Money is exact.
     *(({"monthly_usd": usd}, {"monthly_nusd": nusd}) for usd, nusd in (
@@ -76,8 +85,10 @@ def test_settings_are_read(given, found):
 
 def test_a_row_can_be_sent_back():
     key = Key(id="k", name="n", digest=b"", created=1, rpm=5, monthly_nusd=NUSD // 10, models=("a/*",))
-    row = key.row(3, 4, None)
-    given = {name: row[name] for name in ("name", "models", "expires", "on_disconnect", "limits")}
+    row = key.row(Month(3, 4, 0.0))
+    given = {
+        name: row[name] for name in ("name", "models", "expires", "on_disconnect", "limits", "soft", "group")
+    }
     found = read_settings(given, NOW)
     assert (found["rpm"], found["monthly_nusd"], found["models"]) == (5, NUSD // 10, ("a/*",))
 
@@ -100,6 +111,10 @@ REFUSED = [
     ("monthly_usd", [0, -1, True, "5", [], 10**9 + 1, NAN, INF, 1e300],
      "'monthly_usd' must be a number of dollars above 0"),
     ("name", ["", "  ", 5, None, "a\nb", "a\x00", "x" * 101, "\u202e", ["a"]], "'name' must be "),
+    ("daily_usd", [0, "5"], "'daily_usd' must be a number of dollars above 0"),
+    ("daily_tokens", [0, 1.5], "'daily_tokens' must be a whole number from 1 to "),
+    ("soft", [1, "yes", []], "'soft' must be true or false"),
+    ("group", ["", "-a", "a b", "a/b", "\u00e9", "x" * 65, 5, []], "'group' must be the name of a group"),
     ("models", [[], "", "a,,b", [1], ["a b"], ["é"], [""], {"a": 1}, 5, ["m"] * 201, ["x" * 201], True],
      "'models' must "),
     ("expires", [
@@ -199,23 +214,30 @@ def test_the_form_of_a_key():
 def test_a_row():
     key = Key(
         id="key_1", name="prod", digest=b"\x01" * 32, created=5, expires=9, revoked=7, models=("a", "b*"),
-        rpm=1, monthly_nusd=100_000_000, on_disconnect="drain",
+        rpm=1, monthly_nusd=100_000_000, daily_nusd=2 * NUSD, on_disconnect="drain", group="g", soft=True,
     )  # fmt: skip
-    assert key.row(12, 1_500_000_000, 1234.56789) == {
+    limits = dict.fromkeys(key_module.LIMITS)
+    assert key.row(Month(12, 1_500_000_000, 1234.56789, 3, 500_000_000)) == {
         "id": "key_1", "name": "prod", "created": 5, "expires": 9, "revoked": 7, "last_used": 1234.568,
-        "models": ["a", "b*"],
-        "limits": {
-            "rpm": 1, "tpm": None, "concurrency": None, "monthly_usd": 0.1, "monthly_tokens": None,
-            "max_tokens": None,
-        },
+        "models": ["a", "b*"], "group": "g", "soft": True,
+        "limits": limits | {"rpm": 1, "monthly_usd": 0.1, "daily_usd": 2.0},
         "on_disconnect": "drain", "rotated": None, "old_secret_until": None,
-        "month": {"tokens": 12, "usd": 1.5},
+        "day": {"tokens": 3, "usd": 0.5}, "month": {"tokens": 12, "usd": 1.5},
     }  # fmt: skip
-    rotated = dataclasses.replace(key, rotated=6, old_digest=b"\x02" * 32, old_until=8).row(0, 0, None)
+    rotated = dataclasses.replace(key, rotated=6, old_digest=b"\x02" * 32, old_until=8).row(Month(0, 0, 0.0))
     assert (rotated["rotated"], rotated["old_secret_until"]) == (6, 8)
-    bare = Key(id="key_1", name="prod", digest=b"", created=5).row(0, 0, None)
-    assert bare["models"] is bare["last_used"] is bare["expires"] is bare["revoked"] is None
-    assert set(bare["limits"].values()) == {None}
+    bare = Key(id="key_1", name="prod", digest=b"", created=5).row(Month(0, 0, 0.0))
+    assert bare["models"] is bare["last_used"] is bare["expires"] is bare["revoked"] is bare["group"] is None
+    assert bare["limits"] == limits
+
+
+@pytest.mark.parametrize(("limits", "has_windows", "limits_money"), [
+    ({}, False, False), ({"rpm": 1, "max_tokens": 1}, False, False), ({"daily_tokens": 1}, True, False),
+    ({"monthly_tokens": 1}, True, False), ({"daily_nusd": 1}, True, True), ({"monthly_nusd": 1}, True, True),
+])  # fmt: skip
+def test_kinds_of_limits(limits, has_windows, limits_money):
+    key = Key(id="key_1", name="prod", digest=b"", created=5, **limits)
+    assert (key.has_windows(), key.limits_money()) == (has_windows, limits_money)
 
 
 def test_models_that_are_not_there():

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.access.limit_headers import LimitLines, time_until
-from proxy.access.permits import Permit
+from proxy.access.group import Group
+from proxy.access.limit_headers import LimitLines, limit_lines, time_until
+from proxy.access.permits import GroupedPermit, Permit
 from tests.support.keys import key_of
 
 NOW = 1000.0
@@ -17,7 +18,7 @@ OFFSET_S = 1_780_315_200.0
 
 
 def test_both_kinds_with_both_forms_of_the_end() -> None:
-    lines = LimitLines(key_of(rpm=3, tpm=1000))
+    lines = LimitLines(3, 1000)
     permit = Permit(300, 0, 2, 700, NOW + 17.2)
     assert lines.of(permit, NOW, OFFSET_S) == (
         b"X-RateLimit-Limit-Requests: 3\r\nX-RateLimit-Remaining-Requests: 2\r\n"
@@ -29,10 +30,43 @@ def test_both_kinds_with_both_forms_of_the_end() -> None:
 
 @pytest.mark.parametrize("limits", [{"rpm": 3}, {"tpm": 3}, {"rpm": 3, "tpm": 4}, {"concurrency": 1}, {}])
 def test_the_names_are_those_of_the_lines(limits: dict[str, int]) -> None:
-    lines = LimitLines(key_of(**limits))
+    lines = limit_lines(key_of(**limits), None)
     written = lines.of(Permit(0, 0, 1, 1, NOW + 60), NOW, OFFSET_S)
     assert {line.partition(b":")[0].lower() for line in written.splitlines()} == lines.names
     assert len(lines.names) == 4 * len(limits.keys() & {"rpm", "tpm"})
+
+
+GROUP = {"name": "g", "created": 1}
+NONE = 1 << 62  # what is left where there is no limit
+
+
+@pytest.mark.parametrize(("own", "left", "group", "their_left", "told"), [
+    # Of each kind the limit of which less is left: its figure, what is left, and when that ends.
+    ({"rpm": 3}, (2, NONE), {"rpm": 9}, (1, NONE), {b"requests": (9, 1, 30)}),
+    ({"rpm": 3}, (1, NONE), {"rpm": 9}, (2, NONE), {b"requests": (3, 1, 60)}),
+    ({"rpm": 3}, (1, NONE), {"rpm": 9}, (1, NONE), {b"requests": (3, 1, 60)}),  # the later end
+    ({"rpm": 3}, (2, NONE), {"tpm": 50}, (NONE, 7), {b"requests": (3, 2, 60), b"tokens": (50, 7, 30)}),
+    ({}, (NONE, NONE), {"rpm": 9, "tpm": 50}, (0, 0), {b"requests": (9, 0, 30), b"tokens": (50, 0, 30)}),
+    ({"rpm": 3, "tpm": 80}, (2, 5), {"rpm": 9, "tpm": 50}, (1, 7),
+     {b"requests": (9, 1, 30), b"tokens": (80, 5, 60)}),
+    ({"concurrency": 1}, (NONE, NONE), {"concurrency": 1}, (NONE, NONE), {}),
+])  # fmt: skip
+def test_the_tighter_one_of_key_and_group(own, left, group, their_left, told) -> None:
+    lines = limit_lines(key_of(**own), Group(**GROUP, **group))
+    theirs = Permit(0, 0, *their_left, NOW + 30)
+    written = lines.of(GroupedPermit(0, 0, *left, NOW + 60, theirs), NOW, OFFSET_S)
+    fields = dict(line.lower().split(b": ") for line in written.splitlines())
+    assert fields.keys() == lines.names
+    assert fields == {
+        b"x-ratelimit-%b" % name: value
+        for kind, (limit, rest, ends) in told.items()
+        for name, value in (
+            (b"limit-" + kind, b"%d" % limit), (b"remaining-" + kind, b"%d" % rest),
+            (b"reset-" + kind, b"%d" % (NOW + OFFSET_S + ends)),
+            (b"reset-%b-after" % kind, b"1m0s" if ends == 60 else b"30s"),
+        )
+    }  # fmt: skip
+    assert limit_lines(Group(**GROUP, **group), None).names == frozenset()  # its keys tell it
 
 
 @pytest.mark.parametrize(("seconds", "told"), [

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.access.key import first_of, month_of
-from proxy.access.limits import MAX_KEYS, WINDOW_S, Account, Accounts, memory_bytes
-from proxy.access.permits import Month, Permit
+from proxy.access.accounts import MAX_KEYS, Accounts, Lock, memory_bytes
+from proxy.access.group import Group
+from proxy.access.limits import WINDOW_S, Account
+from proxy.access.permits import GroupedPermit, Month, Permit
 from proxy.errors import LimitReached
 from proxy.server.file_lock import FileLock
 from tests.support.keys import UNIX_S, account_of, accounts_of, key_of, kind_of
@@ -25,17 +26,36 @@ from tests.support.keys import UNIX_S, account_of, accounts_of, key_of, kind_of
 NOW = 1000.0
 
 
-def memory_of(workers: int) -> memoryview:
-    """Enough for one key."""
-    return memoryview(bytearray(memory_bytes(workers) // MAX_KEYS))
+def memory_of(workers: int, accounts: int = 1) -> memoryview:
+    """Enough for so few accounts."""
+    return memoryview(bytearray(accounts * (memory_bytes(workers) // MAX_KEYS)))
 
 
 def workers_of(count: int, slot: int = 0, **settings: int | None) -> list[Account]:
     """One key's account, as each of these workers has it."""
     memory = memory_of(count)
     workers = [accounts_of(count, own, memory) for own in range(count)]
-    workers[0].open(slot, month_of(UNIX_S)[0], Month(0, 0, 0.0))
+    workers[0].open(slot, UNIX_S, Month(0, 0, 0.0))
     return [Account(each, slot, key_of(**settings)) for each in workers]
+
+
+def grouped_of(
+    workers: int,
+    *limits: dict[str, int | None],
+    group: dict[str, int | None] | None = None,
+    lock: Lock | None = None,
+) -> list[list[Account]]:
+    """Accounts of keys with these limits, as each of these workers has them; the last is their group's."""
+    memory, found = memory_of(workers, len(limits) + 1), []
+    for own in range(workers):
+        each = Accounts(memory, workers, own, lock)
+        shared = None
+        for slot in range(len(limits) + 1):
+            each.open(slot, UNIX_S, Month(0, 0, 0.0))
+        if group is not None:
+            shared = Account(each, len(limits), Group(name="g", created=1, **group))
+        found.append([Account(each, slot, key_of(**its), shared) for slot, its in enumerate(limits)])
+    return found
 
 
 def unix_s(now: float) -> float:
@@ -236,7 +256,7 @@ def test_a_worker_that_died_holds_nothing():
     accounts = accounts_of(2, None, memory)
     made = []
     for slot in range(2):
-        accounts.open(slot, accounts.at(UNIX_S), Month(0, 0, 0.0))
+        accounts.open(slot, UNIX_S, Month(0, 0, 0.0))
         made.append([Account(accounts_of(2, own, memory), slot, key) for own in (0, 1)])
     for dead, alive in made:
         dead.settle(admit(dead, tokens=10), unix_s(NOW), 30, 5)
@@ -247,82 +267,100 @@ def test_a_worker_that_died_holds_nothing():
     for slot, (_, alive) in enumerate(made):
         permit = admit(alive, tokens=5)  # 30 stay used, 15 are still reserved
         assert (permit.tokens_left, permit.requests_left) == (50, 5)
-        assert accounts.used(slot, UNIX_S) == (30, 5, unix_s(NOW))
+        assert accounts.used(slot, UNIX_S) == (30, 5, unix_s(NOW), 30, 5)
         refused(alive)
 
 
 # ---------------------------------------------------------------------- a month
 
 
-def test_months_are_of_the_calendar_in_utc():
-    december = datetime(2026, 12, 31, 23, 59, 59, 999999, tzinfo=UTC).timestamp()
-    number, ends = month_of(december)
-    assert (number, ends) == (2026 * 12 + 11, datetime(2027, 1, 1, tzinfo=UTC).timestamp())
-    assert month_of(ends)[0] == number + 1
-    assert first_of(number) == datetime(2026, 12, 1, tzinfo=UTC)
-    accounts = accounts_of()
-    moments = [december, ends, december, ends + 40 * 86400, december - 365 * 86400]
-    february = datetime(2027, 2, 1, tzinfo=UTC).timestamp()
-    moments += [february, february - 1, february - 2 * 86400]  # shorter than the one before
-    assert [accounts.at(at) for at in moments] == [month_of(at)[0] for at in moments]  # also when set back
-
-
-@given(st.lists(st.floats(0, 2e10), min_size=1, max_size=20))
-def test_any_order_of_moments(moments):
-    accounts = accounts_of(memory=memory_of(1))
-    for at in moments:
-        assert accounts.at(at) == month_of(at)[0]
-
-
-@pytest.mark.parametrize(("limit", "param", "text"), [
-    ({"monthly_tokens": 100}, "monthly_tokens", "100 tokens"),
-    ({"monthly_nusd": 100}, "monthly_usd", "$0.0000001"),
+@pytest.mark.parametrize(("limit", "param", "text", "ends", "next_ends"), [
+    ({"monthly_tokens": 100}, "monthly_tokens", "monthly limit of 100 tokens", "2026-07-01", "2026-08-01"),
+    ({"monthly_nusd": 100}, "monthly_usd", "monthly limit of $0.0000001", "2026-07-01", "2026-08-01"),
+    ({"daily_tokens": 100}, "daily_tokens", "daily limit of 100 tokens", "2026-06-02", "2026-06-03"),
+    ({"daily_nusd": 100}, "daily_usd", "daily limit of $0.0000001", "2026-06-02", "2026-07-02"),
 ])  # fmt: skip
-def test_a_monthly_limit(limit, param, text):
-    account = account_of(**limit, rpm=100)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_limit_of_a_day_or_a_month(limit, param, text, ends, next_ends, workers):
+    account, *others = workers_of(workers, **limit, rpm=100)
     account.settle(admit(account), unix_s(NOW), 99, 99)
     held = account.admit(NOW, UNIX_S, 50, 50)  # there is room for any
-    error = refused(account)  # until it is known what that one uses
-    assert kind_of(error) == (429, "rate_limit_error", "rate_limit_exceeded", param)
-    assert error.retry_after_s == 1 and "reserved" in error.message
+    for each in (account, *others):
+        error = refused(each)  # until it is known what that one uses
+        assert kind_of(error) == (429, "rate_limit_error", "rate_limit_exceeded", param)
+        assert error.retry_after_s == 1 and "reserved" in error.message
     account.settle(held, UNIX_S, 1, 1)
-    error = refused(account)
-    assert kind_of(error) == (402, "usage_limit_exceeded", "monthly_limit_reached", param)
-    text = f"The key's monthly limit of {text} is reached. It resets on 2026-07-01, 00:00 UTC."
-    assert (error.message, error.retry_after_s, error.headers) == (text, None, b"")
-    end = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
-    refused(account, at_s=end - 0.001)
+    code = f"{param.partition('_')[0]}_limit_reached"
+    end, next_end = (datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in (ends, next_ends))
+    for each in (account, *others):
+        error = refused(each)
+        assert kind_of(error) == (402, "usage_limit_exceeded", code, param)
+        text_of = f"The key's {text} is reached. It resets on {ends}, 00:00 UTC."
+        assert (error.message, error.retry_after_s, error.headers) == (text_of, end - UNIX_S, b"")
+        refused(each, at_s=end - 0.001)
     permit = account.admit(NOW, end, 10, 10)
-    account.settle(permit, end, 100, 100)  # of the new month
-    refused(account, at_s=end + 1)
-    account.admit(NOW, datetime(2026, 8, 1, tzinfo=UTC).timestamp(), 10, 10)
+    account.settle(permit, end, 100, 100)  # of the new window
+    for each in (account, *others):
+        refused(each, at_s=end + 1)
+    for each in (account, *others):
+        each.look(NOW, next_end)
+
+
+def test_a_request_over_midnight_is_held_against_both_days_and_counts_in_the_one_it_ends_in():
+    """So a day ends at most one reservation above its limit, requests in flight included."""
+    account, midnight = account_of(daily_tokens=100), UNIX_S + 43_200
+    long = account.admit(NOW, midnight - 1, 60, 0)
+    permit = account.admit(NOW, midnight + 1, 60, 0)  # 60 are held, so there is room for any
+    assert refused(account, at_s=midnight + 1).status == 429
+    account.settle(long, midnight + 2, 40, 0)
+    account.settle(permit, midnight + 3, 60, 0)
+    assert refused(account, at_s=midnight + 4).status == 402
+    assert account._accounts.used(0, midnight + 4)[3:] == (100, 0)
+
+
+@pytest.mark.parametrize("windows", [{"monthly_tokens": 5, "daily_nusd": 5}, {"daily_tokens": 5}])
+def test_soft_limits_refuse_nothing_and_reserve_nothing(windows):
+    account = account_of(**windows, soft=True)
+    assert not account.is_limited and not account.reserves
+    account = account_of(**windows, rpm=1, soft=True)  # the others hold
+    account.settle(admit(account, tokens=9, nusd=9), UNIX_S, 9, 9)
+    assert refused(account).param == "rpm"
+    assert not account.reserves
+    assert account._accounts.used(0, UNIX_S) == (9, 9, UNIX_S, 9, 9)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers):
-    each = workers_of(workers, monthly_tokens=100)
-    account, later = each[0], datetime(2026, 8, 1, tzinfo=UTC).timestamp()
+@pytest.mark.parametrize(("limit", "later"), [
+    ("monthly_tokens", "2026-08-01"), ("daily_tokens", "2026-08-01"), ("daily_tokens", "2026-06-02"),
+])  # fmt: skip
+def test_a_clock_that_is_set_forward_and_back_makes_nothing_unused(workers, limit, later):
+    each = workers_of(workers, **{limit: 100})
+    account, at_s = each[0], datetime.fromisoformat(later).replace(tzinfo=UTC).timestamp()
     account.settle(admit(account), UNIX_S, 90, 0)
-    account.settle(account.admit(NOW, later, 5, 0), later, 30, 0)
+    account.settle(account.admit(NOW, at_s, 5, 0), at_s, 30, 0)
     account.settle(admit(account), UNIX_S, 10, 0)
     for one in each:
         refused(one)
-    permit = account.admit(NOW, later, 5, 0)
-    account.settle(permit, later, 70, 0)
-    refused(account, at_s=later)
+    permit = account.admit(NOW, at_s, 5, 0)
+    account.settle(permit, at_s, 70, 0)
+    refused(account, at_s=at_s)
 
 
-def test_what_was_used_before_this_process_counts_in_its_month():
+@pytest.mark.parametrize(("limits", "later"), [
+    ({"monthly_tokens": 100}, "2026-07-01"), ({"daily_tokens": 50}, "2026-06-02"),
+    ({"daily_nusd": 7}, "2026-06-02"),
+])  # fmt: skip
+def test_what_was_used_before_this_process_counts_in_its_window(limits, later):
     accounts = accounts_of()
-    accounts.open(0, month_of(UNIX_S)[0], Month(90, 7, 12.5))
-    account = Account(accounts, 0, key_of(monthly_tokens=100))
-    assert accounts.used(0, UNIX_S) == (90, 7, 12.5)
+    accounts.open(0, UNIX_S, Month(90, 7, 12.5, 40, 6))
+    account = Account(accounts, 0, key_of(**limits))
+    assert accounts.used(0, UNIX_S) == (90, 7, 12.5, 40, 6)
     account.settle(admit(account), UNIX_S, 10, 1)
-    assert accounts.used(0, UNIX_S) == (100, 8, UNIX_S)
-    refused(account)
-    later = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
-    assert accounts.used(0, later) == (0, 0, UNIX_S)
-    account.admit(NOW, later, 0, 0)
+    assert accounts.used(0, UNIX_S) == (100, 8, UNIX_S, 50, 7)
+    assert refused(account).status == 402
+    later_s = datetime.fromisoformat(later).replace(tzinfo=UTC).timestamp()
+    assert accounts.used(0, later_s)[3:] == (0, 0)
+    account.admit(NOW, later_s, 0, 0)
 
 
 def test_a_key_without_limits_is_counted_too():
@@ -330,7 +368,7 @@ def test_a_key_without_limits_is_counted_too():
     assert not account.is_limited and not account.reserves
     account.settle(None, UNIX_S, 12, 34)
     account.settle(None, UNIX_S + 1, 1, 1)
-    assert account._accounts.used(0, UNIX_S) == (13, 35, UNIX_S + 1)
+    assert account._accounts.used(0, UNIX_S) == (13, 35, UNIX_S + 1, 13, 35)
 
 
 @pytest.mark.parametrize(("limits", "is_limited", "reserves"), [
@@ -379,11 +417,13 @@ def test_what_is_let_in_and_what_is_refused_say_what_is_left_and_when_it_ends():
 class Model:
     """The same in plain Python: one list of what happened, gone through each time."""
 
-    def __init__(self, *limits: int | None) -> None:
-        self.rpm, self.tpm, self.concurrency, self.monthly = limits
+    def __init__(self, limits: dict[str, int | None]) -> None:
+        self.rpm, self.tpm, self.concurrency = limits["rpm"], limits["tpm"], limits["concurrency"]
+        self.windows = [("monthly_tokens", "%Y-%m", limits["monthly_tokens"]),
+                        ("daily_tokens", "%Y-%m-%d", limits["daily_tokens"])]  # fmt: skip
         self.begun: float | None = None
-        self.requests = self.used = self.month_tokens = 0
-        self.month: tuple[int, int] | None = None
+        self.requests = self.used = 0
+        self.by_window: dict[str, int] = {}
         self.running: list[int] = []
 
     def window(self, now: float) -> tuple[float, int, int]:
@@ -395,16 +435,17 @@ class Model:
             begun = begun + 60 if used else None
         return now if begun is None else begun, used, requests
 
+    def used_in(self, date: datetime, form: str) -> int:
+        return self.by_window.get(date.strftime(form), 0)
+
     def may_enter(self, now: float, date: datetime) -> str:
         """Which limit keeps it out; "" for none."""
         _, used, requests = self.window(now)
         held = sum(self.running)
-        in_month = self.month_tokens if self.month == (date.year, date.month) else 0
-        sums = [
-            ("monthly_tokens", in_month, self.monthly), ("concurrency", len(self.running), self.concurrency),
-            ("rpm", requests, self.rpm), ("tpm", used + held, self.tpm),
-            ("monthly_tokens", in_month + held, self.monthly),
-        ]  # fmt: skip
+        sums = [(name, self.used_in(date, form), most) for name, form, most in self.windows]
+        sums += [("concurrency", len(self.running), self.concurrency), ("rpm", requests, self.rpm),
+                 ("tpm", used + held, self.tpm)]  # fmt: skip
+        sums += [(name, reached + held, most) for name, reached, most in sums[:2]]
         return next((name for name, reached, most in sums if most is not None and reached >= most), "")
 
     def may_count(self, now: float) -> bool:
@@ -418,73 +459,88 @@ class Model:
         self.count(now)
         self.running.append(tokens)
 
-    def leave(self, index: int, date: datetime, tokens: int) -> None:
-        self.running.pop(index)
+    def leave(self, held: int, date: datetime, tokens: int) -> None:
+        self.running.remove(held)
         self.used += tokens
-        if self.month != (date.year, date.month):
-            self.month, self.month_tokens = (date.year, date.month), 0
-        self.month_tokens += tokens
+        for form in ("%Y-%m", "%Y-%m-%d"):
+            window = date.strftime(form)
+            self.by_window[window] = self.by_window.get(window, 0) + tokens
 
 
 _limit = st.none() | st.integers(1, 6)
-# What happens, at which worker, with how many tokens, behind how many seconds, and which one leaves.
+_limits = st.fixed_dictionaries({
+    "rpm": _limit, "tpm": st.none() | st.integers(1, 60), "concurrency": _limit,
+    "monthly_tokens": st.none() | st.integers(1, 300), "daily_tokens": st.none() | st.integers(1, 150),
+})  # fmt: skip
+# What happens, with which key, at which worker, with how many tokens, behind how many seconds, and which one
+# leaves.
 _EVENTS = st.lists(st.tuples(
     st.sampled_from(["enter", "enter", "enter", "leave", "wait", "wait", "look", "count"]),
-    st.integers(0, 2), st.integers(0, 40),
-    st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 20 * 86400.0]),  # exact as floats
+    st.integers(0, 1), st.integers(0, 2), st.integers(0, 40),
+    st.sampled_from([0.0, 0.25, 1.0, 29.5, 59.75, 60.0, 61.0, 185.0, 30_000.0, 20 * 86400.0]),  # exact floats
     st.integers(0, 5),
 ), max_size=60)  # fmt: skip
 
 
 @settings(max_examples=300)
-@given(_limit, st.none() | st.integers(1, 60), _limit, st.none() | st.integers(1, 300), _EVENTS)
-def test_any_sequence_of_three_workers(rpm, tpm, concurrency, monthly, events):
-    accounts = workers_of(3, rpm=rpm, tpm=tpm, concurrency=concurrency, monthly_tokens=monthly)
-    model = Model(rpm, tpm, concurrency, monthly)
-    running: list[tuple[int, Permit]] = []
+@given(_limits, _limits, st.none() | _limits, _EVENTS)
+def test_any_sequence_of_two_keys_and_their_group_at_three_workers(one, two, group, events):
+    """What is let in is held against its key and its group, and what is refused against neither."""
+    limits = [one, two] if group is None else [one, two, group]
+    accounts = grouped_of(3, *limits[:2], group=group)
+    models = [Model(each) for each in limits]
+    running: list[tuple[int, int, Permit]] = []
     now = NOW
-    for what, worker, tokens, wait_s, turn in events:
+    for what, key, worker, tokens, wait_s, turn in events:
         date = datetime.fromtimestamp(unix_s(now), UTC)
+        account, its = accounts[worker][key], [models[key], *models[2:]]
+        found = [model.may_enter(now, date) for model in its]
+        names = {name if model is models[key] else f"group_limits.{name}"
+                 for name, model in zip(found, its, strict=True) if name}  # fmt: skip
         if what == "wait":
             now += wait_s
         elif what == "leave" and running:
-            index = turn % len(running)
-            who, permit = running.pop(index)
-            accounts[who].settle(permit, unix_s(now), tokens, 2 * tokens)
-            model.leave(index, date, tokens)
+            which, who, permit = running.pop(turn % len(running))
+            accounts[who][which].settle(permit, unix_s(now), tokens, 2 * tokens)
+            for model in (models[which], *models[2:]):
+                model.leave(permit.tokens, date, tokens)
         elif what in ("enter", "look"):
-            expected = model.may_enter(now, date)
-            account = accounts[worker]
-            if expected:
-                assert refused(account, now, tokens).param == expected
+            if names:
+                assert refused(account, now, tokens).param in names
                 with pytest.raises(LimitReached):
                     account.look(now, unix_s(now))
             elif what == "look":
                 account.look(now, unix_s(now))
             else:
                 permit = admit(account, now, tokens)
-                running.append((worker, permit))
-                model.enter(now, tokens)
-                if rpm is not None:
-                    assert permit.requests_left == rpm - model.requests
-                if tpm is not None:
-                    assert permit.tokens_left == max(0, tpm - model.used - sum(model.running))
-                assert permit.ends_at - WINDOW_S == model.begun
+                running.append((key, worker, permit))
+                told = [permit, permit.group] if isinstance(permit, GroupedPermit) else [permit]
+                for model in its:
+                    model.enter(now, tokens)
+                for model, left in zip(its, told, strict=False):
+                    assert model.rpm is None or left.requests_left == model.rpm - model.requests
+                    if model.tpm is not None:
+                        assert left.tokens_left == max(0, model.tpm - model.used - sum(model.running))
+                    assert left.ends_at - WINDOW_S == model.begun
         elif what == "count":
-            account = accounts[worker]
-            if model.may_count(now):
+            if all(model.may_count(now) for model in its):
                 left = account.count(now, unix_s(now)).requests_left
-                model.count(now)
-                assert rpm is None or left == rpm - model.requests
+                for model in its:
+                    model.count(now)
+                assert models[key].rpm is None or left == models[key].rpm - models[key].requests
             else:
                 with pytest.raises(LimitReached):
                     account.count(now, unix_s(now))
-                assert account.spent_until == model.window(now)[0] + WINDOW_S
-        for account in accounts:  # what it goes by to refuse at once is so
-            assert now >= account.spent_until or not model.may_count(now)
+                assert account.spent_until in [model.window(now)[0] + WINDOW_S for model in its]
+        for each in accounts:  # what it goes by to refuse at once is so
+            for index, account in enumerate(each):
+                is_full = not all(model.may_count(now) for model in (models[index], *models[2:]))
+                assert now >= account.spent_until or is_full
         date = datetime.fromtimestamp(unix_s(now), UTC)
-        in_month = model.month_tokens if model.month == (date.year, date.month) else 0
-        assert accounts[worker]._accounts.used(0, unix_s(now))[:2] == (in_month, 2 * in_month)
+        for slot, model in enumerate(models):
+            month, day = model.used_in(date, "%Y-%m"), model.used_in(date, "%Y-%m-%d")
+            used = accounts[worker][0]._accounts.used(slot, unix_s(now))
+            assert (used[:2], used[3:]) == ((month, 2 * month), (day, 2 * day))
 
 
 @given(st.integers(1, 50), st.lists(st.integers(0, 500), min_size=1, max_size=8), st.integers(0, 59))
@@ -515,13 +571,18 @@ def test_retry_after_of_tokens_is_true(tpm, uses, second):
 BEGIN = """
 import fcntl, json, mmap, sys
 from collections import deque
+from proxy.access.accounts import Accounts, memory_bytes
+from proxy.access.group import Group
 from proxy.access.key import Key
-from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.access.limits import Account
 from proxy.errors import LimitReached
 from proxy.server.file_lock import FileLock
 shared, own, limits, *rest = json.loads(sys.argv[1])
 accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(4))), 4, own, FileLock(shared))
-account = Account(accounts, 0, Key("k", "k", b"", 0, **limits))
+group = limits.pop("group", None)  # then each worker has a key of its own, and all are in the group
+shares = None if group is None else Account(accounts, 4, Group(name="g", created=0, **group))
+account = Account(accounts, 0 if group is None else own, Key("k", "k", b"", 0, **limits), shares)
+most_running = (limits if group is None else group).get("concurrency", 0)
 NOW, UNIX_S = 1000.0, 1780315200.0
 """
 WORKER = (
@@ -531,7 +592,7 @@ seats, tokens = rest
 running, taken = deque(), set()
 
 def sit():
-    for seat in range(limits.get("concurrency", 0)):
+    for seat in range(most_running):
         if seat in taken:
             continue
         try:
@@ -562,7 +623,7 @@ while refused < 20000 and admitted < 20000:
         continue
     admitted += 1
     seat = sit()
-    without_seat += seat is None and "concurrency" in limits
+    without_seat += seat is None and most_running > 0
     running.append((permit, seat))
 while running:
     end_one()
@@ -577,8 +638,8 @@ HOLDER = (
     BEGIN
     + """
 account.admit(NOW, UNIX_S, 10, 10)
-if rest[0]:
-    accounts.lock.acquire(0)
+for slot in rest[0]:
+    accounts.lock.acquire(slot)
 print("in", flush=True)
 sys.stdin.read()
 """
@@ -627,13 +688,18 @@ def begin(shared: int) -> Iterator[Begin]:
 
 def opened(shared: int) -> Accounts:
     accounts = Accounts(memoryview(mmap.mmap(shared, memory_bytes(4))), 4, None)
-    accounts.open(0, accounts.at(UNIX_S), Month(0, 0, 0.0))
+    for slot in range(5):
+        accounts.open(slot, UNIX_S, Month(0, 0, 0.0))
     return accounts
 
 
+def slot_of_four(accounts: Accounts, shared: int, slot: int, **limits: int) -> Account:
+    """An account as one of these processes has it: this one."""
+    return Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), slot, key_of(**limits))
+
+
 def first_of_four(accounts: Accounts, shared: int, **limits: int) -> Account:
-    """The account as one of these processes has it: this one."""
-    return Account(Accounts(accounts.memory, 4, 0, FileLock(shared)), 0, key_of(**limits))
+    return slot_of_four(accounts, shared, 0, **limits)
 
 
 def results_of(begin: Begin, texts: list[str], limits: dict[str, int], tokens: int) -> list[list[int]]:
@@ -651,6 +717,9 @@ def results_of(begin: Begin, texts: list[str], limits: dict[str, int], tokens: i
     ({"rpm": 500}, 0, 500), ({"tpm": 4000}, 10, 400), ({"monthly_tokens": 4000}, 10, 400),
     ({"monthly_nusd": 4000}, 10, 400), ({"concurrency": 9}, 0, None),
     ({"rpm": 700, "tpm": 10**6, "concurrency": 9, "monthly_tokens": 10**6}, 1, 700),
+    ({"daily_tokens": 4000}, 10, 400), ({"group": {"rpm": 500}}, 0, 500),
+    ({"group": {"concurrency": 9}}, 0, None), ({"group": {"daily_nusd": 4000}}, 10, 400),
+    ({"rpm": 300, "tpm": 10**6, "group": {"rpm": 700, "tpm": 10**6, "daily_tokens": 10**6}}, 1, 700),
 ], ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value))  # fmt: skip
 def test_exact_over_processes(shared, begin, limits, tokens, expected):
     accounts = opened(shared)
@@ -659,10 +728,21 @@ def test_exact_over_processes(shared, begin, limits, tokens, expected):
     assert sum(without for _, without in results) == 0
     if expected is not None:
         # Tokens are settled without the lock: each of the others may be one estimate late.
-        assert expected <= admitted <= expected + (3 if tokens and "rpm" not in limits else 0)
-    assert accounts.used(0, UNIX_S)[:2] == (admitted * tokens, admitted * tokens)
-    # Nothing is left behind: who comes next finds nobody there.
-    admit(first_of_four(accounts, shared, concurrency=1))
+        has_rpm = "rpm" in limits or "rpm" in limits.get("group", {})
+        assert expected <= admitted <= expected + (3 if tokens and not has_rpm else 0)
+    # Those of keys are those of the group: who is refused by one has taken nothing of the other.
+    of_keys, of_group = (
+        [slot_of_four(accounts, shared, slot, concurrency=1, rpm=10**6) for slot in range(4)],
+        [],
+    )
+    if "group" in limits:
+        of_group = [slot_of_four(accounts, shared, 4, concurrency=1, rpm=10**6)]
+    for each in (of_keys, of_group):
+        if each:
+            sums = [accounts.used(account._slot, UNIX_S) for account in each]
+            assert [sum(used[kind] for used in sums) for kind in (0, 1, 3, 4)] == [admitted * tokens] * 4
+            # Nothing is left behind: who comes next finds nobody there.
+            assert sum(10**6 - 1 - admit(account).requests_left for account in each) == admitted
 
 
 def test_refusals_are_exact_over_processes_too(shared, begin):
@@ -688,7 +768,7 @@ def test_what_another_writes_is_never_seen_half(shared, begin):
 
 def test_a_process_killed_while_it_holds_the_lock(shared, begin):
     accounts = opened(shared)
-    process = begin(HOLDER, 1, {"concurrency": 3}, True)
+    process = begin(HOLDER, 1, {"concurrency": 3}, [0])
     with pytest.raises(OSError):
         fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)  # nobody gets in now
     process.kill()
@@ -701,10 +781,43 @@ def test_a_process_killed_while_it_holds_the_lock(shared, begin):
     refused(alive)
 
 
+def test_a_process_killed_while_it_holds_the_locks_of_key_and_group(shared, begin):
+    accounts = opened(shared)
+    process = begin(HOLDER, 1, {"group": {"concurrency": 2}}, [1, 4])
+    process.kill()
+    process.communicate()
+    both = Accounts(accounts.memory, 4, 0, FileLock(shared))
+    group = Account(both, 4, Group(name="g", created=0, concurrency=2))
+    alive = Account(both, 0, key_of(), group)
+    admit(alive)
+    assert refused(alive).param == "group_limits.concurrency"
+    accounts.clear(1)
+    admit(alive)
+    refused(alive)
+
+
+def test_killed_at_any_moment_nothing_is_held_by_one_of_key_and_group(shared, begin):
+    """What was counted of a request that died is at most one of the group's, which is entered first."""
+    accounts = opened(shared)
+    for turn in range(1, 7):
+        process = begin(BUSY, 1, {"concurrency": 9, "rpm": 10**9, "group": {"concurrency": 9, "rpm": 10**9}})
+        process.kill()
+        process.communicate()
+        accounts.clear(1)
+        counted = []
+        for slot in (1, 4):
+            account = slot_of_four(accounts, shared, slot, concurrency=1, rpm=10**9)  # nobody is there
+            permit = admit(account)
+            counted.append(10**9 - permit.requests_left)
+            account.settle(permit, UNIX_S, 0, 0)
+            assert account._accounts.used(slot, UNIX_S)[:2] == (10 * turn, 10 * turn)
+        assert 0 <= counted[1] - counted[0] <= turn
+
+
 def test_a_process_killed_with_requests_running(shared, begin):
     accounts = opened(shared)
     limits = {"concurrency": 2, "tpm": 20, "rpm": 5}
-    gone = [begin(HOLDER, own, limits, False) for own in (1, 2)]
+    gone = [begin(HOLDER, own, limits, []) for own in (1, 2)]
     alive = first_of_four(accounts, shared, **limits)
     refused(alive)
     for own, process in enumerate(gone, 1):
@@ -713,15 +826,3 @@ def test_a_process_killed_with_requests_running(shared, begin):
         accounts.clear(own)
     permit = admit(alive, tokens=5)
     assert (permit.requests_left, permit.tokens_left) == (2, 15)  # they were let in, and have used nothing
-
-
-def test_there_is_memory_for_every_key_and_worker():
-    accounts = accounts_of(3, 2)
-    assert accounts.base(MAX_KEYS) == memory_bytes(3)
-    account = account_of(accounts, MAX_KEYS - 1, rpm=1)
-    admit(account)
-    refused(account)
-    accounts.clear(2)  # no key is opened before it: nothing to do, and no end to run into
-    for slot in range(MAX_KEYS):
-        accounts.open(slot, 1, Month(0, 0, 0.0))
-    accounts.clear(2)

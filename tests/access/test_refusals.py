@@ -27,7 +27,8 @@ COUNTED = [
     errors.Unauthorized("x"), errors.NotAllowed("x"), errors.ForeignOrigin(), FAULT,
 ]  # fmt: skip
 UNCOUNTED = [
-    errors.LimitReached("x", "rpm", 1.0, b""), errors.LimitReached("x", "monthly_usd", None, b""),
+    errors.LimitReached("x", "rpm", 1.0),
+    errors.LimitReached("x", "monthly_usd", 9.0, "monthly_limit_reached"),
     errors.TooManyRefused(FAULT, 1.0), errors.CoolingDown("x", 1.0), errors.ProviderError("x", status=502),
     errors.Unavailable("x", code="overloaded", retry_after_s=1), errors.GatewayError("x"),
 ]  # fmt: skip

@@ -237,7 +237,7 @@ def test_an_earlier_version_is_read_as_it_is(ask, path, said):
     [used] = ask(lambda totals: totals.usage({"by": "key"}))
     assert (row["name"], used["key"], used["requests"], all_bytes(path)) == ("a", "a", 1, before)
     text = (
-        f"{WHY}: read from {path}, which stays as it is, of version 2; 'tokenhub serve' moves it to version 3"
+        f"{WHY}: read from {path}, which stays as it is, of version 2; 'tokenhub serve' moves it to version 4"
     )
     assert said == [text, text]
 
@@ -245,7 +245,7 @@ def test_an_earlier_version_is_read_as_it_is(ask, path, said):
 def test_who_writes_to_an_earlier_version_moves_it_and_says_so(ask, path, said):
     write_old(path, key_of(name="a"))
     ask(lambda keys: keys.edit("a", {"rpm": 5}), writes=True)
-    moved = f"the state database {path} was moved from version 2 to version 3"
+    moved = f"the state database {path} was moved from version 2 to version 4"
     assert said[0] == f"{moved}; {path}.v2 is a copy of it as it was"
     assert "written to" in said[1]
     assert [key.rpm for key in stored(path)] == [5]
@@ -261,7 +261,7 @@ def test_a_later_version_is_left_alone(ask, path, how):
     with pytest.raises(ConsoleError) as caught:
         ask(all_of, **how)
     for text in (
-        "it has version 4, of a later TokenHub; this one knows versions up to 3",
+        "it has version 5, of a later TokenHub; this one knows versions up to 4",
         "Run the later TokenHub again, or put the copy back",
     ):
         assert text in str(caught.value)

@@ -40,7 +40,7 @@ async def test_a_new_key_is_alone_on_standard_output(terminal):
 
 SETTINGS = (
     "--rpm 1 --tpm 2e3 --concurrency 3 --monthly-usd 4.25 --monthly-tokens 5 --max-tokens 6 "
-    "--expires 2100-01-01 --on-disconnect drain"
+    "--daily-usd 0.5 --daily-tokens 7 --soft --expires 2100-01-01 --on-disconnect drain"
 )
 
 
@@ -50,19 +50,21 @@ async def test_all_settings(terminal):
     assert FORM.fullmatch(row.pop("key"))
     assert row.pop("closes_gateway") is True
     limits = {
-        "rpm": 1, "tpm": 2000, "concurrency": 3, "monthly_usd": 4.25, "monthly_tokens": 5, "max_tokens": 6,
+        "rpm": 1, "tpm": 2000, "concurrency": 3, "daily_usd": 0.5, "daily_tokens": 7, "monthly_usd": 4.25,
+        "monthly_tokens": 5, "max_tokens": 6,
     }  # fmt: skip
     assert row == {
         "id": row["id"], "name": "A team", "created": row["created"], "expires": 4102444800, "revoked": None,
         "last_used": None, "models": ["best", "big", "p/*"], "limits": limits, "on_disconnect": "drain",
-        "rotated": None, "old_secret_until": None, "month": {"tokens": 0, "usd": 0.0},
+        "rotated": None, "old_secret_until": None, "group": None, "soft": True,
+        "day": {"tokens": 0, "usd": 0.0}, "month": {"tokens": 0, "usd": 0.0},
     }  # fmt: skip
     assert await terminal.json("keys", "show", "A team") == row
     assert await terminal.rows("keys", "list") == [row]
     lines = (await terminal.out("keys", "show", row["id"])).splitlines()
     assert [text.split("  ")[0] for text in lines][:3] == ["id", "name", "created"]
-    assert "drain" in lines[-2]
-    shown = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in limits.items())
+    assert "drain" in lines[-3]
+    shown = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in limits.items()) + ", soft"
     assert any(text.endswith(shown) for text in lines)
 
 

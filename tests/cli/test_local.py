@@ -111,13 +111,13 @@ def test_check_notes_a_place_for_the_state_that_cant_be_used(folder, check):
 
 def later(path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 4")
+        database.execute("PRAGMA user_version = 5")
 
 
 @pytest.mark.parametrize(("made", "text"), [
     (lambda path: path.write_bytes(b"no database" * 1000), "can't be used: file is not a database"),
-    (later, "can't be used: it has version 4, of a later TokenHub; this one knows versions up to 3"),
-    (write_old, "has version 2: 'tokenhub serve', and commands that write, move it to version 3"),
+    (later, "can't be used: it has version 5, of a later TokenHub; this one knows versions up to 4"),
+    (write_old, "has version 2: 'tokenhub serve', and commands that write, move it to version 4"),
     (lambda path: connect(str(path)).close(), None),
 ])  # fmt: skip
 def test_check_notes_a_state_database_that_a_start_would_trip_over_or_change(folder, check, made, text):

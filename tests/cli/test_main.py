@@ -244,9 +244,11 @@ def test_what_is_interrupted_ends_without_a_word_and_what_fails_with_one_line(
 
 COMMANDS = (
     "serve", "check", "models", "simulate", "chat", "bench", "routes", "explain", "aliases", "keys", "usage",
+    "groups",
 )  # fmt: skip
 ACTIONS = {
     "aliases": ("list", "set", "remove"), "keys": ("create", "list", "show", "edit", "rotate", "revoke"),
+    "groups": ("create", "list", "show", "edit", "delete"),
 }  # fmt: skip
 WITH_HELP = [
     (), *((command,) for command in COMMANDS),

@@ -9,10 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.access.group import Group
 from proxy.access.key import NUSD
 from proxy.access.permits import Month
 from proxy.config.parse import parse
-from proxy.control.alerts import BACK, EJECTED, KEY_LIMIT, QUIET_S, REFUSED, Alert, Watch, moment, payload
+from proxy.control.alerts import (
+    BACK,
+    EJECTED,
+    GROUP_LIMIT,
+    KEY_LIMIT,
+    QUIET_S,
+    REFUSED,
+    Alert,
+    Watch,
+    moment,
+    payload,
+)
 from proxy.control.steps import done
 from proxy.routing.catalog import Catalog
 from tests.support.deployments import attempt, fail, succeed
@@ -45,7 +57,7 @@ class Watched:
 
     def look(self, after_s: float = 1.0) -> list[Alert]:
         self.now += after_s
-        used = [(key, self.used.get(key.id, Month(0, 0, 0.0))) for key in self.keys]
+        used = [(key, self.used.get(getattr(key, "id", key.name), Month(0, 0, 0.0))) for key in self.keys]
         return done(self.watch.steps(self.catalog, used, self.now, UNIX_S + self.now))
 
     def events(self, after_s: float = 1.0) -> list[str]:
@@ -222,11 +234,17 @@ def test_an_old_refusal_is_no_news_for_a_new_webhook(watched):
     (0, [], {}), (79, [], {}), (80, [80], {}), (99, [80], {}), (100, [100], {}), (150, [100], {}),
     (100, [], {"revoked": 5}), (100, [], {"expires": 5}),  # of no use any more, and no concern
 ])  # fmt: skip
-def test_thresholds(tokens, told, over):
-    watched = Watched(key_of(monthly_tokens=100, **over))
-    watched.used["key_1"] = Month(tokens, 0, 1.0)
-    assert [alert.fields["percent"] for alert in watched.look()] == told
-    assert watched.look() == []
+@pytest.mark.parametrize("limit", ["monthly_tokens", "daily_tokens", "monthly_nusd", "daily_nusd"])
+def test_thresholds(tokens, told, over, limit):
+    used = {
+        "monthly_tokens": Month(tokens, 0, 1.0), "monthly_nusd": Month(0, tokens, 1.0),
+        "daily_tokens": Month(0, 0, 1.0, tokens, 0), "daily_nusd": Month(0, 0, 1.0, 0, tokens),
+    }  # fmt: skip
+    for holder in (key_of(**{limit: 100}, **over), key_of(**{limit: 100}, **over, soft=True)):
+        watched = Watched(holder)
+        watched.used["key_1"] = used[limit]
+        assert [alert.fields["percent"] for alert in watched.look()] == told
+        assert watched.look() == []
 
 
 def test_what_is_told_of_a_key():
@@ -235,7 +253,7 @@ def test_what_is_told_of_a_key():
     tokens, usd = watched.look()
     assert tokens.event == usd.event == KEY_LIMIT
     assert tokens.text == "Key prod has used 80 % of its monthly limit: 900 of 1,000 tokens."
-    common = {"key": "prod", "key_id": "key_1", "percent": 80, "month": "2026-06"}
+    common = {"key": "prod", "key_id": "key_1", "percent": 80, "month": "2026-06", "soft": False}
     assert tokens.fields == {**common, "limit": "monthly_tokens", "used": 900, "of": 1000}
     assert usd.text == "Key prod has used 80 % of its monthly limit: $40.00 of $50.00."
     assert usd.fields == {**common, "limit": "monthly_usd", "used": 40.0, "of": 50.0}
@@ -245,6 +263,31 @@ def test_what_is_told_of_a_key():
         "Key prod has reached its monthly limit: 1,000 of 1,000 tokens. Its requests are answered with 402 "
         "until the month ends."
     )
+
+
+def test_what_is_told_of_a_group_and_of_soft_limits():
+    watched = Watched(Group(name="search", created=1, daily_nusd=NUSD), key_of(daily_tokens=10, soft=True))
+    watched.used = {"search": Month(0, 0, 1.0, 5, NUSD), "key_1": Month(0, 0, 1.0, 12, 0)}
+    of_group, of_key = watched.look()
+    assert (of_group.event, of_key.event) == (GROUP_LIMIT, KEY_LIMIT)
+    text = "Group search has reached its daily limit: $1.00 of $1.00."
+    assert of_group.text == f"{text} Its requests are answered with 402 until the day ends."
+    assert of_group.fields == {
+        "group": "search", "limit": "daily_usd", "soft": False, "percent": 100, "used": 1.0, "of": 1.0,
+        "day": "2026-06-01",
+    }  # fmt: skip
+    text = "Key key_1 has reached its soft daily limit: 12 of 10 tokens. Its requests are served on."
+    assert (of_key.text, of_key.fields["soft"]) == (text, True)
+
+
+def test_each_threshold_once_a_window_and_anew_in_the_next_one():
+    """Also where no look saw the new day with less."""
+    watched = Watched(key_of(daily_tokens=100, monthly_tokens=1000))
+    told = []
+    for after_s, day_tokens in ((1, 85), (9, 100), (7200, 120), (40_000, 85), (60, 90), (3600, 100)):
+        watched.used["key_1"] = Month(130, 0, 1.0, day_tokens, 0)
+        told += [(alert.fields["day"], alert.fields["percent"]) for alert in watched.look(after_s)]
+    assert told == [("2026-06-01", 80), ("2026-06-01", 100), ("2026-06-02", 80), ("2026-06-02", 100)]
 
 
 def test_another_month_begins_anew_and_another_limit_after_the_hour():

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy.access.accounts import Accounts
 from proxy.access.key import Key, KeySettingsError, digest_of
-from proxy.access.limits import Accounts
 from proxy.access.permits import Month
 from proxy.config.parse import parse
 from proxy.config.settings import Config
 from proxy.control import key_store as keystore_module
 from proxy.control.key_store import Keyring, KeyStore, NotStored
+from proxy.control.usage_index import UsedBefore
 from proxy.errors import StartError
 from proxy.storage.database import Database
 from proxy.storage.key_table import NameTaken, UnknownKey, load_keys, make_key, store_key
@@ -41,9 +42,9 @@ class Kept:
         self.store = KeyStore(self.state, self.accounts, configured(text))
         self.told: list[Keyring] = []
 
-    async def open(self, used: dict[str, Month] | None = None) -> None:
+    async def open(self, used: UsedBefore | None = None) -> None:
         await self.state.open()
-        await self.store.open(used or {})
+        await self.store.open(used or UsedBefore())
         await self.store.serve(self._take)
 
     async def _take(self, keyring: Keyring) -> None:
@@ -66,7 +67,7 @@ class Kept:
 async def kept(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Kept]]]:
     opened: list[Kept] = []
 
-    async def make(text: str = "", used: dict[str, Month] | None = None) -> Kept:
+    async def make(text: str = "", used: UsedBefore | None = None) -> Kept:
         made = Kept(tmp_path / "t.db", text)
         opened.append(made)
         await made.open(used)
@@ -137,7 +138,7 @@ async def test_a_model_that_has_left_may_stay_in_a_list(made):
 async def test_accounts_are_opened_with_what_was_used(made, kept):
     one, _ = await made.store.create({"name": "one"}, KNOWN)
     await made.store.create({"name": "two"}, KNOWN)
-    again = await kept(used={one.id: Month(12, 34, 56.0)})
+    again = await kept(used=UsedBefore({one.id: Month(12, 34, 56.0)}))
     rows = {row["name"]: row for row in again.store.rows()}
     assert (rows["one"]["month"], rows["one"]["last_used"]) == ({"tokens": 12, "usd": 34e-9}, 56.0)
     assert rows["two"]["month"] == {"tokens": 0, "usd": 0.0}
@@ -152,14 +153,14 @@ async def test_there_is_an_end_to_how_many_and_more_than_there_is_room_for_is_sa
     made = await kept()
     for name in "ab":
         await made.store.create({"name": name}, KNOWN)
-    with pytest.raises(KeySettingsError, match="There are 2 keys already"):
+    with pytest.raises(KeySettingsError, match="There are 2 keys and groups already"):
         await made.store.create({"name": "c"}, KNOWN)
     before = made.ids()
     assert len(before) == 2
     made.put(key_of("key_3", b"3"))
     await made.store.check()
     assert sorted(made.ids()) == sorted(before)
-    assert "there are 3 keys, and room for 2" in caplog.text
+    assert "there are 3 keys and groups, and room for 2" in caplog.text
     assert len(list(made.store.rows())) == 3
     again = (await kept()).ids()
     assert (again[0], len(again)) == ("key_3", 2)  # the oldest

@@ -272,6 +272,44 @@ def test_a_key_gets_another_secret(page, gateway):
     assert ask(gateway, "premium", first) == ask(gateway, "premium", second) == 200
 
 
+def test_a_group_is_made_given_to_a_key_changed_and_deleted(page, gateway):
+    secret = make_key(gateway, name="member")
+    page.go("keys")
+    page.press("New group")
+    page.fill("Name", "a b")
+    page.press("Create group", "dialog")
+    page.says("'name' must be up to 64 letters", "dialog .wrong")
+    page.complaints()  # a 422 is one of the console's
+    page.fill("Name", "search")
+    page.fill("USD per day", "0.5")
+    page.fill("Requests per minute", "1")
+    page.one("dialog input[name=soft]").click()
+    page.press("Create group", "dialog")
+    page.says("search", "section tbody th")
+    page.says("soft: alerts only", "section tbody")
+    page.press("Edit member")
+    page.one("dialog select[name=group]").send_keys("search")
+    page.press("Save", "dialog")
+    page.says("group search", "tbody th")
+    assert [ask(gateway, "premium", secret) for _ in range(2)] == [200, 429]
+    page.press("Edit group search")
+    page.fill("Requests per minute", "")
+    page.one("dialog input[name=soft]").click()
+    page.press("Save", "dialog")
+    page.until(lambda: told(gateway, "groups")[0]["limits"]["rpm"] is None)
+    [group] = told(gateway, "groups")
+    assert (group["limits"]["daily_usd"], group["soft"], group["keys"]) == (0.5, False, 1)
+    assert ask(gateway, "premium", secret) == 200
+    page.says("of $0.50", "section tbody")
+    assert page.faults() == []
+    page.press("Revoke member")
+    page.press("Revoke", "dialog")
+    page.press("Delete group search")
+    page.press("Delete", "dialog")
+    page.until(lambda: told(gateway, "groups") == [])
+    assert page.complaints() == []
+
+
 def test_a_name_that_is_taken_is_told_beside_it(page, gateway):
     make_key(gateway, name="taken")
     page.go("keys")

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from proxy.access.limits import Accounts
-from proxy.access.limits import memory_bytes as accounts_bytes
+from proxy.access.accounts import Accounts
+from proxy.access.accounts import memory_bytes as accounts_bytes
 from proxy.config.parse import parse
 from proxy.config.settings import Listen
 from proxy.control.key_store import Keyring

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
+from proxy.access.accounts import memory_bytes as accounts_bytes
 from proxy.access.key import Key, digest_of
-from proxy.access.limits import memory_bytes as accounts_bytes
 from proxy.config.parse import parse
 from proxy.config.settings import Listen
 from proxy.control.key_store import Keyring

@@ -11,9 +11,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from proxy.access.group import Group
 from proxy.storage import schema_version
 from proxy.storage.database import Database, connect, connect_to_read
-from proxy.storage.key_table import load_keys
+from proxy.storage.group_table import store_group
+from proxy.storage.key_table import change_key, load_keys
 from proxy.storage.schema_version import VERSION, OtherVersion, StateError, check_file, version_in
 from tests.support.keys import key_of, write_old
 
@@ -53,9 +55,9 @@ def test_it_is_moved_once_and_a_copy_is_kept(path):
     for _ in range(2):
         connect(str(path), said.append).close()
     kept = path.with_name("t.db.v2")
-    where = f"the state database {path} was moved from version 2 to version 3"
+    where = f"the state database {path} was moved from version 2 to version 4"
     assert said == [f"{where}; {kept} is a copy of it as it was"]
-    assert (version(path), version(kept)) == (3, 2)
+    assert (version(path), version(kept)) == (4, 2)
     assert names(kept) == names(path) == ["a"]
     assert os.stat(kept).st_mode & 0o777 == 0o600
 
@@ -66,7 +68,7 @@ async def test_a_start_says_it_in_the_log(path, caplog):
     await state.open()
     await state.close()
     [record] = caplog.records
-    assert "from version 2 to version 3" in record.getMessage()
+    assert "from version 2 to version 4" in record.getMessage()
     assert f"{path}.v2" in record.getMessage()
 
 
@@ -97,7 +99,18 @@ def test_a_copy_of_before_stays(path):
 def test_the_first_version_gets_the_tables_that_it_lacks(path):
     write_first(path)
     connect(str(path), [].append).close()
-    assert (names(path), version(path), version(path.with_name("t.db.v1"))) == ([], 3, 1)
+    assert (names(path), version(path), version(path.with_name("t.db.v1"))) == ([], 4, 1)
+
+
+def test_keys_of_the_version_before_groups_are_read_on_and_get_them(path):
+    write_old(path, key_of(rpm=5, monthly_nusd=7), version=3)
+    with closing(connect(str(path), [].append)) as database:
+        [key] = load_keys(database)
+        assert (key.rpm, key.monthly_nusd, key.daily_nusd, key.soft, key.group) == (5, 7, None, False, None)
+        store_group(database, Group(name="g", created=1))
+        change_key(database, key.id, {"group": "g", "daily_tokens": 3}, 1.0)
+    assert (version(path), version(path.with_name("t.db.v3"))) == (4, 3)
+    assert check_file(str(path)) == VERSION
 
 
 def test_several_that_move_it_at_once_make_one_copy(path):
@@ -119,7 +132,7 @@ def test_without_a_copy_nothing_is_moved(path, monkeypatch):
     write_old(path, key_of(name="a"))
     full = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(schema_version.os, "rename", full)
-    with pytest.raises(StateError, match=r"version 2, and no copy .* version 3 \(No space left") as caught:
+    with pytest.raises(StateError, match=r"version 2, and no copy .* version 4 \(No space left") as caught:
         connect(str(path), [].append)
     assert "make room" in caught.value.way_out
     assert version(path) == 2
@@ -167,7 +180,7 @@ def test_a_later_version_is_an_error_that_names_both(path):
         database.execute("PRAGMA user_version = 7")
     before = folder(path)
     for open_it in (connect, connect_to_read, version_in, check_file):
-        with pytest.raises(OtherVersion, match=r"version 7\b.*up to 3$"):
+        with pytest.raises(OtherVersion, match=r"version 7\b.*up to 4$"):
             open_it(str(path))
     assert folder(path) == before
 
@@ -203,8 +216,13 @@ def test_damage_is_found_without_changing_anything(path):
     assert folder(path) == before
 
 
-def test_a_key_that_cant_be_read_is_said(path):
+def test_a_key_or_a_group_that_cant_be_read_is_said(path):
     with closing(connect(str(path))) as database:
         database.execute("INSERT INTO keys VALUES ('key_1', 'x', 1, '{\"colour\": 1}')")
     with pytest.raises(StateError, match="key_1"):
+        check_file(str(path))
+    with closing(connect(str(path))) as database:
+        database.execute("DELETE FROM keys")
+        database.execute("INSERT INTO key_groups VALUES ('g', 1, '{\"colour\": 1}')")
+    with pytest.raises(StateError, match="the group g can't be read"):
         check_file(str(path))

@@ -54,3 +54,14 @@ def test_nobody_writes_beside(database, tmp_path):
             other.execute("INSERT INTO t VALUES (9)")
         other.execute("INSERT INTO t VALUES (4)")
     assert rows(database) == [4]
+
+
+def test_one_that_only_reads_sees_one_moment_and_lets_others_write(database, tmp_path):
+    database.execute("PRAGMA journal_mode = WAL")
+    with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as other:
+        with transaction(database, "DEFERRED"):
+            assert rows(database) == []
+            with transaction(other):
+                other.execute("INSERT INTO t VALUES (1)")
+            assert rows(database) == []
+        assert rows(database) == [1]

@@ -19,8 +19,6 @@ from proxy.storage.ledger_ingest import TABLES
 from proxy.storage.usage_totals import (
     DIMENSIONS,
     columns,
-    last_used,
-    month_sums,
     read_query,
     to_csv,
     usage_rows,
@@ -128,29 +126,6 @@ def test_every_nano_dollar_survives_the_float(nusd):
     row = dict.fromkeys(columns([]), 0) | {"usd": orjson.loads(orjson.dumps(nusd / 10**9))}
     text = to_csv([row], []).splitlines()[1].split(",")[-2]
     assert Fraction(text) == Fraction(nusd, 10**9)
-
-
-def test_months(database):
-    for day, nusd, last_at in (
-        (date(2025, 12, 31), 1, 1.0), (date(2026, 1, 1), 20, 1.0), (date(2026, 2, 28), 1, 5.0),
-        (date(2026, 3, 1), 20, 6.0), (date(2026, 3, 31), 300, 7.5), (date(2026, 4, 1), 4000, 8.0),
-    ):  # fmt: skip
-        put(database, day, nusd=nusd, last_at=last_at)
-    put(database, date(2026, 3, 1), key="", nusd=7)
-    put(database, date(2026, 3, 1), key="key_b", nusd=9, last_at=2.0)
-    assert month_sums(database, 2026, 3) == {"key_a": (30, 320, 7.5), "key_b": (15, 9, 2.0)}
-    assert month_sums(database, 2026, 5) == {}
-    assert month_sums(database, 2025, 12) == {"key_a": (15, 1, 1.0)}  # the year turns
-    assert month_sums(database, 2026, 1) == {"key_a": (15, 20, 1.0)}
-
-
-def test_last_used(database):
-    assert last_used(database) == {}
-    put(database, date(2026, 3, 1), last_at=6.0)
-    put(database, date(2026, 3, 2), last_at=5.0)
-    put(database, key="key_b", last_at=2.0)
-    put(database, key="")
-    assert last_used(database) == {"key_a": 6.0, "key_b": 2.0}
 
 
 @pytest.mark.parametrize(

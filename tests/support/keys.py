@@ -6,13 +6,15 @@ import contextlib
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy.access.accounts import Accounts, memory_bytes
 from proxy.access.grants import Grant, KeyTable
+from proxy.access.group import Group
 from proxy.access.key import Key, digest_of
-from proxy.access.limits import Account, Accounts, memory_bytes
+from proxy.access.limits import Account
 from proxy.access.permits import Month
 from proxy.errors import GatewayError
 from proxy.routing.catalog import Catalog
@@ -44,18 +46,22 @@ def key_of(id: str = "key_1", secret: bytes = SECRET, **settings: Any) -> Key:
     return Key(id=id, name=settings.pop("name", id), digest=digest, created=1, **settings)
 
 
-def write_old(path: Path, *keys: Key) -> None:
-    """A database as the version before rotations (2) made it, where keys could have one name."""
+def write_old(path: Path, *keys: Key, version: int = 2) -> None:
+    """A database as the version before groups (3) made it, or the one before rotations (2), where keys could
+    have one name."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(state._TABLES + key_table.TABLES + ledger_ingest.TABLES)
+        database.execute("DROP TABLE key_groups")
         for key in keys:
             settings = dataclasses.asdict(key)
-            for name in ("id", "digest", "created", "rotated", "old_digest", "old_until"):
+            later = ("group", "daily_nusd", "daily_tokens", "soft")
+            later += ("rotated", "old_digest", "old_until") if version == 2 else ()
+            for name in ("id", "digest", "created", *later):
                 del settings[name]
             row = key.id, key.digest, key.created, json.dumps(settings)
             database.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", row)
-        database.execute("PRAGMA user_version = 2")
+        database.execute(f"PRAGMA user_version = {version}")
 
 
 def expire(path: Path, name: str, unix_s: int = 981_173_100) -> None:
@@ -75,7 +81,7 @@ def accounts_of(workers: int = 1, own: int | None = 0, memory: memoryview | None
 def account_of(accounts: Accounts | None = None, slot: int = 0, **settings: Any) -> Account:
     """An account that is open, with nothing used."""
     accounts = accounts or accounts_of()
-    accounts.open(slot, accounts.at(UNIX_S), Month(0, 0, 0.0))
+    accounts.open(slot, UNIX_S, Month(0, 0, 0.0))
     return Account(accounts, slot, key_of(**settings))
 
 
@@ -92,8 +98,14 @@ def ready_grant(catalog: Catalog, **settings: Any) -> Grant:
     return grant
 
 
-def table_of(*keys: Key, is_open: bool = False) -> KeyTable:
-    return KeyTable([(key, slot) for slot, key in enumerate(keys)], accounts_of(), is_open=is_open)
+def table_of(
+    *keys: Key, is_open: bool = False, groups: Sequence[Group] = (), before: KeyTable | None = None
+) -> KeyTable:
+    accounts = accounts_of() if before is None or before._accounts is None else before._accounts
+    slots = [(group, len(keys) + slot) for slot, group in enumerate(groups)]
+    return KeyTable(
+        [*zip(keys, range(len(keys)), strict=True)], accounts, is_open=is_open, groups=slots, before=before
+    )
 
 
 async def opened(
@@ -131,6 +143,16 @@ async def make(server: Server, **settings: Any) -> tuple[str, bytes]:
     return row["id"], row["key"].encode()
 
 
+async def make_limited(server: Server, of: str, **limits: Any) -> tuple[str, bytes]:
+    """A new key with these limits, its own or (``of`` a ``group``) those of a group that it is in."""
+    if of == "key":
+        return await make(server, **limits)
+    name = limits.pop("name", "k")
+    status, row = await admin(server, "POST", "/groups", {"name": f"g{name.replace(' ', '')}", **limits})
+    assert status == 201, row
+    return await make(server, name=name, group=row["name"])
+
+
 async def ask(
     client: RawClient, secret: bytes = b"", body: bytes = BODY, extra: bytes = b""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
@@ -152,6 +174,6 @@ def check_error(
     assert (got, error["type"], error["code"], error["param"]) == (status, type, code, param)
     assert fields[b"content-type"] == b"application/json"
     assert fields[b"x-request-id"] == fields[b"x-inferoute-request-id"]
-    assert (b"retry-after" in fields) == (status == 429)
+    assert (b"retry-after" in fields) == (status in (402, 429))
     assert (b"www-authenticate" in fields) == (status == 401)
     return str(error["message"])

@@ -22,7 +22,7 @@ from tests.support.bookkeeper import (
     Bookkeeper,
 )
 from tests.support.fakes import RawClient, ScriptedProvider, post, until
-from tests.support.keys import admin, bearer, make
+from tests.support.keys import admin, bearer, make, make_limited
 from tests.support.two_providers import rows
 
 # On one clock, so that no books are wrong for a busy machine; compiled modules can't be told another time.
@@ -432,7 +432,8 @@ async def test_what_would_write_more_than_a_key_may_is_not_sent(provider, start,
     assert not provider.seen
 
 
-async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, start):
+@pytest.mark.parametrize(("of", "limit"), [("key", "monthly_usd"), ("group", "daily_usd")])
+async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, start, of, limit):
     """Whatever is asked at once, and however it is asked: long answers, many prompts, further attempts."""
     books = Bookkeeper()
     provider.script = books.script
@@ -449,7 +450,7 @@ async def test_a_month_ends_one_reservation_above_its_limit_at_most(provider, st
         answers = {"many": 50, "several": 20, "pictures": 10 * MOST_OUTPUT // 20}.get(name, 1)
         most = MOST_OUTPUT if answers == 1 else 20 * answers
         reservation = 1000 * (INPUT_PRICE * 2_500 // BYTES_A_TOKEN + OUTPUT_PRICE * most)
-        id, secret = await make(server, name=name, monthly_usd=0.005)
+        id, secret = await make_limited(server, of, name=name, **{limit: 0.005})
         many_at_once = [send(server, secret, asked | more, *lines, path=path) for _ in range(40)]
         statuses = set(await asyncio.gather(*many_at_once))
         billed = await billed_nusd(server, id)

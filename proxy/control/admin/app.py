@@ -17,6 +17,7 @@ from proxy.config.settings import STRATEGIES, Listen
 from proxy.config.tables import ConfigError
 from proxy.control.admin import openapi
 from proxy.control.admin.explain import explain_request
+from proxy.control.admin.groups import add_groups
 from proxy.control.admin.guard import Handler, guard
 from proxy.control.admin.inputs import (
     MAX_EXPLAINED_BYTES,
@@ -84,6 +85,7 @@ def admin_app(
     app.router.add_post("/admin/v1/reload", _reload)
     app.router.add_get("/admin/v1/requests", _requests)
     add_keys(app, gateway, keys, usage_index)
+    add_groups(app, keys)
     add_pages(app)
     return app
 

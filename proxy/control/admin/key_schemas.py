@@ -6,19 +6,18 @@ from typing import Any
 
 from proxy.access.key import (
     FIELDS,
+    GROUP_NAME,
     ID_FORM,
-    LIMITS,
-    MAX_COUNT,
     MAX_MODELS,
     MAX_NAME_CHARS,
     MAX_OVERLAP_S,
     MAX_UNIX_S,
-    MAX_USD,
     MODEL_NAME,
     ON_DISCONNECT,
     OVERLAP,
 )
 from proxy.control.admin.explain import EXPLAINED
+from proxy.control.admin.limit_schemas import BELOW_LIMITS, LIMIT_SCHEMAS, SOFT, SOFT_SETTING, USED
 from proxy.control.admin.schemas import SCHEMAS as ROUTES
 from proxy.control.admin.schemas import Schema, either, list_of, nullable, object_of, plain, ref
 from proxy.control.live_feed import KEPT
@@ -26,24 +25,6 @@ from proxy.storage.usage_totals import DIMENSIONS, columns
 
 # ---------------------------------------------------------------------- keys
 
-_LIMIT_ABOUT = {
-    "rpm": "Requests a minute.",
-    "tpm": "Tokens a minute.",
-    "concurrency": "Requests at a time.",
-    "monthly_usd": "USD in a calendar month, UTC, with up to nine decimals.",
-    "monthly_tokens": "Tokens in a calendar month, UTC.",
-    "max_tokens": "Tokens that one answer may ask for.",
-}
-
-
-def _limit(name: str) -> Schema:
-    about = f"{_LIMIT_ABOUT[name]} Null: no limit."
-    if name == "monthly_usd":
-        return nullable("number", about, exclusiveMinimum=0, maximum=MAX_USD)
-    return nullable("integer", about, minimum=1, maximum=MAX_COUNT)
-
-
-_LIMITS: dict[str, Schema] = {name: _limit(name) for name in LIMITS}
 _WHO: dict[str, Schema] = {
     "id": plain("string", "What the key is called in paths and in the ledger."),
     "name": plain("string", "Whose key it is."),
@@ -54,11 +35,12 @@ _ROW: dict[str, Schema] = {
     "created": plain("integer", "When it was made, in Unix seconds."),
     "expires": nullable("integer", "When it ends, in Unix seconds.", **_UNIX_S),
     "revoked": nullable("integer", "When it was revoked, in Unix seconds."),
-    "last_used": nullable("number", "When it was last used, in Unix seconds."),
     "models": nullable(
         "array", "Ids, aliases and globs that it may use; null: all models.", items={"type": "string"}
     ),
-    "limits": object_of("Its limits.", _LIMITS),
+    "group": nullable("string", "The group whose limits hold for it too; null: it is in none."),
+    "limits": object_of("Its own limits.", LIMIT_SCHEMAS),
+    "soft": SOFT,
     "on_disconnect": nullable(
         "string",
         "What becomes of a request whose client has left; null: as the alias says.",
@@ -68,15 +50,9 @@ _ROW: dict[str, Schema] = {
     "old_secret_until": nullable(
         "integer", "When the secret before that ends or ended, in Unix seconds; null: there was none."
     ),
-    "month": object_of(
-        "What it has used in this calendar month, UTC.",
-        {
-            "tokens": plain("integer", "Tokens, of prompts and answers."),
-            "usd": plain("number", "What they cost, in USD."),
-        },
-    ),
+    **USED,
 }
-_EXAMPLE: dict[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "id": "key_9f86d081884c7d65",
     "name": "prod",
     "created": 1795624310,
@@ -84,17 +60,22 @@ _EXAMPLE: dict[str, Any] = {
     "revoked": None,
     "last_used": 1795624377.412,
     "models": ["openai/*", "premium"],
+    "group": "search",
     "limits": {
         "rpm": 600,
         "tpm": None,
         "concurrency": 20,
+        "daily_usd": 25.0,
+        "daily_tokens": None,
         "monthly_usd": 250.0,
         "monthly_tokens": None,
         "max_tokens": 4096,
     },
+    "soft": False,
     "on_disconnect": None,
     "rotated": None,
     "old_secret_until": None,
+    "day": {"tokens": 52317, "usd": 0.14},
     "month": {"tokens": 1204311, "usd": 3.42},
 }
 _SETTINGS: dict[str, Schema] = {
@@ -106,7 +87,13 @@ _SETTINGS: dict[str, Schema] = {
         pattern=r"\S",
     )
     | {"not": {"pattern": rf"^\s*{ID_FORM.pattern}\s*$"}},
-    **_LIMITS,
+    **LIMIT_SCHEMAS,
+    "soft": SOFT_SETTING,
+    "group": nullable(
+        "string",
+        "The group whose limits hold for it too; null: none.",
+        pattern=rf"^\s*{GROUP_NAME.pattern}\s*$",
+    ),
     "models": {
         "type": ["array", "string", "null"],
         "description": "Ids, aliases and globs such as openai/* that it may use, also as text with commas; "
@@ -123,7 +110,7 @@ _SETTINGS: dict[str, Schema] = {
         **_UNIX_S,
     },
     "on_disconnect": _ROW["on_disconnect"],
-    "limits": object_of("The limits, as rows have them.", _LIMITS, optional=LIMITS),
+    "limits": BELOW_LIMITS,
 }
 assert _SETTINGS.keys() == {*FIELDS, "limits"}
 _KEY_SETTINGS = object_of(
@@ -160,7 +147,7 @@ _WITH_SECRET = {
 _ROTATED_KEY = object_of(
     "A key whose secret is new. Its clear text is in this answer and in no other.",
     _WITH_SECRET,
-    examples=[_EXAMPLE | {"key": "th-" + "x" * 43}],
+    examples=[EXAMPLE | {"key": "th-" + "x" * 43}],
 )
 _NEW_KEY = object_of(
     "A new key. Its clear text is in this answer and in no other.",
@@ -171,7 +158,7 @@ _NEW_KEY = object_of(
             "It is the first key of a gateway that served requests without one until now: it ends that.",
         ),
     },
-    examples=[_EXAMPLE | {"key": "th-" + "x" * 43, "closes_gateway": False}],
+    examples=[EXAMPLE | {"key": "th-" + "x" * 43, "closes_gateway": False}],
 )
 
 # ---------------------------------------------------------------------- usage and requests
@@ -362,7 +349,7 @@ _HISTORY = object_of(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    "Key": object_of("A key of the gateway.", _ROW, examples=[_EXAMPLE]),
+    "Key": object_of("A key of the gateway.", _ROW, examples=[EXAMPLE]),
     "Keys": list_of("Key", "All keys, revoked ones included."),
     "NewKey": _NEW_KEY,
     "RotatedKey": _ROTATED_KEY,

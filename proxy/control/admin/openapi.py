@@ -7,19 +7,26 @@ gets for a response is as it says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from proxy import __version__
+from proxy.access.key import GROUP_NAME
 from proxy.config.settings import STRATEGIES
 from proxy.config.values import MAX_NAME_CHARS
-from proxy.control.admin import key_schemas, schemas
+from proxy.control.admin import group_schemas, key_schemas, schemas
 from proxy.control.admin.explain import EXPLAINED
 from proxy.control.admin.inputs import QUERIES
 from proxy.control.admin.keys import FORMATS
 from proxy.control.admin.monitoring import MAX_WATCHERS
+from proxy.control.admin.operations import JSON as _JSON
+from proxy.control.admin.operations import answer as _answer
+from proxy.control.admin.operations import header as _header
+from proxy.control.admin.operations import json_of as _json
+from proxy.control.admin.operations import link as _link
+from proxy.control.admin.operations import operation as _operation
+from proxy.control.admin.operations import read as _read
 from proxy.control.admin.schemas import Schema, ref
 from proxy.control.admin.views import DEFAULT_REQUESTS, MAX_REQUESTS
 from proxy.storage.usage_totals import DIMENSIONS
@@ -27,7 +34,6 @@ from proxy.storage.usage_totals import DIMENSIONS
 PATH = "/admin/v1/openapi.json"
 
 _OPENAPI = "3.1.0"
-_JSON = "application/json"
 _ABOUT = """The API of the admin listener of a TokenHub gateway.
 
 Responses are JSON, errors in one envelope, lists below `data`. A request that writes needs the header
@@ -37,7 +43,7 @@ is USD, months and days are those of UTC. In paths, all characters of a name but
 percent-encoded, `/` as `%2F`."""
 _TAGS = {
     "routing": "Deployments, aliases and the configuration.",
-    "keys": "The gateway's own keys.",
+    "keys": "The gateway's own keys, and their groups.",
     "usage": "Usage by key, model, provider and day.",
     "operation": "The process itself.",
 }
@@ -47,7 +53,7 @@ _ERRORS = {
     "403": "The request is to a foreign host name, or from a foreign page.",
     "404": "Nothing has this name.",
     "409": "The file of the configuration can't be replaced, was changed by another program, or does not "
-    "exist; or another key in use has the name.",
+    "exist; or another key in use has the name, or another group; or a group has keys.",
     "413": "The body is too large.",
     "414": "The path is too long to name anything.",
     "415": "The body is not declared as JSON, or is compressed.",
@@ -124,6 +130,14 @@ _KEY_ID: Schema = {
 }
 # What can be done with one that was made.
 _KEY_OPERATIONS = ("showKey", "editKey", "rotateKey", "revokeKey")
+_GROUP_NAME: Schema = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The group.",
+    "schema": {"type": "string", "pattern": f"^{GROUP_NAME.pattern}$"},
+    "example": "search",
+}
 _STRATEGY_HEADER: Schema = {
     "name": "X-Inferoute-Strategy",
     "in": "header",
@@ -134,49 +148,6 @@ _STRATEGY_HEADER: Schema = {
 
 
 # ---------------------------------------------------------------------- operations
-
-
-def _json(schema: str) -> Schema:
-    return {_JSON: {"schema": ref(schema)}}
-
-
-def _answer(about: str, content: Schema, **more: Any) -> Schema:
-    return {"description": about, "content": content, **more}
-
-
-def _operation(
-    id: str,
-    tag: str,
-    about: str,
-    answers: dict[str, Schema],
-    errors: Iterable[str] = (),
-    body: str = "",
-    parameters: Iterable[Schema] = (),
-    **more: Any,
-) -> Schema:
-    """One method of one path.
-
-    :param errors: the statuses of errors beside those that every operation may have.
-    :param body: the schema of what is sent; "" for nothing.
-    """
-    found: Schema = {"operationId": id, "tags": [tag], "summary": about}
-    if parameters:
-        found["parameters"] = list(parameters)
-    if body:
-        found["requestBody"] = {"required": True, "content": _json(body)}
-    statuses = sorted({*errors, "400", "401", "403", "500"})
-    found["responses"] = answers | {
-        status: {"$ref": f"#/components/responses/Error{status}"} for status in statuses
-    }
-    return found | more
-
-
-def _read(id: str, tag: str, about: str, schema: str, **more: Any) -> Schema:
-    return _operation(id, tag, about, {"200": _answer(about, _json(schema))}, **more)
-
-
-def _link(operation: str, parameter: str, value: str) -> Schema:
-    return {"operationId": operation, "parameters": {parameter: value}}
 
 
 def _aliases() -> dict[str, Schema]:
@@ -225,12 +196,8 @@ def _routing() -> dict[str, Schema]:
 def _keys() -> dict[str, Schema]:
     key = {"200": _answer("The key as it is now.", _json("Key"))}
     links = {name: _link(name, "id", "$response.body#/id") for name in _KEY_OPERATIONS}
-    location = {
-        "description": "Where the key is to be found.",
-        "required": True,
-        "schema": {"type": "string"},
-    }
-    made = _answer("The new key.", _json("NewKey"), headers={"Location": location}, links=links)
+    headers = {"Location": _header("Where the key is to be found.")}
+    made = _answer("The new key.", _json("NewKey"), headers=headers, links=links)
     return {
         "/admin/v1/keys": {
             "get": _read("listKeys", "keys", "All keys.", "Keys"),
@@ -263,6 +230,36 @@ def _keys() -> dict[str, Schema]:
     }  # fmt: skip
 
 
+def _groups() -> dict[str, Schema]:
+    group = {"200": _answer("The group as it is now.", _json("Group"))}
+    links = {
+        f"{verb}Group": _link(f"{verb}Group", "name", "$response.body#/name") for verb in ("show", "edit")
+    }
+    headers = {"Location": _header("Where the group is to be found.")}
+    made = _answer("The new group.", _json("Group"), headers=headers, links=links)
+    return {
+        "/admin/v1/groups": {
+            "get": _read("listGroups", "keys", "All groups of keys.", "Groups"),
+            "post": _operation(
+                "createGroup", "keys", "Make a group.", {"201": made}, [*_WRITES, "409", "503"],
+                "GroupSettings",
+            ),
+        },
+        "/admin/v1/groups/{name}": {
+            "parameters": [_GROUP_NAME],
+            "get": _read("showGroup", "keys", "One group.", "Group", errors=_NAMED),
+            "patch": _operation(
+                "editGroup", "keys", "Change a group, which holds for the next request.", group,
+                [*_WRITES, *_NAMED, "503"], "GroupChanges",
+            ),
+            "delete": _operation(
+                "deleteGroup", "keys", "Delete a group that has no keys but revoked ones.",
+                {"200": _answer("The group as it was.", _json("Group"))}, [*_NAMED, "409", "415", "503"],
+            ),
+        },
+    }  # fmt: skip
+
+
 def _usage() -> dict[str, Schema]:
     table = {"text/csv": {"schema": {"type": "string", "description": "RFC 4180, with a header line."}}}
     return {
@@ -287,7 +284,7 @@ def _operations() -> dict[str, Schema]:
     metrics = {"text/plain": {"schema": {"type": "string"}}}
     event = {"contentMediaType": _JSON, "contentSchema": {"anyOf": [ref("History"), ref("Sample")]}}
     stream = {"text/event-stream": {"schema": {"type": "string", "description": events} | event}}
-    retry = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}}
+    retry = {"Retry-After": _header("Seconds.", "integer")}
     many = _answer(f"{MAX_WATCHERS} others watch already.", _json("Error"), headers=retry)
     parts: Schema = {"openapi": {"const": _OPENAPI}, "info": {"type": "object"}, "paths": {"type": "object"}}
     document = {_JSON: {"schema": {"type": "object", "properties": parts, "required": list(parts)}}}
@@ -319,19 +316,9 @@ def _operations() -> dict[str, Schema]:
 
 
 def _error(status: str) -> Schema:
-    headers: Schema = {
-        "x-request-id": {
-            "description": "What the log calls it.",
-            "required": True,
-            "schema": {"type": "string"},
-        }
-    }
+    headers = {"x-request-id": _header("What the log calls it.")}
     if status == "401":
-        headers["WWW-Authenticate"] = {
-            "description": "Bearer.",
-            "required": True,
-            "schema": {"type": "string"},
-        }
+        headers["WWW-Authenticate"] = _header("Bearer.")
     return _answer(_ERRORS[status], _json("Error"), headers=headers)
 
 
@@ -340,7 +327,7 @@ def document(*, has_token: bool) -> Schema:
 
     :param has_token: requests need a bearer token.
     """
-    paths = {**_routing(), **_keys(), **_usage(), **_operations()}
+    paths = {**_routing(), **_keys(), **_groups(), **_usage(), **_operations()}
     found: Schema = {
         "openapi": _OPENAPI,
         "info": {
@@ -353,7 +340,7 @@ def document(*, has_token: bool) -> Schema:
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": schemas.SCHEMAS | key_schemas.SCHEMAS,
+            "schemas": schemas.SCHEMAS | key_schemas.SCHEMAS | group_schemas.SCHEMAS,
             "responses": {f"Error{status}": _error(status) for status in _ERRORS},
         },
     }

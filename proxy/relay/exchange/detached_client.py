@@ -38,7 +38,7 @@ def should_drain(exchange: ExchangeState, attempt: Attempt) -> bool:
     ):
         # Of a plain response, and of pictures, nothing is seen before the end: it must not be had for
         # nothing. Of a prompt whose size only the provider knows a whole window would be charged.
-        return exchange.request.grant.key.monthly_nusd is not None
+        return exchange.request.grant.limits_money
     return wanted == "drain"
 
 

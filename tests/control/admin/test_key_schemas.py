@@ -6,23 +6,30 @@ import jsonschema_rs
 import pytest
 
 from proxy.access.key import FIELDS, LIMITS, KeySettingsError, read_settings
+from proxy.access.permits import Month
 from proxy.control.admin.key_schemas import SCHEMAS
 from proxy.storage.usage_totals import DIMENSIONS, columns
 from tests.support.keys import UNIX_S, key_of
 
 CHANGES = jsonschema_rs.validator_for(SCHEMAS["KeyChanges"])
+USD = ("daily_usd", "monthly_usd")
+COUNTS = sorted({*LIMITS} - {*USD})
 GOOD = {
     "name": ["x", " ü ", "x" * 100],
-    **{name: [1, 10**12, 5.0, None] for name in LIMITS if name != "monthly_usd"},
-    "monthly_usd": [0.01, 1, 10**9, None],
+    **{name: [1, 10**12, 5.0, None] for name in COUNTS},
+    **{name: [0.01, 1, 10**9, None] for name in USD},
+    "soft": [True, False, None],
+    "group": ["search", " a.B-1_ ", "x" * 64, None],
     "models": [["openai/*"], ["a"] * 200, "a,b", None],
     "expires": ["2127-01-31", "2127-01-31T18:00:00Z", "90d", 4_102_444_800, None],
     "on_disconnect": ["cancel", "drain", None],
 }
 BAD = {
     "name": ["", " ", "x" * 101, None, 5, "key_0123456789abcdef", " key_0123456789ABCDEF "],
-    **{name: [0, -1, 10**12 + 1, 1.5, "5", True, [], {}] for name in LIMITS if name != "monthly_usd"},
-    "monthly_usd": [0, -0.5, 10**9 + 1, "5", True],
+    **{name: [0, -1, 10**12 + 1, 1.5, "5", True, [], {}] for name in COUNTS},
+    **{name: [0, -0.5, 10**9 + 1, "5", True] for name in USD},
+    "soft": [0, 1, "true"],
+    "group": ["", " ", "-a", "a b", "x" * 65, 5, True],
     "models": [[], ["a"] * 201, ["a b"], ["ü"], [1], [None], 5, "", {}],
     "expires": [-1, 253_402_300_800, True, [], {}],
     "on_disconnect": ["", "wait", 1],
@@ -56,7 +63,7 @@ def test_what_is_no_setting_and_that_only_a_new_key_needs_a_name():
 
 
 def test_rows():
-    row = key_of(rpm=5, models=("a/*",), monthly_nusd=10**9).row(5, 10**9, UNIX_S)
+    row = key_of(rpm=5, models=("a/*",), monthly_nusd=10**9, group="g").row(Month(5, 10**9, UNIX_S))
     check = jsonschema_rs.validator_for(SCHEMAS["Key"])
     check.validate(row)
     assert not check.is_valid(row | {"key": "th-"})  # the clear key is in no row

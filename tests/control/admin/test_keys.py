@@ -18,13 +18,13 @@ import pytest
 
 from tests.support import admin_api
 from tests.support.fakes import Call, RawClient, answers, hangs, stepped, until
-from tests.support.keys import BODY, CONFIG, admin, ask, bearer, check_error, make
+from tests.support.keys import BODY, CONFIG, admin, ask, bearer, check_error, make, make_limited
 from tests.support.supervised import Running
 
 ANSWER = b'{"usage":{"prompt_tokens":40,"completion_tokens":60}}'
 NOTHING = {
-    "rpm": None, "tpm": None, "concurrency": None, "monthly_usd": None, "monthly_tokens": None,
-    "max_tokens": None,
+    "rpm": None, "tpm": None, "concurrency": None, "daily_usd": None, "daily_tokens": None,
+    "monthly_usd": None, "monthly_tokens": None, "max_tokens": None,
 }  # fmt: skip
 
 
@@ -35,7 +35,8 @@ async def server(provider, start):
 
 SETTINGS = {
     "name": "prod", "rpm": 60, "tpm": 1000, "concurrency": 5, "monthly_usd": 0.1, "monthly_tokens": 10**6,
-    "max_tokens": 100, "models": ["mock/*", "premium"], "expires": "2099-01-01", "on_disconnect": "drain",
+    "daily_usd": 0.05, "daily_tokens": 10**5, "soft": True, "max_tokens": 100,
+    "models": ["mock/*", "premium"], "expires": "2099-01-01", "on_disconnect": "drain",
 }  # fmt: skip
 
 
@@ -65,8 +66,8 @@ async def test_keys_from_beginning_to_end(server):
         "id": id, "name": "prod", "created": row["created"],
         "expires": int(datetime(2099, 1, 1, tzinfo=UTC).timestamp()), "revoked": None, "last_used": None,
         "models": ["mock/*", "premium"], "limits": {name: SETTINGS[name] for name in NOTHING},
-        "on_disconnect": "drain", "rotated": None, "old_secret_until": None,
-        "month": {"tokens": 0, "usd": 0.0},
+        "on_disconnect": "drain", "rotated": None, "old_secret_until": None, "group": None, "soft": True,
+        "day": {"tokens": 0, "usd": 0.0}, "month": {"tokens": 0, "usd": 0.0},
     }  # fmt: skip
     for path in (f"/keys/{id}", "/keys/prod"):
         assert await admin(server, "GET", path) == (200, row)  # without the key itself
@@ -74,6 +75,7 @@ async def test_keys_from_beginning_to_end(server):
     lifted = dict.fromkeys(SETTINGS) | {"name": "other"}
     changed = row | {
         "name": "other", "models": None, "expires": None, "on_disconnect": None, "limits": NOTHING,
+        "soft": False,
     }  # fmt: skip
     for given in (lifted, {}):
         assert await admin(server, "PATCH", f"/keys/{id}", given) == (200, changed)
@@ -265,15 +267,17 @@ async def test_tokens_a_minute(server, provider):
 @pytest.mark.parametrize(("limit", "param", "text"), [
     ({"monthly_tokens": 150}, "monthly_tokens", "150 tokens"),
     ({"monthly_usd": 2e-4}, "monthly_usd", "$0.0002"),
+    ({"daily_tokens": 150}, "daily_tokens", "150 tokens"), ({"daily_usd": 2e-4}, "daily_usd", "$0.0002"),
 ])  # fmt: skip
-async def test_monthly_limits(server, provider, limit, param, text):
+async def test_limits_of_a_day_and_a_month(server, provider, limit, param, text):
+    period = param.partition("_")[0]
     provider.script = answers(ANSWER)
     id, secret = await make(server, **limit)
     client = await RawClient.connect(server)
     assert await statuses(client, secret, 2) == [200, 200]
     answer = await ask(client, secret)
-    message = check_error(answer, 402, "usage_limit_exceeded", "monthly_limit_reached", param)
-    assert message.startswith(f"The key's monthly limit of {text} is reached. It resets on ")
+    message = check_error(answer, 402, "usage_limit_exceeded", f"{period}_limit_reached", param)
+    assert message.startswith(f"The key's {period} limit of {text} is reached. It resets on ")
     assert answer[1][b"x-should-retry"] == b"false"
     _, row = await admin(server, "GET", f"/keys/{id}")
     assert row["month"] == {"tokens": 200, "usd": 0.00032}
@@ -384,19 +388,31 @@ async def running(provider, tmp_path):
     await made.supervisor.close()
 
 
-async def test_limits_are_exact_over_workers(running, provider):
+@pytest.mark.parametrize("of", ["key", "group"])
+async def test_limits_are_exact_over_workers(running, provider, of):
     provider.script = answers(ANSWER)
     clients = [client for _ in range(8) for client in await running.one_each()]
-    id, secret = await make(running, rpm=40)
+    id, secret = await make_limited(running, of, rpm=40, daily_usd=1)
     found = await asyncio.gather(*(statuses(client, secret, 8) for client in clients))
     assert Counter(chain(*found)) == {200: 40, 429: 88}
     _, row = await admin(running, "GET", f"/keys/{id}")
-    assert row["month"] == {"tokens": 4000, "usd": 0.0064}
+    assert row["month"] == row["day"] == {"tokens": 4000, "usd": 0.0064}
+    for group in (await admin(running, "GET", "/groups"))[1]["data"]:
+        assert group["month"] == group["day"] == row["month"]
     rows = (await admin(running, "GET", "/usage?by=key"))[1]["data"]
     counted = [(row["key_id"], row["requests"], row["usd"]) for row in rows if row["key_id"]]
     assert counted == [(id, 40, 0.0064)]
     ledger = os.listdir(running.supervisor._control.usage_index.directory)
     assert sorted(name.split("-")[1] for name in ledger if name.endswith(".jsonl")) == ["000", "001"]
+
+
+async def test_a_change_of_a_group_holds_at_every_worker(running):
+    clients = await running.one_each()
+    _, secret = await make_limited(running, "group", rpm=1000)
+    assert [(await ask(client, secret))[0] for client in clients] == [200] * 2
+    for rpm, expected in (1, 429), (1000, 200):
+        assert (await admin(running, "PATCH", "/groups/gk", {"rpm": rpm}))[0] == 200
+        assert [(await ask(client, secret))[0] for client in clients] == [expected] * 2
 
 
 async def test_a_change_holds_at_every_worker(running):
@@ -410,7 +426,8 @@ async def test_a_change_holds_at_every_worker(running):
         assert [(await ask(client, secret))[0] for client in clients] == [expected] * 2
 
 
-async def test_what_a_killed_worker_held_is_free(running, provider):
+@pytest.mark.parametrize("of", ["key", "group"])
+async def test_what_a_killed_worker_held_is_free(running, provider, of):
     hanging = True
 
     async def script(call: Call) -> None:
@@ -420,7 +437,7 @@ async def test_what_a_killed_worker_held_is_free(running, provider):
 
     provider.script = script
     clients = await running.one_each()
-    _, secret = await make(running, concurrency=2, rpm=1000)
+    _, secret = await make_limited(running, of, concurrency=2, rpm=1000)
     for client in clients:
         await client.post(BODY, extra=bearer(secret))
     await until(lambda: len(provider.seen) == 2)

@@ -69,7 +69,9 @@ expected-statuses = ["2xx", "404", "409"]
 include-operation-id = ["explain", "usage"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
 [[operations]]
-include-operation-id = ["createKey", "editKey", "rotateKey", "setAlias", "removeAlias"]
+include-operation-id = [
+    "createKey", "editKey", "rotateKey", "createGroup", "editGroup", "setAlias", "removeAlias",
+]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
 [[operations]]  # a key that is revoked stays to be seen
 include-path = "/admin/v1/keys/{id}"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.access.permits import Month
 from proxy.config.parse import parse
 from proxy.control.steps import done
 from proxy.control.telemetry.metrics import MetricInputs, exposition
@@ -81,7 +82,7 @@ def test_requests_by_key_and_status():
         used.add(Usage(10 * count, count, 0, 20 * count, 0), 10**9 * count)
     counters.refused(400)
     # One that is no longer known goes by its id.
-    rows = [key_of(id=id, name="a").row(0, 0, None) for id in ("key_1", "key_9")]
+    rows = [key_of(id=id, name="a").row(Month(0, 0, 0.0)) for id in ("key_1", "key_9")]
     found = read(facts_of(counted_of(counters), catalog, keys=rows))
     who = {"provider": "p", "model": "p/m"}
     one = who | {"key": "a", "key_id": "key_1"}
@@ -103,9 +104,11 @@ def test_keys_of_the_same_name_are_never_added_up():
         used.requests += 1
         used.add(Usage(10, 0, 0, 20, 0), 10**9)
     rows = [
-        key_of(id="key_1", name="a", monthly_nusd=17 * 10**8, monthly_tokens=100).row(7, 422 * 10**7, None),
-        key_of(id="key_2", name="a", monthly_nusd=100 * 10**9).row(8, 0, None),
-        key_of(id="key_3", name="gone", revoked=5).row(7, 7, None),
+        key_of(id="key_1", name="a", monthly_nusd=17 * 10**8, monthly_tokens=100).row(
+            Month(7, 422 * 10**7, 0.0)
+        ),
+        key_of(id="key_2", name="a", monthly_nusd=100 * 10**9).row(Month(8, 0, 0.0)),
+        key_of(id="key_3", name="gone", revoked=5).row(Month(7, 7, 0.0)),
     ]
     found = read(facts_of(counted_of(counters), catalog, keys=rows))
     for id, usd, limit, tokens in (("key_1", 4.22, 1.7, 7), ("key_2", 0, 100.0, 8)):
@@ -213,7 +216,7 @@ def test_the_process():
 def test_a_name_of_any_kind_comes_through(name):
     counters, catalog = Counters(), catalog_of()
     counters.used(catalog.deployments["p/m"].labels, "key_1", 200).requests += 1
-    rows = [key_of(id="key_1", name=name).row(0, 0, None)]
+    rows = [key_of(id="key_1", name=name).row(Month(0, 0, 0.0))]
     text = "".join(exposition(facts_of(counted_of(counters), catalog, keys=rows)))
     [line] = [line for line in text.split("\n") if line.startswith("tokenhub_requests_total{")]
     label = re.search(r'[{,]key="((?:[^"\\]|\\.)*)"', line)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 
+from proxy.access.accounts import Accounts, memory_bytes
 from proxy.access.grants import KeyTable, others, secret_in
 from proxy.access.key import (
     FIELDS,
+    GROUP_NAME,
     LIMITS,
     MAX_COUNT,
     MAX_UNIX_S,
@@ -20,7 +22,7 @@ from proxy.access.key import (
     digest_of,
     read_settings,
 )
-from proxy.access.limits import Accounts, memory_bytes
+from proxy.access.permits import Month
 from proxy.errors import Unauthorized
 
 NOW = 1_790_000_000.0
@@ -32,6 +34,7 @@ SEEDS = [
     b'{"name":"a","rpm":5,"tpm":null,"limits":{"monthly_usd":0.1,"concurrency":2.0},"models":["o/*","x"]}',
     b'{"name":"a","models":"o/a, o/b","expires":"30d","on_disconnect":"drain"}',
     b'{"expires":"2027-01-31T18:00:00Z","max_tokens":1e3}',
+    b'{"group":" a.b-1 ","soft":true,"daily_usd":0.1,"limits":{"daily_tokens":7}}',
     b'{"expires":"0001-01-01T00:00+14:00","monthly_usd":1e-9,"nmae":1}',
     b'{"expires":1e400,"monthly_usd":NaN,"rpm":true,"limits":[]}',
     b'{"monthly_usd":10000000000,"name":" a "}', b'{"rpm":1e13}', b"\x01Bearer " + SECRET,
@@ -63,22 +66,25 @@ def test_one(data: bytes) -> None:
 
 def check_settings(found: dict[str, object]) -> None:
     key = Key("key_2", **{"name": "n", "digest": b"", "created": 0, **found})  # type: ignore[arg-type]
-    for name in ("rpm", "tpm", "concurrency", "monthly_tokens", "max_tokens"):
+    for name in ("rpm", "tpm", "concurrency", "daily_tokens", "monthly_tokens", "max_tokens"):
         value = getattr(key, name)
         assert value is None or (type(value) is int and 1 <= value <= MAX_COUNT)
-    assert key.monthly_nusd is None or 0 < key.monthly_nusd <= MAX_USD * NUSD
+    for nusd in (key.daily_nusd, key.monthly_nusd):
+        assert nusd is None or 0 < nusd <= MAX_USD * NUSD
+    assert key.group is None or GROUP_NAME.fullmatch(key.group)
+    assert type(key.soft) is bool
     assert key.expires is None or (type(key.expires) is int and 0 <= key.expires <= MAX_UNIX_S)
     assert key.name == key.name.strip() and key.name.isprintable() and 0 < len(key.name) <= 100
     assert key.on_disconnect in (None, *ON_DISCONNECT)
     # What is shown of it can be set again, and means the same.
-    row = key.row(0, 0, None)
-    settings = {name: row[name] for name in ("name", "models", "expires", "on_disconnect")}
+    row = key.row(Month(0, 0, 0.0))
+    settings = {name: row[name] for name in ("name", "models", "expires", "on_disconnect", "group", "soft")}
     again = read_settings(json.loads(json.dumps({**settings, "limits": row["limits"]})), NOW)
     assert set(settings) | set(LIMITS) <= set(FIELDS)
     for name, value in again.items():
         meant = getattr(key, name)
         # A float has not always nine decimals left above some million dollars.
-        assert value == meant or (name == "monthly_nusd" and math.isclose(value, meant, rel_tol=1e-15))
+        assert value == meant or (name.endswith("_nusd") and math.isclose(value, meant, rel_tol=1e-15))
 
 
 def check_access(data: bytes) -> None:

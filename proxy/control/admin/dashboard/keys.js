@@ -1,15 +1,17 @@
 // Keys: create (shown once), edit, rotate, revoke; and the use of each against its limits.
 
-import { list, patch, post, Refused, remove, repeat } from "./api.js";
-import { badge, copy, h, meter, nothing, notify, problem, renew, say, table } from "./dom.js";
-import { byField, confirm, modal } from "./forms.js";
+import { list, patch, post, remove, repeat } from "./api.js";
+import { badge, copy, h, nothing, notify, problem, renew, say, table } from "./dom.js";
+import { confirm, modal } from "./forms.js";
 import * as format from "./format.js";
+import { section } from "./groups.js";
+import * as limits from "./limits.js";
+import { changes, orComplaints } from "./limits.js";
 
 export const title = "Keys";
 
 const POLL_S = 5;
-const NUMBERS = ["rpm", "tpm", "concurrency", "monthly_usd", "monthly_tokens", "max_tokens"];
-const FIELDS = ["name", ...NUMBERS, "models", "expires", "on_disconnect"];
+const FIELDS = ["name", ...limits.SETTINGS, "group", "models", "expires", "on_disconnect"];
 const SOON_S = 7 * 86_400;
 
 // ---------------------------------------------------------------------- the table
@@ -32,23 +34,6 @@ function endOf(key) {
   return [badge(key.expires - now < SOON_S ? "warn" : "good", "active until"), until];
 }
 
-function used(label, amount, limit, text) {
-  if (limit === null) return [text(amount), h("span", { class: "hint block" }, "no limit")];
-  return meter(label, amount / limit, `${text(amount)} of ${text(limit)}`);
-}
-
-function limitsOf({ limits }) {
-  const told = [
-    ["rpm", "requests/min"],
-    ["tpm", "tokens/min"],
-    ["concurrency", "in parallel"],
-    ["max_tokens", "tokens/response"],
-  ]
-    .filter(([name]) => limits[name] !== null)
-    .map(([name, text]) => h("li", { class: "nowrap" }, `${format.count(limits[name])} ${text}`));
-  return told.length ? h("ul", { class: "plain" }, told) : h("span", { class: "hint" }, "none");
-}
-
 function makeRow(grid, key, reload) {
   const button = (text, act, quiet) =>
     h(
@@ -64,11 +49,17 @@ function makeRow(grid, key, reload) {
     );
   return grid.row(
     [
-      h("div", {}, h("strong", {}, key.name), h("code", { class: "hint block nowrap" }, key.id)),
+      h(
+        "div",
+        {},
+        h("strong", {}, key.name),
+        h("code", { class: "hint block nowrap" }, key.id),
+        key.group && h("span", { class: "hint block" }, `group ${key.group}`),
+      ),
       stateOf(key),
-      used("Spent this month", key.month.usd, key.limits.monthly_usd, format.usd),
-      used("Tokens this month", key.month.tokens, key.limits.monthly_tokens, format.compact),
-      limitsOf(key),
+      limits.spent(key),
+      limits.tokens(key),
+      limits.limitsOf(key),
       key.models === null ? h("span", { class: "hint" }, "all") : h("code", {}, key.models.join(", ")),
       [
         h("span", { class: "nowrap" }, key.last_used === null ? "never" : format.moment(key.last_used)),
@@ -98,33 +89,29 @@ function makeRow(grid, key, reload) {
 
 const isoMoment = (unix) => new Date(unix * 1000).toISOString().replace(".000", "");
 
+let groups = []; // names
+
 /** The form's values for a key; empty for a new one. */
 function textsOf(key) {
-  if (key === null) return Object.fromEntries(FIELDS.map((name) => [name, ""]));
-  const numbers = Object.fromEntries(
-    NUMBERS.map((name) => [name, key.limits[name] === null ? "" : String(key.limits[name])]),
-  );
   return {
-    name: key.name,
-    ...numbers,
-    models: (key.models ?? []).join(", "),
-    expires: key.expires === null ? "" : isoMoment(key.expires),
-    on_disconnect: key.on_disconnect ?? "",
+    ...limits.textsOf(key),
+    name: key?.name ?? "",
+    group: key?.group ?? "",
+    models: (key?.models ?? []).join(", "),
+    expires: key === null || key.expires === null ? "" : isoMoment(key.expires),
+    on_disconnect: key?.on_disconnect ?? "",
   };
 }
 
 function formFields(texts) {
   const one = (name, label, hint, more = {}) => ({ name, label, hint, value: texts[name], ...more });
-  const number = (name, label, hint) =>
-    one(name, label, hint, { inputmode: "decimal", placeholder: "no limit" });
+  const names = [...new Set([...groups, texts.group])].filter((name) => name !== "");
   return [
     one("name", "Name", "the owner of the key", { required: true, class: "whole" }),
-    number("monthly_usd", "USD per month"),
-    number("monthly_tokens", "Tokens per month"),
-    number("rpm", "Requests per minute"),
-    number("tpm", "Tokens per minute"),
-    number("concurrency", "Requests in parallel"),
-    number("max_tokens", "Tokens per response"),
+    ...limits.fieldsOf(texts),
+    one("group", "Group", names.length ? "its limits hold too" : "no group exists yet", {
+      options: [["", "none"], ...names.map((name) => [name, name])],
+    }),
     one("models", "Models", "ids, aliases or globs such as openai/*, separated by commas; empty for all", {
       class: "whole",
       placeholder: "all",
@@ -140,31 +127,6 @@ function formFields(texts) {
   ];
 }
 
-/** The changed settings, as the API takes them: null for one that was emptied. */
-function changes(values, before) {
-  const changed = Object.entries(values).filter(([name, text]) => text.trim() !== before[name]);
-  return Object.fromEntries(
-    changed.map(([name, text]) => {
-      const written = text.trim();
-      if (written === "" && name !== "name") return [name, null];
-      const isNumber = NUMBERS.includes(name) && /^\d+(\.\d+)?$/.test(written);
-      return [name, isNumber ? Number(written) : written];
-    }),
-  );
-}
-
-async function orComplaints(work, fields = FIELDS) {
-  try {
-    await work();
-    return null;
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    if (error.code === "key_name_taken") return { name: error.message };
-    if (error.status !== 422) throw error;
-    return byField(error.message, (_text, quoted) => quoted.find((name) => fields.includes(name)) ?? "");
-  }
-}
-
 function edit(key, reload) {
   const before = textsOf(key);
   modal({
@@ -178,7 +140,7 @@ function edit(key, reload) {
         await patch(`keys/${key.id}`, changes(values, before));
         notify(`Saved ${values.name.trim()}.`);
         await reload();
-      }),
+      }, FIELDS),
   });
 }
 
@@ -194,7 +156,7 @@ function create(reload) {
         const made = await post("keys", { name: values.name, ...changes(values, before) });
         showSecret(made); // before anything else can fail
         reload();
-      }),
+      }, FIELDS),
   });
 }
 
@@ -296,9 +258,11 @@ export function open(page) {
         "routes.toml has [auth] required = true. Creating the first key turns this off: every request then needs one.",
     ),
   );
+  const shared = section(() => load());
   const load = async (signal) => {
     try {
-      const keys = await list("keys", {}, signal);
+      const [keys, names] = await Promise.all([list("keys", {}, signal), shared.load(signal)]);
+      groups = names;
       trouble.replaceChildren();
       keys.sort((a, b) => (a.revoked !== null) - (b.revoked !== null) || b.created - a.created);
       renew(
@@ -317,8 +281,19 @@ export function open(page) {
   page
     .querySelector(".page-head")
     .append(
-      h("button", { type: "button", class: "primary", onclick: () => create(() => load()) }, "New key"),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", class: "primary", onclick: () => create(() => load()) }, "New key"),
+        shared.button,
+      ),
     );
-  page.append(trouble, empty, grid.element, h("p", { class: "hint" }, "Months are calendar months in UTC."));
+  page.append(
+    trouble,
+    empty,
+    grid.element,
+    shared.element,
+    h("p", { class: "hint" }, "Days and months are those of the calendar in UTC."),
+  );
   return repeat(POLL_S, load);
 }
