@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from proxy.cli.main import _parser
-from proxy.config import changes, header_values, service_tables, values
+from proxy.config import changes, header_values, service_tables, usage_table, values
 from proxy.config import parse as config
 from proxy.config import tables as validate
 from proxy.config.settings import Listen
@@ -55,6 +55,8 @@ WORDS: dict[Callable[..., object], str] = {
     values.hedge: '`"auto"`, `"off"`, `"p95"` or a duration',
     values.fail_on: 'status from 300 to 599, class such as `"5xx"`, or an error\'s code',
     values.first_token: '`"p99"` or a duration, up to `24h`',
+    usage_table.tag_name: "name of a tag",
+    usage_table._no_tag: "name in `tags`",
     header_values.sticky: '`"key"` or `"header:NAME"`',
     header_values.header_value: "text",
     header_values.passed_header: '`"name"` or `"prefix-*"`',

@@ -206,19 +206,25 @@ READY: Final = 2
 MODELS: Final = 3
 MODEL: Final = 4
 WELCOME: Final = 5
+# What a key may know of itself.
+OWN_KEY: Final = 6
+OWN_USAGE: Final = 7
+OWN_REQUEST: Final = 8
 _OWN: Final[dict[bytes, int]] = {
     b"/healthz": HEALTH,
     b"/health": HEALTH,  # what vLLM, SGLang and llama.cpp have, and so what clients of those ask for
     b"/readyz": READY,
     b"/v1/models": MODELS,
     b"/models": MODELS,
+    b"/v1/key": OWN_KEY,
+    b"/v1/usage": OWN_USAGE,
     # Coding agents and balancers ask these for whether anybody is there.
     b"/": WELCOME,
     b"/v1": WELCOME,
     b"/v1/": WELCOME,
     b"/api/hello": WELCOME,
 }
-_MODEL_PREFIXES: Final = (b"/v1/models/", b"/models/")
+_PREFIXES: Final = ((b"/v1/models/", MODEL), (b"/models/", MODEL), (b"/v1/requests/", OWN_REQUEST))
 # 200 bytes, each of which may be written as an escape of three.
 MAX_ID_BYTES: Final = 600
 # Where Anthropic's clients ask: below /v1, without it, and where their base URL has a /v1 too many.
@@ -229,13 +235,13 @@ _LOOKED_AT: Final = 256
 
 
 def own(path: bytes) -> tuple[int, bytes]:
-    """Return the kind of the gateway's own response to a GET of a path, as above; and the id of a model, as
-    it is in the path."""
+    """Return the kind of the gateway's own response to a GET of a path, as above; and the id of a model or a
+    request, as it is in the path."""
     kind = _OWN.get(path, NOTHING)
     if kind == NOTHING:
-        for prefix in _MODEL_PREFIXES:
+        for prefix, of_id in _PREFIXES:
             if path.startswith(prefix) and 0 < len(path) - len(prefix) <= MAX_ID_BYTES:
-                return MODEL, path[len(prefix) :]
+                return of_id, path[len(prefix) :]
     return kind, b""
 
 
@@ -250,7 +256,7 @@ def nearest_path(path: bytes) -> str:
     """The endpoint that a mistyped path below /v1 means; "": none is near. Takes about 0.1 ms."""
     if not path.startswith(b"/v1/") or len(path) > _LOOKED_AT:
         return ""
-    known = [*[served.decode() for served in PATHS], "/models"]
+    known = [*[served.decode() for served in PATHS], "/models", "/key", "/usage"]
     # Below 0.8, other endpoints of the same API would be taken for typing errors.
     close = get_close_matches(path[len("/v1") :].decode("latin-1").lower(), known, 1, 0.8)
     return f"/v1{close[0]}" if close else ""

@@ -16,5 +16,6 @@ Imports routing, deployments, usage, config, wire, endpoints and errors. Pure an
 
 Where to change what: a new limit is in ``key`` (``KeyLimits``, for groups too), ``limits`` and
 ``limit_errors``; the most a request may use is worked out in ``admission``; which models a key sees in
-``grants`` and ``model_list``.
+``grants`` and ``model_list``; the tags of a request are made in ``tagging``, and what a key is told of its
+limits in ``standing``.
 """

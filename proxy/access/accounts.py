@@ -16,8 +16,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from proxy.access.key import DAY_S, day_of, month_of
 from proxy.access.permits import Month
+from proxy.usage.calendar import DAY_S, day_of, month_of
 
 # How many keys and groups a process can have together; one that is gone keeps its account until the next
 # start.

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import translate
 from typing import Final
 
+import orjson
+
 from proxy.access.accounts import Accounts
 from proxy.access.group import Group
 from proxy.access.key import FORM, PREFIX, Key, digest_of, is_glob
@@ -56,6 +58,7 @@ class Grant:
         "may_end",
         "name",
         "reads_body",
+        "who",
     )
 
     def __init__(self, key: Key, account: Account, until: int | None = None) -> None:
@@ -65,6 +68,8 @@ class Grant:
         self.id_json = b'"%b"' % key.id.encode()
         self.name = key.name
         self.group = key.group or ""
+        # What a ledger line says of it: its id, and its group.
+        self.who = self.id_json + (b',"group":' + orjson.dumps(self.group) if self.group else b"")
         self.account = account
         holders = (key, key if account.group is None else account.group.holder)
         self.max_tokens = min([each.max_tokens for each in holders if each.max_tokens], default=None)

@@ -9,7 +9,7 @@ Money is integer nano-USD inside, dates are Unix seconds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +17,10 @@ from hashlib import sha256
 from typing import Any
 
 from proxy.access.permits import Month
+from proxy.config.usage_table import MAX_TAGS, TAG_NAME, is_tag_value
 from proxy.config.values import nearest
+from proxy.usage.calendar import DAY_S
+from proxy.usage.tags import TagsError, read_tags
 
 PREFIX = "th-"
 # 32 bytes in the URL-safe alphabet of base64, without padding.
@@ -28,7 +31,7 @@ ID_FORM = re.compile(r"key_[0-9A-Fa-f]{16}")
 # Of a day and of a month, UTC: the limits that ``soft`` is about.
 WINDOWED = ("daily_usd", "daily_tokens", "monthly_usd", "monthly_tokens")
 LIMITS = ("rpm", "tpm", "concurrency", *WINDOWED, "max_tokens")
-FIELDS = ("name", *LIMITS, "soft", "group", "models", "expires", "on_disconnect")
+FIELDS = ("name", *LIMITS, "soft", "group", "models", "expires", "on_disconnect", "tags")
 ON_DISCONNECT = ("cancel", "drain")
 NUSD = 1_000_000_000  # nano-USD in a USD
 
@@ -42,11 +45,10 @@ GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODEL_NAME = re.compile(r"[!-~]{1,200}")
 # The last second that a date can name.
 MAX_UNIX_S = 253_402_300_799
-DAY_S = 86_400
 # How long a former secret works beside the new one: a day to give its user the new one. Two live secrets
 # are for changing over, so there is an end to it.
 OVERLAP = "24h"
-MAX_OVERLAP_S = 30 * 86_400
+MAX_OVERLAP_S = 30 * DAY_S
 
 
 class KeySettingsError(ValueError):
@@ -72,21 +74,21 @@ class KeyLimits:
 
     def limits(self) -> dict[str, int | float | None]:
         """The limits by their names outside."""
-        found = {name: getattr(self, _field(name)) for name in LIMITS}
+        found = {name: getattr(self, field_of(name)) for name in LIMITS}
         for name in ("daily_usd", "monthly_usd"):
             found[name] = None if found[name] is None else found[name] / NUSD
         return found
 
     def has_windows(self) -> bool:
         """It has a limit of a day or a month, of whatever kind."""
-        return any(getattr(self, _field(name)) is not None for name in WINDOWED)
+        return any(getattr(self, field_of(name)) is not None for name in WINDOWED)
 
     def limits_money(self) -> bool:
         """It has a limit in dollars."""
         return self.daily_nusd is not None or self.monthly_nusd is not None
 
 
-def _field(name: str) -> str:
+def field_of(name: str) -> str:
     """The field behind a name outside: money is in nano-USD inside."""
     return f"{name.removesuffix('usd')}nusd" if name.endswith("_usd") else name
 
@@ -112,6 +114,7 @@ class Key(KeyLimits):
     old_digest: bytes | None = None
     old_until: int | None = None
     group: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
     def is_in_use(self, unix_s: float) -> bool:
         """It is neither revoked nor past its end."""
@@ -133,6 +136,7 @@ class Key(KeyLimits):
             "limits": self.limits(),
             "soft": self.soft,
             "on_disconnect": self.on_disconnect,
+            "tags": dict(self.tags),
             "rotated": self.rotated,
             "old_secret_until": self.old_until,
             **used_members(used),
@@ -181,7 +185,8 @@ def read_fields(given: Mapping[str, Any], now: float, readers: Mapping[str, Read
         if read is None:
             continue
         try:
-            found[_field(name)] = None if value is None and name not in _NEVER_NULL else read(value, now)
+            is_lifted = value is None and name not in _NEVER_NULL
+            found[field_of(name)] = None if is_lifted else read(value, now)
         except ValueError as error:
             wrong.append(f"'{name}' {error}")
     if wrong:
@@ -263,7 +268,7 @@ def _expires(value: Any, now: float) -> int:
     elif isinstance(value, str):
         span = _SPAN.fullmatch(value.strip())
         if span:
-            moment = now + int(span[1]) * {"h": 3600, "d": 86400}[span[2]]
+            moment = now + int(span[1]) * {"h": 3600, "d": DAY_S}[span[2]]
         else:
             try:
                 date = datetime.fromisoformat(value.strip())
@@ -279,7 +284,7 @@ def _expires(value: Any, now: float) -> int:
 
 
 _OVERLAP = re.compile(r"0|([0-9]{1,7})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
 
 
 def read_rotation(given: Mapping[str, Any]) -> int:
@@ -296,7 +301,7 @@ def read_rotation(given: Mapping[str, Any]) -> int:
     else:
         span = 0 if type(value) is int and value == 0 else -1
     if not 0 <= span <= MAX_OVERLAP_S:
-        days = MAX_OVERLAP_S // 86_400
+        days = MAX_OVERLAP_S // DAY_S
         wrong.append(f"'overlap' must be a span such as 24h or 7d, up to {days}d, or 0 for none")
     if wrong:
         raise KeySettingsError(_sentence("; ".join(wrong)))
@@ -309,6 +314,22 @@ def _on_disconnect(value: Any, _now: float) -> str:
     return str(value)
 
 
+def _tags(value: Any, _now: float) -> tuple[tuple[str, str], ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        try:
+            value = read_tags(value.encode())
+        except TagsError as error:
+            raise ValueError(f"can't be read: {error}") from None
+    if not isinstance(value, dict) or len(value) > MAX_TAGS:
+        raise ValueError(f"must be up to {MAX_TAGS} tags such as team=search,feature=rag, or null for none")
+    for name, word in value.items():
+        if not TAG_NAME.fullmatch(name) or not isinstance(word, str) or not is_tag_value(word):
+            raise ValueError(f"has a tag '{str(name)[:40]}' with a name or a value that it can't have")
+    return tuple(sorted(value.items()))
+
+
 Reader = Callable[[Any, float], Any]
 LIMIT_READERS: dict[str, Reader] = {name: _usd if name.endswith("_usd") else _count for name in LIMITS}
 LIMIT_READERS["soft"] = _soft
@@ -319,8 +340,9 @@ _READERS: dict[str, Reader] = {
     "models": _models,
     "expires": _expires,
     "on_disconnect": _on_disconnect,
+    "tags": _tags,
 }
-_NEVER_NULL = ("name", "soft")
+_NEVER_NULL = ("name", "soft", "tags")
 
 
 def is_glob(pattern: str) -> bool:
@@ -345,18 +367,14 @@ def check_models(models: Iterable[str], known: Iterable[str]) -> None:
         raise KeySettingsError(_sentence("; ".join(wrong)))
 
 
-def day_of(unix_s: float) -> int:
-    """The number of the day that limits go by, in UTC: since 1970-01-01."""
-    return int(unix_s // DAY_S)
+def check_tags(tags: Iterable[tuple[str, str]], listed: Collection[str]) -> None:
+    """Tags must be among those that ``[usage] tags`` lists, else they would count nowhere.
 
-
-def month_of(unix_s: float) -> tuple[int, float]:
-    """The number of the month that limits go by, in UTC, and the Unix seconds of its end."""
-    date = datetime.fromtimestamp(unix_s, UTC)
-    number = date.year * 12 + date.month - 1
-    return number, first_of(number + 1).timestamp()
-
-
-def first_of(month: int) -> datetime:
-    """The moment at which a month begins."""
-    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    :raises KeySettingsError: some are not.
+    """
+    wrong = [_unknown("tag", name, listed) for name, _ in tags if name not in listed]
+    if wrong:
+        way_out = "[usage] tags lists them" if listed else "[usage] tags lists none: list it there first"
+        raise KeySettingsError(
+            _sentence(f"{'; '.join(wrong) if listed else wrong[0].partition(';')[0]}; {way_out}")
+        )

@@ -8,8 +8,9 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from proxy.access.group import Group
-from proxy.access.key import DAY_S, NUSD, Key, day_of, month_of
+from proxy.access.key import NUSD, Key
 from proxy.errors import LimitReached
+from proxy.usage.calendar import DAY_S, day_of, month_of
 
 # Requests in progress end at any moment.
 _SOON_S: Final = 1.0

@@ -55,6 +55,7 @@ class Admin:
         self.url = url.rstrip("/")
         self._token = token
         self._token_env = token_env
+        self.timeout_s = TIMEOUT_S
 
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send a request; returns the JSON object of the response. ``path`` is below ``/admin/v1``.
@@ -122,7 +123,7 @@ class Admin:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.url.startswith("unix:"):
-            return _UnixConnection(self.url.removeprefix("unix:"))
+            return _UnixConnection(self.url.removeprefix("unix:"), self.timeout_s)
         try:
             parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
             host, port = parts.hostname, parts.port
@@ -132,7 +133,7 @@ class Admin:
             raise self._no_address()
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         try:
-            return kind(host, port, timeout=TIMEOUT_S)
+            return kind(host, port, timeout=self.timeout_s)
         except http.client.InvalidURL:
             raise self._no_address() from None
 
@@ -141,13 +142,13 @@ class Admin:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 

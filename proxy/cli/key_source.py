@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 
 from proxy.access.accounts import MAX_KEYS
 from proxy.access.group import Group, read_changes, read_group
-from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
+from proxy.access.key import Key, KeySettingsError, check_models, check_tags, read_rotation, read_settings
 from proxy.access.permits import Month
 from proxy.cli.admin_client import Admin, ConsoleError, NoGateway, connect
 from proxy.config.listen import is_open
@@ -51,12 +51,17 @@ from proxy.storage.key_table import (
     store_key,
 )
 from proxy.storage.ledger_files import directory_of
-from proxy.storage.ledger_ingest import ingest
+from proxy.storage.ledger_ingest import ingest, pause
+from proxy.storage.recount import known_tags, recounted_rows
 from proxy.storage.schema_version import VERSION, OtherVersion, StateError
-from proxy.storage.usage_totals import read_query, to_csv, usage_rows
+from proxy.storage.usage_totals import UsageQuery, add_forecast, read_query, to_csv, usage_rows
 from proxy.storage.window_totals import used_by_groups, used_by_keys
+from proxy.wire.query import QueryError
 
 log = logging.getLogger("tokenhub.keys")
+
+# A gateway reads a whole ledger for it: a GiB takes some 20 s.
+_REPRICING_S = 600.0
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
@@ -171,9 +176,15 @@ class _Asked:
         return self._admin.ask("DELETE", _path(wanted, "groups"))
 
     def usage(self, query: Mapping[str, str]) -> list[Row]:
+        self._wait_for(query)
         return self._admin.rows(f"/usage?{urlencode(query)}")
 
+    def _wait_for(self, query: Mapping[str, str]) -> None:
+        if query.get("reprice") == "true":
+            self._admin.timeout_s = _REPRICING_S
+
     def usage_csv(self, query: Mapping[str, str]) -> str:
+        self._wait_for(query)
         return self._admin.read(f"/usage?{urlencode({**query, 'format': 'csv'})}")
 
 
@@ -202,7 +213,15 @@ def _opened(
             database, version = connect_to_read(str(path))
         with closing(database):
             yield database, version
-    except (KeySettingsError, NameTaken, UnknownKey, GroupInUse, GroupTaken, UnknownGroup) as error:
+    except (
+        KeySettingsError,
+        NameTaken,
+        QueryError,
+        UnknownKey,
+        GroupInUse,
+        GroupTaken,
+        UnknownGroup,
+    ) as error:
         raise ConsoleError(f"{str(error).removesuffix('.')} ({why}: looked at {path})") from None
     except (StateError, sqlite3.Error, OSError, ValueError) as error:
         way_out = "run this as the user that the gateway runs as"
@@ -235,6 +254,7 @@ class _Stored:
         now = datetime.now(UTC).timestamp()
         read = read_settings(settings, now)
         check_models(read.get("models") or (), _names(self._config))
+        check_tags(read.get("tags", ()), dict(self._config.usage.tags))
         count = len(load_keys(self._database))
         if count >= MAX_KEYS:
             raise KeySettingsError(f"There are {MAX_KEYS} keys already, which is all a gateway can have.")
@@ -248,6 +268,7 @@ class _Stored:
         key = self._find(wanted)
         fresh = set(read.get("models") or ()) - set(key.models or ())  # the rest may have left since
         check_models(sorted(fresh), _names(self._config))
+        check_tags(set(read.get("tags", ())) - set(key.tags), dict(self._config.usage.tags))
         return self._change(key, **read)
 
     def rotate(self, wanted: str, given: Mapping[str, Any]) -> Row:
@@ -314,17 +335,26 @@ class _Stored:
             state = self._config.state
             # What is counted into a copy of an earlier version's file is not counted: its lines have to stay.
             keep_bytes = state.ledger_keep_bytes if self._version == VERSION else sys.maxsize
-            ingest(self._database, directory_of(state.path), keep_bytes)
+            tag_values = self._config.usage.tag_values
+            ingest(self._database, directory_of(state.path), keep_bytes, tag_values=tag_values)
 
     def usage(self, query: Mapping[str, str]) -> list[Row]:
-        by, since, until = read_query(query, datetime.now(UTC).date())
-        self._ingest()
+        asked = self._read(query)
         names = {key.id: key.name for key in load_keys(self._database)}
-        return usage_rows(self._database, by, since, until, names)
+        if asked.reprices:
+            place, tags = directory_of(self._config.state.path), known_tags(self._database)
+            return recounted_rows(place, self._config, tags, asked, names, pause)
+        self._ingest()
+        rows = usage_rows(self._database, asked, names)
+        if asked.forecast:
+            add_forecast(rows, asked, datetime.now(UTC).timestamp())
+        return rows
 
     def usage_csv(self, query: Mapping[str, str]) -> str:
-        by, _, _ = read_query(query, datetime.now(UTC).date())
-        return to_csv(self.usage(query), by)
+        return to_csv(self.usage(query), self._read(query))
+
+    def _read(self, query: Mapping[str, str]) -> UsageQuery:
+        return read_query(query, datetime.now(UTC).date(), dict(self._config.usage.tags))
 
 
 def _names(config: Config) -> set[str]:

@@ -95,6 +95,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     _add(
         parser, "on_disconnect", "HOW", "cancel or drain, where a client leaves before its answer is complete"
     )
+    _add(
+        parser, "tags", "T=V,…",
+        "team=search,feature=rag: what its usage is told apart by, before what clients say",
+    )  # fmt: skip
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -317,6 +321,7 @@ def _show(args: argparse.Namespace) -> int:
         ("group", row.get("group") or "none"),
         ("limits", limits_in(row)),
         ("if a client leaves", row["on_disconnect"] or "as the alias says"),
+        ("tags", ", ".join(f"{name}={value}" for name, value in row.get("tags", {}).items()) or "none"),
         ("today", used_in(row, "day")),
         ("this month", used_in(row, "month")),
     )

@@ -9,6 +9,7 @@ setting
 
 Imports wire, endpoints and errors. Pure; ``forwarding`` is compiled, the rest runs once a configuration.
 
-Where to change what: a new setting is a field in ``settings`` and a line in ``service_tables`` or
-``routing_tables``; how a value is written is in ``values``; what a reload reports is in ``changes``.
+Where to change what: a new setting is a field in ``settings`` and a line in ``service_tables``,
+``usage_table`` or ``routing_tables``; how a value is written is in ``values``; what a reload reports is in
+``changes``.
 """

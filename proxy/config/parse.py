@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from proxy.config import routing_tables, service_tables
+from proxy.config import routing_tables, service_tables, usage_table
 from proxy.config.default_models import check_default_models
 from proxy.config.settings import (
     Config,
@@ -91,6 +91,7 @@ def _read(text: str, path: str) -> tuple[Config, Notes]:
         traces=service_tables.traces(root.table("traces")),
         simulator=service_tables.simulator(root.table("simulator")),
         log=service_tables.log(root.table("log")),
+        usage=usage_table.usage(root.table("usage")),
     )
     chosen = dict(config.routing.default_models)
     check_default_models(routing, chosen, providers, models, config.aliases)

@@ -108,6 +108,13 @@ class StateConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageConfig:
+    tags: tuple[tuple[str, tuple[str, ...]], ...] = ()  # names, each with the values that always count
+    tag_values: int = 1000  # of a tag, that are told apart
+    metric_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EjectConfig:
     consecutive_failures: int = 5
     error_rate: float = 0.5
@@ -298,3 +305,4 @@ class Config:
     traces: TracesConfig
     simulator: SimulatorConfig
     log: LogConfig = LogConfig()
+    usage: UsageConfig = UsageConfig()

@@ -7,6 +7,8 @@ key store
     groups.
 usage index
     The totals of the ledger, kept up to date beside a running gateway.
+own figures
+    What a key may ask about itself, on the data plane.
 alert
     A message to operators, by webhook.
 

@@ -16,10 +16,11 @@ from math import inf
 from typing import Any, NamedTuple
 
 from proxy.access.group import Group
-from proxy.access.key import NUSD, Key, day_of, month_of
+from proxy.access.key import NUSD, Key
 from proxy.access.permits import Month
 from proxy.deployments.deployment import Deployment
 from proxy.routing.catalog import Catalog
+from proxy.usage.calendar import day_of, month_of
 
 KEY_LIMIT = "key_limit"
 GROUP_LIMIT = "group_limit"

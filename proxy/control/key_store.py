@@ -19,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from proxy.access.accounts import MAX_KEYS, Accounts
 from proxy.access.group import Group
-from proxy.access.key import Key, KeySettingsError, check_models, read_rotation, read_settings
+from proxy.access.key import Key, KeySettingsError, check_models, check_tags, read_rotation, read_settings
 from proxy.access.permits import Month
 from proxy.config.listen import is_open
 from proxy.config.settings import Config
@@ -215,6 +215,7 @@ class KeyStore:
         now = time.time()
         settings = read_settings(given, now)
         check_models(settings.get("models") or (), known)
+        check_tags(settings.get("tags", ()), dict(self._config.usage.tags))
         key, secret = make_key(settings, now)
         async with self._lock:
             await self._load_changes()
@@ -235,6 +236,7 @@ class KeyStore:
             settings = read_settings(given, now)
             fresh = set(settings.get("models") or ()) - set(key.models or ())  # the rest may have left since
             check_models(sorted(fresh), known)
+            check_tags(set(settings.get("tags", ())) - set(key.tags), dict(self._config.usage.tags))
             changed = dataclasses.replace(key, **settings)
             if changed != key:
                 if key.id in self._unstored:

@@ -81,7 +81,7 @@ class ControlPlane:
         self._database = Database(config.state.path)
         self._webhook = Webhook()
         self._alerts = Watch()
-        self.usage_index = UsageIndex(self._database, config.state.ledger_keep_bytes)
+        self.usage_index = UsageIndex(self._database, config)
         self._jobs: list[Periodic] = []
         self._has_started = False
 
@@ -127,7 +127,7 @@ class ControlPlane:
         self.gateway = gateway
 
         async def spread_all(config: Config, prepared: Prepared) -> None:
-            self.usage_index.keep_bytes = config.state.ledger_keep_bytes
+            self.usage_index.config = config
             if spread is not None:
                 await spread(config, prepared)
             await self.keys.configure(config)

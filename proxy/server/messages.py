@@ -16,6 +16,7 @@ from typing import Any
 from proxy.config.settings import Config
 from proxy.control.certificates import Certificate
 from proxy.control.key_store import Keyring
+from proxy.relay.downstream.own_figures import Told
 
 _LENGTH = Struct("<I")
 
@@ -77,6 +78,31 @@ class GetRecent:
     """Return the latest requests that a query selects."""
 
     query: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FindLine:
+    """Return the line of a request, of the latest ones; None: it is not among them."""
+
+    needle: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A worker's question, which a key has about itself: see :mod:`proxy.relay.downstream.own_figures`."""
+
+    number: int
+    kind: str
+    key: str
+    query: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The supervisor's answer to the question of that number. Has no reply."""
+
+    number: int
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,18 @@ from typing import Any
 from proxy.access.accounts import Accounts, memory_bytes
 from proxy.config.settings import Config, Listen
 from proxy.control.admin.views import select_requests
+from proxy.control.own_figures import KeyFigures
 from proxy.control.prepare import Prepared, open_tracing
 from proxy.control.reload import Reloader
 from proxy.control.routes_file import RoutesFile
 from proxy.control.slices import stepped
 from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.downstream.own_figures import OwnFigures
 from proxy.server.control_plane import ControlPlane
 from proxy.server.data_plane import DataPlane
 from proxy.server.listeners import listen_on, remove_socket
 from proxy.storage.ledger_files import Ledger
+from proxy.storage.ledger_search import needle_of
 from proxy.usage.counters import Counted
 from proxy.usage.line import row
 
@@ -71,6 +74,7 @@ class Server:
             plane.apply_certificate(prepared.tls)
 
         control.govern(plane.gateway, apply)
+        plane.gateway.figures = OwnFigures(KeyFigures(control.usage_index, self._find_latest).answer)
         await control.keys.serve(plane.apply_keys)
         await plane.start()
         for listen in config.server.listen:
@@ -83,6 +87,9 @@ class Server:
     async def requests(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """The latest requests that a query selects. :raises QueryError: it can't be read."""
         return await recent_requests(self.gateway, query)
+
+    async def _find_latest(self, id: str) -> bytes | None:
+        return self.gateway.completions.recent.find(needle_of(id))
 
     async def count(self, brief: bool = False) -> Counted:
         """The counters and gauges of this process; ``brief``: summed over all labels."""

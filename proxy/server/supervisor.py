@@ -28,6 +28,7 @@ from proxy.access.accounts import memory_bytes as accounts_bytes
 from proxy.config.settings import Config, Listen
 from proxy.control.admin.views import limit_of, select_requests
 from proxy.control.key_store import Keyring
+from proxy.control.own_figures import KeyFigures
 from proxy.control.periodic import Periodic
 from proxy.control.prepare import Prepared
 from proxy.control.routes_file import RoutesFile
@@ -37,12 +38,23 @@ from proxy.deployments.shared_memory import WorkerSegment
 from proxy.deployments.worker_sync import WorkerSync, dump_rows, memory_bytes
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.downstream.own_figures import Told
 from proxy.server.control_plane import ControlPlane
 from proxy.server.data_plane import worker_syncing
 from proxy.server.listeners import listen_on, remove_socket
-from proxy.server.messages import ApplyConfig, ApplyKeys, Drain, GetRecent, Reply, Start, WorkerConfig
+from proxy.server.messages import (
+    ApplyConfig,
+    ApplyKeys,
+    Drain,
+    FindLine,
+    GetRecent,
+    Reply,
+    Start,
+    WorkerConfig,
+)
 from proxy.server.worker_handle import REPLY_S, WorkerHandle
 from proxy.server.worker_pool import WorkerPool, worker_environment
+from proxy.storage.ledger_search import needle_of
 from proxy.usage.counters import Counted, Sums, add_up
 
 log = logging.getLogger("tokenhub.workers")
@@ -70,9 +82,11 @@ class Supervisor:
             descriptors=self._descriptors,
             environment=lambda: worker_environment(self._worker_config.config),
             first_message=self._first_message,
+            answer=self._answer,
             on_exit=self._on_exit,
         )
         self._control = ControlPlane(config, environ, file)
+        self._figures = KeyFigures(self._control.usage_index, self._find_latest)
         self._workers = workers
         self._sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
         self._descriptor = self._accounts_descriptor = -1
@@ -190,6 +204,17 @@ class Supervisor:
         found = [reply.value for reply in replies if isinstance(reply, Reply) and not reply.error]
         merged = heapq.merge(*found, key=_time_of, reverse=True)
         return list(merged)[: limit_of(query)]
+
+    async def _answer(self, kind: str, key: str, query: Mapping[str, str]) -> Told:
+        return await self._figures.answer(kind, key, query)
+
+    async def _find_latest(self, id: str) -> bytes | None:
+        """The line of a request, of the latest ones of all workers."""
+        message = FindLine(needle_of(id))
+        calls = (asyncio.wait_for(handle.call(message), REPLY_S) for handle in self.pool.living)
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        found = [reply.value for reply in replies if isinstance(reply, Reply) and reply.value]
+        return found[0] if found else None
 
     async def count(self, brief: bool = False) -> Counted:
         """The counters and gauges of all workers; ``brief``: summed over all labels."""

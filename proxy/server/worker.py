@@ -29,20 +29,24 @@ from proxy.control.telemetry.logs import configure, set_up_logging
 from proxy.deployments.worker_sync import WorkerSync, memory_bytes, restore_rows
 from proxy.errors import StartError
 from proxy.relay.downstream.gateway import Gateway
+from proxy.relay.downstream.own_figures import OwnFigures
 from proxy.routing.catalog import Catalog
 from proxy.server.data_plane import DataPlane
 from proxy.server.file_lock import FileLock
 from proxy.server.messages import (
+    Answer,
     ApplyConfig,
     ApplyKeys,
     Channel,
     Count,
     Drain,
+    FindLine,
     GetRecent,
     Reply,
     Start,
     WorkerConfig,
 )
+from proxy.server.questions import Questions
 from proxy.server.single import recent_requests
 from proxy.storage.ledger_files import Ledger
 
@@ -77,6 +81,8 @@ class Worker:
             knowledge=knowledge,
             tracing=open_tracing(config.traces, start.index),
         )
+        self._questions = Questions(channel)
+        self._plane.gateway.figures = OwnFigures(self._questions.ask)
         self._stop = asyncio.Event()
 
     @property
@@ -105,6 +111,9 @@ class Worker:
                 if isinstance(message, Drain):
                     self._stop.set()
                     continue
+                if isinstance(message, Answer):
+                    self._questions.answer(message)
+                    continue
                 await self._channel.send(await self._handle(message))
         except ConnectionError:
             pass  # the reply has no reader any more
@@ -113,17 +122,20 @@ class Worker:
                 log.error("the supervisor has died: draining")
                 self._stop.set()
 
-    async def _handle(self, message: ApplyConfig | ApplyKeys | GetRecent | Count) -> Reply:
+    async def _handle(self, message: ApplyConfig | ApplyKeys | GetRecent | FindLine | Count) -> Reply:
         try:
+            value: object = None
             if isinstance(message, ApplyKeys):
                 await self._plane.apply_keys(message.keyring)
-                return Reply()
-            if isinstance(message, GetRecent):
-                return Reply(await recent_requests(self._gateway, message.query))
-            if isinstance(message, Count):
-                return Reply(await stepped(self._gateway.count(message.brief)))
-            await self._apply_config(message.worker_config)
-            return Reply()
+            elif isinstance(message, GetRecent):
+                value = await recent_requests(self._gateway, message.query)
+            elif isinstance(message, FindLine):
+                value = self._gateway.completions.recent.find(message.needle)
+            elif isinstance(message, Count):
+                value = await stepped(self._gateway.count(message.brief))
+            else:
+                await self._apply_config(message.worker_config)
+            return Reply(value)
         except StartError as refused:  # an unusable configuration: the supervisor logs why
             return Reply(error=str(refused))
         except Exception as error:

@@ -7,7 +7,8 @@ import contextlib
 import signal
 from collections import deque
 
-from proxy.server.messages import Channel, Count, Reply
+from proxy.relay.downstream.own_figures import Ask
+from proxy.server.messages import Answer, Channel, Count, Question, Reply
 from proxy.usage.counters import Counted
 
 # A worker replies within milliseconds; one that takes this long serves nobody either.
@@ -19,14 +20,21 @@ _MAX_WAITING = 16
 
 
 class WorkerHandle:
-    """A worker's process and channel. Replies come in the order of the messages."""
+    """A worker's process and channel. Replies come in the order of the messages.
 
-    def __init__(self, index: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
+    :param answer: answers the worker's questions.
+    """
+
+    def __init__(
+        self, index: int, process: asyncio.subprocess.Process, channel: Channel, answer: Ask
+    ) -> None:
         self.index = index
         self.process = process
         self.channel = channel
         self.counted = {False: Counted({}, {}), True: Counted({}, {})}  # its latest; True: in brief
         self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._answer = answer
+        self._answering: set[asyncio.Task[None]] = set()
         self._reader = asyncio.get_running_loop().create_task(self._listen())
 
     async def call(self, message: object) -> Reply:
@@ -49,12 +57,21 @@ class WorkerHandle:
                 self.counted[brief] = reply.value
 
     async def _listen(self) -> None:
-        while isinstance(reply := await self.channel.receive(), Reply):
-            if self._waiting:
+        while isinstance(reply := await self.channel.receive(), Reply | Question):
+            if isinstance(reply, Question):
+                task = asyncio.get_running_loop().create_task(self._answer_question(reply))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            elif self._waiting:
                 waiting = self._waiting.popleft()
                 if not waiting.done():
                     waiting.set_result(reply)
         self._give_up()
+
+    async def _answer_question(self, question: Question) -> None:
+        told = await self._answer(question.kind, question.key, question.query)
+        with contextlib.suppress(ConnectionError):
+            await self.channel.send(Answer(question.number, told))
 
     def _give_up(self) -> None:
         while self._waiting:
@@ -70,7 +87,8 @@ class WorkerHandle:
 
     async def close(self) -> None:
         """Close the channel, after the worker has ended."""
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        for task in (self._reader, *self._answering):
+            task.cancel()
+        await asyncio.gather(self._reader, *self._answering, return_exceptions=True)
         self._give_up()
         self.channel.close()

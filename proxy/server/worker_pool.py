@@ -20,6 +20,7 @@ from pathlib import Path
 import proxy
 from proxy.config.settings import Config
 from proxy.errors import StartError
+from proxy.relay.downstream.own_figures import Ask
 from proxy.server.messages import Channel, Start
 from proxy.server.worker_handle import WorkerHandle
 
@@ -38,6 +39,7 @@ class WorkerPool:
     :param descriptors: of what a worker inherits, by its index.
     :param environment: the environment variables of the next worker.
     :param first_message: makes the message that a worker starts by.
+    :param answer: answers workers' questions.
     :param on_exit: called when a worker has ended, before it is replaced.
     """
 
@@ -48,6 +50,7 @@ class WorkerPool:
         descriptors: Callable[[int], Sequence[int]],
         environment: Callable[[], dict[str, str]],
         first_message: Callable[[int], Start],
+        answer: Ask,
         on_exit: Callable[[WorkerHandle], None],
     ) -> None:
         self.handles: dict[int, WorkerHandle] = {}  # of the workers that live, by index
@@ -56,6 +59,7 @@ class WorkerPool:
         self._descriptors = descriptors
         self._environment = environment
         self._first_message = first_message
+        self._answer = answer
         self._on_exit = on_exit
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopping = False
@@ -131,7 +135,7 @@ class WorkerPool:
         finally:
             theirs.close()
         ours.setblocking(False)
-        handle = WorkerHandle(index, process, await Channel.open(ours))
+        handle = WorkerHandle(index, process, await Channel.open(ours), self._answer)
         self.handles[index] = handle
         return handle
 

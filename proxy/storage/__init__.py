@@ -9,5 +9,6 @@ ingest
 Imports access, usage, wire and errors. Not pure; ``ledger_files`` is compiled, as it is on the data path.
 
 Where to change what: the database's version and its migrations are in ``schema_version``; a question to the
-totals is in ``usage_totals``, what limits begin with in ``window_totals``.
+totals is in ``usage_totals``, at other prices in ``recount``, what limits begin with in ``window_totals``;
+the tags that totals have are in ``tag_table``.
 """

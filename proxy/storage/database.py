@@ -28,6 +28,7 @@ from proxy.storage.schema_version import (
     BUSY_MS,
     VERSION,
     StateError,
+    bring_up,
     move,
     open_as_it_is,
     version_in,
@@ -174,6 +175,7 @@ def connect_to_read(path: str) -> tuple[sqlite3.Connection, int]:
     try:
         with contextlib.closing(open_as_it_is(path)) as source:
             source.backup(database)
+        bring_up(database)
         database.executescript(_TABLES + key_table.TABLES + ledger_ingest.TABLES)
     except sqlite3.Error as error:
         database.close()

@@ -78,6 +78,7 @@ def _key(id: str, digest: bytes, created: int, settings: str) -> Key:
     try:
         if values.get("models") is not None:
             values["models"] = tuple(values["models"])
+        values["tags"] = tuple(tuple(pair) for pair in values.get("tags", ()))
         if values.get("old_digest") is not None:
             values["old_digest"] = bytes.fromhex(values["old_digest"])
         return Key(id=id, digest=digest, created=created, **values)

@@ -24,17 +24,20 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from proxy.config.settings import UsageConfig
+from proxy.storage import tag_table
 from proxy.storage.transaction import transaction
+from proxy.usage.pricing import Prices
 from proxy.usage.tally import Group, Totals, add, cut
 
 log = logging.getLogger("tokenhub.ledger")
 
-TABLES = """
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS ledger_files (
     name TEXT PRIMARY KEY,
     offset INTEGER NOT NULL,            -- bytes that have been counted
@@ -43,8 +46,12 @@ CREATE TABLE IF NOT EXISTS ledger_files (
 CREATE TABLE IF NOT EXISTS usage (
     day INTEGER NOT NULL,               -- since 1970-01-01, UTC
     key TEXT NOT NULL,                  -- its id; '': none
+    key_group TEXT NOT NULL,            -- its name; '': none, or counted by an earlier version
     model TEXT NOT NULL,                -- '': the request got to none
     provider TEXT NOT NULL,
+    alias TEXT NOT NULL,                -- '': the request named none, or as above
+    endpoint TEXT NOT NULL,             -- '': as above
+    tags INTEGER NOT NULL,              -- of tag_sets; {tag_table.NO_SET}: none
     requests INTEGER NOT NULL,
     errors INTEGER NOT NULL,            -- status 400 and above
     input_tokens INTEGER NOT NULL,
@@ -55,9 +62,20 @@ CREATE TABLE IF NOT EXISTS usage (
     nusd INTEGER NOT NULL,              -- 1e-9 USD
     estimated INTEGER NOT NULL,         -- requests whose tokens no provider told; attempts that lost a hedge
     last_at REAL NOT NULL,              -- Unix seconds
-    PRIMARY KEY (day, key, model, provider)
+    saved_nusd INTEGER NOT NULL,        -- that cached tokens cost less than others
+    PRIMARY KEY (day, key, key_group, model, provider, alias, endpoint, tags)
 ) WITHOUT ROWID;
+{tag_table.TABLES}
 """
+# Totals of version 3 and before, which were by day, key, model and provider.
+MOVE_FROM_3 = f"""
+ALTER TABLE usage RENAME TO usage_3;
+{TABLES}
+INSERT INTO usage SELECT day, key, '', model, provider, '', '', {tag_table.NO_SET}, requests, errors,
+    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, nusd, estimated,
+    last_at, 0 FROM usage_3;
+DROP TABLE usage_3;
+"""  # noqa: S608 - of what stands above
 
 # What a transaction takes: large enough that its price vanishes (some 3,000 lines), small enough that neither
 # the memory nor what is read again after a kill matters.
@@ -88,9 +106,9 @@ class _File(NamedTuple):
     written_ns: int
 
 
-def pause() -> None:
+def pause(seconds: float = PAUSE_S) -> None:
     """Let the other threads have the interpreter."""
-    time.sleep(PAUSE_S)
+    time.sleep(seconds)
 
 
 def is_locked(path: Path) -> bool:
@@ -116,6 +134,8 @@ def ingest(
     is_alive: Callable[[Path], bool] = is_locked,
     pause: Callable[[], object] = pause,
     said: set[tuple[str, str]] | None = None,
+    tag_values: int = UsageConfig().tag_values,
+    prices: Mapping[str, Prices] | None = None,
 ) -> Ingested:
     """Count what the files have beyond their offsets, then delete the oldest down to ``keep_bytes``.
 
@@ -126,6 +146,8 @@ def ingest(
         started: may it still write? A writer without a successor is taken to run.
     :param pause: called every :data:`LINES_AT_ONCE` lines. What it raises ends the call; nothing is lost.
     :param said: trouble of files that was logged and should not be again; the caller keeps it.
+    :param tag_values: values of a tag that are told apart.
+    :param prices: as of :func:`proxy.usage.tally.add`; then the totals have ``charged_nusd``, too.
     :raises sqlite3.Error: locked, full, broken: what is not yet counted will be by a later call.
     :raises OSError: the directory can't be listed.
     """
@@ -139,7 +161,8 @@ def ingest(
     counted: list[_File] = []
     for file in files:
         name = file.path.name
-        reading = _Reading(database, file.path, offsets.get(name, 0), name in over, pause)
+        counting = _Counting(database, pause, tag_values, prices)
+        reading = _Reading(counting, file.path, offsets.get(name, 0), name in over)
         try:
             size = reading.run()
         except FileNotFoundError:  # another process has counted and deleted it, or an operator has
@@ -204,21 +227,30 @@ def _over(files: list[_File], is_alive: Callable[[Path], bool]) -> set[str]:
     return over
 
 
+class _Counting(NamedTuple):
+    """How lines are counted: see :func:`ingest`."""
+
+    database: sqlite3.Connection
+    pause: Callable[[], object]
+    tag_values: int
+    prices: Mapping[str, Prices] | None
+
+    def values(self, item: tuple[Group, list[Any]]) -> tuple[Any, ...]:
+        """The row of a total, within a transaction."""
+        (day, key, group, model, provider, alias, endpoint, tags), total = item
+        set_id = tag_table.set_id(self.database, tags, key or "", int(day), self.tag_values)
+        names = [name or "" for name in (key, group, model, provider, alias, endpoint)]
+        return (int(day), *names, set_id, *(total[:-1] if self.prices is None else total))
+
+
 class _Reading:
     """The reading of one file, from an offset to the end that it had at the beginning."""
 
-    def __init__(
-        self,
-        database: sqlite3.Connection,
-        path: Path,
-        offset: int,
-        is_over: bool,
-        pause: Callable[[], object],
-    ) -> None:
-        self._database = database
+    def __init__(self, counting: _Counting, path: Path, offset: int, is_over: bool) -> None:
+        self._counting = counting
+        self._database = counting.database
         self._path = path
         self._is_over = is_over
-        self._pause = pause
         self.offset = offset
         self.lines = 0
         self.torn = 0
@@ -237,8 +269,8 @@ class _Reading:
                     break
                 totals: Totals = {}
                 for at in range(0, len(lines), LINES_AT_ONCE):
-                    torn += add(lines[at : at + LINES_AT_ONCE], totals)
-                    self._pause()
+                    torn += add(lines[at : at + LINES_AT_ONCE], totals, self._counting.prices)
+                    self._counting.pause()
                 if not self._commit(taken, torn, totals):
                     continue
                 self.torn += torn
@@ -259,7 +291,9 @@ class _Reading:
                 self.offset = offset
                 return False
             self._database.execute(_COUNTED, (name, offset + taken, torn))
-            self._database.executemany(_ADD, map(_values, totals.items()))
+            # Sets of tags are made on the way, so the rows are there before they are written.
+            rows = [*map(self._counting.values, totals.items())]
+            self._database.executemany(_ADD if self._counting.prices is None else _ADD_CHARGED, rows)
         if torn and not torn_before:  # so that it is logged once per file
             log.warning("%s has torn lines from byte %d on: they are not counted", self._path, offset)
         self.offset += taken
@@ -273,19 +307,20 @@ ON CONFLICT (name) DO UPDATE SET offset = excluded.offset, torn = torn + exclude
 """
 _SUMS = (
     *("requests", "errors", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens"),
-    *("reasoning_tokens", "nusd", "estimated"),
+    *("reasoning_tokens", "nusd", "estimated", "saved_nusd"),
 )
-_ADD = f"""
-INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (day, key, model, provider) DO UPDATE SET
-{", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)},
+
+
+def _adding(more: tuple[str, ...] = ()) -> str:
+    return f"""
+INSERT INTO usage VALUES ({", ".join("?" * (19 + len(more)))})
+ON CONFLICT (day, key, key_group, model, provider, alias, endpoint, tags) DO UPDATE SET
+{", ".join(f"{name} = {name} + excluded.{name}" for name in (*_SUMS, *more))},
 last_at = max(last_at, excluded.last_at)
 """  # noqa: S608 - of names that stand above
 
 
-def _values(item: tuple[Group, list[Any]]) -> tuple[Any, ...]:
-    (day, key, model, provider), total = item
-    return (int(day), key or "", model or "", provider or "", *total)
+_ADD, _ADD_CHARGED = _adding(), _adding(("charged_nusd",))
 
 
 def _oldest(files: list[_File], too_many_bytes: int) -> list[_File]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from urllib.parse import quote
 
 from proxy.storage import group_table, key_table
+from proxy.storage.ledger_ingest import MOVE_FROM_3
 from proxy.storage.transaction import transaction
 
 VERSION = 4
@@ -116,9 +118,18 @@ def move(database: sqlite3.Connection, path: str, say: Callable[[str], object]) 
                 f"{VERSION} ({reason})",
                 "make room for the copy beside it",
             ) from None
+        bring_up(database)
         database.execute(f"PRAGMA user_version = {VERSION}")
     say(f"the state database {path} was moved from version {version} to version {VERSION}; {kept} is a copy "
         "of it as it was")  # fmt: skip
+
+
+def bring_up(database: sqlite3.Connection) -> None:
+    """Bring the tables of an earlier version to this one, within a transaction or in memory."""
+    columns = [column[1] for column in database.execute("PRAGMA table_info(usage)")]
+    if columns and "tags" not in columns:
+        for statement in re.sub("--.*", "", MOVE_FROM_3).split(";"):  # executescript() would commit
+            database.execute(statement)
 
 
 def _keep_copy(path: str, version: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from proxy.access.key import DAY_S, day_of, first_of, month_of
 from proxy.access.permits import Month
+from proxy.usage.calendar import day_of, days_of, month_of
 
 _SUMS = """
 SELECT {by}, MAX(last_at),
@@ -30,13 +30,12 @@ def used_by_groups(database: sqlite3.Connection, unix_s: float) -> dict[str, Mon
 
     :param unix_s: a moment of the month and the day. :raises sqlite3.Error:
     """
-    columns = [column[1] for column in database.execute("PRAGMA table_info(usage)")]
-    return _sums(database, "key_group", unix_s) if "key_group" in columns else {}
+    return _sums(database, "key_group", unix_s)
 
 
 def _sums(database: sqlite3.Connection, by: str, unix_s: float) -> dict[str, Month]:
     month, _ = month_of(unix_s)
-    first, behind = (int(first_of(number).timestamp()) // DAY_S for number in (month, month + 1))
+    first, behind = days_of(month)
     days = {"first": first, "last": behind - 1, "today": day_of(unix_s)}
     found = database.execute(_SUMS.format(by=by), days)
     return {name: Month(tokens, nusd, last_at, *day) for name, last_at, tokens, nusd, *day in found}

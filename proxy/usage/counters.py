@@ -193,13 +193,14 @@ class Counters:
     """All counts of this process, by their labels."""
 
     __slots__ = (
-        "_failures", "_times", "_used", "budget_refusals", "dropped_headers", "dropped_parameters",
+        "_failures", "_tagged", "_times", "_used", "budget_refusals", "dropped_headers", "dropped_parameters",
         "fallbacks", "hedges", "lag", "overhead", "redials", "retries", "shed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._used: dict[tuple[str, str, str, int], Used] = {}
         self._times: dict[tuple[str, str, str], Times] = {}
+        self._tagged: dict[tuple[str, str], Used] = {}
         self._failures: dict[tuple[str, str, str], int] = {}
         self.overhead = Histogram(OVERHEAD_US)
         self.lag = Histogram(LAG_US)
@@ -227,6 +228,13 @@ class Counters:
         used = self._used.get(labels)
         if used is None:
             used = self._used[labels] = Used()
+        return used
+
+    def tagged(self, name: str, value: str) -> Used:
+        """Return the counters of requests with a tag. The caller bounds the values."""
+        used = self._tagged.get((name, value))
+        if used is None:
+            used = self._tagged[name, value] = Used()
         return used
 
     def refused(self, status: int) -> None:
@@ -284,6 +292,10 @@ class Counters:
                 ("output", times.output_tokens),
             ):
                 sums[kind, provider, model, endpoint] = histogram.numbers()
+            if not number % _AT_ONCE:
+                yield
+        for number, ((name, value), used) in enumerate(list(self._tagged.items())):
+            sums["tagged", name, value] = used.numbers()
             if not number % _AT_ONCE:
                 yield
         for (provider, model, reason), count in self._failures.items():

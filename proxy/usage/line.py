@@ -2,9 +2,11 @@
 
 ``id``, ``t`` (Unix seconds), ``key`` (its id), ``endpoint``, ``stream``, ``asked`` (the name in the request),
 ``status``, ``attempts`` and ``ms`` stand in every line; ``model`` and ``provider`` where it was sent to
-somebody. Where there is anything to say: ``ttft_ms``, ``overhead_us``, ``input`` and ``output`` (tokens),
-``nusd``, ``source``, ``cached``, ``cache_write``, ``reasoning``, ``failed`` (the attempts, in words) and
-``hedged`` (the charges of attempts that another overtook). :mod:`proxy.usage.tally` adds lines up.
+somebody. Where there is anything to say: ``group`` (of the key), ``tags`` and ``client_tags``
+(:mod:`proxy.usage.tags`), ``alias`` (where ``asked`` is one), ``ttft_ms``, ``overhead_us``, ``input`` and
+``output`` (tokens), ``nusd``, ``source``, ``cached``, ``cache_write``, ``reasoning``, ``audio_input``,
+``audio_output``, ``saved`` (nano-USD that cached tokens cost less than others), ``failed`` (the attempts, in
+words) and ``hedged`` (the charges of attempts that another overtook). :mod:`proxy.usage.tally` adds lines up.
 
 A line is kept as it is written, and not built of objects: what is usual is one format, which costs half of
 what a dictionary made into JSON does where caches are full of other things, as under load.
@@ -40,7 +42,7 @@ def usual_line(
 ) -> bytes:  # fmt: skip
     """The line of a request that one attempt answered, and whose usage has no parts.
 
-    :param key: the id of its key as JSON, or ``null``.
+    :param key: the id of its key as JSON, or ``null``; and the members that say for whom it was.
     :param what: the members that :func:`asked_of` or :func:`sent_to` returns.
     :param took: hundredths of a millisecond in all; ``waited``: to the first byte of the response.
     """
@@ -65,9 +67,12 @@ def any_line(
     return b"%b%b}\n" % (start, b"," + orjson.dumps(more)[1:-1] if more else b"")
 
 
-def asked_of(endpoint: str, stream: bool, name: str | None) -> bytes:
-    """The members of a line that say what was asked."""
-    return orjson.dumps({"endpoint": endpoint, "stream": stream, "asked": name})[1:-1]
+def asked_of(endpoint: str, stream: bool, name: str | None, alias: str) -> bytes:
+    """The members of a line that say what was asked. ``alias``: "" where the name is none."""
+    asked: dict[str, Any] = {"endpoint": endpoint, "stream": stream, "asked": name}
+    if alias:
+        asked["alias"] = alias
+    return orjson.dumps(asked)[1:-1]
 
 
 def sent_to(asked: bytes, model: str, provider: str) -> bytes:
@@ -83,6 +88,8 @@ def used(usage: Usage, cost_nusd: int | None) -> dict[str, Any]:
         "cached": usage.cached_tokens,
         "cache_write": usage.cache_write_tokens,
         "reasoning": usage.reasoning_tokens,
+        "audio_input": usage.audio_input_tokens,
+        "audio_output": usage.audio_output_tokens,
     }
     return found | {name: tokens for name, tokens in parts.items() if tokens}
 
@@ -114,9 +121,12 @@ def row(line: bytes, name_of: Callable[[str], str | None]) -> dict[str, Any]:
         "time": round(told["t"], 3),
         "key": None if told["key"] is None else name_of(told["key"]),
         "key_id": told["key"],
+        "group": get("group"),
+        "tags": get("tags", {}) | get("client_tags", {}),
         "endpoint": told["endpoint"],
         "stream": told["stream"],
         "model_requested": told["asked"],
+        "alias": get("alias"),
         "model": get("model"),
         "provider": get("provider"),
         "status": told["status"],

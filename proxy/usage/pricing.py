@@ -65,6 +65,15 @@ def price_nusd(usage: Usage, prices: Prices) -> int | None:
     return (cost_pusd + 500) // 1000
 
 
+def saved_nusd(usage: Usage, prices: Prices) -> int:
+    """Return what cached tokens would have cost uncached, less what they did cost; 0 where a price is not
+    known, and where caching costs more."""
+    input_pusd, cached_pusd, _, _ = prices
+    if input_pusd is None or cached_pusd is None or cached_pusd >= input_pusd:
+        return 0
+    return (usage.cached_tokens * (input_pusd - cached_pusd) + 500) // 1000
+
+
 def _price_apart_nusd(usage: Usage, prices: Prices, parts: PartPrices) -> int:
     """Return the cost with each part at its own price; some part has one, else ``parts`` would be None."""
     given, cached, written = usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens

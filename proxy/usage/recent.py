@@ -26,6 +26,14 @@ class RecentRequests:
         while self._count - blocks[0][1] >= KEPT:
             self._count -= blocks.popleft()[1]
 
+    def find(self, needle: bytes) -> bytes | None:
+        """Return the line that begins so, without its LF; None: there is none."""
+        for block, _ in reversed(self._blocks):
+            at = block.find(needle)
+            if at >= 0:
+                return block[at : block.find(b"\n", at)]
+        return None
+
     def __len__(self) -> int:
         return min(self._count, KEPT)
 

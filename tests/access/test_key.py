@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.access import key as key_module
-from proxy.access.key import FIELDS, NUSD, Key, KeySettingsError, read_settings
+from proxy.access.key import FIELDS, NUSD, Key, KeySettingsError, check_tags, read_settings
 from proxy.access.permits import Month
 from proxy.storage.key_table import make_key
 
@@ -30,6 +30,7 @@ def test_every_field():
         "daily_usd": 0.5, "daily_tokens": 7, "soft": True, "group": " a.B-1_ ",
         "monthly_tokens": 1_000_000_000_000, "max_tokens": 4096,
         "models": ["openai/*", "premium", "openai/*"], "expires": "2027-01-31", "on_disconnect": "drain",
+        "tags": {"team": "a", "app": "b"},
     }  # fmt: skip
     assert set(given) == set(FIELDS)
     found = read_settings(given, NOW)
@@ -38,6 +39,7 @@ def test_every_field():
         "daily_nusd": 500_000_000, "daily_tokens": 7, "soft": True, "group": "a.B-1_",
         "monthly_tokens": 1_000_000_000_000, "max_tokens": 4096, "models": ("openai/*", "premium"),
         "expires": int(datetime(2027, 1, 31, tzinfo=UTC).timestamp()), "on_disconnect": "drain",
+        "tags": (("app", "b"), ("team", "a")),
     }  # fmt: skip
     assert all(type(found[name]) is int for name in ("rpm", "tpm", "monthly_nusd"))
     Key(id="key_1", digest=b"", created=0, **found)  # they are its fields
@@ -53,7 +55,8 @@ USD = {"monthly_usd", "daily_usd"}
 @pytest.mark.parametrize(("given", "found"), [
     ({}, {}),
     (dict.fromkeys((*FIELDS[1:],)),
-     dict.fromkeys({*FIELDS[1:], "monthly_nusd", "daily_nusd"} - USD) | {"soft": False}),
+     dict.fromkeys({*FIELDS[1:], "monthly_nusd", "daily_nusd"} - USD) | {"soft": False, "tags": ()}),
+    ({"tags": "team=a b, app = x"}, {"tags": (("app", "x"), ("team", "a b"))}),
     # As rows show them; the plain one counts.
     ({"limits": ALL},
      {name: ALL[name] for name in {*key_module.LIMITS} - USD}
@@ -86,9 +89,8 @@ def test_settings_are_read(given, found):
 def test_a_row_can_be_sent_back():
     key = Key(id="k", name="n", digest=b"", created=1, rpm=5, monthly_nusd=NUSD // 10, models=("a/*",))
     row = key.row(Month(3, 4, 0.0))
-    given = {
-        name: row[name] for name in ("name", "models", "expires", "on_disconnect", "limits", "soft", "group")
-    }
+    names = ("name", "models", "expires", "on_disconnect", "limits", "soft", "group", "tags")
+    given = {name: row[name] for name in names}
     found = read_settings(given, NOW)
     assert (found["rpm"], found["monthly_nusd"], found["models"]) == (5, NUSD // 10, ("a/*",))
 
@@ -215,11 +217,12 @@ def test_a_row():
     key = Key(
         id="key_1", name="prod", digest=b"\x01" * 32, created=5, expires=9, revoked=7, models=("a", "b*"),
         rpm=1, monthly_nusd=100_000_000, daily_nusd=2 * NUSD, on_disconnect="drain", group="g", soft=True,
+        tags=(("team", "a"),),
     )  # fmt: skip
     limits = dict.fromkeys(key_module.LIMITS)
     assert key.row(Month(12, 1_500_000_000, 1234.56789, 3, 500_000_000)) == {
         "id": "key_1", "name": "prod", "created": 5, "expires": 9, "revoked": 7, "last_used": 1234.568,
-        "models": ["a", "b*"], "group": "g", "soft": True,
+        "models": ["a", "b*"], "group": "g", "soft": True, "tags": {"team": "a"},
         "limits": limits | {"rpm": 1, "monthly_usd": 0.1, "daily_usd": 2.0},
         "on_disconnect": "drain", "rotated": None, "old_secret_until": None,
         "day": {"tokens": 3, "usd": 0.5}, "month": {"tokens": 12, "usd": 1.5},
@@ -284,3 +287,14 @@ def test_a_key_in_use():
     assert not dataclasses.replace(key, revoked=5).is_in_use(1)
     expires = dataclasses.replace(key, expires=5)
     assert expires.is_in_use(4.99) and not expires.is_in_use(5)
+
+
+def test_tags_are_those_that_are_listed():
+    check_tags([("team", "a")], ("team", "app"))
+    for tags, listed, said in (
+        ([("teem", "a")], ["team"], "There is no tag 'teem'; did you mean 'team'?; [usage] tags lists them."),
+        ([("x", "a")], [], "There is no tag 'x'; [usage] tags lists none: list it there first."),
+    ):
+        with pytest.raises(KeySettingsError) as caught:
+            check_tags(tags, listed)
+        assert str(caught.value) == said

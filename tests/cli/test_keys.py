@@ -56,14 +56,14 @@ async def test_all_settings(terminal):
     assert row == {
         "id": row["id"], "name": "A team", "created": row["created"], "expires": 4102444800, "revoked": None,
         "last_used": None, "models": ["best", "big", "p/*"], "limits": limits, "on_disconnect": "drain",
-        "rotated": None, "old_secret_until": None, "group": None, "soft": True,
+        "rotated": None, "old_secret_until": None, "group": None, "soft": True, "tags": {},
         "day": {"tokens": 0, "usd": 0.0}, "month": {"tokens": 0, "usd": 0.0},
     }  # fmt: skip
     assert await terminal.json("keys", "show", "A team") == row
     assert await terminal.rows("keys", "list") == [row]
     lines = (await terminal.out("keys", "show", row["id"])).splitlines()
     assert [text.split("  ")[0] for text in lines][:3] == ["id", "name", "created"]
-    assert "drain" in lines[-3]
+    assert "drain" in lines[-4]
     shown = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in limits.items()) + ", soft"
     assert any(text.endswith(shown) for text in lines)
 
@@ -254,3 +254,14 @@ async def test_what_a_key_has_used(terminal, folder):
 ])  # fmt: skip
 def test_wrong_usage(argv, said, capsys, folder):
     check_refused(argv, said, capsys, folder)
+
+
+async def test_tags(terminal):
+    row = await terminal.json("keys", "create", "--name", "a", "--tags", "team=search, app=x")
+    assert row["tags"] == {"app": "x", "team": "search"}
+    assert (await terminal.json("keys", "edit", "a", "--tags", "team=ads"))["tags"] == {"team": "ads"}
+    lines = (await terminal.out("keys", "show", "a")).splitlines()
+    assert any(text.split() == ["tags", "team=ads"] for text in lines)
+    for tags, said in (("colour=red", "There is no tag 'colour'"), ("teem=x", "did you mean 'team'?")):
+        assert said in await terminal.failure("keys", "edit", "a", "--tags", tags)
+    assert (await terminal.json("keys", "edit", "a", "--tags", "none"))["tags"] == {}

@@ -84,10 +84,50 @@ async def test_usage_for_programs(terminal, ledger):
 
 # ---------------------------------------------------------------------- wrong usage
 @pytest.mark.parametrize(("argv", "said"), [
-    ("usage --by models", "--by can't be 'models': choose from key, model, provider, day"),
+    ("usage --by models", "--by can't be 'models': choose from key, group, alias, endpoint,"),
     ("usage --by day,day", "--by names day more than once"),
     ("usage --since yesterday", "--since is not a day: 'yesterday'"),
     ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
 ])  # fmt: skip
 def test_wrong_usage(argv, said, capsys, folder):
     check_refused(argv, said, capsys, folder)
+
+
+async def test_tags_and_filters(terminal, folder):
+    day = {"t": 1764028800.0, "key": None, "model": "p/big"}
+    cases = (("ads", "best"), ("search", "best"), ("search", None))
+    lines = [line(**day, tags={"team": team}, alias=alias) for team, alias in cases]
+    write_ledger(folder, *lines, line(**day, client_tags={"app": "x"}))
+
+    async def table(*options: str) -> list[list[str]]:
+        return [text.split()[:3] for text in (await terminal.out("usage", *options)).splitlines()[1:-1]]
+
+    assert await table("--by", "team,alias") == [
+        ["-", "-", "1"], ["ads", "best", "1"], ["search", "-", "1"], ["search", "best", "1"],
+    ]  # fmt: skip
+    assert await table("--by", "team,app", "--tag", "team=search", "--alias", "best") == [
+        ["search", "-", "1"]
+    ]
+    assert await table("--by", "app", "--tag", "app=x", "--tag", "team=a") == []
+    text = await terminal.out("usage", "--csv", "--by", "team", "--alias", "best")
+    assert [entry.split(",")[:2] for entry in text.splitlines()] == [
+        ["team", "requests"], ["ads", "1"], ["search", "1"],
+    ]  # fmt: skip
+    assert "here is no key 'nobody'" in await terminal.failure("usage", "--key", "nobody")
+
+
+async def test_saved_forecast_and_repriced(terminal, folder):
+    used = {"input": 10**6, "cached": 10, "nusd": 5 * 10**9, "saved": 2 * 10**9}
+    write_ledger(folder, line(t=1764028800.0, key=None, model="p/big", **used))
+    lines = (await terminal.out("usage", "--saved")).splitlines()
+    assert lines[0].split() == ["MODEL", "REQUESTS", "INPUT", "CACHED", "USD", "SAVED"]
+    assert lines[1].split() == ["p/big", "1", "1,000,000", "10", "5.0000", "2.0000"]
+    lines = (await terminal.out("usage", "--forecast", "month", "--by", "")).splitlines()
+    assert lines[0].split() == ["REQUESTS", "USD", "USD", "AT", "END", "TOKENS", "AT", "END"]
+    assert lines[1].split()[0] == "0"  # that was another month
+    [row] = await terminal.rows("usage", "--forecast", "day", "--by", "")
+    assert row["forecast_tokens"] in (None, 0)
+    lines = (await terminal.out("usage", "--reprice")).splitlines()
+    assert lines[0].split()[-2:] == ["CHARGED", "USD"]
+    assert lines[1].split()[-2:] == ["5.0000", "5.0000"]  # without a price it stays as it was
+    assert "at the prices of now" in "".join(terminal.said)

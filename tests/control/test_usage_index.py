@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import logging
 import sqlite3
@@ -17,13 +18,16 @@ import orjson
 import pytest
 
 from proxy.access.permits import Month
+from proxy.config.parse import parse
 from proxy.control import usage_index as usage_index_module
 from proxy.control.usage_index import UsageIndex
 from proxy.storage.database import Database
 from proxy.storage.ledger_files import Ledger
 from proxy.storage.schema_version import StateError
+from tests.support.config import BASE
 from tests.support.fakes import until
 
+CONFIG = parse(f'{BASE}[state]\nledger_keep = "0MiB"\n[usage]\ntags = ["team"]\n')
 NOW = datetime.now(UTC)
 AT = NOW.timestamp()
 NAMES = {"key_1": "prod"}
@@ -49,7 +53,7 @@ class Kept:
 
     def __init__(self, path: str) -> None:
         self.database = Database(path)
-        self.usage_index = UsageIndex(self.database, 0)
+        self.usage_index = UsageIndex(self.database, CONFIG)
         self.ledger: Ledger
 
     async def open(self, started_ms: int = 1) -> dict[str, Month]:
@@ -108,12 +112,12 @@ async def test_whoever_asks_has_all_that_is_written(made):
     for number in range(1, 4):
         made.write()
         assert await made.requests() == number
-    by, rows = await made.usage_index.usage({"by": "key,model"}, NAMES)
-    assert by == ("key", "model")
+    asked, rows = await made.usage_index.usage({"by": "key,model"}, NAMES)
+    assert asked.by == ("key", "model")
     assert rows == [{
         "key": "prod", "key_id": "key_1", "model": "a/m", "requests": 3, "errors": 0, "input_tokens": 9,
         "cached_tokens": 0, "cache_write_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0, "usd": 15e-9,
-        "estimated": 0,
+        "saved_usd": 0.0, "estimated": 0,
     }]  # fmt: skip
 
 
@@ -168,7 +172,8 @@ async def test_nothing_is_counted_twice_by_a_second_process(kept, tmp_path):
 async def test_files_that_were_added_up_go(kept, monkeypatch):
     monkeypatch.setattr("proxy.storage.ledger_files.FILE_BYTES", 300)
     made = await kept()
-    made.usage_index.keep_bytes = 700
+    state = dataclasses.replace(CONFIG.state, ledger_keep_bytes=700)
+    made.usage_index.config = dataclasses.replace(CONFIG, state=state)
     for _ in range(20):
         made.write()
     files = made.usage_index.directory.glob
@@ -224,7 +229,7 @@ async def test_a_directory_that_cant_be_made_stops_the_start(tmp_path):
     state = Database(str(tmp_path / "t.db"))
     await state.open()
     with pytest.raises(StateError, match="ledger is not a directory"):
-        await UsageIndex(state, 0).open()
+        await UsageIndex(state, CONFIG).open()
     await state.close()
 
 
@@ -280,3 +285,16 @@ async def test_two_who_ask_at_once_do_not_give_way_to_each_other_for_ever(made):
         made.write()
     async with asyncio.timeout(10):
         assert await asyncio.gather(made.requests(), made.requests(by="day")) == [10, 10]
+
+
+async def test_what_reads_the_whole_ledger_ends_with_the_gateway(made):
+    made.ledger.write(b'{"id":"req_1","t":%.1f,"key":"key_1","nusd":5}\n' % AT)
+    [row] = (await made.usage_index.usage({"reprice": "true"}, NAMES))[1]
+    assert (row["requests"], row["usd"], row["charged_usd"]) == (1, 5e-9, 5e-9)
+    line = await made.usage_index.line("req_1", "key_1")
+    assert line is not None and orjson.loads(line)["key"] == "key_1"
+    assert await made.usage_index.line("req_1", "key_2") is None
+    made.usage_index._is_closing = True
+    for work in (made.usage_index.usage({"reprice": "true"}, NAMES), made.usage_index.line("req_0", "key_1")):
+        with pytest.raises(sqlite3.OperationalError, match="shutting down"):
+            await work

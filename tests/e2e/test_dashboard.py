@@ -24,6 +24,7 @@ HOSTILE = '<img src=x onerror="window.hacked=1">'
 def config_text() -> str:
     """The repository's own, on free ports."""
     text = (ROOT / "routes.toml").read_text().replace("127.0.0.1:8080", "127.0.0.1:0")
+    text = text.replace("# [usage]\n# tags = []  ", '[usage]\ntags = ["team"]\n# ')
     return text.replace("# [admin]  ", '[admin]\nlisten = "127.0.0.1:0"\n# ')
 
 
@@ -40,7 +41,7 @@ def make_key(gateway: Gateway, **settings: object) -> str:
 def gateway(tmp_path_factory) -> Iterator[Gateway]:
     """One that has served a few requests, with two keys."""
     with Gateway(tmp_path_factory.mktemp("gateway"), config_text()) as gateway:
-        gateway.key = make_key(gateway, name="prod", monthly_tokens=1000, rpm=600)
+        gateway.key = make_key(gateway, name="prod", monthly_tokens=1000, rpm=600, tags="team=search")
         make_key(gateway, name=HOSTILE, expires="1d")
         expire(gateway.config.with_name("tokenhub.db"), HOSTILE)
         while max(row["expires"] or 0 for row in told(gateway, "keys")) > time.time():
@@ -79,7 +80,7 @@ SHOWN = {
     "routes": ["openai/gpt-4o", "chat, not streamed", "No requests yet", "meta/muse-spark-1.3"],
     "aliases": ["premium", "anthropic/claude-3-5-sonnet", "latency, the default", "Next request (chat)"],
     "keys": ["prod", HOSTILE, "of 1,000", "600 requests/min", "expired"],
-    "usage": ["Input tokens", "openai/gpt-4o", "by day and model", "Days are in UTC."],
+    "usage": ["Saved by caches", "openai/gpt-4o", "by day and model", "Days are in UTC."],
     "requests": ["prod", "requested as premium", "openai/gpt-4o", HOSTILE, "401"],
 }
 
@@ -183,6 +184,38 @@ def test_filters_of_requests(page):
     page.one("input[name=model]").send_keys("no-such")
     page.says("No recent request matches.")
     assert page.driver.current_url.endswith("#/requests?model=no-such&key=prod")
+
+
+def test_usage_by_a_tag_and_of_some_requests(page):
+    page.go("usage?by=team")
+    page.says("search", "tbody th")
+    of_all = page.until(lambda: int(page.all(".tile-value")[1].text))
+    only = page.one("input[name=only]")
+    only.send_keys("alias=premium, team=search", Keys.ENTER)
+    page.until(lambda: 0 < int(page.all(".tile-value")[1].text) < of_all)
+    assert "only=alias%3Dpremium" in page.driver.current_url
+    only.clear()
+    only.send_keys("colour=red", Keys.ENTER)
+    page.says("Tag can't be 'colour': there are team")
+    page.complaints()
+
+
+def test_a_key_has_a_page_of_its_own(page):
+    page.go("keys")
+    page.one("a.strong", "prod").click()
+    for text in ("Tags: team=search", "Spent this month", "Saved by caches", "of 1,000", "Latest requests"):
+        page.says(text)
+    page.until(
+        lambda: page.run("return document.querySelector('.chart')?.ariaLabel").startswith("USD by day")
+    )
+    assert [link.text for link in page.all("nav a[aria-current=page]")] == ["Keys"]
+    for theme, width in (("light", 360), ("dark", 820), ("light", 1440)):
+        page.look(width, 800, theme)
+        assert page.faults() == [], (theme, width)
+    page.one("a", "Usage").click()
+    page.go("key?id=nobody")
+    page.says("There is no key 'nobody'")
+    page.complaints()
 
 
 def test_usage_as_a_file(page, gateway):

@@ -29,6 +29,9 @@ listen = "127.0.0.1:{admin}"
 token_env = "TOKENHUB_ADMIN_TOKEN"
 [state]
 path = "t.db"
+[usage]
+tags = ["team"]
+metric_tags = ["team"]
 [providers]
 p = {{ base_url = "{url}", auth = "none" }}
 dead = {{ base_url = "http://127.0.0.1:{dead}/v1", auth = "none" }}
@@ -124,7 +127,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             Prometheus(folder, f"127.0.0.1:{admin}") as prometheus,
         ):
             operator = {"admin": True, "Authorization": f"Bearer {TOKEN}"}
-            settings = {"name": "app", "monthly_usd": 0.02, "monthly_tokens": 9_000_000}
+            settings = {"name": "app", "monthly_usd": 0.02, "monthly_tokens": 9_000_000, "tags": "team=a"}
             key = json.loads(fetch(gateway, "POST", "/admin/v1/keys", settings, **operator).body)["key"]
 
             def send(good: int, failed: int, unknown: int) -> None:
@@ -165,6 +168,7 @@ def test_without_the_token_there_are_no_metrics(scene):
         ('tokenhub_tokens_total{model="p/m", key="app", type="input"}', 100 * GOOD),
         ('tokenhub_tokens_total{model="p/m", key="app", type="output"}', 50 * GOOD),
         ('round(tokenhub_cost_usd_total{model="p/m", key="app"}, 1e-9)', pytest.approx(USD * GOOD)),
+        ('round(tokenhub_tag_cost_usd_total{tag="team", value="a"}, 1e-9)', pytest.approx(USD * GOOD)),
         ('gen_ai_client_token_usage_sum{gen_ai_request_model="p/m", gen_ai_token_type="output"}', 50 * GOOD),
         ('gen_ai_server_time_to_first_token_count{gen_ai_provider_name="p"}', GOOD),
         ("sum(gen_ai_server_request_duration_count)", GOOD),

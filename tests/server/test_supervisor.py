@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -12,6 +13,8 @@ import pytest
 
 from proxy.server import supervisor as supervisor_module
 from tests.support.fakes import Call, RawClient, answers, stepped, until
+from tests.support.keys import ask as ask_with_key
+from tests.support.keys import bearer, make
 from tests.support.supervised import Running, children
 
 NUMBERS = count()  # what fails only for one body is not blamed on the provider
@@ -56,6 +59,29 @@ def paced(seconds: dict[str, float]):
             await call.answer()
 
     return script
+
+
+async def test_a_key_may_ask_any_worker_about_itself(running):
+    id, secret = await make(running, name="a")
+    clients = await running.one_each(secret)
+    ids = []
+    for client in clients:
+        status, fields, _ = await ask_with_key(client, secret, b'{"model":"a/m"}')
+        assert status == 200
+        ids.append(fields[b"x-inferoute-request-id"].decode())
+    for client in clients:
+        for path, names in (
+            ("key", ["id"]),
+            ("usage", ["data", 0, "requests"]),
+            *((f"requests/{one}", ["id"]) for one in ids),
+        ):
+            await client.send(f"GET /v1/{path} HTTP/1.1\r\nHost: g\r\n".encode() + bearer(secret) + b"\r\n")
+            status, _, body = await client.response()
+            found = json.loads(body)
+            assert status == 200, found
+            for name in names:
+                found = found[name]
+            assert (status, found) == (200, {"key": id, "usage": 2}.get(path, path.partition("/")[2]))
 
 
 async def test_the_children_are_exactly_the_workers_and_connections_are_spread(running):

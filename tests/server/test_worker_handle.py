@@ -8,10 +8,15 @@ import socket
 
 import pytest
 
+from proxy.relay.downstream.own_figures import Told
 from proxy.server import worker_handle as handle_module
-from proxy.server.messages import Channel, Count, Drain, Reply
+from proxy.server.messages import Answer, Channel, Count, Drain, Question, Reply
 from proxy.server.worker_handle import WorkerHandle
 from proxy.usage.counters import Counted
+
+
+async def told(kind: str, key: str, query: object) -> Told:
+    return Told(f"{kind} {key} {query}".encode())
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ async def pair():
     """The handle, and the worker's end of its channel."""
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec("sleep", "60")
-    handle = WorkerHandle(0, process, await Channel.open(ours))
+    handle = WorkerHandle(0, process, await Channel.open(ours), told)
     worker = await Channel.open(theirs)
     yield handle, worker
     worker.close()
@@ -41,6 +46,16 @@ async def test_answers_come_in_the_order_of_the_orders_and_death_is_one_too(pair
     worker.close()
     assert (await asked).error == "it has died"
     assert (await handle.call(Drain())).error == "it has died"
+
+
+async def test_its_questions_are_answered_between_its_replies(pair):
+    handle, worker = pair
+    first = asyncio.create_task(handle.call(Drain()))
+    assert isinstance(await worker.receive(), Drain)
+    await worker.send(Question(7, "usage", "key_1", {}))
+    assert await worker.receive() == Answer(7, Told(b"usage key_1 {}"))
+    await worker.send(Reply(1))
+    assert (await first).value == 1
 
 
 async def test_what_it_counted_is_kept_while_it_is_silent(pair, monkeypatch):

@@ -119,8 +119,8 @@ def test_lines_become_totals_and_are_not_counted_again(database, ledger):
     size = sum(path.stat().st_size for path in ledger.iterdir())
     assert ingested(database, ledger) == Ingested(lines=3, torn=0, deleted=0, kept_bytes=size)
     expected = [
-        (20417, "", "", "", 1, 1, 0, 0, 0, 0, 0, 0, 0, AT),
-        (20417, "key_a", "m", "p", 2, 1, 20, 8, 6, 10, 4, 14, 1, AT + 1),
+        (20417, "", "", "", "", "", "", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, AT, 0),
+        (20417, "key_a", "", "m", "p", "", "", 0, 2, 1, 20, 8, 6, 10, 4, 14, 1, AT + 1, 0),
     ]
     assert list(database.execute("SELECT * FROM usage")) == expected
     assert ingested(database, ledger) == Ingested(lines=0, torn=0, deleted=0, kept_bytes=size)
@@ -489,6 +489,9 @@ RECORD = st.fixed_dictionaries(
         **{"provider": st.sampled_from([None, "p"]), "status": st.sampled_from([200, 399, 400, 503])},
         **{"input": COUNT, "cached": COUNT, "cache_write": COUNT, "output": COUNT, "reasoning": COUNT},
         **{"nusd": COUNT | st.none(), "source": st.sampled_from(["provider", "estimated", None])},
+        **{"saved": COUNT, "group": st.sampled_from(["g", None]), "alias": st.sampled_from(["x", None])},
+        **{"tags": st.fixed_dictionaries({"team": st.sampled_from("ab")}), "endpoint": st.sampled_from("ce")},
+        "client_tags": st.fixed_dictionaries({}, optional={"app": st.sampled_from("xyz")}),
         "hedged": st.lists(
             st.fixed_dictionaries(
                 {"model": st.sampled_from(["m", "n"]), "provider": st.just("p")},
@@ -505,12 +508,19 @@ INGEST = st.just("ingest"), st.sampled_from([0, 2000, KEEP_ALL]), st.integers(60
 STEPS = st.lists(st.one_of(st.tuples(*WRITE), st.tuples(*ROTATE), st.tuples(*INGEST)), max_size=12)
 
 
+def row_has_parts(record: dict) -> bool:
+    return any(record.get(name) for name in ("cached", "cache_write", "reasoning"))
+
+
 def plain_sum(records: list[dict]) -> dict[tuple, list]:
     sums: dict[tuple, list] = {}
 
     def at(record: dict, part: dict) -> list:
-        group = (int(record["t"] // 86400), *(each or "" for each in (record.get("key"), part.get("model"))))
-        found = sums.setdefault((*group, part.get("provider") or ""), [0] * 10)
+        named = record.get("key"), record.get("group"), part.get("model")
+        group = (int(record["t"] // 86400), *(each or "" for each in named))
+        tags = record.get("tags", {}) | record.get("client_tags", {})
+        names = (part.get("provider") or "", record.get("alias") or "", record.get("endpoint") or "")
+        found = sums.setdefault((*group, *names, tuple(sorted(tags.items()))), [0] * 11)
         found[9] = max(found[9], record["t"])
         return found
 
@@ -521,6 +531,7 @@ def plain_sum(records: list[dict]) -> dict[tuple, list]:
         for place, name in enumerate(("input", "cached", "cache_write", "output", "reasoning", "nusd"), 2):
             row[place] += record.get(name) or 0
         row[8] += record.get("source") == "estimated"
+        row[10] += record.get("saved", 0) if row_has_parts(record) else 0
         for lost in record.get("hedged", []):
             row = at(record, lost)
             for place, name in ((2, "input"), (5, "output"), (7, "nusd")):
@@ -572,7 +583,11 @@ def test_any_lines_in_any_steps_give_the_plain_sum(steps):
                 result = ingested(database, ledger, worker)
                 found_lines += result.lines
                 found_torn += result.torn
-        rows = {tuple(row[:4]): list(row[4:]) for row in database.execute("SELECT * FROM usage")}
+        sets = dict(database.execute("SELECT id, tags FROM tag_sets")) | {0: "{}"}
+        rows = {
+            (*row[:7], tuple(orjson.loads(sets[row[7]]).items())): list(row[8:])
+            for row in database.execute("SELECT * FROM usage")
+        }
     assert rows == plain_sum(records)
     assert (found_lines, found_torn) == (len(records), torn)
 
@@ -626,8 +641,10 @@ class Writer:
 
     def write(self):
         key, tokens, nusd = f"key_{rng.randrange(5)}", rng.randrange(1000), rng.randrange(10**9)
+        team = rng.choice("ab")
         record = {"id": "req_1", "t": 1764041226.5, "key": key, "model": "m", "provider": "p", "status": 200,
-                  "input": tokens, "nusd": nusd}
+                  "input": tokens, "nusd": nusd, "cached": 1, "saved": nusd, "alias": "premium",
+                  "client_tags": {"team": team, "app": f"app {rng.randrange(20)}"}}
         line = json.dumps(record).encode() + b"\\n"
         if rng.random() < 0.005 and self.ledger._file >= 0:  # a full disk, say
             os.write(self.ledger._file, line[: rng.randrange(1, len(line))])
@@ -635,7 +652,8 @@ class Writer:
             self.__init__(self.worker)
             return
         self.ledger.write(line)
-        expected.update({f"{key} requests": 1, f"{key} tokens": tokens, f"{key} nusd": nusd})
+        expected.update({f"{key} requests": 1, f"{key} tokens": tokens, f"{key} nusd": nusd,
+                         f"{key} {team} saved": nusd})
 
 def found(database):
     sums = Counter()
@@ -643,6 +661,11 @@ def found(database):
         "SELECT key, SUM(requests), SUM(input_tokens), SUM(nusd) FROM usage GROUP BY key"
     ):
         sums.update(dict(zip((f"{key} requests", f"{key} tokens", f"{key} nusd"), values)))
+    for key, team, saved in database.execute(
+        "SELECT usage.key, json_extract(tag_sets.tags, '$.team'), SUM(saved_nusd) FROM usage "
+        "JOIN tag_sets ON tag_sets.id = usage.tags GROUP BY 1, 2"
+    ):
+        sums[f"{key} {team} saved"] += saved
     return sums
 """
 

@@ -148,6 +148,22 @@ def test_a_new_file_and_one_of_this_version_need_no_copy(path):
     assert version_in(str(path)) == VERSION
 
 
+def test_totals_are_moved_whole_and_lines_are_not_counted_again(path):
+    write_old(path, key_of("key_1"), key_of("key_2", b"th-" + b"x" * 43))
+    kinds = (lambda: connect_to_read(str(path))[0], lambda: connect(str(path), [].append))
+    for opened in kinds:
+        with closing(opened()) as database:
+            assert database.execute("SELECT * FROM usage").fetchall() == [
+                (20_600, key, "", "m", "p", "", "", 0, 2, 1, 10, 4, 3, 5, 2, 7, 1, 9.5, 0)
+                for key in ("key_1", "key_2")
+            ]
+            assert database.execute("SELECT * FROM ledger_files").fetchall() == [
+                ("1700000000000-000-000001.jsonl", 1000, 0)
+            ]
+    with closing(sqlite3.connect(path.with_name("t.db.v2"))) as copy:
+        assert len(copy.execute("SELECT * FROM usage").fetchone()) == 14
+
+
 # ---------------------------------------------------------------------- only read
 
 

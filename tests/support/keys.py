@@ -20,7 +20,7 @@ from proxy.errors import GatewayError
 from proxy.routing.catalog import Catalog
 from proxy.server.single import Server
 from proxy.storage import database as state
-from proxy.storage import key_table, ledger_ingest
+from proxy.storage import key_table
 from tests.support.fakes import RawClient, ScriptedProvider
 
 SECRET = b"th-" + b"s" * 43
@@ -41,6 +41,22 @@ output_price = 2
 BODY = b'{"model":"mock/m"}'
 
 
+# Of version 3 and before, with a row of each key: 2 requests, 1 of them failed.
+_OLD_TOTALS = """
+CREATE TABLE ledger_files (
+    name TEXT PRIMARY KEY, offset INTEGER NOT NULL, torn INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE usage (
+    day INTEGER NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL, provider TEXT NOT NULL,
+    requests INTEGER NOT NULL, errors INTEGER NOT NULL, input_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL, nusd INTEGER NOT NULL, estimated INTEGER NOT NULL,
+    last_at REAL NOT NULL, PRIMARY KEY (day, key, model, provider)
+) WITHOUT ROWID;
+INSERT INTO ledger_files VALUES ('1700000000000-000-000001.jsonl', 1000, 0);
+"""
+
+
 def key_of(id: str = "key_1", secret: bytes = SECRET, **settings: Any) -> Key:
     digest = settings.pop("digest", digest_of(secret))
     return Key(id=id, name=settings.pop("name", id), digest=digest, created=1, **settings)
@@ -51,16 +67,18 @@ def write_old(path: Path, *keys: Key, version: int = 2) -> None:
     have one name."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
-        database.executescript(state._TABLES + key_table.TABLES + ledger_ingest.TABLES)
+        database.executescript(state._TABLES + key_table.TABLES + _OLD_TOTALS)
         database.execute("DROP TABLE key_groups")
         for key in keys:
             settings = dataclasses.asdict(key)
-            later = ("group", "daily_nusd", "daily_tokens", "soft")
+            later = ("group", "daily_nusd", "daily_tokens", "soft", "tags")
             later += ("rotated", "old_digest", "old_until") if version == 2 else ()
             for name in ("id", "digest", "created", *later):
                 del settings[name]
             row = key.id, key.digest, key.created, json.dumps(settings)
             database.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", row)
+            used = (20_600, key.id, "m", "p", 2, 1, 10, 4, 3, 5, 2, 7, 1, 9.5)
+            database.execute(f"INSERT INTO usage VALUES ({', '.join('?' * 14)})", used)
         database.execute(f"PRAGMA user_version = {version}")
 
 

@@ -54,8 +54,9 @@ class Running:
         gateway = self.supervisor._control.gateway
         return gateway.catalog.deployments[f"{name}/m"].row("chat", streamed)
 
-    async def one_each(self) -> list[RawClient]:
+    async def one_each(self, secret: bytes = b"") -> list[RawClient]:
         """A connection to each worker; a request id begins with its worker's own letters."""
+        extra = b"Authorization: Bearer %b\r\n" % secret if secret else b""
         found: dict[bytes, RawClient] = {}
         async with asyncio.timeout(10):
             while len(found) < 2:
@@ -64,7 +65,7 @@ class Running:
                 whose = (await client.response())[1][b"x-inferoute-request-id"][:-8]
                 # The next connection may well be another worker's: it is told by its own answer.
                 client = await RawClient.connect(self)
-                await client.post(b'{"model":"none"}')
+                await client.post(b'{"model":"none"}', extra=extra)
                 whose = (await client.response())[1][b"x-inferoute-request-id"][:-8]
                 found.setdefault(whose, client)
         return list(found.values())

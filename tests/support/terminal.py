@@ -26,6 +26,8 @@ path = "t.db"
 [admin]
 listen = "unix:{folder}/admin.sock"
 token_env = "T"
+[usage]
+tags = ["team", "app"]
 [providers.p]
 base_url = "http://127.0.0.1:1/v1"
 auth = "none"

@@ -23,9 +23,10 @@ def row_of(changes: dict, *left_out: str) -> dict:
 
 def test_a_row_in_full():
     assert row_of({}) == {
-        "id": "req_1", "time": 1_700_000_102.5, "key": "prod", "key_id": "key_1", "endpoint": "chat",
-        "stream": True, "model_requested": "premium", "model": "a/m", "provider": "a", "status": 200,
-        "attempts": 3, "failed_attempts": "x:503:200ms, y:timeout:1000ms", "ttft_ms": 1250.0,
+        "id": "req_1", "time": 1_700_000_102.5, "key": "prod", "key_id": "key_1", "group": None, "tags": {},
+        "endpoint": "chat", "stream": True, "model_requested": "premium", "alias": None,
+        "model": "a/m", "provider": "a", "status": 200, "attempts": 3,
+        "failed_attempts": "x:503:200ms, y:timeout:1000ms", "ttft_ms": 1250.0,
         "total_ms": 2500.0, "overhead_us": 40, "input_tokens": 1000, "cached_tokens": 400,
         "output_tokens": 200, "usd": 0.0025, "usage_source": "provider",
     }  # fmt: skip
@@ -40,8 +41,8 @@ def test_a_request_that_found_nobody():
     assert found["status"] == 429
     assert (found["attempts"], found["failed_attempts"]) == (0, "")
     assert {name for name, value in found.items() if value is None} == {
-        "key", "key_id", "model_requested", "model", "provider", "ttft_ms", "overhead_us", "input_tokens",
-        "cached_tokens", "output_tokens", "usd", "usage_source",
+        "key", "key_id", "group", "model_requested", "alias", "model", "provider", "ttft_ms",
+        "overhead_us", "input_tokens", "cached_tokens", "output_tokens", "usd", "usage_source",
     }  # fmt: skip
 
 
@@ -52,6 +53,9 @@ def test_a_request_that_found_nobody():
     ({"hedged": [{"nusd": 1_000_000}, {"nusd": None}]}, "usd", 0.0035),
     ({"status": 499}, "status", 499),
     ({"key": "key_gone"}, "key", None),
+    ({"group": "g"}, "group", "g"),
+    ({"alias": "premium"}, "alias", "premium"),
+    ({"tags": {"team": "a"}, "client_tags": {"app": "b"}}, "tags", {"team": "a", "app": "b"}),
 ])  # fmt: skip
 def test_what_differs(changes, name, value):
     assert row_of(changes)[name] == value

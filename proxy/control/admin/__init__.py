@@ -7,7 +7,7 @@ view
 
 Imports control, telemetry and everything below. aiohttp; interpreted.
 
-Where to change what: a new call is a handler in ``app``, ``keys`` or ``groups``, its shape in
-``schemas``, ``key_schemas`` or ``group_schemas``, and its path in ``openapi``; a page of the dashboard is a
-file in ``dashboard/``.
+Where to change what: a new call is a handler in ``app``, ``keys`` or ``groups``, its shape in ``schemas``,
+``key_schemas``, ``group_schemas`` or ``usage_schemas``, its path in ``openapi``, and its parameters in
+``query_parameters``; a page of the dashboard is a file in ``dashboard/``.
 """

@@ -11,13 +11,14 @@ from aiohttp import web
 from proxy.control.admin.json_slices import parse_few
 from proxy.control.admin.views import FILTERS
 from proxy.errors import BadRequest, GatewayError
+from proxy.storage.usage_totals import PARAMETERS
 from proxy.wire.query import INVALID, QueryError
 
 # The parameters of the paths that have any.
 QUERIES: Mapping[str, tuple[str, ...]] = {
     "/admin/v1/explain": ("strategy", "endpoint"),
     "/admin/v1/requests": FILTERS,
-    "/admin/v1/usage": ("by", "since", "until", "format"),
+    "/admin/v1/usage": (*PARAMETERS, "format"),
 }
 # Five thousand names of models fit in. More is no settings of anything, and not worth holding.
 MAX_SETTINGS_BYTES = 1 << 20

@@ -16,12 +16,12 @@ from proxy.access.key import (
     ON_DISCONNECT,
     OVERLAP,
 )
+from proxy.config.usage_table import MAX_TAG_VALUE_CHARS, MAX_TAGS, TAG_NAME
 from proxy.control.admin.explain import EXPLAINED
 from proxy.control.admin.limit_schemas import BELOW_LIMITS, LIMIT_SCHEMAS, SOFT, SOFT_SETTING, USED
 from proxy.control.admin.schemas import SCHEMAS as ROUTES
 from proxy.control.admin.schemas import Schema, either, list_of, nullable, object_of, plain, ref
 from proxy.control.live_feed import KEPT
-from proxy.storage.usage_totals import DIMENSIONS, columns
 
 # ---------------------------------------------------------------------- keys
 
@@ -46,6 +46,7 @@ _ROW: dict[str, Schema] = {
         "What becomes of a request whose client has left; null: as the alias says.",
         enum=list(ON_DISCONNECT),
     ),
+    "tags": plain("object", "What its usage is told apart by.", additionalProperties={"type": "string"}),
     "rotated": nullable("integer", "When its secret was last replaced, in Unix seconds; null: never."),
     "old_secret_until": nullable(
         "integer", "When the secret before that ends or ended, in Unix seconds; null: there was none."
@@ -73,6 +74,7 @@ EXAMPLE: dict[str, Any] = {
     },
     "soft": False,
     "on_disconnect": None,
+    "tags": {"team": "search"},
     "rotated": None,
     "old_secret_until": None,
     "day": {"tokens": 52317, "usd": 0.14},
@@ -110,6 +112,19 @@ _SETTINGS: dict[str, Schema] = {
         **_UNIX_S,
     },
     "on_disconnect": _ROW["on_disconnect"],
+    "tags": {
+        "type": ["object", "string", "null"],
+        "description": "Its tags, also as text such as team=search,feature=rag; null: none. Names are those "
+        "that [usage] tags lists.",
+        "maxProperties": MAX_TAGS,
+        "propertyNames": {"pattern": f"^{TAG_NAME.pattern}$"},
+        "additionalProperties": {
+            "type": "string",
+            "pattern": r"^[^\s,]([^,]*[^\s,])?$",
+            "maxLength": MAX_TAG_VALUE_CHARS,
+        },
+        "pattern": "^[^=,]+=[^,]+",
+    },
     "limits": BELOW_LIMITS,
 }
 assert _SETTINGS.keys() == {*FIELDS, "limits"}
@@ -159,95 +174,6 @@ _NEW_KEY = object_of(
         ),
     },
     examples=[EXAMPLE | {"key": "th-" + "x" * 43, "closes_gateway": False}],
-)
-
-# ---------------------------------------------------------------------- usage and requests
-
-_USED = {
-    "key": nullable("string", "The key's name; null: requests without a key."),
-    "key_id": nullable("string", "Its id."),
-    "model": nullable("string", "The model's id; null: requests that got to none."),
-    "provider": nullable("string", "The provider."),
-    "day": plain("string", "The day, UTC.", format="date"),
-    "requests": plain("integer", "Finished requests that were sent to a provider."),
-    "errors": plain("integer", "Of them, those that failed."),
-    "input_tokens": plain("integer", "Tokens of prompts."),
-    "cached_tokens": plain("integer", "Of them, those that the provider had cached."),
-    "cache_write_tokens": plain("integer", "Of them, those that were written into its cache."),
-    "output_tokens": plain("integer", "Tokens of answers."),
-    "reasoning_tokens": plain("integer", "Of them, those of reasoning."),
-    "usd": plain("number", "What they cost, in USD."),
-    "estimated": plain("integer", "Requests whose tokens are an estimate."),
-}
-_ALWAYS = columns(())
-_USAGE = object_of(
-    "Totals. Of the first members there are those that were asked for with `by`.",
-    {name: _USED[name] for name in columns(DIMENSIONS)},
-    optional=[name for name in columns(DIMENSIONS) if name not in _ALWAYS],
-    examples=[
-        {
-            "model": "openai/gpt-4o",
-            "day": "2026-11-25",
-            "requests": 1204,
-            "errors": 3,
-            "input_tokens": 482113,
-            "cached_tokens": 51200,
-            "cache_write_tokens": 0,
-            "output_tokens": 257656,
-            "reasoning_tokens": 0,
-            "usd": 3.72,
-            "estimated": 2,
-        }
-    ],
-)
-_REQUEST = object_of(
-    "A finished request, without its content.",
-    {
-        "id": plain("string", "What X-Inferoute-Request-Id said."),
-        "time": plain("number", "When it was finished, in Unix seconds."),
-        "key": nullable("string", "The name of its key."),
-        "key_id": nullable("string", "Its id."),
-        "endpoint": plain("string", "Where it was sent to.", enum=list(EXPLAINED)),
-        "stream": plain("boolean", "It asked for a stream."),
-        "model_requested": nullable("string", "The name in the request."),
-        "model": nullable("string", "The id that it went to last; null: to none."),
-        "provider": nullable("string", "The provider of this one."),
-        "status": plain("integer", "What the client was answered; 499: it had left before."),
-        "attempts": plain("integer", "How often it was sent."),
-        "failed_attempts": plain("string", "Those that failed, as provider:reason:milliseconds."),
-        "ttft_ms": nullable("number", "Until the first byte of the answer, in milliseconds."),
-        "total_ms": plain("number", "Until its last byte, in milliseconds."),
-        "overhead_us": nullable("integer", "What the gateway itself took before sending, in microseconds."),
-        "input_tokens": nullable("integer", "Tokens of the prompt."),
-        "cached_tokens": nullable("integer", "Of them, those that the provider had cached."),
-        "output_tokens": nullable("integer", "Tokens of the answer."),
-        "usd": nullable("number", "What it cost, in USD; null: its price is not known."),
-        "usage_source": nullable("string", "Who counted the tokens.", enum=["provider", "estimated"]),
-    },
-    examples=[
-        {
-            "id": "req_018f3b2c4d5e6f70",
-            "time": 1795624377.412,
-            "key": "prod",
-            "key_id": "key_9f86d081884c7d65",
-            "endpoint": "chat",
-            "stream": True,
-            "model_requested": "premium",
-            "model": "anthropic/claude-3-5-sonnet",
-            "provider": "anthropic",
-            "status": 200,
-            "attempts": 2,
-            "failed_attempts": "openai:503:412ms",
-            "ttft_ms": 812.4,
-            "total_ms": 4120.5,
-            "overhead_us": 183,
-            "input_tokens": 412,
-            "cached_tokens": 0,
-            "output_tokens": 214,
-            "usd": 0.0044,
-            "usage_source": "provider",
-        }
-    ],
 )
 
 # ---------------------------------------------------------------------- this moment
@@ -356,10 +282,6 @@ SCHEMAS: dict[str, Schema] = {
     "KeySettings": _KEY_SETTINGS,
     "KeyChanges": _KEY_CHANGES,
     "KeyRotation": _ROTATION,
-    "Usage": _USAGE,
-    "Totals": list_of("Usage", "A row for each combination of the asked dimensions."),
-    "Request": _REQUEST,
-    "Requests": list_of("Request", "The latest finished requests, the newest first."),
     "Percentiles": _PERCENTILES,
     "SampleRoute": _SAMPLE_ROUTE,
     "Sample": _SAMPLE,

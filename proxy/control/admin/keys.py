@@ -39,6 +39,7 @@ def add_keys(app: web.Application, gateway: Gateway, keys: KeyStore, usage_index
     app.router.add_patch(_KEY, _edit)
     app.router.add_delete(_KEY, _revoke)
     app.router.add_get("/admin/v1/usage", _usage)
+    app.router.add_get("/admin/v1/tags", _tags)
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
@@ -127,7 +128,7 @@ async def _usage(request: web.Request) -> web.StreamResponse:
     if form not in FORMATS:
         raise refused(QueryError("format", f"'format' must be {' or '.join(FORMATS)}"))
     try:
-        by, rows = await request.app[_USAGE_INDEX].usage(query, request.app[_KEYS].names())
+        asked, rows = await request.app[_USAGE_INDEX].usage(query, request.app[_KEYS].names())
     except QueryError as error:
         raise refused(error) from None
     except sqlite3.Error as error:
@@ -135,8 +136,17 @@ async def _usage(request: web.Request) -> web.StreamResponse:
     vary = {"Vary": "Accept"}
     if form == "json":
         return await rows_response(request, rows, vary)
-    text = "".join(await sliced(csv_lines(rows, by)))
+    text = "".join(await sliced(csv_lines(rows, asked)))
     return web.Response(text=text, content_type="text/csv", charset="utf-8", headers=vary)
+
+
+async def _tags(request: web.Request) -> web.StreamResponse:
+    try:
+        values = await request.app[_USAGE_INDEX].tag_values()
+    except sqlite3.Error as error:
+        raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
+    names = dict(request.app[_GATEWAY].config.usage.tags)
+    return await rows_response(request, [{"name": name, "values": values.get(name, [])} for name in names])
 
 
 def _unknown(error: UnknownKey) -> GatewayError:

@@ -7,18 +7,14 @@ gets for a response is as it says.
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from proxy import __version__
 from proxy.access.key import GROUP_NAME
 from proxy.config.settings import STRATEGIES
 from proxy.config.values import MAX_NAME_CHARS
-from proxy.control.admin import group_schemas, key_schemas, schemas
-from proxy.control.admin.explain import EXPLAINED
+from proxy.control.admin import group_schemas, key_schemas, schemas, usage_schemas
 from proxy.control.admin.inputs import QUERIES
-from proxy.control.admin.keys import FORMATS
 from proxy.control.admin.monitoring import MAX_WATCHERS
 from proxy.control.admin.operations import JSON as _JSON
 from proxy.control.admin.operations import answer as _answer
@@ -27,9 +23,8 @@ from proxy.control.admin.operations import json_of as _json
 from proxy.control.admin.operations import link as _link
 from proxy.control.admin.operations import operation as _operation
 from proxy.control.admin.operations import read as _read
+from proxy.control.admin.query_parameters import query_parameter
 from proxy.control.admin.schemas import Schema, ref
-from proxy.control.admin.views import DEFAULT_REQUESTS, MAX_REQUESTS
-from proxy.storage.usage_totals import DIMENSIONS
 
 PATH = "/admin/v1/openapi.json"
 
@@ -44,7 +39,7 @@ percent-encoded, `/` as `%2F`."""
 _TAGS = {
     "routing": "Deployments, aliases and the configuration.",
     "keys": "The gateway's own keys, and their groups.",
-    "usage": "Usage by key, model, provider and day.",
+    "usage": "Usage by key, group, tag, alias, endpoint, provider, model and day.",
     "operation": "The process itself.",
 }
 _ERRORS = {
@@ -66,50 +61,6 @@ _NAMED = ("404", "414")
 
 
 # ---------------------------------------------------------------------- parameters
-
-_VALUES: dict[str, Schema] = {
-    "strategy": {"type": "string", "enum": list(STRATEGIES)},
-    "endpoint": {"type": "string", "enum": list(EXPLAINED)},
-    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_REQUESTS, "default": DEFAULT_REQUESTS},
-    "key": {"type": "string"},
-    "model": {"type": "string"},
-    "status": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 999}, {"const": "error"}]},
-    "by": {"type": "array", "items": {"type": "string", "enum": list(DIMENSIONS)}, "uniqueItems": True},
-    "since": {"type": "string", "pattern": "^([0-9]{4}-[0-9]{2}-[0-9]{2}|[1-9][0-9]{0,4}d)$"},
-    "format": {"type": "string", "enum": list(FORMATS)},
-}
-_VALUES["until"] = _VALUES["since"]
-_MEANINGS = {
-    "strategy": "Before the one in the header, and this before the one in the body.",
-    "endpoint": "Before the one in the body; without either it is chat.",
-    "limit": "The maximum number of rows.",
-    "key": "Only requests with the key of this name or id.",
-    "model": "Only requests that went to this id, or named it.",
-    "status": "Only requests with this status; `error`: 400 and above.",
-    "by": "The dimensions of a row; without any there is one row of everything.",
-    "since": "The first day, UTC, as YYYY-MM-DD, or as a number of days that end today: 7d.",
-    "until": "The last day, in the same way.",
-    "format": "Before the header Accept.",
-}
-_EXAMPLES: dict[str, Any] = {
-    "strategy": "cost", "endpoint": "chat", "limit": 20, "key": "prod", "model": "openai/gpt-4o",
-    "status": "error", "by": ["model", "day"], "since": "7d", "until": "2026-11-25", "format": "csv",
-}  # fmt: skip
-
-
-def _query(name: str) -> Schema:
-    parameter: Schema = {
-        "name": name,
-        "in": "query",
-        "description": _MEANINGS[name],
-        "schema": _VALUES[name],
-        "example": _EXAMPLES[name],
-        "allowEmptyValue": True,  # counts as not given
-    }
-    if name == "by":
-        parameter |= {"style": "form", "explode": False}
-    return parameter
-
 
 _ALIAS_NAME: Schema = {
     "name": "name",
@@ -171,7 +122,7 @@ def _aliases() -> dict[str, Schema]:
 
 
 def _routing() -> dict[str, Schema]:
-    explain = [_query(name) for name in QUERIES["/admin/v1/explain"]]
+    explain = [query_parameter(name) for name in QUERIES["/admin/v1/explain"]]
     return {
         "/admin/v1/routes": {
             "get": _read("listRoutes", "routing", "Every deployment with its live rows.", "Routes")
@@ -267,13 +218,19 @@ def _usage() -> dict[str, Schema]:
             "get": _operation(
                 "usage", "usage", "Totals of the ledger, as JSON or as a table.",
                 {"200": _answer("The totals.", _json("Totals") | table)}, ["503"],
-                parameters=[_query(name) for name in QUERIES["/admin/v1/usage"]],
+                parameters=[query_parameter(name) for name in QUERIES["/admin/v1/usage"]],
+            )
+        },
+        "/admin/v1/tags": {
+            "get": _read(
+                "listTags", "usage", "The tags that requests may carry, and their values.", "Tags",
+                errors=["503"],
             )
         },
         "/admin/v1/requests": {
             "get": _read(
                 "listRequests", "usage", "The latest finished requests.", "Requests",
-                parameters=[_query(name) for name in QUERIES["/admin/v1/requests"]],
+                parameters=[query_parameter(name) for name in QUERIES["/admin/v1/requests"]],
             )
         },
     }  # fmt: skip
@@ -340,7 +297,7 @@ def document(*, has_token: bool) -> Schema:
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": schemas.SCHEMAS | key_schemas.SCHEMAS | group_schemas.SCHEMAS,
+            "schemas": schemas.SCHEMAS | key_schemas.SCHEMAS | group_schemas.SCHEMAS | usage_schemas.SCHEMAS,
             "responses": {f"Error{status}": _error(status) for status in _ERRORS},
         },
     }

@@ -2,8 +2,9 @@
 
 Names and labels follow the OpenTelemetry conventions for generative AI where one fits. Labels come from the
 configuration alone (providers, models, keys, endpoints) and from a bounded list of statuses; what clients and
-providers write is not used. A key has two: its name for people, and its id, since keys from before names had
-to be unique may share one, and what different keys used or may use is no sum that means anything.
+providers write is not used, but for the values of tags that ``metric_tags`` lists, which are bounded, too
+(:class:`proxy.usage.tags.SeenValues`). A key has two: its name for people, and its id, since keys from before
+names had to be unique may share one, and what different keys used or may use is no sum that means anything.
 
 The format is written here, and not by Prometheus' own library, so that it comes in pieces of some hundred
 lines (:func:`exposition`): with one worker no stream goes on while a piece is made, and the sender lets
@@ -42,6 +43,7 @@ _NUSD: Final = USED.index("nusd")
 _WHO: Final = ("provider", "model")
 _KEY: Final = ("key", "key_id")
 _BY_KEY: Final = (*_WHO, *_KEY)
+_TAG: Final = ("tag", "value")
 _GEN_AI: Final = ("gen_ai_provider_name", "gen_ai_request_model", "gen_ai_operation_name")
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _LINES_AT_ONCE: Final = 300
@@ -72,6 +74,7 @@ class MetricInputs(NamedTuple):
 def exposition(facts: MetricInputs) -> Iterator[str]:
     """The text, in pieces."""
     yield from _usage(facts)
+    yield from _tags(facts.counted.totals)
     yield from _histograms(facts.counted.totals)
     yield from _deployments(facts.catalog, facts.now)
     yield from _attempts(facts.counted.totals)
@@ -156,6 +159,22 @@ def _usage(facts: MetricInputs) -> Iterator[str]:
     text = "USD that requests cost."
     usd = ((labels, numbers[_NUSD] / 1e9) for labels, numbers in used)
     yield from _family("tokenhub_cost_usd_total", "counter", text, _BY_KEY, usd)
+
+
+def _tags(totals: Sums) -> Iterator[str]:
+    found: Sums = {}
+    for at, (told, numbers) in enumerate(totals.items()):
+        if not at % _ROWS_AT_ONCE:
+            yield ""
+        if told[0] == "tagged":
+            found[told[1:]] = numbers
+    rows = found.items()
+    requests = ((labels, numbers[0]) for labels, numbers in rows)
+    yield from _family("tokenhub_tag_requests_total", "counter", "Finished requests by tag.", _TAG, requests)
+    tokens = (((*labels, kind), numbers[at]) for labels, numbers in rows for kind, at in _TOKEN_TYPES)
+    yield from _family("tokenhub_tag_tokens_total", "counter", "Tokens by tag.", (*_TAG, "type"), tokens)
+    usd = ((labels, numbers[_NUSD] / 1e9) for labels, numbers in rows)
+    yield from _family("tokenhub_tag_cost_usd_total", "counter", "USD by tag.", _TAG, usd)
 
 
 def _add(into: Sums, labels: tuple[str, ...], numbers: tuple[int, ...]) -> None:

@@ -10,5 +10,6 @@ load shedding
 Imports exchange, upstream and all pure packages. asyncio; compiled where it is on the path of every request.
 
 Where to change what: how many clients may connect is in ``connection_limits``; what the gateway answers by
-itself (models, health) in ``own_responses``; when requests are shed in ``load_shed``.
+itself (models, health) in ``own_responses``, what it asks the control plane for in ``own_figures``; when
+requests are shed in ``load_shed``.
 """

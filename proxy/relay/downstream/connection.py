@@ -26,6 +26,7 @@ from proxy.relay.downstream.client_flow import (
     WAITING,
     ClientFlow,
 )
+from proxy.relay.downstream.own_figures import OwnAnswer
 from proxy.relay.downstream.own_responses import COPIED_BYTES, common_lines, may_be_followed, own_answer
 from proxy.relay.exchange.client import NEVER
 from proxy.relay.exchange.exchange import Exchange
@@ -215,19 +216,19 @@ class ClientConnection(ClientFlow):
 
     def _on_own(self, head: RequestHead) -> None:
         """A request that is not proxied."""
-        response = error = None
         try:
-            response = own_answer(self.gateway, self.ask_again, head, self.reader.raw_head())
-            if response is None:
-                self._wait()
-                return
-        except GatewayError as raised:
-            error = raised
-        self._drop_if_followed(head)
-        if response is None:
-            assert error is not None
+            response = own_answer(self.gateway, self.ask_again, self.give, head, self.reader.raw_head())
+        except GatewayError as error:
+            self._drop_if_followed(head)
             self.refuse(error)
             return
+        if response is None:
+            self._wait()
+            return
+        self._drop_if_followed(head)
+        self._give(head, response)
+
+    def _give(self, head: RequestHead, response: OwnAnswer) -> None:
         keep = self._may_keep()
         body = b"" if head.method == b"HEAD" else response.body
         begins = own_head(
@@ -253,15 +254,26 @@ class ClientConnection(ClientFlow):
         """Read the waiting request again: what it waited for is there, or there is an ``error`` in its
         place."""
         if self._phase == WAITING and self._exchange is None:  # else its client has left
-            self._phase = READING
             if error is not None:
-                head = self.reader.head
-                assert head is not None  # it waits
-                self._drop_if_followed(head)
-                self.refuse(error)
+                self.give(error)
                 return
+            self._phase = READING
             self.pause_reading(False)
             self._on_pipelined()
+
+    def give(self, answer: OwnAnswer | GatewayError) -> None:
+        """Answer the waiting request."""
+        if self._phase != WAITING or self._exchange is not None:  # its client has left
+            return
+        self._phase = READING
+        head = self.reader.head
+        assert head is not None  # it waits
+        self._drop_if_followed(head)
+        if isinstance(answer, OwnAnswer):
+            self._give(head, answer)
+        else:  # its key's limits have counted it already
+            self.gateway.counters.refused(answer.status)
+            self.answer_error(answer, self.gateway.next_request_id())
 
     def on_exchange_done(self, reusable: bool) -> None:
         """The response is out. ``reusable``: the request was read to its end, and the answer told its own."""

@@ -15,6 +15,7 @@ from proxy.deployments.worker_sync import WorkerSync
 from proxy.errors import GatewayError, Unauthorized, Unavailable
 from proxy.relay.downstream.connection_limits import ConnectionLimits, client_of
 from proxy.relay.downstream.load_shed import Overload
+from proxy.relay.downstream.own_figures import OwnFigures
 from proxy.relay.downstream.resume_queue import ResumeQueue
 from proxy.relay.downstream.sliced_jobs import Again, SlicedJobs
 from proxy.relay.downstream.wrong_protocol import WrongProtocol
@@ -65,6 +66,7 @@ class Gateway(Context):
         self.refusals = Refusals()
         self.sliced_jobs = SlicedJobs()
         self.wrong_protocol = WrongProtocol()
+        self.figures: OwnFigures | None = None  # what keys ask about themselves; None: nobody answers
         self.unready = False  # /readyz answers 503
         self._retired: list[Provider] = []  # their last answers may still run
 
@@ -198,6 +200,8 @@ class Gateway(Context):
     async def close(self) -> None:
         """Close every connection."""
         self.completions.flush()
+        if self.figures is not None:
+            await self.figures.close()
         for connection in list(self.connections):
             connection.abort()
         for provider in (*self.providers.values(), *self._retired):

@@ -2,21 +2,28 @@
 
 Nothing of it is sent on, and no other program's code sees such a request. All is answered in the turn in
 which it came, but for what a list of models, or a key's own list, still has to be made for
-(:mod:`proxy.relay.downstream.sliced_jobs`).
+(:mod:`proxy.relay.downstream.sliced_jobs`), and what the control plane knows of a key
+(:mod:`proxy.relay.downstream.own_figures`).
 """
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from proxy.access.cors import Cors, preflight
 from proxy.access.model_list import ListQuery
 from proxy.access.model_pages import Paging, paging_of
+from proxy.access.standing import own_figures
 from proxy.endpoints import (
     HEALTH,
     MODEL,
     NOTHING,
+    OWN_KEY,
+    OWN_REQUEST,
+    OWN_USAGE,
     READY,
     WELCOME,
     allowed_methods,
@@ -25,7 +32,15 @@ from proxy.endpoints import (
     nearest_path,
     own,
 )
-from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, UnknownModel
+from proxy.errors import BadRequest, ForeignOrigin, GatewayError, NotFound, Unauthorized, UnknownModel
+from proxy.relay.downstream.own_figures import (
+    REQUEST,
+    USAGE,
+    Give,
+    OwnAnswer,
+    read_parameters,
+    unknown_request,
+)
 from proxy.relay.downstream.sliced_jobs import Again
 from proxy.wire.query import flag
 from proxy.wire.request_head import RequestHead
@@ -50,16 +65,11 @@ _WELCOME: Final = (
 _WHERE: Final = "The API is below /v1, such as /v1/chat/completions; docs/api.md lists its endpoints."
 
 
-class OwnAnswer(NamedTuple):
-    """``lines``: header lines beside those that every response has, each with its CRLF."""
-
-    status: int
-    lines: bytes
-    body: bytes
-
-
-def own_answer(gateway: Gateway, again: Again, head: RequestHead, raw_head: bytes) -> OwnAnswer | None:
-    """The answer to a request that is not proxied; None: it waits, and ``again`` is called.
+def own_answer(
+    gateway: Gateway, again: Again, give: Give, head: RequestHead, raw_head: bytes
+) -> OwnAnswer | None:
+    """The answer to a request that is not proxied; None: it waits, and ``again`` is called to have it read
+    again, or ``give`` with its answer.
 
     :raises GatewayError: it is an error.
     """
@@ -73,15 +83,15 @@ def own_answer(gateway: Gateway, again: Again, head: RequestHead, raw_head: byte
         raise _not_served(method, path)
     if head.expect not in (b"", b"100-continue"):
         raise BadRequest("The only Expect is 100-continue.", status=417, close=True)
-    if kind == HEALTH:
-        return OwnAnswer(200, _JSON, _HEALTHY)
+    if kind in (HEALTH, WELCOME):
+        return OwnAnswer(200, _JSON, _HEALTHY if kind == HEALTH else _WELCOME)
     if kind == READY:
         if gateway.is_ready():
             return OwnAnswer(200, _JSON, _READY)
         why = b"draining" if gateway.unready else b"no provider has a key"
         return OwnAnswer(503, _JSON, b'{"status":"not ready","reason":"%b"}' % why)
-    if kind == WELCOME:
-        return OwnAnswer(200, _JSON, _WELCOME)
+    if kind in (OWN_KEY, OWN_USAGE, OWN_REQUEST):
+        return _of_key(gateway, give, head, kind, id)
     return _models(gateway, again, head, model_id(id) if kind == MODEL else None)
 
 
@@ -181,6 +191,31 @@ def _models(gateway: Gateway, again: Again, head: RequestHead, id: str | None) -
     found = models.get(wanted, paging)
     assert found is not None
     return OwnAnswer(200, _JSON + _count(grant, now, unix_s), found)
+
+
+def _of_key(gateway: Gateway, give: Give, head: RequestHead, kind: int, id: bytes) -> OwnAnswer | None:
+    """What a key may know of itself. Its limits can be read when they are used up: that costs no more than a
+    health check. The rest counts as a request.
+
+    :raises GatewayError: 401, 402 or 429, 503.
+    """
+    if gateway.overload.is_on:
+        gateway.shed()
+    now = monotonic()
+    unix_s = now + gateway.unix_offset_s
+    grant = gateway.keys.grant_of(head.credentials)
+    if grant is None:
+        raise Unauthorized("There is no API key in the request, and this tells of the key it is sent with.")
+    grant.check(unix_s)
+    if kind == OWN_KEY:
+        return OwnAnswer(200, _JSON, orjson.dumps(own_figures(grant, now, unix_s)))
+    figures = gateway.figures
+    if figures is None:
+        raise unknown_request()
+    query = read_parameters(head.query) if kind == OWN_USAGE else {"id": id.decode("latin-1")}
+    lines = _JSON + _count(grant, now, unix_s)
+    figures.ask(USAGE if kind == OWN_USAGE else REQUEST, grant.id, query, lines, give)
+    return None
 
 
 def _count(grant: Grant | None, now: float, unix_s: float) -> bytes:

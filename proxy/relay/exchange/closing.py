@@ -13,9 +13,11 @@ from proxy.access.grants import Grant
 from proxy.relay.exchange.attempt import Attempt
 from proxy.relay.exchange.charge import Extra
 from proxy.relay.exchange.exchange_state import ExchangeState
+from proxy.relay.exchange.request import Request
 from proxy.routing.pool import Pool
 from proxy.usage.counters import NOBODY, CountedPrefix, counted_as
 from proxy.usage.line import any_line, asked_of, hundredths, overtaken, sent_to, used, usual_line
+from proxy.usage.pricing import saved_nusd
 
 # Model names are shorter than this; unknown names are cut.
 _MAX_NAME_CHARS: Final = 200
@@ -51,12 +53,13 @@ def close(exchange: ExchangeState, status: int, now: float, others: int) -> byte
             if (
                 usage is None or cost_nusd is None or not answered_at or exchange.chain is not None
                 or usage.cached_tokens or usage.cache_write_tokens or usage.reasoning_tokens
+                or usage.audio_input_tokens or usage.audio_output_tokens
             ):  # fmt: skip
                 line, tokens, nusd = _unusual(exchange, attempt, prefix, status, now, others, unix_s)
             else:
                 tokens, nusd = usage.input_tokens + usage.output_tokens, cost_nusd
                 line = usual_line(
-                    request.request_id, unix_s, b"null" if grant is None else grant.id_json, prefix.members,
+                    request.request_id, unix_s, _who(request), prefix.members,
                     status, others, hundredths(now - begun_at), hundredths(answered_at - begun_at),
                     int((request.sent_at - request.settled_at) * 1e6), usage, nusd,
                 )  # fmt: skip
@@ -73,7 +76,7 @@ def _unusual(
     others: int, unix_s: float,
 ) -> tuple[bytes, int, int]:  # fmt: skip
     """The line with whatever else there is, or without what there is not; the tokens and nano-USD in it."""
-    chain, grant, begun_at = exchange.chain, exchange.request.grant, exchange.request.begun_at
+    chain, begun_at = exchange.chain, exchange.request.begun_at
     rest: dict[str, Any] = {}
     tokens = nusd = 0
     if exchange.request.sent_at:
@@ -85,6 +88,8 @@ def _unusual(
         if usage is not None:
             tokens, nusd = usage.input_tokens + usage.output_tokens, cost_nusd or 0
             rest |= used(usage, cost_nusd)
+            if usage.cached_tokens and (saved := saved_nusd(usage, attempt.deployment.prices)):
+                rest["saved"] = saved
     if chain is not None:
         others += len(chain.failures)
         rest["failed"] = chain.story().decode()
@@ -94,11 +99,19 @@ def _unusual(
             extra.usage.input_tokens + extra.usage.output_tokens for extra in exchange.hedge_charges
         )
         nusd += sum(extra.cost_nusd or 0 for extra in exchange.hedge_charges)
-    key = b"null" if grant is None else grant.id_json
     what = _asked(exchange) if prefix is None else prefix.members
     request = exchange.request
     took = hundredths(now - begun_at)
-    return any_line(request.request_id, unix_s, key, what, status, others, took, rest), tokens, nusd
+    return any_line(request.request_id, unix_s, _who(request), what, status, others, took, rest), tokens, nusd
+
+
+def _who(request: Request) -> bytes:
+    """The line's value of ``key``, and the members behind it that say for whom a request was."""
+    tagged = request.tagged
+    if tagged is not None:
+        return tagged.members
+    grant = request.grant
+    return b"null" if grant is None else grant.who
 
 
 def _asked(exchange: ExchangeState) -> bytes:
@@ -106,9 +119,11 @@ def _asked(exchange: ExchangeState) -> bytes:
     found, pool = exchange.request.body.found, exchange.request.pool
     if pool is not None:
         name: str | None = pool.name
+        alias = "" if pool.alias is None else pool.alias.name
     else:
         name = None if found is None or found.name is None else found.name[:_MAX_NAME_CHARS]
-    return asked_of(exchange.request.endpoint, exchange.request.streamed, name)
+        alias = ""
+    return asked_of(exchange.request.endpoint, exchange.request.streamed, name, alias)
 
 
 def _prefix(exchange: ExchangeState, attempt: Attempt, pool: Pool) -> CountedPrefix:
@@ -137,6 +152,11 @@ def _count(exchange: ExchangeState, attempt: Attempt, prefix: CountedPrefix, sta
     usage, cost_nusd = attempt.charge
     if usage is not None:
         counter.add(usage, cost_nusd or 0)
+    if request.tagged is not None:
+        for tag_counter in request.tagged.counters:
+            tag_counter.requests += 1
+            if usage is not None:
+                tag_counter.add(usage, cost_nusd or 0)
     if request.sent_at:
         counters.overhead.add(int((request.sent_at - request.settled_at) * 1e6))
     shown_at = _shown_at(attempt)
@@ -152,11 +172,18 @@ def _count_hedge_charges(exchange: ExchangeState, status: int) -> None:
             extra.deployment.labels, _id(exchange.request.grant), status
         )
         counter.add(extra.usage, extra.cost_nusd or 0)
+        if exchange.request.tagged is not None:
+            for tag_counter in exchange.request.tagged.counters:
+                tag_counter.add(extra.usage, extra.cost_nusd or 0)
 
 
 def _count_refusal(exchange: ExchangeState, status: int) -> None:
     """A request that no attempt ended."""
-    exchange.request.context.counters.used(NOBODY, _id(exchange.request.grant), status).requests += 1
+    request = exchange.request
+    request.context.counters.used(NOBODY, _id(request.grant), status).requests += 1
+    if request.tagged is not None:
+        for tag_counter in request.tagged.counters:
+            tag_counter.requests += 1
 
 
 def _shown_at(attempt: Attempt) -> float:

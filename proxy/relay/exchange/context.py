@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.access.cors import cors_of
 from proxy.access.grants import KeyTable
 from proxy.access.model_list import ModelList
-from proxy.config.settings import Config
+from proxy.access.tagging import Tagging, tagging_of
+from proxy.config.settings import Config, UsageConfig
 from proxy.deployments.deployment import Deployment
 from proxy.deployments.worker_sync import WorkerSync
 from proxy.relay.exchange.batching import Soon
@@ -97,12 +98,14 @@ class Context:
         self.usual_buffered_bytes = usual_buffered_bytes
         self.buffered_bytes = 0  # of bodies and responses that are held, here
         self.buffered_elsewhere = 0  # and at the other workers
+        self.counters = Counters()
+        self.tagging: Tagging | None = None  # None: requests have no tags
+        self._usage = UsageConfig()
         self._use(Routes(config, catalog, providers))
         self.keys = KeyTable((), None, is_open=True) if keys is None else keys
         self.heads = HeadCache()
         self.ledger = Ledger(None) if ledger is None else ledger
         self.completions = Completions(self.ledger, soon)
-        self.counters = Counters()
         self.dropped_names = DroppedNames()
         self.outbox = WriteBatch(soon)
         self.tracing: Tracing | None = None  # None: traces are off
@@ -133,6 +136,8 @@ class Context:
         self.retry_same = config.routing.retry_same if config.routing.failover else 0
         self.server_timing = config.server.server_timing
         self.cors = cors_of(config.server.cors_origins)
+        if config.usage != self._usage:  # else the values that were seen go on to be bounded
+            self._usage, self.tagging = config.usage, tagging_of(config.usage, self.counters)
 
     def prepare(self, head: KnownHead, provider: Provider, path: bytes) -> bytes:
         """Make the head for a provider, up to the framing, for a request that is on its way there.

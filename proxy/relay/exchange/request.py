@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from proxy.access.admission import Most, admit, check_answers, dearest_nusd, limit_of, most_of, prompt_tokens
 from proxy.access.grants import Grant
 from proxy.access.permits import Permit
+from proxy.access.tagging import Tagged
 from proxy.endpoints import COMPACT_PATH, TAKES_TOKENS
 from proxy.errors import BadRequest, ForeignOrigin, Unavailable, UnknownModel
-from proxy.relay.exchange.request_body import RequestBody, facts_of
+from proxy.relay.exchange.request_body import RequestBody, add_parts, facts_of
 from proxy.relay.upstream.known_head import KnownHead
 from proxy.routing.candidates import Facts
 from proxy.routing.fallbacks import named_fallbacks, own_fallbacks
@@ -45,7 +46,7 @@ class Request:
         "answer_limit", "asks", "begun_at", "body", "buffered_bytes", "can_retry", "client_limit_s",
         "context", "deadline_s", "endpoint", "fallbacks", "grant", "has_newer_limit", "head", "learn_bytes",
         "length", "listed", "most", "options", "path", "permit", "pool", "prompts", "ready_at",
-        "refers", "repeats", "request_id", "routes", "sent_at", "settled_at", "streamed",
+        "refers", "repeats", "request_id", "routes", "sent_at", "settled_at", "streamed", "tagged",
     )  # fmt: skip
 
     options: Options  # set by begin()
@@ -77,6 +78,7 @@ class Request:
         self.pool: Pool | None = None
         self.fallbacks: list[Pool] = []
         self.grant: Grant | None = None  # what its key grants; None: it has none, and needs none
+        self.tagged: Tagged | None = None  # None: it has no tags
         self.permit: Permit | None = None  # what it holds of its key's limits
         self.most: Most | None = None  # what is reserved there, once that is worked out
         self.asks: OutputLimits | None = None  # what it was let in for, where its key's limits go by that
@@ -92,14 +94,10 @@ class Request:
         context = self.context
         known = head.access
         if known is not None and known[0] is context.keys:  # the same head as before, by the same keys
-            grant = self.grant = known[1]
+            self.grant, self.tagged = known[1], known[2]
         else:
-            grant = self.grant = context.keys.grant_of(head.credentials)
-            # Any page can have its reader's browser send a request here, and that it can't read the response
-            # saves no tokens. A key, though, is given to those who may.
-            if grant is None and head.origin and not context.lets_pages_call(head.origin):
-                raise ForeignOrigin
-            head.access = context.keys, grant
+            self._look_up()
+        grant = self.grant
         if grant is not None:
             if grant.may_end:
                 grant.check(self.begun_at + context.unix_offset_s)
@@ -120,6 +118,22 @@ class Request:
             self._check_size(length)
         if grant is not None and grant.account.is_limited and (length is None or length > _LOOK_BYTES):
             grant.account.look(self.begun_at, self.begun_at + self.context.unix_offset_s)
+
+    def _look_up(self) -> None:
+        """Find the grant and the tags of a head that was not held against these keys before.
+
+        :raises GatewayError: it has no valid key and needs one; its tags can't be read.
+        """
+        head, context = self.head, self.context
+        grant = self.grant = context.keys.grant_of(head.credentials)
+        # Any page can have its reader's browser send a request here, and that it can't read the response
+        # saves no tokens. A key, though, is given to those who may.
+        if grant is None and head.origin and not context.lets_pages_call(head.origin):
+            raise ForeignOrigin
+        if context.tagging is not None:
+            unix_s = self.begun_at + context.unix_offset_s
+            self.tagged = context.tagging.tagged(head.inferoute, grant, unix_s)
+        head.access = context.keys, grant, self.tagged
 
     @property
     def share(self) -> Share | None:
@@ -281,7 +295,8 @@ class Request:
         upper = prompt_tokens(pool, self.streamed, text_bytes, media_tokens, at_most=True)
         most = most_of(pool, self.fallbacks, wants, self.prompts, max(upper, expected))
         most.expected = int(expected) + 1
-        return self._parted(most, pool)
+        add_parts(body, most, (pool, *self.fallbacks))
+        return most
 
     def most_used(self) -> Most:
         """The most it may have used, also where nothing was reserved."""
@@ -289,19 +304,6 @@ class Request:
         if most is None:
             assert pool is not None
             most = self.most = self._most_of(pool, self.wants())
-        return most
-
-    def _parted(self, most: Most, pool: Pool) -> Most:
-        """With what has a price of its own, where a model has such prices and as far as the body is held."""
-        body = self.body
-        for each in (pool, *self.fallbacks):
-            if each.dearest_parts is not None:
-                written_pusd, _, spoken_pusd = each.dearest_parts
-                most.heard = most.heard or min(body.sound_tokens(), most.given)
-                if written_pusd > each.dearest[0] and not most.writes_cache:
-                    most.writes_cache = body.has_cache_control()
-                if spoken_pusd > each.dearest[1] and not most.speaks:
-                    most.speaks = body.asks_for_sound()
         return most
 
     def answers(self) -> int:
@@ -338,11 +340,9 @@ class Request:
         if self.asks is not None:
             return self.asks
         noted, keys = self.body.noted, self.body.noted_keys
-        return (
-            read_output_limits(noted, keys, written_limits(noted, keys), self._limits_as())
-            if keys
-            else NOTHING_SAID
-        )
+        if not keys:
+            return NOTHING_SAID
+        return read_output_limits(noted, keys, written_limits(noted, keys), self._limits_as())
 
     def _limits_as(self) -> str:
         """The endpoint by which it is known what limits its response."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from proxy.access.admission import Most
 from proxy.routing.candidates import Facts
 from proxy.routing.pool import Pool
 from proxy.usage.request_media import BodyMarks, Media, asks_for_sound, has_cache_control, has_images
@@ -313,6 +315,22 @@ def _last_brace(pieces: list[bytes]) -> int:
 
 def _place(edit: Edit) -> tuple[int, int]:
     return edit.start, edit.end
+
+
+def add_parts(body: RequestBody, most: Most, pools: Iterable[Pool]) -> None:
+    """Add what has a price of its own to ``most``, where a model has such prices and as far as the body is
+    held.
+
+    :param pools: those that the request may go to.
+    """
+    for pool in pools:
+        if pool.dearest_parts is not None:
+            written_pusd, _, spoken_pusd = pool.dearest_parts
+            most.heard = most.heard or min(body.sound_tokens(), most.given)
+            if written_pusd > pool.dearest[0] and not most.writes_cache:
+                most.writes_cache = body.has_cache_control()
+            if spoken_pusd > pool.dearest[1] and not most.speaks:
+                most.speaks = body.asks_for_sound()
 
 
 def facts_of(

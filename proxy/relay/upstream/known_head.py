@@ -11,6 +11,7 @@ from proxy.wire.request_head import RequestHead, read_request_head
 
 if TYPE_CHECKING:
     from proxy.access.grants import Grant, KeyTable
+    from proxy.access.tagging import Tagged
     from proxy.relay.upstream.provider import Provider
     from proxy.routing.request_options import Options
 
@@ -19,15 +20,15 @@ class KnownHead(RequestHead):
     """See the module's text.
 
     ``options``: what ``X-Inferoute-*`` say; None: not read yet. ``access``: the table of keys it was held
-    against, and what its key grants. ``prepared``: the bytes to send, by provider, made when first sent on.
-    ``dropped``: how many of its headers and parameters don't reach a provider; None: all reach all.
+    against, what its key grants, and its tags. ``prepared``: the bytes to send, by provider, made when first
+    sent on. ``dropped``: how many of its headers and parameters don't reach a provider; None: all reach all.
     ``weight``: bytes that it counts for while it is remembered, else 0.
     """
 
     def __init__(self, method: bytes, path: bytes, query: bytes, minor: int) -> None:
         super().__init__(method, path, query, minor)
         self.options: Options | None = None
-        self.access: tuple[KeyTable, Grant | None] | None = None
+        self.access: tuple[KeyTable, Grant | None, Tagged | None] | None = None
         self.prepared: dict[Provider, bytes] = {}
         self.dropped: dict[Provider, tuple[int, int]] | None = None
         self.weight = 0

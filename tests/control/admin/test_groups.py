@@ -112,3 +112,27 @@ async def test_what_a_group_refuses_uses_up_nothing_of_the_key_and_the_other_way
     status, fields, _ = await ask(client, third, b'{"model":"nothing"}')
     assert (status, fields[b"x-ratelimit-remaining-requests"]) == (404, b"0")
     assert await statuses(client, third, 1) == [429]
+
+
+async def test_what_a_group_has_used_outlives_a_restart(provider, start, tmp_path):
+    """By the lines that name it: what a key has used before it came stays elsewhere."""
+    provider.script = answers(ANSWER)
+    text = CONFIG.format(url=provider.url, more=f'[state]\npath = "{tmp_path}/t.db"')
+    first = await start(text)
+    await made(first, monthly_tokens=250)
+    id, secret = await make(first)
+    client = await RawClient.connect(first)
+    assert await statuses(client, secret, 2) == [200, 200]
+    assert (await admin(first, "PATCH", f"/keys/{id}", {"group": "search"}))[0] == 200
+    assert await statuses(client, secret, 2) == [200, 200]
+    before = (await admin(first, "GET", "/groups/search"))[1]
+    assert before["month"] == {"tokens": 200, "usd": 0.00032}
+    client.close()
+    await first.close()
+    second = await start(text)
+    after = (await admin(second, "GET", "/groups/search"))[1]
+    assert after["month"] == before["month"]
+    assert (await admin(second, "GET", f"/keys/{id}"))[1]["month"]["tokens"] == 400
+    client = await RawClient.connect(second)
+    assert await statuses(client, secret, 2) == [200, 402]
+    client.close()

@@ -99,7 +99,7 @@ def test_what_the_query_sets():
 
 
 @pytest.mark.parametrize(("path", "query", "said", "param"), [
-    ("/admin/v1/usage", "bye=key", "no parameter 'bye': there are by, since, until, format.", "bye"),
+    ("/admin/v1/usage", "bye=key", "no parameter 'bye': there are by, since, until, key, group,", "bye"),
     ("/admin/v1/requests", "limit=1&limit=1", "'limit' is given more than once", "limit"),
     ("/admin/v1/requests", "limit=&limit=", "'limit' is given more than once", "limit"),
     ("/admin/v1/keys", "name=x", "no parameter 'name': there are none here.", "name"),

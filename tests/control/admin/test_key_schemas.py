@@ -8,7 +8,6 @@ import pytest
 from proxy.access.key import FIELDS, LIMITS, KeySettingsError, read_settings
 from proxy.access.permits import Month
 from proxy.control.admin.key_schemas import SCHEMAS
-from proxy.storage.usage_totals import DIMENSIONS, columns
 from tests.support.keys import UNIX_S, key_of
 
 CHANGES = jsonschema_rs.validator_for(SCHEMAS["KeyChanges"])
@@ -23,6 +22,7 @@ GOOD = {
     "models": [["openai/*"], ["a"] * 200, "a,b", None],
     "expires": ["2127-01-31", "2127-01-31T18:00:00Z", "90d", 4_102_444_800, None],
     "on_disconnect": ["cancel", "drain", None],
+    "tags": [{"team": "a b"}, {}, "team=a, app=b", None],
 }
 BAD = {
     "name": ["", " ", "x" * 101, None, 5, "key_0123456789abcdef", " key_0123456789ABCDEF "],
@@ -33,6 +33,7 @@ BAD = {
     "models": [[], ["a"] * 201, ["a b"], ["ü"], [1], [None], 5, "", {}],
     "expires": [-1, 253_402_300_800, True, [], {}],
     "on_disconnect": ["", "wait", 1],
+    "tags": [{"Team": "a"}, {"team": ""}, {"team": 5}, {"team": "a,b"}, {"team": " a"}, [], 5, "", "team"],
 }
 
 
@@ -67,6 +68,3 @@ def test_rows():
     check = jsonschema_rs.validator_for(SCHEMAS["Key"])
     check.validate(row)
     assert not check.is_valid(row | {"key": "th-"})  # the clear key is in no row
-    usage = SCHEMAS["Usage"]
-    assert list(usage["properties"]) == columns(DIMENSIONS)
-    assert usage["required"] == columns(())

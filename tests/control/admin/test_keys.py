@@ -67,7 +67,7 @@ async def test_keys_from_beginning_to_end(server):
         "expires": int(datetime(2099, 1, 1, tzinfo=UTC).timestamp()), "revoked": None, "last_used": None,
         "models": ["mock/*", "premium"], "limits": {name: SETTINGS[name] for name in NOTHING},
         "on_disconnect": "drain", "rotated": None, "old_secret_until": None, "group": None, "soft": True,
-        "day": {"tokens": 0, "usd": 0.0}, "month": {"tokens": 0, "usd": 0.0},
+        "tags": {}, "day": {"tokens": 0, "usd": 0.0}, "month": {"tokens": 0, "usd": 0.0},
     }  # fmt: skip
     for path in (f"/keys/{id}", "/keys/prod"):
         assert await admin(server, "GET", path) == (200, row)  # without the key itself
@@ -170,7 +170,8 @@ async def test_usage(server, provider):
     assert status == 200
     row = {
         "requests": 4, "errors": 0, "input_tokens": 160, "cached_tokens": 0, "cache_write_tokens": 0,
-        "output_tokens": 240, "reasoning_tokens": 0, "usd": 0.00064, "estimated": 0,
+        "output_tokens": 240, "reasoning_tokens": 0, "usd": 0.00064, "saved_usd": 0.0,
+        "estimated": 0,
     }  # fmt: skip
     assert answer == {"data": [row]}
     [nobody, prod] = (await admin(server, "GET", "/usage?by=key"))[1]["data"]

@@ -123,6 +123,15 @@ def test_keys_of_the_same_name_are_never_added_up():
     assert all(("key" in (names := dict(labels))) == ("key_id" in names) for _, labels in found)
 
 
+def test_tags():
+    counters = Counters()
+    used = counters.tagged("team", 'se"arch')
+    used.requests += 2
+    used.add(Usage(10, 4, 0, 20, 5), 3 * 10**9)
+    expected = {"tag_requests_total": 2, "tag_tokens_total{type=cached}": 4, "tag_cost_usd_total": 3.0}
+    check(read(facts_of(counted_of(counters))), expected, tag="team", value='se"arch')
+
+
 def test_whatever_a_provider_answers_makes_few_series():
     counters, catalog = Counters(), catalog_of()
     member = catalog.deployments["p/m"]

@@ -10,12 +10,14 @@ _LINES = [
     b'{"t":1790000001.5,"id":"req_2","key":null,"model":"o/b","provider":"p","status":502,"nusd":null}',
     b'{"t":1790086401.5,"id":"req_3","key":"key_1","model":"o/a","provider":"o","status":200,"input":5,'
     b'"output":1,"source":"estimated","hedged":[{"model":"o/b","provider":"p","input":4,"output":1,"nusd":9}]}',
-    b'{"t":1790000002,"model":"\\u00e9\\"","provider":"o","reasoning":1,"output":2,"cache_write":3,"status":0}',
+    b'{"t":1790000002,"model":"\\u00e9\\"","provider":"o","reasoning":1,"output":2,"cache_write":3,"status":0,'
+    b'"group":"g","alias":"premium","endpoint":"chat","tags":{"team":"a"},"client_tags":{"app":"b"},"saved":4}',
 ]
 # A number for each line of a file; an odd one tears it: it is cut there, and what is left loses its end too.
 SEEDS = [
     b"\x00\x02\x04\x06", b"\x10\x00\x21\x02\x43\x04\x65\x06", bytes(range(64)), b"\xff\xff\xfe\xfd",
     b'{"t":1}\n{"t":1e999}\n[1]\n{"t":0,"input":-1}\n{"t":"x","hedged":[1]}\n\n{"t":253402300800.0}',
+    b'{"t":5,"tags":{"a":1}}\n{"t":5,"client_tags":[]}\n{"t":5,"tags":null,"alias":7}',
     b'{"t":5,"input":1125899906842624}\n{"t":5,"input":true,"key":5}\n{"t":5,"hedged":{"a":1}}',
 ]  # fmt: skip
 
@@ -48,7 +50,7 @@ def raw(data: bytes) -> None:
         totals: Totals = {}
         assert 0 <= torn + add(lines, totals) <= data.count(b"\n") + 1
         for group, total in totals.items():
-            assert all(name is None or isinstance(name, str) for name in group[1:])
+            assert all(name is None or isinstance(name, str) for name in group[1:7])
             assert all(0 <= number < 2**63 for number in total)
 
 

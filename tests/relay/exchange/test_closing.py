@@ -23,7 +23,7 @@ from tests.support.fakes import (
     streams,
     until,
 )
-from tests.support.keys import BODY, CONFIG, admin, ask, bearer, make
+from tests.support.keys import BODY, CONFIG, admin, ask, bearer, check_error, make
 from tests.support.scripts import LAST, Plays, begun, says
 
 USAGE = {
@@ -125,6 +125,39 @@ async def test_a_plain_answer(gateway, provider):
     }  # fmt: skip
     assert await gateway.month() == {"tokens": 100, "usd": NUSD / 1e9}
     assert (await gateway.total())["usd"] == NUSD / 1e9
+
+
+async def test_tags_and_what_was_asked(gateway, provider):
+    """From the header to the ledger's line, the totals and the latest requests; the provider sees none."""
+    provider.script = answers(ANSWER)
+    client = await gateway.begin(more="[usage]\ntags = { team = ['search'], app = [] }\n")
+    key_id, secret = await make(gateway.server, tags="app=own")
+    for key, tags in (
+        (secret, b"team=search, app=x"),
+        (secret, b""),
+        (b"", b"team=ads,unlisted=x"),
+        (b"", b""),
+    ):
+        extra = b"X-Inferoute-Tags: %b\r\n" % tags if tags else b""
+        assert (await ask(client, key, BOTH, extra))[0] == (200 if key else 401)
+    error = check_error(await ask(client, secret, BOTH, b"X-Inferoute-Tags: team\r\n"), 400,
+                        "invalid_request_error", "invalid_tags", "X-Inferoute-Tags")  # fmt: skip
+    assert "team=search" in error
+    first, second = gateway.lines()
+    assert (first["tags"], second["tags"]) == ({"app": "own", "team": "search"}, {"app": "own"})
+    assert (first["alias"], first["asked"], first["key"]) == ("both", "both", key_id)
+    assert provider.seen and not any(b"tags" in head.lower() for head, _ in provider.seen)
+    rows = (await admin(gateway.server, "GET", "/usage?by=team,app,alias,endpoint&alias=both"))[1]["data"]
+    assert [(row["team"], row["app"], row["alias"], row["endpoint"], row["requests"]) for row in rows] == [
+        (None, "own", "both", "chat", 1), ("search", "own", "both", "chat", 1),
+    ]  # fmt: skip
+    query = f"/usage?key={key_id}&tag=team%3Dsearch"
+    assert (await admin(gateway.server, "GET", query))[1]["data"][0]["requests"] == 1
+    assert (await admin(gateway.server, "GET", "/tags"))[1]["data"] == [
+        {"name": "team", "values": ["search"]}, {"name": "app", "values": ["own"]},
+    ]  # fmt: skip
+    [*_, latest] = (await admin(gateway.server, "GET", "/requests"))[1]["data"]
+    assert (latest["tags"], latest["alias"]) == ({"app": "own", "team": "search"}, "both")
 
 
 async def test_without_a_key_and_by_another_name(gateway, provider):

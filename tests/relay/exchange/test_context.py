@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.config.parse import parse
+from proxy.relay.exchange.context import Routes
 from tests.support.gateway import TEXT, gateway
 
 
@@ -20,3 +22,17 @@ def test_the_names_of_an_answer(name, strategy, told, simulated):
         b"X-Inferoute-Attempts: ", *([b"X-Inferoute-Simulated: 1"] if simulated else []),
     }  # fmt: skip
     assert names.endswith(b"X-Inferoute-Attempts: ")  # the story goes on from here
+
+
+def test_tags_are_seen_on_over_a_reload_that_leaves_them():
+    """Else each reload would let clients bring as many values again."""
+    made = gateway(TEXT)
+    assert made.tagging is None
+    for text, is_same in (
+        ('[usage]\ntags = ["team"]\n', False),
+        ('[usage]\ntags = ["team"]\n', True),
+        ("", False),
+    ):
+        before, config = made.tagging, parse(text + TEXT)
+        made._use(Routes(config, made.catalog, made.providers))
+        assert ((made.tagging is before), made.tagging is None) == (is_same, not text)

@@ -52,7 +52,7 @@ def gateway(text: str = TEXT) -> SimpleNamespace:
     return SimpleNamespace(
         routes=SimpleNamespace(catalog=Catalog(config, dict.fromkeys(config.providers, True), 0)),
         timeouts=config.timeouts, retry_same=0, max_body_bytes=config.server.max_body_bytes,
-        keys=KeyTable((), None, is_open=True),
+        keys=KeyTable((), None, is_open=True), tagging=None,
         lets_pages_call=lambda origin: origin == b"https://app.example", unix_offset_s=0.0,
         hint=lambda name: "both" if name == "bth" else None, next_request_id=lambda: b"req_%d" % next(ids),
     )  # fmt: skip

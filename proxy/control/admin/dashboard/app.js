@@ -6,6 +6,7 @@ import { recolour } from "./charts.js";
 import { h, icon, say } from "./dom.js";
 import { clock } from "./format.js";
 import { modal } from "./forms.js";
+import * as key from "./key.js";
 import * as keys from "./keys.js";
 import { follow, last, live, watch } from "./live.js";
 import * as overview from "./overview.js";
@@ -13,7 +14,7 @@ import * as requests from "./requests.js";
 import * as routes from "./routes.js";
 import * as usage from "./usage.js";
 
-const PAGES = { overview, routes, aliases, keys, usage, requests };
+const PAGES = { overview, routes, aliases, keys, key, usage, requests };
 const main = document.getElementById("main");
 let close = null;
 
@@ -29,7 +30,7 @@ function show(isFirst) {
   const [name, query] = asked();
   close?.();
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#/${PAGES[name].parent ?? name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${PAGES[name].title} · TokenHub`;

@@ -11,7 +11,7 @@ import { changes, orComplaints } from "./limits.js";
 export const title = "Keys";
 
 const POLL_S = 5;
-const FIELDS = ["name", ...limits.SETTINGS, "group", "models", "expires", "on_disconnect"];
+const FIELDS = ["name", ...limits.SETTINGS, "group", "models", "expires", "on_disconnect", "tags"];
 const SOON_S = 7 * 86_400;
 
 // ---------------------------------------------------------------------- the table
@@ -52,7 +52,7 @@ function makeRow(grid, key, reload) {
       h(
         "div",
         {},
-        h("strong", {}, key.name),
+        h("a", { class: "strong", href: `#/key?${new URLSearchParams({ id: key.id })}` }, key.name),
         h("code", { class: "hint block nowrap" }, key.id),
         key.group && h("span", { class: "hint block" }, `group ${key.group}`),
       ),
@@ -100,6 +100,9 @@ function textsOf(key) {
     models: (key?.models ?? []).join(", "),
     expires: key === null || key.expires === null ? "" : isoMoment(key.expires),
     on_disconnect: key?.on_disconnect ?? "",
+    tags: Object.entries(key?.tags ?? {})
+      .map(([name, value]) => `${name}=${value}`)
+      .join(", "),
   };
 }
 
@@ -123,6 +126,9 @@ function formFields(texts) {
         ["cancel", "cancel the request"],
         ["drain", "drain: read the response to its end"],
       ],
+    }),
+    one("tags", "Tags", "team=search, feature=rag: names that [usage] tags lists; they win over the client’s", {
+      class: "whole",
     }),
   ];
 }

@@ -19,6 +19,8 @@ const REASONS = {
   hedged: "was slower than the hedged attempt",
 };
 
+const tagsOf = (row) => Object.entries(row.tags).map(([name, value]) => `${name}=${value}`);
+
 const statusBadge = (status) =>
   badge(
     status < 400 ? "good" : status < 500 ? "warn" : "bad",
@@ -74,6 +76,7 @@ function details(row) {
       "Key",
       row.key === null && row.key_id === null ? "none" : [row.key ?? "", " ", h("code", {}, row.key_id)],
     ],
+    ["Tags", tagsOf(row).join(", ") || "none"],
     ["Gateway overhead", format.us(row.overhead_us)],
     ["Input tokens", `${format.count(row.input_tokens)} (${format.count(row.cached_tokens)} cached)`],
     ["Output tokens", format.count(row.output_tokens)],

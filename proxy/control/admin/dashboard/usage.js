@@ -1,4 +1,4 @@
-// Usage by key, model, provider and day: a chart, a table, and a file for spreadsheets.
+// Usage by any dimension, tags included, of all requests or some: a chart, a table, a file for spreadsheets.
 
 import { check, list, send } from "./api.js";
 import { bars } from "./charts.js";
@@ -11,7 +11,7 @@ export const title = "Usage";
 const DAY_MS = 86_400_000;
 const PARTS = 5; // the eye can distinguish five colours beside that of all others
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5"];
-const DIMENSIONS = ["key", "model", "provider", "day"];
+const DIMENSIONS = ["key", "group", "alias", "endpoint", "model", "provider", "day"];
 const SPANS = [
   ["7d", "7 days"],
   ["30d", "30 days"],
@@ -23,6 +23,7 @@ const METRICS = {
   errors: ["Errors", format.compact],
   input_tokens: ["Input tokens", format.compact],
   output_tokens: ["Output tokens", format.compact],
+  saved_usd: ["USD saved by caches", format.usd],
 };
 const COLUMNS = [
   ["requests", "Requests", format.count],
@@ -31,17 +32,17 @@ const COLUMNS = [
   ["cached_tokens", "Cached input", format.count],
   ["output_tokens", "Output", format.count],
   ["usd", "USD", format.usd],
+  ["saved_usd", "Saved", format.usd],
   ["estimated", "Estimated", format.count],
 ];
-const WITHOUT = { key: "no key", model: "no model", provider: "no provider" };
 
-const nameOf = (row, dimension) => row[dimension] ?? WITHOUT[dimension];
+const nameOf = (row, dimension) => row[dimension] ?? `no ${dimension}`;
 const idOf = (row, dimension) => row[dimension === "key" ? "key_id" : dimension] ?? "";
 
 // ---------------------------------------------------------------------- chart
 
 /** All days from the first to the last of the query, or of the rows found. */
-function daysOf(rows, since, until) {
+export function daysOf(rows, since, until) {
   const found = rows.map((row) => row.day).sort();
   const first = since || found[0] || until;
   const last = until || [found.at(-1) ?? "", format.isoDay(new Date())].sort().at(-1);
@@ -52,7 +53,7 @@ function daysOf(rows, since, until) {
 }
 
 /** The largest groups by the metric, each with its value on each day, and all others as one. */
-function partsOf(rows, days, dimension, metric) {
+export function partsOf(rows, days, dimension, metric) {
   const sums = new Map();
   for (const row of rows) {
     const id = dimension ? idOf(row, dimension) : "";
@@ -74,7 +75,8 @@ function partsOf(rows, days, dimension, metric) {
 
 // ---------------------------------------------------------------------- table
 
-function totals(rows) {
+/** Tiles with the sums of rows. */
+export function totals(rows) {
   const sum = (name) => rows.reduce((total, row) => total + row[name], 0);
   const tile = (label, value, more) =>
     h(
@@ -87,7 +89,7 @@ function totals(rows) {
   const requests = sum("requests");
   return h(
     "div",
-    { class: "tiles four" },
+    { class: "tiles five" },
     tile("Spent", format.usd(sum("usd")), estimatedText(sum("estimated"))),
     tile(
       "Requests",
@@ -104,6 +106,13 @@ function totals(rows) {
       format.compact(sum("output_tokens")),
       `${format.compact(sum("reasoning_tokens"))} for reasoning`,
     ),
+    tile(
+      "Saved by caches",
+      format.usd(sum("saved_usd")),
+      sum("input_tokens")
+        ? `${format.percent(sum("cached_tokens") / sum("input_tokens"))} of input cached`
+        : "none",
+    ),
   );
 }
 
@@ -111,7 +120,7 @@ const estimatedText = (count) => `${format.count(count)} ${count === 1 ? "reques
 
 function makeTable(rows, by, metric) {
   const grid = table("Totals", [
-    ...(by.length ? by.map((name) => name[0].toUpperCase() + name.slice(1)) : ["All"]),
+    ...(by.length ? by.map(capital) : ["All"]),
     ...COLUMNS.map(([, text]) => ({ text, number: true })),
   ]);
   const sorted = [...rows].sort(
@@ -134,12 +143,34 @@ function makeTable(rows, by, metric) {
 
 // ---------------------------------------------------------------------- the page
 
-function makeForm(query) {
+const capital = (name) => name[0].toUpperCase() + name.slice(1);
+
+/** `alias=premium, team=search` as parameters; what is no dimension is a tag. */
+function filters(text) {
+  const pairs = text.split(",").map((pair) => pair.trim());
+  const found = {};
+  const tags = [];
+  for (const pair of pairs.filter(Boolean)) {
+    const at = pair.indexOf("=");
+    const name = pair.slice(0, Math.max(at, 0)).trim();
+    if (name !== "day" && DIMENSIONS.includes(name)) found[name] = pair.slice(at + 1).trim();
+    else tags.push(pair);
+  }
+  return tags.length ? { ...found, tag: tags.join(",") } : found;
+}
+
+function makeForm(query, tags) {
   const chosen = (query.get("by") ?? "model").split(",");
   const since = query.get("since") ?? format.isoDay(new Date(Date.now() - 6 * DAY_MS));
   const inputs = {
     since: field({ name: "since", label: "From", type: "date", value: since }),
     until: field({ name: "until", label: "Until", type: "date", value: query.get("until") ?? "" }),
+    only: field({
+      name: "only",
+      label: "Only",
+      value: query.get("only") ?? "",
+      placeholder: "team=search",
+    }),
     metric: field({
       name: "metric",
       label: "Chart and order",
@@ -147,27 +178,27 @@ function makeForm(query) {
       options: Object.entries(METRICS).map(([name, [text]]) => [name, text]),
     }),
   };
-  const boxes = DIMENSIONS.map((name) => {
+  const boxes = [...DIMENSIONS, ...tags].map((name) => {
     const id = freshId();
     const input = h("input", { type: "checkbox", id, value: name, checked: chosen.includes(name) });
     return {
       input,
-      element: h("label", { class: "inline", for: id }, input, name[0].toUpperCase() + name.slice(1)),
+      element: h("label", { class: "inline", for: id }, input, tags.includes(name) ? name : capital(name)),
     };
   });
   const read = () => ({
     by: boxes.filter(({ input }) => input.checked).map(({ input }) => input.value),
     since: inputs.since.read(),
     until: inputs.until.read(),
+    only: inputs.only.read().trim(),
     metric: inputs.metric.read(),
   });
   return { inputs, boxes, read };
 }
 
-async function download({ by, since, until }) {
-  const response = await check(
-    await send("GET", "usage", { query: { by: by.join(","), since, until, format: "csv" } }),
-  );
+async function download({ by, since, until, only }) {
+  const query = { by: by.join(","), since, until, format: "csv", ...filters(only) };
+  const response = await check(await send("GET", "usage", { query }));
   const address = URL.createObjectURL(await response.blob());
   h("a", {
     href: address,
@@ -177,29 +208,48 @@ async function download({ by, since, until }) {
 }
 
 export function open(page, query) {
-  const form = makeForm(query);
   const content = h("div", { class: "stack", "aria-live": "off" });
+  let close = null;
+  let isOpen = true;
+  const begin = async () => {
+    try {
+      const tags = (await list("tags")).map((tag) => tag.name);
+      if (isOpen) close = show(page, query, tags, content);
+    } catch (error) {
+      if (isOpen) content.replaceChildren(problem(error, begin));
+    }
+  };
+  page.append(content);
+  begin();
+  return () => {
+    isOpen = false;
+    close?.();
+  };
+}
+
+function show(page, query, tags, content) {
+  const form = makeForm(query, tags);
   let chart = null;
   let turn = 0;
 
   const load = async () => {
     turn += 1;
     const mine = turn;
-    const { by, since, until, metric } = form.read();
+    const { by, since, until, only, metric } = form.read();
     const dimension = by.find((name) => name !== "day") ?? null;
-    const asked = { since, until };
+    const asked = { since, until, ...filters(only) };
     try {
       const [rows, daily] = await Promise.all([
         list("usage", { ...asked, by: by.join(",") }),
         list("usage", { ...asked, by: [dimension, "day"].filter(Boolean).join(",") }),
       ]);
       if (mine !== turn) return; // the query has changed
-      show(rows, daily, { by, dimension, since, until, metric });
+      fill(rows, daily, { by, dimension, since, until, metric });
     } catch (error) {
       if (mine === turn) content.replaceChildren(problem(error, load));
     }
   };
-  const show = (rows, daily, { by, dimension, since, until, metric }) => {
+  const fill = (rows, daily, { by, dimension, since, until, metric }) => {
     chart?.close();
     chart = null;
     if (daily.length === 0) {
@@ -262,7 +312,7 @@ export function open(page, query) {
   for (const { input } of [...Object.values(form.inputs), ...form.boxes])
     input.addEventListener("change", changed);
   page.querySelector(".page-head").append(save);
-  page.append(
+  content.before(
     h(
       "div",
       { class: "toolbar" },
@@ -270,6 +320,7 @@ export function open(page, query) {
       form.inputs.until.element,
       h("div", { class: "spans", role: "group", "aria-label": "Time" }, spans),
       form.inputs.metric.element,
+      form.inputs.only.element,
       h(
         "fieldset",
         { class: "choice" },
@@ -277,9 +328,8 @@ export function open(page, query) {
         form.boxes.map(({ element }) => element),
       ),
     ),
-    content,
-    h("p", { class: "hint" }, "Days are in UTC."),
   );
+  content.after(h("p", { class: "hint" }, "Days are in UTC."));
   load();
   return () => chart?.close();
 }
