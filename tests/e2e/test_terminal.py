@@ -153,7 +153,7 @@ def test_examples_do_what_they_say(tmp_path):
 
 def run_examples(folder: Path) -> None:
     # Keys last: where there is one, the requests of the others need it.
-    later = ("serve", "simulate", "keys", "aliases", "usage")
+    later = ("serve", "simulate", "groups", "keys", "aliases", "usage")
     paths = [[command] for command in COMMANDS if command not in later]
     paths += [[command, action] for command, actions in ACTIONS.items() for action in actions]
     paths += [["aliases"], ["usage"]]
