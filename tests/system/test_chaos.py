@@ -14,8 +14,8 @@ from random import Random
 import pytest
 import trustme
 
-from tests.support.fakes import EVENT_STREAM, Call, RawClient, ScriptedProvider, answers, chunk, until
-from tests.support.two_providers import ask, close_idle, config, rows
+from tests.support.fakes import EVENT_STREAM, Call, RawClient, ScriptedProvider, chunk, until
+from tests.support.two_providers import close_idle, config, rows
 
 REQUESTS = 400
 AT_ONCE = 20
@@ -221,12 +221,6 @@ async def test_whatever_happens(start, caplog, tmp_path, seed, secured):
                 assert (row.in_flight, row.awaiting) == (0, 0), deployment
         idle = [provider.pool.snapshot() for provider in server.gateway.providers.values()]
         assert all(pool["open"] == pool["idle"] and not pool["dialling"] for pool in idle), idle
-        await close_idle(server)  # what plays there is chaos still
-        a.script = b.script = answers(b'{"all":"well"}')
-        for _ in range(REQUESTS):  # a provider that is asked at once may be out of time on a busy machine
-            if (reply := await ask(server, "a/m")).status == 200:
-                break
-        assert reply.body == b'{"all":"well"}'
         await close_idle(server)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
