@@ -12,6 +12,7 @@ from typing import Final
 from proxy.access.grants import Grant
 from proxy.config.settings import UsageConfig
 from proxy.errors import BadRequest
+from proxy.usage.calendar import day_of
 from proxy.usage.counters import Counters, Used
 from proxy.usage.tags import HEADER, SeenValues, TagsError, line_members, read_tags
 
@@ -66,7 +67,7 @@ class Tagging:
         for name, value in options:
             if name == HEADER:
                 text = text + b"," + value if text else value
-        day = int(unix_s) // 86_400
+        day = day_of(unix_s)
         if day != self._day or len(self._known) >= _MOST_KNOWN:
             self._day, self._known = day, {}
         found = self._known.get((grant, text))

@@ -12,6 +12,8 @@ from typing import Final
 
 import orjson
 
+from proxy.usage.calendar import day_of
+
 HEADER: Final = b"x-inferoute-tags"
 # What stands for all values beyond the bounds.
 OTHER: Final = "other"
@@ -113,7 +115,7 @@ class SeenValues:
         values = self._values.get(name)
         if values is not None and value in values:
             return value
-        day = int(unix_s) // 86_400
+        day = day_of(unix_s)
         if day != self._day:
             self._day, self._new = day, {}
         new = self._new.get(key, 0)

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
+from proxy.usage.calendar import DAY_S
 from proxy.usage.pricing import Prices, price_nusd, saved_nusd
 from proxy.usage.tokens import Usage
 
 # Of tokens, and of nano-dollars, in one line: a million dollars. Larger numbers are garbage, and a few
 # thousand of them would be more than SQLite's integers hold. A power of two.
 LIMIT = 2**50
-_DAY_S = 86400.0
 _YEAR_9999_S = 253402300800.0  # the last that a date can be
 
 # Names and values, in order: of the key or listed; and what only the client says.
@@ -71,7 +71,7 @@ def add(lines: list[bytes], totals: Totals, prices: Mapping[str, Prices] | None 
             is_estimated = get("source") == "estimated"
             has_tags = "tags" in record or "client_tags" in record
             group = (
-                at // _DAY_S, get("key"), get("group"), get("model"), get("provider"), get("alias"),
+                at // DAY_S, get("key"), get("group"), get("model"), get("provider"), get("alias"),
                 get("endpoint"),
                 (_pairs(get("tags")), _pairs(get("client_tags"))) if has_tags else NO_TAGS,
             )  # fmt: skip

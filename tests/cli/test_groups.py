@@ -5,18 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.access.key import LIMITS
-from tests.support.terminal import check_refused, prepared, terminal_of
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    return prepared(tmp_path, monkeypatch)
-
-
-@pytest.fixture(params=["asked", "stored"])
-async def terminal(request, folder, capsys):
-    async with terminal_of(request.param, folder, capsys) as terminal:
-        yield terminal
+from tests.support.terminal import check_refused
 
 
 async def test_groups_from_beginning_to_end(terminal):

@@ -13,18 +13,7 @@ from proxy.access.key import FORM
 from proxy.storage.database import connect
 from tests.storage.test_ledger_ingest import line
 from tests.support.keys import expire, key_of, write_old
-from tests.support.terminal import check_refused, prepared, terminal_of, write_ledger
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    return prepared(tmp_path, monkeypatch)
-
-
-@pytest.fixture(params=["asked", "stored"])
-async def terminal(request, folder, capsys):
-    async with terminal_of(request.param, folder, capsys) as terminal:
-        yield terminal
+from tests.support.terminal import check_refused, terminal_of, write_ledger
 
 
 # ---------------------------------------------------------------------- keys

@@ -8,18 +8,7 @@ import io
 import pytest
 
 from tests.storage.test_ledger_ingest import line
-from tests.support.terminal import check_refused, prepared, terminal_of, write_ledger
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    return prepared(tmp_path, monkeypatch)
-
-
-@pytest.fixture(params=["asked", "stored"])
-async def terminal(request, folder, capsys):
-    async with terminal_of(request.param, folder, capsys) as terminal:
-        yield terminal
+from tests.support.terminal import check_refused, write_ledger
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from proxy.access.key import KeySettingsError
 from proxy.control.admin.inputs import read_object
+from proxy.control.admin.store_errors import refusals
 from proxy.control.group_store import GroupStore
 from proxy.control.http import json_response, rows_response
-from proxy.control.key_store import KeyStore, NotStored
-from proxy.errors import BadRequest, GatewayError, NotFound
-from proxy.storage.group_table import GroupInUse, GroupTaken, UnknownGroup
+from proxy.control.key_store import KeyStore
 
 _GROUP = "/admin/v1/groups/{name}"
 
@@ -33,19 +31,15 @@ async def _list(request: web.Request) -> web.StreamResponse:
 
 async def _show(request: web.Request) -> web.Response:
     groups = request.app[_GROUPS]
-    try:
+    with refusals("invalid_group"):
         return json_response(groups.row(groups.find(request.match_info["name"])))
-    except UnknownGroup as error:
-        raise _translated(error) from None
 
 
 async def _create(request: web.Request) -> web.Response:
     groups = request.app[_GROUPS]
     given = await read_object(request, "invalid_group")
-    try:
+    with refusals("invalid_group"):
         group = await groups.create(given)
-    except _ERRORS as error:
-        raise _translated(error) from None
     answer = json_response(groups.row(group), status=201)
     answer.headers["Location"] = f"/admin/v1/groups/{group.name}"
     return answer
@@ -54,30 +48,10 @@ async def _create(request: web.Request) -> web.Response:
 async def _edit(request: web.Request) -> web.Response:
     groups = request.app[_GROUPS]
     given = await read_object(request, "invalid_group")
-    try:
+    with refusals("invalid_group"):
         return json_response(groups.row(await groups.edit(request.match_info["name"], given)))
-    except _ERRORS as error:
-        raise _translated(error) from None
 
 
 async def _delete(request: web.Request) -> web.Response:
-    try:
+    with refusals("invalid_group"):
         return json_response(await request.app[_GROUPS].delete(request.match_info["name"]))
-    except _ERRORS as error:
-        raise _translated(error) from None
-
-
-_ERRORS = (UnknownGroup, KeySettingsError, GroupTaken, GroupInUse, NotStored)
-
-
-def _translated(error: Exception) -> GatewayError:
-    text = str(error)
-    if isinstance(error, UnknownGroup):
-        return NotFound(text, "group_not_found")
-    if isinstance(error, KeySettingsError):
-        return BadRequest(text, status=422, code="invalid_group")
-    if isinstance(error, GroupTaken):
-        return BadRequest(text, status=409, code="group_name_taken", param="name")
-    if isinstance(error, GroupInUse):
-        return BadRequest(text, status=409, code="group_in_use", param="name")
-    return GatewayError(text, status=503, code="storage_failed")

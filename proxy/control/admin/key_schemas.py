@@ -22,6 +22,7 @@ from proxy.control.admin.limit_schemas import BELOW_LIMITS, LIMIT_SCHEMAS, SOFT,
 from proxy.control.admin.schemas import SCHEMAS as ROUTES
 from proxy.control.admin.schemas import Schema, either, list_of, nullable, object_of, plain, ref
 from proxy.control.live_feed import KEPT
+from proxy.usage.calendar import DAY_S
 
 # ---------------------------------------------------------------------- keys
 
@@ -146,7 +147,7 @@ _ROTATION = object_of(
         "overlap": {
             "type": ["string", "integer", "null"],
             "description": f"How long the former secret works on: a span such as 30m, 24h or 7d, up to "
-            f"{MAX_OVERLAP_S // 86_400}d; 0: not at all; null: {OVERLAP}.",
+            f"{MAX_OVERLAP_S // DAY_S}d; 0: not at all; null: {OVERLAP}.",
             "pattern": "^([0-9]{1,7}[smhd]|0)$",
             "minimum": 0,
             "maximum": 0,

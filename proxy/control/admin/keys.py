@@ -7,15 +7,13 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from proxy.access.key import Key, KeySettingsError
 from proxy.control.admin.inputs import prefers, query_of, read_object, refused
+from proxy.control.admin.store_errors import refusals, storage_failed
 from proxy.control.http import json_response, rows_response
-from proxy.control.key_store import KeyStore, NotStored
+from proxy.control.key_store import KeyStore
 from proxy.control.slices import sliced
 from proxy.control.usage_index import UsageIndex
-from proxy.errors import BadRequest, GatewayError, NotFound
 from proxy.relay.downstream.gateway import Gateway
-from proxy.storage.key_table import NameTaken, UnknownKey
 from proxy.storage.usage_totals import csv_lines
 from proxy.wire.query import QueryError
 
@@ -48,28 +46,16 @@ async def _list(request: web.Request) -> web.StreamResponse:
 
 async def _show(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
-    return json_response(keys.row(_found(request)))
-
-
-def _found(request: web.Request) -> Key:
-    try:
-        return request.app[_KEYS].find(request.match_info["id"])
-    except UnknownKey as error:
-        raise _unknown(error) from None
+    with refusals("invalid_key"):
+        return json_response(keys.row(keys.find(request.match_info["id"])))
 
 
 async def _create(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
     given = await read_object(request, "invalid_key")
     was_open = keys.is_open
-    try:
+    with refusals("invalid_key"):
         key, secret = await keys.create(given, _names(request))
-    except KeySettingsError as error:
-        raise _invalid(error) from None
-    except NameTaken as error:
-        raise _taken(error) from None
-    except NotStored as error:
-        raise _failed(error) from None
     closes = was_open and not keys.is_open
     answer = json_response({**keys.row(key), "key": secret, "closes_gateway": closes}, status=201)
     answer.headers["Location"] = f"/admin/v1/keys/{key.id}"
@@ -79,42 +65,22 @@ async def _create(request: web.Request) -> web.Response:
 async def _edit(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
     given = await read_object(request, "invalid_key")
-    try:
-        key = await keys.edit(request.match_info["id"], given, _names(request))
-    except UnknownKey as error:
-        raise _unknown(error) from None
-    except KeySettingsError as error:
-        raise _invalid(error) from None
-    except NameTaken as error:
-        raise _taken(error) from None
-    except NotStored as error:
-        raise _failed(error) from None
-    return json_response(keys.row(key))
+    with refusals("invalid_key"):
+        return json_response(keys.row(await keys.edit(request.match_info["id"], given, _names(request))))
 
 
 async def _rotate(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
     given = await read_object(request, "invalid_key")
-    try:
+    with refusals("invalid_key"):
         key, secret = await keys.rotate(request.match_info["id"], given)
-    except UnknownKey as error:
-        raise _unknown(error) from None
-    except KeySettingsError as error:
-        raise _invalid(error) from None
-    except NotStored as error:
-        raise _failed(error) from None
     return json_response({**keys.row(key), "key": secret})
 
 
 async def _revoke(request: web.Request) -> web.Response:
     keys = request.app[_KEYS]
-    try:
-        key = await keys.revoke(request.match_info["id"])
-    except UnknownKey as error:
-        raise _unknown(error) from None
-    except NotStored as error:
-        raise _failed(error) from None
-    return json_response(keys.row(key))
+    with refusals("invalid_key"):
+        return json_response(keys.row(await keys.revoke(request.match_info["id"])))
 
 
 def _names(request: web.Request) -> Iterable[str]:
@@ -132,7 +98,7 @@ async def _usage(request: web.Request) -> web.StreamResponse:
     except QueryError as error:
         raise refused(error) from None
     except sqlite3.Error as error:
-        raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
+        raise storage_failed(f"The totals can't be read: {error}.") from None
     vary = {"Vary": "Accept"}
     if form == "json":
         return await rows_response(request, rows, vary)
@@ -144,22 +110,6 @@ async def _tags(request: web.Request) -> web.StreamResponse:
     try:
         values = await request.app[_USAGE_INDEX].tag_values()
     except sqlite3.Error as error:
-        raise _failed(NotStored(f"The totals can't be read: {error}.")) from None
+        raise storage_failed(f"The totals can't be read: {error}.") from None
     names = dict(request.app[_GATEWAY].config.usage.tags)
     return await rows_response(request, [{"name": name, "values": values.get(name, [])} for name in names])
-
-
-def _unknown(error: UnknownKey) -> GatewayError:
-    return NotFound(str(error), "key_not_found")
-
-
-def _invalid(error: KeySettingsError) -> GatewayError:
-    return BadRequest(str(error), status=422, code="invalid_key")
-
-
-def _taken(error: NameTaken) -> GatewayError:
-    return BadRequest(str(error), status=409, code="key_name_taken", param="name")
-
-
-def _failed(error: NotStored) -> GatewayError:
-    return GatewayError(str(error), status=503, code="storage_failed")

@@ -98,10 +98,10 @@ def _answering(exchange: ExchangeState, attempt: Attempt, now: float) -> float:
         exchange.break_off(attempt, f"sent nothing for {limits.idle_s:g} s")
         return NEVER
     if limits.is_total:  # white space that a provider sends meanwhile is no progress
-        limit_s = min(limits.answer_s, exchange.request.client_limit_s)
-        due = min(due, record.asked_at + limit_s + record.held_s)
+        due = min(due, record.asked_at + limits.answer_s + record.held_s)
         if now >= due:
-            exchange.break_off(attempt, f"was not done within {limit_s:g} s (limit: {limits.answer_name})")
+            what = f"was not done within {limits.answer_s:g} s (limit: {limits.answer_name})"
+            exchange.break_off(attempt, what)
             return NEVER
     keepalive_s = attempt.pool.keepalive_s
     return min(due, _keep_alive(exchange, attempt, now, keepalive_s)) if keepalive_s else due
