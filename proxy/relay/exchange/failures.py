@@ -107,7 +107,7 @@ def record_failure(request: Request, record: Record, failure: AttemptFailed, now
     if failure.is_of_size:
         if deployment.window.name(failure.window, now):
             log.warning(
-                "%s takes %d tokens by its provider's word: so it is believed for an hour",
+                "%s: its provider names a context window of %d tokens, which is believed for an hour",
                 deployment.id,
                 failure.window,
             )

@@ -11,13 +11,17 @@ from proxy.errors import GatewayError
 from proxy.storage.group_table import GroupInUse, GroupTaken, UnknownGroup
 from proxy.storage.key_table import NameTaken, UnknownKey
 
+IN_USE = GroupInUse("x", ["a"])
+
 
 @pytest.mark.parametrize(
     ("error", "status", "code", "param"),
     [
         (UnknownKey("x"), 404, "key_not_found", None), (UnknownGroup("x", ()), 404, "group_not_found", None),
-        (KeySettingsError("x"), 422, "invalid_thing", None), (NameTaken("x", "key_1"), 409, "key_name_taken", "name"),
-        (GroupTaken("x"), 409, "group_name_taken", "name"), (GroupInUse("x", ["a"]), 409, "group_in_use", "name"),
+        (KeySettingsError("x"), 422, "invalid_thing", None),
+        (NameTaken("x", "key_1"), 409, "key_name_taken", "name"),
+        (GroupTaken("x"), 409, "group_name_taken", "name"),
+        (IN_USE, 409, "group_in_use", "name"),
         (NotStored("x"), 503, "storage_failed", None),
     ],
 )  # fmt: skip

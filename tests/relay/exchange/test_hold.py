@@ -134,7 +134,7 @@ async def test_a_window_that_the_provider_names_is_kept_to(provider, other, star
     server = await start(config(provider, other, tables='[routing]\nstrategy = "order"'))
     long = b',"x":"%b"' % (b"word " * 200)
     assert (await ask(server, more=long)).story == "a:400, b:200"
-    assert "a/m takes 100 tokens by its provider's word" in caplog.text
+    assert "a/m: its provider names a context window of 100 tokens" in caplog.text
     assert (await ask(server, more=long)).story == "b:200"
     provider.script = answers(b'{"id":"x","usage":{"prompt_tokens":250,"completion_tokens":1}}')
     assert (await ask(server)).story == "a:200"  # a short one, by our estimate
