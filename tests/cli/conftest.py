@@ -8,11 +8,11 @@ from tests.support.terminal import prepared, terminal_of
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def state_folder(tmp_path, monkeypatch):
     return prepared(tmp_path, monkeypatch)
 
 
 @pytest.fixture(params=["asked", "stored"])
-async def terminal(request, folder, capsys):
-    async with terminal_of(request.param, folder, capsys) as terminal:
+async def terminal(request, state_folder, capsys):
+    async with terminal_of(request.param, state_folder, capsys) as terminal:
         yield terminal

@@ -61,8 +61,8 @@ async def test_keys_enter_and_leave_a_group(terminal):
     ("groups create x --daily-usd nan", "--daily-usd: must be a number of dollars"),
     ("keys create --name x --group a/b", "--group: must be the name of a group, or none for none"),
 ])  # fmt: skip
-def test_wrong_usage(argv, said, capsys, folder):
-    check_refused(argv, said, capsys, folder)
+def test_wrong_usage(argv, said, capsys, state_folder):
+    check_refused(argv, said, capsys, state_folder)
 
 
 async def test_a_name_that_cant_be(terminal):

@@ -73,11 +73,11 @@ async def test_editing_changes_what_is_given(terminal):
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["asked", "stored"])
 async def test_the_first_key_of_an_open_gateway_closes_it_and_that_is_said(
-    folder, capsys, kind, auth, closes
+    state_folder, capsys, kind, auth, closes
 ):
-    routes = folder / "routes.toml"
+    routes = state_folder / "routes.toml"
     routes.write_text(auth + routes.read_text())
-    async with terminal_of(kind, folder, capsys) as terminal:
+    async with terminal_of(kind, state_folder, capsys) as terminal:
         await terminal.out("keys", "create", "--name", "a")
         assert ["need one from now on" in text for text in terminal.said] == [False, True][: 1 + closes]
         await terminal.out("keys", "revoke", "a")
@@ -87,7 +87,7 @@ async def test_the_first_key_of_an_open_gateway_closes_it_and_that_is_said(
         assert ("without a key are still served" in said, "keys create" in said) == (is_open, not is_open)
         assert "[auth] required" in said
         if kind == "asked":  # of a gateway that is named by its address the file may be another
-            await terminal.out("keys", "revoke", "a", "--admin", f"unix:{folder}/admin.sock")
+            await terminal.out("keys", "revoke", "a", "--admin", f"unix:{state_folder}/admin.sock")
             assert "refuses every request unless [auth] required is false in its file" in terminal.said[0]
         await terminal.out("keys", "create", "--name", "b")
         assert len(terminal.said) == 1
@@ -153,11 +153,11 @@ async def test_rotating(terminal):
     assert "was revoked, which is for good" in await terminal.failure("keys", "rotate", "prod")
 
 
-async def test_the_table(terminal, folder):
+async def test_the_table(terminal, state_folder):
     assert (await terminal.out("keys", "list")).startswith("ID  NAME  CREATED  EXPIRES  LAST USED  MODELS  ")
     assert "keys create" in terminal.said[0]
     await terminal.out("keys", "create", "--name", "old", "--expires", "1d")
-    expire(folder / "t.db", "old")
+    expire(state_folder / "t.db", "old")
     while (await terminal.json("keys", "show", "old"))["expires"] > time.time():
         pass  # a gateway that runs takes it on within a second
     await terminal.out("keys", "create", "--name", "gone", "--models", "best,small")
@@ -185,15 +185,15 @@ async def test_names_of_all_kinds(terminal, name):
 @pytest.mark.parametrize(
     "action", [["show"], ["edit", "--rpm", "1"], ["rotate"], ["revoke"]], ids=lambda argv: argv[0]
 )
-async def test_keys_that_are_not_there_or_more_than_one(terminal, folder, action):
+async def test_keys_that_are_not_there_or_more_than_one(terminal, state_folder, action):
     assert "There is no key 'x'" in await terminal.failure("keys", *action, "x")
     if not terminal.is_asked:
-        assert not (folder / "t.db").exists()
-        write_old(folder / "t.db", *(key_of(f"key_{n}", b"%d" % n, name="x") for n in (1, 2)))
-        connect(str(folder / "t.db"), [].append).close()  # a command that writes would say that
+        assert not (state_folder / "t.db").exists()
+        write_old(state_folder / "t.db", *(key_of(f"key_{n}", b"%d" % n, name="x") for n in (1, 2)))
+        connect(str(state_folder / "t.db"), [].append).close()  # a command that writes would say that
     else:
         await terminal.out("keys", "create", "--name", "other")
-        with contextlib.closing(sqlite3.connect(folder / "t.db")) as database, database:
+        with contextlib.closing(sqlite3.connect(state_folder / "t.db")) as database, database:
             [settings] = database.execute("SELECT settings FROM keys").fetchone()
             rows = [(f"key_{n}", b"%d" % n, 1, settings.replace('"other"', '"x"')) for n in (1, 2)]
             database.executemany("INSERT INTO keys VALUES (?, ?, ?, ?)", rows)
@@ -210,10 +210,10 @@ async def test_models_that_are_not_there(terminal):
     assert "'nothing'" in await terminal.failure("keys", "edit", "x", "--models", "nothing")
 
 
-async def test_what_a_key_has_used(terminal, folder):
+async def test_what_a_key_has_used(terminal, state_folder):
     id = (await terminal.json("keys", "create", "--name", "a"))["id"]
     now = time.time()
-    write_ledger(folder, line(t=now, key=id, input=1000, output=234, nusd=1_500_000_000))
+    write_ledger(state_folder, line(t=now, key=id, input=1000, output=234, nusd=1_500_000_000))
     await terminal.out("usage")  # adds it up
     row = await terminal.json("keys", "show", "a")
     if not terminal.is_asked:  # a gateway knows by itself what it serves, and asks the ledger once
@@ -241,8 +241,8 @@ async def test_what_a_key_has_used(terminal, folder):
     ("keys edit x --json", "there is nothing to change"),
     ("keys edit x --rpm many", "--rpm: must be"),
 ])  # fmt: skip
-def test_wrong_usage(argv, said, capsys, folder):
-    check_refused(argv, said, capsys, folder)
+def test_wrong_usage(argv, said, capsys, state_folder):
+    check_refused(argv, said, capsys, state_folder)
 
 
 async def test_tags(terminal):

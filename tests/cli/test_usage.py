@@ -12,11 +12,11 @@ from tests.support.terminal import check_refused, write_ledger
 
 
 @pytest.fixture
-def ledger(folder):
+def ledger(state_folder):
     """Two keys of the same name, and requests without one."""
     day = 1764028800.0  # 2025-11-25
     write_ledger(
-        folder,
+        state_folder,
         line(t=day, key="key_1", model="p/big", input=1000, output=20, nusd=1_234_567_891, cached=7),
         line(t=day, key="key_2", model="p/small", input=1, output=2, nusd=150, source="estimated"),
         line(t=day + 86400, key=None, model="p/small", input=5, status=500),
@@ -47,12 +47,12 @@ async def test_usage_by_what_is_asked(terminal, ledger):
     assert "nothing was used" in terminal.said[0]
 
 
-async def test_keys_of_the_same_name_are_told_apart(terminal, folder):
+async def test_keys_of_the_same_name_are_told_apart(terminal, state_folder):
     ids = []
     for name in ("a", "a", "b"):  # a name is free again when its key is revoked
         ids.append((await terminal.json("keys", "create", "--name", name))["id"])
         await terminal.out("keys", "revoke", ids[-1])
-    write_ledger(folder, *(line(key=id, input=1) for id in ids))
+    write_ledger(state_folder, *(line(key=id, input=1) for id in ids))
     out = await terminal.out("usage", "--by", "key")
     for text in (f"a ({ids[0]})  ", f"a ({ids[1]})  ", "\nb  "):
         assert text in out
@@ -78,15 +78,15 @@ async def test_usage_for_programs(terminal, ledger):
     ("usage --since yesterday", "--since is not a day: 'yesterday'"),
     ("usage --since 2026-02-02 --until 2026-02-01", "--since 2026-02-02 is after until 2026-02-01"),
 ])  # fmt: skip
-def test_wrong_usage(argv, said, capsys, folder):
-    check_refused(argv, said, capsys, folder)
+def test_wrong_usage(argv, said, capsys, state_folder):
+    check_refused(argv, said, capsys, state_folder)
 
 
-async def test_tags_and_filters(terminal, folder):
+async def test_tags_and_filters(terminal, state_folder):
     day = {"t": 1764028800.0, "key": None, "model": "p/big"}
     cases = (("ads", "best"), ("search", "best"), ("search", None))
     lines = [line(**day, tags={"team": team}, alias=alias) for team, alias in cases]
-    write_ledger(folder, *lines, line(**day, client_tags={"app": "x"}))
+    write_ledger(state_folder, *lines, line(**day, client_tags={"app": "x"}))
 
     async def table(*options: str) -> list[list[str]]:
         return [text.split()[:3] for text in (await terminal.out("usage", *options)).splitlines()[1:-1]]
@@ -105,9 +105,9 @@ async def test_tags_and_filters(terminal, folder):
     assert "here is no key 'nobody'" in await terminal.failure("usage", "--key", "nobody")
 
 
-async def test_saved_forecast_and_repriced(terminal, folder):
+async def test_saved_forecast_and_repriced(terminal, state_folder):
     used = {"input": 10**6, "cached": 10, "nusd": 5 * 10**9, "saved": 2 * 10**9}
-    write_ledger(folder, line(t=1764028800.0, key=None, model="p/big", **used))
+    write_ledger(state_folder, line(t=1764028800.0, key=None, model="p/big", **used))
     lines = (await terminal.out("usage", "--saved")).splitlines()
     assert lines[0].split() == ["MODEL", "REQUESTS", "INPUT", "CACHED", "USD", "SAVED"]
     assert lines[1].split() == ["p/big", "1", "1,000,000", "10", "5.0000", "2.0000"]
